@@ -1,0 +1,142 @@
+//! What userspace found out: about masters, workers, probes and itself.
+//!
+//! Facts are recorded beside the kernel's records, so that a replay sees all
+//! that the model saw. They are JSON in a record file: adding a field needs
+//! `#[serde(default)]`, and no field is renamed.
+
+use crate::event::Pid;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One thing found by userspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// The observer started: ties the monotonic clock to wall time.
+    Started(Started),
+    /// A process was recognised as a Gunicorn master, or its settings changed.
+    Master(Master),
+    /// A worker of a known master was read from the master's memory.
+    Worker(Worker),
+    /// A candidate turned out to be no Gunicorn master, or went before it was read.
+    NotGunicorn { pid: Pid },
+    /// How well a master and its workers can be observed.
+    Level(TargetLevel),
+    /// Running totals of the programs in the kernel.
+    Kernel(KernelTotals),
+    /// What the observer itself uses.
+    Usage(Usage),
+}
+
+/// The observer's start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// `CLOCK_REALTIME` nanoseconds minus `CLOCK_MONOTONIC` nanoseconds.
+    pub wall_offset_ns: i64,
+    /// Version of the observer.
+    pub version: String,
+    /// Revision it was built from, if known.
+    pub revision: String,
+}
+
+/// A Gunicorn master, as read from its memory and `/proc`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Master {
+    pub pid: Pid,
+    /// When the process started, `CLOCK_MONOTONIC`.
+    pub started_ns: u64,
+    /// `proc_name` setting, else the application's import string.
+    pub app: String,
+    /// Empty when unknown.
+    pub gunicorn_version: String,
+    /// Such as `3.11.7`.
+    pub python_version: String,
+    /// Concrete class name of new workers, such as `ThreadWorker`.
+    pub worker_class: String,
+    /// Number of workers asked for.
+    pub workers: Option<u32>,
+    /// `threads` setting.
+    pub threads: Option<u32>,
+    /// `timeout` setting in seconds.
+    pub timeout_seconds: Option<u32>,
+    /// Addresses it listens on, as configured.
+    pub bind: Vec<String>,
+}
+
+/// A worker, as its master knows it (`Arbiter.WORKERS`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub pid: Pid,
+    pub master_pid: Pid,
+    /// When the process started, `CLOCK_MONOTONIC`.
+    pub started_ns: u64,
+    /// `worker.age`: the how-manyeth worker of its master it is.
+    pub age: Option<u64>,
+    /// Concrete class name.
+    pub class: String,
+}
+
+/// How well a target is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Not at all.
+    None,
+    /// By its system calls only.
+    Socket,
+    /// By all probes.
+    Full,
+}
+
+impl Level {
+    /// As it is shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Socket => "socket",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// The level of a master and its workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetLevel {
+    pub pid: Pid,
+    pub level: Level,
+    /// Why it is not higher; empty at the highest.
+    pub reason: String,
+}
+
+/// Totals since the programs were loaded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KernelTotals {
+    /// Losses by cause: see `probe_ebpf::abi::Stat`.
+    pub lost: BTreeMap<String, u64>,
+    /// Other counts of the same registry.
+    pub counts: BTreeMap<String, u64>,
+    /// By program: how often it ran, and the run time where the kernel measures it.
+    pub programs: BTreeMap<String, ProgramTotals>,
+}
+
+/// One program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProgramTotals {
+    /// Places it is attached to.
+    pub attached: u32,
+    /// Runs the kernel refused because the program was running already on that CPU.
+    pub recursion_misses: u64,
+    /// Runs and nanoseconds: only while `kernel.bpf_stats_enabled` is set.
+    #[serde(default)]
+    pub runs: Option<u64>,
+    #[serde(default)]
+    pub run_time_ns: Option<u64>,
+}
+
+/// What the observer process uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+}

@@ -1,0 +1,20 @@
+//! gunicorn-observer: watches Gunicorn from outside.
+//!
+//! ```text
+//! kernel ─ring─> ingest ─decode─> Event ┐
+//! discover, probe ──────────────> Fact  ┴─> Input ─> model::State ─> Snapshot ─> sink
+//!                                            └─tee─> record ─> file ─> replay ─> Input
+//! ```
+//!
+//! - [`event`]: what the kernel told; [`fact`]: what userspace found; both are an [`input`]
+//! - [`ingest`]: bytes of the ring buffer to events; the record file, written and read
+//! - [`probe`]: what the kernel and the host offer; loading and attaching the programs
+//! - [`discover`]: processes, masters, workers
+//! - [`python`]: interpreters: where their functions and structures are
+//! - [`model`]: the pure state; [`snapshot`]: the view every output reads
+//! - [`sink`]: the outputs
+//! - [`app`]: the one file that knows every task
+
+pub mod event;
+pub mod fact;
+pub mod input;

@@ -1,0 +1,383 @@
+//! Everything that crosses between the kernel and userspace.
+//!
+//! All types are `repr(C)` without padding, made of integers only, so that any
+//! bytes are a valid value. Times are `CLOCK_MONOTONIC` nanoseconds; a time of
+//! zero means "not seen".
+
+/// Bytes of a request head kept for each connection: enough for a request line.
+pub const HEAD_BYTES: usize = 256;
+/// Bytes of a type or command name kept in a record.
+pub const NAME_BYTES: usize = 16;
+
+/// What a record of the ring buffer is; the first field of its [`Header`].
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// [`RequestRecord`]
+    Request = 1,
+    /// [`ForkRecord`]
+    Fork = 2,
+    /// [`ExecRecord`]
+    Exec = 3,
+    /// [`ExitRecord`]
+    Exit = 4,
+}
+
+/// Begins every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// A [`RecordKind`].
+    pub kind: u16,
+    /// Size of the whole record in bytes.
+    pub len: u16,
+    /// Process (thread group) the record is about, in the host's pid namespace.
+    pub tgid: u32,
+    /// When the record was made.
+    pub time_ns: u64,
+}
+const _: () = assert!(size_of::<Header>() == 16);
+
+/// One finished request.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRecord {
+    pub header: Header,
+    /// The kernel established the connection; 0 for all but its first request.
+    pub established_ns: u64,
+    /// `accept` returned the connection; 0 for all but its first request.
+    pub accepted_ns: u64,
+    /// The first bytes of the request were read.
+    pub first_read_ns: u64,
+    /// Gunicorn's `handle_request` began.
+    pub entered_ns: u64,
+    /// The first bytes of the response were written.
+    pub first_write_ns: u64,
+    /// The last bytes of the response were written.
+    pub last_write_ns: u64,
+    /// Gunicorn's `handle_request` finished with the response, or failed.
+    pub exited_ns: u64,
+    /// All bytes read for the request; 0 when unseen.
+    pub request_bytes: u64,
+    /// All bytes written for the response.
+    pub response_bytes: u64,
+    /// Bytes of the request up to its body; 0 when its end was not seen.
+    pub request_head_bytes: u32,
+    /// Bytes of the response up to its body; 0 when its end was not seen.
+    pub response_head_bytes: u32,
+    /// File descriptor of the connection in the worker; -1 when unknown.
+    pub fd: i32,
+    /// 0 for the first request of a connection, 1 for the next, …
+    pub ordinal: u32,
+    /// Status code of the response; 0 when unseen.
+    pub status: u16,
+    /// A set of [`flags`].
+    pub flags: u16,
+    /// Bytes of `line` that were filled.
+    pub line_len: u16,
+    /// A [`LineSource`]: what `line` holds.
+    pub line_source: u16,
+    /// Thread that finished the request.
+    pub tid: u32,
+    /// The worker family whose code handled it: a [`crate::gunicorn::Family`].
+    pub family: u32,
+    /// Start of the request: see [`LineSource`].
+    pub line: [u8; HEAD_BYTES],
+}
+const _: () = assert!(size_of::<RequestRecord>() == 16 + 9 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
+
+/// What [`RequestRecord::line`] holds.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineSource {
+    /// Nothing: neither was readable.
+    None = 0,
+    /// The first bytes of the request as the client sent them.
+    Wire = 1,
+    /// Gunicorn's `Request.method`, padded with zeros to [`NAME_BYTES`], then `Request.path`.
+    Python = 2,
+}
+
+/// Flags of a [`RequestRecord`].
+pub mod flags {
+    /// `handle_error` ran for it.
+    pub const ERROR_HANDLED: u16 = 1 << 0;
+    /// It never entered the application: Gunicorn refused to parse it.
+    pub const BAD_REQUEST: u16 = 1 << 1;
+    /// `handle_request` reached its end (also with an exception while iterating).
+    pub const EXITED: u16 = 1 << 2;
+    /// The connection was closed before a response was seen.
+    pub const CLOSED: u16 = 1 << 3;
+    /// A write of the response failed: the client had gone.
+    pub const WRITE_FAILED: u16 = 1 << 4;
+    /// No connection was found for it: only the times of Python are known.
+    pub const NO_CONNECTION: u16 = 1 << 5;
+    /// Its first bytes were read together with an earlier request's.
+    pub const PIPELINED: u16 = 1 << 6;
+    /// The connection was accepted before the observer came.
+    pub const ADOPTED: u16 = 1 << 7;
+}
+
+/// A target forked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ForkRecord {
+    /// `tgid` is the parent.
+    pub header: Header,
+    /// The new process.
+    pub child: u32,
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<ForkRecord>() == 24);
+
+/// A process began another program. Sent for every process of the host, so that
+/// masters that start later are found; `target` tells those already observed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecRecord {
+    pub header: Header,
+    /// 1 if the process was a target until now.
+    pub was_target: u32,
+    pub reserved: u32,
+    /// The new command name (`comm`).
+    pub comm: [u8; NAME_BYTES],
+}
+const _: () = assert!(size_of::<ExecRecord>() == 40);
+
+/// The last thread of a target ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExitRecord {
+    pub header: Header,
+    /// As `wait(2)` reports it: exit code << 8 | signal.
+    pub wait_status: u32,
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<ExitRecord>() == 24);
+
+/// What a target is, as far as the programs care.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// May become a master: observed like a worker, forks are followed.
+    Candidate = 0,
+    /// Forks workers, serves nothing itself.
+    Master = 1,
+    /// Serves requests; its own children are of no interest.
+    Worker = 2,
+}
+
+/// Value of the `TARGETS` map, keyed by tgid.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target {
+    /// Index into the `LAYOUTS` map; [`NO_LAYOUT`] when Python is not read.
+    pub layout: u32,
+    /// A [`Role`].
+    pub role: u32,
+    /// Where the thread's `PyThreadState *` is, from the thread pointer.
+    pub tstate_slot: i64,
+    /// Tells this process from an earlier one of the same pid: what a dead
+    /// process left in the maps is never taken for its successor's.
+    pub generation: u64,
+}
+const _: () = assert!(size_of::<Target>() == 24);
+
+/// [`Target::layout`] of a process whose interpreter is not read.
+pub const NO_LAYOUT: u32 = u32::MAX;
+
+/// Offsets of kernel structures, from BTF at start-up; a read-only global of the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelOffsets {
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub signal_live: u32,
+    /// `task_struct.thread.fsbase` (x86-64) or `.thread.uw.tp_value` (aarch64).
+    pub task_thread_pointer: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdt_fd: u32,
+    pub fdt_max_fds: u32,
+    pub file_private_data: u32,
+    pub socket_sk: u32,
+}
+
+/// Offsets of tracepoint fields, from their format files at start-up; likewise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracepointOffsets {
+    /// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each.
+    pub enter_args: u32,
+    /// `ret` of a `sys_exit_*` tracepoint.
+    pub exit_ret: u32,
+}
+
+/// Reasons why something was not observed, and other counts of the programs:
+/// index into the per-CPU `STATS` map. `ALL` is the one registry of them.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stat {
+    /// A record did not fit into the ring buffer.
+    RingFull = 0,
+    /// `CONNS` had no room for an accepted connection.
+    ConnsFull,
+    /// `FLOWS` had no room for a request.
+    FlowsFull,
+    /// `TARGETS` had no room for a forked worker.
+    TargetsFull,
+    /// `THREADS` had no room for a thread.
+    ThreadsFull,
+    /// The thread state or the calling frame could not be read.
+    FrameUnreadable,
+    /// The bytes of a request or response could not be read.
+    BufferUnreadable,
+    /// The socket behind an accepted descriptor could not be found.
+    SocketUnreadable,
+    /// A request began with one still open under the same identity.
+    FlowReplaced,
+    /// `handle_request` ended without a known beginning (it ran when the observer came).
+    ExitUnmatched,
+    /// A request had no connection known to us.
+    FlowWithoutConn,
+    /// `datetime.now` calls seen in targets.
+    PythonHits,
+    /// … of them from Gunicorn's request handling.
+    PythonRequestHits,
+}
+
+impl Stat {
+    /// Every counter, in index order, with the name it is exported under and
+    /// whether it counts a loss.
+    pub const ALL: &'static [(Stat, &'static str, bool)] = &[
+        (Stat::RingFull, "ring_full", true),
+        (Stat::ConnsFull, "connections_full", true),
+        (Stat::FlowsFull, "requests_full", true),
+        (Stat::TargetsFull, "targets_full", true),
+        (Stat::ThreadsFull, "threads_full", true),
+        (Stat::FrameUnreadable, "frame_unreadable", true),
+        (Stat::BufferUnreadable, "buffer_unreadable", true),
+        (Stat::SocketUnreadable, "socket_unreadable", true),
+        (Stat::FlowReplaced, "request_replaced", true),
+        (Stat::ExitUnmatched, "exit_unmatched", true),
+        (Stat::FlowWithoutConn, "request_without_connection", true),
+        (Stat::PythonHits, "python_hits", false),
+        (Stat::PythonRequestHits, "python_request_hits", false),
+    ];
+    /// How many there are.
+    pub const COUNT: u32 = 13;
+}
+const _: () = {
+    assert!(Stat::ALL.len() == Stat::COUNT as usize);
+    let mut i = 0;
+    while i < Stat::ALL.len() {
+        assert!(Stat::ALL[i].0 as usize == i);
+        i += 1;
+    }
+};
+
+/// Key of the `CONNS` map: an accepted connection of a target.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnKey {
+    pub tgid: u32,
+    pub fd: i32,
+}
+
+/// Key of the maps of Python objects of a target: code objects in `CODES`,
+/// requests in `FLOWS`, connections in `CLIENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectKey {
+    pub address: u64,
+    pub tgid: u32,
+    pub reserved: u32,
+}
+
+/// How far the request of a connection is.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No byte of the next request was read.
+    Idle = 0,
+    /// Its head is being read.
+    Reading = 1,
+    /// It entered the application.
+    Entered = 2,
+    /// Gunicorn refused it.
+    Refused = 3,
+}
+
+/// Bytes of slack after a head, so that a bounded copy at any offset stays inside.
+pub const HEAD_SLACK: usize = 64;
+
+/// Value of the `CONNS` map: a connection and the request on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Conn {
+    /// [`Target::generation`] of its process.
+    pub generation: u64,
+    pub established_ns: u64,
+    pub accepted_ns: u64,
+    pub first_read_ns: u64,
+    pub first_write_ns: u64,
+    pub last_write_ns: u64,
+    pub refused_ns: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// The request object it serves: key into `FLOWS`; 0 for none.
+    pub request: u64,
+    /// The Python object that stands for it: key into `CLIENTS`; 0 when unknown.
+    pub client: u64,
+    pub request_scan: crate::http::HeadScan,
+    pub response_scan: crate::http::HeadScan,
+    pub request_head_bytes: u32,
+    pub response_head_bytes: u32,
+    pub ordinal: u32,
+    pub line_len: u32,
+    pub status: u16,
+    /// A [`Phase`].
+    pub phase: u16,
+    /// [`flags`] of the request so far.
+    pub flags: u16,
+    pub reserved: u16,
+    pub line: [u8; HEAD_BYTES + HEAD_SLACK],
+}
+const _: () = assert!(size_of::<Conn>() == 11 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
+
+/// Value of the `FLOWS` map: a request between entry and exit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// [`Target::generation`] of its process.
+    pub generation: u64,
+    pub entered_ns: u64,
+    pub exited_ns: u64,
+    /// The connection's descriptor; -1 when unknown.
+    pub fd: i32,
+    /// A [`crate::gunicorn::Family`].
+    pub family: u32,
+    /// [`flags`] of the request so far.
+    pub flags: u16,
+    /// 1 once its record was sent.
+    pub sent: u16,
+    pub tid: u32,
+}
+const _: () = assert!(size_of::<Flow>() == 40);
+
+/// Value of the `THREADS` map, keyed by tgid << 32 | tid: the system call a thread is in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// [`Target::generation`] of its process.
+    pub generation: u64,
+    /// User address of the bytes of the call under way.
+    pub buffer: u64,
+    /// Descriptor of the call under way; -1 when it is of no interest.
+    pub fd: i32,
+    /// Descriptor of the last connection it read from; -1 for none.
+    pub last_read_fd: i32,
+}
+const _: () = assert!(size_of::<Thread>() == 24);

@@ -1,0 +1,29 @@
+//! Reading the memory of an observed process.
+//!
+//! The observed process is untrusted: an address may be garbage, and what is
+//! read may change under the reader. Every read can fail, none can panic.
+
+/// A failed read: the address was not mapped, or not readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// A process's memory: `bpf_probe_read_user` in the kernel,
+/// `process_vm_readv` in userspace, a map of pages in tests.
+pub trait Memory {
+    /// Fills `buf` from `address`, wholly or not at all.
+    ///
+    /// # Errors
+    /// [`Fault`] when any byte of the range cannot be read.
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// The pointer-sized little-endian word at `address`.
+    ///
+    /// # Errors
+    /// As [`Memory::read`].
+    #[inline(always)]
+    fn word(&self, address: u64) -> Result<u64, Fault> {
+        let mut buf = [0; 8];
+        self.read(address, &mut buf)?;
+        Ok(u64::from_le_bytes(buf))
+    }
+}

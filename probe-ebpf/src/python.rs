@@ -1,0 +1,103 @@
+//! Where a build of CPython keeps what we read of it.
+//!
+//! [`Layout`] is the whole of our knowledge of an interpreter version, as a
+//! value: after it is chosen no code asks for a version. Offsets are bytes.
+
+pub mod tables;
+
+/// Offsets and quirks of one interpreter build; value of the `LAYOUTS` map.
+///
+/// Struct names in the comments are CPython's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// `PyThreadState` → the word that leads to the running frame.
+    pub tstate_frame: u32,
+    /// Where that word points to a `_PyCFrame` (3.11, 3.12): offset of
+    /// `current_frame` in it; [`DIRECT`] where it is the frame itself.
+    pub cframe_frame: u32,
+    /// Frame → its code object.
+    pub frame_code: u32,
+    /// Frame → the calling frame.
+    pub frame_back: u32,
+    /// Frame → first local variable.
+    pub frame_localsplus: u32,
+    /// `PyCodeObject` → `co_filename`.
+    pub code_filename: u32,
+    /// `PyCodeObject` → `co_name`.
+    pub code_name: u32,
+    /// `PyCodeObject` → `co_qualname`; [`DIRECT`] before 3.11, which lacks it.
+    pub code_qualname: u32,
+    /// `PyASCIIObject` → length in characters.
+    pub str_length: u32,
+    /// `PyASCIIObject` → `state` bit field.
+    pub str_state: u32,
+    /// `PyASCIIObject` → data of a compact ASCII string.
+    pub str_ascii: u32,
+    /// `PyCompactUnicodeObject` → data of a compact string that is not ASCII.
+    pub str_latin1: u32,
+    /// `PyObject` → `ob_type`.
+    pub object_type: u32,
+    /// `PyTypeObject` → `tp_name`.
+    pub type_name: u32,
+    /// `PyHeapTypeObject` → `ht_cached_keys`.
+    pub type_cached_keys: u32,
+    /// `PyDictKeysObject` → first entry of a table with one-byte indices per slot, see
+    /// [`Layout::keys_log2_index_bytes`].
+    pub keys_entries: u32,
+    /// `PyDictKeysObject` → `dk_log2_index_bytes` (3.11+).
+    pub keys_log2_index_bytes: u32,
+    /// `PyDictKeysObject` → `dk_kind` (3.11+): 0 for entries of three words, else two.
+    pub keys_kind: u32,
+    /// `PyDictKeysObject` → `dk_nentries`.
+    pub keys_nentries: u32,
+    /// An [`InlineValues`]: where an instance keeps its attributes.
+    pub inline_values: u32,
+    /// `PyThreadState` → `thread_id` (the thread pointer, on glibc).
+    pub tstate_thread_id: u32,
+    /// `PyThreadState` → `native_thread_id`; [`DIRECT`] before 3.11.
+    pub tstate_native_thread_id: u32,
+    /// `PyThreadState` → `next`.
+    pub tstate_next: u32,
+    /// `PyInterpreterState` → first `PyThreadState`.
+    pub interp_threads: u32,
+    /// `_PyRuntime` → main `PyInterpreterState`.
+    pub runtime_main_interp: u32,
+    /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`).
+    pub runtime_tss_key: u32,
+    /// `PyTypeObject` → `tp_dict`.
+    pub type_dict: u32,
+    /// `PyTypeObject` → `tp_flags`.
+    pub type_flags: u32,
+    /// `PyTypeObject` → `tp_basicsize`.
+    pub type_basicsize: u32,
+    /// `PyDictObject` → `ma_keys`.
+    pub dict_keys: u32,
+    /// `PyDictObject` → `ma_values`.
+    pub dict_values: u32,
+    /// `PyLongObject` → size word (`ob_size`, or `lv_tag` from 3.12).
+    pub int_size: u32,
+    /// How far the size word is shifted: 0, or 3 from 3.12.
+    pub int_size_shift: u32,
+    /// `PyLongObject` → first digit.
+    pub int_digits: u32,
+    /// `PyTupleObject` → first item.
+    pub tuple_items: u32,
+}
+
+/// Marks an offset that this version has no use for.
+pub const DIRECT: u32 = u32::MAX;
+
+/// How instances keep their attributes.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InlineValues {
+    /// A `dict` at `tp_dictoffset` (up to 3.10).
+    Dict = 0,
+    /// 3.11: values pointer 32 bytes before the object, else a dict 24 before.
+    Before32 = 1,
+    /// 3.12: one tagged word 24 bytes before: values + 1, or a dict.
+    Tagged24 = 2,
+    /// 3.13+: a dict 24 bytes before, else values after the object's own fields.
+    Trailing = 3,
+}

@@ -1,0 +1,1 @@
+//! Guards shared by the privileged tests.
