@@ -18,3 +18,4 @@
 pub mod event;
 pub mod fact;
 pub mod input;
+pub mod probe;

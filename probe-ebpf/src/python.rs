@@ -101,3 +101,31 @@ pub enum InlineValues {
     /// 3.13+: a dict 24 bytes before, else values after the object's own fields.
     Trailing = 3,
 }
+
+use crate::memory::{Fault, Memory};
+
+impl Layout {
+    /// The frame a thread runs.
+    ///
+    /// # Errors
+    /// [`Fault`] when the thread state cannot be read.
+    #[inline(always)]
+    pub fn current_frame<M: Memory>(&self, mem: &M, tstate: u64) -> Result<u64, Fault> {
+        let frame = mem.word(tstate.wrapping_add(u64::from(self.tstate_frame)))?;
+        if self.cframe_frame == DIRECT {
+            return Ok(frame);
+        }
+        mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
+    }
+
+    /// The object a local variable of a frame refers to; 0 while it is unbound.
+    /// The lowest bits of a reference are tags since 3.14 and zero before.
+    ///
+    /// # Errors
+    /// [`Fault`] when the frame cannot be read.
+    #[inline(always)]
+    pub fn local<M: Memory>(&self, mem: &M, frame: u64, slot: u32) -> Result<u64, Fault> {
+        let at = frame.wrapping_add(u64::from(self.frame_localsplus) + u64::from(slot) * 8);
+        Ok(mem.word(at)? & !3)
+    }
+}
