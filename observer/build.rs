@@ -21,8 +21,12 @@ fn main() -> Result<()> {
     // SAFETY: as above. What the inner cargo says would be shown as warnings of ours.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../probe-ebpf");
-    let package =
-        Package { name: "probe-ebpf", root_dir: root, features: &["bpf"], ..Package::default() };
+    let package = Package {
+        name: "probe-ebpf",
+        root_dir: root,
+        features: &["bpf"],
+        ..Package::default()
+    };
     build_ebpf([package], Toolchain::Custom(&toolchain)).with_context(|| {
         format!("building the eBPF programs with the toolchain {toolchain}; `cargo xtask setup` installs what that needs")
     })
@@ -32,10 +36,18 @@ fn toolchain() -> String {
     if let Ok(named) = env::var(TOOLCHAIN) {
         return named;
     }
-    let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output();
+    let nightly = Command::new("rustup")
+        .args(["run", "nightly", "rustc", "--print", "sysroot"])
+        .output();
     let has_core = nightly.is_ok_and(|output| {
         let sysroot = String::from_utf8_lossy(&output.stdout);
-        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
+        Path::new(sysroot.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
     });
-    if has_core { "nightly".into() } else { FALLBACK.into() }
+    if has_core {
+        "nightly".into()
+    } else {
+        FALLBACK.into()
+    }
 }

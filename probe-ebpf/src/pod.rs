@@ -2,7 +2,9 @@
 //! this library.
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::abi::{Conn, ConnKey, Flow, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets};
+use crate::abi::{
+    Conn, ConnKey, Flow, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
+};
 use crate::gunicorn::Code;
 use crate::python::Layout;
 
@@ -16,4 +18,15 @@ macro_rules! pod {
     };
 }
 
-pod!(Code, Conn, ConnKey, Flow, KernelOffsets, Layout, ObjectKey, Target, Thread, TracepointOffsets);
+pod!(
+    Code,
+    Conn,
+    ConnKey,
+    Flow,
+    KernelOffsets,
+    Layout,
+    ObjectKey,
+    Target,
+    Thread,
+    TracepointOffsets
+);

@@ -3,7 +3,10 @@
 //! [`Layout`] is the whole of our knowledge of an interpreter version, as a
 //! value: after it is chosen no code asks for a version. Offsets are bytes.
 
+pub mod attribute;
 pub mod tables;
+
+use crate::memory::{Fault, Memory};
 
 /// Offsets and quirks of one interpreter build; value of the `LAYOUTS` map.
 ///
@@ -102,8 +105,6 @@ pub enum InlineValues {
     Trailing = 3,
 }
 
-use crate::memory::{Fault, Memory};
-
 impl Layout {
     /// The frame a thread runs.
     ///
@@ -116,6 +117,24 @@ impl Layout {
             return Ok(frame);
         }
         mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
+    }
+
+    /// Where the characters of a `str` are, if they are one byte wide, and their number.
+    /// `PyASCIIObject.state` has the kind in bits 2 to 4 and the ASCII flag in
+    /// bit 6 (`Include/cpython/unicodeobject.h`).
+    ///
+    /// # Errors
+    /// [`Fault`] when the string cannot be read or is wider.
+    #[inline(always)]
+    pub fn narrow_str<M: Memory>(&self, mem: &M, object: u64) -> Result<(u64, u64), Fault> {
+        let state = mem.word(object.wrapping_add(u64::from(self.str_state)))?;
+        let length = mem.word(object.wrapping_add(u64::from(self.str_length)))?;
+        let data = match (state >> 2 & 7, state >> 6 & 1) {
+            (1, 1) => self.str_ascii,
+            (1, _) => self.str_latin1,
+            _ => return Err(Fault),
+        };
+        Ok((object.wrapping_add(u64::from(data)), length))
     }
 
     /// The object a local variable of a frame refers to; 0 while it is unbound.

@@ -15,8 +15,13 @@ pub enum KernelError {
         "cannot read the kernel's type information {VMLINUX}: {0}; a kernel of 5.10 or later built with CONFIG_DEBUG_INFO_BTF is needed"
     )]
     Read(btf_rs::Error),
-    #[error("this kernel's {structure} has no field {field}, which the probes need; please report it with the output of `uname -r`")]
-    Missing { structure: &'static str, field: String },
+    #[error(
+        "this kernel's {structure} has no field {field}, which the probes need; please report it with the output of `uname -r`"
+    )]
+    Missing {
+        structure: &'static str,
+        field: String,
+    },
 }
 
 /// Resolves every offset the programs need.
@@ -54,8 +59,13 @@ fn offsets_of(btf: &Btf) -> Result<KernelOffsets, KernelError> {
 
 /// Byte offset of `structure.path[0].path[1]…`.
 fn field(btf: &Btf, structure: &'static str, path: &[&str]) -> Result<u32, KernelError> {
-    let missing = || KernelError::Missing { structure, field: path.join(".") };
-    let types = btf.resolve_types_by_name(structure).map_err(|_| missing())?;
+    let missing = || KernelError::Missing {
+        structure,
+        field: path.join("."),
+    };
+    let types = btf
+        .resolve_types_by_name(structure)
+        .map_err(|_| missing())?;
     types
         .into_iter()
         .filter(|candidate| matches!(candidate, Type::Struct(_)))
@@ -68,12 +78,18 @@ fn field(btf: &Btf, structure: &'static str, path: &[&str]) -> Result<u32, Kerne
 fn path_bits(btf: &Btf, container: Type, path: &[&str]) -> Option<u32> {
     let (first, rest) = path.split_first()?;
     let (bits, inner) = member_bits(btf, container, first)?;
-    if rest.is_empty() { Some(bits) } else { Some(bits + path_bits(btf, inner, rest)?) }
+    if rest.is_empty() {
+        Some(bits)
+    } else {
+        Some(bits + path_bits(btf, inner, rest)?)
+    }
 }
 
 /// Bit offset and type of a member, looked for in anonymous members too.
 fn member_bits(btf: &Btf, container: Type, name: &str) -> Option<(u32, Type)> {
-    let (Type::Struct(fields) | Type::Union(fields)) = container else { return None };
+    let (Type::Struct(fields) | Type::Union(fields)) = container else {
+        return None;
+    };
     for member in &fields.members {
         let inner = || unqualified(btf, btf.resolve_chained_type(member).ok()?);
         match btf.resolve_name(member) {

@@ -39,7 +39,8 @@ pub const DATETIME_NOW: &str = "datetime_now";
 /// Every program, and how many places it is attached to at start.
 pub fn programs() -> impl Iterator<Item = (&'static str, u32)> {
     let host = RAW_TRACEPOINTS.iter().chain(SYSCALLS);
-    host.map(|&(program, _)| (program, 1)).chain([(DATETIME_NOW, 0)])
+    host.map(|&(program, _)| (program, 1))
+        .chain([(DATETIME_NOW, 0)])
 }
 
 /// Loads the programs; attaches none.
@@ -54,14 +55,22 @@ pub fn load() -> Result<Ebpf> {
         .override_global("KERNEL", &kernel, true)
         .override_global("TRACEPOINT", &tracepoint, true)
         .load(OBJECT)
-        .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor` for the reason")?;
+        .context(
+            "the kernel refused the eBPF maps; run `gunicorn-observer doctor` for the reason",
+        )?;
     for (program, _) in RAW_TRACEPOINTS {
-        find::<RawTracePoint>(&mut ebpf, program)?.load().with_context(|| refused(program))?;
+        find::<RawTracePoint>(&mut ebpf, program)?
+            .load()
+            .with_context(|| refused(program))?;
     }
     for (program, _) in SYSCALLS {
-        find::<TracePoint>(&mut ebpf, program)?.load().with_context(|| refused(program))?;
+        find::<TracePoint>(&mut ebpf, program)?
+            .load()
+            .with_context(|| refused(program))?;
     }
-    find::<UProbe>(&mut ebpf, DATETIME_NOW)?.load().with_context(|| refused(DATETIME_NOW))?;
+    find::<UProbe>(&mut ebpf, DATETIME_NOW)?
+        .load()
+        .with_context(|| refused(DATETIME_NOW))?;
     Ok(ebpf)
 }
 
@@ -99,15 +108,18 @@ pub fn attach_interpreter(ebpf: &mut Ebpf, file: &Path, offset: u64) -> Result<U
 /// # Errors
 /// When it was not attached.
 pub fn detach_interpreter(ebpf: &mut Ebpf, link: UProbeLinkId) -> Result<()> {
-    find::<UProbe>(ebpf, DATETIME_NOW)?.detach(link).context("detaching from an interpreter")
+    find::<UProbe>(ebpf, DATETIME_NOW)?
+        .detach(link)
+        .context("detaching from an interpreter")
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
-    let program =
-        ebpf.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 

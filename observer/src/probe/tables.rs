@@ -47,7 +47,9 @@ impl Tables {
             return Ok(u32::try_from(index)?);
         }
         let index = u32::try_from(self.known_layouts.len())?;
-        self.layouts.set(index, layout, 0).context("no room for another interpreter version")?;
+        self.layouts
+            .set(index, layout, 0)
+            .context("no room for another interpreter version")?;
         self.known_layouts.push(*layout);
         Ok(index)
     }
@@ -64,8 +66,14 @@ impl Tables {
     /// # Errors
     /// When the map is full.
     pub fn set_target(&mut self, pid: u32, role: Role, new: Target) -> Result<()> {
-        let generation = self.target(pid).map_or(new.generation, |known| known.generation);
-        let target = Target { role: role as u32, generation, ..new };
+        let generation = self
+            .target(pid)
+            .map_or(new.generation, |known| known.generation);
+        let target = Target {
+            role: role as u32,
+            generation,
+            ..new
+        };
         self.targets.insert(pid, target, 0).with_context(|| {
             format!("cannot observe process {pid}: more processes than the TARGETS map holds")
         })
@@ -91,7 +99,9 @@ impl Tables {
         remove(&mut self.flows, |key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));
         remove(&mut self.codes, |key| dead(key.tgid));
-        remove(&mut self.threads, |key| u32::try_from(key >> 32).is_ok_and(dead));
+        remove(&mut self.threads, |key| {
+            u32::try_from(key >> 32).is_ok_and(dead)
+        });
     }
 
     /// How many entries each map has.
@@ -112,7 +122,9 @@ impl Tables {
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
-    let map = ebpf.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
     M::try_from(map).with_context(|| format!("the eBPF map {name}"))
 }
 

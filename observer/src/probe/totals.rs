@@ -25,14 +25,22 @@ impl Totals {
     /// # Errors
     /// When the object lacks the counters or a program.
     pub fn take(ebpf: &mut Ebpf, interpreters: Arc<AtomicU32>) -> Result<Self> {
-        let stats = ebpf.take_map("STATS").ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
+        let stats = ebpf
+            .take_map("STATS")
+            .ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
         let programs = load::programs()
             .map(|(name, attached)| {
-                let program = ebpf.program(name).with_context(|| format!("no program {name}"))?;
+                let program = ebpf
+                    .program(name)
+                    .with_context(|| format!("no program {name}"))?;
                 Ok((name, attached, program.fd()?.as_fd().try_clone_to_owned()?))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { stats: stats.try_into()?, programs, interpreters })
+        Ok(Self {
+            stats: stats.try_into()?,
+            programs,
+            interpreters,
+        })
     }
 
     /// The totals now.
@@ -40,11 +48,22 @@ impl Totals {
     pub fn read(&self) -> KernelTotals {
         let mut totals = KernelTotals::default();
         for &(stat, name, is_loss) in Stat::ALL {
-            let value = self.stats.get(&(stat as u32), 0).map_or(0, |cpus| cpus.iter().sum());
-            let kind = if is_loss { &mut totals.lost } else { &mut totals.counts };
+            let value = self
+                .stats
+                .get(&(stat as u32), 0)
+                .map_or(0, |cpus| cpus.iter().sum());
+            let kind = if is_loss {
+                &mut totals.lost
+            } else {
+                &mut totals.counts
+            };
             kind.insert(name.to_owned(), value);
         }
-        totals.programs = self.programs.iter().map(|program| self.program(program)).collect();
+        totals.programs = self
+            .programs
+            .iter()
+            .map(|program| self.program(program))
+            .collect();
         totals
     }
 
@@ -53,8 +72,11 @@ impl Totals {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let info = parse_info(&text);
         let runs = info.get("run_cnt").copied().filter(|&runs| runs > 0);
-        let attached =
-            if *name == load::DATETIME_NOW { self.interpreters.load(Ordering::Relaxed) } else { *attached };
+        let attached = if *name == load::DATETIME_NOW {
+            self.interpreters.load(Ordering::Relaxed)
+        } else {
+            *attached
+        };
         let totals = ProgramTotals {
             attached,
             recursion_misses: info.get("recursion_misses").copied().unwrap_or(0),

@@ -17,16 +17,26 @@ pub enum TracefsError {
         "tracefs is not mounted and could not be mounted privately: {0}; as root: mount -t tracefs tracefs /sys/kernel/tracing"
     )]
     NotMounted(nix::Error),
-    #[error("cannot read the format of tracepoint {name}: {source}; is the kernel built with CONFIG_FTRACE_SYSCALLS?")]
+    #[error(
+        "cannot read the format of tracepoint {name}: {source}; is the kernel built with CONFIG_FTRACE_SYSCALLS?"
+    )]
     Format { name: String, source: io::Error },
-    #[error("the format of tracepoint {name} has no field {field}; please report it with the output of `uname -r`")]
-    Field { name: &'static str, field: &'static str },
+    #[error(
+        "the format of tracepoint {name} has no field {field}; please report it with the output of `uname -r`"
+    )]
+    Field {
+        name: &'static str,
+        field: &'static str,
+    },
 }
 
 /// The mounted tracefs, if there is one.
 #[must_use]
 pub fn mounted() -> Option<PathBuf> {
-    PLACES.iter().map(PathBuf::from).find(|place| place.join("events").is_dir())
+    PLACES
+        .iter()
+        .map(PathBuf::from)
+        .find(|place| place.join("events").is_dir())
 }
 
 /// Makes sure that this process sees tracefs, and nobody else a change: where it
@@ -44,7 +54,15 @@ pub fn ensure() -> Result<(), TracefsError> {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none))
-        .and_then(|()| mount(Some("tracefs"), PLACES[0], Some("tracefs"), MsFlags::empty(), none))
+        .and_then(|()| {
+            mount(
+                Some("tracefs"),
+                PLACES[0],
+                Some("tracefs"),
+                MsFlags::empty(),
+                none,
+            )
+        })
         .map_err(TracefsError::NotMounted)
 }
 
@@ -60,14 +78,12 @@ pub fn offsets() -> Result<TracepointOffsets, TracefsError> {
     })
 }
 
-fn field_of(
-    root: &Path,
-    name: &'static str,
-    field: &'static str,
-) -> Result<u32, TracefsError> {
+fn field_of(root: &Path, name: &'static str, field: &'static str) -> Result<u32, TracefsError> {
     let path = root.join("events").join(name).join("format");
-    let format = fs::read_to_string(path)
-        .map_err(|source| TracefsError::Format { name: name.into(), source })?;
+    let format = fs::read_to_string(path).map_err(|source| TracefsError::Format {
+        name: name.into(),
+        source,
+    })?;
     field_offset(&format, field).ok_or(TracefsError::Field { name, field })
 }
 
@@ -75,7 +91,10 @@ fn field_of(
 fn field_offset(format: &str, field: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
-        let name = declaration.split_whitespace().next_back()?.trim_start_matches('*');
+        let name = declaration
+            .split_whitespace()
+            .next_back()?
+            .trim_start_matches('*');
         let offset = rest.trim().strip_prefix("offset:")?.split_once(';')?.0;
         (name == field).then(|| offset.parse().ok())?
     })

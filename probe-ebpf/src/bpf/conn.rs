@@ -11,12 +11,14 @@ use super::maps::{CLIENTS, CONNS, FLOWS, NEW_CONN, SCRATCH, conn, count, flow};
 use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
-    Conn, ConnKey, Flow, HEAD_BYTES, HEAD_SLACK, ObjectKey, Phase, Stat, flags,
+    Conn, ConnKey, Flow, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat,
+    flags,
 };
 use probe_ebpf::http::{
     HEAD_END, HeadScan, SCAN_BYTES, STATUS_BYTES, begins_request, is_bodiless, status,
 };
 use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::{Layout, attribute::attribute};
 
 /// Begins to observe a connection.
 #[inline(always)]
@@ -81,16 +83,47 @@ pub fn read(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
 fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
     let at = conn.line_len as usize;
     if at == 0 {
-        let len = if len > HEAD_BYTES as u64 { HEAD_BYTES } else { len as usize };
+        let len = if len > HEAD_BYTES as u64 {
+            HEAD_BYTES
+        } else {
+            len as usize
+        };
         read_user(buffer, &mut conn.line, 0, len)?;
         conn.line_len = len as u32;
+        conn.line_source = LineSource::Wire as u16;
     } else if at < HEAD_BYTES {
         // A later piece: as much of it as the slack behind any offset allows.
-        let len = if len > HEAD_SLACK as u64 { HEAD_SLACK } else { len as usize };
+        let len = if len > HEAD_SLACK as u64 {
+            HEAD_SLACK
+        } else {
+            len as usize
+        };
         read_user(buffer, &mut conn.line, at & (HEAD_BYTES - 1), len)?;
         let kept = at + len;
-        conn.line_len = if kept > HEAD_BYTES { HEAD_BYTES as u32 } else { kept as u32 };
+        conn.line_len = if kept > HEAD_BYTES {
+            HEAD_BYTES as u32
+        } else {
+            kept as u32
+        };
     }
+    Ok(())
+}
+
+/// Takes method and path from Gunicorn's request object, for a request whose
+/// first bytes were not seen by themselves: it came behind another one.
+#[inline(always)]
+pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Result<(), Fault> {
+    let method = attribute(&User, layout, request, *b"method\0\0")?;
+    let path = attribute(&User, layout, request, *b"path\0\0\0\0")?;
+    let (method, method_len) = layout.narrow_str(&User, method)?;
+    let (path, path_len) = layout.narrow_str(&User, path)?;
+    conn.line[..NAME_BYTES].fill(0);
+    let method_len = method_len.min(NAME_BYTES as u64) as usize;
+    read_user(method, &mut conn.line, 0, method_len)?;
+    let path_len = path_len.min((HEAD_BYTES - NAME_BYTES) as u64) as usize;
+    read_user(path, &mut conn.line, NAME_BYTES, path_len)?;
+    conn.line_len = (NAME_BYTES + path_len) as u32;
+    conn.line_source = LineSource::Python as u16;
     Ok(())
 }
 
@@ -103,7 +136,9 @@ fn read_user(
     at: usize,
     len: usize,
 ) -> Result<(), Fault> {
-    let Some(place) = line.get_mut(at..at + len) else { return Err(Fault) };
+    let Some(place) = line.get_mut(at..at + len) else {
+        return Err(Fault);
+    };
     // SAFETY: the helper checks the source; the destination is a live slice.
     unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
 }
@@ -154,9 +189,15 @@ pub fn written(conn: &mut Conn, result: i64, now: u64) {
 /// The descriptor is being closed.
 #[inline(always)]
 pub fn close(key: &ConnKey, tid: u32, generation: u64) {
-    let Some(conn) = conn(key, generation) else { return };
+    let Some(conn) = conn(key, generation) else {
+        return;
+    };
     if conn.request != 0 {
-        let flow_key = ObjectKey { address: conn.request, tgid: key.tgid, reserved: 0 };
+        let flow_key = ObjectKey {
+            address: conn.request,
+            tgid: key.tgid,
+            reserved: 0,
+        };
         if let Some(flow) = flow(&flow_key, generation) {
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();
@@ -171,7 +212,11 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
         emit::request(key.tgid, tid, Some(conn), None);
     }
     if conn.client != 0 {
-        let client = ObjectKey { address: conn.client, tgid: key.tgid, reserved: 0 };
+        let client = ObjectKey {
+            address: conn.client,
+            tgid: key.tgid,
+            reserved: 0,
+        };
         let _ = CLIENTS.remove(&client);
     }
     let _ = CONNS.remove(key);
@@ -196,6 +241,7 @@ pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, flow: &Flow) {
     conn.response_head_bytes = 0;
     conn.ordinal += 1;
     conn.line_len = 0;
+    conn.line_source = LineSource::None as u16;
     conn.status = 0;
     conn.phase = Phase::Idle as u16;
     conn.flags = 0;
@@ -218,7 +264,11 @@ fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
     }
     // SAFETY: per-CPU memory, and a tracepoint is not preempted.
     let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
-    let kept = if len > SCAN_BYTES as u64 { SCAN_BYTES } else { len as usize };
+    let kept = if len > SCAN_BYTES as u64 {
+        SCAN_BYTES
+    } else {
+        len as usize
+    };
     let piece = scratch.get_mut(..kept)?;
     // SAFETY: the helper checks the source; the destination is a live slice.
     if unsafe { bpf_probe_read_user_buf(buffer as *const u8, piece) }.is_err() {

@@ -35,7 +35,12 @@ pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
 /// The first fields of a record of type `T`.
 #[inline(always)]
 pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
-    Header { kind: kind as u16, len: size_of::<T>() as u16, tgid, time_ns: now() }
+    Header {
+        kind: kind as u16,
+        len: size_of::<T>() as u16,
+        tgid,
+        time_ns: now(),
+    }
 }
 
 /// Sends a record of a rare kind at once.
@@ -48,7 +53,9 @@ pub fn submit_now<T: 'static>(mut entry: RingBufEntry<T>, record: T) {
 /// Sends a finished request. `conn` and `flow` are what is known of it; either may be missing.
 #[inline(always)]
 pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, flow: Option<&Flow>) {
-    let Some(mut entry) = reserve::<RequestRecord>() else { return };
+    let Some(mut entry) = reserve::<RequestRecord>() else {
+        return;
+    };
     // SAFETY: the memory is reserved and ours; every field of the record, which
     // has no padding, is written below.
     let record = unsafe { &mut *entry.as_mut_ptr() };
@@ -56,7 +63,13 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, flow: Option<&Flow>) {
     record.tid = tid;
 
     let (entered, exited, family, fd, flow_flags) = match flow {
-        Some(flow) => (flow.entered_ns, flow.exited_ns, flow.family, flow.fd, flow.flags),
+        Some(flow) => (
+            flow.entered_ns,
+            flow.exited_ns,
+            flow.family,
+            flow.fd,
+            flow.flags,
+        ),
         None => (0, 0, 0, -1, flags::BAD_REQUEST | flags::ERROR_HANDLED),
     };
     record.entered_ns = entered;
@@ -69,7 +82,11 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, flow: Option<&Flow>) {
         None => unseen(record),
     }
     let waiting = EVENTS.query(AVAIL_DATA);
-    entry.submit(if waiting > WAKE_BYTES { FORCE_WAKEUP } else { NO_WAKEUP });
+    entry.submit(if waiting > WAKE_BYTES {
+        FORCE_WAKEUP
+    } else {
+        NO_WAKEUP
+    });
 }
 
 #[inline(always)]
@@ -87,8 +104,7 @@ fn wire(record: &mut RequestRecord, conn: &Conn) {
     record.status = conn.status;
     record.flags |= conn.flags;
     record.line_len = conn.line_len as u16;
-    record.line_source =
-        if conn.line_len > 0 { LineSource::Wire } else { LineSource::None } as u16;
+    record.line_source = conn.line_source;
     copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
 }
 

@@ -77,7 +77,9 @@ pub fn serving_target(tgid: u32) -> Option<&'static Target> {
 /// The layout of a target's interpreter.
 #[inline(always)]
 pub fn layout(target: &Target) -> Option<&'static Layout> {
-    (target.layout != NO_LAYOUT).then(|| LAYOUTS.get(target.layout)).flatten()
+    (target.layout != NO_LAYOUT)
+        .then(|| LAYOUTS.get(target.layout))
+        .flatten()
 }
 
 /// The connection behind a descriptor, if it is of this process and not of an

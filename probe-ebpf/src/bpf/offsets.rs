@@ -19,7 +19,10 @@ static KERNEL: KernelOffsets = KernelOffsets {
 };
 
 #[unsafe(no_mangle)]
-static TRACEPOINT: TracepointOffsets = TracepointOffsets { enter_args: 0, exit_ret: 0 };
+static TRACEPOINT: TracepointOffsets = TracepointOffsets {
+    enter_args: 0,
+    exit_ret: 0,
+};
 
 /// Kernel structure offsets of this machine.
 #[inline(always)]

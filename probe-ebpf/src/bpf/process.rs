@@ -7,8 +7,7 @@ use super::emit::{header, reserve, submit_now};
 use super::maps::{TARGETS, THREADS, count, current};
 use super::{memory, offsets};
 use aya_ebpf::{
-    helpers::bpf_get_current_comm, macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use probe_ebpf::abi::{ExecRecord, ExitRecord, ForkRecord, RecordKind, Role, Stat, Target};
 use probe_ebpf::memory::Fault;
@@ -23,7 +22,9 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
 fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let parent = (current() >> 32) as u32;
     // SAFETY: the value outlives the program's run.
-    let Some(target) = (unsafe { TARGETS.get(&parent) }) else { return Ok(()) };
+    let Some(target) = (unsafe { TARGETS.get(&parent) }) else {
+        return Ok(());
+    };
     let role = match target.role {
         role if role == Role::Master as u32 => Role::Worker,
         role if role == Role::Candidate as u32 => Role::Candidate,
@@ -99,7 +100,14 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let _ = TARGETS.remove(&tgid);
     if let Some(entry) = reserve::<ExitRecord>() {
         let header = header::<ExitRecord>(RecordKind::Exit, tgid);
-        submit_now(entry, ExitRecord { header, wait_status, reserved: 0 });
+        submit_now(
+            entry,
+            ExitRecord {
+                header,
+                wait_status,
+                reserved: 0,
+            },
+        );
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 //! starts and when it ends, and by `handle_error` when it fails. The code
 //! object of the calling frame tells which.
 
-use super::maps::{CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread};
+use super::maps::{
+    CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
+};
 use super::memory::{User, thread_pointer};
 use super::{conn as connection, emit};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -14,7 +16,9 @@ use probe_ebpf::python::Layout;
 #[uprobe]
 pub fn datetime_now(_ctx: ProbeContext) -> u32 {
     let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else { return 0 };
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
     count(Stat::PythonHits);
     if try_now(id, target).is_err() {
         count(Stat::FrameUnreadable);
@@ -25,7 +29,9 @@ pub fn datetime_now(_ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
     let tgid = (id >> 32) as u32;
-    let Some(layout) = layout(target) else { return Ok(()) };
+    let Some(layout) = layout(target) else {
+        return Ok(());
+    };
     let tstate = User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))?;
     let frame = layout.current_frame(&User, tstate)?;
     let address = User.word(frame + u64::from(layout.frame_code))?;
@@ -39,13 +45,21 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
         tgid,
         generation: target.generation,
         family: code.family,
-        request: ObjectKey { address: layout.local(&User, frame, code.req)?, tgid, reserved: 0 },
-        client: ObjectKey { address: layout.local(&User, frame, code.client)?, tgid, reserved: 0 },
+        request: ObjectKey {
+            address: layout.local(&User, frame, code.req)?,
+            tgid,
+            reserved: 0,
+        },
+        client: ObjectKey {
+            address: layout.local(&User, frame, code.client)?,
+            tgid,
+            reserved: 0,
+        },
     };
     if code.kind == Kind::HandleError as u32 {
         call.failed();
     } else if layout.local(&User, frame, code.start)? == 0 {
-        call.entered();
+        call.entered(layout);
     } else {
         call.exited();
     }
@@ -55,7 +69,11 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
 /// What a code object is: looked at once, remembered after.
 #[inline(always)]
 fn known_code(tgid: u32, layout: &Layout, address: u64) -> Result<Code, Fault> {
-    let key = ObjectKey { address, tgid, reserved: 0 };
+    let key = ObjectKey {
+        address,
+        tgid,
+        reserved: 0,
+    };
     // SAFETY: integers, copied at once.
     if let Some(code) = unsafe { CODES.get(&key) } {
         return Ok(*code);
@@ -80,7 +98,7 @@ struct Call {
 impl Call {
     /// The request enters the application.
     #[inline(always)]
-    fn entered(&self) {
+    fn entered(&self, layout: &Layout) {
         let mut new = Flow {
             generation: self.generation,
             entered_ns: emit::now(),
@@ -98,6 +116,10 @@ impl Call {
                 }
                 if conn.phase != Phase::Reading as u16 {
                     new.flags |= flags::PIPELINED;
+                    let line = connection::keep_line_of_object(conn, layout, self.request.address);
+                    if line.is_err() {
+                        count(Stat::LineUnreadable);
+                    }
                 }
                 new.fd = fd;
                 conn.phase = Phase::Entered as u16;
@@ -190,6 +212,9 @@ impl Call {
 
     #[inline(always)]
     fn conn_key(&self, fd: i32) -> ConnKey {
-        ConnKey { tgid: self.tgid, fd }
+        ConnKey {
+            tgid: self.tgid,
+            fd,
+        }
     }
 }

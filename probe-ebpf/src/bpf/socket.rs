@@ -41,13 +41,20 @@ pub fn exit_accept(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn accepted(ctx: &TracePointContext) {
     let tgid = (current() >> 32) as u32;
-    let Some(target) = serving_target(tgid) else { return };
+    let Some(target) = serving_target(tgid) else {
+        return;
+    };
     let fd = result(ctx);
     if fd < 0 {
         return;
     }
-    let key = ConnKey { tgid, fd: fd as i32 };
-    let Some(conn) = connection::open(&key, target.generation) else { return };
+    let key = ConnKey {
+        tgid,
+        fd: fd as i32,
+    };
+    let Some(conn) = connection::open(&key, target.generation) else {
+        return;
+    };
     conn.accepted_ns = emit::now();
     match memory::sock_of_fd(fd as u32) {
         // SAFETY: an integer, copied at once.
@@ -59,7 +66,9 @@ fn accepted(ctx: &TracePointContext) {
 #[tracepoint]
 pub fn enter_recvfrom(ctx: TracePointContext) -> u32 {
     let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else { return 0 };
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
     if argument(&ctx, 3) & MSG_PEEK == 0 {
         begin_call(id, target, argument(&ctx, 0) as i32, argument(&ctx, 1));
     }
@@ -75,8 +84,13 @@ pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn read_returned(ctx: &TracePointContext) {
     let id = current();
-    let Some(thread) = calling_thread(id) else { return };
-    let key = ConnKey { tgid: (id >> 32) as u32, fd: thread.fd };
+    let Some(thread) = calling_thread(id) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid: (id >> 32) as u32,
+        fd: thread.fd,
+    };
     thread.fd = -1;
     let len = result(ctx);
     if len <= 0 {
@@ -122,9 +136,16 @@ pub fn exit_sendfile(ctx: TracePointContext) -> u32 {
 fn write_called(ctx: &TracePointContext, has_buffer: bool) {
     let id = current();
     let tgid = (id >> 32) as u32;
-    let Some(target) = serving_target(tgid) else { return };
-    let key = ConnKey { tgid, fd: argument(ctx, 0) as i32 };
-    let Some(conn) = conn(&key, target.generation) else { return };
+    let Some(target) = serving_target(tgid) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid,
+        fd: argument(ctx, 0) as i32,
+    };
+    let Some(conn) = conn(&key, target.generation) else {
+        return;
+    };
     if has_buffer {
         connection::write(conn, argument(ctx, 1), argument(ctx, 2), emit::now());
     }
@@ -134,8 +155,13 @@ fn write_called(ctx: &TracePointContext, has_buffer: bool) {
 #[inline(always)]
 fn write_returned(ctx: &TracePointContext) {
     let id = current();
-    let Some(thread) = calling_thread(id) else { return };
-    let key = ConnKey { tgid: (id >> 32) as u32, fd: thread.fd };
+    let Some(thread) = calling_thread(id) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid: (id >> 32) as u32,
+        fd: thread.fd,
+    };
     thread.fd = -1;
     if let Some(conn) = conn(&key, thread.generation) {
         connection::written(conn, result(ctx), emit::now());
@@ -146,8 +172,13 @@ fn write_returned(ctx: &TracePointContext) {
 pub fn enter_close(ctx: TracePointContext) -> u32 {
     let id = current();
     let tgid = (id >> 32) as u32;
-    let Some(target) = serving_target(tgid) else { return 0 };
-    let key = ConnKey { tgid, fd: argument(&ctx, 0) as i32 };
+    let Some(target) = serving_target(tgid) else {
+        return 0;
+    };
+    let key = ConnKey {
+        tgid,
+        fd: argument(&ctx, 0) as i32,
+    };
     connection::close(&key, id as u32, target.generation);
     0
 }
@@ -160,7 +191,12 @@ fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
         thread.buffer = buffer;
         return;
     }
-    let new = Thread { generation: target.generation, buffer, fd, last_read_fd: -1 };
+    let new = Thread {
+        generation: target.generation,
+        buffer,
+        fd,
+        last_read_fd: -1,
+    };
     if THREADS.insert(&id, &new, 0).is_err() {
         count(Stat::ThreadsFull);
     }

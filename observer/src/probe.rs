@@ -2,6 +2,7 @@
 
 pub mod kernel;
 pub mod load;
+pub mod preflight;
 pub mod tables;
 pub mod totals;
 pub mod tracefs;
