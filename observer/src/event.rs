@@ -9,11 +9,24 @@ pub enum Event {
     /// A request finished.
     Request(Box<Request>),
     /// An observed process forked.
-    Fork { time_ns: u64, parent: Pid, child: Pid },
+    Fork {
+        time_ns: u64,
+        parent: Pid,
+        child: Pid,
+    },
     /// A process, observed or not, began another program.
-    Exec { time_ns: u64, pid: Pid, was_target: bool, command: String },
+    Exec {
+        time_ns: u64,
+        pid: Pid,
+        was_target: bool,
+        command: String,
+    },
     /// An observed process ended.
-    Exit { time_ns: u64, pid: Pid, status: ExitStatus },
+    Exit {
+        time_ns: u64,
+        pid: Pid,
+        status: ExitStatus,
+    },
 }
 
 /// How a process ended.
@@ -52,6 +65,8 @@ pub struct Request {
     pub method: Option<String>,
     /// Path of the target as the client sent it, without the query.
     pub path: Option<String>,
+    /// The path goes on after what is in `path`: only its beginning was captured.
+    pub path_cut: bool,
     /// `HTTP/1.0`, `HTTP/1.1`, as the client sent it.
     pub protocol: Option<String>,
     /// Status code of the response.
@@ -88,9 +103,9 @@ impl Event {
     pub fn time_ns(&self) -> u64 {
         match self {
             Self::Request(request) => request.finished_ns,
-            Self::Fork { time_ns, .. } | Self::Exec { time_ns, .. } | Self::Exit { time_ns, .. } => {
-                *time_ns
-            }
+            Self::Fork { time_ns, .. }
+            | Self::Exec { time_ns, .. }
+            | Self::Exit { time_ns, .. } => *time_ns,
         }
     }
 }

@@ -17,4 +17,5 @@
 
 pub mod event;
 pub mod fact;
+pub mod ingest;
 pub mod input;

@@ -1,0 +1,12 @@
+//! From bytes to the model's input: the kernel's records, and the record file.
+//!
+//! - [`decode`]: one record of the ring buffer to an event; [`line`]: its request line
+//! - [`record`]: the stream into a file; [`replay`]: the file back into the same stream
+
+pub mod decode;
+pub mod line;
+pub mod record;
+pub mod replay;
+
+#[cfg(test)]
+pub mod sample;
