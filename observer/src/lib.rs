@@ -19,3 +19,6 @@ pub mod event;
 pub mod fact;
 pub mod ingest;
 pub mod input;
+pub mod model;
+pub mod sink;
+pub mod snapshot;
