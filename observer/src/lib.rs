@@ -15,7 +15,12 @@
 //! - [`sink`]: the outputs
 //! - [`app`]: the one file that knows every task
 
+pub mod clock;
 pub mod event;
 pub mod fact;
+pub mod ingest;
 pub mod input;
+pub mod model;
 pub mod probe;
+pub mod sink;
+pub mod snapshot;
