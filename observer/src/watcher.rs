@@ -7,8 +7,9 @@
 //!                             └── too long, or no Python ──> unknown
 //! ```
 //!
-//! A candidate is observed like a worker before it is known to be a master, so
-//! that the first request of its first worker is counted.
+//! A candidate is followed by the kernel from its first instruction on, before
+//! it is known to be a master, so that the first request of its first worker is
+//! counted.
 
 use crate::clock::monotonic_ns;
 use crate::discover::{self, Candidate, FoundMaster};
@@ -74,6 +75,8 @@ pub struct Watcher {
     candidates: HashMap<Pid, Look>,
     /// Candidates that cannot be observed, and why: told once.
     refused: HashMap<Pid, String>,
+    /// Workers of masters that ended: they may serve on for a moment.
+    orphans: HashMap<Pid, Vec<Pid>>,
     sweep_ns: Option<u64>,
     rescan_ns: u64,
 }
@@ -97,6 +100,7 @@ impl Watcher {
             masters: HashMap::new(),
             candidates: HashMap::new(),
             refused: HashMap::new(),
+            orphans: HashMap::new(),
             sweep_ns: None,
             rescan_ns: 0,
         }
@@ -148,13 +152,19 @@ impl Watcher {
                 if let Some(master) = self.masters.get_mut(&parent) {
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
-                } else if self.candidates.contains_key(&parent) {
+                } else if let Some(look) = self.candidates.get_mut(&parent) {
+                    // A master forks its first worker; or a daemon its master.
+                    look.at_ns = now;
                     self.consider(child, now);
                 }
             }
             Seen::Exec { pid } => {
                 self.forget(pid);
                 if self.only.is_empty() && discover::may_be_python(&self.proc_root, pid) {
+                    let target = Target { layout: NO_LAYOUT, generation: now, ..Target::default() };
+                    if let Err(error) = self.tables.set_target(pid, Role::Candidate, target) {
+                        tracing::warn!("{error:#}");
+                    }
                     self.consider(pid, now);
                 }
             }
@@ -177,8 +187,13 @@ impl Watcher {
             self.tell(Fact::NotGunicorn { pid });
         }
         self.refused.remove(&pid);
-        self.masters.remove(&pid);
-        self.interpreters.release(pid);
+        match self.masters.remove(&pid) {
+            Some(master) => {
+                let workers = master.found.workers.iter().map(|worker| worker.pid).collect();
+                self.orphans.insert(pid, workers);
+            }
+            None => self.interpreters.release(pid),
+        }
     }
 
     fn work(&mut self) {
@@ -199,18 +214,31 @@ impl Watcher {
         }
         if self.sweep_ns.is_some_and(|at| at <= now) {
             self.sweep_ns = None;
-            self.tables.sweep();
+            self.sweep();
             self.tell_entries();
         }
         if self.rescan_ns <= now {
-            self.tables.sweep();
+            self.sweep();
             self.scan();
+        }
+    }
+
+    /// Removes what the dead left, and lets go of interpreters nobody runs any more.
+    fn sweep(&mut self) {
+        self.tables.sweep();
+        let tables = &self.tables;
+        let lonely = |workers: &Vec<Pid>| workers.iter().all(|&pid| tables.target(pid).is_none());
+        let ended: Vec<Pid> =
+            self.orphans.iter().filter(|(_, workers)| lonely(workers)).map(|(&pid, _)| pid).collect();
+        for pid in ended {
+            self.orphans.remove(&pid);
+            self.interpreters.release(pid);
         }
     }
 
     /// Looks whether a candidate has become a master.
     fn look(&mut self, pid: Pid, now: u64) {
-        let observed = self.tables.target(pid).is_some();
+        let is_read = self.tables.target(pid).is_some_and(|known| known.layout != NO_LAYOUT);
         match discover::inspect_candidate(&self.proc_root, pid) {
             Candidate::Master(found) => {
                 self.candidates.remove(&pid);
@@ -225,7 +253,7 @@ impl Watcher {
                 self.refuse(pid, reason);
             }
             Candidate::NotReady => {
-                if !observed && let Ok(interpreter) = Interpreter::inspect(pid, &self.proc_root) {
+                if !is_read && let Ok(interpreter) = Interpreter::inspect(pid, &self.proc_root) {
                     self.observe(pid, Role::Candidate, &interpreter);
                 }
                 let Some(look) = self.candidates.get_mut(&pid) else { return };
@@ -357,5 +385,3 @@ impl Watcher {
         let _ = self.facts.send(fact);
     }
 }
-
-const _: u32 = NO_LAYOUT;

@@ -19,8 +19,12 @@ impl Ring {
     /// # Errors
     /// When the object has none, or it cannot be polled.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        let map = ebpf.take_map("EVENTS").ok_or_else(|| anyhow!("the eBPF object has no EVENTS"))?;
-        Ok(Self { ring: AsyncFd::new(RingBuf::try_from(map)?)? })
+        let map = ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| anyhow!("the eBPF object has no EVENTS"))?;
+        Ok(Self {
+            ring: AsyncFd::register(RingBuf::try_from(map)?)?,
+        })
     }
 
     /// Waits until the programs say that something is there. They do so for rare
