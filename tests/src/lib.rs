@@ -5,11 +5,15 @@
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
+//! - [`compare`]: what the observer counted against what Gunicorn logged
+//! - [`case`]: one request alone, and its record
 //! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`]: the small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod case;
 pub mod client;
+pub mod compare;
 pub mod facts;
 pub mod gunicorn;
 pub mod kernel;

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
+    io::{self, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -49,7 +50,8 @@ pub fn skip() -> Option<String> {
         env::var("CI").as_deref() != Ok("true"),
         "skipped under CI: {reason}"
     );
-    eprintln!("SKIPPED: {reason}");
+    // Not by `eprintln!`, which the test harness shows of failed tests only.
+    let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
     Some(reason)
 }
 

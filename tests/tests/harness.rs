@@ -142,7 +142,7 @@ fn workers_come_and_go_as_told() -> Result<()> {
 }
 
 #[test]
-fn a_killed_master_leaves_no_worker() -> Result<()> {
+fn a_busy_server_is_ended_with_its_workers() -> Result<()> {
     let server = Builder::new(&Venv::debian()?, "raw:app")
         .workers(2)
         .start()?;
