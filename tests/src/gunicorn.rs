@@ -213,11 +213,10 @@ impl Drop for GunicornServer {
     fn drop(&mut self) {
         let workers = self.workers();
         process::end(&mut self.child, Duration::from_secs(10));
-        // A master that had to be killed leaves its workers. They are known by the folder in
-        // their command line, so that a pid used again is not ours to end.
-        let ours = self.folder.path().to_string_lossy();
+        // A master that had to be killed leaves its workers. They are known by their folder, so
+        // that a pid used again is not ours to end.
         for worker in workers {
-            if process::command_line_holds(worker, &ours) {
+            if process::works_in(worker, self.folder.path()) {
                 let _ = process::signal(worker, Signal::SIGKILL);
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    path::Path,
     process::{Child, Command, ExitStatus},
     time::Duration,
 };
@@ -59,10 +60,9 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a process's command line holds `word`; not if it has ended.
-pub fn command_line_holds(pid: u32, word: &str) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
+/// Whether a process has this working directory; not if it has ended.
+pub fn works_in(pid: u32, folder: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)
 }
 
 /// Whether a process exists and is not merely waiting to be reaped.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod demo;
 mod packages;
 mod python;
 mod setup;
@@ -30,6 +31,8 @@ enum Command {
     Setup(setup::Arguments),
     /// Run the one gate, or a part of it
     Test(test::Arguments),
+    /// See it run: two Gunicorns, light load, the observer
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = Workspace::find().and_then(|workspace| match arguments.command {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::Demo(arguments) => demo::run(&workspace, &arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
