@@ -1,3 +1,8 @@
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "system call arguments are registers whose low half counts; lengths are bounded first"
+)]
+
 mod conn;
 mod emit;
 mod maps;

@@ -88,7 +88,8 @@ pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, 
         _ => return Ok(Code::OTHER),
     }
     let is_error = length == 12 && buf[..12] == *b"handle_error";
-    if !is_error && !(length == 14 && buf == *b"handle_request") {
+    let is_request = length == 14 && buf == *b"handle_request";
+    if !(is_error || is_request) {
         return Ok(Code::OTHER);
     }
 

@@ -207,7 +207,7 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
             }
             emit::request(key.tgid, tid, Some(conn), Some(flow));
         }
-        let _ = FLOWS.remove(&flow_key);
+        let _ = FLOWS.remove(flow_key);
     } else if conn.phase == Phase::Refused as u16 {
         emit::request(key.tgid, tid, Some(conn), None);
     }
@@ -217,7 +217,7 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
             tgid: key.tgid,
             reserved: 0,
         };
-        let _ = CLIENTS.remove(&client);
+        let _ = CLIENTS.remove(client);
     }
     let _ = CONNS.remove(key);
 }

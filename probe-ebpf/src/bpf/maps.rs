@@ -71,7 +71,7 @@ pub fn count(stat: Stat) {
 #[inline(always)]
 pub fn serving_target(tgid: u32) -> Option<&'static Target> {
     // SAFETY: see the module's first lines.
-    unsafe { TARGETS.get(&tgid) }.filter(|target| target.role != Role::Master as u32)
+    unsafe { TARGETS.get(tgid) }.filter(|target| target.role != Role::Master as u32)
 }
 
 /// The layout of a target's interpreter.

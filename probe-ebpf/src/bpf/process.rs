@@ -22,7 +22,7 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
 fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let parent = (current() >> 32) as u32;
     // SAFETY: the value outlives the program's run.
-    let Some(target) = (unsafe { TARGETS.get(&parent) }) else {
+    let Some(target) = (unsafe { TARGETS.get(parent) }) else {
         return Ok(());
     };
     let role = match target.role {
@@ -48,7 +48,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
         tstate_slot: target.tstate_slot,
         generation: record.header.time_ns,
     };
-    if TARGETS.insert(&child, &target, 0).is_err() {
+    if TARGETS.insert(child, target, 0).is_err() {
         count(Stat::TargetsFull);
     }
     if let Some(entry) = reserve::<ForkRecord>() {
@@ -61,7 +61,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (current() >> 32) as u32;
-    let was_target = TARGETS.remove(&tgid).is_ok() as u32;
+    let was_target = TARGETS.remove(tgid).is_ok() as u32;
     if let Some(entry) = reserve::<ExecRecord>() {
         let record = ExecRecord {
             header: header::<ExecRecord>(RecordKind::Exec, tgid),
@@ -85,10 +85,10 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let id = current();
     let tgid = (id >> 32) as u32;
     // SAFETY: the value outlives the program's run.
-    if unsafe { TARGETS.get(&tgid) }.is_none() {
+    if unsafe { TARGETS.get(tgid) }.is_none() {
         return Ok(());
     }
-    let _ = THREADS.remove(&id);
+    let _ = THREADS.remove(id);
     let at = offsets::kernel();
     let task: u64 = ctx.arg(0);
     let signal: u64 = memory::kernel(task + u64::from(at.task_signal))?;
@@ -97,7 +97,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
         return Ok(()); // other threads live on
     }
     let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
-    let _ = TARGETS.remove(&tgid);
+    let _ = TARGETS.remove(tgid);
     if let Some(entry) = reserve::<ExitRecord>() {
         let header = header::<ExitRecord>(RecordKind::Exit, tgid);
         submit_now(

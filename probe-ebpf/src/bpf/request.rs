@@ -75,11 +75,11 @@ fn known_code(tgid: u32, layout: &Layout, address: u64) -> Result<Code, Fault> {
         reserved: 0,
     };
     // SAFETY: integers, copied at once.
-    if let Some(code) = unsafe { CODES.get(&key) } {
+    if let Some(code) = unsafe { CODES.get(key) } {
         return Ok(*code);
     }
     let code = classify(&User, layout, address)?;
-    let _ = CODES.insert(&key, &code, 0);
+    let _ = CODES.insert(key, code, 0);
     Ok(code)
 }
 
@@ -126,12 +126,12 @@ impl Call {
                 conn.request = self.request.address;
                 if self.family == Family::Async as u32 && conn.client == 0 {
                     conn.client = self.client.address;
-                    let _ = CLIENTS.insert(&self.client, fd, 0);
+                    let _ = CLIENTS.insert(self.client, fd, 0);
                 }
             }
             None => count(Stat::FlowWithoutConn),
         }
-        if FLOWS.insert(&self.request, &new, 0).is_err() {
+        if FLOWS.insert(self.request, new, 0).is_err() {
             count(Stat::FlowsFull);
         }
     }
@@ -157,7 +157,7 @@ impl Call {
             }
             _ => emit::request(self.tgid, tid, None, Some(flow)),
         }
-        let _ = FLOWS.remove(&self.request);
+        let _ = FLOWS.remove(self.request);
     }
 
     /// `handle_error` runs: for a request that entered, or for bytes that are none.
@@ -194,7 +194,7 @@ impl Call {
     fn find_conn(&self) -> Option<(i32, &'static mut Conn)> {
         if self.family == Family::Async as u32 {
             // SAFETY: an integer, copied at once.
-            if let Some(&fd) = unsafe { CLIENTS.get(&self.client) }
+            if let Some(&fd) = unsafe { CLIENTS.get(self.client) }
                 && let Some(conn) = conn(&self.conn_key(fd), self.generation)
                 && conn.client == self.client.address
             {

@@ -197,7 +197,7 @@ fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
         fd,
         last_read_fd: -1,
     };
-    if THREADS.insert(&id, &new, 0).is_err() {
+    if THREADS.insert(id, new, 0).is_err() {
         count(Stat::ThreadsFull);
     }
 }
