@@ -13,9 +13,13 @@
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
 //! - [`sink`]: the outputs
+//! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
 //! - [`app`]: the one file that knows every task
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod event;
 pub mod fact;
 pub mod ingest;

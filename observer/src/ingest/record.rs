@@ -86,6 +86,16 @@ impl<W: Write> Recorder<W> {
         self.out.flush()
     }
 
+    /// Ends the record and gives the file back.
+    ///
+    /// # Errors
+    /// When the file cannot be written to.
+    pub fn into_inner(self) -> io::Result<W> {
+        self.out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+    }
+
     fn frame(&mut self, tag: Tag, time_ns: u64, payload: &[u8]) -> io::Result<()> {
         let len = u32::try_from(payload.len())
             .ok()
