@@ -9,11 +9,24 @@ pub enum Event {
     /// A request finished.
     Request(Box<Request>),
     /// An observed process forked.
-    Fork { time_ns: u64, parent: Pid, child: Pid },
+    Fork {
+        time_ns: u64,
+        parent: Pid,
+        child: Pid,
+    },
     /// A process, observed or not, began another program.
-    Exec { time_ns: u64, pid: Pid, was_target: bool, command: String },
+    Exec {
+        time_ns: u64,
+        pid: Pid,
+        was_target: bool,
+        command: String,
+    },
     /// An observed process ended.
-    Exit { time_ns: u64, pid: Pid, status: ExitStatus },
+    Exit {
+        time_ns: u64,
+        pid: Pid,
+        status: ExitStatus,
+    },
 }
 
 /// How a process ended.
@@ -88,9 +101,9 @@ impl Event {
     pub fn time_ns(&self) -> u64 {
         match self {
             Self::Request(request) => request.finished_ns,
-            Self::Fork { time_ns, .. } | Self::Exec { time_ns, .. } | Self::Exit { time_ns, .. } => {
-                *time_ns
-            }
+            Self::Fork { time_ns, .. }
+            | Self::Exec { time_ns, .. }
+            | Self::Exit { time_ns, .. } => *time_ns,
         }
     }
 }

@@ -15,6 +15,8 @@
 //! - [`sink`]: the outputs
 //! - [`app`]: the one file that knows every task
 
+pub mod discover;
 pub mod event;
 pub mod fact;
 pub mod input;
+pub mod python;

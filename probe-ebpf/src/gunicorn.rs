@@ -60,7 +60,13 @@ impl Code {
     const ASYNC: Code = Code::new(Kind::HandleRequest, Family::Async, 2, 3, 5);
 
     const fn new(kind: Kind, family: Family, req: u32, client: u32, start: u32) -> Self {
-        Self { kind: kind as u32, family: family as u32, req, client, start }
+        Self {
+            kind: kind as u32,
+            family: family as u32,
+            req,
+            client,
+            start,
+        }
     }
 }
 
@@ -92,7 +98,10 @@ pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, 
         return Ok(Code::OTHER);
     }
     let mut tail = [0; TAIL];
-    mem.read(file + data_offset(mem, layout, file)? + length - TAIL as u64, &mut tail)?;
+    mem.read(
+        file + data_offset(mem, layout, file)? + length - TAIL as u64,
+        &mut tail,
+    )?;
     Ok(match (is_error, &tail) {
         (true, tail) if tail[6..] == *b"gunicorn/workers/base.py" => Code::ERROR,
         (false, tail) if tail[6..] == *b"gunicorn/workers/sync.py" => Code::SYNC,

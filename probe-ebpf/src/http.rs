@@ -75,7 +75,10 @@ mod tests {
 
     #[test]
     fn a_head_ends_at_the_first_empty_line() {
-        assert_eq!(end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"), Some(27));
+        assert_eq!(
+            end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"),
+            Some(27)
+        );
         assert_eq!(end_of(b"\r\n\r\n"), Some(4));
     }
 
