@@ -86,6 +86,18 @@ pub struct Layout {
     pub int_digits: u32,
     /// `PyTupleObject` → first item.
     pub tuple_items: u32,
+    /// `PyVarObject` → `ob_size`, of tuples and lists.
+    pub var_size: u32,
+    /// `PyListObject` → `ob_item`, the pointer to its items.
+    pub list_items: u32,
+    /// Attribute values block (`PyDictValues`) → first value.
+    pub values_first: u32,
+    /// `PyTypeObject` → `tp_base`.
+    pub type_base: u32,
+    /// `PyTypeObject` → `tp_dictoffset`.
+    pub type_dictoffset: u32,
+    /// Frame → the module's globals.
+    pub frame_globals: u32,
 }
 
 /// Marks an offset that this version has no use for.
