@@ -113,6 +113,22 @@ impl Tree {
         Ok(scan)
     }
 
+    /// Whether a process could become a master, as far as its command line tells.
+    #[must_use]
+    pub fn may_be_master(&self, pid: Pid) -> bool {
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other
+    }
+
+    /// The interpreter of a process, whatever runs in it.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn interpreter(&mut self, pid: Pid) -> Result<Interpreter, InspectError> {
+        let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
+        Interpreter::complete(&runtime, &mut self.files)
+    }
+
     /// Looks at one process.
     pub fn inspect_candidate(&mut self, pid: Pid) -> Candidate {
         let Ok(process) = self.procfs.process(pid) else {
