@@ -6,7 +6,7 @@ use observer::app;
 use observer::cli::{Cli, Command};
 use observer::commands::{doctor, list, replay};
 use observer::config::{self, File, Model, Run};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -25,11 +25,12 @@ fn start(cli: &Cli) -> Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(config::log_level(&cli.global, &file).filter())
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     match &cli.command {
         Command::Replay(args) => {
             let model = Model::resolve(&args.model, &file);
-            replay::run(&args.file, &model, &mut io::stdout().lock())
+            replay::run(&args.file, args.show(), &model, &mut io::stdout().lock())
         }
         Command::Run(args) => app::run(&Run::resolve(args, &file), None),
         Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),

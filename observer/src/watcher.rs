@@ -47,8 +47,10 @@ const FOLLOW_UP_NS: u64 = 20 * MS;
 const FOLLOW_UPS: u32 = 8;
 /// What dead processes left is removed this long after an end.
 const SWEEP_NS: u64 = 500 * MS;
+/// … and this often in any case.
+const SWEEP_EVERY_NS: u64 = 5_000 * MS;
 /// The net under exec and fork events.
-const RESCAN_NS: u64 = 10_000 * MS;
+const RESCAN_NS: u64 = 30_000 * MS;
 
 struct Look {
     at_ns: u64,
@@ -78,7 +80,7 @@ pub struct Watcher {
     refused: HashSet<Pid>,
     /// Workers of masters that ended: they may serve on for a moment.
     orphans: HashMap<Pid, Vec<Pid>>,
-    sweep_ns: Option<u64>,
+    sweep_ns: u64,
     rescan_ns: u64,
 }
 
@@ -102,7 +104,7 @@ impl Watcher {
             candidates: HashMap::new(),
             refused: HashSet::new(),
             orphans: HashMap::new(),
-            sweep_ns: None,
+            sweep_ns: 0,
             rescan_ns: 0,
         }
     }
@@ -111,7 +113,7 @@ impl Watcher {
     pub fn scan(&mut self) {
         let now = monotonic_ns();
         self.rescan_ns = now + RESCAN_NS;
-        let scan = match self.tree.scan() {
+        let scan = match self.tree.scan(self.tables.targets()) {
             Ok(scan) => scan,
             Err(error) => {
                 tracing::warn!("cannot list processes: {error}; is /proc mounted?");
@@ -167,8 +169,7 @@ impl Watcher {
             .filter_map(|master| master.follow_up_ns);
         looks
             .chain(follow_ups)
-            .chain(self.sweep_ns)
-            .chain([self.rescan_ns])
+            .chain([self.sweep_ns, self.rescan_ns])
             .min()
             .unwrap_or(0)
     }
@@ -195,7 +196,7 @@ impl Watcher {
             }
             Seen::Exit { pid } => {
                 self.forget(pid);
-                self.sweep_ns.get_or_insert(now + SWEEP_NS);
+                self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
         }
     }
@@ -265,13 +266,12 @@ impl Watcher {
         for pid in due {
             self.follow_up(pid, now);
         }
-        if self.sweep_ns.is_some_and(|at| at <= now) {
-            self.sweep_ns = None;
+        if self.sweep_ns <= now {
             self.sweep();
             self.tell_entries();
+            self.sweep_ns = now + SWEEP_EVERY_NS;
         }
         if self.rescan_ns <= now {
-            self.sweep();
             self.scan();
         }
     }

@@ -3,6 +3,7 @@
 use crate::app;
 use crate::probe::preflight::{self, Check};
 use anyhow::{Result, bail};
+use std::collections::HashSet;
 use std::io::Write;
 
 /// Writes the checks to `out`.
@@ -39,7 +40,7 @@ fn write_check(check: &Check, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 fn write_targets(out: &mut impl Write) -> Result<()> {
-    let scan = app::tree()?.scan()?;
+    let scan = app::tree()?.scan(HashSet::new())?;
     if scan.masters.is_empty() && scan.refused.is_empty() {
         writeln!(out, "\nno Gunicorn master runs on this host now")?;
         return Ok(());

@@ -7,6 +7,7 @@ use crate::fact::Worker;
 use crate::probe::preflight;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 /// A master as it is listed.
@@ -39,7 +40,7 @@ struct WorkerRow<'a> {
 pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     preflight::privileged()?;
     let scan = app::tree()?
-        .scan()
+        .scan(HashSet::new())
         .context("cannot list processes; is /proc mounted?")?;
     let now_ns = monotonic_ns();
     let rows: Vec<Row<'_>> = scan

@@ -114,7 +114,7 @@ fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let mut out = Vec::new();
-    let error = run(file.path(), model, &mut out)
+    let error = run(file.path(), Show::Metrics, model, &mut out)
         .err()
         .map(|error| format!("{error:#}"));
     (String::from_utf8(out).unwrap(), error)

@@ -1,6 +1,6 @@
 //! Masters with their workers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::cmdline::{self, Hint};
@@ -89,13 +89,12 @@ impl Tree {
         &self.procfs
     }
 
-    /// Looks at every process there is.
+    /// Looks at every process there is, but for those `known`.
     ///
     /// # Errors
     /// When processes cannot be listed.
-    pub fn scan(&mut self) -> io::Result<Scan> {
+    pub fn scan(&mut self, mut known: HashSet<Pid>) -> io::Result<Scan> {
         let mut scan = Scan::default();
-        let mut known = BTreeSet::new();
         for pid in self.procfs.pids()? {
             if known.contains(&pid) {
                 continue;
