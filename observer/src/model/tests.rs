@@ -5,6 +5,7 @@ use crate::event::{Event, ExitStatus, Pid, Request};
 use crate::fact::{self, Fact, KernelTotals, Level, Started, TargetLevel};
 use crate::input::Input;
 use crate::snapshot::{AppView, Snapshot, WorkerView};
+use proptest::prelude::*;
 
 const S: u64 = 1_000_000_000;
 
@@ -484,4 +485,51 @@ fn losses_and_levels_are_shown() {
     );
     story.exit(10);
     assert!(story.snapshot().observer.targets.is_empty());
+}
+
+/// What can happen, to few enough processes that they meet.
+fn step() -> impl Strategy<Value = (u8, Pid, Pid)> {
+    (0..10_u8, 1..6_u32, 1..6_u32)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_view_holds_together(
+        steps in proptest::collection::vec(step(), 0..80)
+    ) {
+        let mut story = Story::new();
+        for (what, a, b) in steps {
+            match what {
+                0 | 1 => story.fork(a, b),
+                2 | 3 => story.get(a),
+                4 => story.exit(a),
+                5 => story.exec(a),
+                6 => story.master(a),
+                7 => story.worker(a, b, u64::from(a)),
+                8 => story.fact(Fact::NotGunicorn { pid: a }),
+                _ => story.later(u64::from(a) * 70),
+            };
+            let snapshot = story.snapshot();
+            let mut live = Vec::new();
+            for app in &snapshot.apps {
+                let of_app = app.workers.iter().filter(|worker| !worker.ended);
+                live.extend(of_app.clone().map(|worker| worker.pid));
+                prop_assert_eq!(of_app.count(), app.workers_live as usize);
+                let by_slot: u64 = app.slots.iter().map(|slot| slot.tally.requests).sum();
+                prop_assert_eq!(by_slot, app_requests(app));
+                let shown: u64 = app.workers.iter().map(|worker| worker.tally.requests).sum();
+                prop_assert!(shown <= by_slot);
+            }
+            let count = live.len();
+            live.sort_unstable();
+            live.dedup();
+            prop_assert_eq!(live.len(), count, "a process is one worker");
+        }
+        // Long after the end of all of them nothing is left.
+        for pid in 1..6 {
+            story.exit(pid);
+        }
+        story.later(1000);
+        prop_assert!(story.snapshot().apps.is_empty());
+    }
 }
