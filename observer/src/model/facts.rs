@@ -18,16 +18,20 @@ impl State {
                 self.observer.levels.insert(level.pid, level.clone());
             }
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
+            Fact::Maps { entries } => self.observer.map_entries.clone_from(entries),
             Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
         }
     }
 
     fn master(&mut self, master: &fact::Master) {
         let pid = master.pid;
-        let known = self.apps.get_mut(&pid);
-        if let Some(app) =
-            known.filter(|a| is_same_start(Some(a.master.started_ns), master.started_ns))
-        {
+        // A start is told anew by a clock that stands still while the host sleeps:
+        // of one that lives, the name is the surer sign.
+        let is_same = |app: &&mut App| {
+            let lives = app.ended_ns.is_none() && app.master.app == master.app;
+            lives || is_same_start(Some(app.master.started_ns), master.started_ns)
+        };
+        if let Some(app) = self.apps.get_mut(&pid).filter(is_same) {
             app.master = master.clone();
         } else {
             self.remove_app(pid);
@@ -120,14 +124,16 @@ impl State {
         self.adopt(fact.master_pid, pid);
     }
 
-    /// A candidate is none of ours, or a master went without our seeing it. A child
-    /// that has children itself is kept: it may be the master that a launcher left behind.
+    /// A candidate is no master, or a master went without our seeing it: what its
+    /// children did is not ours. It may still be the worker of one, if it was forked;
+    /// and a child with children may be the master that a launcher left behind.
     fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
         self.end_app(time_ns, pid);
         self.observer.levels.remove(&pid);
-        self.provisional.remove(&pid);
         let parents: BTreeSet<Pid> = self.provisional.values().filter_map(|p| p.parent).collect();
-        self.provisional
-            .retain(|child, p| p.parent != Some(pid) || parents.contains(child));
+        self.provisional.retain(|child, p| match p.parent {
+            None => *child != pid,
+            Some(parent) => parent != pid || parents.contains(child),
+        });
     }
 }

@@ -231,6 +231,34 @@ fn what_is_not_gunicorn_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_worker_that_is_no_master_is_still_a_worker() {
+    let mut story = Story::new();
+    // Every child of a candidate is itself looked at: it may be a daemon's master.
+    story.fork(10, 11).get(11).exit(11);
+    story.fact(Fact::NotGunicorn { pid: 11 }).master(10);
+    assert_eq!(story.workers(), [(11, 1)]);
+}
+
+#[test]
+fn a_host_that_slept_does_not_make_new_processes_of_old_ones() {
+    let mut story = Story::new();
+    story
+        .master(10)
+        .fork(10, 11)
+        .get(11)
+        .later(3600)
+        .worker(10, 11, 1);
+    let master = fact::Master {
+        pid: 10,
+        started_ns: S,
+        app: "shop".to_owned(),
+        ..Default::default()
+    };
+    story.fact(Fact::Master(master)).get(11);
+    assert_eq!(story.workers(), [(11, 2)]);
+}
+
+#[test]
 fn a_daemonized_masters_workers_are_its_own() {
     let mut story = Story::new();
     // 10 launches 11, which launches 12, the master; 13 is its worker.
