@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use clap::Parser;
+use observer::app;
 use observer::cli::{Cli, Command};
-use observer::commands::replay;
-use observer::config::{self, File, Model};
+use observer::commands::{doctor, list, replay};
+use observer::config::{self, File, Model, Run};
 use std::io;
 use std::process::ExitCode;
 
@@ -30,8 +31,9 @@ fn start(cli: &Cli) -> Result<()> {
             let model = Model::resolve(&args.model, &file);
             replay::run(&args.file, &model, &mut io::stdout().lock())
         }
-        Command::Run(_) | Command::List(_) | Command::Doctor | Command::Record(_) => {
-            anyhow::bail!("this build cannot observe; it can only replay")
-        }
+        Command::Run(args) => app::run(&Run::resolve(args, &file), None),
+        Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
+        Command::Doctor => doctor::run(&mut io::stdout().lock()),
     }
 }

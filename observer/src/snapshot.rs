@@ -112,6 +112,8 @@ pub struct ObserverView {
     /// Other counts of the programs, such as their hits.
     pub counts: BTreeMap<String, u64>,
     pub programs: BTreeMap<String, ProgramTotals>,
+    /// Entries of the programs' maps.
+    pub map_entries: BTreeMap<String, u64>,
     pub targets: Vec<TargetView>,
     pub cpu_seconds: Option<f64>,
     pub resident_bytes: Option<u64>,

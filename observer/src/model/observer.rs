@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct Observer {
     pub started: Option<Started>,
     pub kernel: KernelTotals,
+    /// Entries of the programs' maps.
+    pub map_entries: BTreeMap<String, u64>,
     pub usage: Option<Usage>,
     pub levels: BTreeMap<Pid, TargetLevel>,
     pub requests: u64,

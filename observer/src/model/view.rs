@@ -76,6 +76,7 @@ impl State {
             lost,
             counts: kernel.counts.clone(),
             programs: kernel.programs.clone(),
+            map_entries: self.observer.map_entries.clone(),
             targets: targets.collect(),
             cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
             resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),

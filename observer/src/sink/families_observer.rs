@@ -63,7 +63,15 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
         memory.count(&[], bytes);
     }
 
-    let mut all = vec![events, lost, hits, level, build, cpu, memory];
+    let mut entries = Family::gauge(
+        "gunicorn_observer_map_entries",
+        "Entries of a map in the kernel: processes, connections and requests that are followed.",
+    );
+    for (map, count) in &observer.map_entries {
+        entries.count(&[("map", map)], *count);
+    }
+
+    let mut all = vec![events, lost, hits, entries, level, build, cpu, memory];
     all.extend(programs(snapshot));
     all
 }
