@@ -4,7 +4,7 @@ use crate::cli::{GlobalArgs, ModelArgs, RunArgs};
 use crate::model::Settings;
 use crate::model::route::Pattern;
 use crate::sink::prometheus::WorkerLabel;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 use std::path::Path;
@@ -68,8 +68,11 @@ impl File {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the configuration {name} cannot be read; check --config"))?;
-        toml::from_str(&text).with_context(|| {
-            format!("the configuration {name} is wrong; its keys are the long options of `run`")
+        toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|&byte| byte == b'\n').count() + 1;
+            let what = error.message();
+            anyhow!("the configuration {name} is wrong in line {line}: {what}; its keys are the long options of `run`")
         })
     }
 }

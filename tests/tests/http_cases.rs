@@ -235,7 +235,8 @@ fn requests_of_a_kept_connection_are_numbered() -> Result<()> {
                 .map(|request| client.request(request))
                 .collect::<Result<Vec<_>>>()
         })?;
-        check_all(&facts, &requests, &responses).with_context(|| format!("{class} worker"))?;
+        check_all(&facts, &requests, &responses, unchanged)
+            .with_context(|| format!("{class} worker"))?;
     }
     Ok(())
 }
@@ -259,10 +260,20 @@ fn pipelined_requests_are_told_apart() -> Result<()> {
             .map(|request| client.response(&request.method))
             .collect::<Result<Vec<_>>>()
     })?;
-    check_all(&facts, &requests, &responses)
+    // The kernel saw all of them in one read: where each of the later ones ends, it cannot tell.
+    check_all(&facts, &requests, &responses, |expected| {
+        if expected.ordinal > 0 {
+            expected.request_body_bytes = None;
+        }
+    })
 }
 
-fn check_all(facts: &[Fact], requests: &[Request], responses: &[Response]) -> Result<()> {
+fn check_all(
+    facts: &[Fact],
+    requests: &[Request],
+    responses: &[Response],
+    change: impl Fn(&mut Fact),
+) -> Result<()> {
     ensure!(
         facts.len() == requests.len(),
         "{} records: {facts:#?}",
@@ -271,6 +282,7 @@ fn check_all(facts: &[Fact], requests: &[Request], responses: &[Response]) -> Re
     for (ordinal, fact) in facts.iter().enumerate() {
         let mut expected = expected(&requests[ordinal], &responses[ordinal]);
         expected.ordinal = u32::try_from(ordinal)?;
+        change(&mut expected);
         check(fact, &expected)?;
     }
     Ok(())
