@@ -34,7 +34,11 @@ pub enum InspectError {
     #[error("{0}")]
     NotReady(&'static str),
     #[error("{reason}")]
-    Unsupported { reason: String },
+    Unsupported {
+        /// As far as it is known: such as `3.12.1`, `3.9`, or nothing.
+        version: String,
+        reason: String,
+    },
     #[error("the process has gone")]
     Gone,
     #[error("{doing}: {source}")]
