@@ -65,6 +65,8 @@ pub struct Request {
     pub method: Option<String>,
     /// Path of the target as the client sent it, without the query.
     pub path: Option<String>,
+    /// The path goes on after what is in `path`: only its beginning was captured.
+    pub path_cut: bool,
     /// `HTTP/1.0`, `HTTP/1.1`, as the client sent it.
     pub protocol: Option<String>,
     /// Status code of the response.

@@ -3,7 +3,10 @@
 //! [`Layout`] is the whole of our knowledge of an interpreter version, as a
 //! value: after it is chosen no code asks for a version. Offsets are bytes.
 
+pub mod attribute;
 pub mod tables;
+
+use crate::memory::{Fault, Memory};
 
 /// Offsets and quirks of one interpreter build; value of the `LAYOUTS` map.
 ///
@@ -112,4 +115,48 @@ pub enum InlineValues {
     Tagged24 = 2,
     /// 3.13+: a dict 24 bytes before, else values after the object's own fields.
     Trailing = 3,
+}
+
+impl Layout {
+    /// The frame a thread runs.
+    ///
+    /// # Errors
+    /// [`Fault`] when the thread state cannot be read.
+    #[inline(always)]
+    pub fn current_frame<M: Memory>(&self, mem: &M, tstate: u64) -> Result<u64, Fault> {
+        let frame = mem.word(tstate.wrapping_add(u64::from(self.tstate_frame)))?;
+        if self.cframe_frame == DIRECT {
+            return Ok(frame);
+        }
+        mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
+    }
+
+    /// Where the characters of a `str` are, if they are one byte wide, and their number.
+    /// `PyASCIIObject.state` has the kind in bits 2 to 4 and the ASCII flag in
+    /// bit 6 (`Include/cpython/unicodeobject.h`).
+    ///
+    /// # Errors
+    /// [`Fault`] when the string cannot be read or is wider.
+    #[inline(always)]
+    pub fn narrow_str<M: Memory>(&self, mem: &M, object: u64) -> Result<(u64, u64), Fault> {
+        let state = mem.word(object.wrapping_add(u64::from(self.str_state)))?;
+        let length = mem.word(object.wrapping_add(u64::from(self.str_length)))?;
+        let data = match (state >> 2 & 7, state >> 6 & 1) {
+            (1, 1) => self.str_ascii,
+            (1, _) => self.str_latin1,
+            _ => return Err(Fault),
+        };
+        Ok((object.wrapping_add(u64::from(data)), length))
+    }
+
+    /// The object a local variable of a frame refers to; 0 while it is unbound.
+    /// The lowest bits of a reference are tags since 3.14 and zero before.
+    ///
+    /// # Errors
+    /// [`Fault`] when the frame cannot be read.
+    #[inline(always)]
+    pub fn local<M: Memory>(&self, mem: &M, frame: u64, slot: u32) -> Result<u64, Fault> {
+        let at = frame.wrapping_add(u64::from(self.frame_localsplus) + u64::from(slot) * 8);
+        Ok(mem.word(at)? & !3)
+    }
 }

@@ -1,1 +1,26 @@
-//! Guards shared by the privileged tests.
+//! Guards shared by the privileged tests and the demo: each starts something real, waits for
+//! conditions, and ends what it started when dropped.
+//!
+//! - [`venv`]: the Python environments `cargo xtask setup` makes
+//! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
+//! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request
+//! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
+//! - [`compare`]: what the observer counted against what Gunicorn logged
+//! - [`case`]: one request alone, and its record
+//! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`]: the small parts
+#![forbid(unsafe_code)]
+
+pub mod access_log;
+pub mod case;
+pub mod client;
+pub mod compare;
+pub mod facts;
+pub mod gunicorn;
+pub mod kernel;
+pub mod load;
+pub mod metrics;
+pub mod observer;
+pub mod process;
+pub mod response;
+pub mod venv;
+pub mod wait;

@@ -1,0 +1,3 @@
+//! The commands that are more than starting the daemon.
+
+pub mod replay;

@@ -1,0 +1,35 @@
+//! What is loaded in the kernel.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use aya::{maps::loaded_maps, programs::loaded_programs};
+
+/// Ids of everything loaded at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub programs: BTreeSet<u32>,
+    pub maps: BTreeSet<u32>,
+}
+
+impl Loaded {
+    /// Asks the kernel.
+    pub fn now() -> Result<Self> {
+        let programs = loaded_programs()
+            .map(|program| Ok(program.context("cannot list the kernel's programs")?.id()))
+            .collect::<Result<_>>()?;
+        let maps = loaded_maps()
+            .map(|map| Ok(map.context("cannot list the kernel's maps")?.id()))
+            .collect::<Result<_>>()?;
+        Ok(Self { programs, maps })
+    }
+
+    /// What is loaded now and was not before.
+    #[must_use]
+    pub fn beyond(&self, before: &Self) -> Self {
+        Self {
+            programs: &self.programs - &before.programs,
+            maps: &self.maps - &before.maps,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The program under test.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    client::{self, Request},
+    facts::{self, Fact},
+    metrics::Metrics,
+    process, wait,
+};
+
+/// After a SIGTERM it must have detached, drained and exited within this.
+pub const STOP_BOUND: Duration = Duration::from_secs(2);
+
+/// Where the built program is; `cargo xtask test` says so in the environment.
+pub fn binary() -> Result<PathBuf> {
+    let path = env::var_os("GUNICORN_OBSERVER_BIN")
+        .map(PathBuf::from)
+        .context("GUNICORN_OBSERVER_BIN is not set: run `cargo xtask test privileged`")?;
+    ensure!(
+        path.exists(),
+        "{} does not exist: run `cargo xtask test privileged`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Why the privileged tests cannot run here. Under CI that is a failure.
+#[must_use]
+pub fn skip() -> Option<String> {
+    let reason = if nix::unistd::geteuid().is_root() {
+        format!("{:#}", binary().err()?)
+    } else {
+        "loading probes needs root: run `cargo xtask test privileged` as root".to_owned()
+    };
+    assert!(
+        env::var("CI").as_deref() != Ok("true"),
+        "skipped under CI: {reason}"
+    );
+    // Not by `eprintln!`, which the test harness shows of failed tests only.
+    let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
+    Some(reason)
+}
+
+/// A port that is free now.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Runs it to its end, as for `replay` or a start that must fail.
+pub fn output(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
+    Command::new(binary()?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start the observer")
+}
+
+/// The exposition of a recording.
+pub fn replay(recording: &Path) -> Result<String> {
+    replayed(&[OsStr::new("replay"), recording.as_os_str()])
+}
+
+/// The finished requests of a recording.
+pub fn replay_requests(recording: &Path) -> Result<Vec<Fact>> {
+    facts::parse(&replayed(&[
+        OsStr::new("replay"),
+        recording.as_os_str(),
+        OsStr::new("--requests"),
+    ])?)
+}
+
+fn replayed(arguments: &[&OsStr]) -> Result<String> {
+    let output = output(arguments)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "replay ended with {}: {stderr}",
+        output.status
+    );
+    String::from_utf8(output.stdout).context("replay did not print UTF-8")
+}
+
+/// A running observer; ended when dropped.
+pub struct Observer {
+    child: Child,
+    /// Where it serves, on 127.0.0.1.
+    pub port: u16,
+    folder: TempDir,
+}
+
+/// What an observer leaves when stopped.
+pub struct Stopped {
+    pub stderr: String,
+    folder: TempDir,
+}
+
+impl Stopped {
+    /// The file it recorded to.
+    #[must_use]
+    pub fn recording(&self) -> PathBuf {
+        self.folder.path().join(RECORDING)
+    }
+}
+
+const RECORDING: &str = "recording";
+
+impl Observer {
+    /// `run` over every master of this host.
+    pub fn run() -> Result<Self> {
+        Self::start(&binary()?, false, &[])
+    }
+
+    /// `run` over these masters only.
+    pub fn run_for(masters: &[u32]) -> Result<Self> {
+        Self::start(&binary()?, false, masters)
+    }
+
+    /// `record` over these masters only.
+    pub fn record_for(masters: &[u32]) -> Result<Self> {
+        Self::start(&binary()?, true, masters)
+    }
+
+    /// Starts `binary`, and waits until it is ready.
+    pub fn start(binary: &Path, record: bool, masters: &[u32]) -> Result<Self> {
+        let folder = TempDir::new().context("cannot make a folder for the observer's log")?;
+        let port = free_port()?;
+        let mut command = process::bound_to_us(binary);
+        if record {
+            command.arg("record").arg(folder.path().join(RECORDING));
+        } else {
+            command.arg("run");
+        }
+        command.args(["--listen", &format!("127.0.0.1:{port}")]);
+        for master in masters {
+            command.args(["--pid", &master.to_string()]);
+        }
+        let stderr = File::create(folder.path().join("stderr"))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stderr.try_clone()?)
+            .stderr(stderr)
+            .spawn()
+            .context("cannot start the observer")?;
+        let mut observer = Self {
+            child,
+            port,
+            folder,
+        };
+        wait::until("the observer to be ready", || {
+            if let Some(status) = observer.child.try_wait()? {
+                bail!(
+                    "the observer ended with {status}; it said:\n{}",
+                    observer.stderr()?
+                );
+            }
+            let ready = client::fetch(observer.port, &Request::get("/readyz"));
+            Ok(ready
+                .is_ok_and(|response| response.status == 200)
+                .then_some(()))
+        })
+        .with_context(|| format!("it said:\n{}", observer.stderr().unwrap_or_default()))?;
+        Ok(observer)
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote so far.
+    pub fn stderr(&self) -> Result<String> {
+        fs::read_to_string(self.folder.path().join("stderr")).context("cannot read its log")
+    }
+
+    /// `/metrics`, as served.
+    pub fn scrape_text(&self) -> Result<String> {
+        let response = client::fetch(self.port, &Request::get("/metrics"))?;
+        ensure!(
+            response.status == 200,
+            "/metrics answered {}",
+            response.status
+        );
+        String::from_utf8(response.body).context("/metrics is not UTF-8")
+    }
+
+    /// `/metrics`, read.
+    pub fn scrape(&self) -> Result<Metrics> {
+        Metrics::parse(&self.scrape_text()?)
+    }
+
+    /// Scrapes until a scrape is as wanted; says what it saw last if none is.
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
+        let waited = wait::until(what, || {
+            let metrics = self.scrape()?;
+            Ok(wanted(&metrics).then_some(metrics))
+        });
+        waited.with_context(|| {
+            format!(
+                "last scrape:\n{}\nits log:\n{}",
+                self.scrape_text().unwrap_or_default(),
+                self.stderr().unwrap_or_default()
+            )
+        })
+    }
+
+    /// Waits until it has counted so many requests of a master's workers.
+    pub fn wait_for_requests(&self, master: u32, count: usize) -> Result<Metrics> {
+        let master = master.to_string();
+        self.wait_until(&format!("{count} requests of master {master}"), |metrics| {
+            let counted = metrics.sum("gunicorn_worker_requests_total", &[("master_pid", &master)]);
+            counted.to_string() == count.to_string()
+        })
+    }
+
+    /// Stops it as an operator does, and checks that it ends well and in time.
+    pub fn stop(mut self) -> Result<Stopped> {
+        process::signal(self.pid(), Signal::SIGTERM)?;
+        let status = process::wait_for(&mut self.child, STOP_BOUND)?;
+        let stderr = self.stderr()?;
+        let Some(status) = status else {
+            bail!("it did not end within {STOP_BOUND:?} of a SIGTERM; it said:\n{stderr}");
+        };
+        ensure!(
+            status.success(),
+            "it ended with {status} after a SIGTERM; it said:\n{stderr}"
+        );
+        ensure!(!stderr.contains("panicked"), "it panicked:\n{stderr}");
+        let folder = std::mem::replace(&mut self.folder, TempDir::new()?);
+        Ok(Stopped { stderr, folder })
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        process::end(&mut self.child, STOP_BOUND);
+    }
+}

@@ -1,0 +1,246 @@
+//! Reading a response, and counting every byte of it.
+
+use std::io::Read;
+
+use anyhow::{Context as _, Result, bail};
+
+/// A response as it came over the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    /// Bytes up to and with the empty line.
+    pub head_bytes: u64,
+    /// Bytes after it, with the framing of a chunked one.
+    pub body_bytes: u64,
+    /// The body, without framing.
+    pub body: Vec<u8>,
+    /// All of it came: not so if the server closed before the announced end.
+    pub complete: bool,
+    /// The server will close the connection.
+    pub closes: bool,
+}
+
+impl Response {
+    /// All bytes, head and body.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.head_bytes + self.body_bytes
+    }
+}
+
+/// How a response's end is known.
+enum Framing {
+    None,
+    Length(usize),
+    Chunked,
+    UntilClosed,
+}
+
+/// A connection's incoming bytes; what was read too far waits here for the next response.
+#[derive(Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+}
+
+impl Incoming {
+    /// Reads one response to a request of this method.
+    pub fn response(&mut self, source: &mut impl Read, method: &str) -> Result<Response> {
+        let head_length = loop {
+            if let Some(at) = find(&self.bytes, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.fill(source)? {
+                bail!(
+                    "the server closed with {} bytes of a head sent",
+                    self.bytes.len()
+                );
+            }
+        };
+        let head = self.take(head_length);
+        let mut response = Response {
+            status: status(&head)?,
+            head_bytes: u64::try_from(head.len())?,
+            complete: true,
+            ..Response::default()
+        };
+        let framing = framing(&head, response.status, method)?;
+        response.closes = matches!(framing, Framing::UntilClosed)
+            || header(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        match framing {
+            Framing::None => {}
+            Framing::Length(length) => {
+                response.complete = self.fill_to(source, length)?;
+                response.body = self.take(length);
+                response.body_bytes = u64::try_from(response.body.len())?;
+            }
+            Framing::Chunked => self.chunks(source, &mut response)?,
+            Framing::UntilClosed => {
+                while self.fill(source)? {}
+                response.body = self.take(usize::MAX);
+                response.body_bytes = u64::try_from(response.body.len())?;
+            }
+        }
+        Ok(response)
+    }
+
+    fn chunks(&mut self, source: &mut impl Read, response: &mut Response) -> Result<()> {
+        loop {
+            let line = loop {
+                if let Some(at) = find(&self.bytes, b"\r\n") {
+                    break at + 2;
+                }
+                if !self.fill(source)? {
+                    return self.cut(response);
+                }
+            };
+            let size = std::str::from_utf8(&self.bytes[..line - 2])?;
+            let size = usize::from_str_radix(size, 16)
+                .with_context(|| format!("{size} is no chunk size"))?;
+            if !self.fill_to(source, line + size + 2)? {
+                return self.cut(response);
+            }
+            let chunk = self.take(line + size + 2);
+            response.body_bytes += u64::try_from(chunk.len())?;
+            if size == 0 {
+                return Ok(());
+            }
+            response.body.extend_from_slice(&chunk[line..line + size]);
+        }
+    }
+
+    /// The server closed inside a chunk.
+    fn cut(&mut self, response: &mut Response) -> Result<()> {
+        response.body_bytes += u64::try_from(self.take(usize::MAX).len())?;
+        response.complete = false;
+        response.closes = true;
+        Ok(())
+    }
+
+    /// Reads once; false at the end.
+    fn fill(&mut self, source: &mut impl Read) -> Result<bool> {
+        let mut buffer = [0; 65536];
+        match source.read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(length) => {
+                self.bytes.extend_from_slice(&buffer[..length]);
+                Ok(true)
+            }
+            // The server closed while bytes of ours were unread.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error).context("cannot read the response"),
+        }
+    }
+
+    fn fill_to(&mut self, source: &mut impl Read, length: usize) -> Result<bool> {
+        while self.bytes.len() < length {
+            if !self.fill(source)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        let rest = self.bytes.split_off(length.min(self.bytes.len()));
+        std::mem::replace(&mut self.bytes, rest)
+    }
+}
+
+fn framing(head: &[u8], status: u16, method: &str) -> Result<Framing> {
+    if method == "HEAD" || status == 204 || status == 304 {
+        return Ok(Framing::None);
+    }
+    if header(head, "transfer-encoding").is_some_and(|value| value == "chunked") {
+        return Ok(Framing::Chunked);
+    }
+    match header(head, "content-length") {
+        Some(length) => Ok(Framing::Length(
+            length.parse().with_context(|| format!("length {length}"))?,
+        )),
+        None => Ok(Framing::UntilClosed),
+    }
+}
+
+fn status(head: &[u8]) -> Result<u16> {
+    let line = String::from_utf8_lossy(head);
+    let line = line.lines().next().unwrap_or_default();
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    status.with_context(|| format!("no status in {line:?}"))
+}
+
+fn header(head: &[u8], name: &str) -> Option<String> {
+    String::from_utf8_lossy(head).lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
+    })
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Incoming;
+
+    const CHUNKED: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+
+    #[test]
+    fn chunks_are_counted_with_their_framing() {
+        let response = Incoming::default()
+            .response(&mut &*CHUNKED, "GET")
+            .expect("a response");
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (200, b"abc".as_slice())
+        );
+        assert_eq!((response.head_bytes, response.body_bytes), (47, 13));
+        assert!(response.complete);
+    }
+
+    #[test]
+    fn a_chunked_response_that_is_cut_is_incomplete() {
+        let mut cut = &CHUNKED[..CHUNKED.len() - 7];
+        let response = Incoming::default()
+            .response(&mut cut, "GET")
+            .expect("a response");
+        assert!(!response.complete);
+        assert_eq!(response.body_bytes, 6);
+    }
+
+    #[test]
+    fn two_responses_in_one_read_are_two() {
+        let mut both: &[u8] =
+            b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        let mut incoming = Incoming::default();
+        assert_eq!(
+            incoming
+                .response(&mut both, "GET")
+                .expect("the first")
+                .status,
+            204
+        );
+        let second = incoming.response(&mut both, "GET").expect("the second");
+        assert_eq!(
+            (second.status, second.body_bytes, second.bytes()),
+            (200, 1, 39)
+        );
+    }
+
+    #[test]
+    fn a_head_answer_has_no_body() {
+        let mut head: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+        let response = Incoming::default()
+            .response(&mut head, "HEAD")
+            .expect("a response");
+        assert_eq!((response.body_bytes, response.complete), (0, true));
+    }
+}

@@ -1,0 +1,76 @@
+//! The Python environments that `cargo xtask setup` makes.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// One Python environment with a real Gunicorn.
+#[derive(Clone, Debug)]
+pub struct Venv {
+    folder: PathBuf,
+}
+
+impl Venv {
+    /// Every environment there is: one for each shape of interpreter this machine has.
+    pub fn all() -> Result<Vec<Self>> {
+        Self::all_in(&folder()?)
+    }
+
+    /// Every environment in `folder`.
+    pub fn all_in(folder: &Path) -> Result<Vec<Self>> {
+        let cure = "run `cargo xtask setup`";
+        let mut found: Vec<_> = fs::read_dir(folder)
+            .with_context(|| format!("no Python environments in {}: {cure}", folder.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.join("bin/gunicorn").exists())
+            .map(|folder| Self { folder })
+            .collect();
+        if found.is_empty() {
+            bail!(
+                "no Python environment in {} has Gunicorn: {cure}",
+                folder.display()
+            );
+        }
+        found.sort_by(|a, b| a.folder.cmp(&b.folder));
+        Ok(found)
+    }
+
+    /// The one under Debian's own interpreter, which every machine that is set up has.
+    pub fn debian() -> Result<Self> {
+        let all = Self::all()?;
+        let debian = all.iter().find(|venv| venv.name().starts_with("debian"));
+        Ok(debian.unwrap_or(&all[0]).clone())
+    }
+
+    /// Its name, as in `debian-3.11`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// A program of it.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("bin").join(name)
+    }
+}
+
+/// `cargo xtask test` names the folder; without it, it is beside what cargo built.
+fn folder() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("GUNICORN_OBSERVER_VENVS") {
+        return Ok(folder.into());
+    }
+    let test = env::current_exe().context("cannot tell where this test program is")?;
+    let target = test
+        .ancestors()
+        .nth(3)
+        .context("this test program is not in a target folder")?;
+    Ok(target.join("venvs"))
+}

@@ -1,0 +1,133 @@
+//! The observer comes, goes and outlives its targets, and nothing is left of either.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::{
+    client::{Request, fetch},
+    gunicorn::Builder,
+    kernel::Loaded,
+    load::Background,
+    metrics::Metrics,
+    observer::{self, Observer},
+    venv::Venv,
+    wait,
+};
+
+/// As many processes at once as two cores bear.
+const PARALLEL: usize = 4;
+
+#[test]
+fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gthread")
+        .workers(2)
+        .threads(4)
+        .start()?;
+    let before = Loaded::now()?;
+    let routes = ["/hello", "/chunked", "/not-modified"]
+        .map(Request::get)
+        .to_vec();
+    let load = Background::start(server.port, 4, routes, || {});
+    for round in 0..20 {
+        let observer = Observer::run_for(&[server.pid()])?;
+        let answered = load.tally().answered();
+        observer.wait_until("requests to be seen", |metrics| {
+            metrics.sum("gunicorn_worker_requests_total", &[]) > 0.0
+        })?;
+        wait::until("load to go on", || {
+            Ok((load.tally().answered() > answered + 10).then_some(()))
+        })?;
+        observer.stop().with_context(|| format!("round {round}"))?;
+    }
+    let tally = load.stop();
+    ensure!(
+        tally.failures.is_empty(),
+        "requests failed: {:?}",
+        tally.failures
+    );
+    ensure!(
+        tally
+            .answers
+            .keys()
+            .all(|(status, _)| matches!(status, 200 | 304)),
+        "{tally:?}"
+    );
+    nothing_is_left(&before)
+}
+
+#[test]
+fn a_killed_observer_leaves_nothing_and_harms_nothing() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    let before = Loaded::now()?;
+    let observer = Observer::run_for(&[server.pid()])?;
+    ensure!(Loaded::now()? != before, "the observer loaded nothing");
+    end_to_end::process::signal(observer.pid(), nix::sys::signal::Signal::SIGKILL)?;
+    drop(observer);
+    nothing_is_left(&before)?;
+    ensure!(fetch(server.port, &Request::get("/hello"))?.status == 200);
+    Ok(())
+}
+
+/// The kernel frees programs and maps a while after their last user is gone.
+fn nothing_is_left(before: &Loaded) -> Result<()> {
+    wait::until("every program and map to be gone", || {
+        Ok((Loaded::now()?.beyond(before) == Loaded::default()).then_some(()))
+    })
+    .with_context(|| format!("left: {:?}", Loaded::now().map(|now| now.beyond(before))))
+}
+
+#[test]
+fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let venv = Venv::debian()?;
+    let observer = Observer::run()?;
+    let before = entries(&observer.scrape()?);
+    ensure!(!before.is_empty(), "no map tells its entries");
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..PARALLEL)
+            .map(|_| {
+                scope.spawn(|| {
+                    while next.fetch_add(1, Ordering::Relaxed) < 200 {
+                        let server = Builder::new(&venv, "raw:app").start()?;
+                        let answer = fetch(server.port, &Request::get("/hello"))?;
+                        ensure!(answer.status == 200, "answered {}", answer.status);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a thread of this test panicked"))?
+        })
+    })?;
+    observer.wait_until("the maps to be as at the start", |metrics| {
+        entries(metrics) == before
+    })?;
+    // `stop` fails if it panicked.
+    observer.stop()?;
+    Ok(())
+}
+
+/// Entries of each map, empty ones too.
+fn entries(metrics: &Metrics) -> BTreeMap<String, String> {
+    metrics
+        .all("gunicorn_observer_map_entries", &[])
+        .map(|sample| (sample.label("map").to_owned(), sample.value.to_string()))
+        .collect()
+}

@@ -1,0 +1,172 @@
+//! Every refusal is one line that says what, why and the cure, with the right exit code.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output},
+};
+
+use anyhow::{Result, ensure};
+use end_to_end::{
+    client::{Request, fetch},
+    gunicorn::Builder,
+    observer::{self, Observer},
+    venv::Venv,
+};
+use tempfile::TempDir;
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+
+/// One line on stderr that has all these words, and the exit code.
+fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(code),
+        "{}, not {code}; it said:\n{stderr}",
+        output.status
+    );
+    ensure!(stderr.lines().count() == 1, "not one line:\n{stderr}");
+    let lower = stderr.to_lowercase();
+    for word in words {
+        ensure!(lower.contains(word), "no {word:?} in: {stderr}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_root_it_says_what_it_needs() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    // Nobody can reach the folder it was built in.
+    let folder = TempDir::new()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("gunicorn-observer");
+    fs::copy(observer::binary()?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    let output = Command::new("setpriv")
+        .args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--",
+        ])
+        .arg(&copy)
+        .args([
+            "run",
+            "--listen",
+            &format!("127.0.0.1:{}", observer::free_port()?),
+        ])
+        .output()?;
+    refused(&output, FAILED, &["root"])
+}
+
+#[test]
+fn a_pid_that_is_no_process_is_named() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let mut child = Command::new("true").spawn()?;
+    child.wait()?;
+    let dead = child.id().to_string();
+    refused(
+        &observer::output(["run", "--pid", &dead])?,
+        FAILED,
+        &[&dead],
+    )
+}
+
+#[test]
+fn a_process_that_is_no_gunicorn_is_named() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let own = std::process::id().to_string();
+    refused(
+        &observer::output(["run", "--pid", &own])?,
+        FAILED,
+        &[&own, "gunicorn"],
+    )
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    refused(
+        &observer::output(["run", "--listen", &address])?,
+        FAILED,
+        &[&address, "--listen"],
+    )
+}
+
+#[test]
+fn a_configuration_key_that_is_unknown_is_named() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let folder = TempDir::new()?;
+    let path = folder.path().join("observer.toml");
+    fs::write(&path, "lisen = \"127.0.0.1:9918\"\n")?;
+    let path = path.to_string_lossy();
+    let output = observer::output(["run", "--config", &path])?;
+    refused(&output, FAILED, &[&path.to_lowercase(), "lisen", "listen"])
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let output = observer::output(["run", "--no-such-flag"])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(USAGE),
+        "{}: {stderr}",
+        output.status
+    );
+    ensure!(stderr.contains("--no-such-flag"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn a_recording_that_is_cut_or_missing_is_named() -> Result<()> {
+    if observer::skip().is_some() {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    ensure!(fetch(server.port, &Request::get("/hello"))?.status == 200);
+    observer.wait_for_requests(server.pid(), 1)?;
+    let stopped = observer.stop()?;
+    let whole = fs::read(stopped.recording())?;
+    let folder = TempDir::new()?;
+    let path = folder.path().join("cut");
+    fs::write(&path, &whole[..whole.len() - 3])?;
+    let path = path.to_string_lossy();
+    refused(
+        &observer::output(["replay", &path])?,
+        FAILED,
+        &[&path.to_lowercase()],
+    )?;
+
+    fs::write(&*path, "no recording at all")?;
+    refused(
+        &observer::output(["replay", &path])?,
+        FAILED,
+        &[&path.to_lowercase()],
+    )?;
+    fs::remove_file(&*path)?;
+    refused(
+        &observer::output(["replay", &path])?,
+        FAILED,
+        &[&path.to_lowercase()],
+    )
+}

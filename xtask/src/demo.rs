@@ -1,0 +1,151 @@
+//! `cargo xtask demo`: real Gunicorns under light load, and what the observer says of them.
+
+mod table;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::{
+    client::Request,
+    gunicorn::{Builder, GunicornServer},
+    load::Background,
+    metrics::Metrics,
+    observer::Observer,
+    venv::Venv,
+};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::{command, setup, workspace::Workspace};
+
+const REFRESH: Duration = Duration::from_secs(1);
+/// Between two requests of one client.
+const THINKING: Duration = Duration::from_millis(50);
+/// With `--once`, requests of each master before the table is shown.
+const ENOUGH: f64 = 50.0;
+
+/// Shows the observer at work on two Gunicorns of its own
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Show one table after a few seconds, then end
+    #[arg(long)]
+    once: bool,
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
+    }
+    setup::make(workspace)?;
+    command::run(
+        std::process::Command::new("cargo")
+            .args(["build", "--quiet", "--package", "gunicorn-observer"])
+            .current_dir(&workspace.root),
+    )?;
+    // From here on Ctrl-C is a message, so that everything started below is dropped in order.
+    let interrupted = interruption()?;
+    let venv = Venv::all_in(&workspace.venvs())?.remove(0);
+    println!("Starting two Gunicorns with tests/apps/shop.py: sync workers and gthread workers.");
+    let shop = |name: &str| {
+        Builder::new(&venv, "shop:app")
+            .workers(2)
+            .argument("--name")
+            .argument(name)
+    };
+    let servers = [
+        shop("shop").start()?,
+        shop("shop-threads").class("gthread").threads(4).start()?,
+    ];
+    let _loads = servers
+        .each_ref()
+        .map(|server| Background::start(server.port, 2, routes(), || thread::sleep(THINKING)));
+    let binary = workspace.target.join("debug/gunicorn-observer");
+    let observer = Observer::start(&binary, false, &[])?;
+    if arguments.once {
+        once(&observer, &servers)?;
+    } else {
+        follow(&observer, &interrupted)?;
+    }
+    observer.stop().map(|_| ())
+}
+
+fn routes() -> Vec<Request> {
+    vec![
+        Request::get("/"),
+        Request::get("/products"),
+        Request::get("/products/7"),
+        Request::new("POST", "/orders").body(vec![b'o'; 2000]),
+        Request::get("/search?seconds=0.08"),
+        Request::get("/products/42"),
+        Request::get("/export"),
+        Request::get("/products/1007"),
+        Request::get("/checkout"),
+        Request::new("DELETE", "/cart"),
+    ]
+}
+
+/// Blocks Ctrl-C and SIGTERM in this thread and those it starts; a thread waits for them. (Child
+/// processes start with nothing blocked.)
+fn interruption() -> Result<Receiver<()>> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block().context("cannot block signals")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // Should waiting fail, the closed channel ends the demo as well.
+        if signals.wait().is_ok() {
+            let _ = sender.send(());
+        }
+    });
+    Ok(receiver)
+}
+
+fn once(observer: &Observer, servers: &[GunicornServer]) -> Result<()> {
+    let counted = |metrics: &Metrics, server: &GunicornServer| {
+        let master = server.pid().to_string();
+        metrics.sum(table::REQUESTS, &[("master_pid", &master)])
+    };
+    let start = Instant::now();
+    let first = observer.scrape()?;
+    let metrics = observer.wait_until("requests of both Gunicorns", |metrics| {
+        servers
+            .iter()
+            .all(|server| counted(metrics, server) >= ENOUGH)
+    })?;
+    show(
+        observer,
+        &table::rendered(&metrics, Some((&first, start.elapsed()))),
+    )
+}
+
+fn follow(observer: &Observer, interrupted: &Receiver<()>) -> Result<()> {
+    let mut before: Option<(Metrics, Instant)> = None;
+    loop {
+        let metrics = observer.scrape()?;
+        let since = before.as_ref().map(|(metrics, at)| (metrics, at.elapsed()));
+        let text = table::rendered(&metrics, since);
+        before = Some((metrics, Instant::now()));
+        if io::stdout().is_terminal() {
+            print!("\x1b[H\x1b[2J");
+        }
+        show(observer, &text)?;
+        println!("Ctrl-C ends it.");
+        match interrupted.recv_timeout(REFRESH) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn show(observer: &Observer, table: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{table}\nFrom http://127.0.0.1:{}/metrics",
+        observer.port
+    )?;
+    Ok(out.flush()?)
+}

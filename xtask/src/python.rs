@@ -1,0 +1,157 @@
+//! Python environments: the same pinned packages under each shape of interpreter.
+//!
+//! pyenv's interpreters keep CPython in a shared library with symbols; Debian's is one stripped
+//! executable. The observer must find its way in both.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command, packages,
+    setup::{Check, Step},
+    workspace::Workspace,
+};
+
+const REQUIREMENTS: &str = "tests/apps/requirements.txt";
+const DEBIAN_PYTHON: &str = "/usr/bin/python3.11";
+const DEBIAN_PACKAGES: &[&str] = &["python3.11", "python3.11-venv"];
+/// Written last, so that an environment half made is made again.
+const STAMP: &str = "made-from";
+
+pub const INTERPRETER: Step = Step {
+    name: "Debian's Python 3.11",
+    why: "The tests observe Gunicorn under the distribution's own stripped interpreter.",
+    check: |_| {
+        // Debian keeps ensurepip in a package of its own; without it there is no pip in a venv.
+        match command::output(
+            DEBIAN_PYTHON,
+            &["-c", "import ensurepip, sys; print(sys.version)"],
+        ) {
+            Some(version) => Check::Present(version),
+            None => Check::missing(
+                format!("{DEBIAN_PYTHON} with venv does not run"),
+                packages::cure(DEBIAN_PACKAGES),
+            ),
+        }
+    },
+    make: Some(|_| packages::install(DEBIAN_PACKAGES)),
+};
+
+pub const ENVIRONMENTS: Step = Step {
+    name: "Python environments",
+    why: "The tests and the demo run a real Gunicorn with real worker classes.",
+    check: |workspace| match stale(workspace) {
+        Ok(stale) if stale.is_empty() => Check::Present(workspace.venvs().display().to_string()),
+        Ok(stale) => Check::missing(
+            format!(
+                "not made from {REQUIREMENTS} as it is now: {}",
+                names(&stale)
+            ),
+            "cargo xtask setup",
+        ),
+        Err(error) => Check::missing(format!("{error:#}"), "restore it from git"),
+    },
+    make: Some(|workspace| {
+        stale(workspace)?
+            .iter()
+            .try_for_each(|venv| venv.make(workspace))
+    }),
+};
+
+/// One environment that should exist.
+struct Environment {
+    name: &'static str,
+    python: PathBuf,
+}
+
+fn names(environments: &[Environment]) -> String {
+    environments
+        .iter()
+        .map(|venv| venv.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn wanted() -> Vec<Environment> {
+    let mut wanted = vec![Environment {
+        name: "debian-3.11",
+        python: DEBIAN_PYTHON.into(),
+    }];
+    wanted.extend(pyenv_python().map(|python| Environment {
+        name: "pyenv-3.11",
+        python,
+    }));
+    wanted
+}
+
+/// The newest 3.11 of pyenv, if this machine has pyenv.
+fn pyenv_python() -> Option<PathBuf> {
+    let root = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".pyenv")))?;
+    let patch = |path: &Path| -> Option<u32> {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix("3.11.")?
+            .parse()
+            .ok()
+    };
+    fs::read_dir(root.join("versions"))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter_map(|path| Some((patch(&path)?, path.join("bin/python3.11"))))
+        .filter(|(_, python)| python.exists())
+        .max()
+        .map(|(_, python)| python)
+}
+
+fn stale(workspace: &Workspace) -> Result<Vec<Environment>> {
+    let mut stale = Vec::new();
+    for environment in wanted() {
+        let stamp = fs::read_to_string(workspace.venvs().join(environment.name).join(STAMP));
+        if stamp.ok() != Some(environment.stamp(workspace)?) {
+            stale.push(environment);
+        }
+    }
+    Ok(stale)
+}
+
+impl Environment {
+    /// Everything the environment depends on.
+    fn stamp(&self, workspace: &Workspace) -> Result<String> {
+        let requirements = fs::read_to_string(workspace.root.join(REQUIREMENTS))
+            .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+        Ok(format!("{}\n{requirements}", self.python.display()))
+    }
+
+    fn make(&self, workspace: &Workspace) -> Result<()> {
+        let folder = workspace.venvs().join(self.name);
+        fs::create_dir_all(workspace.venvs())
+            .with_context(|| format!("cannot create {}", workspace.venvs().display()))?;
+        command::run(
+            Command::new(&self.python)
+                .args(["-m", "venv", "--clear"])
+                .arg(&folder),
+        )?;
+        command::run(
+            Command::new(folder.join("bin/python"))
+                .current_dir(&workspace.root)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                ])
+                .args(["--prefer-binary", "--requirement", REQUIREMENTS]),
+        )?;
+        let stamp = folder.join(STAMP);
+        fs::write(&stamp, self.stamp(workspace)?)
+            .with_context(|| format!("cannot write {}", stamp.display()))
+    }
+}

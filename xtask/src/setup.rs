@@ -1,0 +1,102 @@
+//! `cargo xtask setup`: from a fresh Debian 12 with rustup's stable to one that builds and tests.
+
+use anyhow::{Result, bail};
+
+use crate::{python, toolchain, tools, workspace::Workspace};
+
+/// Installs what is missing, and nothing else
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Change nothing; name what is missing and its cure, and exit 1 if anything is
+    #[arg(long)]
+    check: bool,
+}
+
+/// One thing this machine must have.
+pub struct Step {
+    pub name: &'static str,
+    /// Why it is needed, said only when it is missing.
+    pub why: &'static str,
+    pub check: fn(&Workspace) -> Check,
+    /// How to come by it; a step without one is only looked at.
+    pub make: Option<fn(&Workspace) -> Result<()>>,
+}
+
+/// What a look at the machine found.
+pub enum Check {
+    Present(String),
+    Missing { what: String, cure: String },
+}
+
+impl Check {
+    pub fn missing(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Missing {
+            what: what.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+const STEPS: &[Step] = &[
+    toolchain::HOST_COMPONENTS,
+    toolchain::BPF_TOOLCHAIN,
+    toolchain::BPF_CLIPPY,
+    tools::BPF_LINKER,
+    tools::CARGO_DENY,
+    python::INTERPRETER,
+    python::ENVIRONMENTS,
+    tools::KERNEL_TYPES,
+    tools::TRACEFS,
+];
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if arguments.check {
+        check(workspace)
+    } else {
+        make(workspace)
+    }
+}
+
+fn check(workspace: &Workspace) -> Result<()> {
+    let mut missing = Vec::new();
+    for step in STEPS {
+        match (step.check)(workspace) {
+            Check::Present(found) => println!("ok       {}: {found}", step.name),
+            Check::Missing { what, cure } => {
+                println!(
+                    "MISSING  {}: {what}\n         {}\n         cure: {cure}",
+                    step.name, step.why
+                );
+                missing.push(step.name);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "missing: {}; `cargo xtask setup` installs what can be installed",
+        missing.join(", ")
+    )
+}
+
+/// Takes every step that is not yet done, and says so only then.
+pub fn make(workspace: &Workspace) -> Result<()> {
+    for step in STEPS {
+        let Check::Missing { what, cure } = (step.check)(workspace) else {
+            continue;
+        };
+        println!("setup: {}: {what}\n  {}", step.name, step.why);
+        let Some(make) = step.make else {
+            bail!("{}: {what}; cure: {cure}", step.name);
+        };
+        make(workspace)?;
+        if let Check::Missing { what, cure } = (step.check)(workspace) {
+            bail!(
+                "{}: still missing after installing it: {what}; cure: {cure}",
+                step.name
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Cargo's helpers, and what the kernel must offer.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    command, packages,
+    setup::{Check, Step},
+    toolchain::LLVM_MAJOR,
+};
+
+const BPF_LINKER_VERSION: &str = "0.13.0";
+const LLVM_PACKAGES: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "gcc", "libc6-dev", "g++"];
+
+pub const BPF_LINKER: Step = Step {
+    name: "bpf-linker",
+    why: "It makes one eBPF object of the compiler's bitcode. About a minute.",
+    check: |_| match command::output("bpf-linker", &["--version"]) {
+        Some(version) if version.ends_with(BPF_LINKER_VERSION) => Check::Present(version),
+        found => Check::missing(
+            found.map_or_else(
+                || "`bpf-linker` does not run".into(),
+                |found| format!("found {found}, {BPF_LINKER_VERSION} is needed"),
+            ),
+            format!(
+                "{}, then LLVM_PREFIX=/usr/lib/llvm-{LLVM_MAJOR} cargo install bpf-linker \
+                 --version {BPF_LINKER_VERSION} --no-default-features --features llvm-{LLVM_MAJOR} \
+                 --locked; have ~/.cargo/bin in PATH",
+                packages::cure(LLVM_PACKAGES)
+            ),
+        ),
+    },
+    make: Some(|_| {
+        let prefix = format!("/usr/lib/llvm-{LLVM_MAJOR}");
+        let prefix = Path::new(&prefix);
+        let present = prefix.join("bin/llvm-config").exists()
+            && prefix.join("lib/libPolly.a").exists()
+            && command::output("g++", &["--version"]).is_some();
+        if !present {
+            packages::install(LLVM_PACKAGES)?;
+        }
+        command::run(Command::new("cargo").env("LLVM_PREFIX", prefix).args([
+            "install",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER_VERSION,
+            "--no-default-features",
+            "--features",
+            &format!("llvm-{LLVM_MAJOR}"),
+            "--locked",
+            "--force",
+        ]))
+    }),
+};
+
+pub const CARGO_DENY: Step = Step {
+    name: "cargo-deny",
+    why: "It checks licences and advisories of what we depend on. About three minutes.",
+    check: |_| match command::output("cargo", &["deny", "--version"]) {
+        Some(version) => Check::Present(version),
+        None => Check::missing(
+            "`cargo deny` does not run",
+            "cargo install cargo-deny --locked",
+        ),
+    },
+    make: Some(|_| command::run(Command::new("cargo").args(["install", "cargo-deny", "--locked"]))),
+};
+
+pub const KERNEL_TYPES: Step = Step {
+    name: "kernel type information",
+    why: "The offsets of kernel structures are read from it.",
+    check: |_| {
+        let path = "/sys/kernel/btf/vmlinux";
+        if Path::new(path).exists() {
+            Check::Present(path.into())
+        } else {
+            Check::missing(
+                format!("{path} does not exist"),
+                "run a kernel 5.10 or later that is built with CONFIG_DEBUG_INFO_BTF=y",
+            )
+        }
+    },
+    make: None,
+};
+
+pub const TRACEFS: Step = Step {
+    name: "tracefs",
+    why: "Tracepoints are found there. The observer mounts its own; the kernel must have it.",
+    check: |_| {
+        let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        if known
+            .lines()
+            .any(|line| line.split_whitespace().next_back() == Some("tracefs"))
+        {
+            Check::Present("the kernel has it".into())
+        } else {
+            Check::missing(
+                "the kernel has no tracefs",
+                "run a kernel that is built with CONFIG_FTRACE=y",
+            )
+        }
+    },
+    make: None,
+};

@@ -1,0 +1,34 @@
+//! Where this repository and its built files are.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+/// The repository this command was built from.
+pub struct Workspace {
+    /// Its top folder.
+    pub root: PathBuf,
+    /// Where cargo builds: `target`, or `CARGO_TARGET_DIR`.
+    pub target: PathBuf,
+}
+
+impl Workspace {
+    /// Finds it from where cargo built this command.
+    pub fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("the xtask crate has no parent folder")?
+            .to_path_buf();
+        let target = env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root.join("target"), |dir| root.join(dir));
+        Ok(Self { root, target })
+    }
+
+    /// The Python environments the tests and the demo run Gunicorn in.
+    pub fn venvs(&self) -> PathBuf {
+        self.target.join("venvs")
+    }
+}
