@@ -12,6 +12,7 @@ use crate::python::files::Files;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
 use crate::python::target::{InspectError, Interpreter, Runtime};
+use crate::python::version;
 use probe_ebpf::memory::Fault;
 use probe_ebpf::python::Layout;
 
@@ -51,6 +52,16 @@ pub struct Scan {
     pub not_ready: Vec<(Pid, String)>,
     /// Look like Gunicorn but cannot be looked at, and why.
     pub refused: Vec<(Pid, String)>,
+}
+
+/// A master, read again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refreshed {
+    pub master: fact::Master,
+    pub workers: Vec<fact::Worker>,
+    /// Whether each of the master's children is among them: one that was forked
+    /// a moment ago is not yet, and a process that is no worker never is.
+    pub complete: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,55 +150,70 @@ impl Tree {
             InspectError::NotPython => Candidate::NotReady {
                 reason: "the interpreter is not loaded yet".to_owned(),
             },
-            InspectError::Unsupported { reason } => self.by_hint(process, &command, reason),
+            InspectError::Unsupported { version, reason } => {
+                self.by_hint(process, &command, version, reason)
+            }
             error @ InspectError::Io { .. } => Candidate::Refused {
                 reason: error.to_string(),
             },
         }
     }
 
-    /// The workers a master has now; a worker that just went or came may be missing.
+    /// Reads a master again: cheap, for after a fork (its workers), HUP, TTIN and
+    /// TTOU (its settings).
     ///
     /// # Errors
     /// [`InspectError::Gone`] when the master went; another when its memory
-    /// changed while it was read, or is not understood.
-    pub fn refresh_workers(&self, found: &FoundMaster) -> Result<Vec<fact::Worker>, InspectError> {
-        let master = &found.master;
-        let process = self.still(master)?;
+    /// changed while it was read, or may not be read.
+    pub fn refresh(&self, found: &FoundMaster) -> Result<Refreshed, InspectError> {
+        let old = &found.master;
+        let process = self.still(old)?;
         let Some(reader) = found.reader else {
-            return Ok(self.children_as_workers(process));
+            let workers = self.children_as_workers(process);
+            return Ok(Refreshed {
+                master: old.clone(),
+                workers,
+                complete: true,
+            });
         };
-        let memory = Snapshot::new(ProcessMemory::new(master.pid));
+        let memory = Snapshot::new(ProcessMemory::new(old.pid));
         let objects = Objects::new(&memory, reader.layout);
         let entries = reader.arbiter.workers(&objects).map_err(|Fault| {
             InspectError::fault(
                 memory.inner(),
-                master.pid,
+                old.pid,
                 "its workers changed while being read",
             )
         })?;
-        Ok(self.workers(master.pid, entries))
-    }
-
-    /// The settings a master has now, after HUP, TTIN or TTOU.
-    ///
-    /// # Errors
-    /// As [`Tree::refresh_workers`].
-    pub fn refresh_master(&self, found: &FoundMaster) -> Result<fact::Master, InspectError> {
-        let old = &found.master;
-        self.still(old)?;
-        let Some(reader) = found.reader else {
-            return Ok(old.clone());
-        };
-        let memory = Snapshot::new(ProcessMemory::new(old.pid));
-        let objects = Objects::new(&memory, reader.layout);
-        Ok(describe(
+        let (workers, complete) = self.workers(old.pid, entries);
+        let master = describe(
             &objects,
             &reader.arbiter,
             old.pid,
             old.started_ns,
             &old.python_version,
-        ))
+        );
+        Ok(Refreshed {
+            master,
+            workers,
+            complete,
+        })
+    }
+
+    /// Whether a process that has just begun a program is worth further looks:
+    /// by its command line and the name of its executable only.
+    #[must_use]
+    pub fn may_be_python(&self, pid: Pid) -> bool {
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        if cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other {
+            return true;
+        }
+        let executable = self.procfs.executable(pid).unwrap_or_default();
+        let name = executable
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        version::from_file_name(name).is_some()
     }
 
     /// That the master's pid is still its own.
@@ -255,7 +281,7 @@ impl Tree {
                 process.started_ns,
                 &runtime.version,
             ),
-            workers: self.workers(pid, entries),
+            workers: self.workers(pid, entries).0,
             interpreter,
             reader: Some(Reader {
                 layout: runtime.layout,
@@ -272,11 +298,8 @@ impl Tree {
         {
             let objects = Objects::new(&running.memory, running.runtime.layout);
             let entries = running.arbiter.workers(&objects).unwrap_or_default();
-            if self
-                .workers(parent, entries)
-                .iter()
-                .any(|worker| worker.pid == process.pid)
-            {
+            let (workers, _) = self.workers(parent, entries);
+            if workers.iter().any(|worker| worker.pid == process.pid) {
                 return Candidate::WorkerOf(parent);
             }
         }
@@ -291,7 +314,13 @@ impl Tree {
     }
 
     /// What can be told about a process whose memory is not understood.
-    fn by_hint(&self, process: Process, command: &[Vec<u8>], reason: String) -> Candidate {
+    fn by_hint(
+        &self,
+        process: Process,
+        command: &[Vec<u8>],
+        version: String,
+        reason: String,
+    ) -> Candidate {
         let parent = self.procfs.command_line(process.parent).unwrap_or_default();
         if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn {
             return Candidate::WorkerOf(process.parent);
@@ -300,6 +329,7 @@ impl Tree {
             pid: process.pid,
             started_ns: process.started_ns,
             app: cmdline::app(command.iter().map(Vec::as_slice)),
+            python_version: version,
             ..fact::Master::default()
         };
         Candidate::Master(Box::new(FoundMaster {
@@ -325,8 +355,9 @@ impl Tree {
         children.into_iter().filter(is_worker).map(worker).collect()
     }
 
-    /// Ties what the master knows, in pids of its own namespace, to its children.
-    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> Vec<fact::Worker> {
+    /// Ties what the master knows, in pids of its own namespace, to its children;
+    /// and whether that is all of them.
+    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> (Vec<fact::Worker>, bool) {
         let depth = self
             .procfs
             .namespace_pids(master_pid)
@@ -338,7 +369,7 @@ impl Tree {
             children.extend(seen_by_master.map(|&pid| (pid, child)));
         }
         let worker = |entry: WorkerEntry| {
-            let child = children.get(&entry.pid)?;
+            let child = children.remove(&entry.pid)?;
             Some(fact::Worker {
                 pid: child.pid,
                 master_pid,
@@ -349,7 +380,7 @@ impl Tree {
         };
         let mut workers: Vec<_> = entries.into_iter().filter_map(worker).collect();
         workers.sort_by_key(|worker| (worker.age, worker.pid));
-        workers
+        (workers, children.is_empty())
     }
 }
 

@@ -46,6 +46,13 @@ pub enum InspectError {
 }
 
 impl InspectError {
+    pub(crate) fn unsupported(version: &str, reason: String) -> Self {
+        Self::Unsupported {
+            version: version.to_owned(),
+            reason,
+        }
+    }
+
     /// An error of the file system; that of a process that went is [`Self::Gone`].
     pub(crate) fn io(doing: String, source: io::Error) -> Self {
         match source.raw_os_error().map(Errno::from_raw) {
@@ -148,7 +155,7 @@ impl Runtime {
         })?;
         let (interpreter, named) = find_interpreter(&mappings).ok_or(InspectError::NotPython)?;
         let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
-        let unsupported = |reason: String| InspectError::Unsupported { reason };
+        let unsupported = |reason| InspectError::unsupported(named.version, reason);
         if let Some(reason) = named.kind.refusal() {
             return Err(unsupported(reason.to_owned()));
         }
@@ -184,7 +191,8 @@ impl Runtime {
             ),
             None => (named.version.to_owned(), None),
         };
-        let layout = layout.ok_or_else(|| unsupported(unknown_version(&version)))?;
+        let layout =
+            layout.ok_or_else(|| InspectError::unsupported(&version, unknown_version(&version)))?;
         let address = bias.wrapping_add(runtime);
         let proc_root = proc_root.to_owned();
         Ok(Self {
@@ -224,9 +232,7 @@ impl Runtime {
         .map_err(|error| match error {
             SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
             SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
-            SlotError::HighKey(_) => InspectError::Unsupported {
-                reason: error.to_string(),
-            },
+            SlotError::HighKey(_) => InspectError::unsupported(&self.version, error.to_string()),
         })?;
         let threads = threads::threads(&memory, self.layout, self.address)
             .map_err(|Fault| fault("the interpreter's threads changed while they were read"))?;
@@ -238,7 +244,7 @@ impl Runtime {
             let reason = format!(
                 "CPython {version}: no thread keeps its state {slot} bytes from its thread pointer"
             );
-            return Err(InspectError::Unsupported { reason });
+            return Err(InspectError::unsupported(&self.version, reason));
         }
         Ok(slot)
     }
@@ -271,9 +277,10 @@ impl Runtime {
             Err(_) if extension.is_none() => Err(InspectError::NotReady(
                 "the module of datetime.now is not loaded yet",
             )),
-            Err(reason) => Err(InspectError::Unsupported {
-                reason: format!("{}: {reason}", mapping.path.display()),
-            }),
+            Err(reason) => {
+                let reason = format!("{}: {reason}", mapping.path.display());
+                Err(InspectError::unsupported(&self.version, reason))
+            }
         }
     }
 }
