@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use super::cmdline::{self, Hint};
+use super::found::Reader;
+pub use super::found::{Candidate, FoundMaster, Refreshed, Scan};
 use super::procfs::{ProcFs, Process};
 use crate::event::Pid;
 use crate::fact;
@@ -14,61 +16,6 @@ use crate::python::object::Objects;
 use crate::python::target::{InspectError, Interpreter, Runtime};
 use crate::python::version;
 use probe_ebpf::memory::Fault;
-use probe_ebpf::python::Layout;
-
-/// A master and what it knows.
-#[derive(Clone, Debug)]
-pub struct FoundMaster {
-    pub master: fact::Master,
-    pub workers: Vec<fact::Worker>,
-    /// Its interpreter, or why its functions cannot be probed.
-    pub interpreter: Result<Interpreter, String>,
-    /// How to read it again; `None` when its memory is not understood.
-    reader: Option<Reader>,
-}
-
-/// What a process turned out to be.
-#[derive(Clone, Debug)]
-pub enum Candidate {
-    NotGunicorn,
-    /// It may become a master, or be readable, in a moment.
-    NotReady {
-        reason: String,
-    },
-    Master(Box<FoundMaster>),
-    /// A worker of the master with this pid.
-    WorkerOf(Pid),
-    /// It looks like Gunicorn but cannot be looked at.
-    Refused {
-        reason: String,
-    },
-}
-
-/// What a look at all processes found.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    pub masters: Vec<FoundMaster>,
-    /// To be looked at again soon, and why.
-    pub not_ready: Vec<(Pid, String)>,
-    /// Look like Gunicorn but cannot be looked at, and why.
-    pub refused: Vec<(Pid, String)>,
-}
-
-/// A master, read again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refreshed {
-    pub master: fact::Master,
-    pub workers: Vec<fact::Worker>,
-    /// Whether each of the master's children is among them: one that was forked
-    /// a moment ago is not yet, and a process that is no worker never is.
-    pub complete: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reader {
-    layout: &'static Layout,
-    arbiter: Arbiter,
-}
 
 /// Finds masters and workers; remembers what it learnt about files.
 #[derive(Debug)]
@@ -405,3 +352,7 @@ fn describe<M: probe_ebpf::memory::Memory>(
         bind: settings.bind,
     }
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

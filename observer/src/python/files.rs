@@ -6,9 +6,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::elf::{ElfError, Image};
+use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, Mapping};
-use super::target::InspectError;
 use super::version::Release;
 
 /// Larger files are not looked into: no Python comes near, and what is

@@ -1,12 +1,10 @@
 //! The interpreter of a process: which it is, and where a probe goes.
 
-use nix::errno::Errno;
 use probe_ebpf::memory::Fault;
 use probe_ebpf::python::{Layout, tables};
-use std::io;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
+pub use super::error::InspectError;
 use super::files::{Files, Method, Place};
 use super::insn::Placement;
 use super::maps::{self, Mapping};
@@ -24,56 +22,6 @@ const DATETIME_NOW: Method = Method {
 /// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
 /// symbol is stripped; the check against the threads catches a wrong one.
 const SPECIFIC_FIRST_BLOCK: u32 = 784;
-
-/// Why a process's interpreter is not known.
-#[derive(Debug, Error)]
-pub enum InspectError {
-    #[error("it does not run Python")]
-    NotPython,
-    /// Worth another try a moment later.
-    #[error("{0}")]
-    NotReady(&'static str),
-    #[error("{reason}")]
-    Unsupported {
-        /// As far as it is known: such as `3.12.1`, `3.9`, or nothing.
-        version: String,
-        reason: String,
-    },
-    #[error("the process has gone")]
-    Gone,
-    #[error("{doing}: {source}")]
-    Io { doing: String, source: io::Error },
-}
-
-impl InspectError {
-    pub(crate) fn unsupported(version: &str, reason: String) -> Self {
-        Self::Unsupported {
-            version: version.to_owned(),
-            reason,
-        }
-    }
-
-    /// An error of the file system; that of a process that went is [`Self::Gone`].
-    pub(crate) fn io(doing: String, source: io::Error) -> Self {
-        match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ESRCH) => Self::Gone,
-            _ => Self::Io { doing, source },
-        }
-    }
-
-    /// What a failed read of memory means: the process went, may not be read,
-    /// or changed what was being read.
-    pub(crate) fn fault(memory: &ProcessMemory, pid: u32, what: &'static str) -> Self {
-        match memory.denial() {
-            Some(Errno::ESRCH) => Self::Gone,
-            Some(errno) => Self::Io {
-                doing: format!("reading the memory of process {pid}"),
-                source: errno.into(),
-            },
-            None => Self::NotReady(what),
-        }
-    }
-}
 
 /// Where a uprobe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
