@@ -1,6 +1,7 @@
 //! The command line. Every option is also an environment variable and, where it
 //! makes sense for a service, a key of the configuration file: see [`crate::config`].
 
+use crate::commands::replay::Show;
 use crate::config::{self, LogLevel};
 use crate::model::route::Pattern;
 use crate::sink::prometheus::WorkerLabel;
@@ -59,7 +60,7 @@ pub enum Command {
     /// Like `run`, and write all that is observed to a file
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
-    /// Print the metrics that a recorded file ends with; needs no root
+    /// Print the metrics that a recorded file ends with, or its requests; needs no root
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
 }
@@ -83,6 +84,7 @@ Examples:
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   gunicorn-observer replay incident.rec
+  gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
 
 /// Options of `run` and `record`.
@@ -143,8 +145,23 @@ pub struct RecordArgs {
 pub struct ReplayArgs {
     /// File that `record` wrote
     pub file: PathBuf,
+    /// Print each finished request as a JSON line instead
+    #[arg(long)]
+    pub requests: bool,
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+impl ReplayArgs {
+    /// What is to be printed.
+    #[must_use]
+    pub fn show(&self) -> Show {
+        if self.requests {
+            Show::Requests
+        } else {
+            Show::Metrics
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::ingest::ring::Ring;
 use crate::input::Input;
 use crate::model::State;
 use crate::probe::totals::Totals;
-use crate::sink::source::Request;
+use crate::sink::http::SnapshotRequest;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use procfs::WithCurrentSystemInfo as _;
@@ -32,7 +32,7 @@ pub struct Engine {
     /// What userspace found.
     pub facts: mpsc::UnboundedReceiver<Fact>,
     /// Who wants a snapshot.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: mpsc::Receiver<SnapshotRequest>,
     /// Where the watcher hears of processes.
     pub seen: std::sync::mpsc::Sender<Seen>,
     /// Where the input is written to, for a replay.
@@ -60,7 +60,8 @@ impl Engine {
                 Some(fact) = self.facts.recv() => self.fact(fact)?,
                 Some(request) = self.requests.recv() => {
                     let snapshot = self.snapshot()?;
-                    request.answer(Arc::new(snapshot));
+                    // Who asked may have gone.
+                    let _ = request.send(Arc::new(snapshot));
                 }
             }
         }
@@ -74,13 +75,21 @@ impl Engine {
         self.drain()?;
         self.snapshot()?;
         match &mut self.recorder {
-            Some(recorder) => recorder.flush().context("writing the last of the record file"),
+            Some(recorder) => recorder
+                .flush()
+                .context("writing the last of the record file"),
             None => Ok(()),
         }
     }
 
     fn drain(&mut self) -> Result<()> {
-        let Self { state, ring, seen, recorder, .. } = self;
+        let Self {
+            state,
+            ring,
+            seen,
+            recorder,
+            ..
+        } = self;
         let mut written = Ok(());
         ring.drain(|bytes| {
             let input = decode::input(bytes);
@@ -90,7 +99,13 @@ impl Engine {
                     let _ = seen.send(told);
                 }
                 // A program that is none of ours began: nothing to count or keep.
-                if matches!(event, Event::Exec { was_target: false, .. }) {
+                if matches!(
+                    event,
+                    Event::Exec {
+                        was_target: false,
+                        ..
+                    }
+                ) {
                     return;
                 }
             }
@@ -146,7 +161,9 @@ fn told(event: &Event) -> Option<Seen> {
 
 /// What this process uses.
 fn usage() -> Option<Usage> {
-    let stat = procfs::process::Process::myself().and_then(|me| me.stat()).ok()?;
+    let stat = procfs::process::Process::myself()
+        .and_then(|me| me.stat())
+        .ok()?;
     let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
     let used = u32::try_from(stat.utime + stat.stime).ok()?;
     Some(Usage {

@@ -1,5 +1,7 @@
 //! What the kernel told, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
 
+use serde::Serialize;
+
 /// A process id in the host's pid namespace.
 pub type Pid = u32;
 
@@ -39,7 +41,7 @@ pub enum ExitStatus {
 }
 
 /// A finished request. What was not seen is `None`, never zero.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Request {
     /// Worker that served it.
     pub pid: Pid,

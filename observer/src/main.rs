@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use clap::Parser;
+use observer::app;
 use observer::cli::{Cli, Command};
-use observer::commands::replay;
-use observer::config::{self, File, Model};
-use std::io;
+use observer::commands::{doctor, list, replay};
+use observer::config::{self, File, Model, Run};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,14 +25,16 @@ fn start(cli: &Cli) -> Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(config::log_level(&cli.global, &file).filter())
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     match &cli.command {
         Command::Replay(args) => {
             let model = Model::resolve(&args.model, &file);
-            replay::run(&args.file, &model, &mut io::stdout().lock())
+            replay::run(&args.file, args.show(), &model, &mut io::stdout().lock())
         }
-        Command::Run(_) | Command::List(_) | Command::Doctor | Command::Record(_) => {
-            anyhow::bail!("this build cannot observe; it can only replay")
-        }
+        Command::Run(args) => app::run(&Run::resolve(args, &file), None),
+        Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
+        Command::Doctor => doctor::run(&mut io::stdout().lock()),
     }
 }

@@ -12,15 +12,14 @@
 //! counted.
 
 use crate::clock::monotonic_ns;
-use crate::discover::{self, Candidate, FoundMaster};
+use crate::discover::tree::{Candidate, FoundMaster, Tree};
 use crate::event::Pid;
 use crate::fact::{self, Fact, Level, TargetLevel};
 use crate::probe::{interpreters::Interpreters, tables::Tables};
 use crate::python::target::Interpreter;
 use anyhow::Result;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -48,8 +47,10 @@ const FOLLOW_UP_NS: u64 = 20 * MS;
 const FOLLOW_UPS: u32 = 8;
 /// What dead processes left is removed this long after an end.
 const SWEEP_NS: u64 = 500 * MS;
+/// … and this often in any case.
+const SWEEP_EVERY_NS: u64 = 5_000 * MS;
 /// The net under exec and fork events.
-const RESCAN_NS: u64 = 10_000 * MS;
+const RESCAN_NS: u64 = 30_000 * MS;
 
 struct Look {
     at_ns: u64,
@@ -59,6 +60,8 @@ struct Look {
 
 struct Master {
     found: FoundMaster,
+    /// Forked, but not yet read from the master's memory.
+    expected: HashSet<Pid>,
     follow_ups: u32,
     follow_up_ns: Option<u64>,
 }
@@ -68,16 +71,16 @@ pub struct Watcher {
     tables: Tables,
     interpreters: Interpreters,
     facts: UnboundedSender<Fact>,
-    proc_root: PathBuf,
+    tree: Tree,
     /// Masters named by the user; all of the host if empty.
     only: Vec<Pid>,
     masters: HashMap<Pid, Master>,
     candidates: HashMap<Pid, Look>,
-    /// Candidates that cannot be observed, and why: told once.
-    refused: HashMap<Pid, String>,
+    /// Masters that cannot be observed: told once.
+    refused: HashSet<Pid>,
     /// Workers of masters that ended: they may serve on for a moment.
     orphans: HashMap<Pid, Vec<Pid>>,
-    sweep_ns: Option<u64>,
+    sweep_ns: u64,
     rescan_ns: u64,
 }
 
@@ -88,32 +91,51 @@ impl Watcher {
         tables: Tables,
         interpreters: Interpreters,
         facts: UnboundedSender<Fact>,
-        proc_root: PathBuf,
+        tree: Tree,
         only: Vec<Pid>,
     ) -> Self {
         Self {
             tables,
             interpreters,
             facts,
-            proc_root,
+            tree,
             only,
             masters: HashMap::new(),
             candidates: HashMap::new(),
-            refused: HashMap::new(),
+            refused: HashSet::new(),
             orphans: HashMap::new(),
-            sweep_ns: None,
+            sweep_ns: 0,
             rescan_ns: 0,
         }
     }
 
     /// Finds and attaches to the masters that run already.
     pub fn scan(&mut self) {
-        for found in discover::scan(&self.proc_root) {
+        let now = monotonic_ns();
+        self.rescan_ns = now + RESCAN_NS;
+        let scan = match self.tree.scan(self.tables.targets()) {
+            Ok(scan) => scan,
+            Err(error) => {
+                tracing::warn!("cannot list processes: {error}; is /proc mounted?");
+                return;
+            }
+        };
+        for found in scan.masters {
             if self.is_wanted(found.master.pid) && !self.masters.contains_key(&found.master.pid) {
+                self.candidates.remove(&found.master.pid);
                 self.confirm(found);
             }
         }
-        self.rescan_ns = monotonic_ns() + RESCAN_NS;
+        for (pid, _) in scan.not_ready {
+            if self.only.is_empty() && self.tables.target(pid).is_none() {
+                self.follow(pid, now);
+            }
+        }
+        for (pid, reason) in scan.refused {
+            if self.is_wanted(pid) {
+                self.refuse(pid, reason);
+            }
+        }
         self.tell_entries();
     }
 
@@ -141,8 +163,15 @@ impl Watcher {
     /// When something is to be done next.
     fn next_ns(&self) -> u64 {
         let looks = self.candidates.values().map(|look| look.at_ns);
-        let follow_ups = self.masters.values().filter_map(|master| master.follow_up_ns);
-        looks.chain(follow_ups).chain(self.sweep_ns).chain([self.rescan_ns]).min().unwrap_or(0)
+        let follow_ups = self
+            .masters
+            .values()
+            .filter_map(|master| master.follow_up_ns);
+        looks
+            .chain(follow_ups)
+            .chain([self.sweep_ns, self.rescan_ns])
+            .min()
+            .unwrap_or(0)
     }
 
     fn see(&mut self, seen: Seen) {
@@ -150,6 +179,7 @@ impl Watcher {
         match seen {
             Seen::Fork { parent, child } => {
                 if let Some(master) = self.masters.get_mut(&parent) {
+                    master.expected.insert(child);
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
                 } else if let Some(look) = self.candidates.get_mut(&parent) {
@@ -160,24 +190,36 @@ impl Watcher {
             }
             Seen::Exec { pid } => {
                 self.forget(pid);
-                if self.only.is_empty() && discover::may_be_python(&self.proc_root, pid) {
-                    let target = Target { layout: NO_LAYOUT, generation: now, ..Target::default() };
-                    if let Err(error) = self.tables.set_target(pid, Role::Candidate, target) {
-                        tracing::warn!("{error:#}");
-                    }
-                    self.consider(pid, now);
+                if self.only.is_empty() && self.tree.may_be_master(pid) {
+                    self.follow(pid, now);
                 }
             }
             Seen::Exit { pid } => {
                 self.forget(pid);
-                self.sweep_ns.get_or_insert(now + SWEEP_NS);
+                self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
         }
     }
 
+    /// Lets the kernel follow a process from now on, whatever it becomes.
+    fn follow(&mut self, pid: Pid, now: u64) {
+        let target = Target {
+            layout: NO_LAYOUT,
+            generation: now,
+            ..Target::default()
+        };
+        if let Err(error) = self.tables.set_target(pid, Role::Candidate, target) {
+            tracing::warn!("{error:#}");
+        }
+        self.consider(pid, now);
+    }
+
     fn consider(&mut self, pid: Pid, now: u64) {
-        let look =
-            Look { at_ns: now + FIRST_LOOK_NS, pause_ns: FIRST_LOOK_NS, until_ns: now + CANDIDATE_NS };
+        let look = Look {
+            at_ns: now + FIRST_LOOK_NS,
+            pause_ns: FIRST_LOOK_NS,
+            until_ns: now + CANDIDATE_NS,
+        };
         self.candidates.insert(pid, look);
     }
 
@@ -186,10 +228,18 @@ impl Watcher {
         if self.candidates.remove(&pid).is_some() {
             self.tell(Fact::NotGunicorn { pid });
         }
+        for master in self.masters.values_mut() {
+            master.expected.remove(&pid);
+        }
         self.refused.remove(&pid);
         match self.masters.remove(&pid) {
             Some(master) => {
-                let workers = master.found.workers.iter().map(|worker| worker.pid).collect();
+                let workers = master
+                    .found
+                    .workers
+                    .iter()
+                    .map(|worker| worker.pid)
+                    .collect();
                 self.orphans.insert(pid, workers);
             }
             None => self.interpreters.release(pid),
@@ -198,8 +248,12 @@ impl Watcher {
 
     fn work(&mut self) {
         let now = monotonic_ns();
-        let due: Vec<Pid> =
-            self.candidates.iter().filter(|(_, look)| look.at_ns <= now).map(|(&pid, _)| pid).collect();
+        let due: Vec<Pid> = self
+            .candidates
+            .iter()
+            .filter(|(_, look)| look.at_ns <= now)
+            .map(|(&pid, _)| pid)
+            .collect();
         for pid in due {
             self.look(pid, now);
         }
@@ -212,13 +266,12 @@ impl Watcher {
         for pid in due {
             self.follow_up(pid, now);
         }
-        if self.sweep_ns.is_some_and(|at| at <= now) {
-            self.sweep_ns = None;
+        if self.sweep_ns <= now {
             self.sweep();
             self.tell_entries();
+            self.sweep_ns = now + SWEEP_EVERY_NS;
         }
         if self.rescan_ns <= now {
-            self.sweep();
             self.scan();
         }
     }
@@ -228,8 +281,12 @@ impl Watcher {
         self.tables.sweep();
         let tables = &self.tables;
         let lonely = |workers: &Vec<Pid>| workers.iter().all(|&pid| tables.target(pid).is_none());
-        let ended: Vec<Pid> =
-            self.orphans.iter().filter(|(_, workers)| lonely(workers)).map(|(&pid, _)| pid).collect();
+        let ended: Vec<Pid> = self
+            .orphans
+            .iter()
+            .filter(|(_, workers)| lonely(workers))
+            .map(|(&pid, _)| pid)
+            .collect();
         for pid in ended {
             self.orphans.remove(&pid);
             self.interpreters.release(pid);
@@ -238,8 +295,7 @@ impl Watcher {
 
     /// Looks whether a candidate has become a master.
     fn look(&mut self, pid: Pid, now: u64) {
-        let is_read = self.tables.target(pid).is_some_and(|known| known.layout != NO_LAYOUT);
-        match discover::inspect_candidate(&self.proc_root, pid) {
+        match self.tree.inspect_candidate(pid) {
             Candidate::Master(found) => {
                 self.candidates.remove(&pid);
                 self.confirm(*found);
@@ -252,11 +308,12 @@ impl Watcher {
                 self.candidates.remove(&pid);
                 self.refuse(pid, reason);
             }
-            Candidate::NotReady => {
-                if !is_read && let Ok(interpreter) = Interpreter::inspect(pid, &self.proc_root) {
-                    self.observe(pid, Role::Candidate, &interpreter);
-                }
-                let Some(look) = self.candidates.get_mut(&pid) else { return };
+            Candidate::NotReady { reason } => {
+                tracing::trace!(pid, reason, "not a master yet");
+                self.read_early(pid);
+                let Some(look) = self.candidates.get_mut(&pid) else {
+                    return;
+                };
                 look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
                 look.at_ns = now + look.pause_ns;
                 if look.at_ns > look.until_ns {
@@ -267,31 +324,41 @@ impl Watcher {
         }
     }
 
+    /// Attaches to a candidate's interpreter as soon as that can be done.
+    fn read_early(&mut self, pid: Pid) {
+        let known = self.tables.target(pid);
+        if known.is_some_and(|known| known.layout == NO_LAYOUT)
+            && let Ok(interpreter) = self.tree.interpreter(pid)
+        {
+            self.observe(pid, Role::Candidate, &interpreter);
+        }
+    }
+
     fn give_up(&mut self, pid: Pid) {
         self.tables.remove_target(pid);
         self.forget(pid);
     }
 
     fn refuse(&mut self, pid: Pid, reason: String) {
-        tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
         self.tables.remove_target(pid);
         self.interpreters.release(pid);
-        self.refused.insert(pid, reason.clone());
-        self.tell(Fact::Level(TargetLevel { pid, level: Level::None, reason }));
+        if self.refused.insert(pid) {
+            tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
+            let level = Level::None;
+            self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        }
     }
 
     /// A master is known: it and its workers are observed from now on.
-    fn confirm(&mut self, found: FoundMaster) {
+    fn confirm(&mut self, mut found: FoundMaster) {
         let pid = found.master.pid;
+        let is_new = !self.refused.contains(&pid);
+        if is_new {
+            self.tell(Fact::Master(found.master.clone()));
+        }
         let interpreter = match &found.interpreter {
             Ok(interpreter) => interpreter.clone(),
-            Err(reason) => {
-                if !self.refused.contains_key(&pid) {
-                    self.tell(Fact::Master(found.master.clone()));
-                    self.refuse(pid, reason.clone());
-                }
-                return;
-            }
+            Err(reason) => return self.refuse(pid, reason.clone()),
         };
         if !self.observe(pid, Role::Master, &interpreter) {
             return;
@@ -304,32 +371,33 @@ impl Watcher {
             gunicorn = found.master.gunicorn_version,
             "observing a Gunicorn master"
         );
-        self.tell(Fact::Master(found.master.clone()));
-        self.tell(Fact::Level(TargetLevel { pid, level: Level::Full, reason: String::new() }));
-        self.masters.insert(
-            pid,
-            Master { found, follow_ups: FOLLOW_UPS, follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS) },
-        );
+        let (level, reason) = (Level::Full, String::new());
+        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        found.workers.clear(); // read and told afresh below
+        let master = Master {
+            found,
+            expected: HashSet::new(),
+            follow_ups: FOLLOW_UPS,
+            follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
+        };
+        self.masters.insert(pid, master);
         // Workers forked from now on are followed by the kernel; those from before are here.
         self.observe_workers(pid);
     }
 
     /// Attaches to the interpreter of a process and makes the process a target.
     fn observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> bool {
-        match self.try_observe(pid, role, interpreter) {
-            Ok(()) => true,
-            Err(error) => {
-                self.refuse(pid, format!("{error:#}"));
-                false
-            }
+        let observed = self.try_observe(pid, role, interpreter);
+        if let Err(error) = &observed {
+            self.refuse(pid, format!("{error:#}"));
         }
+        observed.is_ok()
     }
 
     fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
         self.interpreters.attach(pid, interpreter)?;
-        let layout = self.tables.layout(interpreter.layout)?;
         let target = Target {
-            layout,
+            layout: self.tables.layout(interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()
@@ -337,47 +405,63 @@ impl Watcher {
         self.tables.set_target(pid, role, target)
     }
 
-    /// Reads a master's workers; true if all of its children are among them.
-    fn observe_workers(&mut self, pid: Pid) -> bool {
-        let Some(master) = self.masters.get_mut(&pid) else { return true };
-        let Some(fresh) = discover::refresh(&self.proc_root, &master.found) else { return false };
-        let settings_changed = fresh.master != master.found.master;
-        let known: BTreeMap<Pid, fact::Worker> =
-            master.found.workers.drain(..).map(|worker| (worker.pid, worker)).collect();
-        let target = self.tables.target(pid);
-        master.found.workers = fresh.workers;
-        master.found.master = fresh.master;
-        let (workers, master) = (master.found.workers.clone(), master.found.master.clone());
-        if settings_changed {
-            self.tell(Fact::Master(master));
+    /// Reads a master's settings and workers, observes the workers, and tells what is new.
+    fn observe_workers(&mut self, pid: Pid) {
+        let Some(mut master) = self.masters.remove(&pid) else {
+            return;
+        };
+        // A master that changes while it is read is read again at the next follow-up.
+        if let Ok(settings) = self.tree.refresh_master(&master.found)
+            && settings != master.found.master
+        {
+            self.tell(Fact::Master(settings.clone()));
+            master.found.master = settings;
         }
-        for worker in &workers {
-            self.candidates.remove(&worker.pid);
-            let is_worker =
-                self.tables.target(worker.pid).is_some_and(|known| known.role == Role::Worker as u32);
-            if !is_worker && let Some(of_master) = target {
-                let target = Target { generation: monotonic_ns(), ..of_master };
-                if let Err(error) = self.tables.set_target(worker.pid, Role::Worker, target) {
-                    tracing::warn!("{error:#}");
+        if let Ok(workers) = self.tree.refresh_workers(&master.found) {
+            for worker in &workers {
+                self.observe_worker(worker);
+                master.expected.remove(&worker.pid);
+                if !master.found.workers.contains(worker) {
+                    self.tell(Fact::Worker(worker.clone()));
                 }
             }
-            if known.get(&worker.pid) != Some(worker) || !is_worker {
-                self.tell(Fact::Worker(worker.clone()));
-            }
+            master.found.workers = workers;
         }
-        fresh.complete
+        self.masters.insert(pid, master);
+    }
+
+    fn observe_worker(&mut self, worker: &fact::Worker) {
+        self.candidates.remove(&worker.pid);
+        let known = self.tables.target(worker.pid);
+        if known.is_some_and(|known| known.role == Role::Worker as u32) {
+            return;
+        }
+        let Some(of_master) = self.tables.target(worker.master_pid) else {
+            return;
+        };
+        let generation = monotonic_ns();
+        let target = Target {
+            generation,
+            ..of_master
+        };
+        if let Err(error) = self.tables.set_target(worker.pid, Role::Worker, target) {
+            tracing::warn!("{error:#}");
+        }
     }
 
     fn follow_up(&mut self, pid: Pid, now: u64) {
-        let complete = self.observe_workers(pid);
-        let Some(master) = self.masters.get_mut(&pid) else { return };
+        self.observe_workers(pid);
+        let Some(master) = self.masters.get_mut(&pid) else {
+            return;
+        };
         master.follow_ups = master.follow_ups.saturating_sub(1);
-        let again = !complete && master.follow_ups > 0;
+        let again = !master.expected.is_empty() && master.follow_ups > 0;
         master.follow_up_ns = again.then_some(now + FOLLOW_UP_NS * 4);
     }
 
     fn tell_entries(&self) {
-        self.tell(Fact::Maps { entries: self.tables.entries() });
+        let entries = self.tables.entries();
+        self.tell(Fact::Maps { entries });
     }
 
     fn tell(&self, fact: Fact) {

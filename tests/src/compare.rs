@@ -75,6 +75,12 @@ pub fn routes(metrics: &Metrics, logged: &[Line]) -> Result<()> {
     equal("requests by method, route and status", &observed, &expected)
 }
 
+/// Nothing the observer knows of was missed.
+pub fn nothing_lost(metrics: &Metrics) -> Result<()> {
+    let lost = metrics.sum_by("gunicorn_observer_lost_total", &[], &["cause"]);
+    equal("losses", &lost, &BTreeMap::new())
+}
+
 /// Requests one by one.
 pub fn facts(facts: &[Fact], logged: &[Line]) -> Result<()> {
     let observed = counted(facts.iter().map(|fact| {

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus},
     time::Duration,
@@ -16,11 +17,15 @@ use nix::{
 
 use crate::wait;
 
-/// A command that is killed with the thread that starts it: also a test run that is itself killed
-/// leaves nothing behind. `setpriv` becomes the program, so the child's pid is the program's.
+/// A command that is ended with the thread that starts it: also a test run that is itself killed
+/// leaves nothing behind. `setpriv` becomes the program, so the child's pid is the program's. It
+/// is in a process group of its own, so that Ctrl-C reaches only us, and we end it in order.
 pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+        .args(["--pdeathsig", "TERM", "--"])
+        .arg(program)
+        .process_group(0);
     command
 }
 

@@ -103,6 +103,7 @@ fn counts_are_exact(server: &Builder) -> Result<()> {
     let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     compare::workers(&metrics, server.pid(), &logged)?;
     compare::routes(&metrics, &logged)?;
+    compare::nothing_lost(&metrics)?;
 
     let recording = observer.stop()?;
     let facts = observer::replay_requests(&recording.recording())?;

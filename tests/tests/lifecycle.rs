@@ -1,14 +1,18 @@
 //! Masters and workers come and go; no request is missed, not even a worker's first.
 
+use std::{fs, thread};
+
 use anyhow::{Result, ensure};
 use end_to_end::{
     client::{Request, fetch},
     compare,
     gunicorn::{Builder, GunicornServer},
     load::Load,
+    metrics::Metrics,
     observer::{self, Observer},
     process,
     venv::Venv,
+    wait,
 };
 use nix::sys::signal::Signal;
 
@@ -199,16 +203,15 @@ fn a_worker_killed_in_a_request_is_replaced_and_counting_goes_on() -> Result<()>
     let observer = Observer::run_for(&[server.pid()])?;
     send(&server, 5)?;
     let metrics = observer.wait_for_requests(server.pid(), 5)?;
-    let entries = |metrics: &end_to_end::metrics::Metrics| {
-        metrics.sum_by("gunicorn_observer_map_entries", &[], &["map"])
-    };
+    let entries =
+        |metrics: &Metrics| metrics.sum_by("gunicorn_observer_map_entries", &[], &["map"]);
     let before = entries(&metrics);
     let worker = server.workers()[0];
     let port = server.port;
-    let slow = std::thread::spawn(move || fetch(port, &Request::get("/slow?seconds=20")));
-    end_to_end::wait::until("the worker to sleep in a request", || {
+    let slow = thread::spawn(move || fetch(port, &Request::get("/slow?seconds=20")));
+    wait::until("the worker to sleep in a request", || {
         // clock_nanosleep, on x86-64 and aarch64.
-        let call = std::fs::read_to_string(format!("/proc/{worker}/syscall")).unwrap_or_default();
+        let call = fs::read_to_string(format!("/proc/{worker}/syscall")).unwrap_or_default();
         Ok((call.starts_with("230 ") || call.starts_with("115 ")).then_some(()))
     })?;
     process::signal(worker, Signal::SIGKILL)?;
@@ -216,8 +219,10 @@ fn a_worker_killed_in_a_request_is_replaced_and_counting_goes_on() -> Result<()>
         slow.join().is_ok_and(|answer| answer.is_err()),
         "the killed worker answered"
     );
-    let replaced = server.wait_for_workers(1)?;
-    ensure!(replaced[0] != worker);
+    wait::until("the killed worker to be replaced", || {
+        Ok((!server.workers().contains(&worker)).then_some(()))
+    })?;
+    server.wait_for_workers(1)?;
     send(&server, 5)?;
     check(&observer, &server, 10)?;
     observer.wait_until("the killed worker's state to be freed", |metrics| {

@@ -27,8 +27,15 @@ fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
         "{}, not {code}; it said:\n{stderr}",
         output.status
     );
-    ensure!(stderr.lines().count() == 1, "not one line:\n{stderr}");
-    let lower = stderr.to_lowercase();
+    // Log lines begin with their time; what is left is the refusal.
+    let is_log = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+    let said: Vec<_> = stderr.lines().filter(|line| !is_log(line)).collect();
+    ensure!(said.len() == 1, "not one line:\n{stderr}");
+    ensure!(
+        said[0].starts_with("gunicorn-observer: "),
+        "who says so? {stderr}"
+    );
+    let lower = said[0].to_lowercase();
     for word in words {
         ensure!(lower.contains(word), "no {word:?} in: {stderr}");
     }

@@ -18,7 +18,10 @@ use end_to_end::{
     observer::Observer,
     venv::Venv,
 };
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 use crate::{command, setup, workspace::Workspace};
 
@@ -88,15 +91,13 @@ fn routes() -> Vec<Request> {
     ]
 }
 
-/// Blocks Ctrl-C and SIGTERM in this thread and those it starts; a thread waits for them. (Child
-/// processes start with nothing blocked.)
+/// Turns Ctrl-C and SIGTERM into a message.
 fn interruption() -> Result<Receiver<()>> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-    signals.thread_block().context("cannot block signals")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot catch Ctrl-C")?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Should waiting fail, the closed channel ends the demo as well.
-        if signals.wait().is_ok() {
+        for _ in signals.forever() {
+            // Once the demo is over nobody listens any more.
             let _ = sender.send(());
         }
     });

@@ -1,29 +1,52 @@
 //! `replay FILE`: the exposition that was, or would have been, served at the end
-//! of a record. The inputs after its last tick are not shown: nobody saw them.
+//! of a record, or its finished requests. The inputs after its last tick are not
+//! shown: nobody saw them.
 
 use crate::config::Model;
+use crate::event::{Event, Request};
 use crate::ingest::replay::{Replay, ReplayError};
 use crate::input::Input;
 use crate::model::State;
 use crate::sink::prometheus::{self, Format};
 use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Writes the exposition to `out`. Of a record that was cut off, what is intact is
+/// What of a record is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The exposition at its last tick.
+    Metrics,
+    /// Its finished requests, one JSON object a line.
+    Requests,
+}
+
+/// A finished request as it is shown.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    request: &'a Request,
+    duration_ns: Option<u64>,
+}
+
+/// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
 /// shown before the error is returned.
 ///
 /// # Errors
 /// When the file is no intact record, and when `out` cannot be written to.
-pub fn run(path: &Path, model: &Model, out: &mut impl Write) -> Result<()> {
+pub fn run(path: &Path, show: Show, model: &Model, out: &mut impl Write) -> Result<()> {
     let name = path.display();
     let open =
         || File::open(path).with_context(|| format!("{name} cannot be opened; check the path"));
     let (end, flaw) = last_tick(open()?);
     match end {
         Some(end) => {
-            let text = exposition(open()?, end, model)?;
+            let text = match show {
+                Show::Metrics => exposition(open()?, end, model)?,
+                Show::Requests => requests(open()?, end)?,
+            };
             match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
                 // `replay FILE | head` is no failure.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -77,6 +100,21 @@ fn exposition(file: impl Read, end: Tick, model: &Model) -> Result<String> {
         model.worker_label,
         Format::Text,
     )?)
+}
+
+fn requests(file: impl Read, end: Tick) -> Result<String> {
+    let mut lines = String::new();
+    for input in Replay::new(file)?.take(end.inputs + 1) {
+        if let Input::Event(Event::Request(request)) = input? {
+            let line = Line {
+                request: &request,
+                duration_ns: request.duration_ns(),
+            };
+            lines.push_str(&serde_json::to_string(&line)?);
+            lines.push('\n');
+        }
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Masters with their workers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::cmdline::{self, Hint};
@@ -47,13 +47,12 @@ impl Tree {
         &self.procfs
     }
 
-    /// Looks at every process there is.
+    /// Looks at every process there is, but for those `known`.
     ///
     /// # Errors
     /// When processes cannot be listed.
-    pub fn scan(&mut self) -> io::Result<Scan> {
+    pub fn scan(&mut self, mut known: HashSet<Pid>) -> io::Result<Scan> {
         let mut scan = Scan::default();
-        let mut known = BTreeSet::new();
         for pid in self.procfs.pids()? {
             if known.contains(&pid) {
                 continue;
@@ -69,6 +68,22 @@ impl Tree {
             }
         }
         Ok(scan)
+    }
+
+    /// Whether a process could become a master, as far as its command line tells.
+    #[must_use]
+    pub fn may_be_master(&self, pid: Pid) -> bool {
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other
+    }
+
+    /// The interpreter of a process, whatever runs in it.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn interpreter(&mut self, pid: Pid) -> Result<Interpreter, InspectError> {
+        let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
+        Interpreter::complete(&runtime, &mut self.files)
     }
 
     /// Looks at one process.

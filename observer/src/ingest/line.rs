@@ -6,6 +6,8 @@ use probe_ebpf::abi::NAME_BYTES;
 
 /// A method or protocol longer than this is cut.
 const TOKEN_BYTES: usize = 16;
+/// Stands for a byte that is not to be kept.
+const HIDDEN: u8 = b'x';
 
 /// What a request line says. What is malformed or was not captured is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,64 @@ pub fn from_python(bytes: &[u8], capacity: usize) -> RequestLine {
     }
 }
 
+/// Overwrites all that [`from_wire`] does not show: queries, authorities, headers.
+/// What it shows stays as it is.
+pub fn redact_wire(bytes: &mut [u8]) {
+    if from_wire(bytes).method.is_none() {
+        bytes.fill(0);
+        return;
+    }
+    let begin = bytes
+        .iter()
+        .position(|b| !matches!(b, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let (_, bytes) = bytes.split_at_mut(begin);
+    let end = bytes
+        .iter()
+        .position(|b| matches!(b, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let (line, rest) = bytes.split_at_mut(end);
+    if let Some((_line_end, headers)) = rest.split_first_mut() {
+        headers.fill(0);
+    }
+    let mut words = line.splitn_mut(3, |&b| b == b' ');
+    let _method = words.next();
+    if let Some(target) = words.next() {
+        redact_target(target);
+    }
+    if let Some(last) = words.next().filter(|last| protocol(last).is_none()) {
+        last.fill(HIDDEN);
+    }
+}
+
+fn redact_target(target: &mut [u8]) {
+    if path_of(target).is_none() {
+        target.fill(HIDDEN);
+        return;
+    }
+    let is_absolute = !matches!(&*target, [b'/', ..] | b"*");
+    let scheme = target
+        .windows(3)
+        .position(|w| w == b"://")
+        .filter(|_| is_absolute);
+    let (_, rest) = target.split_at_mut(scheme.map_or(0, |at| at + 3));
+    let is_end = |b: &u8| matches!(b, b'/' | b'?' | b'#');
+    let host = if scheme.is_some() {
+        rest.iter().position(is_end)
+    } else {
+        Some(0)
+    };
+    let (host, rest) = rest.split_at_mut(host.unwrap_or(rest.len()));
+    host.fill(HIDDEN);
+    let query = rest
+        .iter()
+        .position(|b| matches!(b, b'?' | b'#'))
+        .map(|at| at + 1);
+    if let Some((_path, query)) = query.and_then(|at| rest.split_at_mut_checked(at)) {
+        query.fill(HIDDEN);
+    }
+}
+
 /// The path of a request target, and whether something came after it.
 fn path_of(target: &[u8]) -> Option<(String, bool)> {
     let rest = match target {
@@ -118,117 +178,5 @@ fn protocol(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn wire(bytes: &str) -> (String, String, String) {
-        let line = from_wire(bytes.as_bytes());
-        let text = |o: Option<String>| o.unwrap_or_else(|| "-".to_owned());
-        let cut = if line.path_cut { "+" } else { "" };
-        (
-            text(line.method),
-            text(line.path) + cut,
-            text(line.protocol),
-        )
-    }
-
-    #[test]
-    fn a_line_is_read_as_the_client_sent_it() {
-        let cases = [
-            (
-                "GET /a?x=1 HTTP/1.1\r\nHost: h\r\n",
-                ("GET", "/a", "HTTP/1.1"),
-            ),
-            ("\r\nPOST /b/ HTTP/1.0\n", ("POST", "/b/", "HTTP/1.0")),
-            (
-                "GET http://u:p@host:80/c?q HTTP/1.1\r\n",
-                ("GET", "/c", "HTTP/1.1"),
-            ),
-            ("GET http://host?q HTTP/1.1\r\n", ("GET", "/", "HTTP/1.1")),
-            ("GET http://host HTTP/1.1\r\n", ("GET", "/", "HTTP/1.1")),
-            ("OPTIONS * HTTP/1.1\r\n", ("OPTIONS", "*", "HTTP/1.1")),
-            (
-                "CONNECT host:443 HTTP/1.1\r\n",
-                ("CONNECT", "-", "HTTP/1.1"),
-            ),
-            ("GET /a#f HTTP/1.1\r\n", ("GET", "/a", "HTTP/1.1")),
-            ("GET /a\r\n", ("GET", "/a", "-")),
-            ("BREW /pot HTCPCP/1.0\r\n", ("BREW", "/pot", "-")),
-        ];
-        for (bytes, (method, path, protocol)) in cases {
-            assert_eq!(
-                wire(bytes),
-                (method.into(), path.into(), protocol.into()),
-                "{bytes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_malformed_line_says_nothing() {
-        for bytes in [
-            "",
-            "\r\n",
-            "GET",
-            "G\u{1}T / HTTP/1.1\r\n",
-            " / HTTP/1.1\r\n",
-            "\u{16}\u{3}",
-        ] {
-            assert_eq!(
-                from_wire(bytes.as_bytes()),
-                RequestLine::default(),
-                "{bytes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_path_beyond_what_was_captured_is_marked() {
-        assert_eq!(
-            wire("GET /long/pa"),
-            ("GET".into(), "/long/pa+".into(), "-".into())
-        );
-        assert_eq!(
-            wire("GET /long?que"),
-            ("GET".into(), "/long".into(), "-".into())
-        );
-        assert_eq!(
-            wire("GET /long HTTP/1."),
-            ("GET".into(), "/long".into(), "-".into())
-        );
-    }
-
-    #[test]
-    fn a_path_that_is_not_utf8_is_kept_readable() {
-        let line = from_wire(b"GET /\xff\xfe HTTP/1.1\r\n");
-        assert_eq!(line.path.as_deref(), Some("/\u{fffd}\u{fffd}"));
-    }
-
-    #[test]
-    fn pythons_method_and_path_are_read() {
-        let line = from_python(b"DELETE\0\0\0\0\0\0\0\0\0\0/users/7", 256);
-        assert_eq!(line.method.as_deref(), Some("DELETE"));
-        assert_eq!(line.path.as_deref(), Some("/users/7"));
-        assert!(!line.path_cut);
-        assert!(from_python(b"GET\0\0\0\0\0\0\0\0\0\0\0\0\0/use", 20).path_cut);
-        assert_eq!(
-            from_python(b"GET\0\0\0\0\0\0\0\0\0\0\0\0\0", 256)
-                .path
-                .as_deref(),
-            Some("/")
-        );
-        assert_eq!(from_python(b"", 256), RequestLine::default());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for line in [from_wire(&bytes), from_python(&bytes, 256)] {
-                let path = line.path.unwrap_or_default();
-                prop_assert!(!path.contains('?'));
-                prop_assert!(line.method.unwrap_or_default().len() <= TOKEN_BYTES);
-            }
-        }
-    }
-}
+#[path = "line_tests.rs"]
+mod tests;

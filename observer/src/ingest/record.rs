@@ -6,11 +6,16 @@
 //! ```
 //!
 //! All numbers are little-endian. A kernel frame holds the record of the ring
-//! buffer as it was, so that a replay decodes it anew; a fact is JSON; a tick
-//! has no payload.
+//! buffer, so that a replay decodes it anew; a fact is JSON; a tick has no payload.
+//! Of a request's head only what is shown anyway is kept: no query, no header.
 
+use super::{decode, line};
+use crate::event::Event;
 use crate::fact::Fact;
+use probe_ebpf::abi::{Header, LineSource, RequestRecord};
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+use std::mem::offset_of;
 
 /// First bytes of a record file.
 pub const MAGIC: [u8; 8] = *b"GUNIOBS\n";
@@ -47,18 +52,15 @@ impl<W: Write> Recorder<W> {
         Ok(Self { out })
     }
 
-    /// Adds a record of the ring buffer, well-formed or not.
+    /// Adds a record of the ring buffer, well-formed or not, less what must not be kept.
     ///
     /// # Errors
     /// When the file cannot be written to.
     pub fn kernel(&mut self, record: &[u8]) -> io::Result<()> {
         // The time stands in the record too; the frame's copy is for tools.
         let time = record.get(8..16).and_then(|b| b.first_chunk());
-        self.frame(
-            Tag::Kernel,
-            time.map_or(0, |b| u64::from_le_bytes(*b)),
-            record,
-        )
+        let time_ns = time.map_or(0, |b| u64::from_le_bytes(*b));
+        self.frame(Tag::Kernel, time_ns, &redacted(record))
     }
 
     /// Adds something userspace found out.
@@ -105,5 +107,69 @@ impl<W: Write> Recorder<W> {
         self.out.write_all(&[tag as u8])?;
         self.out.write_all(&time_ns.to_le_bytes())?;
         self.out.write_all(payload)
+    }
+}
+
+/// A record without what must not be kept; it decodes to the same as before.
+fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
+    match decode::decode(record) {
+        Ok(Event::Request(_)) => {
+            let mut kept = record.to_vec();
+            redact_request(&mut kept);
+            Cow::Owned(kept)
+        }
+        Ok(_) => Cow::Borrowed(record),
+        Err(_) => {
+            // Its header tells what is wrong with it; the rest may be anything.
+            let mut kept = record.to_vec();
+            kept.iter_mut()
+                .skip(size_of::<Header>())
+                .for_each(|byte| *byte = 0);
+            Cow::Owned(kept)
+        }
+    }
+}
+
+fn redact_request(record: &mut [u8]) {
+    let number = |at: usize| {
+        let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u16::from_le_bytes(*bytes))
+    };
+    let len = usize::from(number(offset_of!(RequestRecord, line_len)));
+    let source = number(offset_of!(RequestRecord, line_source));
+    let Some(line) = record.get_mut(offset_of!(RequestRecord, line)..) else {
+        return;
+    };
+    let (line, unused) = line.split_at_mut(len.min(line.len()));
+    unused.fill(0);
+    if source == LineSource::Wire as u16 {
+        line::redact_wire(line);
+    } else if source != LineSource::Python as u16 {
+        line.fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::sample::RequestBytes;
+
+    #[test]
+    fn a_record_keeps_nothing_secret_and_decodes_to_the_same() {
+        let line = b"GET /a?token=secret HTTP/1.1\r\nCookie: secret".to_vec();
+        let whole = RequestBytes {
+            pid: 1,
+            time_ns: 2,
+            line,
+            ..Default::default()
+        }
+        .build();
+        let mut dirty = whole.clone();
+        dirty.splice(whole.len() - 6.., *b"secret");
+        for record in [whole.clone(), dirty, [whole.as_slice(), b"secret"].concat()] {
+            let kept = redacted(&record);
+            assert!(!kept.windows(6).any(|bytes| bytes == b"secret"));
+            assert_eq!(decode::decode(&kept), decode::decode(&record));
+        }
     }
 }

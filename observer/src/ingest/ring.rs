@@ -22,9 +22,11 @@ impl Ring {
         let map = ebpf
             .take_map("EVENTS")
             .ok_or_else(|| anyhow!("the eBPF object has no EVENTS"))?;
-        Ok(Self {
-            ring: AsyncFd::register(RingBuf::try_from(map)?)?,
-        })
+        let ring = RingBuf::try_from(map)?;
+        // SAFETY: the ring buffer owns its descriptor, always returns that one, and
+        // closes it only when it is dropped, after the registration.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring })
     }
 
     /// Waits until the programs say that something is there. They do so for rare

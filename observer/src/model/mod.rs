@@ -19,6 +19,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod app;
+mod facts;
 pub mod histogram;
 pub mod ledger;
 pub mod observer;

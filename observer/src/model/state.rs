@@ -1,11 +1,11 @@
-//! The state: who is who, from one input to the next.
+//! The state: who is who, from one input to the next. What userspace found out
+//! is taken in by `facts`.
 
 use super::app::App;
 use super::observer::Observer;
 use super::settings::Settings;
-use super::worker::{End, Provisional, Worker, is_same_start};
+use super::worker::{End, Provisional, Worker};
 use crate::event::{Event, ExitStatus, Pid, Request};
-use crate::fact::{self, Fact};
 use crate::input::Input;
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,10 +18,10 @@ const TOMBSTONES: usize = 8192;
 
 /// A process that ended.
 #[derive(Clone, Copy, Debug)]
-struct Tombstone {
-    end: End,
+pub(super) struct Tombstone {
+    pub end: End,
     /// Its master, if it was a worker.
-    master: Option<Pid>,
+    pub master: Option<Pid>,
 }
 
 /// All that is known.
@@ -31,9 +31,9 @@ pub struct State {
     pub(super) apps: BTreeMap<Pid, App>,
     pub(super) observer: Observer,
     /// The master of every live worker.
-    owners: HashMap<Pid, Pid>,
-    provisional: BTreeMap<Pid, Provisional>,
-    tombstones: BTreeMap<Pid, Tombstone>,
+    pub(super) owners: HashMap<Pid, Pid>,
+    pub(super) provisional: BTreeMap<Pid, Provisional>,
+    pub(super) tombstones: BTreeMap<Pid, Tombstone>,
 }
 
 impl State {
@@ -79,21 +79,6 @@ impl State {
             Input::Malformed(why) => *self.observer.malformed.entry(why).or_default() += 1,
             Input::Fact { time_ns, fact } => self.fact(*time_ns, fact),
             Input::Tick { now_ns } => self.tick(*now_ns),
-        }
-    }
-
-    fn fact(&mut self, time_ns: u64, fact: &Fact) {
-        match fact {
-            Fact::Started(started) => self.observer.started = Some(started.clone()),
-            Fact::Master(master) => self.master(master),
-            Fact::Worker(worker) => self.worker(time_ns, worker),
-            Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
-            Fact::Level(level) => {
-                self.observer.levels.insert(level.pid, level.clone());
-            }
-            Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
-            Fact::Maps { entries } => self.observer.map_entries.clone_from(entries),
-            Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
         }
     }
 
@@ -163,7 +148,7 @@ impl State {
         self.observer.levels.remove(&pid);
     }
 
-    fn exit(&mut self, time_ns: u64, pid: Pid, status: Option<ExitStatus>) {
+    pub(super) fn exit(&mut self, time_ns: u64, pid: Pid, status: Option<ExitStatus>) {
         let end = End { time_ns, status };
         let master = self.owners.remove(&pid);
         if let Some(app) = master.and_then(|master| self.apps.get_mut(&master)) {
@@ -180,124 +165,9 @@ impl State {
         self.tombstones.insert(pid, Tombstone { end, master });
     }
 
-    fn end_app(&mut self, time_ns: u64, pid: Pid) {
+    pub(super) fn end_app(&mut self, time_ns: u64, pid: Pid) {
         if let Some(app) = self.apps.get_mut(&pid) {
             app.ended_ns.get_or_insert(time_ns);
-        }
-    }
-
-    fn master(&mut self, master: &fact::Master) {
-        let pid = master.pid;
-        let known = self.apps.get_mut(&pid);
-        if let Some(app) =
-            known.filter(|a| is_same_start(Some(a.master.started_ns), master.started_ns))
-        {
-            app.master = master.clone();
-        } else {
-            self.remove_app(pid);
-            // A worker cannot be a master: this pid was reused, or executed anew.
-            if let Some(owner) = self.owners.remove(&pid)
-                && let Some(app) = self.apps.get_mut(&owner)
-            {
-                app.drop_worker(
-                    pid,
-                    End {
-                        time_ns: master.started_ns,
-                        status: None,
-                    },
-                );
-            }
-            self.provisional.remove(&pid);
-            let mut app = App::new(master.clone());
-            let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
-            app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
-            self.apps.insert(pid, app);
-        }
-        self.claim(pid);
-    }
-
-    /// Gives a master the processes that it forked before it was known.
-    fn claim(&mut self, master: Pid) {
-        let children = self
-            .provisional
-            .iter()
-            .filter(|(_, p)| p.parent == Some(master));
-        for child in children.map(|(&pid, _)| pid).collect::<Vec<_>>() {
-            self.adopt(master, child);
-        }
-    }
-
-    fn adopt(&mut self, master: Pid, pid: Pid) {
-        let Some(app) = self.apps.get_mut(&master) else {
-            return;
-        };
-        let Some(provisional) = self.provisional.remove(&pid) else {
-            return;
-        };
-        let (worker, ledger) = provisional.into_worker(pid);
-        if worker.end.is_none() {
-            self.owners.insert(pid, master);
-        } else if let Some(tomb) = self.tombstones.get_mut(&pid) {
-            tomb.master = Some(master);
-        }
-        app.adopt(&self.settings, worker, &ledger);
-        self.provisional
-            .retain(|_, p| p.parent != Some(pid) || p.tally.requests > 0);
-    }
-
-    fn worker(&mut self, time_ns: u64, fact: &fact::Worker) {
-        let pid = fact.pid;
-        if let Some(&owner) = self.owners.get(&pid) {
-            let app = self.apps.get_mut(&owner);
-            let worker = app.and_then(|app| app.live.get_mut(&pid));
-            if let Some(worker) = worker.filter(|w| owner == fact.master_pid && w.is_same(fact)) {
-                worker.confirm(fact);
-                return;
-            }
-            // Its pid was reused, and we did not see its end.
-            let born_ns = if fact.started_ns == 0 {
-                time_ns
-            } else {
-                fact.started_ns
-            };
-            self.exit(born_ns, pid, None);
-            self.tombstones.remove(&pid);
-        }
-        // The fact may be older than the end of the worker that we know already.
-        let tomb = self.tombstones.get(&pid).copied();
-        let tomb = tomb.filter(|tomb| fact.started_ns <= tomb.end.time_ns);
-        if let Some(app) = self.apps.get_mut(&fact.master_pid)
-            && tomb.is_some()
-            && let Some(worker) = app.ended.iter_mut().rev().find(|w| w.pid == pid)
-            && worker.is_same(fact)
-        {
-            worker.confirm(fact);
-            return;
-        }
-        let provisional = self.provisional.entry(pid).or_default();
-        provisional.parent = Some(fact.master_pid);
-        provisional.fact = Some(fact.clone());
-        provisional.touched_ns = provisional.touched_ns.max(time_ns);
-        if provisional.end.is_none() {
-            provisional.end = tomb.map(|tomb| tomb.end);
-        }
-        self.adopt(fact.master_pid, pid);
-    }
-
-    /// A candidate is none of ours, or a master went without our seeing it. A child
-    /// that has children itself is kept: it may be the master that a launcher left behind.
-    fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
-        self.end_app(time_ns, pid);
-        self.observer.levels.remove(&pid);
-        self.provisional.remove(&pid);
-        let children = self
-            .provisional
-            .iter()
-            .filter(|(_, p)| p.parent == Some(pid));
-        let is_leaf = |child: &Pid| !self.provisional.values().any(|p| p.parent == Some(*child));
-        let leaves: Vec<Pid> = children.map(|(&child, _)| child).filter(is_leaf).collect();
-        for leaf in leaves {
-            self.provisional.remove(&leaf);
         }
     }
 
@@ -335,7 +205,7 @@ impl State {
     }
 
     /// Forgets what no master claimed, but not that it was there.
-    fn drop_provisional(&mut self, pid: Pid) {
+    pub(super) fn drop_provisional(&mut self, pid: Pid) {
         if let Some(provisional) = self.provisional.remove(&pid) {
             self.observer.unclaimed_requests += provisional.tally.requests;
         }
@@ -343,7 +213,7 @@ impl State {
 
     /// Forgets an app. What was counted under its name alone goes on under a live
     /// master of that name, so that those counters do not fall.
-    fn remove_app(&mut self, pid: Pid) {
+    pub(super) fn remove_app(&mut self, pid: Pid) {
         let Some(mut gone) = self.apps.remove(&pid) else {
             return;
         };

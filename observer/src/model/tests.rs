@@ -5,6 +5,7 @@ use crate::event::{Event, ExitStatus, Pid, Request};
 use crate::fact::{self, Fact, KernelTotals, Level, Started, TargetLevel};
 use crate::input::Input;
 use crate::snapshot::{AppView, Snapshot, WorkerView};
+use proptest::prelude::*;
 
 const S: u64 = 1_000_000_000;
 
@@ -227,6 +228,34 @@ fn what_is_not_gunicorn_leaves_nothing_behind() {
         .fact(Fact::NotGunicorn { pid: 10 })
         .master(10);
     assert_eq!(story.workers(), []);
+}
+
+#[test]
+fn a_worker_that_is_no_master_is_still_a_worker() {
+    let mut story = Story::new();
+    // Every child of a candidate is itself looked at: it may be a daemon's master.
+    story.fork(10, 11).get(11).exit(11);
+    story.fact(Fact::NotGunicorn { pid: 11 }).master(10);
+    assert_eq!(story.workers(), [(11, 1)]);
+}
+
+#[test]
+fn a_host_that_slept_does_not_make_new_processes_of_old_ones() {
+    let mut story = Story::new();
+    story
+        .master(10)
+        .fork(10, 11)
+        .get(11)
+        .later(3600)
+        .worker(10, 11, 1);
+    let master = fact::Master {
+        pid: 10,
+        started_ns: S,
+        app: "shop".to_owned(),
+        ..Default::default()
+    };
+    story.fact(Fact::Master(master)).get(11);
+    assert_eq!(story.workers(), [(11, 2)]);
 }
 
 #[test]
@@ -484,4 +513,51 @@ fn losses_and_levels_are_shown() {
     );
     story.exit(10);
     assert!(story.snapshot().observer.targets.is_empty());
+}
+
+/// What can happen, to few enough processes that they meet.
+fn step() -> impl Strategy<Value = (u8, Pid, Pid)> {
+    (0..10_u8, 1..6_u32, 1..6_u32)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_view_holds_together(
+        steps in proptest::collection::vec(step(), 0..80)
+    ) {
+        let mut story = Story::new();
+        for (what, a, b) in steps {
+            match what {
+                0 | 1 => story.fork(a, b),
+                2 | 3 => story.get(a),
+                4 => story.exit(a),
+                5 => story.exec(a),
+                6 => story.master(a),
+                7 => story.worker(a, b, u64::from(a)),
+                8 => story.fact(Fact::NotGunicorn { pid: a }),
+                _ => story.later(u64::from(a) * 70),
+            };
+            let snapshot = story.snapshot();
+            let mut live = Vec::new();
+            for app in &snapshot.apps {
+                let of_app = app.workers.iter().filter(|worker| !worker.ended);
+                live.extend(of_app.clone().map(|worker| worker.pid));
+                prop_assert_eq!(of_app.count(), app.workers_live as usize);
+                let by_slot: u64 = app.slots.iter().map(|slot| slot.tally.requests).sum();
+                prop_assert_eq!(by_slot, app_requests(app));
+                let shown: u64 = app.workers.iter().map(|worker| worker.tally.requests).sum();
+                prop_assert!(shown <= by_slot);
+            }
+            let count = live.len();
+            live.sort_unstable();
+            live.dedup();
+            prop_assert_eq!(live.len(), count, "a process is one worker");
+        }
+        // Long after the end of all of them nothing is left.
+        for pid in 1..6 {
+            story.exit(pid);
+        }
+        story.later(1000);
+        prop_assert!(story.snapshot().apps.is_empty());
+    }
 }

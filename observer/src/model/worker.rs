@@ -38,10 +38,12 @@ impl Worker {
     /// Whether a fact is about this process, not a later one with its pid.
     #[must_use]
     pub fn is_same(&self, fact: &fact::Worker) -> bool {
-        if let (Some(mine), Some(theirs)) = (self.age, fact.age) {
-            return mine == theirs;
+        match (self.age, fact.age) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            // Its master did not tell of it yet: this is that.
+            _ if !self.confirmed && self.end.is_none() => true,
+            _ => is_same_start(self.started_ns, fact.started_ns),
         }
-        is_same_start(self.started_ns, fact.started_ns)
     }
 
     /// Takes what its master told about it.

@@ -30,7 +30,11 @@ impl Interpreters {
     /// Nothing attached yet. `count` is kept at the number of places.
     #[must_use]
     pub fn new(ebpf: Ebpf, count: Arc<AtomicU32>) -> Self {
-        Self { ebpf, attached: HashMap::new(), count }
+        Self {
+            ebpf,
+            attached: HashMap::new(),
+            count,
+        }
     }
 
     /// Makes sure that the interpreter of process `pid` is attached to.
@@ -44,8 +48,15 @@ impl Interpreters {
             attached.users.insert(pid);
             return Ok(());
         }
-        let link = load::attach_interpreter(&mut self.ebpf, &point.path_to_open, point.file_offset)?;
-        self.attached.insert(place, Attached { link, users: HashSet::from([pid]) });
+        let link =
+            load::attach_interpreter(&mut self.ebpf, &point.path_to_open, point.file_offset)?;
+        self.attached.insert(
+            place,
+            Attached {
+                link,
+                users: HashSet::from([pid]),
+            },
+        );
         self.publish();
         Ok(())
     }
@@ -59,7 +70,11 @@ impl Interpreters {
                 unused.push(*place);
             }
         }
-        for attached in unused.iter().filter_map(|place| self.attached.remove(place)).collect::<Vec<_>>() {
+        for attached in unused
+            .iter()
+            .filter_map(|place| self.attached.remove(place))
+            .collect::<Vec<_>>()
+        {
             if let Err(error) = load::detach_interpreter(&mut self.ebpf, attached.link) {
                 tracing::warn!("{error:#}");
             }
@@ -68,6 +83,9 @@ impl Interpreters {
     }
 
     fn publish(&self) {
-        self.count.store(u32::try_from(self.attached.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.count.store(
+            u32::try_from(self.attached.len()).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
     }
 }

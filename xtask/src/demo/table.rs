@@ -115,12 +115,16 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
                 .unwrap_or(0)
         })
         .collect();
+    let is_number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit());
+    let numbers: Vec<_> = (0..N)
+        .map(|column| rows.iter().any(|row| is_number(&row[column])))
+        .collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        for ((cell, width), is_number) in row.iter().zip(&widths).zip(&numbers) {
             // Writing to a string cannot fail.
-            let _ = if cell.starts_with(|c: char| c.is_ascii_digit()) {
+            let _ = if *is_number {
                 write!(line, "{cell:>width$}  ")
             } else {
                 write!(line, "{cell:<width$}  ")
