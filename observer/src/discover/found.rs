@@ -44,16 +44,6 @@ pub struct Scan {
     pub refused: Vec<(Pid, String)>,
 }
 
-/// A master, read again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refreshed {
-    pub master: fact::Master,
-    pub workers: Vec<fact::Worker>,
-    /// Whether each of the master's children is among them: one that was forked
-    /// a moment ago is not yet, and a process that is no worker never is.
-    pub complete: bool,
-}
-
 /// How to read a master again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {

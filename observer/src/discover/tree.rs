@@ -5,7 +5,7 @@ use std::io;
 
 use super::cmdline::{self, Hint};
 use super::found::Reader;
-pub use super::found::{Candidate, FoundMaster, Refreshed, Scan};
+pub use super::found::{Candidate, FoundMaster, Scan};
 use super::procfs::{ProcFs, Process};
 use crate::event::Pid;
 use crate::fact;
@@ -14,7 +14,6 @@ use crate::python::files::Files;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
 use crate::python::target::{InspectError, Interpreter, Runtime};
-use crate::python::version;
 use probe_ebpf::memory::Fault;
 
 /// Finds masters and workers; remembers what it learnt about files.
@@ -105,8 +104,12 @@ impl Tree {
             InspectError::Gone => Candidate::NotGunicorn,
             // Without the hint there is nothing to say it could be Gunicorn at all.
             _ if hint == Hint::Other => Candidate::NotGunicorn,
-            InspectError::NotReady(reason) => Candidate::NotReady {
-                reason: reason.to_owned(),
+            // The stack of a busy worker changes while it is read.
+            InspectError::NotReady(reason) => match self.master_of(process) {
+                Some(master) => Candidate::WorkerOf(master),
+                None => Candidate::NotReady {
+                    reason: reason.to_owned(),
+                },
             },
             _ if hint != Hint::Gunicorn => Candidate::NotGunicorn,
             InspectError::NotPython => Candidate::NotReady {
@@ -121,33 +124,41 @@ impl Tree {
         }
     }
 
-    /// Reads a master again: cheap, for after a fork (its workers), HUP, TTIN and
-    /// TTOU (its settings).
+    /// The workers a master has now; one that just went or came may be missing.
     ///
     /// # Errors
     /// [`InspectError::Gone`] when the master went; another when its memory
     /// changed while it was read, or may not be read.
-    pub fn refresh(&self, found: &FoundMaster) -> Result<Refreshed, InspectError> {
-        let old = &found.master;
-        let process = self.still(old)?;
+    pub fn refresh_workers(&self, found: &FoundMaster) -> Result<Vec<fact::Worker>, InspectError> {
+        let master = &found.master;
+        let process = self.still(master)?;
         let Some(reader) = found.reader else {
-            let workers = self.children_as_workers(process);
-            return Ok(Refreshed {
-                master: old.clone(),
-                workers,
-                complete: true,
-            });
+            return Ok(self.children_as_workers(process));
         };
-        let memory = Snapshot::new(ProcessMemory::new(old.pid));
+        let memory = Snapshot::new(ProcessMemory::new(master.pid));
         let objects = Objects::new(&memory, reader.layout);
         let entries = reader.arbiter.workers(&objects).map_err(|Fault| {
             InspectError::fault(
                 memory.inner(),
-                old.pid,
+                master.pid,
                 "its workers changed while being read",
             )
         })?;
-        let (workers, complete) = self.workers(old.pid, entries);
+        Ok(self.workers(master.pid, entries))
+    }
+
+    /// The settings a master has now, after HUP, TTIN or TTOU.
+    ///
+    /// # Errors
+    /// As [`Tree::refresh_workers`].
+    pub fn refresh_master(&self, found: &FoundMaster) -> Result<fact::Master, InspectError> {
+        let old = &found.master;
+        self.still(old)?;
+        let Some(reader) = found.reader else {
+            return Ok(old.clone());
+        };
+        let memory = Snapshot::new(ProcessMemory::new(old.pid));
+        let objects = Objects::new(&memory, reader.layout);
         let master = describe(
             &objects,
             &reader.arbiter,
@@ -155,27 +166,12 @@ impl Tree {
             old.started_ns,
             &old.python_version,
         );
-        Ok(Refreshed {
-            master,
-            workers,
-            complete,
-        })
-    }
-
-    /// Whether a process that has just begun a program is worth further looks:
-    /// by its command line and the name of its executable only.
-    #[must_use]
-    pub fn may_be_python(&self, pid: Pid) -> bool {
-        let command = self.procfs.command_line(pid).unwrap_or_default();
-        if cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other {
-            return true;
+        // Each setting that cannot be read is absent, and all of them are when the process goes.
+        if master.worker_class.is_empty() && !old.worker_class.is_empty() {
+            let what = "its settings changed while being read";
+            return Err(InspectError::fault(memory.inner(), old.pid, what));
         }
-        let executable = self.procfs.executable(pid).unwrap_or_default();
-        let name = executable
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        version::from_file_name(name).is_some()
+        Ok(master)
     }
 
     /// That the master's pid is still its own.
@@ -243,7 +239,7 @@ impl Tree {
                 process.started_ns,
                 &runtime.version,
             ),
-            workers: self.workers(pid, entries).0,
+            workers: self.workers(pid, entries),
             interpreter,
             reader: Some(Reader {
                 layout: runtime.layout,
@@ -252,27 +248,30 @@ impl Tree {
         }))
     }
 
-    /// A Python process that is no master: a worker if its parent is one and knows it.
+    /// A Python process that is no master.
     fn worker_or_other(&mut self, process: Process, hint: Hint, has_arbiter: bool) -> Candidate {
-        let parent = process.parent;
-        if let Ok(Some(running)) = self.running(parent)
-            && self.is_of(&running, parent)
-        {
-            let objects = Objects::new(&running.memory, running.runtime.layout);
-            let entries = running.arbiter.workers(&objects).unwrap_or_default();
-            let (workers, _) = self.workers(parent, entries);
-            if workers.iter().any(|worker| worker.pid == process.pid) {
-                return Candidate::WorkerOf(parent);
-            }
-        }
-        let reason = match (has_arbiter, hint) {
-            (true, _) => "its master does not know it, or the master is still starting",
-            (false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
-            (false, _) => return Candidate::NotGunicorn,
+        let reason = match (self.master_of(process), has_arbiter, hint) {
+            (Some(master), _, _) => return Candidate::WorkerOf(master),
+            (None, true, _) => "its master does not know it, or the master is still starting",
+            (None, false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
+            (None, false, _) => return Candidate::NotGunicorn,
         };
         Candidate::NotReady {
             reason: reason.to_owned(),
         }
+    }
+
+    /// The parent of a process, if that is a master which knows it as a worker.
+    fn master_of(&mut self, process: Process) -> Option<Pid> {
+        let parent = process.parent;
+        let running = self.running(parent).ok()??;
+        if !self.is_of(&running, parent) {
+            return None;
+        }
+        let objects = Objects::new(&running.memory, running.runtime.layout);
+        let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
+        let knows = workers.iter().any(|worker| worker.pid == process.pid);
+        knows.then_some(parent)
     }
 
     /// What can be told about a process whose memory is not understood.
@@ -317,9 +316,8 @@ impl Tree {
         children.into_iter().filter(is_worker).map(worker).collect()
     }
 
-    /// Ties what the master knows, in pids of its own namespace, to its children;
-    /// and whether that is all of them.
-    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> (Vec<fact::Worker>, bool) {
+    /// Ties what the master knows, in pids of its own namespace, to its children.
+    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> Vec<fact::Worker> {
         let depth = self
             .procfs
             .namespace_pids(master_pid)
@@ -331,7 +329,7 @@ impl Tree {
             children.extend(seen_by_master.map(|&pid| (pid, child)));
         }
         let worker = |entry: WorkerEntry| {
-            let child = children.remove(&entry.pid)?;
+            let child = children.get(&entry.pid)?;
             Some(fact::Worker {
                 pid: child.pid,
                 master_pid,
@@ -342,7 +340,7 @@ impl Tree {
         };
         let mut workers: Vec<_> = entries.into_iter().filter_map(worker).collect();
         workers.sort_by_key(|worker| (worker.age, worker.pid));
-        (workers, children.is_empty())
+        workers
     }
 }
 

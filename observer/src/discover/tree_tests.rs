@@ -26,7 +26,7 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
     process(root.path(), 22, 20, "sleep 1", "");
     process(root.path(), 30, 1, "pypy3 other.py", PYPY);
     let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
-    let scan = tree.scan().unwrap();
+    let scan = tree.scan(HashSet::new()).unwrap();
     let [found] = scan.masters.as_slice() else {
         panic!("{scan:?}")
     };
@@ -52,7 +52,7 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
         Candidate::WorkerOf(20)
     ));
     assert!(matches!(tree.inspect_candidate(30), Candidate::NotGunicorn));
-    assert_eq!(tree.refresh(found).unwrap().workers, found.workers);
+    assert_eq!(tree.refresh_workers(found).unwrap(), found.workers);
 }
 
 #[test]
@@ -64,7 +64,10 @@ fn a_master_whose_pid_another_process_has_now_is_gone() {
         panic!()
     };
     found.master.started_ns += 10_000_000;
-    assert!(matches!(tree.refresh(&found), Err(InspectError::Gone)));
+    assert!(matches!(
+        tree.refresh_workers(&found),
+        Err(InspectError::Gone)
+    ));
 }
 
 #[test]
@@ -76,8 +79,8 @@ fn gunicorn_before_its_interpreter_is_mapped_is_asked_again() {
         tree.inspect_candidate(20),
         Candidate::NotReady { .. }
     ));
-    assert!(tree.may_be_python(20));
-    assert!(!tree.may_be_python(99));
+    assert!(tree.may_be_master(20));
+    assert!(!tree.may_be_master(99));
 }
 
 #[test]
@@ -85,5 +88,5 @@ fn this_test_is_no_gunicorn() {
     let mut tree = Tree::new(ProcFs::new("/proc").unwrap());
     let own = tree.inspect_candidate(std::process::id());
     assert!(matches!(own, Candidate::NotGunicorn), "{own:?}");
-    assert!(!tree.may_be_python(std::process::id()));
+    assert!(!tree.may_be_master(std::process::id()));
 }
