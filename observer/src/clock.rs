@@ -14,7 +14,15 @@ pub fn wall_offset_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC)
 }
 
+/// How far `CLOCK_BOOTTIME`, by which `/proc` tells when a process started, is ahead
+/// of [`monotonic_ns`]: the time the host was suspended.
+#[must_use]
+pub fn suspended_ns() -> u64 {
+    let ahead = read(ClockId::CLOCK_BOOTTIME) - read(ClockId::CLOCK_MONOTONIC);
+    u64::try_from(ahead).unwrap_or(0)
+}
+
 fn read(clock: ClockId) -> i64 {
-    // Neither clock can fail on Linux.
+    // None of these clocks can fail on Linux.
     clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }

@@ -2,8 +2,9 @@
 //!
 //! - [`cmdline`]: whether a command line looks like Python or Gunicorn: a hint, no more
 //! - [`procfs`]: what `/proc` says about processes; its root is a parameter
-//! - [`tree`]: masters with their workers
+//! - [`tree`]: masters with their workers; [`found`]: what it gives
 
 pub mod cmdline;
+pub mod found;
 pub mod procfs;
 pub mod tree;

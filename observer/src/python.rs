@@ -8,12 +8,15 @@
 //! - [`insn`]: where in a function a probe is cheap
 //! - [`threads`]: its threads and their frames
 //! - [`files`]: what was found out about a file, once for all processes
+//! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
-//! - [`object`]: strings, numbers, containers and attributes
+//! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
 //! - [`arbiter`]: the Gunicorn master on the main thread's stack
 
 pub mod arbiter;
+pub mod attributes;
 pub mod elf;
+pub mod error;
 pub mod files;
 pub mod insn;
 pub mod maps;

@@ -1,14 +1,13 @@
 //! What `/proc` says about processes.
 
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::FromRead;
 use procfs::process::Stat;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::clock::suspended_ns;
 use crate::event::Pid;
 
 /// A mounted proc file system.
@@ -35,19 +34,12 @@ impl ProcFs {
     /// The proc file system mounted there, of the running kernel.
     ///
     /// # Errors
-    /// When the kernel does not tell its clocks.
+    /// When the kernel does not tell its clock tick.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let ticks = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok());
         let tick_ns = ticks.and_then(|ticks| 1_000_000_000_u64.checked_div(ticks));
         let tick_ns = tick_ns.ok_or_else(|| io::Error::other("the kernel has no clock tick"))?;
-        let monotonic = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
-        let boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
-        let suspended = boot.saturating_sub(monotonic);
-        Ok(Self::with_clocks(
-            root,
-            tick_ns,
-            u64::try_from(suspended.as_nanos()).unwrap_or(0),
-        ))
+        Ok(Self::with_clocks(root, tick_ns, suspended_ns()))
     }
 
     /// A directory that looks like a proc file system, and its kernel's clocks.
@@ -243,8 +235,7 @@ mod tests {
     fn the_own_process_started_before_now_and_has_this_parent() {
         let procfs = ProcFs::new("/proc").unwrap();
         let own = procfs.process(std::process::id()).unwrap();
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
-        let age_ns = u64::try_from(now.as_nanos()).unwrap() - own.started_ns;
+        let age_ns = crate::clock::monotonic_ns() - own.started_ns;
         assert!(age_ns < 3_600_000_000_000, "{age_ns}");
         assert_eq!(own.parent, std::os::unix::process::parent_id());
         let exe = procfs.executable(std::process::id()).unwrap();

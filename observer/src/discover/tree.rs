@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::cmdline::{self, Hint};
+use super::found::Reader;
+pub use super::found::{Candidate, FoundMaster, Scan};
 use super::procfs::{ProcFs, Process};
 use crate::event::Pid;
 use crate::fact;
@@ -13,51 +15,6 @@ use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
 use crate::python::target::{InspectError, Interpreter, Runtime};
 use probe_ebpf::memory::Fault;
-use probe_ebpf::python::Layout;
-
-/// A master and what it knows.
-#[derive(Clone, Debug)]
-pub struct FoundMaster {
-    pub master: fact::Master,
-    pub workers: Vec<fact::Worker>,
-    /// Its interpreter, or why its functions cannot be probed.
-    pub interpreter: Result<Interpreter, String>,
-    /// How to read it again; `None` when its memory is not understood.
-    reader: Option<Reader>,
-}
-
-/// What a process turned out to be.
-#[derive(Clone, Debug)]
-pub enum Candidate {
-    NotGunicorn,
-    /// It may become a master, or be readable, in a moment.
-    NotReady {
-        reason: String,
-    },
-    Master(Box<FoundMaster>),
-    /// A worker of the master with this pid.
-    WorkerOf(Pid),
-    /// It looks like Gunicorn but cannot be looked at.
-    Refused {
-        reason: String,
-    },
-}
-
-/// What a look at all processes found.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    pub masters: Vec<FoundMaster>,
-    /// To be looked at again soon, and why.
-    pub not_ready: Vec<(Pid, String)>,
-    /// Look like Gunicorn but cannot be looked at, and why.
-    pub refused: Vec<(Pid, String)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Reader {
-    layout: &'static Layout,
-    arbiter: Arbiter,
-}
 
 /// Finds masters and workers; remembers what it learnt about files.
 #[derive(Debug)]
@@ -147,25 +104,31 @@ impl Tree {
             InspectError::Gone => Candidate::NotGunicorn,
             // Without the hint there is nothing to say it could be Gunicorn at all.
             _ if hint == Hint::Other => Candidate::NotGunicorn,
-            InspectError::NotReady(reason) => Candidate::NotReady {
-                reason: reason.to_owned(),
+            // The stack of a busy worker changes while it is read.
+            InspectError::NotReady(reason) => match self.master_of(process) {
+                Some(master) => Candidate::WorkerOf(master),
+                None => Candidate::NotReady {
+                    reason: reason.to_owned(),
+                },
             },
             _ if hint != Hint::Gunicorn => Candidate::NotGunicorn,
             InspectError::NotPython => Candidate::NotReady {
                 reason: "the interpreter is not loaded yet".to_owned(),
             },
-            InspectError::Unsupported { reason } => self.by_hint(process, &command, reason),
+            InspectError::Unsupported { version, reason } => {
+                self.by_hint(process, &command, version, reason)
+            }
             error @ InspectError::Io { .. } => Candidate::Refused {
                 reason: error.to_string(),
             },
         }
     }
 
-    /// The workers a master has now; a worker that just went or came may be missing.
+    /// The workers a master has now; one that just went or came may be missing.
     ///
     /// # Errors
     /// [`InspectError::Gone`] when the master went; another when its memory
-    /// changed while it was read, or is not understood.
+    /// changed while it was read, or may not be read.
     pub fn refresh_workers(&self, found: &FoundMaster) -> Result<Vec<fact::Worker>, InspectError> {
         let master = &found.master;
         let process = self.still(master)?;
@@ -196,13 +159,19 @@ impl Tree {
         };
         let memory = Snapshot::new(ProcessMemory::new(old.pid));
         let objects = Objects::new(&memory, reader.layout);
-        Ok(describe(
+        let master = describe(
             &objects,
             &reader.arbiter,
             old.pid,
             old.started_ns,
             &old.python_version,
-        ))
+        );
+        // Each setting that cannot be read is absent, and all of them are when the process goes.
+        if master.worker_class.is_empty() && !old.worker_class.is_empty() {
+            let what = "its settings changed while being read";
+            return Err(InspectError::fault(memory.inner(), old.pid, what));
+        }
+        Ok(master)
     }
 
     /// That the master's pid is still its own.
@@ -279,34 +248,40 @@ impl Tree {
         }))
     }
 
-    /// A Python process that is no master: a worker if its parent is one and knows it.
+    /// A Python process that is no master.
     fn worker_or_other(&mut self, process: Process, hint: Hint, has_arbiter: bool) -> Candidate {
-        let parent = process.parent;
-        if let Ok(Some(running)) = self.running(parent)
-            && self.is_of(&running, parent)
-        {
-            let objects = Objects::new(&running.memory, running.runtime.layout);
-            let entries = running.arbiter.workers(&objects).unwrap_or_default();
-            if self
-                .workers(parent, entries)
-                .iter()
-                .any(|worker| worker.pid == process.pid)
-            {
-                return Candidate::WorkerOf(parent);
-            }
-        }
-        let reason = match (has_arbiter, hint) {
-            (true, _) => "its master does not know it, or the master is still starting",
-            (false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
-            (false, _) => return Candidate::NotGunicorn,
+        let reason = match (self.master_of(process), has_arbiter, hint) {
+            (Some(master), _, _) => return Candidate::WorkerOf(master),
+            (None, true, _) => "its master does not know it, or the master is still starting",
+            (None, false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
+            (None, false, _) => return Candidate::NotGunicorn,
         };
         Candidate::NotReady {
             reason: reason.to_owned(),
         }
     }
 
+    /// The parent of a process, if that is a master which knows it as a worker.
+    fn master_of(&mut self, process: Process) -> Option<Pid> {
+        let parent = process.parent;
+        let running = self.running(parent).ok()??;
+        if !self.is_of(&running, parent) {
+            return None;
+        }
+        let objects = Objects::new(&running.memory, running.runtime.layout);
+        let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
+        let knows = workers.iter().any(|worker| worker.pid == process.pid);
+        knows.then_some(parent)
+    }
+
     /// What can be told about a process whose memory is not understood.
-    fn by_hint(&self, process: Process, command: &[Vec<u8>], reason: String) -> Candidate {
+    fn by_hint(
+        &self,
+        process: Process,
+        command: &[Vec<u8>],
+        version: String,
+        reason: String,
+    ) -> Candidate {
         let parent = self.procfs.command_line(process.parent).unwrap_or_default();
         if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn {
             return Candidate::WorkerOf(process.parent);
@@ -315,6 +290,7 @@ impl Tree {
             pid: process.pid,
             started_ns: process.started_ns,
             app: cmdline::app(command.iter().map(Vec::as_slice)),
+            python_version: version,
             ..fact::Master::default()
         };
         Candidate::Master(Box::new(FoundMaster {
@@ -389,3 +365,7 @@ fn describe<M: probe_ebpf::memory::Memory>(
         bind: settings.bind,
     }
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

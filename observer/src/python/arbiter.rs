@@ -45,6 +45,15 @@ pub struct Settings {
 }
 
 impl Arbiter {
+    #[cfg(test)]
+    pub(super) fn at(object: u64, globals: u64) -> Self {
+        Self {
+            object,
+            pid: None,
+            globals,
+        }
+    }
+
     /// Looks for `Arbiter.run` among the frames of the main thread, which waits in it
     /// for as long as the master lives.
     ///

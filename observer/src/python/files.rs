@@ -6,9 +6,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::elf::{ElfError, Image};
+use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, Mapping};
-use super::target::InspectError;
 use super::version::Release;
 
 /// Larger files are not looked into: no Python comes near, and what is
@@ -192,9 +192,10 @@ impl Place<'_> {
         let file = maps::open(self.proc_root, self.pid, self.mapping)
             .map_err(|error| InspectError::io(doing(), error))?;
         if file.size > MAX_FILE_BYTES {
-            return Err(InspectError::Unsupported {
-                reason: format!("{}: too large", doing()),
-            });
+            return Err(InspectError::unsupported(
+                "",
+                format!("{}: too large", doing()),
+            ));
         }
         let (dev, inode, size, modified) = (file.dev, file.inode, file.size, file.modified);
         let id = FileId {
@@ -211,8 +212,6 @@ impl Place<'_> {
     }
 
     fn refused(&self, error: &ElfError) -> InspectError {
-        InspectError::Unsupported {
-            reason: format!("{}: {error}", self.mapping.path.display()),
-        }
+        InspectError::unsupported("", format!("{}: {error}", self.mapping.path.display()))
     }
 }

@@ -95,9 +95,21 @@ mod tests {
 
     #[test]
     fn the_first_emulated_instruction_of_each_prologue_is_chosen() {
-        let cases: [(&str, &[u8], u64, bool); 10] = [
+        let cases: &[(&str, &[u8], u64, bool)] = &[
             // 3.11.7, `_datetime` module: push %r13; push %r12; push %rbp
-            ("push r13", &[0x41, 0x55, 0x41, 0x54, 0x55], 0, true),
+            (
+                "push r13",
+                &[0x41, 0x55, 0x41, 0x54, 0x55, 0x48, 0x89, 0xd5],
+                0,
+                true,
+            ),
+            // Debian's 3.11.2, in the executable: push %r12; push %rbp; push %rbx
+            (
+                "push r12",
+                &[0x41, 0x54, 0x55, 0x53, 0x48, 0x89, 0xfb],
+                0,
+                true,
+            ),
             (
                 "endbr64; push rbp",
                 &[0xf3, 0x0f, 0x1e, 0xfa, 0x55],
@@ -128,7 +140,7 @@ mod tests {
             ("not code", &[0x06, 0x55], 0, false),
             ("nothing", &[], 0, false),
         ];
-        for (name, code, offset, emulated) in cases {
+        for &(name, code, offset, emulated) in cases {
             assert_eq!(place(code), Placement { offset, emulated }, "{name}");
         }
     }

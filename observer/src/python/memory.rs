@@ -14,6 +14,9 @@ const PAGE_BYTES: usize = 4096;
 const PAGE_MASK: u64 = PAGE_BYTES as u64 - 1;
 /// Pages a [`Snapshot`] keeps unless told otherwise: 8 MiB.
 const MAX_PAGES: usize = 2048;
+/// Reads a [`Snapshot`] serves: a hundred times what a thousand workers need, and
+/// an end to structures made to be walked forever.
+const MAX_READS: u32 = 4_000_000;
 
 /// The memory of a live process, read by `process_vm_readv(2)`: needs
 /// `CAP_SYS_PTRACE`, does not stop the process.
@@ -70,6 +73,7 @@ impl Memory for ProcessMemory {
 pub struct Snapshot<M> {
     inner: M,
     max_pages: usize,
+    reads_left: Cell<u32>,
     pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE_BYTES]>>>>,
 }
 
@@ -84,6 +88,7 @@ impl<M: Memory> Snapshot<M> {
         Self {
             inner,
             max_pages,
+            reads_left: Cell::new(MAX_READS),
             pages: RefCell::default(),
         }
     }
@@ -91,11 +96,6 @@ impl<M: Memory> Snapshot<M> {
     /// What it reads from.
     pub fn inner(&self) -> &M {
         &self.inner
-    }
-
-    /// Forgets all pages: what is read next is new.
-    pub fn clear(&self) {
-        self.pages.borrow_mut().clear();
     }
 
     fn copy_from_page(&self, page: u64, offset: usize, out: &mut [u8]) -> Result<(), Fault> {
@@ -117,6 +117,8 @@ impl<M: Memory> Snapshot<M> {
 
 impl<M: Memory> Memory for Snapshot<M> {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.reads_left
+            .set(self.reads_left.get().checked_sub(1).ok_or(Fault)?);
         let mut address = address;
         let mut rest = buf;
         while !rest.is_empty() {

@@ -1,12 +1,265 @@
+//! Objects of CPython 3.11 written into a made-up process, and garbage.
+
+use super::super::arbiter::Arbiter;
+use super::super::memory::Snapshot;
 use super::super::memory::tests::PageMap;
+use super::super::threads;
 use super::*;
-use probe_ebpf::python::tables::CPYTHON_3_11 as LAYOUT;
+use probe_ebpf::python::tables::CPYTHON_3_11;
 use proptest::prelude::*;
 
-static LAYOUT_3_11: Layout = LAYOUT;
+static LAYOUT: Layout = CPYTHON_3_11;
+
+/// Where the types of the made-up process are; instances follow.
+const STR: u64 = 0x10_0000;
+const INT: u64 = 0x11_0000;
+const LIST: u64 = 0x12_0000;
+const TUPLE: u64 = 0x13_0000;
+const DICT: u64 = 0x14_0000;
+const NONE_TYPE: u64 = 0x15_0000;
+const FIRST_OBJECT: u64 = 0x20_0000;
+
+#[derive(Default)]
+struct Heap {
+    map: PageMap,
+    next: u64,
+}
+
+impl Heap {
+    fn new() -> Self {
+        let mut heap = Self {
+            map: PageMap::default(),
+            next: FIRST_OBJECT,
+        };
+        for (at, name, flag) in [
+            (STR, "str", type_flag::UNICODE),
+            (INT, "int", type_flag::LONG),
+            (LIST, "list", type_flag::LIST),
+            (TUPLE, "tuple", type_flag::TUPLE),
+            (DICT, "dict", type_flag::DICT),
+            (NONE_TYPE, "NoneType", 0),
+        ] {
+            heap.type_at(at, name, flag, 0, 0, 0);
+        }
+        heap
+    }
+
+    fn place(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.next;
+        self.next += (bytes.len() as u64 + 63) & !15;
+        self.map.put(at, bytes);
+        at
+    }
+
+    fn words(&mut self, words: &[u64]) -> u64 {
+        self.place(
+            &words
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    fn type_at(&mut self, at: u64, name: &str, flags: u64, base: u64, dict: u64, keys: u64) {
+        let name = self.place(format!("{name}\0").as_bytes());
+        let mut words = [0; 110];
+        for (offset, value) in [
+            (24, name),
+            (168, flags),
+            (256, base),
+            (264, dict),
+            (872, keys),
+        ] {
+            words[offset / 8] = value;
+        }
+        self.map.put_words(at, &words);
+    }
+
+    fn str_of(&mut self, kind: u64, ascii: bool, length: u64, data: &[u8]) -> u64 {
+        let state = kind << 2 | 1 << 5 | u64::from(ascii) << 6;
+        let mut words = vec![1, STR, length, 0, state, 0];
+        if !ascii {
+            words.extend([0, 0, 0]);
+        }
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(data);
+        bytes.extend([0; 4]);
+        self.place(&bytes)
+    }
+
+    fn str(&mut self, text: &str) -> u64 {
+        self.str_of(1, true, text.len() as u64, text.as_bytes())
+    }
+
+    fn int(&mut self, digits: &[u32], negative: bool) -> u64 {
+        let size = (digits.len() as i64) * if negative { -1 } else { 1 };
+        let mut bytes: Vec<u8> = [1, INT, size.cast_unsigned()]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        bytes.extend(digits.iter().flat_map(|digit| digit.to_le_bytes()));
+        self.place(&bytes)
+    }
+
+    fn keys(&mut self, kind: u8, entries: &[(u64, u64)]) -> u64 {
+        let mut bytes = vec![0; 32 + 8];
+        (bytes[9], bytes[10]) = (3, kind);
+        bytes[24..32].copy_from_slice(&(entries.len() as u64).to_le_bytes());
+        for (key, value) in entries {
+            if kind == 0 {
+                bytes.extend([0xff; 8]);
+            }
+            bytes.extend(key.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        self.place(&bytes)
+    }
+
+    fn dict(&mut self, kind: u8, entries: &[(u64, u64)]) -> u64 {
+        let keys = self.keys(kind, entries);
+        self.words(&[1, DICT, 0, 0, keys, 0])
+    }
+
+    fn objects(&self) -> Objects<'_, PageMap> {
+        Objects::new(&self.map, &LAYOUT)
+    }
+}
 
 #[test]
-fn garbage() {
-    let _ = PageMap::default();
-    let _ = &LAYOUT_3_11;
+fn strings_of_every_width_are_read() {
+    let mut heap = Heap::new();
+    let ascii = heap.str("shop:app");
+    let latin1 = heap.str_of(1, false, 4, b"caf\xe9");
+    let ucs2 = heap.str_of(2, false, 2, &[0x16, 0x04, 0x00, 0xd8]);
+    let ucs4 = heap.str_of(4, false, 1, &[0x80, 0xf9, 0x01, 0x00]);
+    let endless = heap.str_of(1, true, u64::MAX, b"");
+    let long = heap.str_of(1, true, 4097, &[b'x'; 4097]);
+    let objects = heap.objects();
+    assert_eq!(objects.text(ascii).as_deref(), Ok("shop:app"));
+    assert_eq!(objects.text(latin1).as_deref(), Ok("café"));
+    assert_eq!(objects.text(ucs2).as_deref(), Ok("Ж\u{fffd}"));
+    assert_eq!(objects.text(ucs4).as_deref(), Ok("🦀"));
+    assert_eq!(objects.text(endless), Err(Fault));
+    assert_eq!(objects.text(long), Err(Fault));
+    assert_eq!(objects.text(STR), Err(Fault));
+}
+
+#[test]
+fn integers_of_either_sign_are_read_unless_too_large() {
+    let mut heap = Heap::new();
+    let cases = [
+        (heap.int(&[], false), Ok(0)),
+        (heap.int(&[30], false), Ok(30)),
+        (heap.int(&[1, 1], true), Ok(-(1 + (1 << 30)))),
+        (heap.int(&[0, 0, 8], true), Ok(i64::MIN)),
+        (heap.int(&[0, 0, 8], false), Err(Fault)),
+        (heap.int(&[1 << 30], false), Err(Fault)),
+        (heap.int(&[1, 1, 1, 1], false), Err(Fault)),
+        (heap.str("30"), Err(Fault)),
+    ];
+    for (object, expected) in cases {
+        assert_eq!(heap.objects().int(object), expected);
+    }
+}
+
+#[test]
+fn a_list_and_a_tuple_give_their_items_and_a_huge_one_an_error() {
+    let mut heap = Heap::new();
+    let items = heap.words(&[7, 8, 9]);
+    let list = heap.words(&[1, LIST, 3, items]);
+    let tuple = heap.words(&[1, TUPLE, 2, 5, 6]);
+    let huge = heap.words(&[1, LIST, 1 << 40, items]);
+    let objects = heap.objects();
+    assert_eq!(objects.items(list), Ok(vec![7, 8, 9]));
+    assert_eq!(objects.items(tuple), Ok(vec![5, 6]));
+    assert_eq!(objects.items(huge), Err(Fault));
+}
+
+#[test]
+fn dictionaries_of_both_entry_sizes_skip_what_was_deleted() {
+    let mut heap = Heap::new();
+    let (name, other) = (heap.str("bind"), heap.str("workers"));
+    for kind in [0, 1] {
+        let dict = heap.dict(kind, &[(other, 0), (name, 0x77)]);
+        assert_eq!(heap.objects().entries(dict), Ok(vec![(name, 0x77)]));
+        assert_eq!(heap.objects().get(dict, "bind"), Ok(Some(0x77)));
+        assert_eq!(heap.objects().get(dict, "workers"), Ok(None));
+    }
+}
+
+#[test]
+fn attributes_come_from_values_then_dict_then_class_then_its_base() {
+    let mut heap = Heap::new();
+    let (age, pid, workers) = (heap.str("age"), heap.str("pid"), heap.str("WORKERS"));
+    let base_dict = heap.dict(1, &[(workers, 0x51)]);
+    let class_dict = heap.dict(1, &[(age, 0x52)]);
+    let keys = heap.keys(2, &[(age, 0), (pid, 0)]);
+    heap.type_at(0x30_0000, "Base", type_flag::MANAGED_DICT, 0, base_dict, 0);
+    heap.type_at(
+        0x31_0000,
+        "Child",
+        type_flag::MANAGED_DICT,
+        0x30_0000,
+        class_dict,
+        keys,
+    );
+    let values = heap.words(&[0, 0x61]);
+    let by_values = heap.words(&[values, 0, 0, 0, 1, 0x31_0000]) + 32;
+    let dict = heap.dict(1, &[(age, 0x71)]);
+    let by_dict = heap.words(&[0, dict, 0, 0, 1, 0x31_0000]) + 32;
+    let objects = heap.objects();
+    assert_eq!(objects.attribute(by_values, "pid"), Ok(Some(0x61)));
+    assert_eq!(objects.attribute(by_values, "age"), Ok(Some(0x52)));
+    assert_eq!(objects.attribute(by_dict, "age"), Ok(Some(0x71)));
+    assert_eq!(objects.attribute(by_dict, "pid"), Ok(None));
+    assert_eq!(objects.attribute(by_dict, "WORKERS"), Ok(Some(0x51)));
+    assert_eq!(objects.type_name(0x31_0000).as_deref(), Ok("Child"));
+}
+
+#[test]
+fn a_class_that_is_its_own_base_is_an_error() {
+    let mut heap = Heap::new();
+    heap.type_at(0x30_0000, "Loop", 0, 0x30_0000, 0, 0);
+    assert_eq!(heap.objects().class_attribute(0x30_0000, "x"), Err(Fault));
+}
+
+/// Memory full of words that mostly point into itself, or are small.
+fn garbage() -> impl Strategy<Value = PageMap> {
+    let word = prop_oneof![
+        4 => (0_u64..0x800).prop_map(|at| 0x1000 + at * 8),
+        2 => 0_u64..16,
+        1 => any::<u64>(),
+        1 => Just(u64::MAX),
+    ];
+    proptest::collection::vec(word, 0x900).prop_map(|words| {
+        let mut map = PageMap::default();
+        map.put_words(0x1000, &words);
+        map
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn garbage_never_panics_and_never_loops(map in garbage(), start in 0_u64..0x800) {
+        let memory = Snapshot::new(map);
+        let objects = Objects::new(&memory, &LAYOUT);
+        for at in [0x1000 + start * 8, start, u64::MAX - start] {
+            let _ = objects.text(at);
+            let _ = objects.int(at);
+            let _ = objects.is_none(at);
+            let _ = objects.items(at);
+            let _ = objects.entries(at);
+            let _ = objects.attribute(at, "pid");
+            let _ = threads::threads(&memory, &LAYOUT, at);
+            let _ = threads::frames(&memory, &LAYOUT, at);
+            if let Ok(Some(arbiter)) = Arbiter::find(&objects, at) {
+                let _ = arbiter.workers(&objects);
+                let _ = arbiter.settings(&objects);
+            }
+            let arbiter = Arbiter::at(at, at);
+            let _ = arbiter.workers(&objects);
+            let _ = arbiter.settings(&objects);
+        }
+    }
 }

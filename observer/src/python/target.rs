@@ -1,12 +1,10 @@
 //! The interpreter of a process: which it is, and where a probe goes.
 
-use nix::errno::Errno;
 use probe_ebpf::memory::Fault;
 use probe_ebpf::python::{Layout, tables};
-use std::io;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
+pub use super::error::InspectError;
 use super::files::{Files, Method, Place};
 use super::insn::Placement;
 use super::maps::{self, Mapping};
@@ -24,45 +22,6 @@ const DATETIME_NOW: Method = Method {
 /// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
 /// symbol is stripped; the check against the threads catches a wrong one.
 const SPECIFIC_FIRST_BLOCK: u32 = 784;
-
-/// Why a process's interpreter is not known.
-#[derive(Debug, Error)]
-pub enum InspectError {
-    #[error("it does not run Python")]
-    NotPython,
-    /// Worth another try a moment later.
-    #[error("{0}")]
-    NotReady(&'static str),
-    #[error("{reason}")]
-    Unsupported { reason: String },
-    #[error("the process has gone")]
-    Gone,
-    #[error("{doing}: {source}")]
-    Io { doing: String, source: io::Error },
-}
-
-impl InspectError {
-    /// An error of the file system; that of a process that went is [`Self::Gone`].
-    pub(crate) fn io(doing: String, source: io::Error) -> Self {
-        match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ESRCH) => Self::Gone,
-            _ => Self::Io { doing, source },
-        }
-    }
-
-    /// What a failed read of memory means: the process went, may not be read,
-    /// or changed what was being read.
-    pub(crate) fn fault(memory: &ProcessMemory, pid: u32, what: &'static str) -> Self {
-        match memory.denial() {
-            Some(Errno::ESRCH) => Self::Gone,
-            Some(errno) => Self::Io {
-                doing: format!("reading the memory of process {pid}"),
-                source: errno.into(),
-            },
-            None => Self::NotReady(what),
-        }
-    }
-}
 
 /// Where a uprobe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +103,7 @@ impl Runtime {
         })?;
         let (interpreter, named) = find_interpreter(&mappings).ok_or(InspectError::NotPython)?;
         let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
-        let unsupported = |reason: String| InspectError::Unsupported { reason };
+        let unsupported = |reason| InspectError::unsupported(named.version, reason);
         if let Some(reason) = named.kind.refusal() {
             return Err(unsupported(reason.to_owned()));
         }
@@ -180,7 +139,8 @@ impl Runtime {
             ),
             None => (named.version.to_owned(), None),
         };
-        let layout = layout.ok_or_else(|| unsupported(unknown_version(&version)))?;
+        let layout =
+            layout.ok_or_else(|| InspectError::unsupported(&version, unknown_version(&version)))?;
         let address = bias.wrapping_add(runtime);
         let proc_root = proc_root.to_owned();
         Ok(Self {
@@ -220,9 +180,7 @@ impl Runtime {
         .map_err(|error| match error {
             SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
             SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
-            SlotError::HighKey(_) => InspectError::Unsupported {
-                reason: error.to_string(),
-            },
+            SlotError::HighKey(_) => InspectError::unsupported(&self.version, error.to_string()),
         })?;
         let threads = threads::threads(&memory, self.layout, self.address)
             .map_err(|Fault| fault("the interpreter's threads changed while they were read"))?;
@@ -234,7 +192,7 @@ impl Runtime {
             let reason = format!(
                 "CPython {version}: no thread keeps its state {slot} bytes from its thread pointer"
             );
-            return Err(InspectError::Unsupported { reason });
+            return Err(InspectError::unsupported(&self.version, reason));
         }
         Ok(slot)
     }
@@ -267,9 +225,10 @@ impl Runtime {
             Err(_) if extension.is_none() => Err(InspectError::NotReady(
                 "the module of datetime.now is not loaded yet",
             )),
-            Err(reason) => Err(InspectError::Unsupported {
-                reason: format!("{}: {reason}", mapping.path.display()),
-            }),
+            Err(reason) => {
+                let reason = format!("{}: {reason}", mapping.path.display());
+                Err(InspectError::unsupported(&self.version, reason))
+            }
         }
     }
 }

@@ -1,0 +1,121 @@
+//! On the test's own executable, made-up files and damaged ones.
+
+use super::*;
+use probe_ebpf::memory::Memory;
+
+fn own() -> Vec<u8> {
+    std::fs::read("/proc/self/exe").unwrap()
+}
+
+#[test]
+fn a_symbol_of_the_own_executable_is_found_in_file_and_memory() {
+    let bytes = own();
+    let image = Image::parse(bytes.as_slice()).unwrap();
+    let address = image.symbol("main").unwrap();
+    let maps = super::super::maps::parse(&std::fs::read("/proc/self/maps").unwrap());
+    let exe = std::env::current_exe().unwrap();
+    let bias = image
+        .load_bias(maps.iter().filter(|m| m.path == exe))
+        .unwrap();
+    let memory = super::super::memory::ProcessMemory::new(std::process::id());
+    assert_eq!(
+        memory.word(bias.wrapping_add(address)).ok(),
+        image.word(address)
+    );
+    assert!(image.file_offset(address).is_some());
+    assert!(image.word(address).is_some());
+}
+
+#[test]
+fn a_file_without_the_method_says_so() {
+    let bytes = own();
+    let image = Image::parse(bytes.as_slice()).unwrap();
+    let error = image
+        .method("now", &["now(", "$nothing"].concat())
+        .unwrap_err();
+    assert!(matches!(error, ElfError::NoMethod { .. }), "{error}");
+}
+
+#[test]
+fn what_is_no_elf_file_is_refused() {
+    assert!(Image::parse(b"#!/bin/sh\n".as_slice()).is_err());
+    assert!(Image::parse(b"".as_slice()).is_err());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(1024))]
+    #[test]
+    fn a_damaged_file_never_panics(damage: Vec<(u16, u8)>, cut in 0usize..0x400) {
+        let mut bytes = with_methods(&["new", "now"]);
+        bytes.truncate(0x400 - cut);
+        for (at, value) in damage {
+            let at = usize::from(at) % bytes.len();
+            bytes[at] = value;
+        }
+        if let Ok(image) = Image::parse(bytes.as_slice()) {
+            let _ = image.symbol("x");
+            let _ = image.method("now", "now($type");
+            let _ = image.file_offset(0x1000);
+        }
+    }
+}
+
+/// A file of two segments: code at 0x40_0200, and data at 0x50_0300 that holds
+/// the strings and, 64 bytes on, a method definition per given name.
+fn with_methods(names: &[&str]) -> Vec<u8> {
+    const DATA: u64 = 0x50_0300;
+    let mut bytes = vec![0; 0x400];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0, 1]); // ET_EXEC, EM_X86_64
+    put(32, &64_u64.to_le_bytes());
+    put(52, &[64, 0, 56, 0, 2, 0, 64]);
+    for (at, flags, offset, address) in [(64, 5, 0x200, 0x40_0200_u64), (120, 6, 0x300, DATA)] {
+        put(at, &1_u32.to_le_bytes());
+        put(at + 4, &[flags]);
+        for (i, word) in [offset, address, address, 0x100, 0x100, 0x1000]
+            .into_iter()
+            .enumerate()
+        {
+            put(at + 8 + 8 * i, &word.to_le_bytes());
+        }
+    }
+    put(0x300, b"x\0now($type, tz=None)\n\0now\0new\0");
+    for (i, name) in names.iter().enumerate() {
+        let name = if *name == "now" { DATA + 23 } else { DATA + 27 };
+        let function = 0x40_0210 + 8 * i as u64;
+        for (j, word) in [name, function, 0x92, DATA + 2].into_iter().enumerate() {
+            put(0x340 + 32 * i + 8 * j, &word.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_method_is_found_by_its_definition_alone() {
+    let find = |names: &[&str]| {
+        let bytes = with_methods(names);
+        let image = Image::parse(bytes.as_slice()).unwrap();
+        image
+            .method("now", "now($type")
+            .map(|at| (at, image.file_offset(at)))
+    };
+    assert_eq!(find(&["now"]).unwrap(), (0x40_0210, Some(0x210)));
+    assert_eq!(find(&["new", "now"]).unwrap(), (0x40_0218, Some(0x218)));
+    assert!(matches!(find(&["new"]), Err(ElfError::NoMethod { .. })));
+    assert!(matches!(
+        find(&["now", "now"]),
+        Err(ElfError::ManyMethods { count: 2, .. })
+    ));
+}
+
+#[test]
+fn the_load_bias_is_none_for_a_file_that_is_not_moved() {
+    let bytes = with_methods(&[]);
+    let image = Image::parse(bytes.as_slice()).unwrap();
+    let maps = super::super::maps::parse(b"400000-401000 r-xp 0 0:0 1 /python3.11");
+    assert_eq!(image.load_bias(&maps), Some(0));
+    let maps = super::super::maps::parse(b"7f0000400000-7f0000401000 r-xp 0 0:0 1 /python3.11");
+    assert_eq!(image.load_bias(&maps), Some(0x7f00_0000_0000));
+    assert_eq!(image.load_bias(&[]), None);
+}
