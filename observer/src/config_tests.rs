@@ -52,7 +52,7 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
         ("route = [\"users\"]", "does not begin with `/`"),
         ("keep-ended = \"5 minutes\"", "no time such as"),
         ("worker-label = \"name\"", "unknown variant"),
-        ("= 3", "TOML"),
+        ("= 3", "line 1"),
     ] {
         let error = format!("{:#}", file(text).unwrap_err());
         assert!(

@@ -131,6 +131,14 @@ impl Watcher {
                 self.follow(pid, now);
             }
         }
+        let tree = &self.tree;
+        let is_gone = |pid: &Pid| tree.procfs().process(*pid).is_err();
+        // They are no targets: the kernel does not tell of their end.
+        let gone: Vec<Pid> = self.refused.iter().copied().filter(is_gone).collect();
+        for pid in gone {
+            self.refused.remove(&pid);
+            self.tell(Fact::NotGunicorn { pid });
+        }
         for (pid, reason) in scan.refused {
             if self.is_wanted(pid) {
                 self.refuse(pid, reason);
