@@ -84,6 +84,12 @@ pub struct Watcher {
     rescan_ns: u64,
 }
 
+/// Whether there is a process with this pid, be it one that waits for its parent.
+fn is_alive(pid: Pid) -> bool {
+    let pid = Pid::cast_signed(pid);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+}
+
 impl Watcher {
     /// A watcher of the whole host, or of the masters `only`.
     #[must_use]
@@ -286,7 +292,7 @@ impl Watcher {
 
     /// Removes what the dead left, and lets go of interpreters nobody runs any more.
     fn sweep(&mut self) {
-        self.tables.sweep();
+        self.tables.sweep(is_alive);
         let tables = &self.tables;
         let lonely = |workers: &Vec<Pid>| workers.iter().all(|&pid| tables.target(pid).is_none());
         let ended: Vec<Pid> = self

@@ -91,9 +91,14 @@ impl Tables {
         self.targets.keys().flatten().collect()
     }
 
-    /// Removes all that dead processes left behind.
-    pub fn sweep(&mut self) {
-        let alive = self.targets();
+    /// Removes all that dead processes left behind, and those that died while
+    /// they were made targets: of them the programs saw no end.
+    pub fn sweep(&mut self, is_alive: impl Fn(u32) -> bool) {
+        let (alive, gone): (HashSet<u32>, HashSet<u32>) =
+            self.targets().into_iter().partition(|&pid| is_alive(pid));
+        for pid in gone {
+            self.remove_target(pid);
+        }
         let dead = |tgid: u32| !alive.contains(&tgid);
         remove(&mut self.conns, |key| dead(key.tgid));
         remove(&mut self.flows, |key| dead(key.tgid));
