@@ -1,5 +1,7 @@
 //! What the kernel told, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
 
+use serde::Serialize;
+
 /// A process id in the host's pid namespace.
 pub type Pid = u32;
 
@@ -9,11 +11,24 @@ pub enum Event {
     /// A request finished.
     Request(Box<Request>),
     /// An observed process forked.
-    Fork { time_ns: u64, parent: Pid, child: Pid },
+    Fork {
+        time_ns: u64,
+        parent: Pid,
+        child: Pid,
+    },
     /// A process, observed or not, began another program.
-    Exec { time_ns: u64, pid: Pid, was_target: bool, command: String },
+    Exec {
+        time_ns: u64,
+        pid: Pid,
+        was_target: bool,
+        command: String,
+    },
     /// An observed process ended.
-    Exit { time_ns: u64, pid: Pid, status: ExitStatus },
+    Exit {
+        time_ns: u64,
+        pid: Pid,
+        status: ExitStatus,
+    },
 }
 
 /// How a process ended.
@@ -26,7 +41,7 @@ pub enum ExitStatus {
 }
 
 /// A finished request. What was not seen is `None`, never zero.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Request {
     /// Worker that served it.
     pub pid: Pid,
@@ -52,6 +67,8 @@ pub struct Request {
     pub method: Option<String>,
     /// Path of the target as the client sent it, without the query.
     pub path: Option<String>,
+    /// The path goes on after what is in `path`: only its beginning was captured.
+    pub path_cut: bool,
     /// `HTTP/1.0`, `HTTP/1.1`, as the client sent it.
     pub protocol: Option<String>,
     /// Status code of the response.
@@ -88,9 +105,9 @@ impl Event {
     pub fn time_ns(&self) -> u64 {
         match self {
             Self::Request(request) => request.finished_ns,
-            Self::Fork { time_ns, .. } | Self::Exec { time_ns, .. } | Self::Exit { time_ns, .. } => {
-                *time_ns
-            }
+            Self::Fork { time_ns, .. }
+            | Self::Exec { time_ns, .. }
+            | Self::Exit { time_ns, .. } => *time_ns,
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Fact {
     Level(TargetLevel),
     /// Running totals of the programs in the kernel.
     Kernel(KernelTotals),
+    /// Entries of the programs' maps, by map: what dead processes leave is swept.
+    Maps { entries: BTreeMap<String, u64> },
     /// What the observer itself uses.
     Usage(Usage),
 }

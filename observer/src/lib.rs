@@ -13,8 +13,24 @@
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
 //! - [`sink`]: the outputs
+//! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
+//! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
 //! - [`app`]: the one file that knows every task
 
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod discover;
+pub mod engine;
 pub mod event;
 pub mod fact;
+pub mod ingest;
 pub mod input;
+pub mod model;
+pub mod probe;
+pub mod python;
+pub mod sink;
+pub mod snapshot;
+pub mod watcher;

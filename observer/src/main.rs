@@ -1,1 +1,40 @@
-fn main() {}
+//! Parse, log, run.
+
+use anyhow::Result;
+use clap::Parser;
+use observer::app;
+use observer::cli::{Cli, Command};
+use observer::commands::{doctor, list, replay};
+use observer::config::{self, File, Model, Run};
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gunicorn-observer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<()> {
+    let file = File::load(cli.global.config.as_deref())?;
+    tracing_subscriber::fmt()
+        .with_max_level(config::log_level(&cli.global, &file).filter())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match &cli.command {
+        Command::Replay(args) => {
+            let model = Model::resolve(&args.model, &file);
+            replay::run(&args.file, args.show(), &model, &mut io::stdout().lock())
+        }
+        Command::Run(args) => app::run(&Run::resolve(args, &file), None),
+        Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
+        Command::Doctor => doctor::run(&mut io::stdout().lock()),
+    }
+}

@@ -242,6 +242,8 @@ pub enum Stat {
     ExitUnmatched,
     /// A request had no connection known to us.
     FlowWithoutConn,
+    /// Method and path of a pipelined request could not be read.
+    LineUnreadable,
     /// `datetime.now` calls seen in targets.
     PythonHits,
     /// … of them from Gunicorn's request handling.
@@ -263,11 +265,12 @@ impl Stat {
         (Stat::FlowReplaced, "request_replaced", true),
         (Stat::ExitUnmatched, "exit_unmatched", true),
         (Stat::FlowWithoutConn, "request_without_connection", true),
+        (Stat::LineUnreadable, "request_line_unreadable", true),
         (Stat::PythonHits, "python_hits", false),
         (Stat::PythonRequestHits, "python_request_hits", false),
     ];
     /// How many there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
 }
 const _: () = {
     assert!(Stat::ALL.len() == Stat::COUNT as usize);
@@ -342,7 +345,8 @@ pub struct Conn {
     pub phase: u16,
     /// [`flags`] of the request so far.
     pub flags: u16,
-    pub reserved: u16,
+    /// A [`LineSource`]: what `line` holds.
+    pub line_source: u16,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
 const _: () = assert!(size_of::<Conn>() == 11 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);

@@ -60,7 +60,13 @@ impl Code {
     const ASYNC: Code = Code::new(Kind::HandleRequest, Family::Async, 2, 3, 5);
 
     const fn new(kind: Kind, family: Family, req: u32, client: u32, start: u32) -> Self {
-        Self { kind: kind as u32, family: family as u32, req, client, start }
+        Self {
+            kind: kind as u32,
+            family: family as u32,
+            req,
+            client,
+            start,
+        }
     }
 }
 
@@ -74,25 +80,26 @@ const TAIL: usize = 30;
 /// [`Fault`] when the object cannot be read.
 #[inline(always)]
 pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, Fault> {
-    let name = mem.word(code + u64::from(layout.code_name))?;
+    let name = mem.word(code.wrapping_add(u64::from(layout.code_name)))?;
+    let (data, length) = layout.narrow_str(mem, name)?;
     let mut buf = [0; NAME];
-    let length = mem.word(name + u64::from(layout.str_length))?;
-    if length != 14 && length != 12 {
-        return Ok(Code::OTHER);
+    match length {
+        12 | 14 => mem.read(data, &mut buf)?,
+        _ => return Ok(Code::OTHER),
     }
-    mem.read(name + data_offset(mem, layout, name)?, &mut buf)?;
-    let is_error = buf[..12] == *b"handle_error" && length == 12;
-    if !is_error && !(buf == *b"handle_request" && length == 14) {
+    let is_error = length == 12 && buf[..12] == *b"handle_error";
+    let is_request = length == 14 && buf == *b"handle_request";
+    if !(is_error || is_request) {
         return Ok(Code::OTHER);
     }
 
-    let file = mem.word(code + u64::from(layout.code_filename))?;
-    let length = mem.word(file + u64::from(layout.str_length))?;
+    let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
+    let (data, length) = layout.narrow_str(mem, file)?;
     if length < TAIL as u64 || length > 4096 {
         return Ok(Code::OTHER);
     }
     let mut tail = [0; TAIL];
-    mem.read(file + data_offset(mem, layout, file)? + length - TAIL as u64, &mut tail)?;
+    mem.read(data.wrapping_add(length - TAIL as u64), &mut tail)?;
     Ok(match (is_error, &tail) {
         (true, tail) if tail[6..] == *b"gunicorn/workers/base.py" => Code::ERROR,
         (false, tail) if tail[6..] == *b"gunicorn/workers/sync.py" => Code::SYNC,
@@ -100,18 +107,4 @@ pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, 
         (false, b"gunicorn/workers/base_async.py") => Code::ASYNC,
         _ => Code::OTHER,
     })
-}
-
-/// Where the characters of a one-byte-wide `str` are: `PyASCIIObject.state` has
-/// the kind in bits 2–4 and the ASCII flag in bit 6 (`Include/cpython/unicodeobject.h`).
-#[inline(always)]
-fn data_offset<M: Memory>(mem: &M, layout: &Layout, object: u64) -> Result<u64, Fault> {
-    let state = mem.word(object + u64::from(layout.str_state))?;
-    let kind = state >> 2 & 7;
-    let ascii = state >> 6 & 1 == 1;
-    match (kind, ascii) {
-        (1, true) => Ok(u64::from(layout.str_ascii)),
-        (1, false) => Ok(u64::from(layout.str_latin1)),
-        _ => Err(Fault),
-    }
 }

@@ -6,24 +6,40 @@
 pub struct HeadScan {
     /// The last four bytes seen, the newest lowest.
     recent: u32,
-    /// Bytes seen so far, while the end is not found.
+    /// Bytes seen so far, while the end is not found; [`LOST`] when some were missed.
     seen: u32,
 }
+
+const LOST: u32 = u32::MAX;
 
 /// Bytes of a status line that [`status`] needs.
 pub const STATUS_BYTES: usize = 12;
 /// How much of one piece is scanned for the end of a head.
-pub const SCAN_BYTES: usize = 4096;
+/// The verifier walks every byte's branches, and refuses more than 8,192 of them.
+pub const SCAN_BYTES: usize = 2048;
 /// The end of a head.
 pub const HEAD_END: [u8; 4] = *b"\r\n\r\n";
 
 impl HeadScan {
+    /// Whether bytes were missed, so that the end cannot be found any more.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.seen == LOST
+    }
+
     /// Takes the next byte; `Some(length of the head)` when it is the last of it.
     #[inline(always)]
     pub fn push(&mut self, byte: u8) -> Option<u32> {
         self.recent = self.recent << 8 | byte as u32;
         self.seen = self.seen.wrapping_add(1);
         (self.recent == u32::from_be_bytes(HEAD_END)).then_some(self.seen)
+    }
+
+    /// Bytes were missed: the end cannot be known.
+    #[inline(always)]
+    pub fn give_up(&mut self) {
+        self.seen = LOST;
     }
 }
 
@@ -75,7 +91,10 @@ mod tests {
 
     #[test]
     fn a_head_ends_at_the_first_empty_line() {
-        assert_eq!(end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"), Some(27));
+        assert_eq!(
+            end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"),
+            Some(27)
+        );
         assert_eq!(end_of(b"\r\n\r\n"), Some(4));
     }
 
@@ -84,6 +103,14 @@ mod tests {
         assert_eq!(end_of(b"GET / HTTP/1.1\r\nHost: a\r\n"), None);
         assert_eq!(end_of(b"\n\n\r\n\n\r"), None);
         assert_eq!(end_of(b""), None);
+    }
+
+    #[test]
+    fn a_scan_that_missed_bytes_is_lost() {
+        let mut scan = HeadScan::default();
+        assert!(!scan.is_lost());
+        scan.give_up();
+        assert!(scan.is_lost());
     }
 
     #[test]

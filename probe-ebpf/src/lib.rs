@@ -6,10 +6,12 @@
 //! - [`python`]: where a CPython build keeps what we read
 //! - [`gunicorn`]: which code objects are a request's entry and exit
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod abi;
 pub mod gunicorn;
 pub mod http;
 pub mod memory;
+#[cfg(feature = "user")]
+mod pod;
 pub mod python;

@@ -1,1 +1,16 @@
-fn main() {}
+//! The eBPF programs of gunicorn-observer, one file a probe family:
+//!
+//! - `process`: fork, exec, exit: which processes are observed
+//! - `socket`: accept, read, write, close: the bytes of a request
+//! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
+//!
+//! beside what they share: `maps`, `memory`, `offsets`, `emit`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    unreachable!("built for the BPF target only, by the build script of the observer")
+}

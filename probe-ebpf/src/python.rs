@@ -3,7 +3,10 @@
 //! [`Layout`] is the whole of our knowledge of an interpreter version, as a
 //! value: after it is chosen no code asks for a version. Offsets are bytes.
 
+pub mod attribute;
 pub mod tables;
+
+use crate::memory::{Fault, Memory};
 
 /// Offsets and quirks of one interpreter build; value of the `LAYOUTS` map.
 ///
@@ -83,6 +86,18 @@ pub struct Layout {
     pub int_digits: u32,
     /// `PyTupleObject` → first item.
     pub tuple_items: u32,
+    /// `PyVarObject` → `ob_size`, of tuples and lists.
+    pub var_size: u32,
+    /// `PyListObject` → `ob_item`, the pointer to its items.
+    pub list_items: u32,
+    /// Attribute values block (`PyDictValues`) → first value.
+    pub values_first: u32,
+    /// `PyTypeObject` → `tp_base`.
+    pub type_base: u32,
+    /// `PyTypeObject` → `tp_dictoffset`.
+    pub type_dictoffset: u32,
+    /// Frame → the module's globals.
+    pub frame_globals: u32,
 }
 
 /// Marks an offset that this version has no use for.
@@ -100,4 +115,48 @@ pub enum InlineValues {
     Tagged24 = 2,
     /// 3.13+: a dict 24 bytes before, else values after the object's own fields.
     Trailing = 3,
+}
+
+impl Layout {
+    /// The frame a thread runs.
+    ///
+    /// # Errors
+    /// [`Fault`] when the thread state cannot be read.
+    #[inline(always)]
+    pub fn current_frame<M: Memory>(&self, mem: &M, tstate: u64) -> Result<u64, Fault> {
+        let frame = mem.word(tstate.wrapping_add(u64::from(self.tstate_frame)))?;
+        if self.cframe_frame == DIRECT {
+            return Ok(frame);
+        }
+        mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
+    }
+
+    /// Where the characters of a `str` are, if they are one byte wide, and their number.
+    /// `PyASCIIObject.state` has the kind in bits 2 to 4 and the ASCII flag in
+    /// bit 6 (`Include/cpython/unicodeobject.h`).
+    ///
+    /// # Errors
+    /// [`Fault`] when the string cannot be read or is wider.
+    #[inline(always)]
+    pub fn narrow_str<M: Memory>(&self, mem: &M, object: u64) -> Result<(u64, u64), Fault> {
+        let state = mem.word(object.wrapping_add(u64::from(self.str_state)))?;
+        let length = mem.word(object.wrapping_add(u64::from(self.str_length)))?;
+        let data = match (state >> 2 & 7, state >> 6 & 1) {
+            (1, 1) => self.str_ascii,
+            (1, _) => self.str_latin1,
+            _ => return Err(Fault),
+        };
+        Ok((object.wrapping_add(u64::from(data)), length))
+    }
+
+    /// The object a local variable of a frame refers to; 0 while it is unbound.
+    /// The lowest bits of a reference are tags since 3.14 and zero before.
+    ///
+    /// # Errors
+    /// [`Fault`] when the frame cannot be read.
+    #[inline(always)]
+    pub fn local<M: Memory>(&self, mem: &M, frame: u64, slot: u32) -> Result<u64, Fault> {
+        let at = frame.wrapping_add(u64::from(self.frame_localsplus) + u64::from(slot) * 8);
+        Ok(mem.word(at)? & !3)
+    }
 }

@@ -6,7 +6,7 @@ use super::{InlineValues, Layout};
 ///
 /// Read from `Include/cpython/pystate.h`, `Include/internal/pycore_frame.h`,
 /// `Include/cpython/code.h`, `Include/internal/pycore_runtime.h`,
-/// `Include/internal/pycore_dict.h` of 3.11.7; the same for all 3.11.
+/// `Include/internal/pycore_dict.h`, `Include/cpython/object.h` of 3.11.7; the same for all 3.11.
 pub const CPYTHON_3_11: Layout = Layout {
     tstate_frame: 56,
     cframe_frame: 8,
@@ -43,7 +43,16 @@ pub const CPYTHON_3_11: Layout = Layout {
     int_size_shift: 0,
     int_digits: 24,
     tuple_items: 24,
+    var_size: 16,
+    list_items: 24,
+    values_first: 0,
+    type_base: 256,
+    type_dictoffset: 288,
+    frame_globals: 8,
 };
+
+/// The versions with a layout, as they are shown.
+pub const NAMES: &[&str] = &["3.11"];
 
 /// The layout of a released CPython, if it is one we know.
 #[must_use]

@@ -1,0 +1,206 @@
+//! The command line. Every option is also an environment variable and, where it
+//! makes sense for a service, a key of the configuration file: see [`crate::config`].
+
+use crate::commands::replay::Show;
+use crate::config::{self, LogLevel};
+use crate::model::route::Pattern;
+use crate::sink::prometheus::WorkerLabel;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Watches Gunicorn from outside, by eBPF: per-worker metrics without touching the application.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = TOP_EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  sudo gunicorn-observer run                  observe every Gunicorn of this host
+  sudo gunicorn-observer doctor               check what this host supports
+  curl -s http://127.0.0.1:9918/metrics       what Prometheus gets";
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GlobalArgs {
+    /// TOML file of options; flags and environment variables win over it
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "GUNICORN_OBSERVER_CONFIG"
+    )]
+    pub config: Option<PathBuf>,
+    /// How much to log to stderr [default: info]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "GUNICORN_OBSERVER_LOG_LEVEL"
+    )]
+    pub log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find every Gunicorn master on this host, observe it and serve metrics
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Show the masters and workers found; loads no probe
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Check what this host and each Python found support, and how to mend what fails
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
+    /// Like `run`, and write all that is observed to a file
+    #[command(after_help = RECORD_EXAMPLES)]
+    Record(RecordArgs),
+    /// Print the metrics that a recorded file ends with, or its requests; needs no root
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo gunicorn-observer run
+  sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
+  sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
+const LIST_EXAMPLES: &str = "\
+Examples:
+  sudo gunicorn-observer list
+  sudo gunicorn-observer list --json | jq '.[].pid'";
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo gunicorn-observer doctor || echo 'run would not work here'";
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  sudo gunicorn-observer record incident.rec
+  sudo gunicorn-observer record --pid 4242 incident.rec";
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  gunicorn-observer replay incident.rec
+  gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
+  gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
+
+/// Options of `run` and `record`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Address to serve metrics on [default: 127.0.0.1:9918]
+    #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
+          value_parser = config::parse_listen)]
+    pub listen: Option<String>,
+    /// Observe only this master (a worker's pid means its master); repeatable [default: all]
+    #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// How requests and workers are counted and named.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ModelArgs {
+    /// Route to name paths by, such as `/users/{id}` or `/static/**`; repeatable
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        env = "GUNICORN_OBSERVER_ROUTE",
+        value_delimiter = ','
+    )]
+    pub route: Vec<Pattern>,
+    /// How worker series are told apart [default: pid]
+    #[arg(long, value_name = "LABEL", env = "GUNICORN_OBSERVER_WORKER_LABEL")]
+    pub worker_label: Option<WorkerLabel>,
+    /// Routes of one app, the rest is `other` [default: 200]
+    #[arg(long, value_name = "COUNT", env = "GUNICORN_OBSERVER_ROUTE_LIMIT",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub route_limit: Option<u32>,
+    /// How long the series of what ended stay, such as 90s, 5m or 1h30m [default: 5m]
+    #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_KEEP_ENDED",
+          value_parser = config::parse_duration)]
+    pub keep_ended: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct ListArgs {
+    /// As JSON
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON")]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// File to write; an existing one is replaced
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// File that `record` wrote
+    pub file: PathBuf,
+    /// Print each finished request as a JSON line instead
+    #[arg(long)]
+    pub requests: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+impl ReplayArgs {
+    /// What is to be printed.
+    #[must_use]
+    pub fn show(&self) -> Show {
+        if self.requests {
+            Show::Requests
+        } else {
+            Show::Metrics
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let example = format!("gunicorn-observer {}", command.get_name());
+            assert!(help.contains(&example), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for arguments in [
+            "run --listen 9918",
+            "run --pid 0",
+            "run --route users",
+            "run --keep-ended soon",
+            "run --worker-label name",
+            "run --route-limit 0",
+            "record",
+            "frobnicate",
+        ] {
+            let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments}");
+        }
+    }
+}

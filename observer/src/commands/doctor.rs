@@ -1,0 +1,70 @@
+//! `doctor`: whether `run` works here, and how each Python found can be observed.
+
+use crate::app;
+use crate::probe::preflight::{self, Check};
+use anyhow::{Result, bail};
+use std::collections::HashSet;
+use std::io::Write;
+
+/// Writes the checks to `out`.
+///
+/// # Errors
+/// When `run` could not work here, or `out` cannot be written to.
+pub fn run(out: &mut impl Write) -> Result<()> {
+    let checks = preflight::checks();
+    for check in &checks {
+        write_check(check, out)?;
+    }
+    if checks.iter().all(|check| check.ok) {
+        write_targets(out)?;
+        return Ok(());
+    }
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| check.name)
+        .collect();
+    bail!(
+        "`run` cannot work here: {}; the cures are above",
+        failed.join(", ")
+    )
+}
+
+fn write_check(check: &Check, out: &mut impl Write) -> std::io::Result<()> {
+    let mark = if check.ok { "ok  " } else { "FAIL" };
+    writeln!(out, "{mark}  {}: {}", check.name, check.found)?;
+    if check.cure.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "      cure: {}", check.cure)
+}
+
+fn write_targets(out: &mut impl Write) -> Result<()> {
+    let scan = app::tree()?.scan(HashSet::new())?;
+    if scan.masters.is_empty() && scan.refused.is_empty() {
+        writeln!(out, "\nno Gunicorn master runs on this host now")?;
+        return Ok(());
+    }
+    writeln!(out, "\nGunicorn masters:")?;
+    for found in &scan.masters {
+        let master = &found.master;
+        let app = master.app.escape_debug();
+        let (pid, python) = (master.pid, &master.python_version);
+        match &found.interpreter {
+            Ok(interpreter) => {
+                let place = &interpreter.now.placement;
+                let cost = if place.emulated {
+                    ""
+                } else {
+                    "; its probe is single-stepped, which is slow"
+                };
+                writeln!(out, "full  {pid} {app}: CPython {python}{cost}")?;
+            }
+            Err(reason) => writeln!(out, "none  {pid} {app}: {reason}")?,
+        }
+    }
+    for (pid, reason) in &scan.refused {
+        writeln!(out, "none  {pid}: {reason}")?;
+    }
+    Ok(())
+}

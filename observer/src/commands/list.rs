@@ -1,0 +1,133 @@
+//! `list`: the masters and workers of this host; loads no probe.
+
+use crate::app;
+use crate::clock::monotonic_ns;
+use crate::discover::tree::FoundMaster;
+use crate::fact::Worker;
+use crate::probe::preflight;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+/// A master as it is listed.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    pid: u32,
+    app: &'a str,
+    worker_class: &'a str,
+    gunicorn_version: &'a str,
+    python_version: &'a str,
+    age_seconds: u64,
+    bind: &'a [String],
+    /// Why it cannot be observed; absent when it can.
+    refused: Option<&'a str>,
+    workers: Vec<WorkerRow<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerRow<'a> {
+    pid: u32,
+    class: &'a str,
+    number: Option<u64>,
+    age_seconds: u64,
+}
+
+/// Writes what is found to `out`.
+///
+/// # Errors
+/// When processes cannot be read, or `out` cannot be written to.
+pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
+    preflight::privileged()?;
+    let scan = app::tree()?
+        .scan(HashSet::new())
+        .context("cannot list processes; is /proc mounted?")?;
+    let now_ns = monotonic_ns();
+    let rows: Vec<Row<'_>> = scan
+        .masters
+        .iter()
+        .map(|found| row(found, now_ns))
+        .collect();
+    let written = if json {
+        write_json(&rows, out)
+    } else {
+        write_table(&rows, out)
+    };
+    match written {
+        // `list | head` is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("the list cannot be written"),
+    }
+}
+
+fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
+    let age = |started_ns: u64| now_ns.saturating_sub(started_ns) / 1_000_000_000;
+    let master = &found.master;
+    let worker = |worker: &'_ Worker| (worker.pid, worker.age, age(worker.started_ns));
+    Row {
+        pid: master.pid,
+        app: &master.app,
+        worker_class: &master.worker_class,
+        gunicorn_version: &master.gunicorn_version,
+        python_version: &master.python_version,
+        age_seconds: age(master.started_ns),
+        bind: &master.bind,
+        refused: found.interpreter.as_ref().err().map(String::as_str),
+        workers: found
+            .workers
+            .iter()
+            .map(|found| {
+                let (pid, number, age_seconds) = worker(found);
+                WorkerRow {
+                    pid,
+                    class: &found.class,
+                    number,
+                    age_seconds,
+                }
+            })
+            .collect(),
+    }
+}
+
+fn write_json(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, rows)?;
+    writeln!(out)
+}
+
+fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "no Gunicorn master runs on this host");
+    }
+    writeln!(
+        out,
+        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}",
+        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE"
+    )?;
+    for row in rows {
+        writeln!(
+            out,
+            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {}",
+            row.pid,
+            row.app.escape_debug().to_string(),
+            row.worker_class,
+            row.gunicorn_version,
+            row.python_version,
+            row.age_seconds,
+            row.bind.join(" ").escape_debug(),
+        )?;
+        if let Some(reason) = row.refused {
+            writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
+        }
+        for worker in &row.workers {
+            let number = worker
+                .number
+                .map_or_else(String::new, |number| format!("  worker {number}"));
+            writeln!(
+                out,
+                "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s",
+                worker.pid, number, worker.class, "", "", worker.age_seconds
+            )?;
+        }
+    }
+    Ok(())
+}

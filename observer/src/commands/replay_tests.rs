@@ -1,0 +1,205 @@
+use super::*;
+use crate::fact::{Fact, Master, Started, Worker};
+use crate::ingest::decode;
+use crate::ingest::record::Recorder;
+use crate::ingest::sample::{RequestBytes, exit, fork};
+use crate::sink::prometheus::WorkerLabel;
+
+const S: u64 = 1_000_000_000;
+
+/// What was observed, as the live observer handles it: everything goes to the
+/// recorder and to the model.
+struct Live {
+    recorder: Recorder<Vec<u8>>,
+    state: State,
+    now_ns: u64,
+}
+
+impl Live {
+    fn kernel(&mut self, record: &[u8]) {
+        self.recorder.kernel(record).unwrap();
+        self.state.apply(&decode::input(record));
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.recorder.fact(self.now_ns, &fact).unwrap();
+        self.state.apply(&Input::Fact {
+            time_ns: self.now_ns,
+            fact,
+        });
+    }
+
+    fn tick(&mut self) {
+        self.now_ns += S;
+        self.recorder.tick(self.now_ns).unwrap();
+        self.state.apply(&Input::Tick {
+            now_ns: self.now_ns,
+        });
+    }
+
+    fn get(&mut self, pid: u32, ms: u64) {
+        let (now, ms) = (self.now_ns, ms * 1_000_000);
+        let record = RequestBytes {
+            pid,
+            time_ns: now,
+            times: [
+                now - ms - 9,
+                now - ms - 6,
+                now - ms - 3,
+                now - ms,
+                now - 7,
+                now - 2,
+                now,
+            ],
+            request_bytes: 60,
+            response_bytes: 1500,
+            request_head_bytes: 60,
+            response_head_bytes: 500,
+            status: 200,
+            flags: 0,
+            line: b"GET /users/7?token=secret HTTP/1.1\r\n".to_vec(),
+            python: false,
+        };
+        self.kernel(&record.build());
+    }
+}
+
+/// A story, its file, and what was served at its last tick.
+fn story() -> (Live, String) {
+    let recorder = Recorder::new(Vec::new()).unwrap();
+    let state = State::new(Model::default().settings);
+    let mut live = Live {
+        recorder,
+        state,
+        now_ns: 100 * S,
+    };
+    live.fact(Fact::Started(Started {
+        wall_offset_ns: 1_700_000_000_000_000_123,
+        version: "0.1.0".into(),
+        revision: "abc".into(),
+    }));
+    live.kernel(&fork(100 * S, 10, 11));
+    live.get(11, 20);
+    live.fact(Fact::Master(Master {
+        pid: 10,
+        started_ns: 99 * S,
+        app: "ho\"st\\ile\n".into(),
+        gunicorn_version: "23.0.0".into(),
+        python_version: "3.11.7".into(),
+        worker_class: "SyncWorker".into(),
+        workers: Some(2),
+        threads: Some(1),
+        timeout_seconds: Some(30),
+        bind: vec!["127.0.0.1:8000".into()],
+    }));
+    live.tick();
+    live.fact(Fact::Worker(Worker {
+        pid: 11,
+        master_pid: 10,
+        started_ns: 100 * S,
+        age: Some(1),
+        class: "SyncWorker".into(),
+    }));
+    live.kernel(b"no record");
+    live.get(11, 700);
+    live.kernel(&fork(live.now_ns, 10, 12));
+    live.kernel(&exit(live.now_ns, 11, 9));
+    live.tick();
+    let snapshot = live.state.snapshot(live.now_ns);
+    let served = prometheus::encode(&snapshot, WorkerLabel::Pid, Format::Text).unwrap();
+    (live, served)
+}
+
+fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let mut out = Vec::new();
+    let error = run(file.path(), Show::Metrics, model, &mut out)
+        .err()
+        .map(|error| format!("{error:#}"));
+    (String::from_utf8(out).unwrap(), error)
+}
+
+#[test]
+fn a_replay_shows_what_was_served_byte_for_byte() {
+    let (mut live, served) = story();
+    // What came after the last tick nobody saw.
+    live.get(12, 1);
+    let file = live.recorder.into_inner().unwrap();
+    assert!(!file.windows(6).any(|bytes| bytes == b"secret"));
+    let (shown, error) = replay(&file, &Model::default());
+    assert_eq!(error, None);
+    assert_eq!(shown, served);
+    assert!(shown.contains("http_route=\"/users/{id}\""), "{shown}");
+    assert!(!shown.contains("secret"));
+}
+
+#[test]
+fn the_exposition_is_as_promised() {
+    let (_, served) = story();
+    let worker = "app=\"ho\\\"st\\\\ile\u{fffd}\",master_pid=\"10\",worker_pid=\"11\",\
+                  worker_id=\"worker_1_1700000100\",worker_class=\"SyncWorker\"";
+    for line in [
+        format!("gunicorn_worker_requests_total{{{worker}}} 2"),
+        format!("gunicorn_worker_request_duration_seconds_bucket{{{worker},le=\"0.1\"}} 1"),
+        format!("gunicorn_worker_response_size_bytes_sum{{{worker}}} 2000"),
+        "gunicorn_master_workers{app=\"ho\\\"st\\\\ile\u{fffd}\",master_pid=\"10\"} 1".to_owned(),
+        "gunicorn_observer_lost_total{cause=\"malformed_short\"} 1".to_owned(),
+        "gunicorn_observer_build_info{version=\"0.1.0\",revision=\"abc\"} 1".to_owned(),
+    ] {
+        assert!(
+            served.contains(&format!("\n{line}\n")),
+            "{line}\n\n{served}"
+        );
+    }
+}
+
+#[test]
+fn worker_series_are_told_apart_as_asked() {
+    let (live, _) = story();
+    let file = live.recorder.into_inner().unwrap();
+    let with = |worker_label| {
+        let model = Model {
+            worker_label,
+            ..Model::default()
+        };
+        let (text, _) = replay(&file, &model);
+        let wanted = |line: &&str| line.starts_with("gunicorn_worker_requests_total");
+        text.lines()
+            .filter(wanted)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let app = "app=\"ho\\\"st\\\\ile\u{fffd}\",master_pid=\"10\"";
+    let class = "worker_class=\"SyncWorker\"";
+    // Slots: 0 is taken by the one that ended, 1 by its successor's.
+    let slots = [
+        format!("gunicorn_worker_requests_total{{{app},worker_slot=\"0\",{class}}} 2"),
+        format!("gunicorn_worker_requests_total{{{app},worker_slot=\"1\",{class}}} 0"),
+    ];
+    assert_eq!(with(WorkerLabel::Slot), slots);
+    let none = [format!("gunicorn_worker_requests_total{{{app},{class}}} 2")];
+    assert_eq!(with(WorkerLabel::None), none);
+}
+
+#[test]
+fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
+    let (live, served) = story();
+    let mut file = live.recorder.into_inner().unwrap();
+    let intact = file.len();
+    file.extend([5, 0, 0, 0, 1, 9]);
+    let (shown, error) = replay(&file, &Model::default());
+    assert_eq!(shown, served);
+    let expected = format!("in the middle of a frame at byte {intact}");
+    assert!(error.is_some_and(|error| error.contains(&expected) && error.contains("intact")));
+}
+
+#[test]
+fn what_is_no_record_is_refused() {
+    let (shown, error) = replay(b"hello", &Model::default());
+    assert_eq!(shown, "");
+    assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));
+    let empty = Recorder::new(Vec::new()).unwrap().into_inner().unwrap();
+    let (_, error) = replay(&empty, &Model::default());
+    assert!(error.is_some_and(|error| error.contains("holds no tick")));
+}

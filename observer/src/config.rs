@@ -1,0 +1,222 @@
+//! What the operator asked for: flag, else environment variable, else file, else default.
+
+use crate::cli::{GlobalArgs, ModelArgs, RunArgs};
+use crate::model::Settings;
+use crate::model::route::Pattern;
+use crate::sink::prometheus::WorkerLabel;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer, de};
+use std::path::Path;
+use std::time::Duration;
+
+/// Served there when nothing else is said.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9918";
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As the logging crate has it.
+    #[must_use]
+    pub fn filter(self) -> tracing::level_filters::LevelFilter {
+        use tracing::level_filters::LevelFilter;
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// The file: its keys are the long options.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct File {
+    #[serde(deserialize_with = "listen")]
+    listen: Option<String>,
+    pid: Vec<u32>,
+    #[serde(deserialize_with = "patterns")]
+    route: Vec<Pattern>,
+    worker_label: Option<WorkerLabel>,
+    route_limit: Option<u32>,
+    #[serde(deserialize_with = "duration")]
+    keep_ended: Option<Duration>,
+    log_level: Option<LogLevel>,
+}
+
+impl File {
+    /// Reads the file that `--config` names; without one, nothing is set.
+    ///
+    /// # Errors
+    /// When it cannot be read or says what no option says.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the configuration {name} cannot be read; check --config"))?;
+        toml::from_str(&text).with_context(|| {
+            format!("the configuration {name} is wrong; its keys are the long options of `run`")
+        })
+    }
+}
+
+/// How requests and workers are counted and named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    pub settings: Settings,
+    pub worker_label: WorkerLabel,
+}
+
+impl Model {
+    /// Joins what was said where.
+    #[must_use]
+    pub fn resolve(args: &ModelArgs, file: &File) -> Self {
+        let default = Settings::default();
+        let limit = args.route_limit.or(file.route_limit);
+        let keep = args.keep_ended.or(file.keep_ended);
+        Self {
+            settings: Settings {
+                routes: first_set(&args.route, &file.route),
+                route_limit: limit
+                    .and_then(|limit| usize::try_from(limit).ok())
+                    .unwrap_or(default.route_limit),
+                keep_ended_ns: keep
+                    .map(|keep| u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX))
+                    .unwrap_or(default.keep_ended_ns),
+            },
+            worker_label: args.worker_label.or(file.worker_label).unwrap_or_default(),
+        }
+    }
+}
+
+/// Options of `run` and `record`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// `host:port`.
+    pub listen: String,
+    /// Masters or workers to observe; all when empty.
+    pub pids: Vec<u32>,
+    pub model: Model,
+}
+
+impl Run {
+    /// Joins what was said where.
+    #[must_use]
+    pub fn resolve(args: &RunArgs, file: &File) -> Self {
+        let listen = args.listen.as_ref().or(file.listen.as_ref());
+        Self {
+            listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
+            pids: first_set(&args.pid, &file.pid),
+            model: Model::resolve(&args.model, file),
+        }
+    }
+}
+
+/// How much to log.
+#[must_use]
+pub fn log_level(args: &GlobalArgs, file: &File) -> LogLevel {
+    args.log_level.or(file.log_level).unwrap_or_default()
+}
+
+fn first_set<T: Clone>(first: &[T], second: &[T]) -> Vec<T> {
+    if first.is_empty() {
+        second.to_vec()
+    } else {
+        first.to_vec()
+    }
+}
+
+/// Checks an address to listen on.
+///
+/// # Errors
+/// With an example.
+pub fn parse_listen(text: &str) -> Result<String, String> {
+    let is_address = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_address {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is no HOST:PORT, such as {DEFAULT_LISTEN} or [::1]:9918"
+        ))
+    }
+}
+
+/// Reads a time such as `90s`, `5m`, `1h30m` or `1500ms`.
+///
+/// # Errors
+/// With an example.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time such as 90s, 5m or 1h30m");
+    let mut total = Duration::ZERO;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let ms = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let ms = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(ms));
+        let part = ms.map(Duration::from_millis).ok_or_else(wrong)?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = tail;
+    }
+    if text.trim().is_empty() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
+}
+
+fn listen<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
+    parse_listen(&String::deserialize(source)?)
+        .map(Some)
+        .map_err(de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D::Error> {
+    parse_duration(&String::deserialize(source)?)
+        .map(Some)
+        .map_err(de::Error::custom)
+}
+
+fn patterns<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Pattern>, D::Error> {
+    let texts = Vec::<String>::deserialize(source)?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(de::Error::custom))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+use super::*;
+use crate::cli::{Cli, Command};
+use clap::Parser;
+
+fn file(text: &str) -> Result<File> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("observer.toml");
+    std::fs::write(&path, text).unwrap();
+    File::load(Some(&path))
+}
+
+fn run(arguments: &str, file: &File) -> Run {
+    let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));
+    match Cli::parse_from(words).command {
+        Command::Run(args) => Run::resolve(&args, file),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_a_word_the_defaults_hold() {
+    let run = run("run", &File::default());
+    assert_eq!((run.listen.as_str(), run.pids.len()), ("127.0.0.1:9918", 0));
+    assert_eq!(run.model, Model::default());
+    assert_eq!(run.model.settings.keep_ended_ns, 300_000_000_000);
+    assert_eq!(
+        log_level(&GlobalArgs::default(), &File::default()),
+        LogLevel::Info
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    let file = file(
+        "listen = \"[::1]:1\"\nworker-label = \"slot\"\nkeep-ended = \"1h30m\"\n\
+         route = [\"/a/{x}\"]\nlog-level = \"warn\"\npid = [7]",
+    )
+    .unwrap();
+    let run = run("run --listen h:2 --pid 8 --pid 9", &file);
+    assert_eq!((run.listen.as_str(), run.pids), ("h:2", vec![8, 9]));
+    assert_eq!(run.model.worker_label, WorkerLabel::Slot);
+    assert_eq!(run.model.settings.keep_ended_ns, 5_400_000_000_000);
+    assert_eq!(run.model.settings.routes[0].as_str(), "/a/{x}");
+    assert_eq!(log_level(&GlobalArgs::default(), &file), LogLevel::Warn);
+}
+
+#[test]
+fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
+    for (text, why) in [
+        ("lisen = \"a:1\"", "unknown field `lisen`"),
+        ("listen = \"9918\"", "no HOST:PORT"),
+        ("route = [\"users\"]", "does not begin with `/`"),
+        ("keep-ended = \"5 minutes\"", "no time such as"),
+        ("worker-label = \"name\"", "unknown variant"),
+        ("= 3", "TOML"),
+    ] {
+        let error = format!("{:#}", file(text).unwrap_err());
+        assert!(
+            error.contains("observer.toml is wrong") && error.contains(why),
+            "{error}"
+        );
+    }
+    let missing = File::load(Some(Path::new("/nowhere/x.toml"))).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .contains("/nowhere/x.toml cannot be read")
+    );
+}
+
+#[test]
+fn times_are_read() {
+    for (text, ms) in [
+        ("90s", 90_000),
+        ("1h30m", 5_400_000),
+        ("1500ms", 1500),
+        ("0s", 0),
+    ] {
+        assert_eq!(
+            parse_duration(text),
+            Ok(Duration::from_millis(ms)),
+            "{text}"
+        );
+    }
+    for text in [
+        "",
+        "5",
+        "m",
+        "5 m",
+        "-1s",
+        "5x",
+        "99999999999999999999s",
+        "300000000000000d",
+    ] {
+        assert!(parse_duration(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,391 @@
+//! Masters with their workers.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use super::cmdline::{self, Hint};
+use super::procfs::{ProcFs, Process};
+use crate::event::Pid;
+use crate::fact;
+use crate::python::arbiter::{Arbiter, WorkerEntry};
+use crate::python::files::Files;
+use crate::python::memory::{ProcessMemory, Snapshot};
+use crate::python::object::Objects;
+use crate::python::target::{InspectError, Interpreter, Runtime};
+use probe_ebpf::memory::Fault;
+use probe_ebpf::python::Layout;
+
+/// A master and what it knows.
+#[derive(Clone, Debug)]
+pub struct FoundMaster {
+    pub master: fact::Master,
+    pub workers: Vec<fact::Worker>,
+    /// Its interpreter, or why its functions cannot be probed.
+    pub interpreter: Result<Interpreter, String>,
+    /// How to read it again; `None` when its memory is not understood.
+    reader: Option<Reader>,
+}
+
+/// What a process turned out to be.
+#[derive(Clone, Debug)]
+pub enum Candidate {
+    NotGunicorn,
+    /// It may become a master, or be readable, in a moment.
+    NotReady {
+        reason: String,
+    },
+    Master(Box<FoundMaster>),
+    /// A worker of the master with this pid.
+    WorkerOf(Pid),
+    /// It looks like Gunicorn but cannot be looked at.
+    Refused {
+        reason: String,
+    },
+}
+
+/// What a look at all processes found.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    pub masters: Vec<FoundMaster>,
+    /// To be looked at again soon, and why.
+    pub not_ready: Vec<(Pid, String)>,
+    /// Look like Gunicorn but cannot be looked at, and why.
+    pub refused: Vec<(Pid, String)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    layout: &'static Layout,
+    arbiter: Arbiter,
+}
+
+/// Finds masters and workers; remembers what it learnt about files.
+#[derive(Debug)]
+pub struct Tree {
+    procfs: ProcFs,
+    files: Files,
+}
+
+/// A process whose main thread is in `Arbiter.run`.
+struct Running {
+    runtime: Runtime,
+    arbiter: Arbiter,
+    memory: Snapshot<ProcessMemory>,
+}
+
+impl Tree {
+    /// Looks at the processes of this proc file system.
+    #[must_use]
+    pub fn new(procfs: ProcFs) -> Self {
+        Self {
+            procfs,
+            files: Files::default(),
+        }
+    }
+
+    /// The processes it looks at.
+    #[must_use]
+    pub fn procfs(&self) -> &ProcFs {
+        &self.procfs
+    }
+
+    /// Looks at every process there is, but for those `known`.
+    ///
+    /// # Errors
+    /// When processes cannot be listed.
+    pub fn scan(&mut self, mut known: HashSet<Pid>) -> io::Result<Scan> {
+        let mut scan = Scan::default();
+        for pid in self.procfs.pids()? {
+            if known.contains(&pid) {
+                continue;
+            }
+            match self.inspect_candidate(pid) {
+                Candidate::NotGunicorn | Candidate::WorkerOf(_) => {}
+                Candidate::NotReady { reason } => scan.not_ready.push((pid, reason)),
+                Candidate::Refused { reason } => scan.refused.push((pid, reason)),
+                Candidate::Master(found) => {
+                    known.extend(found.workers.iter().map(|worker| worker.pid));
+                    scan.masters.push(*found);
+                }
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Whether a process could become a master, as far as its command line tells.
+    #[must_use]
+    pub fn may_be_master(&self, pid: Pid) -> bool {
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other
+    }
+
+    /// The interpreter of a process, whatever runs in it.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn interpreter(&mut self, pid: Pid) -> Result<Interpreter, InspectError> {
+        let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
+        Interpreter::complete(&runtime, &mut self.files)
+    }
+
+    /// Looks at one process.
+    pub fn inspect_candidate(&mut self, pid: Pid) -> Candidate {
+        let Ok(process) = self.procfs.process(pid) else {
+            return Candidate::NotGunicorn;
+        };
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        let hint = cmdline::hint(command.iter().map(Vec::as_slice));
+        let error = match self.running(pid) {
+            Ok(Some(running)) if self.is_of(&running, pid) => return self.master(process, running),
+            Ok(running) => return self.worker_or_other(process, hint, running.is_some()),
+            Err(error) => error,
+        };
+        match error {
+            InspectError::NotPython | InspectError::Gone if hint != Hint::Gunicorn => {
+                Candidate::NotGunicorn
+            }
+            InspectError::Gone => Candidate::NotGunicorn,
+            // Without the hint there is nothing to say it could be Gunicorn at all.
+            _ if hint == Hint::Other => Candidate::NotGunicorn,
+            InspectError::NotReady(reason) => Candidate::NotReady {
+                reason: reason.to_owned(),
+            },
+            _ if hint != Hint::Gunicorn => Candidate::NotGunicorn,
+            InspectError::NotPython => Candidate::NotReady {
+                reason: "the interpreter is not loaded yet".to_owned(),
+            },
+            InspectError::Unsupported { reason } => self.by_hint(process, &command, reason),
+            error @ InspectError::Io { .. } => Candidate::Refused {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// The workers a master has now; a worker that just went or came may be missing.
+    ///
+    /// # Errors
+    /// [`InspectError::Gone`] when the master went; another when its memory
+    /// changed while it was read, or is not understood.
+    pub fn refresh_workers(&self, found: &FoundMaster) -> Result<Vec<fact::Worker>, InspectError> {
+        let master = &found.master;
+        let process = self.still(master)?;
+        let Some(reader) = found.reader else {
+            return Ok(self.children_as_workers(process));
+        };
+        let memory = Snapshot::new(ProcessMemory::new(master.pid));
+        let objects = Objects::new(&memory, reader.layout);
+        let entries = reader.arbiter.workers(&objects).map_err(|Fault| {
+            InspectError::fault(
+                memory.inner(),
+                master.pid,
+                "its workers changed while being read",
+            )
+        })?;
+        Ok(self.workers(master.pid, entries))
+    }
+
+    /// The settings a master has now, after HUP, TTIN or TTOU.
+    ///
+    /// # Errors
+    /// As [`Tree::refresh_workers`].
+    pub fn refresh_master(&self, found: &FoundMaster) -> Result<fact::Master, InspectError> {
+        let old = &found.master;
+        self.still(old)?;
+        let Some(reader) = found.reader else {
+            return Ok(old.clone());
+        };
+        let memory = Snapshot::new(ProcessMemory::new(old.pid));
+        let objects = Objects::new(&memory, reader.layout);
+        Ok(describe(
+            &objects,
+            &reader.arbiter,
+            old.pid,
+            old.started_ns,
+            &old.python_version,
+        ))
+    }
+
+    /// That the master's pid is still its own.
+    fn still(&self, master: &fact::Master) -> Result<Process, InspectError> {
+        match self.procfs.process(master.pid) {
+            Ok(process) if process.started_ns == master.started_ns && !process.is_zombie => {
+                Ok(process)
+            }
+            _ => Err(InspectError::Gone),
+        }
+    }
+
+    /// Reads a process up to `Arbiter.run`; `None` for a Python that is not in it.
+    fn running(&mut self, pid: Pid) -> Result<Option<Running>, InspectError> {
+        let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
+        let memory = Snapshot::new(ProcessMemory::new(pid));
+        let objects = Objects::new(&memory, runtime.layout);
+        let arbiter = Arbiter::find(&objects, runtime.address).map_err(|Fault| {
+            InspectError::fault(memory.inner(), pid, "its stack changed while it was read")
+        })?;
+        Ok(arbiter.map(|arbiter| Running {
+            runtime,
+            arbiter,
+            memory,
+        }))
+    }
+
+    /// Whether the arbiter on its stack is the process itself, not what it was forked from.
+    fn is_of(&self, running: &Running, pid: Pid) -> bool {
+        let own = self
+            .procfs
+            .namespace_pids(pid)
+            .ok()
+            .and_then(|pids| pids.last().copied());
+        own.is_some() && running.arbiter.pid == own.map(i64::from)
+    }
+
+    fn master(&mut self, process: Process, running: Running) -> Candidate {
+        let Running {
+            runtime,
+            arbiter,
+            memory,
+        } = running;
+        let pid = process.pid;
+        let objects = Objects::new(&memory, runtime.layout);
+        let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
+            Ok(interpreter) => Ok(interpreter),
+            Err(InspectError::Gone) => return Candidate::NotGunicorn,
+            Err(InspectError::NotReady(reason)) => {
+                return Candidate::NotReady {
+                    reason: reason.to_owned(),
+                };
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let Ok(entries) = arbiter.workers(&objects) else {
+            let reason = "its workers changed while they were read".to_owned();
+            return Candidate::NotReady { reason };
+        };
+        Candidate::Master(Box::new(FoundMaster {
+            master: describe(
+                &objects,
+                &arbiter,
+                pid,
+                process.started_ns,
+                &runtime.version,
+            ),
+            workers: self.workers(pid, entries),
+            interpreter,
+            reader: Some(Reader {
+                layout: runtime.layout,
+                arbiter,
+            }),
+        }))
+    }
+
+    /// A Python process that is no master: a worker if its parent is one and knows it.
+    fn worker_or_other(&mut self, process: Process, hint: Hint, has_arbiter: bool) -> Candidate {
+        let parent = process.parent;
+        if let Ok(Some(running)) = self.running(parent)
+            && self.is_of(&running, parent)
+        {
+            let objects = Objects::new(&running.memory, running.runtime.layout);
+            let entries = running.arbiter.workers(&objects).unwrap_or_default();
+            if self
+                .workers(parent, entries)
+                .iter()
+                .any(|worker| worker.pid == process.pid)
+            {
+                return Candidate::WorkerOf(parent);
+            }
+        }
+        let reason = match (has_arbiter, hint) {
+            (true, _) => "its master does not know it, or the master is still starting",
+            (false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
+            (false, _) => return Candidate::NotGunicorn,
+        };
+        Candidate::NotReady {
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// What can be told about a process whose memory is not understood.
+    fn by_hint(&self, process: Process, command: &[Vec<u8>], reason: String) -> Candidate {
+        let parent = self.procfs.command_line(process.parent).unwrap_or_default();
+        if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn {
+            return Candidate::WorkerOf(process.parent);
+        }
+        let master = fact::Master {
+            pid: process.pid,
+            started_ns: process.started_ns,
+            app: cmdline::app(command.iter().map(Vec::as_slice)),
+            ..fact::Master::default()
+        };
+        Candidate::Master(Box::new(FoundMaster {
+            master,
+            workers: self.children_as_workers(process),
+            interpreter: Err(reason),
+            reader: None,
+        }))
+    }
+
+    fn children_as_workers(&self, master: Process) -> Vec<fact::Worker> {
+        let children = self.procfs.children(master.pid).unwrap_or_default();
+        let is_worker = |child: &Process| {
+            let command = self.procfs.command_line(child.pid).unwrap_or_default();
+            cmdline::hint(command.iter().map(Vec::as_slice)) == Hint::Gunicorn
+        };
+        let worker = |child: Process| fact::Worker {
+            pid: child.pid,
+            master_pid: master.pid,
+            started_ns: child.started_ns,
+            ..fact::Worker::default()
+        };
+        children.into_iter().filter(is_worker).map(worker).collect()
+    }
+
+    /// Ties what the master knows, in pids of its own namespace, to its children.
+    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> Vec<fact::Worker> {
+        let depth = self
+            .procfs
+            .namespace_pids(master_pid)
+            .map_or(0, |pids| pids.len());
+        let mut children: HashMap<Pid, Process> = HashMap::new();
+        for child in self.procfs.children(master_pid).unwrap_or_default() {
+            let pids = self.procfs.namespace_pids(child.pid).unwrap_or_default();
+            let seen_by_master = depth.checked_sub(1).and_then(|level| pids.get(level));
+            children.extend(seen_by_master.map(|&pid| (pid, child)));
+        }
+        let worker = |entry: WorkerEntry| {
+            let child = children.get(&entry.pid)?;
+            Some(fact::Worker {
+                pid: child.pid,
+                master_pid,
+                started_ns: child.started_ns,
+                age: entry.age,
+                class: entry.class,
+            })
+        };
+        let mut workers: Vec<_> = entries.into_iter().filter_map(worker).collect();
+        workers.sort_by_key(|worker| (worker.age, worker.pid));
+        workers
+    }
+}
+
+fn describe<M: probe_ebpf::memory::Memory>(
+    objects: &Objects<'_, M>,
+    arbiter: &Arbiter,
+    pid: Pid,
+    started_ns: u64,
+    python_version: &str,
+) -> fact::Master {
+    let settings = arbiter.settings(objects);
+    fact::Master {
+        pid,
+        started_ns,
+        app: settings.app,
+        gunicorn_version: settings.gunicorn_version,
+        python_version: python_version.to_owned(),
+        worker_class: settings.worker_class,
+        workers: settings.workers,
+        threads: settings.threads,
+        timeout_seconds: settings.timeout_seconds,
+        bind: settings.bind,
+    }
+}

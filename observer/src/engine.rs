@@ -1,0 +1,173 @@
+//! The one owner of the state: takes records and facts in, gives snapshots out.
+
+use crate::clock::monotonic_ns;
+use crate::event::Event;
+use crate::fact::{Fact, Usage};
+use crate::ingest::decode;
+use crate::ingest::record::Recorder;
+use crate::ingest::ring::Ring;
+use crate::input::Input;
+use crate::model::State;
+use crate::probe::totals::Totals;
+use crate::sink::http::SnapshotRequest;
+use crate::watcher::Seen;
+use anyhow::{Context as _, Result};
+use procfs::WithCurrentSystemInfo as _;
+use std::fs::File;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+/// How long a request's record may lie in the ring buffer when nobody asks.
+const DRAIN_EVERY: Duration = Duration::from_millis(100);
+
+/// The engine and all it reads from.
+pub struct Engine {
+    pub state: State,
+    pub ring: Ring,
+    pub totals: Totals,
+    /// What userspace found.
+    pub facts: mpsc::UnboundedReceiver<Fact>,
+    /// Who wants a snapshot.
+    pub requests: mpsc::Receiver<SnapshotRequest>,
+    /// Where the watcher hears of processes.
+    pub seen: std::sync::mpsc::Sender<Seen>,
+    /// Where the input is written to, for a replay.
+    pub recorder: Option<Recorder<File>>,
+}
+
+impl Engine {
+    /// Runs until `stop`, then takes what is left and ends the record. Dropping
+    /// the sender to the watcher ends it, which detaches the programs.
+    ///
+    /// # Errors
+    /// When the ring buffer cannot be polled or the record cannot be written.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut stop = pin!(stop);
+        let mut drain = tokio::time::interval(DRAIN_EVERY);
+        drain.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                ready = self.ring.ready() => {
+                    ready?;
+                    self.drain()?;
+                }
+                _ = drain.tick() => self.drain()?,
+                Some(fact) = self.facts.recv() => self.fact(fact)?,
+                Some(request) = self.requests.recv() => {
+                    let snapshot = self.snapshot()?;
+                    // Who asked may have gone.
+                    let _ = request.send(Arc::new(snapshot));
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// The watcher ends, and with it all attachments; then the last records are taken.
+    fn finish(mut self) -> Result<()> {
+        let (closed, _) = std::sync::mpsc::channel();
+        self.seen = closed;
+        self.drain()?;
+        self.snapshot()?;
+        match &mut self.recorder {
+            Some(recorder) => recorder
+                .flush()
+                .context("writing the last of the record file"),
+            None => Ok(()),
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let Self {
+            state,
+            ring,
+            seen,
+            recorder,
+            ..
+        } = self;
+        let mut written = Ok(());
+        ring.drain(|bytes| {
+            let input = decode::input(bytes);
+            if let Input::Event(event) = &input {
+                if let Some(told) = told(event) {
+                    // The watcher is gone only while everything ends.
+                    let _ = seen.send(told);
+                }
+                // A program that is none of ours began: nothing to count or keep.
+                if matches!(
+                    event,
+                    Event::Exec {
+                        was_target: false,
+                        ..
+                    }
+                ) {
+                    return;
+                }
+            }
+            if let Some(recorder) = recorder
+                && written.is_ok()
+            {
+                written = recorder.kernel(bytes);
+            }
+            state.apply(&input);
+        });
+        written.context(RECORD)
+    }
+
+    fn fact(&mut self, fact: Fact) -> Result<()> {
+        let time_ns = monotonic_ns();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.fact(time_ns, &fact).context(RECORD)?;
+        }
+        self.state.apply(&Input::Fact { time_ns, fact });
+        Ok(())
+    }
+
+    /// The view of now: whatever happened before is in it.
+    fn snapshot(&mut self) -> Result<crate::snapshot::Snapshot> {
+        self.drain()?;
+        while let Ok(fact) = self.facts.try_recv() {
+            self.fact(fact)?;
+        }
+        self.fact(Fact::Kernel(self.totals.read()))?;
+        if let Some(usage) = usage() {
+            self.fact(Fact::Usage(usage))?;
+        }
+        let now_ns = monotonic_ns();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick(now_ns).context(RECORD)?;
+        }
+        self.state.apply(&Input::Tick { now_ns });
+        Ok(self.state.snapshot(now_ns))
+    }
+}
+
+const RECORD: &str = "writing the record file; is the disk full?";
+
+/// What the watcher has to hear of an event.
+fn told(event: &Event) -> Option<Seen> {
+    match *event {
+        Event::Fork { parent, child, .. } => Some(Seen::Fork { parent, child }),
+        Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
+        Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
+        Event::Request(_) => None,
+    }
+}
+
+/// What this process uses.
+fn usage() -> Option<Usage> {
+    let stat = procfs::process::Process::myself()
+        .and_then(|me| me.stat())
+        .ok()?;
+    let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
+    let used = u32::try_from(stat.utime + stat.stime).ok()?;
+    Some(Usage {
+        cpu_seconds: f64::from(used) / f64::from(ticks),
+        resident_bytes: stat.rss_bytes().get(),
+    })
+}

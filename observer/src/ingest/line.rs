@@ -1,0 +1,182 @@
+//! The request line: method, path and protocol of a request.
+//!
+//! The query is dropped here, before anything else sees it.
+
+use probe_ebpf::abi::NAME_BYTES;
+
+/// A method or protocol longer than this is cut.
+const TOKEN_BYTES: usize = 16;
+/// Stands for a byte that is not to be kept.
+const HIDDEN: u8 = b'x';
+
+/// What a request line says. What is malformed or was not captured is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestLine {
+    pub method: Option<String>,
+    /// Path as sent, not decoded, without the query.
+    pub path: Option<String>,
+    /// The path goes on after what was captured.
+    pub path_cut: bool,
+    pub protocol: Option<String>,
+}
+
+/// Reads the first bytes of a request as the client sent them.
+#[must_use]
+pub fn from_wire(bytes: &[u8]) -> RequestLine {
+    // An empty line before a request is to be ignored (RFC 9112, 2.2).
+    let begin = bytes
+        .iter()
+        .position(|b| !matches!(b, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let bytes = bytes.get(begin..).unwrap_or_default();
+    let end = bytes.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+
+    let mut words = line.splitn(3, |&b| b == b' ');
+    let method = words.next().and_then(token);
+    // Without a line of a known shape nothing else in it can be trusted.
+    let (Some(method), Some(target)) = (method, words.next()) else {
+        return RequestLine::default();
+    };
+    let last = words.next();
+    let is_cut = end.is_none() && last.is_none();
+    let (path, path_cut) = match path_of(target) {
+        Some((path, more)) => (Some(path), is_cut && !more),
+        None => (None, false),
+    };
+    let protocol = last.filter(|_| end.is_some()).and_then(protocol);
+    RequestLine {
+        method: Some(method),
+        path,
+        path_cut,
+        protocol,
+    }
+}
+
+/// Reads Gunicorn's `Request.method`, padded with zeros, and its `Request.path`.
+///
+/// `capacity` is how much would have been captured at most.
+#[must_use]
+pub fn from_python(bytes: &[u8], capacity: usize) -> RequestLine {
+    let (method, path) = bytes.split_at(NAME_BYTES.min(bytes.len()));
+    let method = method.split(|&b| b == 0).next().and_then(token);
+    let full = bytes.len() >= capacity;
+    let path = path.split(|&b| b == 0).next().unwrap_or_default();
+    let (path, path_cut) = match path {
+        // `Request.path` of a target without one.
+        [] if method.is_some() => (Some("/".to_owned()), false),
+        path => match path_of(path) {
+            Some((path, more)) => (Some(path), full && !more),
+            None => (None, false),
+        },
+    };
+    RequestLine {
+        method,
+        path,
+        path_cut,
+        protocol: None,
+    }
+}
+
+/// Overwrites all that [`from_wire`] does not show: queries, authorities, headers.
+/// What it shows stays as it is.
+pub fn redact_wire(bytes: &mut [u8]) {
+    if from_wire(bytes).method.is_none() {
+        bytes.fill(0);
+        return;
+    }
+    let begin = bytes
+        .iter()
+        .position(|b| !matches!(b, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let (_, bytes) = bytes.split_at_mut(begin);
+    let end = bytes
+        .iter()
+        .position(|b| matches!(b, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    let (line, rest) = bytes.split_at_mut(end);
+    if let Some((_line_end, headers)) = rest.split_first_mut() {
+        headers.fill(0);
+    }
+    let mut words = line.splitn_mut(3, |&b| b == b' ');
+    let _method = words.next();
+    if let Some(target) = words.next() {
+        redact_target(target);
+    }
+    if let Some(last) = words.next().filter(|last| protocol(last).is_none()) {
+        last.fill(HIDDEN);
+    }
+}
+
+fn redact_target(target: &mut [u8]) {
+    if path_of(target).is_none() {
+        target.fill(HIDDEN);
+        return;
+    }
+    let is_absolute = !matches!(&*target, [b'/', ..] | b"*");
+    let scheme = target
+        .windows(3)
+        .position(|w| w == b"://")
+        .filter(|_| is_absolute);
+    let (_, rest) = target.split_at_mut(scheme.map_or(0, |at| at + 3));
+    let is_end = |b: &u8| matches!(b, b'/' | b'?' | b'#');
+    let host = if scheme.is_some() {
+        rest.iter().position(is_end)
+    } else {
+        Some(0)
+    };
+    let (host, rest) = rest.split_at_mut(host.unwrap_or(rest.len()));
+    host.fill(HIDDEN);
+    let query = rest
+        .iter()
+        .position(|b| matches!(b, b'?' | b'#'))
+        .map(|at| at + 1);
+    if let Some((_path, query)) = query.and_then(|at| rest.split_at_mut_checked(at)) {
+        query.fill(HIDDEN);
+    }
+}
+
+/// The path of a request target, and whether something came after it.
+fn path_of(target: &[u8]) -> Option<(String, bool)> {
+    let rest = match target {
+        [b'/', ..] | b"*" => target,
+        // absolute-form: the path begins after the authority.
+        _ => {
+            let at = target.windows(3).position(|w| w == b"://")?;
+            let scheme = target.get(..at)?;
+            if scheme.is_empty() || !scheme.iter().all(u8::is_ascii_alphanumeric) {
+                return None;
+            }
+            let rest = target.get(at + 3..)?;
+            let slash = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#'));
+            slash.map_or(&b""[..], |at| rest.get(at..).unwrap_or_default())
+        }
+    };
+    let end = rest.iter().position(|b| matches!(b, b'?' | b'#'));
+    let path = rest.get(..end.unwrap_or(rest.len()))?;
+    let path = if path.is_empty() {
+        "/".into()
+    } else {
+        String::from_utf8_lossy(path)
+    };
+    Some((path.into_owned(), end.is_some()))
+}
+
+fn token(bytes: &[u8]) -> Option<String> {
+    let legal = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    if bytes.is_empty() || !bytes.iter().all(legal) {
+        return None;
+    }
+    let bytes = bytes.get(..TOKEN_BYTES.min(bytes.len()))?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn protocol(bytes: &[u8]) -> Option<String> {
+    let is_http = bytes.starts_with(b"HTTP/") && bytes.len() <= TOKEN_BYTES;
+    let text = std::str::from_utf8(bytes).ok()?;
+    (is_http && bytes.iter().all(u8::is_ascii_graphic)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+//! The ring buffer the programs write to.
+
+use anyhow::{Result, anyhow};
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
+
+/// Records of one drain at the most, so that other work gets its turn.
+const BATCH: usize = 65_536;
+
+/// The reader of the ring buffer.
+pub struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Ring {
+    /// Takes the ring buffer out of the loaded object; inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the object has none, or it cannot be polled.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        let map = ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| anyhow!("the eBPF object has no EVENTS"))?;
+        let ring = RingBuf::try_from(map)?;
+        // SAFETY: the ring buffer owns its descriptor, always returns that one, and
+        // closes it only when it is dropped, after the registration.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring })
+    }
+
+    /// Waits until the programs say that something is there. They do so for rare
+    /// records and for a filling buffer only: drain it from time to time besides.
+    ///
+    /// # Errors
+    /// When polling fails.
+    pub async fn ready(&self) -> Result<()> {
+        self.ring.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Hands every waiting record to `take`.
+    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) {
+        let ring = self.ring.get_mut();
+        for _ in 0..BATCH {
+            let Some(record) = ring.next() else { break };
+            take(&record);
+        }
+    }
+}

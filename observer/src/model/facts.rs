@@ -1,0 +1,139 @@
+//! What userspace found out, taken into the state.
+
+use super::app::App;
+use super::state::State;
+use super::worker::{End, is_same_start};
+use crate::event::Pid;
+use crate::fact::{self, Fact};
+use std::collections::BTreeSet;
+
+impl State {
+    pub(super) fn fact(&mut self, time_ns: u64, fact: &Fact) {
+        match fact {
+            Fact::Started(started) => self.observer.started = Some(started.clone()),
+            Fact::Master(master) => self.master(master),
+            Fact::Worker(worker) => self.worker(time_ns, worker),
+            Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
+            Fact::Level(level) => {
+                self.observer.levels.insert(level.pid, level.clone());
+            }
+            Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
+            Fact::Maps { entries } => self.observer.map_entries.clone_from(entries),
+            Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
+        }
+    }
+
+    fn master(&mut self, master: &fact::Master) {
+        let pid = master.pid;
+        // A start is told anew by a clock that stands still while the host sleeps:
+        // of one that lives, the name is the surer sign.
+        let is_same = |app: &&mut App| {
+            let lives = app.ended_ns.is_none() && app.master.app == master.app;
+            lives || is_same_start(Some(app.master.started_ns), master.started_ns)
+        };
+        if let Some(app) = self.apps.get_mut(&pid).filter(is_same) {
+            app.master = master.clone();
+        } else {
+            self.remove_app(pid);
+            // A worker cannot be a master: this pid was reused, or executed anew.
+            if let Some(owner) = self.owners.remove(&pid)
+                && let Some(app) = self.apps.get_mut(&owner)
+            {
+                app.drop_worker(
+                    pid,
+                    End {
+                        time_ns: master.started_ns,
+                        status: None,
+                    },
+                );
+            }
+            self.provisional.remove(&pid);
+            let mut app = App::new(master.clone());
+            let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
+            app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
+            self.apps.insert(pid, app);
+        }
+        self.claim(pid);
+    }
+
+    /// Gives a master the processes that it forked before it was known.
+    fn claim(&mut self, master: Pid) {
+        let children = self
+            .provisional
+            .iter()
+            .filter(|(_, p)| p.parent == Some(master));
+        for child in children.map(|(&pid, _)| pid).collect::<Vec<_>>() {
+            self.adopt(master, child);
+        }
+    }
+
+    fn adopt(&mut self, master: Pid, pid: Pid) {
+        let Some(app) = self.apps.get_mut(&master) else {
+            return;
+        };
+        let Some(provisional) = self.provisional.remove(&pid) else {
+            return;
+        };
+        let (worker, ledger) = provisional.into_worker(pid);
+        if worker.end.is_none() {
+            self.owners.insert(pid, master);
+        } else if let Some(tomb) = self.tombstones.get_mut(&pid) {
+            tomb.master = Some(master);
+        }
+        app.adopt(&self.settings, worker, &ledger);
+        self.provisional
+            .retain(|_, p| p.parent != Some(pid) || p.tally.requests > 0);
+    }
+
+    fn worker(&mut self, time_ns: u64, fact: &fact::Worker) {
+        let pid = fact.pid;
+        if let Some(&owner) = self.owners.get(&pid) {
+            let app = self.apps.get_mut(&owner);
+            let worker = app.and_then(|app| app.live.get_mut(&pid));
+            if let Some(worker) = worker.filter(|w| owner == fact.master_pid && w.is_same(fact)) {
+                worker.confirm(fact);
+                return;
+            }
+            // Its pid was reused, and we did not see its end.
+            let born_ns = if fact.started_ns == 0 {
+                time_ns
+            } else {
+                fact.started_ns
+            };
+            self.exit(born_ns, pid, None);
+            self.tombstones.remove(&pid);
+        }
+        // The fact may be older than the end of the worker that we know already.
+        let tomb = self.tombstones.get(&pid).copied();
+        let tomb = tomb.filter(|tomb| fact.started_ns <= tomb.end.time_ns);
+        if let Some(app) = self.apps.get_mut(&fact.master_pid)
+            && tomb.is_some()
+            && let Some(worker) = app.ended.iter_mut().rev().find(|w| w.pid == pid)
+            && worker.is_same(fact)
+        {
+            worker.confirm(fact);
+            return;
+        }
+        let provisional = self.provisional.entry(pid).or_default();
+        provisional.parent = Some(fact.master_pid);
+        provisional.fact = Some(fact.clone());
+        provisional.touched_ns = provisional.touched_ns.max(time_ns);
+        if provisional.end.is_none() {
+            provisional.end = tomb.map(|tomb| tomb.end);
+        }
+        self.adopt(fact.master_pid, pid);
+    }
+
+    /// A candidate is no master, or a master went without our seeing it: what its
+    /// children did is not ours. It may still be the worker of one, if it was forked;
+    /// and a child with children may be the master that a launcher left behind.
+    fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
+        self.end_app(time_ns, pid);
+        self.observer.levels.remove(&pid);
+        let parents: BTreeSet<Pid> = self.provisional.values().filter_map(|p| p.parent).collect();
+        self.provisional.retain(|child, p| match p.parent {
+            None => *child != pid,
+            Some(parent) => parent != pid || parents.contains(child),
+        });
+    }
+}

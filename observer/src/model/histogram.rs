@@ -1,0 +1,212 @@
+//! Histograms of integers: nanoseconds or bytes, exact to add and to merge.
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+/// The buckets of a histogram.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Upper limits, ascending, inclusive.
+    pub limits: &'static [u64],
+    /// How many units of the limits make one unit as exported.
+    pub per_unit: u32,
+}
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000 * US;
+const S: u64 = 1_000 * MS;
+const SECOND: u32 = 1_000_000_000;
+
+/// `gunicorn_worker_request_duration_seconds`: as gunicorn-prometheus-exporter 0.2.4 has them.
+pub static WORKER_DURATION: Bounds = Bounds {
+    limits: &[
+        100 * MS,
+        500 * MS,
+        S,
+        2_500 * MS,
+        5 * S,
+        10 * S,
+        30 * S,
+        60 * S,
+    ],
+    per_unit: SECOND,
+};
+/// Sizes of bodies: likewise.
+pub static BODY_SIZE: Bounds = Bounds {
+    limits: &[
+        1 << 10,
+        1 << 12,
+        1 << 14,
+        1 << 16,
+        1 << 18,
+        1 << 20,
+        1 << 22,
+    ],
+    per_unit: 1,
+};
+/// `http.server.request.duration`: as OpenTelemetry's HTTP conventions advise.
+pub static HTTP_DURATION: Bounds = Bounds {
+    limits: &[
+        5 * MS,
+        10 * MS,
+        25 * MS,
+        50 * MS,
+        75 * MS,
+        100 * MS,
+        250 * MS,
+        500 * MS,
+        750 * MS,
+        S,
+        2_500 * MS,
+        5 * S,
+        7_500 * MS,
+        10 * S,
+    ],
+    per_unit: SECOND,
+};
+/// Phases of a request: most are far shorter than it.
+pub static PHASE: Bounds = Bounds {
+    limits: &[
+        100 * US,
+        250 * US,
+        500 * US,
+        MS,
+        2_500 * US,
+        5 * MS,
+        10 * MS,
+        25 * MS,
+        50 * MS,
+        100 * MS,
+        250 * MS,
+        500 * MS,
+        S,
+        2_500 * MS,
+        5 * S,
+        10 * S,
+        30 * S,
+    ],
+    per_unit: SECOND,
+};
+
+/// How often values fell into each bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    bounds: &'static Bounds,
+    /// One for each limit; the values above all of them are only in `count`.
+    counts: Box<[u64]>,
+    count: u64,
+    sum: u64,
+}
+
+impl Histogram {
+    #[must_use]
+    pub fn new(bounds: &'static Bounds) -> Self {
+        let counts = vec![0; bounds.limits.len()].into_boxed_slice();
+        Self {
+            bounds,
+            counts,
+            count: 0,
+            sum: 0,
+        }
+    }
+
+    /// Adds a value.
+    pub fn observe(&mut self, value: u64) {
+        let at = self.bounds.limits.partition_point(|&limit| limit < value);
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// Adds all values of another one with the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        debug_assert_eq!(self.bounds, other.bounds, "histograms of one family");
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// Values seen.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their sum, in exported units.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "an exported sum is a float")]
+    pub fn sum(&self) -> f64 {
+        self.sum as f64 / f64::from(self.bounds.per_unit)
+    }
+
+    /// Upper limit in exported units, and how many values are at or below it.
+    #[expect(clippy::cast_precision_loss, reason = "an exported limit is a float")]
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let limits = self
+            .bounds
+            .limits
+            .iter()
+            .map(|&limit| limit as f64 / f64::from(self.bounds.per_unit));
+        limits.zip(self.counts.iter().scan(0, |below, count| {
+            *below += count;
+            Some(*below)
+        }))
+    }
+}
+
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (le, cumulative): (Vec<f64>, Vec<u64>) = self.cumulative().unzip();
+        let mut view = serializer.serialize_struct("Histogram", 4)?;
+        view.serialize_field("le", &le)?;
+        view.serialize_field("cumulative", &cumulative)?;
+        view.serialize_field("count", &self.count)?;
+        view.serialize_field("sum", &self.sum())?;
+        view.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_at_a_limit_is_below_it() {
+        let mut histogram = Histogram::new(&BODY_SIZE);
+        for value in [0, 1024, 1025, u64::MAX] {
+            histogram.observe(value);
+        }
+        let cumulative: Vec<_> = histogram.cumulative().take(2).collect();
+        assert_eq!(cumulative, [(1024.0, 2), (4096.0, 3)]);
+        assert_eq!(histogram.count(), 4);
+    }
+
+    #[test]
+    fn merging_is_the_same_as_observing_all() {
+        let values = [5 * MS, 20 * S, 1, 100 * MS];
+        let mut all = Histogram::new(&HTTP_DURATION);
+        let (mut a, mut b) = (all.clone(), all.clone());
+        for (i, value) in values.into_iter().enumerate() {
+            all.observe(value);
+            let half = if i % 2 == 0 { &mut a } else { &mut b };
+            half.observe(value);
+        }
+        a.merge(&b);
+        assert_eq!(a, all);
+    }
+
+    #[test]
+    fn limits_are_exported_as_written() {
+        let limits: Vec<_> = Histogram::new(&HTTP_DURATION)
+            .cumulative()
+            .map(|(le, _)| le)
+            .collect();
+        let expected = [
+            0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+        ];
+        assert_eq!(limits, expected);
+    }
+}

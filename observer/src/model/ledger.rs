@@ -1,0 +1,236 @@
+//! What is counted for an app as a whole: never reset while its master lives.
+
+use super::histogram::{HTTP_DURATION, Histogram, PHASE};
+use super::routes::{RouteId, Routes};
+use super::settings::Settings;
+use super::tally::{Phase, Tally, duration_ns, phases};
+use crate::event::Request;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Worker classes of one app; a master does not invent more.
+const MAX_CLASSES: usize = 32;
+/// Series of `http_server_request_duration_seconds` for each route that is allowed.
+const SERIES_PER_ROUTE: usize = 16;
+/// The methods OpenTelemetry knows; all others are `_OTHER`.
+const METHODS: [&str; 10] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
+];
+
+/// Names a worker class of its [`Ledger`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClassId(usize);
+
+/// A request's method, of those known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Method(usize);
+
+impl Method {
+    fn of(method: Option<&str>) -> Self {
+        let known = method.and_then(|method| METHODS.iter().position(|&known| known == method));
+        Self(known.unwrap_or(METHODS.len()))
+    }
+
+    /// As it is exported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        METHODS.get(self.0).copied().unwrap_or("_OTHER")
+    }
+}
+
+/// Tells the series of `http_server_request_duration_seconds` apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpKey {
+    pub class: ClassId,
+    pub method: Method,
+    pub route: RouteId,
+    pub status: Option<u16>,
+}
+
+/// The counts of an app.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub routes: Routes,
+    classes: Vec<Arc<str>>,
+    pub http: BTreeMap<HttpKey, Histogram>,
+    pub phases: BTreeMap<(ClassId, Phase), Histogram>,
+    /// The worker families, for all workers of a class together.
+    pub totals: BTreeMap<ClassId, Tally>,
+}
+
+impl Ledger {
+    /// The id of a worker class by its name.
+    pub fn class(&mut self, name: &str) -> ClassId {
+        if let Some(at) = self.classes.iter().position(|known| **known == *name) {
+            return ClassId(at);
+        }
+        if self.classes.len() < MAX_CLASSES {
+            self.classes.push(name.into());
+        }
+        // Beyond the limit, the last one stands for all.
+        ClassId(self.classes.len() - 1)
+    }
+
+    /// The name of a worker class.
+    #[must_use]
+    pub fn class_name(&self, id: ClassId) -> Arc<str> {
+        self.classes.get(id.0).cloned().unwrap_or_else(|| "".into())
+    }
+
+    /// Counts a request of a worker of this class.
+    pub fn request(&mut self, settings: &Settings, class: &str, request: &Request) -> ClassId {
+        let class = self.class(class);
+        self.totals.entry(class).or_default().request(request);
+        for (phase, ns) in phases(request) {
+            let histogram = self.phases.entry((class, phase));
+            histogram
+                .or_insert_with(|| Histogram::new(&PHASE))
+                .observe(ns);
+        }
+        if let Some(ns) = duration_ns(request) {
+            let not_found = matches!(request.status, Some(404 | 405));
+            let route = match &request.path {
+                None => RouteId::UNKNOWN,
+                Some(path) => self.routes.of(
+                    &settings.routes,
+                    settings.route_limit,
+                    path,
+                    request.path_cut,
+                    not_found || request.bad_request,
+                ),
+            };
+            let method = Method::of(request.method.as_deref());
+            let key = HttpKey {
+                class,
+                method,
+                route,
+                status: request.status,
+            };
+            self.http(settings, key).observe(ns);
+        }
+        class
+    }
+
+    /// Takes over all counts of another one; those of its unnamed class under `class`.
+    pub fn absorb(&mut self, settings: &Settings, other: &Self, class: &str) {
+        let renamed: Vec<ClassId> = other
+            .classes
+            .iter()
+            .map(|name| self.class(if name.is_empty() { class } else { name }))
+            .collect();
+        let rename = |id: ClassId| renamed.get(id.0).copied().unwrap_or(id);
+
+        for (&id, tally) in &other.totals {
+            self.totals.entry(rename(id)).or_default().merge(tally);
+        }
+        for (&(id, phase), histogram) in &other.phases {
+            let mine = self.phases.entry((rename(id), phase));
+            mine.or_insert_with(|| Histogram::new(&PHASE))
+                .merge(histogram);
+        }
+        self.routes.add_capped(other.routes.capped());
+        for (key, histogram) in &other.http {
+            let route = match key.route {
+                RouteId::UNKNOWN | RouteId::OTHER => key.route,
+                id => {
+                    let admitted = self
+                        .routes
+                        .admit(other.routes.name(id), settings.route_limit);
+                    if admitted.is_none() {
+                        self.routes.add_capped(histogram.count());
+                    }
+                    admitted.unwrap_or(RouteId::OTHER)
+                }
+            };
+            let key = HttpKey {
+                class: rename(key.class),
+                route,
+                ..*key
+            };
+            self.http(settings, key).merge(histogram);
+        }
+    }
+
+    fn http(&mut self, settings: &Settings, mut key: HttpKey) -> &mut Histogram {
+        let limit = settings.route_limit.saturating_mul(SERIES_PER_ROUTE);
+        if self.http.len() >= limit && !self.http.contains_key(&key) {
+            key.route = RouteId::OTHER;
+            self.routes.add_capped(1);
+        }
+        self.http
+            .entry(key)
+            .or_insert_with(|| Histogram::new(&HTTP_DURATION))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str, method: &str, status: u16) -> Request {
+        Request {
+            entered_ns: Some(1),
+            exited_ns: Some(2),
+            path: Some(path.to_owned()),
+            method: Some(method.to_owned()),
+            status: Some(status),
+            ..Request::default()
+        }
+    }
+
+    fn http(ledger: &Ledger) -> Vec<(String, &'static str, String, u64)> {
+        let series = ledger.http.iter().map(|(key, histogram)| {
+            let class = ledger.class_name(key.class).to_string();
+            let route = ledger.routes.name(key.route).to_owned();
+            (class, key.method.as_str(), route, histogram.count())
+        });
+        series.collect()
+    }
+
+    #[test]
+    fn absorbing_keeps_every_request_and_names_its_class() {
+        let settings = Settings {
+            route_limit: 1,
+            ..Settings::default()
+        };
+        let (mut app, mut worker) = (Ledger::default(), Ledger::default());
+        app.request(&settings, "SyncWorker", &request("/a", "GET", 200));
+        worker.request(&settings, "", &request("/a", "GET", 200));
+        worker.request(&settings, "", &request("/b", "BREW", 200));
+        let other = Ledger {
+            routes: Routes::default(),
+            ..Ledger::default()
+        };
+        app.absorb(&settings, &worker, "SyncWorker");
+        app.absorb(&settings, &other, "SyncWorker");
+        let class = || "SyncWorker".to_owned();
+        let expected = [
+            (class(), "GET", "/a".to_owned(), 2),
+            (class(), "_OTHER", "other".to_owned(), 1),
+        ];
+        assert_eq!(http(&app), expected);
+        assert_eq!(
+            app.totals.values().map(|tally| tally.requests).sum::<u64>(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_hostile_app_cannot_make_endless_series() {
+        let settings = Settings {
+            route_limit: 2,
+            ..Settings::default()
+        };
+        let mut ledger = Ledger::default();
+        for status in 100..1000 {
+            for route in ["/a", "/b", "/c"] {
+                ledger.request(&settings, "SyncWorker", &request(route, "GET", status));
+            }
+        }
+        assert!(ledger.http.len() <= 32 + 900);
+        for class in 0..100 {
+            ledger.class(&class.to_string());
+        }
+        assert_eq!(ledger.classes.len(), MAX_CLASSES);
+    }
+}

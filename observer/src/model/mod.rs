@@ -1,0 +1,38 @@
+//! What is known of masters, workers and requests: a pure function of the input.
+//!
+//! No I/O, no clock, no tasks: time is a parameter. So a record replays to the
+//! same view that was served when it was made.
+//!
+//! ```text
+//!              Fork, Request                  Fact::Master of the parent, Fact::Worker
+//!  (unknown) ───────────────> provisional ─────────────────────────────────────────┐
+//!      │                          │ Exec, NotGunicorn, unclaimed for long          v
+//!      │ Fork of a known master   v                               Exit        live worker
+//!      └──────────────────────> gone <── keep_ended ── ended <──────────────────┘  ^
+//!                     └────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! - [`State`]: takes the input; [`app`], [`worker`]: who; [`ledger`], [`tally`],
+//!   [`histogram`]: how much; [`route`], [`routes`]: on which route
+//! - [`observer`]: the observer about itself; [`view`]: the snapshot of it all
+
+#![deny(clippy::disallowed_methods)]
+
+pub mod app;
+mod facts;
+pub mod histogram;
+pub mod ledger;
+pub mod observer;
+pub mod route;
+pub mod routes;
+pub mod settings;
+mod state;
+pub mod tally;
+mod view;
+pub mod worker;
+
+pub use settings::Settings;
+pub use state::State;
+
+#[cfg(test)]
+mod tests;

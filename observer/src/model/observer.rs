@@ -1,0 +1,45 @@
+//! What the observer knows about itself.
+
+use crate::event::{Event, Pid};
+use crate::fact::{KernelTotals, Started, TargetLevel, Usage};
+use std::collections::BTreeMap;
+
+/// Counts and states of the observer.
+#[derive(Debug, Default)]
+pub struct Observer {
+    pub started: Option<Started>,
+    pub kernel: KernelTotals,
+    /// Entries of the programs' maps.
+    pub map_entries: BTreeMap<String, u64>,
+    pub usage: Option<Usage>,
+    pub levels: BTreeMap<Pid, TargetLevel>,
+    pub requests: u64,
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+    /// Records that could not be decoded, by what was wrong.
+    pub malformed: BTreeMap<&'static str, u64>,
+    /// Requests of processes that no master ever claimed.
+    pub unclaimed_requests: u64,
+}
+
+impl Observer {
+    /// Counts an event.
+    pub fn event(&mut self, event: &Event) {
+        let count = match event {
+            Event::Request(_) => &mut self.requests,
+            Event::Fork { .. } => &mut self.forks,
+            Event::Exec { .. } => &mut self.execs,
+            Event::Exit { .. } => &mut self.exits,
+        };
+        *count += 1;
+    }
+
+    /// Wall clock minus monotonic clock.
+    #[must_use]
+    pub fn wall_offset_ns(&self) -> i64 {
+        self.started
+            .as_ref()
+            .map_or(0, |started| started.wall_offset_ns)
+    }
+}

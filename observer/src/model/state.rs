@@ -1,0 +1,229 @@
+//! The state: who is who, from one input to the next. What userspace found out
+//! is taken in by `facts`.
+
+use super::app::App;
+use super::observer::Observer;
+use super::settings::Settings;
+use super::worker::{End, Provisional, Worker};
+use crate::event::{Event, ExitStatus, Pid, Request};
+use crate::input::Input;
+use std::collections::{BTreeMap, HashMap};
+
+/// A process that no master claimed in this time is forgotten.
+const UNCLAIMED_NS: u64 = 600 * 1_000_000_000;
+/// How long the end of a process is remembered: a fact about it may come late.
+const TOMBSTONE_NS: u64 = 60 * 1_000_000_000;
+/// Ends remembered at most.
+const TOMBSTONES: usize = 8192;
+
+/// A process that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tombstone {
+    pub end: End,
+    /// Its master, if it was a worker.
+    pub master: Option<Pid>,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub struct State {
+    pub(super) settings: Settings,
+    pub(super) apps: BTreeMap<Pid, App>,
+    pub(super) observer: Observer,
+    /// The master of every live worker.
+    pub(super) owners: HashMap<Pid, Pid>,
+    pub(super) provisional: BTreeMap<Pid, Provisional>,
+    pub(super) tombstones: BTreeMap<Pid, Tombstone>,
+}
+
+impl State {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            apps: BTreeMap::new(),
+            observer: Observer::default(),
+            owners: HashMap::new(),
+            provisional: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next input.
+    pub fn apply(&mut self, input: &Input) {
+        match input {
+            Input::Event(event) => {
+                self.observer.event(event);
+                match event {
+                    Event::Request(request) => self.request(request),
+                    Event::Fork {
+                        time_ns,
+                        parent,
+                        child,
+                    } => self.fork(*time_ns, *parent, *child),
+                    Event::Exec {
+                        time_ns,
+                        pid,
+                        was_target: true,
+                        ..
+                    } => self.exec(*time_ns, *pid),
+                    Event::Exec { .. } => {}
+                    Event::Exit {
+                        time_ns,
+                        pid,
+                        status,
+                    } => self.exit(*time_ns, *pid, Some(*status)),
+                }
+            }
+            Input::Malformed(why) => *self.observer.malformed.entry(why).or_default() += 1,
+            Input::Fact { time_ns, fact } => self.fact(*time_ns, fact),
+            Input::Tick { now_ns } => self.tick(*now_ns),
+        }
+    }
+
+    fn request(&mut self, request: &Request) {
+        let buried = || {
+            self.tombstones
+                .get(&request.pid)
+                .and_then(|tomb| tomb.master)
+        };
+        let owner = self.owners.get(&request.pid).copied().or_else(buried);
+        let app = owner.and_then(|master| self.apps.get_mut(&master));
+        if app.is_some_and(|app| app.request(&self.settings, request)) {
+            return;
+        }
+        let provisional = self.provisional.entry(request.pid).or_default();
+        provisional.request(&self.settings, request);
+    }
+
+    fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
+        // Whoever had this pid has ended, seen or not.
+        if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
+            self.exit(time_ns, child, None);
+        }
+        self.tombstones.remove(&child);
+        self.drop_provisional(child);
+        if self.owners.contains_key(&parent) {
+            return; // A worker's own children are not workers.
+        }
+        if let Some(app) = self
+            .apps
+            .get_mut(&parent)
+            .filter(|app| app.ended_ns.is_none())
+        {
+            let worker = Worker {
+                pid: child,
+                started_ns: Some(time_ns),
+                ..Worker::default()
+            };
+            app.adopt(&self.settings, worker, &Default::default());
+            self.owners.insert(child, parent);
+        } else {
+            let new = Provisional {
+                parent: Some(parent),
+                started_ns: Some(time_ns),
+                touched_ns: time_ns,
+                ..Provisional::default()
+            };
+            self.provisional.insert(child, new);
+        }
+    }
+
+    /// A target began another program: it was a subprocess, or is gone as what it was.
+    fn exec(&mut self, time_ns: u64, pid: Pid) {
+        let end = End {
+            time_ns,
+            status: None,
+        };
+        if let Some(app) = self
+            .owners
+            .remove(&pid)
+            .and_then(|owner| self.apps.get_mut(&owner))
+        {
+            app.drop_worker(pid, end);
+        }
+        self.end_app(time_ns, pid);
+        self.provisional.remove(&pid);
+        self.observer.levels.remove(&pid);
+    }
+
+    pub(super) fn exit(&mut self, time_ns: u64, pid: Pid, status: Option<ExitStatus>) {
+        let end = End { time_ns, status };
+        let master = self.owners.remove(&pid);
+        if let Some(app) = master.and_then(|master| self.apps.get_mut(&master)) {
+            app.end_worker(pid, end);
+        }
+        self.end_app(time_ns, pid);
+        if let Some(provisional) = self.provisional.get_mut(&pid) {
+            provisional.end = Some(end);
+        }
+        self.observer.levels.remove(&pid);
+        if self.tombstones.len() >= TOMBSTONES {
+            self.tombstones.pop_first();
+        }
+        self.tombstones.insert(pid, Tombstone { end, master });
+    }
+
+    pub(super) fn end_app(&mut self, time_ns: u64, pid: Pid) {
+        if let Some(app) = self.apps.get_mut(&pid) {
+            app.ended_ns.get_or_insert(time_ns);
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        let before_ns = now_ns.saturating_sub(self.settings.keep_ended_ns);
+        let gone = |app: &App| app.ended_ns.is_some_and(|ended| ended < before_ns);
+        let apps: Vec<Pid> = self
+            .apps
+            .iter()
+            .filter(|(_, a)| gone(a))
+            .map(|(&p, _)| p)
+            .collect();
+        for pid in apps {
+            self.remove_app(pid);
+        }
+        for app in self.apps.values_mut() {
+            app.forget(before_ns);
+        }
+        let unclaimed_ns = now_ns.saturating_sub(UNCLAIMED_NS);
+        let stale = |p: &Provisional| {
+            p.touched_ns < unclaimed_ns || p.end.is_some_and(|end| end.time_ns < before_ns)
+        };
+        let stale: Vec<Pid> = self
+            .provisional
+            .iter()
+            .filter(|(_, p)| stale(p))
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in stale {
+            self.drop_provisional(pid);
+        }
+        let buried_ns = now_ns.saturating_sub(TOMBSTONE_NS);
+        self.tombstones
+            .retain(|_, tomb| tomb.end.time_ns >= buried_ns);
+    }
+
+    /// Forgets what no master claimed, but not that it was there.
+    pub(super) fn drop_provisional(&mut self, pid: Pid) {
+        if let Some(provisional) = self.provisional.remove(&pid) {
+            self.observer.unclaimed_requests += provisional.tally.requests;
+        }
+    }
+
+    /// Forgets an app. What was counted under its name alone goes on under a live
+    /// master of that name, so that those counters do not fall.
+    pub(super) fn remove_app(&mut self, pid: Pid) {
+        let Some(mut gone) = self.apps.remove(&pid) else {
+            return;
+        };
+        self.owners.retain(|_, owner| *owner != pid);
+        let same_name =
+            |app: &&mut App| app.ended_ns.is_none() && app.master.app == gone.master.app;
+        if let Some(heir) = self.apps.values_mut().find(same_name) {
+            gone.ledger.totals.clear();
+            let class = gone.default_class().to_owned();
+            heir.ledger.absorb(&self.settings, &gone.ledger, &class);
+        }
+    }
+}

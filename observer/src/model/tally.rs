@@ -1,0 +1,152 @@
+//! What is counted of requests, whoever they belong to.
+
+use super::histogram::{BODY_SIZE, Histogram, WORKER_DURATION};
+use crate::event::Request;
+use serde::Serialize;
+
+/// The counts of the families gunicorn-prometheus-exporter has too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Requests that reached the application (or would have: refused ones are not among them).
+    pub requests: u64,
+    pub duration: Histogram,
+    pub request_size: Histogram,
+    pub response_size: Histogram,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            duration: Histogram::new(&WORKER_DURATION),
+            request_size: Histogram::new(&BODY_SIZE),
+            response_size: Histogram::new(&BODY_SIZE),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a request; one that Gunicorn refused to parse does not count.
+    pub fn request(&mut self, request: &Request) {
+        if request.bad_request {
+            return;
+        }
+        self.requests += 1;
+        let observe = |histogram: &mut Histogram, value: Option<u64>| {
+            if let Some(value) = value {
+                histogram.observe(value);
+            }
+        };
+        observe(&mut self.duration, duration_ns(request));
+        observe(&mut self.request_size, request.request_body_bytes);
+        observe(&mut self.response_size, request.response_body_bytes);
+    }
+
+    /// Adds all of another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.duration.merge(&other.duration);
+        self.request_size.merge(&other.request_size);
+        self.response_size.merge(&other.response_size);
+    }
+}
+
+/// How long a request took: in Gunicorn's `handle_request`; where that was not
+/// seen (a refused request, a worker or interpreter that is not read), from its
+/// first byte to the last of its response.
+#[must_use]
+pub fn duration_ns(request: &Request) -> Option<u64> {
+    let begin = request.entered_ns.or(request.first_read_ns)?;
+    request
+        .exited_ns
+        .or(request.last_write_ns)?
+        .checked_sub(begin)
+}
+
+/// A part of a request's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Connection established until accepted.
+    Queue,
+    /// Accepted until a thread or greenlet read it.
+    Dispatch,
+    /// First read until the application was entered.
+    Read,
+    /// Application entered until the first byte of the response.
+    App,
+    /// First until last byte of the response.
+    Write,
+}
+
+impl Phase {
+    /// As it is exported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Dispatch => "dispatch",
+            Self::Read => "read",
+            Self::App => "app",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// The phases of a request that were seen.
+pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
+    [
+        (Phase::Queue, request.established_ns, request.accepted_ns),
+        (Phase::Dispatch, request.accepted_ns, request.first_read_ns),
+        (Phase::Read, request.first_read_ns, request.entered_ns),
+        (Phase::App, request.entered_ns, request.first_write_ns),
+        (Phase::Write, request.first_write_ns, request.last_write_ns),
+    ]
+    .into_iter()
+    .filter_map(|(phase, begin, end)| Some((phase, end?.checked_sub(begin?)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_that_was_not_seen_is_not_there() {
+        let request = Request {
+            accepted_ns: Some(10),
+            first_read_ns: Some(30),
+            // Out of order: never a negative time.
+            entered_ns: Some(25),
+            first_write_ns: Some(60),
+            ..Request::default()
+        };
+        let seen: Vec<_> = phases(&request).collect();
+        assert_eq!(seen, [(Phase::Dispatch, 20), (Phase::App, 35)]);
+    }
+
+    #[test]
+    fn a_duration_is_the_applications_where_it_was_seen() {
+        let mut request = Request {
+            first_read_ns: Some(10),
+            last_write_ns: Some(100),
+            entered_ns: Some(20),
+            exited_ns: Some(80),
+            ..Request::default()
+        };
+        assert_eq!(duration_ns(&request), Some(60));
+        (request.entered_ns, request.exited_ns) = (None, None);
+        assert_eq!(duration_ns(&request), Some(90));
+        request.last_write_ns = None;
+        assert_eq!(duration_ns(&request), None);
+    }
+
+    #[test]
+    fn a_refused_request_does_not_count() {
+        let mut tally = Tally::default();
+        tally.request(&Request {
+            bad_request: true,
+            ..Request::default()
+        });
+        assert_eq!(tally, Tally::default());
+    }
+}

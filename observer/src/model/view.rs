@@ -1,0 +1,219 @@
+//! The snapshot of the state.
+
+use super::app::{App, UNKNOWN};
+use super::observer::Observer;
+use super::state::State;
+use super::worker::Worker;
+use crate::event::ExitStatus;
+use crate::snapshot::{
+    AppView, ClassView, HttpView, ObserverView, PhaseView, SlotView, Snapshot, TargetView,
+    WorkerView,
+};
+use std::sync::Arc;
+
+impl State {
+    /// The view of everything at `now_ns`.
+    #[must_use]
+    pub fn snapshot(&self, now_ns: u64) -> Snapshot {
+        let clock = Clock {
+            now_ns,
+            wall_offset_ns: self.observer.wall_offset_ns(),
+        };
+        Snapshot {
+            time_seconds: clock.wall_seconds(now_ns),
+            apps: self
+                .apps
+                .values()
+                .map(|app| app_view(app, &clock))
+                .collect(),
+            observer: self.observer_view(),
+        }
+    }
+
+    fn observer_view(&self) -> ObserverView {
+        let Observer {
+            started,
+            kernel,
+            usage,
+            levels,
+            malformed,
+            ..
+        } = &self.observer;
+        let mut lost = kernel.lost.clone();
+        for (why, count) in malformed {
+            lost.insert(format!("malformed_{why}"), *count);
+        }
+        lost.insert("unclaimed".to_owned(), self.observer.unclaimed_requests);
+        let missed = kernel
+            .programs
+            .values()
+            .map(|program| program.recursion_misses)
+            .sum();
+        lost.insert("recursion".to_owned(), missed);
+        let targets = levels.values().map(|level| TargetView {
+            pid: level.pid,
+            app: self.apps.get(&level.pid).map(app_name).unwrap_or_default(),
+            level: level.level.as_str(),
+            reason: level.reason.clone(),
+        });
+        ObserverView {
+            version: started
+                .as_ref()
+                .map(|s| s.version.clone())
+                .unwrap_or_default(),
+            revision: started
+                .as_ref()
+                .map(|s| s.revision.clone())
+                .unwrap_or_default(),
+            events: [
+                ("request", self.observer.requests),
+                ("fork", self.observer.forks),
+                ("exec", self.observer.execs),
+                ("exit", self.observer.exits),
+                ("malformed", malformed.values().sum()),
+            ]
+            .into(),
+            lost,
+            counts: kernel.counts.clone(),
+            programs: kernel.programs.clone(),
+            map_entries: self.observer.map_entries.clone(),
+            targets: targets.collect(),
+            cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
+            resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
+        }
+    }
+}
+
+/// Ties monotonic times to the wall.
+struct Clock {
+    now_ns: u64,
+    wall_offset_ns: i64,
+}
+
+impl Clock {
+    fn wall_ns(&self, time_ns: u64) -> i128 {
+        i128::from(time_ns) + i128::from(self.wall_offset_ns)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "shown as a float")]
+    fn wall_seconds(&self, time_ns: u64) -> f64 {
+        self.wall_ns(time_ns) as f64 / 1e9
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "shown as a float")]
+    fn seconds_since(&self, time_ns: u64) -> f64 {
+        self.now_ns.saturating_sub(time_ns) as f64 / 1e9
+    }
+}
+
+fn app_name(app: &App) -> String {
+    if app.master.app.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        app.master.app.clone()
+    }
+}
+
+fn app_view(app: &App, clock: &Clock) -> AppView {
+    let App { master, ledger, .. } = app;
+    let workers = app.live.values().chain(&app.ended);
+    AppView {
+        app: app_name(app),
+        master_pid: master.pid,
+        ended: app.ended_ns.is_some(),
+        started_seconds: clock.wall_seconds(master.started_ns),
+        gunicorn_version: master.gunicorn_version.clone(),
+        python_version: master.python_version.clone(),
+        worker_class: app.default_class().to_owned(),
+        workers_wanted: master.workers,
+        threads: master.threads,
+        timeout_seconds: master.timeout_seconds,
+        bind: master.bind.clone(),
+        workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
+        workers: workers
+            .map(|worker| worker_view(app, worker, clock))
+            .collect(),
+        slots: slots(app),
+        classes: ledger
+            .totals
+            .iter()
+            .map(|(&id, tally)| ClassView {
+                class: ledger.class_name(id),
+                tally: tally.clone(),
+            })
+            .collect(),
+        http: http(app),
+        phases: ledger
+            .phases
+            .iter()
+            .map(|(&(id, phase), duration)| PhaseView {
+                class: ledger.class_name(id),
+                phase,
+                duration: duration.clone(),
+            })
+            .collect(),
+        capped_requests: ledger.routes.capped(),
+    }
+}
+
+fn slots(app: &App) -> Vec<SlotView> {
+    let view = |(&(slot, class), tally): (&(u32, _), &super::tally::Tally)| SlotView {
+        slot,
+        class: app.ledger.class_name(class),
+        tally: tally.clone(),
+    };
+    app.slots.iter().map(view).collect()
+}
+
+fn http(app: &App) -> Vec<HttpView> {
+    let ledger = &app.ledger;
+    let series = ledger.http.iter().map(|(key, duration)| HttpView {
+        class: ledger.class_name(key.class),
+        method: key.method.as_str(),
+        route: ledger.routes.name(key.route).to_owned(),
+        status: key.status,
+        error_type: match key.status {
+            Some(status @ 500..) => status.to_string(),
+            _ => String::new(),
+        },
+        duration: duration.clone(),
+    });
+    series.collect()
+}
+
+fn worker_view(app: &App, worker: &Worker, clock: &Clock) -> WorkerView {
+    let age = worker
+        .age
+        .map_or_else(|| UNKNOWN.to_owned(), |age| age.to_string());
+    let start = worker
+        .started_ns
+        .map(|ns| clock.wall_ns(ns).div_euclid(1_000_000_000));
+    let start = start.map_or_else(|| UNKNOWN.to_owned(), |start| start.to_string());
+    let class: Arc<str> = worker
+        .class
+        .clone()
+        .unwrap_or_else(|| app.default_class().into());
+    let status = worker.end.and_then(|end| end.status);
+    WorkerView {
+        pid: worker.pid,
+        id: format!("worker_{age}_{start}"),
+        slot: worker.slot,
+        class,
+        age: worker.age,
+        confirmed: worker.confirmed,
+        uptime_seconds: worker
+            .started_ns
+            .filter(|_| worker.end.is_none())
+            .map(|ns| clock.seconds_since(ns)),
+        ended: worker.end.is_some(),
+        exit_code: match status {
+            Some(ExitStatus::Code(code)) => Some(code),
+            _ => None,
+        },
+        exit_signal: match status {
+            Some(ExitStatus::Signal(signal)) => Some(signal),
+            _ => None,
+        },
+        tally: worker.tally.clone(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Workers: of a known master, and those whose master is not known yet.
+
+use super::ledger::Ledger;
+use super::settings::Settings;
+use super::tally::Tally;
+use crate::event::{ExitStatus, Pid, Request};
+use crate::fact;
+use std::sync::Arc;
+
+/// Two times of one process's start differ by less: `/proc` counts in clock ticks.
+pub const START_TOLERANCE_NS: u64 = 1_000_000_000;
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub time_ns: u64,
+    /// Unknown when its successor was seen, but not its end.
+    pub status: Option<ExitStatus>,
+}
+
+/// A worker of a known master.
+#[derive(Debug, Default)]
+pub struct Worker {
+    pub pid: Pid,
+    /// Lowest number free under its master when it came.
+    pub slot: u32,
+    pub started_ns: Option<u64>,
+    pub age: Option<u64>,
+    /// Its own class; until it is told, its master's counts.
+    pub class: Option<Arc<str>>,
+    /// Its master lists it as a worker.
+    pub confirmed: bool,
+    pub end: Option<End>,
+    pub tally: Tally,
+}
+
+impl Worker {
+    /// Whether a fact is about this process, not a later one with its pid.
+    #[must_use]
+    pub fn is_same(&self, fact: &fact::Worker) -> bool {
+        match (self.age, fact.age) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            // Its master did not tell of it yet: this is that.
+            _ if !self.confirmed && self.end.is_none() => true,
+            _ => is_same_start(self.started_ns, fact.started_ns),
+        }
+    }
+
+    /// Takes what its master told about it.
+    pub fn confirm(&mut self, fact: &fact::Worker) {
+        self.confirmed = true;
+        self.age = fact.age.or(self.age);
+        // The start as `/proc` has it wins over the time of the fork: another
+        // observer, or this one after a restart, gives the worker the same name.
+        if fact.started_ns != 0 {
+            self.started_ns = Some(fact.started_ns);
+        }
+        if !fact.class.is_empty() {
+            self.class = Some(fact.class.as_str().into());
+        }
+    }
+}
+
+/// Whether two starts may be of one process; an unknown one may.
+#[must_use]
+pub fn is_same_start(known_ns: Option<u64>, told_ns: u64) -> bool {
+    told_ns == 0 || known_ns.is_none_or(|known| known.abs_diff(told_ns) < START_TOLERANCE_NS)
+}
+
+/// A process that may be a worker: its requests are kept until its master is known.
+#[derive(Debug, Default)]
+pub struct Provisional {
+    pub parent: Option<Pid>,
+    /// When it was forked.
+    pub started_ns: Option<u64>,
+    /// When it was last heard of.
+    pub touched_ns: u64,
+    /// What a master said about it that is itself not known yet.
+    pub fact: Option<fact::Worker>,
+    pub end: Option<End>,
+    pub tally: Tally,
+    pub ledger: Ledger,
+}
+
+impl Provisional {
+    /// Counts a request; its class is filled in when it is claimed.
+    pub fn request(&mut self, settings: &Settings, request: &Request) {
+        self.touched_ns = self.touched_ns.max(request.finished_ns);
+        self.tally.request(request);
+        self.ledger.request(settings, "", request);
+    }
+
+    /// It, as a worker.
+    #[must_use]
+    pub fn into_worker(self, pid: Pid) -> (Worker, Ledger) {
+        let mut worker = Worker {
+            pid,
+            started_ns: self.started_ns,
+            end: self.end,
+            tally: self.tally,
+            ..Worker::default()
+        };
+        if let Some(fact) = &self.fact {
+            worker.confirm(fact);
+        }
+        (worker, self.ledger)
+    }
+}

@@ -1,0 +1,9 @@
+//! What the kernel and the host offer; loading and attaching the programs.
+
+pub mod interpreters;
+pub mod kernel;
+pub mod load;
+pub mod preflight;
+pub mod tables;
+pub mod totals;
+pub mod tracefs;

@@ -1,0 +1,152 @@
+//! What this host offers, before anything is tried: each refusal names its cure.
+
+use super::{kernel, load, tracefs};
+use nix::unistd::Uid;
+use procfs::process::Process;
+use serde::Serialize;
+
+/// One thing that must hold for `run` to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is looked at.
+    pub name: &'static str,
+    /// Whether `run` can work with what was found.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; empty when nothing is to be done.
+    pub cure: String,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            ok: true,
+            found: found.into(),
+            cure: String::new(),
+        }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            name,
+            ok: false,
+            found: found.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+/// `CAP_…` of `linux/capability.h` that loading, attaching and reading need.
+const CAPABILITIES: [(u32, &str); 3] = [
+    (21, "CAP_SYS_ADMIN"),
+    (19, "CAP_SYS_PTRACE"),
+    (2, "CAP_DAC_READ_SEARCH"),
+];
+
+/// All checks, in the order in which they depend on each other. Loads the
+/// programs if nothing before spoke against it, and drops them again.
+#[must_use]
+pub fn checks() -> Vec<Check> {
+    let mut checks = vec![privilege(), kernel_release(), btf(), lockdown(), tracefs()];
+    if checks.iter().all(|check| check.ok) {
+        checks.push(programs());
+    }
+    checks
+}
+
+/// The first thing that speaks against `run`, as one sentence.
+///
+/// # Errors
+/// That sentence.
+pub fn privileged() -> anyhow::Result<()> {
+    let check = privilege();
+    anyhow::ensure!(check.ok, "{}; {}", check.found, check.cure);
+    Ok(())
+}
+
+fn privilege() -> Check {
+    const NAME: &str = "privilege";
+    let effective = Process::myself()
+        .and_then(|me| me.status())
+        .map_or(0, |status| status.capeff);
+    let missing: Vec<&str> = CAPABILITIES
+        .iter()
+        .filter(|(bit, _)| effective >> bit & 1 == 0)
+        .map(|&(_, name)| name)
+        .collect();
+    let user = Uid::effective();
+    if missing.is_empty() {
+        return Check::good(NAME, format!("user {user} with all capabilities needed"));
+    }
+    Check::bad(
+        NAME,
+        format!(
+            "not enough privilege to watch other processes: user {user} lacks {}",
+            missing.join(", ")
+        ),
+        "run it as root (sudo), or give the service these capabilities",
+    )
+}
+
+fn kernel_release() -> Check {
+    const NAME: &str = "kernel";
+    match nix::sys::utsname::uname() {
+        Ok(name) => Check::good(NAME, format!("Linux {}", name.release().to_string_lossy())),
+        Err(error) => Check::bad(NAME, error.to_string(), "is this Linux?"),
+    }
+}
+
+fn btf() -> Check {
+    const NAME: &str = "kernel types (BTF)";
+    match kernel::offsets() {
+        Ok(_) => Check::good(
+            NAME,
+            format!("every field needed is in {}", kernel::VMLINUX),
+        ),
+        Err(error) => Check::bad(
+            NAME,
+            error.to_string(),
+            "use a kernel of 5.10 or later with CONFIG_DEBUG_INFO_BTF=y, as distributions ship them",
+        ),
+    }
+}
+
+fn lockdown() -> Check {
+    const NAME: &str = "lockdown";
+    // The file is absent where the kernel has no lockdown at all.
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    if text.contains("[confidentiality]") {
+        return Check::bad(
+            NAME,
+            "kernel lockdown is in confidentiality mode, which forbids reading memory from eBPF",
+            "boot with lockdown=integrity or without lockdown",
+        );
+    }
+    Check::good(NAME, "does not forbid eBPF")
+}
+
+fn tracefs() -> Check {
+    const NAME: &str = "tracefs";
+    if let Err(error) = tracefs::ensure().and_then(|()| tracefs::offsets()) {
+        return Check::bad(
+            NAME,
+            error.to_string(),
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        );
+    }
+    Check::good(NAME, "tracepoints and their fields are readable")
+}
+
+fn programs() -> Check {
+    const NAME: &str = "eBPF programs";
+    match load::load() {
+        Ok(_) => Check::good(NAME, "accepted by this kernel"),
+        Err(error) => Check::bad(
+            NAME,
+            format!("{error:#}").lines().next().unwrap_or_default(),
+            "please report it with the output of `uname -a`",
+        ),
+    }
+}

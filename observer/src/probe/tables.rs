@@ -1,0 +1,141 @@
+//! The programs' maps, as far as userspace writes or sweeps them.
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, ObjectKey, Role, Target, Thread};
+use probe_ebpf::gunicorn::Code;
+use probe_ebpf::python::Layout;
+use std::collections::{BTreeMap, HashSet};
+
+/// Maps that userspace owns a hand in.
+pub struct Tables {
+    targets: HashMap<MapData, u32, Target>,
+    layouts: Array<MapData, Layout>,
+    known_layouts: Vec<Layout>,
+    conns: HashMap<MapData, ConnKey, Conn>,
+    flows: HashMap<MapData, ObjectKey, Flow>,
+    clients: HashMap<MapData, ObjectKey, i32>,
+    codes: HashMap<MapData, ObjectKey, Code>,
+    threads: HashMap<MapData, u64, Thread>,
+}
+
+impl Tables {
+    /// Takes the maps out of the loaded object.
+    ///
+    /// # Errors
+    /// When the object lacks one, or it is of another type.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            targets: take(ebpf, "TARGETS")?,
+            layouts: take(ebpf, "LAYOUTS")?,
+            known_layouts: Vec::new(),
+            conns: take(ebpf, "CONNS")?,
+            flows: take(ebpf, "FLOWS")?,
+            clients: take(ebpf, "CLIENTS")?,
+            codes: take(ebpf, "CODES")?,
+            threads: take(ebpf, "THREADS")?,
+        })
+    }
+
+    /// The index of a layout, new or known.
+    ///
+    /// # Errors
+    /// When there are more layouts than the map holds.
+    pub fn layout(&mut self, layout: &Layout) -> Result<u32> {
+        if let Some(index) = self.known_layouts.iter().position(|known| known == layout) {
+            return Ok(u32::try_from(index)?);
+        }
+        let index = u32::try_from(self.known_layouts.len())?;
+        self.layouts
+            .set(index, layout, 0)
+            .context("no room for another interpreter version")?;
+        self.known_layouts.push(*layout);
+        Ok(index)
+    }
+
+    /// The target a process is.
+    #[must_use]
+    pub fn target(&self, pid: u32) -> Option<Target> {
+        self.targets.get(&pid, 0).ok()
+    }
+
+    /// Observes a process, or changes what it is taken for. A process that is
+    /// observed already keeps its generation: what is known of it stays.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn set_target(&mut self, pid: u32, role: Role, new: Target) -> Result<()> {
+        let generation = self
+            .target(pid)
+            .map_or(new.generation, |known| known.generation);
+        let target = Target {
+            role: role as u32,
+            generation,
+            ..new
+        };
+        self.targets.insert(pid, target, 0).with_context(|| {
+            format!("cannot observe process {pid}: more processes than the TARGETS map holds")
+        })
+    }
+
+    /// Observes a process no more.
+    pub fn remove_target(&mut self, pid: u32) {
+        // It may have gone by itself.
+        let _ = self.targets.remove(&pid);
+    }
+
+    /// Processes observed.
+    #[must_use]
+    pub fn targets(&self) -> HashSet<u32> {
+        self.targets.keys().flatten().collect()
+    }
+
+    /// Removes all that dead processes left behind.
+    pub fn sweep(&mut self) {
+        let alive = self.targets();
+        let dead = |tgid: u32| !alive.contains(&tgid);
+        remove(&mut self.conns, |key| dead(key.tgid));
+        remove(&mut self.flows, |key| dead(key.tgid));
+        remove(&mut self.clients, |key| dead(key.tgid));
+        remove(&mut self.codes, |key| dead(key.tgid));
+        remove(&mut self.threads, |key| {
+            u32::try_from(key >> 32).is_ok_and(dead)
+        });
+    }
+
+    /// How many entries each map has.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<String, u64> {
+        [
+            ("targets", count(&self.targets)),
+            ("conns", count(&self.conns)),
+            ("flows", count(&self.flows)),
+            ("clients", count(&self.clients)),
+            ("codes", count(&self.codes)),
+            ("threads", count(&self.threads)),
+        ]
+        .into_iter()
+        .map(|(name, entries)| (name.to_owned(), entries))
+        .collect()
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
+    M::try_from(map).with_context(|| format!("the eBPF map {name}"))
+}
+
+fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, is_dead: impl Fn(&K) -> bool) {
+    // An entry removed while keys are walked makes the walk start over: collect first.
+    let dead: Vec<K> = map.keys().flatten().filter(is_dead).collect();
+    for key in dead {
+        let _ = map.remove(&key);
+    }
+}
+
+fn count<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> u64 {
+    map.keys().flatten().fold(0, |entries, _| entries + 1)
+}

@@ -1,0 +1,109 @@
+//! Running totals of the programs: what they counted, what the kernel counts of them.
+
+use super::load;
+use crate::fact::{KernelTotals, ProgramTotals};
+use anyhow::{Context as _, Result, anyhow};
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray};
+use probe_ebpf::abi::Stat;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Reads the totals; holds what that needs.
+pub struct Totals {
+    stats: PerCpuArray<MapData, u64>,
+    programs: Vec<(&'static str, u32, OwnedFd)>,
+    interpreters: Arc<AtomicU32>,
+}
+
+impl Totals {
+    /// Takes the counters out of the loaded object. `interpreters` tells at how
+    /// many places the program on interpreters is attached.
+    ///
+    /// # Errors
+    /// When the object lacks the counters or a program.
+    pub fn take(ebpf: &mut Ebpf, interpreters: Arc<AtomicU32>) -> Result<Self> {
+        let stats = ebpf
+            .take_map("STATS")
+            .ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
+        let programs = load::programs()
+            .map(|(name, attached)| {
+                let program = ebpf
+                    .program(name)
+                    .with_context(|| format!("no program {name}"))?;
+                Ok((name, attached, program.fd()?.as_fd().try_clone_to_owned()?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            stats: stats.try_into()?,
+            programs,
+            interpreters,
+        })
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn read(&self) -> KernelTotals {
+        let mut totals = KernelTotals::default();
+        for &(stat, name, is_loss) in Stat::ALL {
+            let value = self
+                .stats
+                .get(&(stat as u32), 0)
+                .map_or(0, |cpus| cpus.iter().sum());
+            let kind = if is_loss {
+                &mut totals.lost
+            } else {
+                &mut totals.counts
+            };
+            kind.insert(name.to_owned(), value);
+        }
+        totals.programs = self
+            .programs
+            .iter()
+            .map(|program| self.program(program))
+            .collect();
+        totals
+    }
+
+    fn program(&self, (name, attached, fd): &(&str, u32, OwnedFd)) -> (String, ProgramTotals) {
+        let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let info = parse_info(&text);
+        let runs = info.get("run_cnt").copied().filter(|&runs| runs > 0);
+        let attached = if *name == load::DATETIME_NOW {
+            self.interpreters.load(Ordering::Relaxed)
+        } else {
+            *attached
+        };
+        let totals = ProgramTotals {
+            attached,
+            recursion_misses: info.get("recursion_misses").copied().unwrap_or(0),
+            runs,
+            run_time_ns: runs.and(info.get("run_time_ns").copied()),
+        };
+        ((*name).to_owned(), totals)
+    }
+}
+
+/// The numbers of a program's `fdinfo` (`bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`).
+fn parse_info(text: &str) -> BTreeMap<&str, u64> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter_map(|(name, value)| Some((name, value.trim().parse().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_program_are_read_by_name() {
+        let info = parse_info("pos:\t0\nprog_tag:\t1a2b\nrun_cnt:\t12\nrecursion_misses:\t3\n");
+        assert_eq!(info.get("run_cnt"), Some(&12));
+        assert_eq!(info.get("recursion_misses"), Some(&3));
+        assert_eq!(info.get("prog_tag"), None);
+    }
+}

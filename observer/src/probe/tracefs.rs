@@ -1,0 +1,132 @@
+//! The kernel's list of tracepoints: where it is mounted, and the fields of one.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use probe_ebpf::abi::TracepointOffsets;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use thiserror::Error;
+
+/// Where distributions mount tracefs, the present place and the older one.
+const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Why tracepoints cannot be found.
+#[derive(Debug, Error)]
+pub enum TracefsError {
+    #[error(
+        "tracefs is not mounted and could not be mounted privately: {0}; as root: mount -t tracefs tracefs /sys/kernel/tracing"
+    )]
+    NotMounted(nix::Error),
+    #[error(
+        "cannot read the format of tracepoint {name}: {source}; is the kernel built with CONFIG_FTRACE_SYSCALLS?"
+    )]
+    Format { name: String, source: io::Error },
+    #[error(
+        "the format of tracepoint {name} has no field {field}; please report it with the output of `uname -r`"
+    )]
+    Field {
+        name: &'static str,
+        field: &'static str,
+    },
+}
+
+/// The mounted tracefs, if there is one.
+#[must_use]
+pub fn mounted() -> Option<PathBuf> {
+    PLACES
+        .iter()
+        .map(PathBuf::from)
+        .find(|place| place.join("events").is_dir())
+}
+
+/// Makes sure that this process sees tracefs, and nobody else a change: where it
+/// is not mounted, this process takes a mount namespace of its own, which still
+/// receives the host's later mounts, and mounts it there.
+///
+/// To be called before any other thread is started: threads inherit the namespace.
+///
+/// # Errors
+/// When mounting is refused.
+pub fn ensure() -> Result<(), TracefsError> {
+    if mounted().is_some() {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none))
+        .and_then(|()| {
+            mount(
+                Some("tracefs"),
+                PLACES[0],
+                Some("tracefs"),
+                MsFlags::empty(),
+                none,
+            )
+        })
+        .map_err(TracefsError::NotMounted)
+}
+
+/// Offsets of the fields the programs read, of two system calls that stand for all.
+///
+/// # Errors
+/// When a format file cannot be read or lacks a field.
+pub fn offsets() -> Result<TracepointOffsets, TracefsError> {
+    let root = mounted().unwrap_or_else(|| PLACES[0].into());
+    Ok(TracepointOffsets {
+        enter_args: field_of(&root, "syscalls/sys_enter_close", "fd")?,
+        exit_ret: field_of(&root, "syscalls/sys_exit_close", "ret")?,
+    })
+}
+
+fn field_of(root: &Path, name: &'static str, field: &'static str) -> Result<u32, TracefsError> {
+    let path = root.join("events").join(name).join("format");
+    let format = fs::read_to_string(path).map_err(|source| TracefsError::Format {
+        name: name.into(),
+        source,
+    })?;
+    field_offset(&format, field).ok_or(TracefsError::Field { name, field })
+}
+
+/// The offset of a field in the text of a `format` file.
+fn field_offset(format: &str, field: &str) -> Option<u32> {
+    format.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        let name = declaration
+            .split_whitespace()
+            .next_back()?
+            .trim_start_matches('*');
+        let offset = rest.trim().strip_prefix("offset:")?.split_once(';')?.0;
+        (name == field).then(|| offset.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSE: &str = "name: sys_enter_close
+ID: 742
+format:
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+
+\tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;
+\tfield:unsigned int fd;\toffset:16;\tsize:8;\tsigned:0;
+
+print fmt: \"fd: 0x%08lx\", ((unsigned long)(REC->fd))
+";
+
+    #[test]
+    fn a_field_is_found_by_its_name() {
+        assert_eq!(field_offset(CLOSE, "fd"), Some(16));
+        assert_eq!(field_offset(CLOSE, "common_pid"), Some(4));
+    }
+
+    #[test]
+    fn what_is_not_a_field_has_no_offset() {
+        assert_eq!(field_offset(CLOSE, "ret"), None);
+        assert_eq!(field_offset("field:int fd;\toffset:x;", "fd"), None);
+        assert_eq!(field_offset("", "fd"), None);
+    }
+}

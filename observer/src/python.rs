@@ -1,0 +1,24 @@
+//! Interpreters: which one a process runs, where its functions and structures
+//! are, and what its memory says about Gunicorn.
+//!
+//! - [`memory`]: another process's memory, page by page
+//! - [`maps`]: which files it has mapped, and how to open exactly those
+//! - [`elf`]: symbols, addresses and method tables of such a file
+//! - [`version`]: which interpreter a file is
+//! - [`insn`]: where in a function a probe is cheap
+//! - [`threads`]: its threads and their frames
+//! - [`files`]: what was found out about a file, once for all processes
+//! - [`target`]: all of the above for one process: [`target::Interpreter`]
+//! - [`object`]: strings, numbers, containers and attributes
+//! - [`arbiter`]: the Gunicorn master on the main thread's stack
+
+pub mod arbiter;
+pub mod elf;
+pub mod files;
+pub mod insn;
+pub mod maps;
+pub mod memory;
+pub mod object;
+pub mod target;
+pub mod threads;
+pub mod version;

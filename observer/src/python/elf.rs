@@ -1,0 +1,313 @@
+//! Symbols, addresses and method tables of an ELF file.
+
+use object::elf::{FileHeader64, PF_W, PF_X, PT_LOAD, R_X86_64_RELATIVE};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Architecture, LittleEndian, Object, ObjectSymbol, ReadRef, RelocationFlags};
+use std::collections::{BTreeSet, HashMap};
+use thiserror::Error;
+
+use super::maps::Mapping;
+
+const PAGE_MASK: u64 = 4095;
+
+/// Why a file did not give what was asked of it.
+#[derive(Debug, Error)]
+pub enum ElfError {
+    #[error("parsing the ELF file: {0}")]
+    Parse(#[from] object::Error),
+    #[error("it is built for {0:?}, only x86-64 is supported yet")]
+    Machine(Architecture),
+    #[error("it has no method `{name}` documented as `{doc}`")]
+    NoMethod { name: String, doc: String },
+    #[error("{count} methods `{name}` are documented as `{doc}`")]
+    ManyMethods {
+        name: String,
+        doc: String,
+        count: usize,
+    },
+}
+
+/// A loadable segment, as far as it comes from the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    address: u64,
+    offset: u64,
+    file_bytes: u64,
+    writable: bool,
+    executable: bool,
+}
+
+impl Segment {
+    fn offset_of(&self, address: u64) -> Option<u64> {
+        let within = address.checked_sub(self.address)?;
+        if within < self.file_bytes {
+            self.offset.checked_add(within)
+        } else {
+            None
+        }
+    }
+}
+
+/// A parsed file; addresses are those of the file, before loading.
+pub struct Image<'data, R: ReadRef<'data>> {
+    elf: ElfFile64<'data, LittleEndian, R>,
+    data: R,
+    segments: Vec<Segment>,
+}
+
+impl<'data, R: ReadRef<'data>> Image<'data, R> {
+    /// Parses the headers.
+    ///
+    /// # Errors
+    /// When it is no ELF file of this machine.
+    pub fn parse(data: R) -> Result<Self, ElfError> {
+        let elf = ElfFile64::<LittleEndian, R>::parse(data)?;
+        if elf.architecture() != Architecture::X86_64 {
+            return Err(ElfError::Machine(elf.architecture()));
+        }
+        let endian = FileHeader64::<LittleEndian>::endian(elf.elf_header())?;
+        let segments = elf
+            .elf_program_headers()
+            .iter()
+            .filter(|header| header.p_type(endian) == PT_LOAD)
+            .map(|header| Segment {
+                address: header.p_vaddr(endian),
+                offset: header.p_offset(endian),
+                file_bytes: header.p_filesz(endian),
+                writable: header.p_flags(endian).contains(PF_W),
+                executable: header.p_flags(endian).contains(PF_X),
+            })
+            .collect();
+        Ok(Self {
+            elf,
+            data,
+            segments,
+        })
+    }
+
+    /// Address of a defined symbol: of the dynamic ones first, which strip leaves.
+    #[must_use]
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        self.elf
+            .dynamic_symbols()
+            .chain(self.elf.symbols())
+            .find(|symbol| {
+                symbol.is_definition() && symbol.name_bytes().is_ok_and(|n| n == name.as_bytes())
+            })
+            .map(|symbol| symbol.address())
+    }
+
+    /// Where in the file the byte at an address is; `None` for what is not in it (`.bss`).
+    #[must_use]
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        self.segments
+            .iter()
+            .find_map(|segment| segment.offset_of(address))
+    }
+
+    /// Up to `len` bytes of the file from an address on: fewer at the end of a segment.
+    #[must_use]
+    pub fn bytes(&self, address: u64, len: u64) -> Option<&'data [u8]> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.offset_of(address).is_some())?;
+        let rest = segment
+            .file_bytes
+            .checked_sub(address.checked_sub(segment.address)?)?;
+        self.data
+            .read_bytes_at(segment.offset_of(address)?, len.min(rest))
+            .ok()
+    }
+
+    /// The word at an address, as the file has it.
+    #[must_use]
+    pub fn word(&self, address: u64) -> Option<u64> {
+        Some(u64::from_le_bytes(*self.bytes(address, 8)?.first_chunk()?))
+    }
+
+    /// What to add to the file's addresses in a process: from the mapping of the
+    /// code, the only one that later changes of protection leave whole.
+    #[must_use]
+    pub fn load_bias<'m>(&self, mappings: impl IntoIterator<Item = &'m Mapping>) -> Option<u64> {
+        mappings
+            .into_iter()
+            .filter(|mapping| mapping.executable)
+            .find_map(|mapping| {
+                let segment = self.segments.iter().find(|s| {
+                    s.executable && s.offset & !PAGE_MASK == mapping.offset & !PAGE_MASK
+                })?;
+                let in_file = segment.address.wrapping_sub(segment.offset);
+                Some(
+                    mapping
+                        .start
+                        .wrapping_sub(mapping.offset)
+                        .wrapping_sub(in_file),
+                )
+            })
+    }
+
+    /// The C function behind a method, found by its `PyMethodDef { ml_name,
+    /// ml_meth, ml_flags, ml_doc }` (`Include/methodobject.h`): stripped files
+    /// have no symbol for it, but Python itself needs the table. `doc` is how its
+    /// doc string begins.
+    ///
+    /// # Errors
+    /// Unless exactly one function is found.
+    pub fn method(&self, name: &str, doc: &str) -> Result<u64, ElfError> {
+        let docs = self.strings_with_prefix(doc.as_bytes());
+        let mut functions = BTreeSet::new();
+        if !docs.is_empty() {
+            // In a position-independent file the words are filled in at loading.
+            let relocated = self.relative_relocations();
+            let by_relocation = relocated
+                .iter()
+                .filter(|(_, value)| docs.contains(value))
+                .map(|(at, _)| *at);
+            for doc_at in self.words_equal_to(&docs).into_iter().chain(by_relocation) {
+                functions.extend(self.method_at(doc_at, name, &relocated));
+            }
+        }
+        let (name, doc) = (name.to_owned(), doc.to_owned());
+        match (functions.len(), functions.first()) {
+            (1, Some(function)) => Ok(*function),
+            (0, _) => Err(ElfError::NoMethod { name, doc }),
+            (count, _) => Err(ElfError::ManyMethods { name, doc, count }),
+        }
+    }
+
+    fn method_at(&self, doc_at: u64, name: &str, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        let value = |at: u64| relocated.get(&at).copied().or_else(|| self.word(at));
+        let def = doc_at.checked_sub(24)?;
+        let name_len = u64::try_from(name.len()).ok()?.checked_add(1)?;
+        let found = self.bytes(value(def)?, name_len)?;
+        if found.strip_suffix(b"\0")? != name.as_bytes() {
+            return None;
+        }
+        let function = value(def.checked_add(8)?)?;
+        let in_code = |s: &Segment| s.executable && s.offset_of(function).is_some();
+        self.segments.iter().any(in_code).then_some(function)
+    }
+
+    fn segment_bytes(&self, segment: &Segment) -> &'data [u8] {
+        self.data
+            .read_bytes_at(segment.offset, segment.file_bytes)
+            .unwrap_or_default()
+    }
+
+    /// Addresses of the strings that begin like this.
+    fn strings_with_prefix(&self, prefix: &[u8]) -> BTreeSet<u64> {
+        let mut found = BTreeSet::new();
+        for segment in self.segments.iter().filter(|s| !s.executable) {
+            let bytes = self.segment_bytes(segment);
+            let ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0);
+            for (end, _) in ends {
+                if bytes
+                    .get(end + 1..)
+                    .is_some_and(|next| next.starts_with(prefix))
+                {
+                    found.insert(segment.address.wrapping_add(end as u64 + 1));
+                }
+            }
+        }
+        found
+    }
+
+    /// Addresses of the aligned words of data that have one of these values.
+    fn words_equal_to(&self, values: &BTreeSet<u64>) -> Vec<u64> {
+        let mut found = Vec::new();
+        for segment in self.segments.iter().filter(|s| s.writable) {
+            let skip = segment.address.wrapping_neg() & 7;
+            let Ok(skip_bytes) = usize::try_from(skip) else {
+                continue;
+            };
+            let Some(bytes) = self.segment_bytes(segment).get(skip_bytes..) else {
+                continue;
+            };
+            let mut address = segment.address.wrapping_add(skip);
+            for word in bytes.as_chunks::<8>().0 {
+                if values.contains(&u64::from_le_bytes(*word)) {
+                    found.push(address);
+                }
+                address = address.wrapping_add(8);
+            }
+        }
+        found
+    }
+
+    /// Words filled in at loading with an address of the file itself.
+    fn relative_relocations(&self) -> HashMap<u64, u64> {
+        let Some(relocations) = self.elf.dynamic_relocations() else {
+            return HashMap::new();
+        };
+        relocations
+            .filter(|(_, relocation)| {
+                matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type == R_X86_64_RELATIVE)
+            })
+            .map(|(at, relocation)| (at, relocation.addend().cast_unsigned()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use probe_ebpf::memory::Memory;
+
+    fn own() -> Vec<u8> {
+        std::fs::read("/proc/self/exe").unwrap()
+    }
+
+    #[test]
+    fn a_symbol_of_the_own_executable_is_found_in_file_and_memory() {
+        let bytes = own();
+        let image = Image::parse(bytes.as_slice()).unwrap();
+        let address = image.symbol("main").unwrap();
+        let maps = super::super::maps::parse(&std::fs::read("/proc/self/maps").unwrap());
+        let exe = std::env::current_exe().unwrap();
+        let bias = image
+            .load_bias(maps.iter().filter(|m| m.path == exe))
+            .unwrap();
+        let memory = super::super::memory::ProcessMemory::new(std::process::id());
+        assert_eq!(
+            memory.word(bias.wrapping_add(address)).ok(),
+            image.word(address)
+        );
+        assert!(image.file_offset(address).is_some());
+        assert!(image.word(address).is_some());
+    }
+
+    #[test]
+    fn a_file_without_the_method_says_so() {
+        let bytes = own();
+        let image = Image::parse(bytes.as_slice()).unwrap();
+        let error = image
+            .method("now", &["now(", "$nothing"].concat())
+            .unwrap_err();
+        assert!(matches!(error, ElfError::NoMethod { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_refused() {
+        assert!(Image::parse(b"#!/bin/sh\n".as_slice()).is_err());
+        assert!(Image::parse(b"".as_slice()).is_err());
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+        #[test]
+        fn a_damaged_file_never_panics(damage: Vec<(u16, u8)>, cut in 0usize..8192) {
+            let mut bytes = own();
+            bytes.truncate(cut + 512);
+            for (at, value) in damage {
+                let len = bytes.len();
+                bytes[usize::from(at) % len] = value;
+            }
+            if let Ok(image) = Image::parse(bytes.as_slice()) {
+                let _ = image.symbol("x");
+                let _ = image.method("now", "now($type");
+                let _ = image.file_offset(0x1000);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What was found out about a mapped file, once for all processes that map it.
+
+use object::ReadCache;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::elf::{ElfError, Image};
+use super::insn::{self, Placement};
+use super::maps::{self, Mapping};
+use super::target::InspectError;
+use super::version::Release;
+
+/// Larger files are not looked into: no Python comes near, and what is
+/// untrusted shall not fill the observer's memory.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+/// Files remembered; when there are more, all are forgotten.
+const MAX_FILES: usize = 256;
+
+/// One file and one state of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FileId {
+    dev: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// Facts of a file that holds an interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InterpreterFile {
+    /// Address of `_PyRuntime`, before loading.
+    pub runtime: Option<u64>,
+    /// Whether it is one, and not a launcher that needs a library.
+    pub is_whole: bool,
+    /// From 3.11 on.
+    pub release: Option<Release>,
+}
+
+/// A function in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FunctionPlace {
+    /// Of the probe, not of the entry.
+    pub file_offset: u64,
+    pub placement: Placement,
+}
+
+/// Remembers what was found out about files.
+#[derive(Debug, Default)]
+pub struct Files {
+    interpreters: HashMap<FileId, InterpreterFile>,
+    methods: HashMap<(FileId, &'static str), Result<FunctionPlace, String>>,
+    thread_specific: HashMap<FileId, Option<u32>>,
+}
+
+/// A method of a module written in C.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Method {
+    pub name: &'static str,
+    /// How its doc string begins.
+    pub doc: &'static str,
+}
+
+impl Files {
+    /// The interpreter in a file, and how far from the file's addresses it was loaded.
+    pub(super) fn interpreter(
+        &mut self,
+        at: Place<'_>,
+    ) -> Result<(InterpreterFile, u64), InspectError> {
+        let Opened { id, cache, .. } = at.open()?;
+        let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
+        let bias = image.load_bias(at.mappings.iter().filter(|m| m.inode == at.mapping.inode));
+        // Not executable yet: the loader is still mapping it.
+        let bias = bias.ok_or(InspectError::NotReady("the interpreter is being loaded"))?;
+        limit(&mut self.interpreters);
+        let found = *self
+            .interpreters
+            .entry(id)
+            .or_insert_with(|| InterpreterFile {
+                runtime: image.symbol("_PyRuntime"),
+                is_whole: image.symbol("Py_GetVersion").is_some(),
+                release: image
+                    .symbol("Py_Version")
+                    .and_then(|at| image.word(at))
+                    .and_then(Release::from_hex),
+            });
+        Ok((found, bias))
+    }
+
+    /// A method's function, and where the file is; an error as text when
+    /// the file does not have it.
+    pub(super) fn method(
+        &mut self,
+        at: Place<'_>,
+        method: Method,
+    ) -> Result<(Result<FunctionPlace, String>, Location), InspectError> {
+        let Opened { id, cache, path } = at.open()?;
+        limit(&mut self.methods);
+        let found = self.methods.entry((id, method.doc)).or_insert_with(|| {
+            Image::parse(&cache)
+                .and_then(|image| find_method(&image, method))
+                .map_err(|error| error.to_string())
+        });
+        Ok((
+            found.clone(),
+            Location {
+                path,
+                dev: id.dev,
+                inode: id.inode,
+            },
+        ))
+    }
+
+    /// Offset of `specific_1stblock` in glibc's `struct pthread`.
+    ///
+    /// glibc tells debuggers where `specific` is, an array of 32 pointers right
+    /// behind the 32 pairs of the first block (`nptl/descr.h`,
+    /// `nptl_db/structs.def`: size in bits, count, offset).
+    pub(super) fn thread_specific(&mut self, at: Place<'_>) -> Result<Option<u32>, InspectError> {
+        let opened = at.open()?;
+        limit(&mut self.thread_specific);
+        let found = self.thread_specific.entry(opened.id).or_insert_with(|| {
+            let image = Image::parse(&opened.cache).ok()?;
+            let symbol = image.symbol("_thread_db_pthread_specific")?;
+            let descriptor = image.bytes(symbol, 12)?;
+            u32::from_le_bytes(*descriptor.last_chunk()?).checked_sub(32 * 16)
+        });
+        Ok(*found)
+    }
+}
+
+fn find_method<'data, R: object::ReadRef<'data>>(
+    image: &Image<'data, R>,
+    method: Method,
+) -> Result<FunctionPlace, ElfError> {
+    let function = image.method(method.name, method.doc)?;
+    let code = image
+        .bytes(function, insn::FUNCTION_BYTES)
+        .unwrap_or_default();
+    let placement = insn::place(code);
+    let address = function.wrapping_add(placement.offset);
+    let missing = || ElfError::NoMethod {
+        name: method.name.into(),
+        doc: method.doc.into(),
+    };
+    let file_offset = image.file_offset(address).ok_or_else(missing)?;
+    Ok(FunctionPlace {
+        file_offset,
+        placement,
+    })
+}
+
+fn limit<K, V>(map: &mut HashMap<K, V>) {
+    if map.len() >= MAX_FILES {
+        map.clear();
+    }
+}
+
+/// A file that a process has mapped.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub proc_root: &'a Path,
+    pub pid: u32,
+    pub mapping: &'a Mapping,
+    /// All mappings of the process.
+    pub mappings: &'a [Mapping],
+}
+
+/// How to open a mapped file, and which it is.
+#[derive(Debug)]
+pub(super) struct Location {
+    pub path: PathBuf,
+    pub dev: u64,
+    pub inode: u64,
+}
+
+struct Opened {
+    id: FileId,
+    cache: ReadCache<File>,
+    path: PathBuf,
+}
+
+impl Place<'_> {
+    fn open(&self) -> Result<Opened, InspectError> {
+        let doing = || {
+            format!(
+                "opening {} of process {}",
+                self.mapping.path.display(),
+                self.pid
+            )
+        };
+        let file = maps::open(self.proc_root, self.pid, self.mapping)
+            .map_err(|error| InspectError::io(doing(), error))?;
+        if file.size > MAX_FILE_BYTES {
+            return Err(InspectError::Unsupported {
+                reason: format!("{}: too large", doing()),
+            });
+        }
+        let (dev, inode, size, modified) = (file.dev, file.inode, file.size, file.modified);
+        let id = FileId {
+            dev,
+            inode,
+            size,
+            modified,
+        };
+        Ok(Opened {
+            id,
+            cache: ReadCache::new(file.file),
+            path: file.path,
+        })
+    }
+
+    fn refused(&self, error: &ElfError) -> InspectError {
+        InspectError::Unsupported {
+            reason: format!("{}: {error}", self.mapping.path.display()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Files a process has mapped, and how to open exactly those.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A mapping of a file, from a line of `/proc/<pid>/maps` (`proc_pid_maps(5)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub start: u64,
+    pub end: u64,
+    /// Where in the file it begins.
+    pub offset: u64,
+    pub executable: bool,
+    /// As the process sees it: in its own root, without ` (deleted)`.
+    pub path: PathBuf,
+    /// Major and minor number; not what `stat` says on btrfs and old overlayfs.
+    pub dev: (u32, u32),
+    pub inode: u64,
+    pub deleted: bool,
+}
+
+impl Mapping {
+    /// Last part of the path; empty when it is not text.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+    }
+}
+
+/// All mappings of files; lines that are something else or make no sense are left out.
+#[must_use]
+pub fn parse(maps: &[u8]) -> Vec<Mapping> {
+    maps.split(|&byte| byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mapping> {
+    let path_at = line.iter().position(|&byte| byte == b'/')?;
+    let (head, path) = line.split_at_checked(path_at)?;
+    let mut fields = std::str::from_utf8(head).ok()?.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?;
+    let offset = fields.next()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let inode = fields.next()?.parse().ok()?;
+    if fields.next().is_some() || inode == 0 {
+        return None; // something like `[anon:/name]`
+    }
+    let (path, deleted) = match path.strip_suffix(b" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        executable: permissions.contains('x'),
+        path: PathBuf::from(std::ffi::OsStr::from_bytes(path)),
+        dev: (
+            u32::from_str_radix(major, 16).ok()?,
+            u32::from_str_radix(minor, 16).ok()?,
+        ),
+        inode,
+        deleted,
+    })
+}
+
+/// Mapped files of a process.
+///
+/// # Errors
+/// When `maps` cannot be read: the process went, or it may not be looked at.
+pub fn read(proc_root: &Path, pid: u32) -> io::Result<Vec<Mapping>> {
+    fs::read(proc_root.join(format!("{pid}/maps"))).map(|maps| parse(&maps))
+}
+
+/// A mapped file, opened.
+#[derive(Debug)]
+pub struct MappedFile {
+    pub file: File,
+    /// How it was opened: good for as long as the process lives.
+    pub path: PathBuf,
+    /// As `stat` says: one file has one pair, whoever maps it.
+    pub dev: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Changes when the file is written to.
+    pub modified: (i64, i64),
+}
+
+/// Opens the file behind a mapping: by its path in the process's own root while
+/// that still is the same file, else (deleted, replaced, hidden by a mount) by
+/// `map_files`, which needs `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE`.
+///
+/// # Errors
+/// When neither way leads to the file.
+pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedFile> {
+    if !mapping.deleted {
+        let in_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
+        let path = proc_root.join(format!("{pid}/root")).join(in_root);
+        if let Ok(opened) = open_at(path)
+            && opened.inode == mapping.inode
+        {
+            return Ok(opened);
+        }
+    }
+    let range = format!("{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    open_at(proc_root.join(range))
+}
+
+fn open_at(path: PathBuf) -> io::Result<MappedFile> {
+    // Asked before opening: opening a FIFO put in the file's place would block.
+    if !fs::metadata(&path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let file = File::open(&path)?;
+    let meta = file.metadata()?;
+    Ok(MappedFile {
+        file,
+        path,
+        dev: meta.dev(),
+        inode: meta.ino(),
+        size: meta.size(),
+        modified: (meta.mtime(), meta.mtime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_files_are_kept_and_all_others_left_out() {
+        let maps = b"\
+00400000-00420000 r--p 00000000 fe:00 247030                             /usr/bin/python3.11
+7f00a000-7f00c000 r-xp 00002000 103:0a 31 /a b/lib x.so (deleted)
+7f00c000-7f00d000 rw-p 00000000 00:00 0
+7f00d000-7f00e000 rw-p 00000000 00:00 0                                  [heap]
+7f00e000-7f00f000 rw-p 00000000 00:00 0                                  [anon:/x]
+garbage /path
+\xff\xfe-1 /x
+zz-1 r--p 0 0:0 1 /x";
+        let found = parse(maps);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].path, Path::new("/usr/bin/python3.11"));
+        assert_eq!(
+            (found[0].start, found[0].inode, found[0].dev),
+            (0x40_0000, 247_030, (0xfe, 0))
+        );
+        assert!(!found[0].executable && !found[0].deleted);
+        assert_eq!(found[1].path, Path::new("/a b/lib x.so"));
+        assert_eq!((found[1].offset, found[1].dev), (0x2000, (0x103, 0x0a)));
+        assert!(found[1].executable && found[1].deleted);
+    }
+
+    #[test]
+    fn the_own_executable_opens_as_the_file_that_is_mapped() {
+        let pid = std::process::id();
+        let root = Path::new("/proc");
+        let exe = std::env::current_exe().unwrap();
+        let mappings = read(root, pid).unwrap();
+        let mapping = mappings.iter().find(|m| m.path == exe).unwrap();
+        let opened = open(root, pid, mapping).unwrap();
+        assert_eq!(opened.inode, fs::metadata(&exe).unwrap().ino());
+        assert!(opened.path.starts_with("/proc"));
+    }
+
+    #[test]
+    fn a_file_that_took_the_path_of_a_mapped_one_is_not_taken_for_it() {
+        let proc_root = tempfile::tempdir().unwrap();
+        let base = proc_root.path().join("7/root/lib");
+        fs::create_dir_all(&base).unwrap();
+        fs::write(base.join("x.so"), b"other").unwrap();
+        let inode = fs::metadata(base.join("x.so")).unwrap().ino();
+        let line = format!("1000-2000 r--p 0 0:0 {} /lib/x.so", inode + 1);
+        let mapping = parse(line.as_bytes()).remove(0);
+        assert!(open(proc_root.path(), 7, &mapping).is_err());
+        let mapping = Mapping { inode, ..mapping };
+        assert_eq!(open(proc_root.path(), 7, &mapping).unwrap().size, 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_parse_without_panic(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The interpreter of a process: which it is, and where a probe goes.
+
+use nix::errno::Errno;
+use probe_ebpf::memory::Fault;
+use probe_ebpf::python::{Layout, tables};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+use super::files::{Files, Method, Place};
+use super::insn::Placement;
+use super::maps::{self, Mapping};
+use super::memory::{ProcessMemory, Snapshot};
+use super::threads::{self, SlotError};
+use super::version::{self, NamedPython};
+
+/// `datetime.datetime.now`, whose calls begin and end a request
+/// (`Modules/_datetimemodule.c`, `datetime_methods`).
+const DATETIME_NOW: Method = Method {
+    name: "now",
+    doc: "now($type",
+};
+
+/// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
+/// symbol is stripped; the check against the threads catches a wrong one.
+const SPECIFIC_FIRST_BLOCK: u32 = 784;
+
+/// Why a process's interpreter is not known.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    #[error("it does not run Python")]
+    NotPython,
+    /// Worth another try a moment later.
+    #[error("{0}")]
+    NotReady(&'static str),
+    #[error("{reason}")]
+    Unsupported { reason: String },
+    #[error("the process has gone")]
+    Gone,
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+}
+
+impl InspectError {
+    /// An error of the file system; that of a process that went is [`Self::Gone`].
+    pub(crate) fn io(doing: String, source: io::Error) -> Self {
+        match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ESRCH) => Self::Gone,
+            _ => Self::Io { doing, source },
+        }
+    }
+
+    /// What a failed read of memory means: the process went, may not be read,
+    /// or changed what was being read.
+    pub(crate) fn fault(memory: &ProcessMemory, pid: u32, what: &'static str) -> Self {
+        match memory.denial() {
+            Some(Errno::ESRCH) => Self::Gone,
+            Some(errno) => Self::Io {
+                doing: format!("reading the memory of process {pid}"),
+                source: errno.into(),
+            },
+            None => Self::NotReady(what),
+        }
+    }
+}
+
+/// Where a uprobe goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbePoint {
+    /// Leads to the file while the process lives, from outside its root too.
+    pub path_to_open: PathBuf,
+    /// Which file it is: processes that share it have the same pair.
+    pub dev: u64,
+    pub inode: u64,
+    /// Of the instruction in the file.
+    pub file_offset: u64,
+    /// That instruction, relative to the function.
+    pub placement: Placement,
+}
+
+/// The interpreter of one process, ready to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Such as `3.11.7`.
+    pub version: String,
+    pub layout: &'static Layout,
+    /// Address of `_PyRuntime` in the process.
+    pub runtime: u64,
+    /// `datetime.now`.
+    pub now: ProbePoint,
+    /// Where from its thread pointer a thread keeps its `PyThreadState *`.
+    pub tstate_slot: i64,
+}
+
+impl Interpreter {
+    /// Finds out all of it, of one process.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn inspect(pid: u32, proc_root: &Path) -> Result<Self, InspectError> {
+        let mut files = Files::default();
+        let runtime = Runtime::find(pid, proc_root, &mut files)?;
+        Self::complete(&runtime, &mut files)
+    }
+
+    /// Finds out the rest about an interpreter that was found.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn complete(found: &Runtime, files: &mut Files) -> Result<Self, InspectError> {
+        Ok(Self {
+            version: found.version.clone(),
+            layout: found.layout,
+            runtime: found.address,
+            tstate_slot: found.tstate_slot(files)?,
+            now: found.probe_point(DATETIME_NOW, "_datetime", files)?,
+        })
+    }
+}
+
+/// An interpreter whose memory can be read.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Such as `3.11.7`.
+    pub version: String,
+    pub layout: &'static Layout,
+    /// Address of `_PyRuntime` in the process.
+    pub address: u64,
+    pid: u32,
+    proc_root: PathBuf,
+    mappings: Vec<Mapping>,
+    /// Index of the interpreter's file in `mappings`.
+    interpreter: usize,
+}
+
+impl Runtime {
+    /// Looks for an interpreter among the files a process has mapped.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn find(pid: u32, proc_root: &Path, files: &mut Files) -> Result<Self, InspectError> {
+        let mappings = maps::read(proc_root, pid).map_err(|error| {
+            InspectError::io(format!("reading the mappings of process {pid}"), error)
+        })?;
+        let (interpreter, named) = find_interpreter(&mappings).ok_or(InspectError::NotPython)?;
+        let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
+        let unsupported = |reason: String| InspectError::Unsupported { reason };
+        if let Some(reason) = named.kind.refusal() {
+            return Err(unsupported(reason.to_owned()));
+        }
+        if mappings
+            .iter()
+            .any(|m| m.file_name().starts_with("ld-musl-"))
+        {
+            return Err(unsupported(
+                "Python on musl libc is not supported yet".to_owned(),
+            ));
+        }
+        let place = Place {
+            proc_root,
+            pid,
+            mapping,
+            mappings: &mappings,
+        };
+        let (file, bias) = files.interpreter(place)?;
+        let Some(runtime) = file.runtime else {
+            return Err(if file.is_whole {
+                unsupported(format!(
+                    "{} has no symbol _PyRuntime",
+                    mapping.path.display()
+                ))
+            } else {
+                InspectError::NotReady("the interpreter's library is not loaded yet")
+            });
+        };
+        let (version, layout) = match file.release {
+            Some(release) => (
+                release.to_string(),
+                tables::for_version(release.major, release.minor),
+            ),
+            None => (named.version.to_owned(), None),
+        };
+        let layout = layout.ok_or_else(|| unsupported(unknown_version(&version)))?;
+        let address = bias.wrapping_add(runtime);
+        let proc_root = proc_root.to_owned();
+        Ok(Self {
+            version,
+            layout,
+            address,
+            pid,
+            proc_root,
+            interpreter,
+            mappings,
+        })
+    }
+
+    fn place<'a>(&'a self, mapping: &'a Mapping) -> Place<'a> {
+        Place {
+            proc_root: &self.proc_root,
+            pid: self.pid,
+            mapping,
+            mappings: &self.mappings,
+        }
+    }
+
+    fn tstate_slot(&self, files: &mut Files) -> Result<i64, InspectError> {
+        let libc = self.mappings.iter().find(|m| is_libc(m.file_name()));
+        let first_block = match libc {
+            Some(mapping) => files.thread_specific(self.place(mapping))?,
+            None => None,
+        };
+        let memory = Snapshot::new(ProcessMemory::new(self.pid));
+        let fault = |what| InspectError::fault(memory.inner(), self.pid, what);
+        let slot = threads::tstate_slot(
+            &memory,
+            self.layout,
+            self.address,
+            first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
+        )
+        .map_err(|error| match error {
+            SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
+            SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
+            SlotError::HighKey(_) => InspectError::Unsupported {
+                reason: error.to_string(),
+            },
+        })?;
+        let threads = threads::threads(&memory, self.layout, self.address)
+            .map_err(|Fault| fault("the interpreter's threads changed while they were read"))?;
+        if threads.is_empty() {
+            return Err(InspectError::NotReady("the interpreter has no thread yet"));
+        }
+        if !threads::slot_is_right(&memory, self.layout, &threads, slot) {
+            let version = &self.version;
+            let reason = format!(
+                "CPython {version}: no thread keeps its state {slot} bytes from its thread pointer"
+            );
+            return Err(InspectError::Unsupported { reason });
+        }
+        Ok(slot)
+    }
+
+    /// A method's function, in the extension module of that name if one is
+    /// mapped, else in the interpreter itself.
+    fn probe_point(
+        &self,
+        method: Method,
+        module: &str,
+        files: &mut Files,
+    ) -> Result<ProbePoint, InspectError> {
+        let is_module = |m: &&Mapping| {
+            m.file_name()
+                .strip_prefix(module)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let extension = self.mappings.iter().find(is_module);
+        let mapping = extension.or_else(|| self.mappings.get(self.interpreter));
+        let mapping = mapping.ok_or(InspectError::NotPython)?;
+        let (found, location) = files.method(self.place(mapping), method)?;
+        match found {
+            Ok(function) => Ok(ProbePoint {
+                path_to_open: location.path,
+                dev: location.dev,
+                inode: location.inode,
+                file_offset: function.file_offset,
+                placement: function.placement,
+            }),
+            Err(_) if extension.is_none() => Err(InspectError::NotReady(
+                "the module of datetime.now is not loaded yet",
+            )),
+            Err(reason) => Err(InspectError::Unsupported {
+                reason: format!("{}: {reason}", mapping.path.display()),
+            }),
+        }
+    }
+}
+
+fn unknown_version(version: &str) -> String {
+    let known = tables::NAMES.join(", ");
+    let version = if version.is_empty() {
+        "of unknown version"
+    } else {
+        version
+    };
+    format!("CPython {version} is not supported yet: known are {known}")
+}
+
+/// The mapped file that holds the interpreter: a library if there is one, since
+/// the executable then only calls it.
+fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
+    let named = || {
+        mappings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, mapping)| Some((i, version::from_file_name(mapping.file_name())?)))
+    };
+    // `libpython3.so` only names the stable interface; the real library is beside it.
+    let real =
+        |(_, python): &(usize, NamedPython<'_>)| python.is_library && python.version.contains('.');
+    named()
+        .find(real)
+        .or_else(|| named().find(|(_, python)| !python.is_library))
+}
+
+fn is_libc(name: &str) -> bool {
+    // `libc-2.31.so` before 2.34.
+    name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(paths: &[&str]) -> Vec<Mapping> {
+        let line = |path: &&str| format!("1000-2000 r-xp 0 0:0 1 {path}\n");
+        maps::parse(paths.iter().map(line).collect::<String>().as_bytes())
+    }
+
+    #[test]
+    fn the_library_is_the_interpreter_where_there_is_one() {
+        let found = |paths: &[&str]| {
+            let mappings = mapped(paths);
+            find_interpreter(&mappings).map(|(i, _)| mappings[i].path.display().to_string())
+        };
+        let lib = "/opt/lib/libpython3.11.so.1.0";
+        assert_eq!(found(&["/opt/bin/python3.11", lib]).as_deref(), Some(lib));
+        assert_eq!(
+            found(&["/opt/bin/app", "/x/libpython3.so", lib]).as_deref(),
+            Some(lib)
+        );
+        assert_eq!(
+            found(&["/usr/bin/python3.11", "/lib/libc.so.6"]).as_deref(),
+            Some("/usr/bin/python3.11")
+        );
+        assert_eq!(found(&["/usr/bin/bash", "/lib/libc.so.6"]), None);
+    }
+
+    #[test]
+    fn this_test_is_not_python_and_a_process_that_went_is_gone() {
+        let proc_root = Path::new("/proc");
+        let own = Interpreter::inspect(std::process::id(), proc_root);
+        assert!(matches!(own, Err(InspectError::NotPython)), "{own:?}");
+        let none = Interpreter::inspect(u32::MAX, proc_root);
+        assert!(matches!(none, Err(InspectError::Gone)), "{none:?}");
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_by_name() {
+        assert_eq!(
+            unknown_version("3.9"),
+            "CPython 3.9 is not supported yet: known are 3.11"
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! The families of workers and apps.
+
+use super::family::{Family, Labels};
+use super::prometheus::WorkerLabel;
+use crate::model::tally::Tally;
+use crate::snapshot::{AppView, Snapshot};
+
+/// Families that are labelled by worker, slot or class.
+pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
+    let mut families = WorkerFamilies::new();
+    for app in &snapshot.apps {
+        let pid = app.master_pid.to_string();
+        let master = [("app", app.app.as_str()), ("master_pid", pid.as_str())];
+        match label {
+            WorkerLabel::Pid => by_pid(&mut families, app, master),
+            WorkerLabel::Slot => by_slot(&mut families, app, master),
+            WorkerLabel::None => {
+                for class in &app.classes {
+                    let [a, m] = master;
+                    families.tally(&[a, m, ("worker_class", &class.class)], &class.tally);
+                }
+            }
+        }
+    }
+    families.into_vec()
+}
+
+type Master<'a> = [(&'static str, &'a str); 2];
+
+fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
+    for worker in &app.workers {
+        let (pid, slot) = (worker.pid.to_string(), worker.slot.to_string());
+        let (pid, id) = (
+            ("worker_pid", pid.as_str()),
+            ("worker_id", worker.id.as_str()),
+        );
+        let labels = [a, m, pid, id, ("worker_class", &worker.class)];
+        families.tally(&labels, &worker.tally);
+        families
+            .info
+            .count(&[a, m, ("worker_slot", &slot), pid, id], 1);
+        if let Some(uptime) = worker.uptime_seconds {
+            families.uptime.add(&labels, uptime);
+        }
+    }
+}
+
+fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
+    for slot in &app.slots {
+        let number = slot.slot.to_string();
+        let labels = [
+            a,
+            m,
+            ("worker_slot", number.as_str()),
+            ("worker_class", &slot.class),
+        ];
+        families.tally(&labels, &slot.tally);
+    }
+    // The pid is named only for workers that live: that many series, not more.
+    for worker in app.workers.iter().filter(|worker| !worker.ended) {
+        let (pid, slot) = (worker.pid.to_string(), worker.slot.to_string());
+        let slot = ("worker_slot", slot.as_str());
+        families.info.count(
+            &[a, m, slot, ("worker_pid", &pid), ("worker_id", &worker.id)],
+            1,
+        );
+        if let Some(uptime) = worker.uptime_seconds {
+            families
+                .uptime
+                .add(&[a, m, slot, ("worker_class", &worker.class)], uptime);
+        }
+    }
+}
+
+struct WorkerFamilies {
+    requests: Family,
+    duration: Family,
+    request_size: Family,
+    response_size: Family,
+    uptime: Family,
+    info: Family,
+}
+
+impl WorkerFamilies {
+    fn new() -> Self {
+        Self {
+            requests: Family::counter(
+                "gunicorn_worker_requests_total",
+                "Requests that a worker handled.",
+            ),
+            duration: Family::histogram(
+                "gunicorn_worker_request_duration_seconds",
+                "Time that a worker took for a request.",
+            ),
+            request_size: Family::histogram(
+                "gunicorn_worker_request_size_bytes",
+                "Bytes of a request's body on the wire.",
+            ),
+            response_size: Family::histogram(
+                "gunicorn_worker_response_size_bytes",
+                "Bytes of a response's body on the wire.",
+            ),
+            uptime: Family::gauge(
+                "gunicorn_worker_uptime_seconds",
+                "Time since a worker process started.",
+            ),
+            info: Family::gauge("gunicorn_worker_info", "Names of a worker, for joins."),
+        }
+    }
+
+    fn tally(&mut self, labels: Labels, tally: &Tally) {
+        self.requests.count(labels, tally.requests);
+        // From zero on, so that a rate sees the first request too.
+        self.duration.observe(labels, &tally.duration);
+        // Sizes are often all unknown: those are left out.
+        for (family, sizes) in [
+            (&mut self.request_size, &tally.request_size),
+            (&mut self.response_size, &tally.response_size),
+        ] {
+            if sizes.count() > 0 {
+                family.observe(labels, sizes);
+            }
+        }
+    }
+
+    fn into_vec(self) -> Vec<Family> {
+        let Self {
+            requests,
+            duration,
+            request_size,
+            response_size,
+            uptime,
+            info,
+        } = self;
+        vec![
+            requests,
+            duration,
+            request_size,
+            response_size,
+            uptime,
+            info,
+        ]
+    }
+}
+
+/// Families of whole apps.
+pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
+    let mut http = Family::histogram(
+        "http_server_request_duration_seconds",
+        "Duration of HTTP server requests, as OpenTelemetry's conventions name it.",
+    );
+    let mut phases = Family::histogram(
+        "gunicorn_request_phase_seconds",
+        "Time that requests spent in a phase; a phase that was not seen is not counted.",
+    );
+    let mut workers = Family::gauge("gunicorn_master_workers", "Workers of a master that live.");
+    let mut timeout = Family::gauge(
+        "gunicorn_master_timeout_seconds",
+        "The worker timeout of a master.",
+    );
+    let mut info = Family::gauge("gunicorn_app_info", "Versions and settings of a master.");
+    let mut capped = Family::counter(
+        "gunicorn_observer_capped_requests_total",
+        "Requests counted under the route `other`, for want of room for theirs.",
+    );
+    for view in &snapshot.apps {
+        let app = ("app", view.app.as_str());
+        for series in &view.http {
+            let status = series
+                .status
+                .map(|status| status.to_string())
+                .unwrap_or_default();
+            let labels = [
+                app,
+                ("worker_class", &series.class),
+                ("http_request_method", series.method),
+                ("http_route", &series.route),
+                ("http_response_status_code", &status),
+                ("error_type", &series.error_type),
+            ];
+            http.observe(&labels, &series.duration);
+        }
+        for series in &view.phases {
+            let labels = [
+                app,
+                ("worker_class", &series.class),
+                ("phase", series.phase.as_str()),
+            ];
+            phases.observe(&labels, &series.duration);
+        }
+        let pid = view.master_pid.to_string();
+        let master = [app, ("master_pid", pid.as_str())];
+        workers.count(&master, view.workers_live.into());
+        if let Some(seconds) = view.timeout_seconds {
+            timeout.count(&master, seconds.into());
+        }
+        capped.count(&master, view.capped_requests);
+        app_info(&mut info, view, master);
+    }
+    vec![http, phases, workers, timeout, info, capped]
+}
+
+fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
+    let number = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let labels = [
+        app,
+        master_pid,
+        ("gunicorn_version", &view.gunicorn_version),
+        ("python_version", &view.python_version),
+        ("worker_class", &view.worker_class),
+        ("workers", &number(view.workers_wanted)),
+        ("threads", &number(view.threads)),
+        ("timeout", &number(view.timeout_seconds)),
+        ("bind", &view.bind.join(",")),
+    ];
+    info.count(&labels, 1);
+}

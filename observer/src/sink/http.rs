@@ -1,0 +1,226 @@
+//! What is served over HTTP. Nothing is writable.
+
+use super::prometheus::{self, Format, WorkerLabel};
+use crate::snapshot::Snapshot;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Connections at a time; the next ones wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 64;
+/// A client must have sent the head of its request by then.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The engine must have answered by then.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Responses under way may take that long once shutdown has begun.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a failed `accept` (too many open files), before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A request for a fresh snapshot; the engine sends it back.
+pub type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
+
+/// Where outputs get snapshots from.
+#[derive(Clone, Debug)]
+pub struct SnapshotSource {
+    engine: mpsc::Sender<SnapshotRequest>,
+    ready: watch::Receiver<bool>,
+}
+
+impl SnapshotSource {
+    /// A source, and the requests that the engine is to answer. `ready` turns true
+    /// once the probes are attached.
+    #[must_use]
+    pub fn new(ready: watch::Receiver<bool>) -> (Self, mpsc::Receiver<SnapshotRequest>) {
+        let (engine, requests) = mpsc::channel(MAX_CONNECTIONS);
+        (Self { engine, ready }, requests)
+    }
+
+    /// A snapshot of this moment; `None` when the engine has ended or hangs.
+    pub async fn fresh(&self) -> Option<Arc<Snapshot>> {
+        let (answer, snapshot) = oneshot::channel();
+        let ask = async {
+            self.engine.send(answer).await.ok()?;
+            snapshot.await.ok()
+        };
+        tokio::time::timeout(SNAPSHOT_TIMEOUT, ask)
+            .await
+            .ok()
+            .flatten()
+    }
+
+    fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "{address} is in use already: another gunicorn-observer runs here, or another program; \
+         stop it, or choose another address with --listen"
+    )]
+    InUse { address: String },
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Other { address: String, source: io::Error },
+}
+
+/// Listens on `address` (`host:port`).
+///
+/// # Errors
+/// [`BindError`] names the address and the cure.
+pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let address = address.to_owned();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address },
+            _ => BindError::Other { address, source },
+        }
+    })
+}
+
+/// Serves until `shutdown` is done, then lets responses under way end.
+pub async fn serve(
+    listener: TcpListener,
+    source: SnapshotSource,
+    label: WorkerLabel,
+    shutdown: impl Future<Output = ()>,
+) {
+    let service = TowerToHyperService::new(router(source, label));
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut shutdown => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _peer)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a client could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection failed");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::debug!("connections were cut off at the end");
+    }
+}
+
+/// All paths; anything else is 404, and other methods are 405.
+pub fn router(source: SnapshotSource, label: WorkerLabel) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route(
+            "/metrics",
+            get(move |source, headers| metrics(source, headers, label)),
+        )
+        .route("/api/v1/snapshot", get(snapshot))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(source)
+}
+
+async fn metrics(
+    State(source): State<SnapshotSource>,
+    headers: HeaderMap,
+    label: WorkerLabel,
+) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let Some(snapshot) = source.fresh().await else {
+        return unavailable();
+    };
+    match prometheus::encode(&snapshot, label, format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn snapshot(State(source): State<SnapshotSource>) -> Response {
+    let Some(snapshot) = source.fresh().await else {
+        return unavailable();
+    };
+    match serde_json::to_string(&*snapshot) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn readyz(State(source): State<SnapshotSource>) -> Response {
+    if source.is_ready() {
+        "ok\n".into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "probes are not attached yet\n",
+        )
+            .into_response()
+    }
+}
+
+async fn index() -> impl IntoResponse {
+    let headers = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(include_str!("index.html")))
+}
+
+fn unavailable() -> Response {
+    let text = "the observer is starting, stopping or overloaded; try again\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+fn failed(error: &dyn std::error::Error) -> Response {
+    tracing::error!(%error, "a snapshot could not be encoded");
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the snapshot could not be encoded\n",
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::model;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// A server on a free port, with an engine that knows nothing.
+struct Served {
+    address: SocketAddr,
+    ready: watch::Sender<bool>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let (ready, is_ready) = watch::channel(false);
+        let (source, mut requests) = SnapshotSource::new(is_ready);
+        tokio::spawn(async move {
+            let state = model::State::new(model::Settings::default());
+            while let Some(request) = requests.recv().await {
+                let _ = request.send(Arc::new(state.snapshot(0)));
+            }
+        });
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(serve(listener, source, WorkerLabel::Pid, shutdown));
+        Self {
+            address,
+            ready,
+            stop,
+            task,
+        }
+    }
+
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{request}Host: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\n")).await
+    }
+}
+
+#[tokio::test]
+async fn every_path_answers_and_nothing_else_does() {
+    let served = Served::start().await;
+    let metrics = served.get("/metrics").await;
+    assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("\ngunicorn_observer_events_total{kind=\"request\"} 0\n"));
+    let accept = "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n";
+    let metrics = served.ask(accept).await;
+    assert!(metrics.contains("application/openmetrics-text") && metrics.ends_with("# EOF\n"));
+    assert!(served.get("/api/v1/snapshot").await.contains("\"apps\":[]"));
+    assert!(served.get("/").await.contains("<h1>"));
+    assert!(served.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(served.get("/nothing").await.starts_with("HTTP/1.1 404"));
+    assert!(served.get("/metrics/").await.starts_with("HTTP/1.1 404"));
+    assert!(
+        served
+            .ask("POST /metrics HTTP/1.1\r\n")
+            .await
+            .starts_with("HTTP/1.1 405")
+    );
+    assert!(
+        served
+            .ask("DELETE / HTTP/1.1\r\n")
+            .await
+            .starts_with("HTTP/1.1 405")
+    );
+}
+
+#[tokio::test]
+async fn it_is_ready_once_the_probes_are_attached() {
+    let served = Served::start().await;
+    assert!(served.get("/readyz").await.starts_with("HTTP/1.1 503"));
+    served.ready.send(true).unwrap();
+    assert!(served.get("/readyz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn it_ends_when_told_to_even_with_an_idle_client() {
+    let served = Served::start().await;
+    let _idle = TcpStream::connect(served.address).await.unwrap();
+    served.get("/healthz").await;
+    served.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), served.task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn without_an_engine_it_says_so() {
+    let (source, requests) = SnapshotSource::new(watch::channel(true).1);
+    drop(requests);
+    assert!(source.fresh().await.is_none());
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_the_cure() {
+    let first = bind("127.0.0.1:0").await.unwrap();
+    let address = first.local_addr().unwrap().to_string();
+    let error = bind(&address).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&address) && error.contains("--listen"),
+        "{error}"
+    );
+}

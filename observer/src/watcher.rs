@@ -1,0 +1,471 @@
+//! Follows processes: which are Gunicorn masters, which are their workers, and
+//! at which interpreters the programs have to be attached.
+//!
+//! ```text
+//!            exec, scan           Arbiter.run found
+//!  unknown ─────────────> candidate ─────────────> master ── fork ──> worker
+//!                             └── too long, or no Python ──> unknown
+//! ```
+//!
+//! A candidate is followed by the kernel from its first instruction on, before
+//! it is known to be a master, so that the first request of its first worker is
+//! counted.
+
+use crate::clock::monotonic_ns;
+use crate::discover::tree::{Candidate, FoundMaster, Tree};
+use crate::event::Pid;
+use crate::fact::{self, Fact, Level, TargetLevel};
+use crate::probe::{interpreters::Interpreters, tables::Tables};
+use crate::python::target::Interpreter;
+use anyhow::Result;
+use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What the watcher has to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// An observed process forked.
+    Fork { parent: Pid, child: Pid },
+    /// A process began another program.
+    Exec { pid: Pid },
+    /// An observed process ended.
+    Exit { pid: Pid },
+}
+
+const MS: u64 = 1_000_000;
+/// A candidate is looked at this soon, and then ever more rarely.
+const FIRST_LOOK_NS: u64 = 10 * MS;
+const RAREST_LOOK_NS: u64 = 500 * MS;
+/// A Python process that has not become a master by then is left to the rescan.
+const CANDIDATE_NS: u64 = 60_000 * MS;
+/// A fork is followed up this soon: the master then knows its new worker.
+const FOLLOW_UP_NS: u64 = 20 * MS;
+/// … and again, this often, until it does.
+const FOLLOW_UPS: u32 = 8;
+/// What dead processes left is removed this long after an end.
+const SWEEP_NS: u64 = 500 * MS;
+/// … and this often in any case.
+const SWEEP_EVERY_NS: u64 = 5_000 * MS;
+/// The net under exec and fork events.
+const RESCAN_NS: u64 = 30_000 * MS;
+
+struct Look {
+    at_ns: u64,
+    pause_ns: u64,
+    until_ns: u64,
+}
+
+struct Master {
+    found: FoundMaster,
+    /// Forked, but not yet read from the master's memory.
+    expected: HashSet<Pid>,
+    follow_ups: u32,
+    follow_up_ns: Option<u64>,
+}
+
+/// The watcher's state; owns the loaded programs.
+pub struct Watcher {
+    tables: Tables,
+    interpreters: Interpreters,
+    facts: UnboundedSender<Fact>,
+    tree: Tree,
+    /// Masters named by the user; all of the host if empty.
+    only: Vec<Pid>,
+    masters: HashMap<Pid, Master>,
+    candidates: HashMap<Pid, Look>,
+    /// Masters that cannot be observed: told once.
+    refused: HashSet<Pid>,
+    /// Workers of masters that ended: they may serve on for a moment.
+    orphans: HashMap<Pid, Vec<Pid>>,
+    sweep_ns: u64,
+    rescan_ns: u64,
+}
+
+impl Watcher {
+    /// A watcher of the whole host, or of the masters `only`.
+    #[must_use]
+    pub fn new(
+        tables: Tables,
+        interpreters: Interpreters,
+        facts: UnboundedSender<Fact>,
+        tree: Tree,
+        only: Vec<Pid>,
+    ) -> Self {
+        Self {
+            tables,
+            interpreters,
+            facts,
+            tree,
+            only,
+            masters: HashMap::new(),
+            candidates: HashMap::new(),
+            refused: HashSet::new(),
+            orphans: HashMap::new(),
+            sweep_ns: 0,
+            rescan_ns: 0,
+        }
+    }
+
+    /// Finds and attaches to the masters that run already.
+    pub fn scan(&mut self) {
+        let now = monotonic_ns();
+        self.rescan_ns = now + RESCAN_NS;
+        let scan = match self.tree.scan(self.tables.targets()) {
+            Ok(scan) => scan,
+            Err(error) => {
+                tracing::warn!("cannot list processes: {error}; is /proc mounted?");
+                return;
+            }
+        };
+        for found in scan.masters {
+            if self.is_wanted(found.master.pid) && !self.masters.contains_key(&found.master.pid) {
+                self.candidates.remove(&found.master.pid);
+                self.confirm(found);
+            }
+        }
+        for (pid, _) in scan.not_ready {
+            if self.only.is_empty() && self.tables.target(pid).is_none() {
+                self.follow(pid, now);
+            }
+        }
+        for (pid, reason) in scan.refused {
+            if self.is_wanted(pid) {
+                self.refuse(pid, reason);
+            }
+        }
+        self.tell_entries();
+    }
+
+    /// Follows what is seen until the sender is gone. The programs go with it.
+    pub fn run(mut self, seen: &Receiver<Seen>) {
+        loop {
+            let now = monotonic_ns();
+            let wait = Duration::from_nanos(self.next_ns().saturating_sub(now));
+            match seen.recv_timeout(wait) {
+                Ok(seen) => self.see(seen),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(seen) = seen.try_recv() {
+                self.see(seen);
+            }
+            self.work();
+        }
+    }
+
+    fn is_wanted(&self, pid: Pid) -> bool {
+        self.only.is_empty() || self.only.contains(&pid)
+    }
+
+    /// When something is to be done next.
+    fn next_ns(&self) -> u64 {
+        let looks = self.candidates.values().map(|look| look.at_ns);
+        let follow_ups = self
+            .masters
+            .values()
+            .filter_map(|master| master.follow_up_ns);
+        looks
+            .chain(follow_ups)
+            .chain([self.sweep_ns, self.rescan_ns])
+            .min()
+            .unwrap_or(0)
+    }
+
+    fn see(&mut self, seen: Seen) {
+        let now = monotonic_ns();
+        match seen {
+            Seen::Fork { parent, child } => {
+                if let Some(master) = self.masters.get_mut(&parent) {
+                    master.expected.insert(child);
+                    master.follow_ups = FOLLOW_UPS;
+                    master.follow_up_ns = Some(now + FOLLOW_UP_NS);
+                } else if let Some(look) = self.candidates.get_mut(&parent) {
+                    // A master forks its first worker; or a daemon its master.
+                    look.at_ns = now;
+                    self.consider(child, now);
+                }
+            }
+            Seen::Exec { pid } => {
+                self.forget(pid);
+                if self.only.is_empty() && self.tree.may_be_master(pid) {
+                    self.follow(pid, now);
+                }
+            }
+            Seen::Exit { pid } => {
+                self.forget(pid);
+                self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
+            }
+        }
+    }
+
+    /// Lets the kernel follow a process from now on, whatever it becomes.
+    fn follow(&mut self, pid: Pid, now: u64) {
+        let target = Target {
+            layout: NO_LAYOUT,
+            generation: now,
+            ..Target::default()
+        };
+        if let Err(error) = self.tables.set_target(pid, Role::Candidate, target) {
+            tracing::warn!("{error:#}");
+        }
+        self.consider(pid, now);
+    }
+
+    fn consider(&mut self, pid: Pid, now: u64) {
+        let look = Look {
+            at_ns: now + FIRST_LOOK_NS,
+            pause_ns: FIRST_LOOK_NS,
+            until_ns: now + CANDIDATE_NS,
+        };
+        self.candidates.insert(pid, look);
+    }
+
+    /// The process is no candidate and no master any more.
+    fn forget(&mut self, pid: Pid) {
+        if self.candidates.remove(&pid).is_some() {
+            self.tell(Fact::NotGunicorn { pid });
+        }
+        for master in self.masters.values_mut() {
+            master.expected.remove(&pid);
+        }
+        self.refused.remove(&pid);
+        match self.masters.remove(&pid) {
+            Some(master) => {
+                let workers = master
+                    .found
+                    .workers
+                    .iter()
+                    .map(|worker| worker.pid)
+                    .collect();
+                self.orphans.insert(pid, workers);
+            }
+            None => self.interpreters.release(pid),
+        }
+    }
+
+    fn work(&mut self) {
+        let now = monotonic_ns();
+        let due: Vec<Pid> = self
+            .candidates
+            .iter()
+            .filter(|(_, look)| look.at_ns <= now)
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in due {
+            self.look(pid, now);
+        }
+        let due: Vec<Pid> = self
+            .masters
+            .iter()
+            .filter(|(_, master)| master.follow_up_ns.is_some_and(|at| at <= now))
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in due {
+            self.follow_up(pid, now);
+        }
+        if self.sweep_ns <= now {
+            self.sweep();
+            self.tell_entries();
+            self.sweep_ns = now + SWEEP_EVERY_NS;
+        }
+        if self.rescan_ns <= now {
+            self.scan();
+        }
+    }
+
+    /// Removes what the dead left, and lets go of interpreters nobody runs any more.
+    fn sweep(&mut self) {
+        self.tables.sweep();
+        let tables = &self.tables;
+        let lonely = |workers: &Vec<Pid>| workers.iter().all(|&pid| tables.target(pid).is_none());
+        let ended: Vec<Pid> = self
+            .orphans
+            .iter()
+            .filter(|(_, workers)| lonely(workers))
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in ended {
+            self.orphans.remove(&pid);
+            self.interpreters.release(pid);
+        }
+    }
+
+    /// Looks whether a candidate has become a master.
+    fn look(&mut self, pid: Pid, now: u64) {
+        match self.tree.inspect_candidate(pid) {
+            Candidate::Master(found) => {
+                self.candidates.remove(&pid);
+                self.confirm(*found);
+            }
+            Candidate::WorkerOf(_) => {
+                // Its master tells of it, or will.
+                self.candidates.remove(&pid);
+            }
+            Candidate::Refused { reason } => {
+                self.candidates.remove(&pid);
+                self.refuse(pid, reason);
+            }
+            Candidate::NotReady { reason } => {
+                tracing::trace!(pid, reason, "not a master yet");
+                self.read_early(pid);
+                let Some(look) = self.candidates.get_mut(&pid) else {
+                    return;
+                };
+                look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
+                look.at_ns = now + look.pause_ns;
+                if look.at_ns > look.until_ns {
+                    self.give_up(pid);
+                }
+            }
+            Candidate::NotGunicorn => self.give_up(pid),
+        }
+    }
+
+    /// Attaches to a candidate's interpreter as soon as that can be done.
+    fn read_early(&mut self, pid: Pid) {
+        let known = self.tables.target(pid);
+        if known.is_some_and(|known| known.layout == NO_LAYOUT)
+            && let Ok(interpreter) = self.tree.interpreter(pid)
+        {
+            self.observe(pid, Role::Candidate, &interpreter);
+        }
+    }
+
+    fn give_up(&mut self, pid: Pid) {
+        self.tables.remove_target(pid);
+        self.forget(pid);
+    }
+
+    fn refuse(&mut self, pid: Pid, reason: String) {
+        self.tables.remove_target(pid);
+        self.interpreters.release(pid);
+        if self.refused.insert(pid) {
+            tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
+            let level = Level::None;
+            self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        }
+    }
+
+    /// A master is known: it and its workers are observed from now on.
+    fn confirm(&mut self, mut found: FoundMaster) {
+        let pid = found.master.pid;
+        let is_new = !self.refused.contains(&pid);
+        if is_new {
+            self.tell(Fact::Master(found.master.clone()));
+        }
+        let interpreter = match &found.interpreter {
+            Ok(interpreter) => interpreter.clone(),
+            Err(reason) => return self.refuse(pid, reason.clone()),
+        };
+        if !self.observe(pid, Role::Master, &interpreter) {
+            return;
+        }
+        tracing::info!(
+            pid,
+            app = found.master.app,
+            class = found.master.worker_class,
+            python = found.master.python_version,
+            gunicorn = found.master.gunicorn_version,
+            "observing a Gunicorn master"
+        );
+        let (level, reason) = (Level::Full, String::new());
+        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        found.workers.clear(); // read and told afresh below
+        let master = Master {
+            found,
+            expected: HashSet::new(),
+            follow_ups: FOLLOW_UPS,
+            follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
+        };
+        self.masters.insert(pid, master);
+        // Workers forked from now on are followed by the kernel; those from before are here.
+        self.observe_workers(pid);
+    }
+
+    /// Attaches to the interpreter of a process and makes the process a target.
+    fn observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> bool {
+        let observed = self.try_observe(pid, role, interpreter);
+        if let Err(error) = &observed {
+            self.refuse(pid, format!("{error:#}"));
+        }
+        observed.is_ok()
+    }
+
+    fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
+        self.interpreters.attach(pid, interpreter)?;
+        let target = Target {
+            layout: self.tables.layout(interpreter.layout)?,
+            tstate_slot: interpreter.tstate_slot,
+            generation: monotonic_ns(),
+            ..Target::default()
+        };
+        self.tables.set_target(pid, role, target)
+    }
+
+    /// Reads a master's settings and workers, observes the workers, and tells what is new.
+    fn observe_workers(&mut self, pid: Pid) {
+        let Some(mut master) = self.masters.remove(&pid) else {
+            return;
+        };
+        // A master that changes while it is read is read again at the next follow-up.
+        if let Ok(settings) = self.tree.refresh_master(&master.found)
+            && settings != master.found.master
+        {
+            self.tell(Fact::Master(settings.clone()));
+            master.found.master = settings;
+        }
+        if let Ok(workers) = self.tree.refresh_workers(&master.found) {
+            for worker in &workers {
+                self.observe_worker(worker);
+                master.expected.remove(&worker.pid);
+                if !master.found.workers.contains(worker) {
+                    self.tell(Fact::Worker(worker.clone()));
+                }
+            }
+            master.found.workers = workers;
+        }
+        self.masters.insert(pid, master);
+    }
+
+    fn observe_worker(&mut self, worker: &fact::Worker) {
+        self.candidates.remove(&worker.pid);
+        let known = self.tables.target(worker.pid);
+        if known.is_some_and(|known| known.role == Role::Worker as u32) {
+            return;
+        }
+        let Some(of_master) = self.tables.target(worker.master_pid) else {
+            return;
+        };
+        let generation = monotonic_ns();
+        let target = Target {
+            generation,
+            ..of_master
+        };
+        if let Err(error) = self.tables.set_target(worker.pid, Role::Worker, target) {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    fn follow_up(&mut self, pid: Pid, now: u64) {
+        self.observe_workers(pid);
+        let Some(master) = self.masters.get_mut(&pid) else {
+            return;
+        };
+        master.follow_ups = master.follow_ups.saturating_sub(1);
+        let again = !master.expected.is_empty() && master.follow_ups > 0;
+        master.follow_up_ns = again.then_some(now + FOLLOW_UP_NS * 4);
+    }
+
+    fn tell_entries(&self) {
+        let entries = self.tables.entries();
+        self.tell(Fact::Maps { entries });
+    }
+
+    fn tell(&self, fact: Fact) {
+        // The engine is gone only while everything ends.
+        let _ = self.facts.send(fact);
+    }
+}

@@ -1,0 +1,23 @@
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "system call arguments are registers whose low half counts; lengths are bounded first"
+)]
+
+mod conn;
+mod emit;
+mod maps;
+mod memory;
+mod offsets;
+mod process;
+mod request;
+mod socket;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Some helpers are for programs of a GPL-compatible licence only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,305 @@
+//! A connection's life: the request on it from first byte to record.
+//!
+//! ```text
+//!            first byte read        handle_request          response seen, or close
+//!  Idle ───────────────────> Reading ─────────────> Entered ───────────────────────> Idle
+//!                               └──── handle_error ─> Refused ──── close
+//! ```
+
+use super::emit;
+use super::maps::{CLIENTS, CONNS, FLOWS, NEW_CONN, SCRATCH, conn, count, flow};
+use super::memory::User;
+use aya_ebpf::helpers::bpf_probe_read_user_buf;
+use probe_ebpf::abi::{
+    Conn, ConnKey, Flow, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat,
+    flags,
+};
+use probe_ebpf::http::{
+    HEAD_END, HeadScan, SCAN_BYTES, STATUS_BYTES, begins_request, is_bodiless, status,
+};
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::{Layout, attribute::attribute};
+
+/// Begins to observe a connection.
+#[inline(always)]
+pub fn open(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
+    // SAFETY: a zeroed map value nobody writes to.
+    let empty = unsafe { &*NEW_CONN.get_ptr(0)? };
+    if CONNS.insert(key, empty, 0).is_err() {
+        count(Stat::ConnsFull);
+        return None;
+    }
+    // SAFETY: the value was inserted for this thread's own new descriptor.
+    let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
+    conn.generation = generation;
+    Some(conn)
+}
+
+/// A connection accepted before we came: known by a request line read from it.
+#[inline(always)]
+pub fn adopt(key: &ConnKey, generation: u64, buffer: u64, len: u64) -> Option<&'static mut Conn> {
+    let mut start = [0; 8];
+    if len < start.len() as u64 || User.read(buffer, &mut start).is_err() || !begins_request(start)
+    {
+        return None;
+    }
+    let conn = open(key, generation)?;
+    conn.flags = flags::ADOPTED;
+    Some(conn)
+}
+
+/// `len` bytes were read from the client.
+#[inline(always)]
+pub fn read(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
+    conn.request_bytes += len;
+    if conn.phase == Phase::Entered as u16 {
+        return; // its body
+    }
+    let first = conn.phase == Phase::Idle as u16;
+    if first {
+        conn.phase = Phase::Reading as u16;
+        conn.first_read_ns = now;
+        conn.request_bytes = len;
+    }
+    if keep_line(conn, buffer, len).is_err() {
+        count(Stat::BufferUnreadable);
+        return;
+    }
+    if conn.request_head_bytes != 0 {
+        return;
+    }
+    let start = [conn.line[0], conn.line[1], conn.line[2], conn.line[3]];
+    if first && is_bodiless(start) && ends_head(buffer, len) {
+        conn.request_head_bytes = len as u32;
+        return;
+    }
+    if let Some(end) = find_head_end(&mut conn.request_scan, buffer, len) {
+        conn.request_head_bytes = end;
+    }
+}
+
+/// Keeps the first bytes of the request, however they are cut into pieces.
+#[inline(always)]
+fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
+    let at = conn.line_len as usize;
+    if at == 0 {
+        let len = if len > HEAD_BYTES as u64 {
+            HEAD_BYTES
+        } else {
+            len as usize
+        };
+        read_user(buffer, &mut conn.line, 0, len)?;
+        conn.line_len = len as u32;
+        conn.line_source = LineSource::Wire as u16;
+    } else if at < HEAD_BYTES {
+        // A later piece: as much of it as the slack behind any offset allows.
+        let len = if len > HEAD_SLACK as u64 {
+            HEAD_SLACK
+        } else {
+            len as usize
+        };
+        read_user(buffer, &mut conn.line, at & (HEAD_BYTES - 1), len)?;
+        let kept = at + len;
+        conn.line_len = if kept > HEAD_BYTES {
+            HEAD_BYTES as u32
+        } else {
+            kept as u32
+        };
+    }
+    Ok(())
+}
+
+/// Takes method and path from Gunicorn's request object, for a request whose
+/// first bytes were not seen by themselves: it came behind another one.
+#[inline(always)]
+pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Result<(), Fault> {
+    let method = attribute(&User, layout, request, *b"method\0\0")?;
+    let path = attribute(&User, layout, request, *b"path\0\0\0\0")?;
+    let (method, method_len) = layout.narrow_str(&User, method)?;
+    let (path, path_len) = layout.narrow_str(&User, path)?;
+    conn.line[..NAME_BYTES].fill(0);
+    let method_len = method_len.min(NAME_BYTES as u64) as usize;
+    read_user(method, &mut conn.line, 0, method_len)?;
+    let path_len = path_len.min((HEAD_BYTES - NAME_BYTES) as u64) as usize;
+    read_user(path, &mut conn.line, NAME_BYTES, path_len)?;
+    conn.line_len = (NAME_BYTES + path_len) as u32;
+    conn.line_source = LineSource::Python as u16;
+    Ok(())
+}
+
+/// Reads `len` user bytes to `line[at..]`. The verifier needs to see the bounds:
+/// `at < HEAD_BYTES` and `len <= HEAD_SLACK`, or `at == 0` and `len <= HEAD_BYTES`.
+#[inline(always)]
+fn read_user(
+    buffer: u64,
+    line: &mut [u8; HEAD_BYTES + HEAD_SLACK],
+    at: usize,
+    len: usize,
+) -> Result<(), Fault> {
+    let Some(place) = line.get_mut(at..at + len) else {
+        return Err(Fault);
+    };
+    // SAFETY: the helper checks the source; the destination is a live slice.
+    unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
+}
+
+/// A response, or a part of one, is about to be written.
+#[inline(always)]
+pub fn write(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
+    if conn.status != 0 || conn.phase == Phase::Idle as u16 || len < STATUS_BYTES as u64 {
+        return;
+    }
+    let mut line = [0; STATUS_BYTES];
+    if User.read(buffer, &mut line).is_err() {
+        count(Stat::BufferUnreadable);
+        return;
+    }
+    let Some(code) = status(&line) else { return };
+    if code < 200 {
+        // `100 Continue`: written before the response, no part of its body.
+        conn.response_head_bytes += len as u32;
+        return;
+    }
+    conn.status = code;
+    conn.first_write_ns = now;
+    let head = if ends_head(buffer, len) {
+        Some(len as u32)
+    } else {
+        find_head_end(&mut conn.response_scan, buffer, len)
+    };
+    match head {
+        Some(head) => conn.response_head_bytes += head,
+        None => conn.response_head_bytes = 0,
+    }
+}
+
+/// A write returned.
+#[inline(always)]
+pub fn written(conn: &mut Conn, result: i64, now: u64) {
+    const EINTR: i64 = -4;
+    const EAGAIN: i64 = -11;
+    if result > 0 {
+        conn.response_bytes += result as u64;
+        conn.last_write_ns = now;
+    } else if result < 0 && result != EAGAIN && result != EINTR {
+        conn.flags |= flags::WRITE_FAILED;
+    }
+}
+
+/// The descriptor is being closed.
+#[inline(always)]
+pub fn close(key: &ConnKey, tid: u32, generation: u64) {
+    let Some(conn) = conn(key, generation) else {
+        return;
+    };
+    if conn.request != 0 {
+        let flow_key = ObjectKey {
+            address: conn.request,
+            tgid: key.tgid,
+            reserved: 0,
+        };
+        if let Some(flow) = flow(&flow_key, generation) {
+            if flow.exited_ns == 0 {
+                flow.exited_ns = emit::now();
+            }
+            if conn.status == 0 {
+                flow.flags |= flags::CLOSED;
+            }
+            emit::request(key.tgid, tid, Some(conn), Some(flow));
+        }
+        let _ = FLOWS.remove(flow_key);
+    } else if conn.phase == Phase::Refused as u16 {
+        emit::request(key.tgid, tid, Some(conn), None);
+    }
+    if conn.client != 0 {
+        let client = ObjectKey {
+            address: conn.client,
+            tgid: key.tgid,
+            reserved: 0,
+        };
+        let _ = CLIENTS.remove(client);
+    }
+    let _ = CONNS.remove(key);
+}
+
+/// The request is done and its response seen: its record goes out, and the
+/// connection waits for the next one.
+#[inline(always)]
+pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, flow: &Flow) {
+    emit::request(tgid, tid, Some(conn), Some(flow));
+    conn.established_ns = 0;
+    conn.accepted_ns = 0;
+    conn.first_read_ns = 0;
+    conn.first_write_ns = 0;
+    conn.last_write_ns = 0;
+    conn.request_bytes = 0;
+    conn.response_bytes = 0;
+    conn.request = 0;
+    conn.request_scan = HeadScan::default();
+    conn.response_scan = HeadScan::default();
+    conn.request_head_bytes = 0;
+    conn.response_head_bytes = 0;
+    conn.ordinal += 1;
+    conn.line_len = 0;
+    conn.line_source = LineSource::None as u16;
+    conn.status = 0;
+    conn.phase = Phase::Idle as u16;
+    conn.flags = 0;
+}
+
+/// Whether the last bytes of a piece end a head: then it holds nothing else.
+#[inline(always)]
+fn ends_head(buffer: u64, len: u64) -> bool {
+    let mut end = [0; HEAD_END.len()];
+    len >= end.len() as u64
+        && User.read(buffer + len - end.len() as u64, &mut end).is_ok()
+        && end == HEAD_END
+}
+
+/// Scans a piece for the end of a head; its length from the first piece on.
+#[inline(always)]
+fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
+    if scan.is_lost() {
+        return None;
+    }
+    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
+    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    let kept = if len > SCAN_BYTES as u64 {
+        SCAN_BYTES
+    } else {
+        len as usize
+    };
+    let piece = scratch.get_mut(..kept)?;
+    // SAFETY: the helper checks the source; the destination is a live slice.
+    if unsafe { bpf_probe_read_user_buf(buffer as *const u8, piece) }.is_err() {
+        count(Stat::BufferUnreadable);
+        scan.give_up();
+        return None;
+    }
+    match scan_piece(scan, scratch, kept as u32) {
+        0 => {
+            if len > SCAN_BYTES as u64 {
+                scan.give_up();
+            }
+            None
+        }
+        end => Some(end),
+    }
+}
+
+/// The loop of the above; not inlined, so that the verifier walks it once for
+/// every call instead of once for every way that leads there.
+#[inline(never)]
+fn scan_piece(scan: &mut HeadScan, piece: &[u8; SCAN_BYTES], len: u32) -> u32 {
+    let mut state = *scan;
+    for (i, &byte) in piece.iter().enumerate() {
+        if i as u32 >= len {
+            break;
+        }
+        if let Some(end) = state.push(byte) {
+            return end;
+        }
+    }
+    *scan = state;
+    0
+}

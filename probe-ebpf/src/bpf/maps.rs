@@ -1,0 +1,117 @@
+//! The maps, and safe access to their values.
+//!
+//! A value is memory of the kernel's that lives at least as long as the program
+//! runs (RCU). All values are integers. A connection or request is only ever
+//! worked on by the thread that serves it, so what can race is what userspace
+//! deletes: the dead.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Target, Thread};
+use probe_ebpf::gunicorn::Code;
+use probe_ebpf::http::SCAN_BYTES;
+use probe_ebpf::python::Layout;
+
+/// Records for userspace.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+/// Observed processes, by tgid.
+#[map]
+pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(8192, 0);
+/// Interpreter builds.
+#[map]
+pub static LAYOUTS: Array<Layout> = Array::with_max_entries(64, 0);
+/// Code objects already looked at.
+#[map]
+pub static CODES: LruHashMap<ObjectKey, Code> = LruHashMap::with_max_entries(16384, 0);
+/// Accepted connections.
+#[map]
+pub static CONNS: HashMap<ConnKey, Conn> = HashMap::with_max_entries(16384, 0);
+/// Requests between entry and exit, by their request object.
+#[map]
+pub static FLOWS: HashMap<ObjectKey, Flow> = HashMap::with_max_entries(16384, 0);
+/// Descriptors of connections, by the Python object that stands for them.
+#[map]
+pub static CLIENTS: HashMap<ObjectKey, i32> = HashMap::with_max_entries(16384, 0);
+/// Threads of targets, by tgid << 32 | tid.
+#[map]
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
+/// When a TCP connection was established, by its `struct sock`.
+#[map]
+pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
+/// Counters, by [`Stat`].
+#[map]
+pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);
+/// Room to scan a piece of a message. Tracepoints only: they cannot be preempted.
+#[map]
+pub static SCRATCH: PerCpuArray<[u8; SCAN_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+/// A connection before anything is known of it: too large for the stack.
+#[map]
+pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);
+
+/// The current thread: tgid << 32 | tid.
+#[inline(always)]
+pub fn current() -> u64 {
+    bpf_get_current_pid_tgid()
+}
+
+/// Counts one `stat`.
+#[inline(always)]
+pub fn count(stat: Stat) {
+    if let Some(value) = STATS.get_ptr_mut(stat as u32) {
+        // SAFETY: a per-CPU integer; a lost race with ourselves costs one count.
+        unsafe { *value += 1 };
+    }
+}
+
+/// The target a process is, unless it is a master, which serves nothing.
+#[inline(always)]
+pub fn serving_target(tgid: u32) -> Option<&'static Target> {
+    // SAFETY: see the module's first lines.
+    unsafe { TARGETS.get(tgid) }.filter(|target| target.role != Role::Master as u32)
+}
+
+/// The layout of a target's interpreter.
+#[inline(always)]
+pub fn layout(target: &Target) -> Option<&'static Layout> {
+    (target.layout != NO_LAYOUT)
+        .then(|| LAYOUTS.get(target.layout))
+        .flatten()
+}
+
+/// The connection behind a descriptor, if it is of this process and not of an
+/// earlier one with the same pid.
+#[inline(always)]
+pub fn conn(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
+    // SAFETY: see the module's first lines.
+    let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
+    (conn.generation == generation).then_some(conn)
+}
+
+/// The open request of a request object, likewise.
+#[inline(always)]
+pub fn flow(key: &ObjectKey, generation: u64) -> Option<&'static mut Flow> {
+    // SAFETY: see the module's first lines.
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(key)? };
+    (flow.generation == generation).then_some(flow)
+}
+
+/// What is known of a thread, likewise.
+#[inline(always)]
+pub fn thread(id: u64, generation: u64) -> Option<&'static mut Thread> {
+    // SAFETY: see the module's first lines.
+    let thread = unsafe { &mut *THREADS.get_ptr_mut(id)? };
+    (thread.generation == generation).then_some(thread)
+}
+
+/// The thread whose system call ends, if its beginning was of interest. No
+/// generation is asked for: the call began in this very thread.
+#[inline(always)]
+pub fn calling_thread(id: u64) -> Option<&'static mut Thread> {
+    // SAFETY: see the module's first lines.
+    let thread = unsafe { &mut *THREADS.get_ptr_mut(id)? };
+    (thread.fd >= 0).then_some(thread)
+}

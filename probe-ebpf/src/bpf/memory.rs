@@ -1,0 +1,61 @@
+//! Reading user and kernel memory.
+
+use super::offsets;
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user_buf,
+};
+use probe_ebpf::memory::{Fault, Memory};
+
+/// The memory of the current process.
+pub struct User;
+
+impl Memory for User {
+    #[inline(always)]
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        // SAFETY: the helper checks the source; the destination is a live slice.
+        unsafe { bpf_probe_read_user_buf(address as *const u8, buf) }.map_err(|_| Fault)
+    }
+}
+
+/// The value of type `T` at a kernel address.
+#[inline(always)]
+pub fn kernel<T: Copy>(address: u64) -> Result<T, Fault> {
+    // SAFETY: the helper checks the source; `T` is an integer at every call.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
+}
+
+/// Copies kernel memory, a map's value for instance, into `buf`.
+#[inline(always)]
+pub fn copy_kernel(source: &[u8], buf: &mut [u8]) {
+    // SAFETY: both are live slices. The helper is the cheapest copy there is here.
+    let _ = unsafe { bpf_probe_read_kernel_buf(source.as_ptr(), buf) };
+}
+
+/// Address of the current `task_struct`.
+#[inline(always)]
+pub fn task() -> u64 {
+    // SAFETY: a helper without preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// Thread pointer of the current thread: the base of its thread-local storage.
+#[inline(always)]
+pub fn thread_pointer() -> Result<u64, Fault> {
+    kernel(task() + u64::from(offsets::kernel().task_thread_pointer))
+}
+
+/// Address of the `struct sock` behind a descriptor of the current process.
+#[inline(always)]
+pub fn sock_of_fd(fd: u32) -> Result<u64, Fault> {
+    let at = offsets::kernel();
+    let files: u64 = kernel(task() + u64::from(at.task_files))?;
+    let fdt: u64 = kernel(files + u64::from(at.files_fdt))?;
+    let max_fds: u32 = kernel(fdt + u64::from(at.fdt_max_fds))?;
+    if fd >= max_fds {
+        return Err(Fault);
+    }
+    let table: u64 = kernel(fdt + u64::from(at.fdt_fd))?;
+    let file: u64 = kernel(table + u64::from(fd) * 8)?;
+    let socket: u64 = kernel(file + u64::from(at.file_private_data))?;
+    kernel(socket + u64::from(at.socket_sk))
+}

@@ -1,0 +1,39 @@
+//! Offsets set by userspace when it loads the programs.
+
+use probe_ebpf::abi::{KernelOffsets, TracepointOffsets};
+
+#[unsafe(no_mangle)]
+static KERNEL: KernelOffsets = KernelOffsets {
+    task_pid: 0,
+    task_tgid: 0,
+    task_exit_code: 0,
+    task_signal: 0,
+    signal_live: 0,
+    task_thread_pointer: 0,
+    task_files: 0,
+    files_fdt: 0,
+    fdt_fd: 0,
+    fdt_max_fds: 0,
+    file_private_data: 0,
+    socket_sk: 0,
+};
+
+#[unsafe(no_mangle)]
+static TRACEPOINT: TracepointOffsets = TracepointOffsets {
+    enter_args: 0,
+    exit_ret: 0,
+};
+
+/// Kernel structure offsets of this machine.
+#[inline(always)]
+pub fn kernel() -> KernelOffsets {
+    // SAFETY: a static of integers; volatile because userspace replaces it before the load.
+    unsafe { core::ptr::read_volatile(&raw const KERNEL) }
+}
+
+/// Tracepoint field offsets of this machine.
+#[inline(always)]
+pub fn tracepoint() -> TracepointOffsets {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const TRACEPOINT) }
+}

@@ -1,0 +1,113 @@
+//! Which processes are observed: fork copies a target, exec and exit end it.
+//!
+//! Raw tracepoints, whose arguments are the kernel's own objects: the fields of
+//! the classic ones moved between kernels.
+
+use super::emit::{header, reserve, submit_now};
+use super::maps::{TARGETS, THREADS, count, current};
+use super::{memory, offsets};
+use aya_ebpf::{
+    helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use probe_ebpf::abi::{ExecRecord, ExitRecord, ForkRecord, RecordKind, Role, Stat, Target};
+use probe_ebpf::memory::Fault;
+
+/// `sched_process_fork(parent, child)`: a new worker is observed from its first instruction.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+    let _ = try_fork(&ctx);
+    0
+}
+
+fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
+    let parent = (current() >> 32) as u32;
+    // SAFETY: the value outlives the program's run.
+    let Some(target) = (unsafe { TARGETS.get(parent) }) else {
+        return Ok(());
+    };
+    let role = match target.role {
+        role if role == Role::Master as u32 => Role::Worker,
+        role if role == Role::Candidate as u32 => Role::Candidate,
+        _ => return Ok(()),
+    };
+    let at = offsets::kernel();
+    let task: u64 = ctx.arg(1);
+    let child: u32 = memory::kernel(task + u64::from(at.task_tgid))?;
+    let tid: u32 = memory::kernel(task + u64::from(at.task_pid))?;
+    if child != tid {
+        return Ok(()); // a thread of the same process
+    }
+    let record = ForkRecord {
+        header: header::<ForkRecord>(RecordKind::Fork, parent),
+        child,
+        reserved: 0,
+    };
+    let target = Target {
+        layout: target.layout,
+        role: role as u32,
+        tstate_slot: target.tstate_slot,
+        generation: record.header.time_ns,
+    };
+    if TARGETS.insert(child, target, 0).is_err() {
+        count(Stat::TargetsFull);
+    }
+    if let Some(entry) = reserve::<ForkRecord>() {
+        submit_now(entry, record);
+    }
+    Ok(())
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: another program, no target any more.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
+    let tgid = (current() >> 32) as u32;
+    let was_target = TARGETS.remove(tgid).is_ok() as u32;
+    if let Some(entry) = reserve::<ExecRecord>() {
+        let record = ExecRecord {
+            header: header::<ExecRecord>(RecordKind::Exec, tgid),
+            was_target,
+            reserved: 0,
+            comm: bpf_get_current_comm().unwrap_or_default(),
+        };
+        submit_now(entry, record);
+    }
+    0
+}
+
+/// `sched_process_exit(task)`: of every thread; the last one ends the process.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit(ctx: RawTracePointContext) -> i32 {
+    let _ = try_exit(&ctx);
+    0
+}
+
+fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
+    let id = current();
+    let tgid = (id >> 32) as u32;
+    // SAFETY: the value outlives the program's run.
+    if unsafe { TARGETS.get(tgid) }.is_none() {
+        return Ok(());
+    }
+    let _ = THREADS.remove(id);
+    let at = offsets::kernel();
+    let task: u64 = ctx.arg(0);
+    let signal: u64 = memory::kernel(task + u64::from(at.task_signal))?;
+    let live: i32 = memory::kernel(signal + u64::from(at.signal_live))?;
+    if live > 0 {
+        return Ok(()); // other threads live on
+    }
+    let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
+    let _ = TARGETS.remove(tgid);
+    if let Some(entry) = reserve::<ExitRecord>() {
+        let header = header::<ExitRecord>(RecordKind::Exit, tgid);
+        submit_now(
+            entry,
+            ExitRecord {
+                header,
+                wait_status,
+                reserved: 0,
+            },
+        );
+    }
+    Ok(())
+}

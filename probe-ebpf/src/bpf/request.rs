@@ -1,0 +1,220 @@
+//! `datetime.now()`: called by Gunicorn's `handle_request` when a request
+//! starts and when it ends, and by `handle_error` when it fails. The code
+//! object of the calling frame tells which.
+
+use super::maps::{
+    CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
+};
+use super::memory::{User, thread_pointer};
+use super::{conn as connection, emit};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, ObjectKey, Phase, Stat, Target, flags};
+use probe_ebpf::gunicorn::{Code, Family, Kind, classify};
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::Layout;
+
+#[uprobe]
+pub fn datetime_now(_ctx: ProbeContext) -> u32 {
+    let id = current();
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
+    count(Stat::PythonHits);
+    if try_now(id, target).is_err() {
+        count(Stat::FrameUnreadable);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
+    let tgid = (id >> 32) as u32;
+    let Some(layout) = layout(target) else {
+        return Ok(());
+    };
+    let tstate = User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))?;
+    let frame = layout.current_frame(&User, tstate)?;
+    let address = User.word(frame + u64::from(layout.frame_code))?;
+    let code = known_code(tgid, layout, address)?;
+    if code.kind == Kind::Other as u32 {
+        return Ok(());
+    }
+    count(Stat::PythonRequestHits);
+    let call = Call {
+        id,
+        tgid,
+        generation: target.generation,
+        family: code.family,
+        request: ObjectKey {
+            address: layout.local(&User, frame, code.req)?,
+            tgid,
+            reserved: 0,
+        },
+        client: ObjectKey {
+            address: layout.local(&User, frame, code.client)?,
+            tgid,
+            reserved: 0,
+        },
+    };
+    if code.kind == Kind::HandleError as u32 {
+        call.failed();
+    } else if layout.local(&User, frame, code.start)? == 0 {
+        call.entered(layout);
+    } else {
+        call.exited();
+    }
+    Ok(())
+}
+
+/// What a code object is: looked at once, remembered after.
+#[inline(always)]
+fn known_code(tgid: u32, layout: &Layout, address: u64) -> Result<Code, Fault> {
+    let key = ObjectKey {
+        address,
+        tgid,
+        reserved: 0,
+    };
+    // SAFETY: integers, copied at once.
+    if let Some(code) = unsafe { CODES.get(key) } {
+        return Ok(*code);
+    }
+    let code = classify(&User, layout, address)?;
+    let _ = CODES.insert(key, code, 0);
+    Ok(code)
+}
+
+/// One call of `datetime.now` by Gunicorn's request handling.
+struct Call {
+    id: u64,
+    tgid: u32,
+    generation: u64,
+    family: u32,
+    /// The request object.
+    request: ObjectKey,
+    /// The object that stands for the connection.
+    client: ObjectKey,
+}
+
+impl Call {
+    /// The request enters the application.
+    #[inline(always)]
+    fn entered(&self, layout: &Layout) {
+        let mut new = Flow {
+            generation: self.generation,
+            entered_ns: emit::now(),
+            exited_ns: 0,
+            fd: -1,
+            family: self.family,
+            flags: 0,
+            sent: 0,
+            tid: self.id as u32,
+        };
+        match self.find_conn() {
+            Some((fd, conn)) => {
+                if conn.request != 0 {
+                    count(Stat::FlowReplaced);
+                }
+                if conn.phase != Phase::Reading as u16 {
+                    new.flags |= flags::PIPELINED;
+                    let line = connection::keep_line_of_object(conn, layout, self.request.address);
+                    if line.is_err() {
+                        count(Stat::LineUnreadable);
+                    }
+                }
+                new.fd = fd;
+                conn.phase = Phase::Entered as u16;
+                conn.request = self.request.address;
+                if self.family == Family::Async as u32 && conn.client == 0 {
+                    conn.client = self.client.address;
+                    let _ = CLIENTS.insert(self.client, fd, 0);
+                }
+            }
+            None => count(Stat::FlowWithoutConn),
+        }
+        if FLOWS.insert(self.request, new, 0).is_err() {
+            count(Stat::FlowsFull);
+        }
+    }
+
+    /// The response is complete, or an exception came while it was made. Its
+    /// status is known by now unless no byte of it was sent: then `handle_error`
+    /// may follow, and the close tells.
+    #[inline(always)]
+    fn exited(&self) {
+        let Some(flow) = flow(&self.request, self.generation) else {
+            count(Stat::ExitUnmatched);
+            return;
+        };
+        flow.exited_ns = emit::now();
+        flow.flags |= flags::EXITED;
+        let tid = self.id as u32;
+        match conn(&self.conn_key(flow.fd), self.generation) {
+            Some(conn) if conn.request == self.request.address => {
+                if conn.status == 0 {
+                    return;
+                }
+                connection::finish(self.tgid, tid, conn, flow);
+            }
+            _ => emit::request(self.tgid, tid, None, Some(flow)),
+        }
+        let _ = FLOWS.remove(self.request);
+    }
+
+    /// `handle_error` runs: for a request that entered, or for bytes that are none.
+    #[inline(always)]
+    fn failed(&self) {
+        if let Some(flow) = flow(&self.request, self.generation) {
+            flow.flags |= flags::ERROR_HANDLED;
+            if flow.exited_ns == 0 {
+                flow.exited_ns = emit::now();
+            }
+            if flow.fd < 0 && flow.sent == 0 {
+                // No close will tell; the flow stays for the second call.
+                flow.sent = 1;
+                emit::request(self.tgid, self.id as u32, None, Some(flow));
+            }
+            return;
+        }
+        match self.last_read() {
+            Some((_, conn)) if conn.request == 0 => {
+                conn.phase = Phase::Refused as u16;
+                if conn.refused_ns == 0 {
+                    conn.refused_ns = emit::now();
+                }
+            }
+            _ => emit::request(self.tgid, self.id as u32, None, None),
+        }
+    }
+
+    /// The connection a request came by. Nothing yields between the read that
+    /// completes a request's head and its entry, so it is the one its thread
+    /// read last; but a greenlet may take a pipelined request out of its buffer
+    /// after others have read, and is known by its socket object.
+    #[inline(always)]
+    fn find_conn(&self) -> Option<(i32, &'static mut Conn)> {
+        if self.family == Family::Async as u32 {
+            // SAFETY: an integer, copied at once.
+            if let Some(&fd) = unsafe { CLIENTS.get(self.client) }
+                && let Some(conn) = conn(&self.conn_key(fd), self.generation)
+                && conn.client == self.client.address
+            {
+                return Some((fd, conn));
+            }
+        }
+        self.last_read()
+    }
+
+    #[inline(always)]
+    fn last_read(&self) -> Option<(i32, &'static mut Conn)> {
+        let fd = thread(self.id, self.generation)?.last_read_fd;
+        Some((fd, conn(&self.conn_key(fd), self.generation)?))
+    }
+
+    #[inline(always)]
+    fn conn_key(&self, fd: i32) -> ConnKey {
+        ConnKey {
+            tgid: self.tgid,
+            fd,
+        }
+    }
+}

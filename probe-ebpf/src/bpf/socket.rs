@@ -1,0 +1,217 @@
+//! The system calls of a request: accept, read, write, close. They wait for
+//! nothing and keep only what `conn` makes of them.
+
+use super::maps::{SOCKS, THREADS, calling_thread, conn, count, current, serving_target, thread};
+use super::{conn as connection, emit, memory, offsets};
+use aya_ebpf::{
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
+use probe_ebpf::abi::{ConnKey, Stat, Target, Thread};
+
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` of `net/tcp_states.h`.
+const ESTABLISHED: i32 = 1;
+const SYN_RECV: i32 = 3;
+/// `MSG_PEEK` of `linux/socket.h`: bytes so read are read again.
+const MSG_PEEK: u64 = 2;
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`: a connection is ready to be
+/// accepted. Runs in the context of whoever is interrupted.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn socket_established(ctx: RawTracePointContext) -> i32 {
+    if ctx.arg::<i32>(1) == SYN_RECV && ctx.arg::<i32>(2) == ESTABLISHED {
+        // The address of an earlier socket may be in use again: overwrite.
+        let _ = SOCKS.insert(ctx.arg::<u64>(0), emit::now(), 0);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_accept4(ctx: TracePointContext) -> u32 {
+    accepted(&ctx);
+    0
+}
+
+#[tracepoint]
+pub fn exit_accept(ctx: TracePointContext) -> u32 {
+    accepted(&ctx);
+    0
+}
+
+#[inline(always)]
+fn accepted(ctx: &TracePointContext) {
+    let tgid = (current() >> 32) as u32;
+    let Some(target) = serving_target(tgid) else {
+        return;
+    };
+    let fd = result(ctx);
+    if fd < 0 {
+        return;
+    }
+    let key = ConnKey {
+        tgid,
+        fd: fd as i32,
+    };
+    let Some(conn) = connection::open(&key, target.generation) else {
+        return;
+    };
+    conn.accepted_ns = emit::now();
+    match memory::sock_of_fd(fd as u32) {
+        // SAFETY: an integer, copied at once.
+        Ok(sock) => conn.established_ns = unsafe { SOCKS.get(sock) }.copied().unwrap_or(0),
+        Err(_) => count(Stat::SocketUnreadable),
+    }
+}
+
+#[tracepoint]
+pub fn enter_recvfrom(ctx: TracePointContext) -> u32 {
+    let id = current();
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
+    if argument(&ctx, 3) & MSG_PEEK == 0 {
+        begin_call(id, target, argument(&ctx, 0) as i32, argument(&ctx, 1));
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
+    read_returned(&ctx);
+    0
+}
+
+#[inline(always)]
+fn read_returned(ctx: &TracePointContext) {
+    let id = current();
+    let Some(thread) = calling_thread(id) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid: (id >> 32) as u32,
+        fd: thread.fd,
+    };
+    thread.fd = -1;
+    let len = result(ctx);
+    if len <= 0 {
+        return;
+    }
+    let len = len as u64;
+    let conn = match conn(&key, thread.generation) {
+        Some(conn) => conn,
+        None => match connection::adopt(&key, thread.generation, thread.buffer, len) {
+            Some(conn) => conn,
+            None => return,
+        },
+    };
+    thread.last_read_fd = key.fd;
+    connection::read(conn, thread.buffer, len, emit::now());
+}
+
+#[tracepoint]
+pub fn enter_sendto(ctx: TracePointContext) -> u32 {
+    write_called(&ctx, true);
+    0
+}
+
+#[tracepoint]
+pub fn exit_sendto(ctx: TracePointContext) -> u32 {
+    write_returned(&ctx);
+    0
+}
+
+#[tracepoint]
+pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
+    write_called(&ctx, false);
+    0
+}
+
+#[tracepoint]
+pub fn exit_sendfile(ctx: TracePointContext) -> u32 {
+    write_returned(&ctx);
+    0
+}
+
+#[inline(always)]
+fn write_called(ctx: &TracePointContext, has_buffer: bool) {
+    let id = current();
+    let tgid = (id >> 32) as u32;
+    let Some(target) = serving_target(tgid) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid,
+        fd: argument(ctx, 0) as i32,
+    };
+    let Some(conn) = conn(&key, target.generation) else {
+        return;
+    };
+    if has_buffer {
+        connection::write(conn, argument(ctx, 1), argument(ctx, 2), emit::now());
+    }
+    begin_call(id, target, key.fd, 0);
+}
+
+#[inline(always)]
+fn write_returned(ctx: &TracePointContext) {
+    let id = current();
+    let Some(thread) = calling_thread(id) else {
+        return;
+    };
+    let key = ConnKey {
+        tgid: (id >> 32) as u32,
+        fd: thread.fd,
+    };
+    thread.fd = -1;
+    if let Some(conn) = conn(&key, thread.generation) {
+        connection::written(conn, result(ctx), emit::now());
+    }
+}
+
+#[tracepoint]
+pub fn enter_close(ctx: TracePointContext) -> u32 {
+    let id = current();
+    let tgid = (id >> 32) as u32;
+    let Some(target) = serving_target(tgid) else {
+        return 0;
+    };
+    let key = ConnKey {
+        tgid,
+        fd: argument(&ctx, 0) as i32,
+    };
+    connection::close(&key, id as u32, target.generation);
+    0
+}
+
+/// Remembers a call until it returns.
+#[inline(always)]
+fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
+    if let Some(thread) = thread(id, target.generation) {
+        thread.fd = fd;
+        thread.buffer = buffer;
+        return;
+    }
+    let new = Thread {
+        generation: target.generation,
+        buffer,
+        fd,
+        last_read_fd: -1,
+    };
+    if THREADS.insert(id, new, 0).is_err() {
+        count(Stat::ThreadsFull);
+    }
+}
+
+/// The `n`th argument of a system call; 0 if it cannot be read.
+#[inline(always)]
+fn argument(ctx: &TracePointContext, n: usize) -> u64 {
+    // SAFETY: the offset is the kernel's own; the helper checks the read.
+    unsafe { ctx.read_at(offsets::tracepoint().enter_args as usize + n * 8) }.unwrap_or(0)
+}
+
+/// What a system call returned; -1 if it cannot be read.
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: as above.
+    unsafe { ctx.read_at(offsets::tracepoint().exit_ret as usize) }.unwrap_or(-1)
+}

@@ -1,0 +1,32 @@
+//! Lets userspace put the shared types into maps: the one place of `unsafe` in
+//! this library.
+#![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
+
+use crate::abi::{
+    Conn, ConnKey, Flow, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
+};
+use crate::gunicorn::Code;
+use crate::python::Layout;
+
+macro_rules! pod {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `repr(C)`, made of integers, without padding: any bytes
+            // are a valid value, and all of its bytes are initialised.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pod!(
+    Code,
+    Conn,
+    ConnKey,
+    Flow,
+    KernelOffsets,
+    Layout,
+    ObjectKey,
+    Target,
+    Thread,
+    TracepointOffsets
+);
