@@ -235,7 +235,8 @@ fn requests_of_a_kept_connection_are_numbered() -> Result<()> {
                 .map(|request| client.request(request))
                 .collect::<Result<Vec<_>>>()
         })?;
-        check_all(&facts, &requests, &responses).with_context(|| format!("{class} worker"))?;
+        check_all(&facts, &requests, &responses, unchanged)
+            .with_context(|| format!("{class} worker"))?;
     }
     Ok(())
 }
@@ -259,10 +260,19 @@ fn pipelined_requests_are_told_apart() -> Result<()> {
             .map(|request| client.response(&request.method))
             .collect::<Result<Vec<_>>>()
     })?;
-    check_all(&facts, &requests, &responses)
+    check_all(&facts, &requests, &responses, |fact| {
+        // What came with the request before it cannot be told apart from that one's body.
+        fact.request_body_bytes = None;
+    })
 }
 
-fn check_all(facts: &[Fact], requests: &[Request], responses: &[Response]) -> Result<()> {
+/// Compares each record; `later` changes what is expected of those after the first.
+fn check_all(
+    facts: &[Fact],
+    requests: &[Request],
+    responses: &[Response],
+    later: impl Fn(&mut Fact),
+) -> Result<()> {
     ensure!(
         facts.len() == requests.len(),
         "{} records: {facts:#?}",
@@ -271,6 +281,9 @@ fn check_all(facts: &[Fact], requests: &[Request], responses: &[Response]) -> Re
     for (ordinal, fact) in facts.iter().enumerate() {
         let mut expected = expected(&requests[ordinal], &responses[ordinal]);
         expected.ordinal = u32::try_from(ordinal)?;
+        if ordinal > 0 {
+            later(&mut expected);
+        }
         check(fact, &expected)?;
     }
     Ok(())
