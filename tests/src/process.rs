@@ -80,3 +80,21 @@ pub fn is_alive(pid: u32) -> bool {
         })
         .unwrap_or(false)
 }
+
+/// Whether any process of this host has `word` in its command line.
+pub fn any_runs(word: &str) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return false;
+    };
+    processes.filter_map(Result::ok).any(|entry| {
+        let is_process = entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit());
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // The observer has the word in its own name.
+        let line = String::from_utf8_lossy(&line).replace("gunicorn-observer", "");
+        is_process && line.contains(word)
+    })
+}

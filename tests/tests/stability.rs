@@ -14,9 +14,14 @@ use end_to_end::{
     load::Background,
     metrics::Metrics,
     observer::{self, Observer},
+    process,
     venv::Venv,
     wait,
 };
+
+/// Entries that Gunicorns which are not ours may add meanwhile, where there are any: far fewer than
+/// two hundred masters would leave.
+const OTHERS: f64 = 30.0;
 
 /// As many processes at once as two cores bear.
 const PARALLEL: usize = 4;
@@ -72,7 +77,7 @@ fn a_killed_observer_leaves_nothing_and_harms_nothing() -> Result<()> {
     let before = Loaded::now()?;
     let observer = Observer::run_for(&[server.pid()])?;
     ensure!(Loaded::now()? != before, "the observer loaded nothing");
-    end_to_end::process::signal(observer.pid(), nix::sys::signal::Signal::SIGKILL)?;
+    process::signal(observer.pid(), nix::sys::signal::Signal::SIGKILL)?;
     drop(observer);
     nothing_is_left(&before)?;
     ensure!(fetch(server.port, &Request::get("/hello"))?.status == 200);
@@ -116,18 +121,30 @@ fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
                 .map_err(|_| anyhow::anyhow!("a thread of this test panicked"))?
         })
     })?;
-    observer.wait_until("the maps to be as at the start", |metrics| {
-        entries(metrics) == before
-    })?;
+    observer
+        .wait_until("the maps to hold no more than at the start", |metrics| {
+            let slack = if process::any_runs("gunicorn") {
+                OTHERS
+            } else {
+                0.0
+            };
+            let now = entries(metrics);
+            now.iter().all(|(map, count)| {
+                before
+                    .get(map)
+                    .is_some_and(|before| *count <= before + slack)
+            })
+        })
+        .with_context(|| format!("at the start: {before:?}"))?;
     // `stop` fails if it panicked.
     observer.stop()?;
     Ok(())
 }
 
 /// Entries of each map, empty ones too.
-fn entries(metrics: &Metrics) -> BTreeMap<String, String> {
+fn entries(metrics: &Metrics) -> BTreeMap<String, f64> {
     metrics
         .all("gunicorn_observer_map_entries", &[])
-        .map(|sample| (sample.label("map").to_owned(), sample.value.to_string()))
+        .map(|sample| (sample.label("map").to_owned(), sample.value))
         .collect()
 }

@@ -1,6 +1,6 @@
 //! Debian packages.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
@@ -39,6 +39,8 @@ fn apt(arguments: &[&str], packages: &[&str]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .arg("-qq")
             .args(arguments)
-            .args(packages),
+            .args(packages)
+            // A page of what it unpacks; what goes wrong is on stderr.
+            .stdout(Stdio::null()),
     )
 }
