@@ -22,11 +22,7 @@ def _file():
 
 def hello(environ, start_response):
     start_response("200 OK", [PLAIN, ("Content-Length", "6")])
-<<<<<<< HEAD
     # Gunicorn sends what the application returns, to HEAD too.
-=======
-    # Gunicorn sends what it is given, also in answer to a HEAD.
->>>>>>> xtask
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"hello\n"]
 
 

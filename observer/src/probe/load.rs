@@ -23,7 +23,6 @@ const RAW_TRACEPOINTS: &[(&str, &str)] = &[
 /// before its beginning, so that none is seen to begin and never to end.
 const SYSCALLS: &[(&str, &str)] = &[
     ("exit_accept4", "sys_exit_accept4"),
-    ("exit_accept", "sys_exit_accept"),
     ("exit_recvfrom", "sys_exit_recvfrom"),
     ("enter_recvfrom", "sys_enter_recvfrom"),
     ("exit_sendto", "sys_exit_sendto"),

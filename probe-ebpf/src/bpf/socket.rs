@@ -26,14 +26,9 @@ pub fn socket_established(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
 #[tracepoint]
 pub fn exit_accept4(ctx: TracePointContext) -> u32 {
-    accepted(&ctx);
-    0
-}
-
-#[tracepoint]
-pub fn exit_accept(ctx: TracePointContext) -> u32 {
     accepted(&ctx);
     0
 }
