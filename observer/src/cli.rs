@@ -60,7 +60,7 @@ pub enum Command {
     /// Like `run`, and write all that is observed to a file
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
-    /// Print the metrics that a recorded file ends with, or its requests; needs no root
+    /// Print the metrics that were served last while a file was recorded; needs no root
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
 }
@@ -146,8 +146,11 @@ pub struct ReplayArgs {
     /// File that `record` wrote
     pub file: PathBuf,
     /// Print each finished request as a JSON line instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "end")]
     pub requests: bool,
+    /// Print the metrics as of the end of the file, also what nobody had scraped yet
+    #[arg(long)]
+    pub end: bool,
     #[command(flatten)]
     pub model: ModelArgs,
 }
@@ -156,10 +159,10 @@ impl ReplayArgs {
     /// What is to be printed.
     #[must_use]
     pub fn show(&self) -> Show {
-        if self.requests {
-            Show::Requests
-        } else {
-            Show::Metrics
+        match (self.requests, self.end) {
+            (true, _) => Show::Requests,
+            (false, true) => Show::End,
+            (false, false) => Show::Served,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::input::Input;
 use crate::model::State;
 use crate::probe::totals::Totals;
 use crate::sink::http::SnapshotRequest;
+use crate::snapshot::Snapshot;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use procfs::WithCurrentSystemInfo as _;
@@ -72,8 +73,7 @@ impl Engine {
     fn finish(mut self) -> Result<()> {
         let (closed, _) = std::sync::mpsc::channel();
         self.seen = closed;
-        self.drain()?;
-        self.snapshot()?;
+        self.take_all()?;
         match &mut self.recorder {
             Some(recorder) => recorder
                 .flush()
@@ -128,8 +128,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The view of now: whatever happened before is in it.
-    fn snapshot(&mut self) -> Result<crate::snapshot::Snapshot> {
+    /// Takes all that is there to be taken: records, facts, running totals.
+    fn take_all(&mut self) -> Result<()> {
         self.drain()?;
         while let Ok(fact) = self.facts.try_recv() {
             self.fact(fact)?;
@@ -138,6 +138,12 @@ impl Engine {
         if let Some(usage) = usage() {
             self.fact(Fact::Usage(usage))?;
         }
+        Ok(())
+    }
+
+    /// The view of now: whatever happened before is in it.
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        self.take_all()?;
         let now_ns = monotonic_ns();
         if let Some(recorder) = &mut self.recorder {
             recorder.tick(now_ns).context(RECORD)?;

@@ -12,6 +12,19 @@ pub enum Input {
     Malformed(&'static str),
     /// From userspace, and when (`CLOCK_MONOTONIC`).
     Fact { time_ns: u64, fact: Fact },
-    /// Time passed, and nothing else: series grow old, a view may be taken.
+    /// Time passed and a view was served: series grow old.
     Tick { now_ns: u64 },
+}
+
+impl Input {
+    /// When it was; 0 for what has no time.
+    #[must_use]
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Event(event) => event.time_ns(),
+            Self::Malformed(_) => 0,
+            Self::Fact { time_ns, .. } => *time_ns,
+            Self::Tick { now_ns } => *now_ns,
+        }
+    }
 }

@@ -1,6 +1,5 @@
-//! `replay FILE`: the exposition that was, or would have been, served at the end
-//! of a record, or its finished requests. The inputs after its last tick are not
-//! shown: nobody saw them.
+//! `replay FILE`: the exposition that a record's observer served last, byte for
+//! byte; or that of the record's very end; or its finished requests.
 
 use crate::config::Model;
 use crate::event::{Event, Request};
@@ -17,8 +16,10 @@ use std::path::Path;
 /// What of a record is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// The exposition at its last tick.
-    Metrics,
+    /// The exposition that was served last; that of its end if none was.
+    Served,
+    /// The exposition of its end, which nobody may have seen.
+    End,
     /// Its finished requests, one JSON object a line.
     Requests,
 }
@@ -40,61 +41,88 @@ pub fn run(path: &Path, show: Show, model: &Model, out: &mut impl Write) -> Resu
     let name = path.display();
     let open =
         || File::open(path).with_context(|| format!("{name} cannot be opened; check the path"));
-    let (end, flaw) = last_tick(open()?);
-    match end {
-        Some(end) => {
-            let text = match show {
-                Show::Metrics => exposition(open()?, end, model)?,
-                Show::Requests => requests(open()?, end)?,
-            };
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                // `replay FILE | head` is no failure.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                written => written.context("the exposition cannot be written")?,
-            }
+    let moments = Moments::of(open()?);
+    let moment = match show {
+        Show::Served => moments.served.or(moments.end),
+        Show::End | Show::Requests => moments.end,
+    };
+    if let Some(moment) = moment {
+        let text = match show {
+            Show::Served | Show::End => exposition(open()?, moment, model)?,
+            Show::Requests => requests(open()?, moment)?,
+        };
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // `replay FILE | head` is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.context("the exposition cannot be written")?,
         }
-        None if flaw.is_none() => {
-            return Err(anyhow!(
-                "{name} holds no tick: it was recorded for too short a time"
-            ));
-        }
-        None => {}
+    } else if moments.flaw.is_none() {
+        return Err(anyhow!(
+            "{name} holds nothing: it was recorded for too short a time"
+        ));
     }
-    match flaw {
+    match moments.flaw {
         Some(flaw) => Err(anyhow!("{name} {flaw}")),
         None => Ok(()),
     }
 }
 
-/// A tick: how many inputs come before it, and its time.
-struct Tick {
+/// A moment of a record: after how many inputs, and when.
+#[derive(Clone, Copy)]
+struct Moment {
     inputs: usize,
     now_ns: u64,
 }
 
-/// The last tick of a record, and what is wrong after it.
-fn last_tick(file: impl Read) -> (Option<Tick>, Option<ReplayError>) {
-    let replay = match Replay::new(file) {
-        Ok(replay) => replay,
-        Err(error) => return (None, Some(error)),
-    };
-    let mut last = None;
-    for (inputs, input) in replay.enumerate() {
-        match input {
-            Ok(Input::Tick { now_ns }) => last = Some(Tick { inputs, now_ns }),
-            Ok(_) => {}
-            Err(error) => return (last, Some(error)),
-        }
-    }
-    (last, None)
+/// What a record can be shown at, and what is wrong with it.
+#[derive(Default)]
+struct Moments {
+    /// When the last view was served.
+    served: Option<Moment>,
+    /// After the last intact input.
+    end: Option<Moment>,
+    flaw: Option<ReplayError>,
 }
 
-fn exposition(file: impl Read, end: Tick, model: &Model) -> Result<String> {
+impl Moments {
+    fn of(file: impl Read) -> Self {
+        let mut moments = Self::default();
+        let replay = match Replay::new(file) {
+            Ok(replay) => replay,
+            Err(error) => {
+                moments.flaw = Some(error);
+                return moments;
+            }
+        };
+        let mut now_ns = 0;
+        for (before, input) in replay.enumerate() {
+            let input = match input {
+                Ok(input) => input,
+                Err(error) => {
+                    moments.flaw = Some(error);
+                    break;
+                }
+            };
+            now_ns = input.time_ns().max(now_ns);
+            let moment = Moment {
+                inputs: before + 1,
+                now_ns,
+            };
+            moments.end = Some(moment);
+            if let Input::Tick { now_ns } = input {
+                moments.served = Some(Moment { now_ns, ..moment });
+            }
+        }
+        moments
+    }
+}
+
+fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
     let mut state = State::new(model.settings.clone());
-    for input in Replay::new(file)?.take(end.inputs + 1) {
+    for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
     }
-    let snapshot = state.snapshot(end.now_ns);
+    let snapshot = state.snapshot(moment.now_ns);
     Ok(prometheus::encode(
         &snapshot,
         model.worker_label,
@@ -102,9 +130,9 @@ fn exposition(file: impl Read, end: Tick, model: &Model) -> Result<String> {
     )?)
 }
 
-fn requests(file: impl Read, end: Tick) -> Result<String> {
+fn requests(file: impl Read, moment: Moment) -> Result<String> {
     let mut lines = String::new();
-    for input in Replay::new(file)?.take(end.inputs + 1) {
+    for input in Replay::new(file)?.take(moment.inputs) {
         if let Input::Event(Event::Request(request)) = input? {
             let line = Line {
                 request: &request,

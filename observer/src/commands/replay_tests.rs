@@ -114,7 +114,7 @@ fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let mut out = Vec::new();
-    let error = run(file.path(), Show::Metrics, model, &mut out)
+    let error = run(file.path(), Show::Served, model, &mut out)
         .err()
         .map(|error| format!("{error:#}"));
     (String::from_utf8(out).unwrap(), error)
@@ -201,5 +201,5 @@ fn what_is_no_record_is_refused() {
     assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));
     let empty = Recorder::new(Vec::new()).unwrap().into_inner().unwrap();
     let (_, error) = replay(&empty, &Model::default());
-    assert!(error.is_some_and(|error| error.contains("holds no tick")));
+    assert!(error.is_some_and(|error| error.contains("holds nothing")));
 }
