@@ -1,5 +1,6 @@
 //! What the kernel and the host offer; loading and attaching the programs.
 
+pub mod btf;
 pub mod interpreters;
 pub mod kernel;
 pub mod load;

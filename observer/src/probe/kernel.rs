@@ -1,8 +1,8 @@
-//! Offsets of kernel structures, from the kernel's own type information (BTF).
+//! Offsets of kernel structures, from the kernel's own type information.
 
-use btf_rs::{Btf, Type};
+use super::btf::Btf;
 use probe_ebpf::abi::KernelOffsets;
-use std::path::Path;
+use std::{fs, io};
 use thiserror::Error;
 
 /// Where the kernel publishes its types.
@@ -14,7 +14,11 @@ pub enum KernelError {
     #[error(
         "cannot read the kernel's type information {VMLINUX}: {0}; a kernel of 5.10 or later built with CONFIG_DEBUG_INFO_BTF is needed"
     )]
-    Read(btf_rs::Error),
+    Read(io::Error),
+    #[error(
+        "the kernel's type information {VMLINUX} has an unknown form; please report it with the output of `uname -r`"
+    )]
+    Form,
     #[error(
         "this kernel's {structure} has no field {field}, which the probes need; please report it with the output of `uname -r`"
     )]
@@ -29,12 +33,15 @@ pub enum KernelError {
 /// # Errors
 /// When the kernel has no BTF, or lacks a field.
 pub fn offsets() -> Result<KernelOffsets, KernelError> {
-    let btf = Btf::from_file(Path::new(VMLINUX)).map_err(KernelError::Read)?;
-    offsets_of(&btf)
-}
-
-fn offsets_of(btf: &Btf) -> Result<KernelOffsets, KernelError> {
-    let at = |structure, path: &[&str]| field(btf, structure, path);
+    let data = fs::read(VMLINUX).map_err(KernelError::Read)?;
+    let btf = Btf::parse(&data).ok_or(KernelError::Form)?;
+    let at = |structure: &'static str, path: &[&str]| {
+        let missing = || KernelError::Missing {
+            structure,
+            field: path.join("."),
+        };
+        btf.offset(structure, path).ok_or_else(missing)
+    };
     // The thread pointer: `fsbase` on x86-64, `uw.tp_value` on aarch64.
     let thread_pointer: &[&str] = if cfg!(target_arch = "aarch64") {
         &["thread", "uw", "tp_value"]
@@ -57,65 +64,15 @@ fn offsets_of(btf: &Btf) -> Result<KernelOffsets, KernelError> {
     })
 }
 
-/// Byte offset of `structure.path[0].path[1]…`.
-fn field(btf: &Btf, structure: &'static str, path: &[&str]) -> Result<u32, KernelError> {
-    let missing = || KernelError::Missing {
-        structure,
-        field: path.join("."),
-    };
-    let types = btf
-        .resolve_types_by_name(structure)
-        .map_err(|_| missing())?;
-    types
-        .into_iter()
-        .filter(|candidate| matches!(candidate, Type::Struct(_)))
-        .find_map(|candidate| path_bits(btf, candidate, path))
-        .map(|bits| bits / 8)
-        .ok_or_else(missing)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Bit offset of a path of members below `container`.
-fn path_bits(btf: &Btf, container: Type, path: &[&str]) -> Option<u32> {
-    let (first, rest) = path.split_first()?;
-    let (bits, inner) = member_bits(btf, container, first)?;
-    if rest.is_empty() {
-        Some(bits)
-    } else {
-        Some(bits + path_bits(btf, inner, rest)?)
+    #[test]
+    fn the_fields_of_the_running_kernel_are_found() {
+        let at = offsets().unwrap();
+        // These two are neighbours in every kernel (`include/linux/sched.h`).
+        assert_eq!(at.task_tgid, at.task_pid + 4);
+        assert!(at.task_thread_pointer > 0 && at.task_files > 0);
     }
-}
-
-/// Bit offset and type of a member, looked for in anonymous members too.
-fn member_bits(btf: &Btf, container: Type, name: &str) -> Option<(u32, Type)> {
-    let (Type::Struct(fields) | Type::Union(fields)) = container else {
-        return None;
-    };
-    for member in &fields.members {
-        let inner = || unqualified(btf, btf.resolve_chained_type(member).ok()?);
-        match btf.resolve_name(member) {
-            Ok(found) if found == name => return Some((member.bit_offset(), inner()?)),
-            Ok(found) if !found.is_empty() => {}
-            _ => {
-                if let Some((bits, found)) = member_bits(btf, inner()?, name) {
-                    return Some((member.bit_offset() + bits, found));
-                }
-            }
-        }
-    }
-    None
-}
-
-/// Behind `typedef`, `const`, `volatile` and type tags.
-fn unqualified(btf: &Btf, mut found: Type) -> Option<Type> {
-    for _ in 0..16 {
-        found = match &found {
-            Type::Typedef(inner) => btf.resolve_chained_type(inner).ok()?,
-            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => {
-                btf.resolve_chained_type(inner).ok()?
-            }
-            Type::TypeTag(inner) => btf.resolve_chained_type(inner).ok()?,
-            _ => return Some(found),
-        };
-    }
-    None
 }
