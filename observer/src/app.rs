@@ -6,8 +6,9 @@
 //! watcher thread ── follows processes, owns the programs; facts ─> engine ─> seen
 //! ```
 //!
-//! The end: the engine stops, which ends the watcher, which detaches the
-//! programs; then what the ring buffer still holds is taken.
+//! The end, by a signal or because one of them failed: the engine stops, which
+//! ends the watcher, which detaches the programs; then what the ring buffer still
+//! holds is taken.
 
 use crate::clock;
 use crate::config;
@@ -27,6 +28,7 @@ use crate::sink::http::{self, SnapshotSource};
 use crate::watcher::Watcher;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -90,7 +92,7 @@ async fn observe(
     tree: Tree,
     only: Vec<Pid>,
 ) -> Result<()> {
-    let stop = stop_signal()?;
+    let stop = Stop::on_signal()?;
     let listener = http::bind(&run.listen).await?;
     let address = listener.local_addr().context("the address listened on")?;
     let recorder = record.map(recorder).transpose()?;
@@ -101,7 +103,7 @@ async fn observe(
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
     let (source, requests) = SnapshotSource::new(is_ready);
-    let engine = Engine {
+    let mut engine = Engine {
         state: State::new(run.model.settings.clone()),
         ring: Ring::take(&mut ebpf)?,
         totals: Totals::take(&mut ebpf, Arc::clone(&interpreters))?,
@@ -122,55 +124,91 @@ async fn observe(
     }));
     let interpreters = Interpreters::new(ebpf, interpreters);
     let mut watcher = Watcher::new(tables, interpreters, tell, tree, only);
-    let watching = std::thread::Builder::new()
-        .name("watcher".to_owned())
-        .spawn(move || {
-            watcher.scan();
-            tracing::info!("observing; metrics at http://{address}/metrics");
-            // Nobody waits for it while everything ends.
-            let _ = ready.send(true);
-            watcher.run(&seen);
-        })?;
-
+    let watching = {
+        let stop = stop.clone();
+        std::thread::Builder::new()
+            .name("watcher".to_owned())
+            .spawn(move || {
+                // Whatever ends the watcher ends the daemon.
+                let _stop = stop.on_drop();
+                watcher.scan();
+                tracing::info!("observing; metrics at http://{address}/metrics");
+                // Nobody waits for it while everything ends.
+                let _ = ready.send(true);
+                watcher.run(&seen);
+            })?
+    };
     let served = tokio::spawn(http::serve(
         listener,
         source,
         run.model.worker_label,
-        stopped(stop.clone()),
+        stop.clone().wait(),
     ));
-    let ended = engine.run(stopped(stop)).await;
-    served.await.context("the HTTP server failed")?;
+    let ran = engine.run(stop.clone().wait()).await;
+    stop.stop();
+    engine.close();
     let watched = tokio::task::spawn_blocking(move || watching.join()).await?;
+    let finished = engine.finish();
+    served.await.context("the HTTP server failed")?;
     watched.map_err(|_| anyhow!("the watcher of processes failed; please report it"))?;
-    ended
+    ran.and(finished)
 }
 
 fn recorder(path: &Path) -> Result<Recorder<File>> {
     let name = path.display();
-    let file = File::create(path).with_context(|| {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(path).with_context(|| {
         format!("cannot write the record {name}; is its folder there and writable?")
     })?;
     Recorder::new(file).with_context(|| format!("cannot write the record {name}"))
 }
 
-/// Turns true at SIGTERM or SIGINT.
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let (tell, stop) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-        // Nobody waits for it when all has failed.
-        let _ = tell.send(true);
-    });
-    Ok(stop)
+/// Tells everything that the end has come.
+#[derive(Clone)]
+struct Stop {
+    told: Arc<watch::Sender<bool>>,
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it the hope for a signal.
-    let _ = stop.wait_for(|&stopped| stopped).await;
+impl Stop {
+    /// Comes at SIGTERM or SIGINT.
+    fn on_signal() -> Result<Self> {
+        let stop = Self {
+            told: Arc::new(watch::Sender::new(false)),
+        };
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let told = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+            told.stop();
+        });
+        Ok(stop)
+    }
+
+    fn stop(&self) {
+        self.told.send_replace(true);
+    }
+
+    async fn wait(self) {
+        // The sender lives as long as `self`.
+        let _ = self.told.subscribe().wait_for(|&told| told).await;
+    }
+
+    /// Something whose end stops everything.
+    fn on_drop(self) -> StopOnDrop {
+        StopOnDrop(self)
+    }
+}
+
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }

@@ -41,18 +41,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Runs until `stop`, then takes what is left and ends the record. Dropping
-    /// the sender to the watcher ends it, which detaches the programs.
+    /// Runs until `stop`.
     ///
     /// # Errors
     /// When the ring buffer cannot be polled or the record cannot be written.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = pin!(stop);
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                () = &mut stop => break,
+                () = &mut stop => return Ok(()),
                 ready = self.ring.ready() => {
                     ready?;
                     self.drain()?;
@@ -66,18 +65,23 @@ impl Engine {
                 }
             }
         }
-        self.finish()
     }
 
-    /// The watcher ends, and with it all attachments; then the last records are taken.
-    fn finish(mut self) -> Result<()> {
-        let (closed, _) = std::sync::mpsc::channel();
-        self.seen = closed;
+    /// Begins the end: the watcher hears no more, ends, and detaches the programs;
+    /// snapshots are no longer given.
+    pub fn close(&mut self) {
+        (self.seen, _) = std::sync::mpsc::channel();
+        self.requests.close();
+    }
+
+    /// Takes what the ring buffer still holds and ends the record.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn finish(mut self) -> Result<()> {
         self.take_all()?;
         match &mut self.recorder {
-            Some(recorder) => recorder
-                .flush()
-                .context("writing the last of the record file"),
+            Some(recorder) => recorder.flush().context(RECORD),
             None => Ok(()),
         }
     }

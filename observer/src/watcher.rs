@@ -126,6 +126,10 @@ impl Watcher {
                 return;
             }
         };
+        // A lost fork or a changed setting is made up for here.
+        for pid in self.masters.keys().copied().collect::<Vec<_>>() {
+            self.observe_workers(pid);
+        }
         for found in scan.masters {
             if self.is_wanted(found.master.pid) && !self.masters.contains_key(&found.master.pid) {
                 self.candidates.remove(&found.master.pid);
@@ -314,9 +318,12 @@ impl Watcher {
                 self.candidates.remove(&pid);
                 self.confirm(*found);
             }
-            Candidate::WorkerOf(_) => {
-                // Its master tells of it, or will.
+            Candidate::WorkerOf(master) => {
+                // Its master tells of it, or will, unless it is not observed.
                 self.candidates.remove(&pid);
+                if self.refused.contains(&master) {
+                    self.tables.remove_target(pid);
+                }
             }
             Candidate::Refused { reason } => {
                 self.candidates.remove(&pid);
@@ -372,7 +379,13 @@ impl Watcher {
         }
         let interpreter = match &found.interpreter {
             Ok(interpreter) => interpreter.clone(),
-            Err(reason) => return self.refuse(pid, reason.clone()),
+            Err(reason) => {
+                for worker in &found.workers {
+                    self.candidates.remove(&worker.pid);
+                    self.tables.remove_target(worker.pid);
+                }
+                return self.refuse(pid, reason.clone());
+            }
         };
         if !self.observe(pid, Role::Master, &interpreter) {
             return;

@@ -11,7 +11,7 @@ use probe_ebpf::python::Layout;
 pub struct FoundMaster {
     pub master: fact::Master,
     pub workers: Vec<fact::Worker>,
-    /// Its interpreter, or why its functions cannot be probed.
+    /// Its interpreter, or why it and its workers cannot be measured.
     pub interpreter: Result<Interpreter, String>,
     /// How to read it again; `None` when its memory is not understood.
     pub(super) reader: Option<Reader>,

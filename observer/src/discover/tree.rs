@@ -227,6 +227,13 @@ impl Tree {
             }
             Err(error) => Err(error.to_string()),
         };
+        let interpreter = interpreter.and_then(|interpreter| {
+            let bases = arbiter.worker_bases(&objects).unwrap_or_default();
+            match unmeasured(&bases) {
+                Some(reason) => Err(reason),
+                None => Ok(interpreter),
+            }
+        });
         let Ok(entries) = arbiter.workers(&objects) else {
             let reason = "its workers changed while they were read".to_owned();
             return Candidate::NotReady { reason };
@@ -342,6 +349,23 @@ impl Tree {
         workers.sort_by_key(|worker| (worker.age, worker.pid));
         workers
     }
+}
+
+/// Why workers with these classes cannot be measured, if so: they do not handle
+/// requests by the `handle_request` of Gunicorn's own WSGI workers.
+/// (`gunicorn/workers/{gtornado,ggevent,gasgi}.py`, `uvicorn/workers.py`.)
+fn unmeasured(bases: &[String]) -> Option<String> {
+    const OTHERS: [&str; 5] = [
+        "TornadoWorker",
+        "GeventPyWSGIWorker",
+        "ASGIWorker",
+        "UvicornWorker",
+        "UvicornH11Worker",
+    ];
+    let found = bases.iter().find(|base| OTHERS.contains(&base.as_str()))?;
+    Some(format!(
+        "workers of the class {found} are not measured yet: they do not use Gunicorn's own request handling"
+    ))
 }
 
 fn describe<M: probe_ebpf::memory::Memory>(

@@ -90,3 +90,17 @@ fn this_test_is_no_gunicorn() {
     assert!(matches!(own, Candidate::NotGunicorn), "{own:?}");
     assert!(!tree.may_be_master(std::process::id()));
 }
+
+#[test]
+fn workers_that_handle_requests_their_own_way_are_not_taken_for_measured() {
+    let bases = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for measured in [
+        &["Mine", "SyncWorker", "Worker", "object"][..],
+        &["GeventWorker", "AsyncWorker", "Worker"],
+        &[],
+    ] {
+        assert_eq!(unmeasured(&bases(measured)), None);
+    }
+    let reason = unmeasured(&bases(&["Mine", "GeventPyWSGIWorker", "GeventWorker"]));
+    assert!(reason.is_some_and(|reason| reason.contains("GeventPyWSGIWorker")));
+}

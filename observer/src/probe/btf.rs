@@ -138,7 +138,7 @@ impl<'a> Btf<'a> {
         for _ in 0..MAX_DEPTH {
             match found.kind {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    found = self.type_of(found.target)?
+                    found = self.type_of(found.target)?;
                 }
                 _ => return Some(found),
             }

@@ -8,6 +8,9 @@ use probe_ebpf::memory::{Fault, Memory};
 use super::object::Objects;
 use super::threads;
 
+/// A class hierarchy is no deeper than this.
+const MAX_BASES: usize = 16;
+
 /// `Arbiter.run`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arbiter {
@@ -108,6 +111,22 @@ impl Arbiter {
             });
         }
         Ok(found)
+    }
+
+    /// Names of the class of new workers and of its bases, the class itself first.
+    ///
+    /// # Errors
+    /// [`Fault`] when a class cannot be read.
+    pub fn worker_bases<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<String>, Fault> {
+        let mut class = objects
+            .attribute(self.object, "worker_class")?
+            .ok_or(Fault)?;
+        let mut names = Vec::new();
+        while class != 0 && names.len() < MAX_BASES {
+            names.push(class_name(objects, class)?);
+            class = objects.field(class, objects.layout().type_base)?;
+        }
+        Ok(names)
     }
 
     /// The settings now in force: HUP replaces them, TTIN and TTOU change `workers`.
