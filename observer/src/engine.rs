@@ -56,7 +56,10 @@ impl Engine {
                     ready?;
                     self.drain()?;
                 }
-                _ = drain.tick() => self.drain()?,
+                _ = drain.tick() => {
+                    self.drain()?;
+                    self.flush()?;
+                }
                 Some(fact) = self.facts.recv() => self.fact(fact)?,
                 Some(request) = self.requests.recv() => {
                     let snapshot = self.snapshot()?;
@@ -80,6 +83,11 @@ impl Engine {
     /// When the record cannot be written.
     pub fn finish(mut self) -> Result<()> {
         self.take_all()?;
+        self.flush()
+    }
+
+    /// Hands to the record file what is buffered: a crash loses no more than a moment.
+    fn flush(&mut self) -> Result<()> {
         match &mut self.recorder {
             Some(recorder) => recorder.flush().context(RECORD),
             None => Ok(()),
