@@ -21,10 +21,15 @@ fn main() -> Result<()> {
     // SAFETY: as above. What the inner cargo says would be shown as warnings of ours.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../probe-ebpf");
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() {
+        &["bpf", "log"]
+    } else {
+        &["bpf"]
+    };
     let package = Package {
         name: "probe-ebpf",
         root_dir: root,
-        features: &["bpf"],
+        features,
         ..Package::default()
     };
     build_ebpf([package], Toolchain::Custom(&toolchain)).with_context(|| {

@@ -98,6 +98,8 @@ async fn observe(
     let recorder = record.map(recorder).transpose()?;
 
     let mut ebpf = load::load()?;
+    #[cfg(feature = "probe-log")]
+    crate::probe::log::start(&mut ebpf)?;
     let interpreters = Arc::new(AtomicU32::new(0));
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();

@@ -4,6 +4,8 @@ pub mod btf;
 pub mod interpreters;
 pub mod kernel;
 pub mod load;
+#[cfg(feature = "probe-log")]
+pub mod log;
 pub mod preflight;
 pub mod tables;
 pub mod totals;

@@ -51,6 +51,8 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     if TARGETS.insert(child, target, 0).is_err() {
         count(Stat::TargetsFull);
     }
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(ctx, "process {} forked {}", parent, child);
     if let Some(entry) = reserve::<ForkRecord>() {
         submit_now(entry, record);
     }
@@ -98,6 +100,8 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     }
     let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
     let _ = TARGETS.remove(tgid);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(ctx, "process {} ended", tgid);
     if let Some(entry) = reserve::<ExitRecord>() {
         let header = header::<ExitRecord>(RecordKind::Exit, tgid);
         submit_now(
