@@ -112,10 +112,13 @@ pub mod flags {
     pub const WRITE_FAILED: u16 = 1 << 4;
     /// No connection was found for it: only the times of Python are known.
     pub const NO_CONNECTION: u16 = 1 << 5;
-    /// Its first bytes were read together with an earlier request's.
+    /// Its first bytes were not seen by themselves: they were read together with
+    /// what came before on the connection.
     pub const PIPELINED: u16 = 1 << 6;
     /// The connection was accepted before the observer came.
     pub const ADOPTED: u16 = 1 << 7;
+    /// Pieces of its first line are missing behind what was kept.
+    pub const LINE_CUT: u16 = 1 << 8;
 }
 
 /// A target forked.
@@ -327,7 +330,6 @@ pub struct Conn {
     pub first_read_ns: u64,
     pub first_write_ns: u64,
     pub last_write_ns: u64,
-    pub refused_ns: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
     /// The request object it serves: key into `FLOWS`; 0 for none.
@@ -349,7 +351,7 @@ pub struct Conn {
     pub line_source: u16,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 11 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 10 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
 
 /// Value of the `FLOWS` map: a request between entry and exit.
 #[repr(C)]

@@ -81,10 +81,10 @@ const TAIL: usize = 30;
 #[inline(always)]
 pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, Fault> {
     let name = mem.word(code.wrapping_add(u64::from(layout.code_name)))?;
-    let (data, length) = layout.narrow_str(mem, name)?;
+    let (data, length, width) = layout.str_parts(mem, name)?;
     let mut buf = [0; NAME];
-    match length {
-        12 | 14 => mem.read(data, &mut buf)?,
+    match (length, width) {
+        (12 | 14, 1) => mem.read(data, &mut buf)?,
         _ => return Ok(Code::OTHER),
     }
     let is_error = length == 12 && buf[..12] == *b"handle_error";
@@ -94,12 +94,19 @@ pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, 
     }
 
     let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
-    let (data, length) = layout.narrow_str(mem, file)?;
+    let (data, length, width) = layout.str_parts(mem, file)?;
     if length < TAIL as u64 || length > 4096 {
         return Ok(Code::OTHER);
     }
+    // A folder above may have a name in any script: then every character is wide.
     let mut tail = [0; TAIL];
-    mem.read(data.wrapping_add(length - TAIL as u64), &mut tail)?;
+    let mut at = data.wrapping_add((length - TAIL as u64).wrapping_mul(width));
+    for character in &mut tail {
+        let mut byte = [0];
+        mem.read(at, &mut byte)?;
+        *character = byte[0];
+        at = at.wrapping_add(width);
+    }
     Ok(match (is_error, &tail) {
         (true, tail) if tail[6..] == *b"gunicorn/workers/base.py" => Code::ERROR,
         (false, tail) if tail[6..] == *b"gunicorn/workers/sync.py" => Code::SYNC,

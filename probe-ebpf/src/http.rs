@@ -43,11 +43,26 @@ impl HeadScan {
     }
 }
 
-/// The status code of a response that begins with `line`, if it is HTTP/1.
+/// The status code of a response that begins with `line`, if that is a status line.
 #[inline(always)]
 #[must_use]
 pub fn status(line: &[u8; STATUS_BYTES]) -> Option<u16> {
-    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', a, b, c] = *line else {
+    // Gunicorn up to 21 answers in the version that the client named, whichever that is.
+    let [
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        b'0'..=b'9',
+        b'.',
+        _,
+        b' ',
+        a,
+        b,
+        c,
+    ] = *line
+    else {
         return None;
     };
     if !(a.is_ascii_digit() && b.is_ascii_digit() && c.is_ascii_digit()) {
@@ -64,10 +79,13 @@ pub fn is_bodiless(start: [u8; 4]) -> bool {
     start == *b"GET " || start == *b"HEAD"
 }
 
+/// Bytes that [`begins_request`] looks at.
+pub const START_BYTES: usize = 8;
+
 /// Whether `start` could begin a request line: a method of capital letters.
 #[inline(always)]
 #[must_use]
-pub fn begins_request(start: [u8; 8]) -> bool {
+pub fn begins_request(start: [u8; START_BYTES]) -> bool {
     matches!(
         &start,
         [b'G', b'E', b'T', b' ', b'/' | b'h', ..]
@@ -117,6 +135,7 @@ mod tests {
     fn a_status_is_read_only_from_a_status_line() {
         assert_eq!(status(b"HTTP/1.1 200"), Some(200));
         assert_eq!(status(b"HTTP/1.0 503"), Some(503));
+        assert_eq!(status(b"HTTP/2.0 404"), Some(404));
         assert_eq!(status(b"HTTP/1.1 2x0"), None);
         assert_eq!(status(b"<html><body>"), None);
         assert_eq!(status(&[0; STATUS_BYTES]), None);

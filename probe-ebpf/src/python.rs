@@ -37,7 +37,7 @@ pub struct Layout {
     pub str_state: u32,
     /// `PyASCIIObject` → data of a compact ASCII string.
     pub str_ascii: u32,
-    /// `PyCompactUnicodeObject` → data of a compact string that is not ASCII.
+    /// `PyCompactUnicodeObject` → data of a compact string that is not ASCII, of any width.
     pub str_latin1: u32,
     /// `PyObject` → `ob_type`.
     pub object_type: u32,
@@ -131,22 +131,34 @@ impl Layout {
         mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
     }
 
-    /// Where the characters of a `str` are, if they are one byte wide, and their number.
-    /// `PyASCIIObject.state` has the kind in bits 2 to 4 and the ASCII flag in
+    /// Where the characters of a compact `str` are, how many, and how many bytes each.
+    /// `PyASCIIObject.state` has that width in bits 2 to 4 and the ASCII flag in
     /// bit 6 (`Include/cpython/unicodeobject.h`).
+    ///
+    /// # Errors
+    /// [`Fault`] when the string cannot be read.
+    #[inline(always)]
+    pub fn str_parts<M: Memory>(&self, mem: &M, object: u64) -> Result<(u64, u64, u64), Fault> {
+        let state = mem.word(object.wrapping_add(u64::from(self.str_state)))?;
+        let length = mem.word(object.wrapping_add(u64::from(self.str_length)))?;
+        let data = if state >> 6 & 1 == 1 {
+            self.str_ascii
+        } else {
+            self.str_latin1
+        };
+        Ok((object.wrapping_add(u64::from(data)), length, state >> 2 & 7))
+    }
+
+    /// The same of a `str` whose characters are one byte wide.
     ///
     /// # Errors
     /// [`Fault`] when the string cannot be read or is wider.
     #[inline(always)]
     pub fn narrow_str<M: Memory>(&self, mem: &M, object: u64) -> Result<(u64, u64), Fault> {
-        let state = mem.word(object.wrapping_add(u64::from(self.str_state)))?;
-        let length = mem.word(object.wrapping_add(u64::from(self.str_length)))?;
-        let data = match (state >> 2 & 7, state >> 6 & 1) {
-            (1, 1) => self.str_ascii,
-            (1, _) => self.str_latin1,
-            _ => return Err(Fault),
-        };
-        Ok((object.wrapping_add(u64::from(data)), length))
+        match self.str_parts(mem, object)? {
+            (data, length, 1) => Ok((data, length)),
+            _ => Err(Fault),
+        }
     }
 
     /// The object a local variable of a frame refers to; 0 while it is unbound.

@@ -12,10 +12,10 @@ use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
     Conn, ConnKey, Flow, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat,
-    flags,
+    Thread, flags,
 };
 use probe_ebpf::http::{
-    HEAD_END, HeadScan, SCAN_BYTES, STATUS_BYTES, begins_request, is_bodiless, status,
+    HEAD_END, HeadScan, SCAN_BYTES, START_BYTES, STATUS_BYTES, begins_request, is_bodiless, status,
 };
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, attribute::attribute};
@@ -37,15 +37,38 @@ pub fn open(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
 
 /// A connection accepted before we came: known by a request line read from it.
 #[inline(always)]
-pub fn adopt(key: &ConnKey, generation: u64, buffer: u64, len: u64) -> Option<&'static mut Conn> {
-    let mut start = [0; 8];
-    if len < start.len() as u64 || User.read(buffer, &mut start).is_err() || !begins_request(start)
-    {
+pub fn adopt(
+    key: &ConnKey,
+    thread: &mut Thread,
+    buffer: u64,
+    len: u64,
+) -> Option<&'static mut Conn> {
+    if !may_begin_request(buffer, len) {
         return None;
     }
-    let conn = open(key, generation)?;
+    let Some(conn) = open(key, thread.generation) else {
+        // What follows must not be taken for another connection's.
+        thread.last_read_fd = -1;
+        return None;
+    };
     conn.flags = flags::ADOPTED;
     Some(conn)
+}
+
+/// Whether `len` bytes that were read begin with a request line.
+#[inline(always)]
+fn may_begin_request(buffer: u64, len: u64) -> bool {
+    let mut start = [0; START_BYTES];
+    len >= START_BYTES as u64 && User.read(buffer, &mut start).is_ok() && begins_request(start)
+}
+
+/// Whether what was read since the last request is the next one, and not what
+/// was left of its body: Gunicorn reads that away when the application did not.
+#[inline(always)]
+pub fn holds_request(conn: &Conn) -> bool {
+    let mut start = [0; START_BYTES];
+    start.copy_from_slice(&conn.line[..START_BYTES]);
+    conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start))
 }
 
 /// `len` bytes were read from the client.
@@ -56,6 +79,9 @@ pub fn read(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
         return; // its body
     }
     let first = conn.phase == Phase::Idle as u16;
+    if first && conn.ordinal > 0 && len >= START_BYTES as u64 && !may_begin_request(buffer, len) {
+        return; // what was left of the last one's body
+    }
     if first {
         conn.phase = Phase::Reading as u16;
         conn.first_read_ns = now;
@@ -91,8 +117,11 @@ fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
         read_user(buffer, &mut conn.line, 0, len)?;
         conn.line_len = len as u32;
         conn.line_source = LineSource::Wire as u16;
-    } else if at < HEAD_BYTES {
+    } else if at < HEAD_BYTES && conn.flags & flags::LINE_CUT == 0 {
         // A later piece: as much of it as the slack behind any offset allows.
+        if len > HEAD_SLACK as u64 {
+            conn.flags |= flags::LINE_CUT;
+        }
         let len = if len > HEAD_SLACK as u64 {
             HEAD_SLACK
         } else {
@@ -113,6 +142,11 @@ fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
 /// first bytes were not seen by themselves: it came behind another one.
 #[inline(always)]
 pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Result<(), Fault> {
+    // Where it began is not known, nor when, nor how long its head is.
+    conn.first_read_ns = 0;
+    conn.request_bytes = 0;
+    conn.request_head_bytes = 0;
+    conn.line_len = 0;
     let method = attribute(&User, layout, request, *b"method\0\0")?;
     let path = attribute(&User, layout, request, *b"path\0\0\0\0")?;
     let (method, method_len) = layout.narrow_str(&User, method)?;

@@ -99,7 +99,9 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
         return Ok(()); // other threads live on
     }
     let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
-    let _ = TARGETS.remove(tgid);
+    if TARGETS.remove(tgid).is_err() {
+        return Ok(()); // the last two threads ended together, and the other one told
+    }
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "process {} ended", tgid);
     if let Some(entry) = reserve::<ExitRecord>() {

@@ -57,7 +57,7 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
         },
     };
     if code.kind == Kind::HandleError as u32 {
-        call.failed();
+        call.failed(layout);
     } else if layout.local(&User, frame, code.start)? == 0 {
         call.entered(layout);
     } else {
@@ -111,10 +111,8 @@ impl Call {
         };
         match self.find_conn() {
             Some((fd, conn)) => {
-                if conn.request != 0 {
-                    count(Stat::FlowReplaced);
-                }
-                if conn.phase != Phase::Reading as u16 {
+                self.finish_earlier(conn);
+                if !connection::holds_request(conn) {
                     new.flags |= flags::PIPELINED;
                     let line = connection::keep_line_of_object(conn, layout, self.request.address);
                     if line.is_err() {
@@ -124,7 +122,7 @@ impl Call {
                 new.fd = fd;
                 conn.phase = Phase::Entered as u16;
                 conn.request = self.request.address;
-                if self.family == Family::Async as u32 && conn.client == 0 {
+                if self.family != Family::Sync as u32 && conn.client == 0 {
                     conn.client = self.client.address;
                     let _ = CLIENTS.insert(self.client, fd, 0);
                 }
@@ -162,7 +160,7 @@ impl Call {
 
     /// `handle_error` runs: for a request that entered, or for bytes that are none.
     #[inline(always)]
-    fn failed(&self) {
+    fn failed(&self, layout: &Layout) {
         if let Some(flow) = flow(&self.request, self.generation) {
             flow.flags |= flags::ERROR_HANDLED;
             if flow.exited_ns == 0 {
@@ -175,31 +173,53 @@ impl Call {
             }
             return;
         }
-        match self.last_read() {
+        let refused = is_none(layout, self.request.address);
+        match self.find_conn() {
             Some((_, conn)) if conn.request == 0 => {
-                conn.phase = Phase::Refused as u16;
-                if conn.refused_ns == 0 {
-                    conn.refused_ns = emit::now();
+                if refused || conn.phase == Phase::Reading as u16 {
+                    conn.phase = Phase::Refused as u16;
                 }
             }
-            _ => emit::request(self.tgid, self.id as u32, None, None),
+            _ if refused => emit::request(self.tgid, self.id as u32, None, None),
+            // It entered before we came, or nothing of it could be seen.
+            _ => count(Stat::ExitUnmatched),
         }
+    }
+
+    /// A request that never ended is done when the next one of its connection
+    /// enters: an exception went past everything that would have told.
+    #[inline(always)]
+    fn finish_earlier(&self, conn: &mut Conn) {
+        if conn.request == 0 {
+            return;
+        }
+        count(Stat::FlowReplaced);
+        let key = ObjectKey {
+            address: conn.request,
+            tgid: self.tgid,
+            reserved: 0,
+        };
+        if let Some(earlier) = flow(&key, self.generation) {
+            if earlier.exited_ns == 0 {
+                earlier.exited_ns = emit::now();
+            }
+            connection::finish(self.tgid, self.id as u32, conn, earlier);
+        }
+        let _ = FLOWS.remove(key);
     }
 
     /// The connection a request came by. Nothing yields between the read that
     /// completes a request's head and its entry, so it is the one its thread
-    /// read last; but a greenlet may take a pipelined request out of its buffer
-    /// after others have read, and is known by its socket object.
+    /// read last; but a pipelined request is taken out of a buffer, by another
+    /// thread or greenlet perhaps, and is known by its connection's object.
     #[inline(always)]
     fn find_conn(&self) -> Option<(i32, &'static mut Conn)> {
-        if self.family == Family::Async as u32 {
-            // SAFETY: an integer, copied at once.
-            if let Some(&fd) = unsafe { CLIENTS.get(self.client) }
-                && let Some(conn) = conn(&self.conn_key(fd), self.generation)
-                && conn.client == self.client.address
-            {
-                return Some((fd, conn));
-            }
+        // SAFETY: an integer, copied at once.
+        if let Some(&fd) = unsafe { CLIENTS.get(self.client) }
+            && let Some(conn) = conn(&self.conn_key(fd), self.generation)
+            && conn.client == self.client.address
+        {
+            return Some((fd, conn));
         }
         self.last_read()
     }
@@ -217,4 +237,13 @@ impl Call {
             fd,
         }
     }
+}
+
+/// Whether an object is `None`, by the name of its type.
+#[inline(always)]
+fn is_none(layout: &Layout, object: u64) -> bool {
+    let mut name = [0; 9];
+    let class = User.word(object.wrapping_add(u64::from(layout.object_type)));
+    let at = class.and_then(|class| User.word(class.wrapping_add(u64::from(layout.type_name))));
+    at.and_then(|at| User.read(at, &mut name)).is_ok() && name == *b"NoneType\0"
 }

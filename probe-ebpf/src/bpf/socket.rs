@@ -9,9 +9,10 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{ConnKey, Stat, Target, Thread};
 
-/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` of `net/tcp_states.h`.
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
 const ESTABLISHED: i32 = 1;
 const SYN_RECV: i32 = 3;
+const CLOSE: i32 = 7;
 /// `MSG_PEEK` of `linux/socket.h`: bytes so read are read again.
 const MSG_PEEK: u64 = 2;
 
@@ -19,9 +20,12 @@ const MSG_PEEK: u64 = 2;
 /// accepted. Runs in the context of whoever is interrupted.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn socket_established(ctx: RawTracePointContext) -> i32 {
-    if ctx.arg::<i32>(1) == SYN_RECV && ctx.arg::<i32>(2) == ESTABLISHED {
+    let sock: u64 = ctx.arg(0);
+    match (ctx.arg::<i32>(1), ctx.arg::<i32>(2)) {
         // The address of an earlier socket may be in use again: overwrite.
-        let _ = SOCKS.insert(ctx.arg::<u64>(0), emit::now(), 0);
+        (SYN_RECV, ESTABLISHED) => _ = SOCKS.insert(sock, emit::now(), 0),
+        (_, CLOSE) => _ = SOCKS.remove(sock),
+        _ => {}
     }
     0
 }
@@ -51,10 +55,14 @@ fn accepted(ctx: &TracePointContext) {
         return;
     };
     conn.accepted_ns = emit::now();
-    match memory::sock_of_fd(fd as u32) {
-        // SAFETY: an integer, copied at once.
-        Ok(sock) => conn.established_ns = unsafe { SOCKS.get(sock) }.copied().unwrap_or(0),
-        Err(_) => count(Stat::SocketUnreadable),
+    let Ok(sock) = memory::sock_of_fd(fd as u32) else {
+        count(Stat::SocketUnreadable);
+        return;
+    };
+    // SAFETY: an integer, copied at once.
+    if let Some(established) = unsafe { SOCKS.get(sock) } {
+        conn.established_ns = *established;
+        let _ = SOCKS.remove(sock);
     }
 }
 
@@ -94,7 +102,7 @@ fn read_returned(ctx: &TracePointContext) {
     let len = len as u64;
     let conn = match conn(&key, thread.generation) {
         Some(conn) => conn,
-        None => match connection::adopt(&key, thread.generation, thread.buffer, len) {
+        None => match connection::adopt(&key, thread, thread.buffer, len) {
             Some(conn) => conn,
             None => return,
         },
