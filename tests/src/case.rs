@@ -9,7 +9,6 @@ use crate::{
     gunicorn::{Builder, GunicornServer},
     observer::{self, Observer},
     venv::Venv,
-    wait,
 };
 
 /// Requests to this path mark the end of a case.
@@ -38,8 +37,10 @@ impl Session {
         })
     }
 
-    /// Ends a case. The fence comes after it in the stream of events.
+    /// Ends a case. The fence comes after it in the stream of events, and before the next: it is
+    /// logged after its record is made.
     pub fn fence(&mut self) -> Result<()> {
+        let logged = self.server.access_log()?.len();
         let fence = Request::get(FENCE).header("Connection", "close");
         let answer = client::fetch(self.server.port, &fence)?;
         ensure!(
@@ -48,6 +49,7 @@ impl Session {
             answer.status
         );
         self.cases += 1;
+        self.server.wait_for_access_log(logged + 1)?;
         Ok(())
     }
 
@@ -74,17 +76,6 @@ impl Session {
         ensure!(after.is_empty(), "records after the last fence: {after:#?}");
         Ok(cases)
     }
-}
-
-/// Waits until Gunicorn has logged a request to this path: it is done with it.
-pub fn wait_until_logged(server: &GunicornServer, path: &str) -> Result<()> {
-    wait::until(format!("{path} in the access log"), || {
-        Ok(server
-            .access_log()?
-            .iter()
-            .any(|line| line.path == path)
-            .then_some(()))
-    })
 }
 
 /// Tries cases on one worker of this class. Each returns what should be recorded of its requests;

@@ -116,20 +116,26 @@ fn expected(request: &Request, response: &Response) -> Fact {
     }
 }
 
-/// Reads a response; one that is the last of its connection until the worker has closed it.
-fn receive(server: &GunicornServer, client: &mut Client, request: &Request) -> Result<Response> {
+/// Reads the response, and waits until the worker is done with the request: until it is logged,
+/// and the connection closed if that was its last.
+fn exchange(
+    server: &GunicornServer,
+    request: &Request,
+    send: impl Fn(&mut Client) -> Result<()>,
+) -> Result<Response> {
+    let logged = server.access_log()?.len();
+    let mut client = Client::connect(server.port)?;
+    send(&mut client)?;
     let response = client.response(&request.method)?;
-    case::wait_until_logged(server, request.path())?;
+    server.wait_for_access_log(logged + 1)?;
     if response.closes {
         client.wait_for_close()?;
     }
     Ok(response)
 }
 
-fn exchange(server: &GunicornServer, request: &Request) -> Result<Response> {
-    let mut client = Client::connect(server.port)?;
-    client.send(&request.bytes())?;
-    receive(server, &mut client, request)
+fn fetched(server: &GunicornServer, request: &Request) -> Result<Response> {
+    exchange(server, request, |client| client.send(&request.bytes()))
 }
 
 /// A whole answer of this status, with so many bytes of a body, framing aside.
@@ -144,7 +150,7 @@ fn whole(response: &Response, status: u16, body: usize) -> Result<()> {
 
 fn answered(request: Request, status: u16, body: usize) -> Talk {
     Box::new(move |server| {
-        let response = exchange(server, &request)?;
+        let response = fetched(server, &request)?;
         whole(&response, status, body)?;
         Ok(vec![Expected::exactly(expected(&request, &response))])
     })
@@ -153,9 +159,9 @@ fn answered(request: Request, status: u16, body: usize) -> Talk {
 fn byte_by_byte() -> Talk {
     Box::new(|server| {
         let request = Request::get("/hello");
-        let mut client = Client::connect(server.port)?;
-        client.send_byte_by_byte(&request.bytes())?;
-        let response = receive(server, &mut client, &request)?;
+        let response = exchange(server, &request, |client| {
+            client.send_byte_by_byte(&request.bytes())
+        })?;
         whole(&response, 200, 6)?;
         Ok(vec![Expected::exactly(expected(&request, &response))])
     })
@@ -164,7 +170,7 @@ fn byte_by_byte() -> Talk {
 fn raising(path: &'static str) -> Talk {
     Box::new(move |server| {
         let request = Request::get(path);
-        let response = exchange(server, &request)?;
+        let response = fetched(server, &request)?;
         whole(&response, 500, response.body.len())?;
         Ok(vec![Expected::exactly(Fact {
             error_handled: true,
@@ -177,7 +183,7 @@ fn raising(path: &'static str) -> Talk {
 fn raising_late() -> Talk {
     Box::new(|server| {
         let request = Request::get("/raises-late");
-        let response = exchange(server, &request)?;
+        let response = fetched(server, &request)?;
         let seen = (response.status, response.body.len(), response.complete);
         ensure!(seen == (200, 6, false), "answered {seen:?}");
         Ok(vec![Expected::exactly(expected(&request, &response))])
@@ -193,6 +199,7 @@ fn garbage() -> Talk {
         client.wait_for_close()?;
         let fact = Fact {
             status: Some(400),
+            request_body_bytes: Some(0),
             response_bytes: Some(response.bytes()),
             response_body_bytes: Some(response.body_bytes),
             error_handled: true,
@@ -210,11 +217,12 @@ fn garbage() -> Talk {
 fn leaving() -> Talk {
     Box::new(|server| {
         let request = Request::get("/drip");
+        let logged = server.access_log()?.len();
         let mut client = Client::connect(server.port)?;
         client.send(&request.bytes())?;
         let head_bytes = client.head_bytes()?;
         drop(client);
-        case::wait_until_logged(server, request.path())?;
+        server.wait_for_access_log(logged + 1)?;
         let fact = Fact {
             method: Some("GET".to_owned()),
             path: Some("/drip".to_owned()),
@@ -238,11 +246,13 @@ fn kept() -> Talk {
             Request::new("POST", "/upload").body(vec![b'u'; 10_000]),
             Request::get("/chunked"),
         ];
+        let logged = server.access_log()?.len();
         let mut client = Client::connect(server.port)?;
         let responses = requests
             .iter()
             .map(|request| client.request(request))
             .collect::<Result<Vec<_>>>()?;
+        server.wait_for_access_log(logged + requests.len())?;
         numbered(&requests, &responses)
     })
 }
@@ -250,12 +260,14 @@ fn kept() -> Talk {
 fn pipelined() -> Talk {
     Box::new(|server| {
         let requests = ["/hello", "/chunked", "/no-content"].map(Request::get);
+        let logged = server.access_log()?.len();
         let mut client = Client::connect(server.port)?;
         client.send(&requests.each_ref().map(Request::bytes).concat())?;
         let responses = requests
             .iter()
             .map(|request| client.response(&request.method))
             .collect::<Result<Vec<_>>>()?;
+        server.wait_for_access_log(logged + requests.len())?;
         let mut expected = numbered(&requests, &responses)?;
         for later in &mut expected[1..] {
             // What came with the request before it cannot be told apart from that one's body.

@@ -14,7 +14,7 @@ use end_to_end::{
     kernel::Loaded,
     load::Background,
     metrics::Metrics,
-    observer::{self, Observer},
+    observer::Observer,
     process, skip,
     venv::Venv,
     wait,
