@@ -12,6 +12,7 @@ app = Flask(__name__)
 
 
 @app.get("/")
+@app.get("/welcome")
 def index():
     return "welcome\n"
 
@@ -111,4 +112,17 @@ def crash_outside_flask(inner):
     return wrapped
 
 
-app.wsgi_app = crash_outside_flask(app.wsgi_app)
+def numbered(inner):
+    """Any path may come with a number before it, as /17/products: then each is another, and the
+    tests can tell every single request by its path."""
+
+    def wrapped(environ, start_response):
+        first, slash, rest = environ["PATH_INFO"][1:].partition("/")
+        if slash and first.isdigit():
+            environ["PATH_INFO"] = "/" + rest
+        return inner(environ, start_response)
+
+    return wrapped
+
+
+app.wsgi_app = numbered(crash_outside_flask(app.wsgi_app))

@@ -1,85 +1,164 @@
-//! One request, alone, and the record made of it.
+//! Requests one after the other, and the records made of each.
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     client::{self, Request},
+    compare,
     facts::Fact,
     gunicorn::{Builder, GunicornServer},
     observer::{self, Observer},
     venv::Venv,
-    wait,
 };
 
 /// Requests to this path mark the end of a case.
 const FENCE: &str = "/fence";
 
-/// Starts one worker of this class with the bare application, observes it while `talk` talks to
-/// it, and returns what `talk` returned and the records of the requests it made.
-pub fn observe<T>(
-    class: &str,
-    talk: impl FnOnce(&GunicornServer) -> Result<T>,
-) -> Result<(T, Vec<Fact>)> {
-    observed(class, talk).with_context(|| format!("{class} worker"))
+/// One worker with the bare application, observed while cases are tried on it.
+pub struct Session {
+    pub server: GunicornServer,
+    observer: Observer,
+    cases: usize,
 }
 
-fn observed<T>(
-    class: &str,
-    talk: impl FnOnce(&GunicornServer) -> Result<T>,
-) -> Result<(T, Vec<Fact>)> {
-    let threads = if class == "gthread" { 2 } else { 1 };
-    let server = Builder::new(&Venv::debian()?, "raw:app")
-        .class(class)
-        .threads(threads)
-        .start()?;
-    let observer = Observer::record_for(&[server.pid()])?;
-    let seen = talk(&server)?;
+impl Session {
+    /// Starts a worker of this class and the observer.
+    pub fn start(class: &str) -> Result<Self> {
+        let threads = if class == "gthread" { 2 } else { 1 };
+        let server = Builder::new(&Venv::debian()?, "raw:app")
+            .class(class)
+            .threads(threads)
+            .start()?;
+        let observer = Observer::record_for(&[server.pid()])?;
+        Ok(Self {
+            server,
+            observer,
+            cases: 0,
+        })
+    }
 
-    // The fence comes after the case in the stream of events, so all before it has been told.
-    let fence = client::fetch(
-        server.port,
-        &Request::get(FENCE).header("Connection", "close"),
-    )?;
-    ensure!(
-        fence.status == 200,
-        "the fence was answered {}",
-        fence.status
-    );
-    observer.wait_until("the fence to be counted", |metrics| {
-        metrics.sum(
-            "http_server_request_duration_seconds_count",
-            &[("http_route", FENCE)],
-        ) > 0.0
-    })?;
-    let recording = observer.stop()?;
-    let mut facts = observer::replay_requests(&recording.recording())?;
-    facts.retain(|fact| fact.path.as_deref() != Some(FENCE));
-    let workers: Vec<_> = facts.iter().map(|fact| fact.pid).collect();
-    let ours = server.workers();
-    ensure!(
-        workers.iter().all(|pid| ours.contains(pid)),
-        "workers {workers:?}, not {ours:?}"
-    );
-    Ok((seen, facts))
+    /// Ends a case. The fence comes after it in the stream of events, and before the next: it is
+    /// logged after its record is made.
+    pub fn fence(&mut self) -> Result<()> {
+        let logged = self.server.access_log()?.len();
+        let fence = Request::get(FENCE).header("Connection", "close");
+        let answer = client::fetch(self.server.port, &fence)?;
+        ensure!(
+            answer.status == 200,
+            "the fence was answered {}",
+            answer.status
+        );
+        self.cases += 1;
+        self.server.wait_for_access_log(logged + 1)?;
+        Ok(())
+    }
+
+    /// The records of each case.
+    pub fn finish(self) -> Result<Vec<Vec<Fact>>> {
+        let labels = [("http_route", FENCE)];
+        let metrics = self
+            .observer
+            .wait_until("the fences to be counted", |metrics| {
+                let fences = metrics.sum("http_server_request_duration_seconds_count", &labels);
+                fences.to_string() == self.cases.to_string()
+            })?;
+        compare::nothing_lost(&metrics)?;
+        let recording = self.observer.stop()?;
+        let facts = observer::replay_requests(&recording.recording())?;
+        let ours = self.server.workers();
+        ensure!(
+            facts.iter().all(|fact| ours.contains(&fact.pid)),
+            "not all of {ours:?}: {facts:#?}"
+        );
+        let is_fence = |fact: &Fact| fact.path.as_deref() == Some(FENCE);
+        let mut cases: Vec<_> = facts.split(is_fence).map(<[Fact]>::to_vec).collect();
+        let after = cases.pop().unwrap_or_default();
+        ensure!(after.is_empty(), "records after the last fence: {after:#?}");
+        Ok(cases)
+    }
 }
 
-/// Waits until Gunicorn has logged a request to this path: it is done with it.
-pub fn wait_until_logged(server: &GunicornServer, path: &str) -> Result<()> {
-    wait::until(format!("{path} in the access log"), || {
-        Ok(server
-            .access_log()?
-            .iter()
-            .any(|line| line.path == path)
-            .then_some(()))
-    })
+/// Tries cases on one worker of this class. Each returns what should be recorded of its requests;
+/// every case that failed is named.
+pub fn try_all<'a>(class: &str, cases: impl IntoIterator<Item = (&'a str, Talk)>) -> Result<()> {
+    let mut session = Session::start(class)?;
+    let mut expected = Vec::new();
+    for (name, talk) in cases {
+        expected.push((name, talk(&session.server)));
+        session
+            .fence()
+            .with_context(|| format!("{class} worker, after: {name}"))?;
+    }
+    let recorded = session.finish()?;
+    ensure!(
+        recorded.len() == expected.len(),
+        "{} cases, {} fences recorded",
+        expected.len(),
+        recorded.len()
+    );
+    let failed: Vec<_> = expected
+        .into_iter()
+        .zip(&recorded)
+        .filter_map(|((name, expected), facts)| {
+            let error = expected
+                .and_then(|expected| check(facts, &expected))
+                .err()?;
+            Some(format!("{class} worker: {name}: {error:#}"))
+        })
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
 }
 
-/// The one record of a case.
-pub fn only(facts: &[Fact]) -> Result<&Fact> {
+/// Talks to a server, and says what should be recorded of it.
+pub type Talk = Box<dyn Fn(&GunicornServer) -> Result<Vec<Expected>>>;
+
+/// A record as it should be, but for the worker and the time, which differ from run to run.
+pub struct Expected {
+    pub fact: Fact,
+    /// It entered the application, so it has a duration.
+    pub has_duration: bool,
+    /// How much of the body was written only the server knows: more than nothing, less than this.
+    pub body_below: Option<u64>,
+}
+
+impl Expected {
+    #[must_use]
+    pub fn exactly(fact: Fact) -> Self {
+        Self {
+            fact,
+            has_duration: true,
+            body_below: None,
+        }
+    }
+}
+
+fn check(facts: &[Fact], expected: &[Expected]) -> Result<()> {
     ensure!(
-        facts.len() == 1,
-        "{} records, not one: {facts:#?}",
-        facts.len()
+        facts.len() == expected.len(),
+        "{} records, not {}: {facts:#?}",
+        facts.len(),
+        expected.len()
     );
-    Ok(&facts[0])
+    for (fact, expected) in facts.iter().zip(expected) {
+        let mut wanted = expected.fact.clone();
+        if let Some(below) = expected.body_below {
+            let body = fact.response_body_bytes.unwrap_or(0);
+            ensure!(body > 0 && body < below, "{body} bytes of the body");
+            wanted.response_body_bytes = Some(body);
+            wanted.response_bytes = wanted.response_bytes.map(|head| head + body);
+        }
+        let fixed = Fact {
+            pid: 0,
+            duration_ns: None,
+            ..fact.clone()
+        };
+        ensure!(fixed == wanted, "recorded {fixed:#?}\nexpected {wanted:#?}");
+        ensure!(
+            fact.duration_ns.is_some_and(|ns| ns > 0) == expected.has_duration,
+            "its duration is {:?}",
+            fact.duration_ns
+        );
+    }
+    Ok(())
 }

@@ -44,6 +44,13 @@ impl Request {
         self
     }
 
+    /// Its target after this beginning of a path.
+    #[must_use]
+    pub fn under(mut self, prefix: &str) -> Self {
+        self.target.insert_str(0, prefix);
+        self
+    }
+
     /// A body of known length.
     #[must_use]
     pub fn body(self, body: Vec<u8>) -> Self {
@@ -141,11 +148,17 @@ impl Client {
             .with_context(|| format!("{} {}", request.method, request.target))
     }
 
-    /// Waits for the first bytes of a response, and leaves the rest unread.
-    pub fn wait_for_first_bytes(&mut self) -> Result<()> {
-        let mut first = [0; 16];
-        let length = self.stream.peek(&mut first).context("cannot read")?;
-        anyhow::ensure!(length > 0, "the server closed without an answer");
+    /// Reads the head of a response, and leaves the rest unread; says how long the head was.
+    pub fn head_bytes(&mut self) -> Result<u64> {
+        self.incoming
+            .head(&mut self.stream)
+            .map(|head| head.len() as u64)
+    }
+
+    /// Waits until the server closes.
+    pub fn wait_for_close(&mut self) -> Result<()> {
+        let more = self.incoming.rest(&mut self.stream)?;
+        anyhow::ensure!(more == 0, "the server sent {more} bytes more");
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{access_log::Line, facts::Fact, metrics::Metrics};
+use crate::{
+    access_log::Line, facts::Fact, gunicorn::GunicornServer, load::Tally, metrics::Metrics,
+};
 
 /// How often each key occurs.
 pub fn counted<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, f64> {
@@ -39,27 +41,31 @@ pub fn equal<K: Ord + Debug + Clone>(
     Ok(())
 }
 
-/// Requests of each worker of a master.
-pub fn workers(metrics: &Metrics, master: u32, logged: &[Line]) -> Result<()> {
-    let master = master.to_string();
+/// Requests of each worker of a master, and the class of each.
+pub fn workers(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> Result<()> {
+    let master = server.pid().to_string();
     let labels = [("master_pid", master.as_str())];
-    let observed = metrics.sum_by("gunicorn_worker_requests_total", &labels, &["worker_pid"]);
-    let expected = counted(logged.iter().map(|line| vec![line.pid.to_string()]));
-    equal("requests by worker", &observed, &expected)?;
+    let by = ["worker_pid", "worker_class"];
+    let class = server.worker_class();
+    let expected = counted(
+        logged
+            .iter()
+            .map(|line| vec![line.pid.to_string(), class.to_owned()]),
+    );
+    let requests = metrics.sum_by("gunicorn_worker_requests_total", &labels, &by);
+    equal("requests by worker", &requests, &expected)?;
     let histogram = "gunicorn_worker_request_duration_seconds_count";
-    equal(
-        "durations by worker",
-        &metrics.sum_by(histogram, &labels, &["worker_pid"]),
-        &expected,
-    )
+    let durations = metrics.sum_by(histogram, &labels, &by);
+    equal("durations by worker", &durations, &expected)
 }
 
-/// Requests of each method, route and status, where only one master is observed.
-pub fn routes(metrics: &Metrics, logged: &[Line]) -> Result<()> {
+/// Requests of each class, method, route and status, where only one master is observed.
+pub fn routes(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> Result<()> {
     let observed = metrics.sum_by(
         "http_server_request_duration_seconds_count",
         &[],
         &[
+            "worker_class",
             "http_request_method",
             "http_route",
             "http_response_status_code",
@@ -67,12 +73,34 @@ pub fn routes(metrics: &Metrics, logged: &[Line]) -> Result<()> {
     );
     let expected = counted(logged.iter().map(|line| {
         vec![
+            server.worker_class().to_owned(),
             line.method.clone(),
             route(&line.path),
             line.status.to_string(),
         ]
     }));
     equal("requests by method, route and status", &observed, &expected)
+}
+
+/// Bytes of all responses: what the client received, what the records say and what is served.
+pub fn response_bytes(metrics: &Metrics, facts: &[Fact], tally: &Tally) -> Result<()> {
+    let sum = |bytes: fn(&Fact) -> Option<u64>| -> Option<u64> { facts.iter().map(bytes).sum() };
+    let recorded = (
+        sum(|fact| fact.response_bytes),
+        sum(|fact| fact.response_body_bytes),
+    );
+    let received = (Some(tally.bytes), Some(tally.body_bytes));
+    ensure!(
+        recorded == received,
+        "bytes of all responses and of their bodies: recorded {recorded:?}, received {received:?}"
+    );
+    let served = metrics.sum("gunicorn_worker_response_size_bytes_sum", &[]);
+    ensure!(
+        served.to_string() == tally.body_bytes.to_string(),
+        "bytes of all bodies: served {served}, received {}",
+        tally.body_bytes
+    );
+    Ok(())
 }
 
 /// Nothing the observer knows of was missed.
@@ -107,38 +135,32 @@ pub fn facts(facts: &[Fact], logged: &[Line]) -> Result<()> {
 }
 
 /// How far durations are from the log's, in microseconds, smallest first. Both clocks are read at
-/// the same calls; within one worker, path and status the shortest is paired with the shortest.
-/// Where the application raised, the log has another time and nothing is compared.
+/// the same calls. A request is known by its method and path, which no other may have. Where the
+/// application raised, the log has another time and nothing is compared.
 pub fn duration_differences_us(facts: &[Fact], logged: &[Line]) -> Result<Vec<u64>> {
-    type Key = (u32, String, u16);
-    let mut observed: BTreeMap<Key, Vec<u64>> = BTreeMap::new();
-    for fact in facts.iter().filter(|fact| !fact.error_handled) {
-        let key = (
-            fact.pid,
-            fact.path.clone().unwrap_or_default(),
-            fact.status.unwrap_or(0),
-        );
-        let Some(duration_ns) = fact.duration_ns else {
-            anyhow::bail!("{key:?} has no duration");
-        };
-        observed.entry(key).or_default().push(duration_ns / 1000);
-    }
-    let mut expected: BTreeMap<Key, Vec<u64>> = BTreeMap::new();
+    let mut expected = BTreeMap::new();
     for line in logged {
-        let key = (line.pid, line.path.clone(), line.status);
-        expected.entry(key).or_default().push(line.duration_us);
+        let key = (line.method.as_str(), line.path.as_str());
+        let other = expected.insert(key, line.duration_us);
+        ensure!(other.is_none(), "{key:?} was logged twice");
     }
-    let mut differences = Vec::new();
-    for (key, mut observed) in observed {
-        let mut expected = expected.remove(&key).unwrap_or_default();
-        ensure!(
-            observed.len() == expected.len(),
-            "{key:?} was not logged as often as observed"
-        );
-        observed.sort_unstable();
-        expected.sort_unstable();
-        differences.extend(observed.iter().zip(expected).map(|(a, b)| a.abs_diff(b)));
-    }
+    let compared = facts.iter().filter(|fact| !fact.error_handled);
+    let mut differences = compared
+        .map(|fact| {
+            let key = (
+                fact.method.as_deref().unwrap_or_default(),
+                fact.path.as_deref().unwrap_or_default(),
+            );
+            // Removed, so that a second record of it finds nothing.
+            let logged_us = expected
+                .remove(&key)
+                .with_context(|| format!("{key:?} was not logged as often as observed"))?;
+            let observed_ns = fact
+                .duration_ns
+                .with_context(|| format!("{key:?} has no duration"))?;
+            Ok((observed_ns / 1000).abs_diff(logged_us))
+        })
+        .collect::<Result<Vec<_>>>()?;
     differences.sort_unstable();
     Ok(differences)
 }

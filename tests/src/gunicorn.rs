@@ -77,6 +77,13 @@ impl Builder {
 
     /// Starts it, and waits until it listens and has booted its workers.
     pub fn start(&self) -> Result<GunicornServer> {
+        let mut server = self.start_listening()?;
+        server.wait_for_workers(self.workers)?;
+        Ok(server)
+    }
+
+    /// Starts it, and waits only until it listens: what is sent now waits for a worker.
+    pub fn start_listening(&self) -> Result<GunicornServer> {
         let folder = TempDir::new().context("cannot make a folder for Gunicorn's logs")?;
         let log = folder.path().join("error.log");
         let output =
@@ -110,6 +117,7 @@ impl Builder {
             .context("cannot start Gunicorn")?;
         let mut server = GunicornServer {
             child,
+            class: self.class.clone(),
             port: 0,
             folder,
             log,
@@ -119,7 +127,6 @@ impl Builder {
             server.fail_if_ended()?;
             Ok(port(&server.log()?))
         })?;
-        server.wait_for_workers(self.workers)?;
         Ok(server)
     }
 }
@@ -127,6 +134,7 @@ impl Builder {
 /// A running Gunicorn; ended, with its workers, when dropped.
 pub struct GunicornServer {
     child: Child,
+    class: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     folder: TempDir,
@@ -139,6 +147,19 @@ impl GunicornServer {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Name of its workers' Python class.
+    #[must_use]
+    pub fn worker_class(&self) -> &'static str {
+        match self.class.as_str() {
+            "sync" => "SyncWorker",
+            "gthread" => "ThreadWorker",
+            "gevent" => "GeventWorker",
+            "gevent_pywsgi" => "GeventPyWSGIWorker",
+            "eventlet" => "EventletWorker",
+            other => unreachable!("no test has {other} workers"),
+        }
     }
 
     /// Pids of the workers that are there now.
@@ -161,6 +182,15 @@ impl GunicornServer {
     /// Sends the master a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::signal(self.pid(), signal)
+    }
+
+    /// Ends the master as the kernel does when memory is short; its workers are left.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("cannot kill the master")?;
+        self.child
+            .wait()
+            .context("the killed master does not end")?;
+        Ok(())
     }
 
     /// Reloads, and waits until every worker is a new one.
@@ -211,14 +241,11 @@ impl GunicornServer {
 
 impl Drop for GunicornServer {
     fn drop(&mut self) {
-        let workers = self.workers();
         process::end(&mut self.child, Duration::from_secs(10));
-        // A master that had to be killed leaves its workers. They are known by their folder, so
-        // that a pid used again is not ours to end.
-        for worker in workers {
-            if process::works_in(worker, self.folder.path()) {
-                let _ = process::signal(worker, Signal::SIGKILL);
-            }
+        // A master that was killed leaves its workers. They are known by their folder, so that a
+        // pid used again is not ours to end.
+        for worker in process::working_in(self.folder.path()) {
+            let _ = process::signal(worker, Signal::SIGKILL);
         }
     }
 }

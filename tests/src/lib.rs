@@ -7,7 +7,7 @@
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record
-//! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`]: the small parts
+//! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -22,5 +22,6 @@ pub mod metrics;
 pub mod observer;
 pub mod process;
 pub mod response;
+pub mod skip;
 pub mod venv;
 pub mod wait;

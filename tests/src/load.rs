@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::Result;
 
-use crate::client::{Client, Request};
+use crate::{
+    client::{Client, Request},
+    response::Response,
+};
 
 /// What to send: `requests` in all, taken from `routes` in turn, `concurrency` at a time.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub struct Load {
 pub struct Tally {
     /// Answers by status and path.
     pub answers: BTreeMap<(u16, String), usize>,
+    /// Bytes of all answers as they came over the wire.
+    pub bytes: u64,
+    /// Those of their bodies, with the framing of chunked ones.
+    pub body_bytes: u64,
     /// Requests that got no whole answer, and why.
     pub failures: Vec<String>,
 }
@@ -65,18 +72,18 @@ fn work(port: u16, routes: &[Request], tally: &Mutex<Tally>, next: impl Fn() -> 
         let answer = one(port, &mut kept, request);
         let mut tally = lock(tally);
         match answer {
-            Ok(status) => {
-                *tally
-                    .answers
-                    .entry((status, request.path().to_owned()))
-                    .or_default() += 1;
+            Ok(response) => {
+                let key = (response.status, request.path().to_owned());
+                *tally.answers.entry(key).or_default() += 1;
+                tally.bytes += response.bytes();
+                tally.body_bytes += response.body_bytes;
             }
             Err(error) => tally.failures.push(format!("{error:#}")),
         }
     }
 }
 
-fn one(port: u16, kept: &mut Option<Client>, request: &Request) -> Result<u16> {
+fn one(port: u16, kept: &mut Option<Client>, request: &Request) -> Result<Response> {
     let mut client = match kept.take() {
         Some(client) => client,
         None => Client::connect(port)?,
@@ -91,7 +98,7 @@ fn one(port: u16, kept: &mut Option<Client>, request: &Request) -> Result<u16> {
     if !response.closes {
         *kept = Some(client);
     }
-    Ok(response.status)
+    Ok(response)
 }
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {

@@ -4,8 +4,8 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Write as _},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -38,23 +38,6 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Why the privileged tests cannot run here. Under CI that is a failure.
-#[must_use]
-pub fn skip() -> Option<String> {
-    let reason = if nix::unistd::geteuid().is_root() {
-        format!("{:#}", binary().err()?)
-    } else {
-        "loading probes needs root: run `cargo xtask test privileged` as root".to_owned()
-    };
-    assert!(
-        env::var("CI").as_deref() != Ok("true"),
-        "skipped under CI: {reason}"
-    );
-    // Not by `eprintln!`, which the test harness shows of failed tests only.
-    let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
-    Some(reason)
-}
-
 /// A port that is free now.
 pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
@@ -68,6 +51,24 @@ pub fn output(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<
         .stdin(Stdio::null())
         .output()
         .context("cannot start the observer")
+}
+
+/// Likewise, as a user that is not root.
+pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
+    // Nobody can reach the folder it was built in.
+    let folder = TempDir::new().context("cannot make a folder for a copy of the observer")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("gunicorn-observer");
+    fs::copy(binary()?, &copy).context("cannot copy the observer")?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg("--")
+        .arg(&copy)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start the observer as nobody")
 }
 
 /// The exposition of a recording.

@@ -65,9 +65,35 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a process has this working directory; not if it has ended.
-pub fn works_in(pid: u32, folder: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder)
+/// Pids of the processes that have this working directory.
+pub fn working_in(folder: &Path) -> Vec<u32> {
+    let works_here = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == folder)
+    };
+    all().into_iter().filter(works_here).collect()
+}
+
+/// Pids of a process's descendants now.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+/// Whether a thread of a process sleeps in `clock_nanosleep`, as Python's `time.sleep` does.
+pub fn sleeps(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    // Its number on x86-64 and on aarch64.
+    let is_sleep = |call: String| call.starts_with("230 ") || call.starts_with("115 ");
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("syscall")).ok())
+        .any(is_sleep)
 }
 
 /// Whether a process exists and is not merely waiting to be reaped.
@@ -81,20 +107,47 @@ pub fn is_alive(pid: u32) -> bool {
         .unwrap_or(false)
 }
 
-/// Whether any process of this host has `word` in its command line.
-pub fn any_runs(word: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
+/// Every process of this host that is a Gunicorn, by pid and command line.
+pub fn gunicorns() -> Vec<String> {
+    let line = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0');
+        // Itself, as the script of an interpreter, or as it renames itself with setproctitle.
+        words
+            .by_ref()
+            .take(2)
+            .any(is_gunicorn)
+            .then(|| format!("{pid}: {}", line.replace('\0', " ").trim_end()))
     };
-    processes.filter_map(Result::ok).any(|entry| {
-        let is_process = entry
-            .file_name()
-            .to_string_lossy()
-            .bytes()
-            .all(|b| b.is_ascii_digit());
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        // The observer has the word in its own name.
-        let line = String::from_utf8_lossy(&line).replace("gunicorn-observer", "");
-        is_process && line.contains(word)
-    })
+    all().into_iter().filter_map(line).collect()
+}
+
+fn is_gunicorn(word: &str) -> bool {
+    word.starts_with("gunicorn: ") || word.rsplit('/').next() == Some("gunicorn")
+}
+
+/// Pids of all processes.
+fn all() -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_gunicorn;
+
+    #[test]
+    fn a_gunicorn_is_known_by_its_first_words() {
+        for word in ["gunicorn", "/venv/bin/gunicorn", "gunicorn: master [app]"] {
+            assert!(is_gunicorn(word), "{word}");
+        }
+        for word in ["/bin/gunicorn-observer", "python3", "gunicorn.conf.py"] {
+            assert!(!is_gunicorn(word), "{word}");
+        }
+    }
 }

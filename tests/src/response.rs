@@ -43,9 +43,9 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Reads one response to a request of this method.
-    pub fn response(&mut self, source: &mut impl Read, method: &str) -> Result<Response> {
-        let head_length = loop {
+    /// Reads a head, with the empty line after it.
+    pub fn head(&mut self, source: &mut impl Read) -> Result<Vec<u8>> {
+        let length = loop {
             if let Some(at) = find(&self.bytes, b"\r\n\r\n") {
                 break at + 4;
             }
@@ -56,7 +56,18 @@ impl Incoming {
                 );
             }
         };
-        let head = self.take(head_length);
+        Ok(self.take(length))
+    }
+
+    /// Reads to the end; says how many bytes came after what was read before.
+    pub fn rest(&mut self, source: &mut impl Read) -> Result<usize> {
+        while self.fill(source)? {}
+        Ok(self.take(usize::MAX).len())
+    }
+
+    /// Reads one response to a request of this method.
+    pub fn response(&mut self, source: &mut impl Read, method: &str) -> Result<Response> {
+        let head = self.head(source)?;
         let mut response = Response {
             status: status(&head)?,
             head_bytes: u64::try_from(head.len())?,

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::skip;
 
 /// One Python environment with a real Gunicorn.
 #[derive(Clone, Debug)]
@@ -13,10 +15,23 @@ pub struct Venv {
     folder: PathBuf,
 }
 
+/// One interpreter that is a stripped executable, and one that is a shared library.
+const SHAPES: [&str; 2] = ["debian", "pyenv"];
+
 impl Venv {
-    /// Every environment there is: one for each shape of interpreter this machine has.
+    /// One environment for each shape of interpreter. One that this machine lacks is told, and
+    /// under CI a failure.
     pub fn all() -> Result<Vec<Self>> {
-        Self::all_in(&folder()?)
+        let all = Self::all_in(&folder()?)?;
+        let mut found = Vec::new();
+        for shape in SHAPES {
+            match of_shape(&all, shape) {
+                Some(venv) => found.push(venv),
+                None => skip::unless_ci(&format!("no Python environment {shape}-*"))?,
+            }
+        }
+        ensure!(!found.is_empty(), "no Python environment of a known shape");
+        Ok(found)
     }
 
     /// Every environment in `folder`.
@@ -40,9 +55,8 @@ impl Venv {
 
     /// The one under Debian's own interpreter, which every machine that is set up has.
     pub fn debian() -> Result<Self> {
-        let all = Self::all()?;
-        let debian = all.iter().find(|venv| venv.name().starts_with("debian"));
-        Ok(debian.unwrap_or(&all[0]).clone())
+        of_shape(&Self::all_in(&folder()?)?, SHAPES[0])
+            .context("no Python environment debian-*: run `cargo xtask setup`")
     }
 
     /// Its name, as in `debian-3.11`.
@@ -60,6 +74,11 @@ impl Venv {
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)
     }
+}
+
+fn of_shape(all: &[Venv], shape: &str) -> Option<Venv> {
+    let is_of_it = |venv: &&Venv| venv.name().split('-').next() == Some(shape);
+    all.iter().find(is_of_it).cloned()
 }
 
 /// `cargo xtask test` names the folder; without it, it is beside what cargo built.

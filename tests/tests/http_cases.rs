@@ -1,17 +1,107 @@
-//! Every kind of request and response: one request, and exactly the record it should leave. Sizes
-//! are those of the bytes that went over the wire, as the client counted them.
+//! Every kind of request and response: some requests, and exactly the records they should leave.
+//! Sizes are those of the bytes that went over the wire, as the client counted them. All cases of a
+//! worker class are tried on one worker; a failure names its case.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use end_to_end::{
-    case,
+    case::{self, Expected, Talk},
     client::{Client, Request},
     facts::Fact,
-    observer,
+    gunicorn::GunicornServer,
     response::Response,
+    skip,
 };
 
-const CLASSES: [&str; 3] = ["sync", "gthread", "gevent"];
 const FIVE_MEGABYTES: usize = 5 * 1024 * 1024;
+
+#[test]
+fn sync_workers() -> Result<()> {
+    each_case("sync", Vec::new())
+}
+
+#[test]
+fn gthread_workers() -> Result<()> {
+    let kept = ("requests of a kept connection are numbered", kept());
+    each_case("gthread", vec![kept])
+}
+
+#[test]
+fn gevent_workers() -> Result<()> {
+    each_case("gevent", greenlets())
+}
+
+#[test]
+fn eventlet_workers() -> Result<()> {
+    each_case("eventlet", greenlets())
+}
+
+/// Gunicorn's threads do not read what came with the request before.
+fn greenlets() -> Vec<(&'static str, Talk)> {
+    vec![
+        ("requests of a kept connection are numbered", kept()),
+        ("pipelined requests are told apart", pipelined()),
+    ]
+}
+
+fn each_case(class: &str, of_class: Vec<(&'static str, Talk)>) -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    case::try_all(class, every_class().into_iter().chain(of_class))
+}
+
+fn every_class() -> Vec<(&'static str, Talk)> {
+    let large = vec![b'u'; FIVE_MEGABYTES];
+    let upload = || Request::new("POST", "/upload");
+    vec![
+        (
+            "a HEAD request has a head and no body",
+            answered(Request::new("HEAD", "/hello"), 200, 0),
+        ),
+        (
+            "a 204 has no body",
+            answered(Request::get("/no-content"), 204, 0),
+        ),
+        (
+            "a 304 has no body",
+            answered(Request::get("/not-modified"), 304, 0),
+        ),
+        (
+            "a chunked response counts its framing",
+            answered(Request::get("/chunked"), 200, 80),
+        ),
+        (
+            "a response sent by the write callable",
+            answered(Request::get("/write"), 200, 6),
+        ),
+        (
+            "a query is not part of the path",
+            answered(Request::get("/slow?seconds=0.05"), 200, 6),
+        ),
+        (
+            "a large download",
+            answered(Request::get("/download"), 200, FIVE_MEGABYTES),
+        ),
+        (
+            "a file sent by the file wrapper",
+            answered(Request::get("/file"), 200, FIVE_MEGABYTES),
+        ),
+        ("a large upload", answered(upload().body(large), 200, 8)),
+        (
+            "a chunked upload counts its framing",
+            answered(upload().chunked(&[b'u'; 100_000], 1000), 200, 7),
+        ),
+        ("a request sent a byte at a time", byte_by_byte()),
+        ("an exception in the application", raising("/raises")),
+        (
+            "an exception before the first byte of the body",
+            raising("/raises-in-body"),
+        ),
+        ("an exception after the headers were sent", raising_late()),
+        ("a request that cannot be parsed", garbage()),
+        ("a client that leaves early", leaving()),
+    ]
+}
 
 /// The record of a request that went well.
 fn expected(request: &Request, response: &Response) -> Fact {
@@ -26,265 +116,175 @@ fn expected(request: &Request, response: &Response) -> Fact {
     }
 }
 
-/// Compares all but the worker and the time, which differ from run to run.
-fn check(fact: &Fact, expected: &Fact) -> Result<()> {
-    let fixed = Fact {
-        pid: 0,
-        duration_ns: None,
-        ..fact.clone()
-    };
+/// Reads the response, and waits until the worker is done with the request: until it is logged,
+/// and the connection closed if that was its last.
+fn exchange(
+    server: &GunicornServer,
+    request: &Request,
+    send: impl Fn(&mut Client) -> Result<()>,
+) -> Result<Response> {
+    let logged = server.access_log()?.len();
+    let mut client = Client::connect(server.port)?;
+    send(&mut client)?;
+    let response = client.response(&request.method)?;
+    server.wait_for_access_log(logged + 1)?;
+    if response.closes {
+        client.wait_for_close()?;
+    }
+    Ok(response)
+}
+
+fn fetched(server: &GunicornServer, request: &Request) -> Result<Response> {
+    exchange(server, request, |client| client.send(&request.bytes()))
+}
+
+/// A whole answer of this status, with so many bytes of a body, framing aside.
+fn whole(response: &Response, status: u16, body: usize) -> Result<()> {
+    let seen = (response.status, response.body.len(), response.complete);
     ensure!(
-        fixed == *expected,
-        "recorded {fixed:#?}\nexpected {expected:#?}"
+        seen == (status, body, true),
+        "status, bytes and completeness of the answer: {seen:?}"
     );
     Ok(())
 }
 
-/// Under each class: makes the request, checks the answer's status and the record.
-fn each_class(request: &Request, status: u16, change: impl Fn(&mut Fact)) -> Result<()> {
-    each_class_sending(request, status, change, |client| {
-        client.send(&request.bytes())
+fn answered(request: Request, status: u16, body: usize) -> Talk {
+    Box::new(move |server| {
+        let response = fetched(server, &request)?;
+        whole(&response, status, body)?;
+        Ok(vec![Expected::exactly(expected(&request, &response))])
     })
 }
 
-fn each_class_sending(
-    request: &Request,
-    status: u16,
-    change: impl Fn(&mut Fact),
-    send: impl Fn(&mut Client) -> Result<()>,
-) -> Result<()> {
-    if observer::skip().is_some() {
-        return Ok(());
-    }
-    for class in CLASSES {
-        let (response, facts) = case::observe(class, |server| {
-            let mut client = Client::connect(server.port)?;
-            send(&mut client)?;
-            let response = client.response(&request.method)?;
-            case::wait_until_logged(server, request.path())?;
-            Ok(response)
+fn byte_by_byte() -> Talk {
+    Box::new(|server| {
+        let request = Request::get("/hello");
+        let response = exchange(server, &request, |client| {
+            client.send_byte_by_byte(&request.bytes())
         })?;
-        ensure!(
-            response.status == status,
-            "{class}: answered {}",
-            response.status
-        );
-        let mut expected = expected(request, &response);
-        change(&mut expected);
-        let fact = case::only(&facts).with_context(|| format!("{class} worker"))?;
-        check(fact, &expected).with_context(|| format!("{class} worker"))?;
-        ensure!(
-            fact.duration_ns.is_some_and(|ns| ns > 0),
-            "{class}: no duration"
-        );
-    }
-    Ok(())
-}
-
-fn unchanged(_: &mut Fact) {}
-
-#[test]
-fn a_head_request_has_a_head_and_no_body() -> Result<()> {
-    each_class(&Request::new("HEAD", "/hello"), 200, unchanged)
-}
-
-#[test]
-fn a_204_has_no_body() -> Result<()> {
-    each_class(&Request::get("/no-content"), 204, unchanged)
-}
-
-#[test]
-fn a_304_has_no_body() -> Result<()> {
-    each_class(&Request::get("/not-modified"), 304, unchanged)
-}
-
-#[test]
-fn a_chunked_response_counts_its_framing() -> Result<()> {
-    each_class(&Request::get("/chunked"), 200, unchanged)
-}
-
-#[test]
-fn a_response_sent_by_the_write_callable() -> Result<()> {
-    each_class(&Request::get("/write"), 200, unchanged)
-}
-
-#[test]
-fn a_query_is_not_part_of_the_path() -> Result<()> {
-    each_class(&Request::get("/slow?seconds=0.05"), 200, unchanged)
-}
-
-#[test]
-fn a_large_download() -> Result<()> {
-    each_class(&Request::get("/download"), 200, unchanged)
-}
-
-#[test]
-fn a_file_sent_by_the_file_wrapper() -> Result<()> {
-    each_class(&Request::get("/file"), 200, unchanged)
-}
-
-#[test]
-fn a_large_upload() -> Result<()> {
-    let request = Request::new("POST", "/upload").body(vec![b'u'; FIVE_MEGABYTES]);
-    each_class(&request, 200, unchanged)
-}
-
-#[test]
-fn a_chunked_upload_counts_its_framing() -> Result<()> {
-    let request = Request::new("POST", "/upload").chunked(&[b'u'; 100_000], 1000);
-    each_class(&request, 200, unchanged)
-}
-
-#[test]
-fn a_request_sent_a_byte_at_a_time() -> Result<()> {
-    let request = Request::get("/hello");
-    each_class_sending(&request, 200, unchanged, |client| {
-        client.send_byte_by_byte(&request.bytes())
+        whole(&response, 200, 6)?;
+        Ok(vec![Expected::exactly(expected(&request, &response))])
     })
 }
 
-#[test]
-fn an_exception_in_the_application() -> Result<()> {
-    each_class(&Request::get("/raises"), 500, |fact| {
-        fact.error_handled = true;
-    })
-}
-
-#[test]
-fn an_exception_before_the_first_byte_of_the_body() -> Result<()> {
-    each_class(&Request::get("/raises-in-body"), 500, |fact| {
-        fact.error_handled = true;
+fn raising(path: &'static str) -> Talk {
+    Box::new(move |server| {
+        let request = Request::get(path);
+        let response = fetched(server, &request)?;
+        whole(&response, 500, response.body.len())?;
+        Ok(vec![Expected::exactly(Fact {
+            error_handled: true,
+            ..expected(&request, &response)
+        })])
     })
 }
 
 /// Gunicorn can only close: the status the client saw stays the one it was.
-#[test]
-fn an_exception_after_the_headers_were_sent() -> Result<()> {
-    each_class(&Request::get("/raises-late"), 200, unchanged)
+fn raising_late() -> Talk {
+    Box::new(|server| {
+        let request = Request::get("/raises-late");
+        let response = fetched(server, &request)?;
+        let seen = (response.status, response.body.len(), response.complete);
+        ensure!(seen == (200, 6, false), "answered {seen:?}");
+        Ok(vec![Expected::exactly(expected(&request, &response))])
+    })
 }
 
-#[test]
-fn a_request_that_cannot_be_parsed() -> Result<()> {
-    if observer::skip().is_some() {
-        return Ok(());
-    }
-    for class in CLASSES {
-        let (response, facts) = case::observe(class, |server| {
-            let mut client = Client::connect(server.port)?;
-            client.send(b"GARBAGE\r\n\r\n")?;
-            client.response("GET")
-        })?;
-        let fact = case::only(&facts).with_context(|| format!("{class} worker"))?;
-        let refused = fact.status == Some(400) && fact.bad_request && fact.error_handled;
-        ensure!(refused, "{class}: {fact:#?}");
-        ensure!(
-            fact.duration_ns.is_none(),
-            "{class}: it never entered the application"
-        );
-        ensure!(
-            fact.response_bytes == Some(response.bytes()),
-            "{class}: {fact:#?}"
-        );
-    }
-    Ok(())
+fn garbage() -> Talk {
+    Box::new(|server| {
+        let mut client = Client::connect(server.port)?;
+        client.send(b"GARBAGE\r\n\r\n")?;
+        let response = client.response("GET")?;
+        whole(&response, 400, response.body.len())?;
+        client.wait_for_close()?;
+        let fact = Fact {
+            status: Some(400),
+            request_body_bytes: Some(0),
+            response_bytes: Some(response.bytes()),
+            response_body_bytes: Some(response.body_bytes),
+            error_handled: true,
+            bad_request: true,
+            ..Fact::default()
+        };
+        Ok(vec![Expected {
+            // It never entered the application.
+            has_duration: false,
+            ..Expected::exactly(fact)
+        }])
+    })
 }
 
-#[test]
-fn a_client_that_leaves_early() -> Result<()> {
-    if observer::skip().is_some() {
-        return Ok(());
-    }
-    for class in CLASSES {
-        let ((), facts) = case::observe(class, |server| {
-            let mut client = Client::connect(server.port)?;
-            client.send(&Request::get("/drip").bytes())?;
-            client.wait_for_first_bytes()?;
-            drop(client);
-            case::wait_until_logged(server, "/drip")
-        })?;
-        let fact = case::only(&facts).with_context(|| format!("{class} worker"))?;
-        ensure!(
-            fact.client_gone && fact.status == Some(200),
-            "{class}: {fact:#?}"
-        );
-        let whole = u64::try_from(FIVE_MEGABYTES)?;
-        ensure!(
-            fact.response_body_bytes.is_some_and(|bytes| bytes < whole),
-            "{class}: {fact:#?}"
-        );
-        ensure!(fact.path.as_deref() == Some("/drip"), "{class}: {fact:#?}");
-    }
-    Ok(())
+fn leaving() -> Talk {
+    Box::new(|server| {
+        let request = Request::get("/drip");
+        let logged = server.access_log()?.len();
+        let mut client = Client::connect(server.port)?;
+        client.send(&request.bytes())?;
+        let head_bytes = client.head_bytes()?;
+        drop(client);
+        server.wait_for_access_log(logged + 1)?;
+        let fact = Fact {
+            method: Some("GET".to_owned()),
+            path: Some("/drip".to_owned()),
+            status: Some(200),
+            request_body_bytes: Some(0),
+            response_bytes: Some(head_bytes),
+            client_gone: true,
+            ..Fact::default()
+        };
+        Ok(vec![Expected {
+            body_below: u64::try_from(FIVE_MEGABYTES).ok(),
+            ..Expected::exactly(fact)
+        }])
+    })
 }
 
-#[test]
-fn requests_of_a_kept_connection_are_numbered() -> Result<()> {
-    if observer::skip().is_some() {
-        return Ok(());
-    }
-    for class in ["gthread", "gevent", "eventlet"] {
+fn kept() -> Talk {
+    Box::new(|server| {
         let requests = [
             Request::get("/hello"),
             Request::new("POST", "/upload").body(vec![b'u'; 10_000]),
             Request::get("/chunked"),
         ];
-        let (responses, facts) = case::observe(class, |server| {
-            let mut client = Client::connect(server.port)?;
-            requests
-                .iter()
-                .map(|request| client.request(request))
-                .collect::<Result<Vec<_>>>()
-        })?;
-        check_all(&facts, &requests, &responses, unchanged)
-            .with_context(|| format!("{class} worker"))?;
-    }
-    Ok(())
-}
-
-#[test]
-fn pipelined_requests_are_told_apart() -> Result<()> {
-    if observer::skip().is_some() {
-        return Ok(());
-    }
-    let requests = [
-        Request::get("/hello"),
-        Request::get("/chunked"),
-        Request::get("/no-content"),
-    ];
-    let (responses, facts) = case::observe("gevent", |server| {
+        let logged = server.access_log()?.len();
         let mut client = Client::connect(server.port)?;
-        let bytes: Vec<_> = requests.iter().map(Request::bytes).collect();
-        client.send(&bytes.concat())?;
-        requests
+        let responses = requests
             .iter()
-            .map(|request| client.response(&request.method))
-            .collect::<Result<Vec<_>>>()
-    })?;
-    check_all(&facts, &requests, &responses, |fact| {
-        // What came with the request before it cannot be told apart from that one's body.
-        fact.request_body_bytes = None;
+            .map(|request| client.request(request))
+            .collect::<Result<Vec<_>>>()?;
+        server.wait_for_access_log(logged + requests.len())?;
+        numbered(&requests, &responses)
     })
 }
 
-/// Compares each record; `later` changes what is expected of those after the first.
-fn check_all(
-    facts: &[Fact],
-    requests: &[Request],
-    responses: &[Response],
-    later: impl Fn(&mut Fact),
-) -> Result<()> {
-    ensure!(
-        facts.len() == requests.len(),
-        "{} records: {facts:#?}",
-        facts.len()
-    );
-    for (ordinal, fact) in facts.iter().enumerate() {
-        let mut expected = expected(&requests[ordinal], &responses[ordinal]);
-        expected.ordinal = u32::try_from(ordinal)?;
-        if ordinal > 0 {
-            later(&mut expected);
+fn pipelined() -> Talk {
+    Box::new(|server| {
+        let requests = ["/hello", "/chunked", "/no-content"].map(Request::get);
+        let logged = server.access_log()?.len();
+        let mut client = Client::connect(server.port)?;
+        client.send(&requests.each_ref().map(Request::bytes).concat())?;
+        let responses = requests
+            .iter()
+            .map(|request| client.response(&request.method))
+            .collect::<Result<Vec<_>>>()?;
+        server.wait_for_access_log(logged + requests.len())?;
+        let mut expected = numbered(&requests, &responses)?;
+        for later in &mut expected[1..] {
+            // What came with the request before it cannot be told apart from that one's body.
+            later.fact.request_body_bytes = None;
         }
-        check(fact, &expected)?;
+        Ok(expected)
+    })
+}
+
+fn numbered(requests: &[Request], responses: &[Response]) -> Result<Vec<Expected>> {
+    let mut all = Vec::new();
+    for (request, response) in requests.iter().zip(responses) {
+        ensure!(response.complete, "{} was cut", request.target);
+        all.push(Expected::exactly(Fact {
+            ordinal: u32::try_from(all.len())?,
+            ..expected(request, response)
+        }));
     }
-    Ok(())
+    Ok(all)
 }

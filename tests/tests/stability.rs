@@ -9,26 +9,25 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     client::{Request, fetch},
+    compare,
     gunicorn::Builder,
     kernel::Loaded,
     load::Background,
     metrics::Metrics,
-    observer::{self, Observer},
-    process,
+    observer::Observer,
+    process, skip,
     venv::Venv,
     wait,
 };
 
-/// Entries that Gunicorns which are not ours may add meanwhile, where there are any: far fewer than
-/// two hundred masters would leave.
-const OTHERS: f64 = 30.0;
+const MASTERS: usize = 200;
 
 /// As many processes at once as two cores bear.
 const PARALLEL: usize = 4;
 
 #[test]
 fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let server = Builder::new(&Venv::debian()?, "raw:app")
@@ -70,7 +69,7 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
 
 #[test]
 fn a_killed_observer_leaves_nothing_and_harms_nothing() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
@@ -94,7 +93,7 @@ fn nothing_is_left(before: &Loaded) -> Result<()> {
 
 #[test]
 fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let venv = Venv::debian()?;
@@ -102,40 +101,44 @@ fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
     let before = entries(&observer.scrape()?);
     ensure!(!before.is_empty(), "no map tells its entries");
     let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
+    let masters = thread::scope(|scope| {
         let threads: Vec<_> = (0..PARALLEL)
             .map(|_| {
                 scope.spawn(|| {
-                    while next.fetch_add(1, Ordering::Relaxed) < 200 {
+                    let mut masters = Vec::new();
+                    while next.fetch_add(1, Ordering::Relaxed) < MASTERS {
                         let server = Builder::new(&venv, "raw:app").start()?;
                         let answer = fetch(server.port, &Request::get("/hello"))?;
                         ensure!(answer.status == 200, "answered {}", answer.status);
+                        masters.push(server.pid().to_string());
                     }
-                    Ok(())
+                    Ok(masters)
                 })
             })
             .collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a thread of this test panicked"))?
-        })
-    })?;
-    observer
-        .wait_until("the maps to hold no more than at the start", |metrics| {
-            let slack = if process::any_runs("gunicorn") {
-                OTHERS
-            } else {
-                0.0
-            };
-            let now = entries(metrics);
-            now.iter().all(|(map, count)| {
-                before
-                    .get(map)
-                    .is_some_and(|before| *count <= before + slack)
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a thread of this test panicked"))?
             })
+            .collect::<Result<Vec<_>>>()
+    })?;
+    // Ours have all ended by now.
+    let others = process::gunicorns();
+    ensure!(others.is_empty(), "others run here: {others:?}");
+    let metrics = observer
+        .wait_until("the maps to hold no more than at the start", |metrics| {
+            let now = entries(metrics);
+            now.iter()
+                .all(|(map, count)| before.get(map).is_some_and(|before| count <= before))
         })
         .with_context(|| format!("at the start: {before:?}"))?;
+    let expected = compare::counted(masters.concat().into_iter().map(|master| vec![master]));
+    let counted = metrics.sum_by("gunicorn_worker_requests_total", &[], &["master_pid"]);
+    compare::equal("requests by master", &counted, &expected)?;
+    compare::nothing_lost(&metrics)?;
     // `stop` fails if it panicked.
     observer.stop()?;
     Ok(())

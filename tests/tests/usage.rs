@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -12,6 +12,7 @@ use end_to_end::{
     client::{Request, fetch},
     gunicorn::Builder,
     observer::{self, Observer},
+    skip,
     venv::Venv,
 };
 use tempfile::TempDir;
@@ -44,37 +45,17 @@ fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
 
 #[test]
 fn without_root_it_says_what_it_needs() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
-    // Nobody can reach the folder it was built in.
-    let folder = TempDir::new()?;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-    let copy = folder.path().join("gunicorn-observer");
-    fs::copy(observer::binary()?, &copy)?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    let output = Command::new("setpriv")
-        .args([
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-            "--",
-        ])
-        .arg(&copy)
-        .args([
-            "run",
-            "--listen",
-            &format!("127.0.0.1:{}", observer::free_port()?),
-        ])
-        .output()?;
-    refused(&output, FAILED, &["root"])
+    let listen = format!("127.0.0.1:{}", observer::free_port()?);
+    let output = observer::output_as_nobody(["run", "--listen", &listen])?;
+    refused(&output, FAILED, &["root", "sudo"])
 }
 
 #[test]
 fn a_pid_that_is_no_process_is_named() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let mut child = Command::new("true").spawn()?;
@@ -83,26 +64,26 @@ fn a_pid_that_is_no_process_is_named() -> Result<()> {
     refused(
         &observer::output(["run", "--pid", &dead])?,
         FAILED,
-        &[&dead],
+        &[&dead, "gunicorn-observer list"],
     )
 }
 
 #[test]
 fn a_process_that_is_no_gunicorn_is_named() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let own = std::process::id().to_string();
     refused(
         &observer::output(["run", "--pid", &own])?,
         FAILED,
-        &[&own, "gunicorn"],
+        &[&own, "gunicorn-observer list"],
     )
 }
 
 #[test]
 fn a_port_that_is_taken_is_named() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let taken = TcpListener::bind("127.0.0.1:0")?;
@@ -116,7 +97,7 @@ fn a_port_that_is_taken_is_named() -> Result<()> {
 
 #[test]
 fn a_configuration_key_that_is_unknown_is_named() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let folder = TempDir::new()?;
@@ -129,7 +110,7 @@ fn a_configuration_key_that_is_unknown_is_named() -> Result<()> {
 
 #[test]
 fn an_unknown_flag_is_a_usage_error() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let output = observer::output(["run", "--no-such-flag"])?;
@@ -145,7 +126,7 @@ fn an_unknown_flag_is_a_usage_error() -> Result<()> {
 
 #[test]
 fn a_recording_that_is_cut_or_missing_is_named() -> Result<()> {
-    if observer::skip().is_some() {
+    if skip::privileged()? {
         return Ok(());
     }
     let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
@@ -157,23 +138,19 @@ fn a_recording_that_is_cut_or_missing_is_named() -> Result<()> {
     let folder = TempDir::new()?;
     let path = folder.path().join("cut");
     fs::write(&path, &whole[..whole.len() - 3])?;
-    let path = path.to_string_lossy();
-    refused(
-        &observer::output(["replay", &path])?,
-        FAILED,
-        &[&path.to_lowercase()],
-    )?;
+    refused_recording(&path, "record")?;
+    fs::write(&path, "no recording at all")?;
+    refused_recording(&path, "record")?;
+    fs::remove_file(&path)?;
+    refused_recording(&path, "check the path")
+}
 
-    fs::write(&*path, "no recording at all")?;
-    refused(
-        &observer::output(["replay", &path])?,
-        FAILED,
-        &[&path.to_lowercase()],
-    )?;
-    fs::remove_file(&*path)?;
-    refused(
-        &observer::output(["replay", &path])?,
-        FAILED,
-        &[&path.to_lowercase()],
-    )
+/// Names the file, and beyond its name the cure.
+fn refused_recording(path: &Path, cure: &str) -> Result<()> {
+    let name = path.to_string_lossy();
+    let output = observer::output(["replay", &name])?;
+    refused(&output, FAILED, &[&name.to_lowercase()])?;
+    let beyond = String::from_utf8_lossy(&output.stderr).replace(&*name, "");
+    ensure!(beyond.contains(cure), "no {cure:?} in: {beyond}");
+    Ok(())
 }

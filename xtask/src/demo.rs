@@ -17,6 +17,7 @@ use end_to_end::{
     metrics::Metrics,
     observer::Observer,
     venv::Venv,
+    wait,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -26,6 +27,8 @@ use signal_hook::{
 use crate::{command, setup, workspace::Workspace};
 
 const REFRESH: Duration = Duration::from_secs(1);
+/// With `--once`, between two looks.
+const LOOK: Duration = Duration::from_millis(100);
 /// Between two requests of one client.
 const THINKING: Duration = Duration::from_millis(50);
 /// With `--once`, requests of each master before the table is shown.
@@ -69,7 +72,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let binary = workspace.target.join("debug/gunicorn-observer");
     let observer = Observer::start(&binary, false, &[])?;
     if arguments.once {
-        once(&observer, &servers)?;
+        once(&observer, &servers, &interrupted)?;
     } else {
         follow(&observer, &interrupted)?;
     }
@@ -104,21 +107,35 @@ fn interruption() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-fn once(observer: &Observer, servers: &[GunicornServer]) -> Result<()> {
+fn once(observer: &Observer, servers: &[GunicornServer], interrupted: &Receiver<()>) -> Result<()> {
     let counted = |metrics: &Metrics, server: &GunicornServer| {
         let master = server.pid().to_string();
         metrics.sum(table::REQUESTS, &[("master_pid", &master)])
     };
     let start = Instant::now();
     let first = observer.scrape()?;
-    let metrics = observer.wait_until("requests of both Gunicorns", |metrics| {
-        servers
-            .iter()
-            .all(|server| counted(metrics, server) >= ENOUGH)
-    })?;
-    show(
-        observer,
-        &table::rendered(&metrics, Some((&first, start.elapsed()))),
+    while start.elapsed() < wait::BOUND {
+        let metrics = observer.scrape()?;
+        let is_enough = |server| counted(&metrics, server) >= ENOUGH;
+        if servers.iter().all(is_enough) {
+            let table = table::rendered(&metrics, Some((&first, start.elapsed())));
+            return show(observer, &table);
+        }
+        if is_interrupted(interrupted, LOOK) {
+            return Ok(());
+        }
+    }
+    bail!(
+        "the observer did not see the requests within {:?}",
+        wait::BOUND
+    )
+}
+
+/// Waits so long, or until Ctrl-C.
+fn is_interrupted(interrupted: &Receiver<()>, wait: Duration) -> bool {
+    !matches!(
+        interrupted.recv_timeout(wait),
+        Err(RecvTimeoutError::Timeout)
     )
 }
 
@@ -134,9 +151,8 @@ fn follow(observer: &Observer, interrupted: &Receiver<()>) -> Result<()> {
         }
         show(observer, &text)?;
         println!("Ctrl-C ends it.");
-        match interrupted.recv_timeout(REFRESH) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        if is_interrupted(interrupted, REFRESH) {
+            return Ok(());
         }
     }
 }

@@ -40,33 +40,46 @@ impl Part {
     }
 }
 
+/// How a part ended that did not fail.
+enum Done {
+    Ok,
+    /// Why nothing was run.
+    Skipped(String),
+}
+
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    timed("setup", || setup::make(workspace))?;
+    timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
     for part in [Part::Lint, Part::Unit, Part::Privileged] {
         if arguments.part.is_some_and(|only| only != part) {
             continue;
         }
         let filter = arguments.filter.as_deref();
         timed(part.name(), || match part {
-            Part::Lint => lint(workspace),
-            Part::Unit => unit(workspace, filter),
-            Part::Privileged => privileged(workspace, filter),
+            Part::Lint => lint(workspace).map(|()| Done::Ok),
+            Part::Unit => unit(workspace, filter).map(|()| Done::Ok),
+            Part::Privileged => match not_privileged() {
+                // Who asks for nothing else must not take this for a success.
+                Some(reason) if arguments.part.is_some() || is_ci() => bail!(reason),
+                Some(reason) => Ok(Done::Skipped(reason)),
+                None => privileged(workspace, filter).map(|()| Done::Ok),
+            },
         })?;
     }
     Ok(())
 }
 
-fn timed(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn timed(name: &str, work: impl FnOnce() -> Result<Done>) -> Result<()> {
     println!("== {name}");
     let start = Instant::now();
     let done = work();
     let took =
         Duration::from_millis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
-    println!(
-        "== {name}: {} in {took:?}",
-        if done.is_ok() { "ok" } else { "FAILED" }
-    );
-    done.with_context(|| format!("{name} failed"))
+    match &done {
+        Ok(Done::Ok) => println!("== {name}: ok in {took:?}"),
+        Ok(Done::Skipped(reason)) => println!("== {name}: SKIPPED: {reason}"),
+        Err(_) => println!("== {name}: FAILED in {took:?}"),
+    }
+    done.map(|_| ()).with_context(|| format!("{name} failed"))
 }
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
@@ -149,32 +162,56 @@ fn unit(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     command::run(cargo(workspace, &["test", "--package", "end-to-end", "--lib"]).args(filter))
 }
 
-fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        let cure = "run `sudo -E env \"PATH=$PATH\" cargo xtask test privileged`";
-        if env::var("CI").is_ok_and(|ci| ci == "true") {
-            bail!("loading probes needs root, and under CI nothing is skipped: {cure}");
-        }
-        println!("  SKIPPED: loading probes needs root: {cure}");
-        return Ok(());
+/// Under CI nothing is skipped.
+fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|ci| ci == "true")
+}
+
+/// Why the privileged part cannot run.
+fn not_privileged() -> Option<String> {
+    if nix::unistd::geteuid().is_root() {
+        return None;
     }
+    Some(
+        "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask test privileged`"
+            .to_owned(),
+    )
+}
+
+fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     command::run(&mut cargo(
         workspace,
         &["build", "--package", "gunicorn-observer"],
     ))?;
+    let tests = ["test", "--package", "end-to-end", "--no-fail-fast"];
+    if let Some(filter) = filter {
+        let mut listed = cargo(workspace, &tests);
+        some_test(
+            listed.args(["--", "--list", "--format", "terse", filter]),
+            filter,
+        )?;
+    }
     // One at a time: each test loads two cores by itself, and some count what is loaded in the
     // kernel.
     command::run(
-        cargo(
-            workspace,
-            &["test", "--package", "end-to-end", "--no-fail-fast"],
-        )
-        .env(
-            "GUNICORN_OBSERVER_BIN",
-            workspace.target.join("debug/gunicorn-observer"),
-        )
-        .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
-        .args(["--", "--test-threads=1"])
-        .args(filter),
+        cargo(workspace, &tests)
+            .env(
+                "GUNICORN_OBSERVER_BIN",
+                workspace.target.join("debug/gunicorn-observer"),
+            )
+            .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
+            .env("GUNICORN_OBSERVER_XTASK", env::current_exe()?)
+            .args(["--", "--test-threads=1"])
+            .args(filter),
     )
+}
+
+/// Fails if a command that lists tests lists none: a filter with a slip in it would pass.
+fn some_test(listing: &mut Command, filter: &str) -> Result<()> {
+    let output = listing.output().context("cannot list the tests")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && !text.lines().any(|line| line.ends_with(": test")) {
+        bail!("no test has `{filter}` in its name");
+    }
+    Ok(())
 }

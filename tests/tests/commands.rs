@@ -1,0 +1,210 @@
+//! The commands beside `run` and `replay`, and the demo.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::{gunicorn::Builder, kernel::Loaded, observer, process, skip, venv::Venv, wait};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+#[derive(Debug, Deserialize)]
+struct Master {
+    pid: u32,
+    worker_class: String,
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Worker {
+    pid: u32,
+}
+
+#[test]
+fn list_shows_masters_and_workers_and_loads_nothing() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gthread")
+        .threads(2)
+        .workers(2)
+        .start()?;
+    let before = Loaded::now()?;
+    let mut child = Command::new(observer::binary()?)
+        .args(["list", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut loaded = Loaded::default();
+    wait::until("the end of list", || {
+        let now = Loaded::now()?.beyond(&before);
+        loaded.programs.extend(now.programs);
+        loaded.maps.extend(now.maps);
+        Ok(child.try_wait()?)
+    })?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(loaded == Loaded::default(), "it loaded {loaded:?}");
+    let masters: Vec<Master> = serde_json::from_slice(&output.stdout)?;
+    let ours = masters.iter().find(|master| master.pid == server.pid());
+    let ours = ours.with_context(|| format!("not there: {masters:#?}"))?;
+    ensure!(ours.worker_class == server.worker_class(), "{ours:?}");
+    let mut workers: Vec<_> = ours.workers.iter().map(|worker| worker.pid).collect();
+    let mut expected = server.workers();
+    workers.sort_unstable();
+    expected.sort_unstable();
+    ensure!(workers == expected, "{workers:?}, not {expected:?}");
+    Ok(())
+}
+
+#[test]
+fn doctor_is_content_here_and_not_without_root() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let well = observer::output(["doctor"])?;
+    let said = String::from_utf8_lossy(&well.stdout);
+    ensure!(well.status.code() == Some(0), "{said}");
+    ensure!(!said.contains("FAIL"), "{said}");
+    let unwell = observer::output_as_nobody(["doctor"])?;
+    let said = String::from_utf8_lossy(&unwell.stdout);
+    ensure!(unwell.status.code() == Some(1), "{said}");
+    ensure!(said.contains("FAIL") && said.contains("cure: "), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_recorder_whose_disk_is_full_ends_by_itself_and_says_so() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    let folder = TempDir::new()?;
+    let log = folder.path().join("stderr");
+    let mut observer = process::bound_to_us(observer::binary()?)
+        .args(["record", "/dev/full", "--pid", &server.pid().to_string()])
+        .args(["--listen", &format!("127.0.0.1:{}", observer::free_port()?)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&log)?)
+        .spawn()?;
+    let ended = process::wait_for(&mut observer, wait::BOUND)?;
+    process::end(&mut observer, observer::STOP_BOUND);
+    let said = fs::read_to_string(&log)?;
+    let status = ended.with_context(|| format!("it goes on; it said:\n{said}"))?;
+    ensure!(status.code() == Some(1), "{status}; it said:\n{said}");
+    let is_log = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+    let errors: Vec<_> = said.lines().filter(|line| !is_log(line)).collect();
+    ensure!(
+        errors.len() == 1 && errors[0].starts_with("gunicorn-observer: "),
+        "not one line:\n{said}"
+    );
+    ensure!(errors[0].contains("/dev/full"), "{said}");
+    Ok(())
+}
+
+/// The demo as `cargo xtask demo` runs it; ended when dropped.
+struct Demo {
+    child: Child,
+    before: Loaded,
+}
+
+impl Demo {
+    fn start(arguments: &[&str], stdout: Stdio) -> Result<Self> {
+        let before = Loaded::now()?;
+        let xtask = std::env::var_os("GUNICORN_OBSERVER_XTASK").map(PathBuf::from);
+        let xtask = xtask
+            .context("GUNICORN_OBSERVER_XTASK is not set: run `cargo xtask test privileged`")?;
+        let child = process::bound_to_us(xtask)
+            .arg("demo")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .spawn()
+            .context("cannot start the demo")?;
+        Ok(Self { child, before })
+    }
+
+    /// Interrupts it, waits for a good end, and checks that nothing of it is left.
+    fn interrupt(&mut self) -> Result<()> {
+        let started = process::descendants(self.child.id());
+        ensure!(started.len() >= 2, "it runs only {started:?}");
+        process::signal(self.child.id(), Signal::SIGINT)?;
+        self.ends_well()?;
+        let left: Vec<_> = started
+            .into_iter()
+            .filter(|pid| process::is_alive(*pid))
+            .collect();
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        Ok(())
+    }
+
+    fn ends_well(&mut self) -> Result<()> {
+        let status = process::wait_for(&mut self.child, wait::BOUND)?;
+        let status = status.context("the demo does not end")?;
+        ensure!(status.success(), "the demo ended with {status}");
+        wait::until("every program and map to be gone", || {
+            Ok((Loaded::now()?.beyond(&self.before) == Loaded::default()).then_some(()))
+        })
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        process::end(&mut self.child, Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn the_demo_shows_one_table_and_ends() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let folder = TempDir::new()?;
+    let path = folder.path().join("stdout");
+    let mut demo = Demo::start(&["--once"], File::create(&path)?.into())?;
+    demo.ends_well()?;
+    let said = fs::read_to_string(&path)?;
+    for word in ["SyncWorker", "ThreadWorker", "GET /products/{id}"] {
+        ensure!(said.contains(word), "no {word} in:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_demo_ends_with_all_it_started_on_ctrl_c() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let mut demo = Demo::start(&[], Stdio::piped())?;
+    let out = demo.child.stdout.take().context("it has no output")?;
+    let mut lines = BufReader::new(out).lines();
+    let is_shown = lines.any(|line| line.is_ok_and(|line| line.contains("Ctrl-C")));
+    ensure!(is_shown, "it ended by itself");
+    // What it prints meanwhile must not block it.
+    let rest = std::thread::spawn(move || lines.count());
+    demo.interrupt()?;
+    ensure!(rest.join().is_ok(), "its output could not be read");
+    Ok(())
+}
+
+/// While it waits for enough requests, too.
+#[test]
+fn the_demo_of_one_table_ends_on_ctrl_c() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let mut demo = Demo::start(&["--once"], Stdio::null())?;
+    wait::until("the demo to have loaded programs", || {
+        let loaded = Loaded::now()?.beyond(&demo.before);
+        Ok((!loaded.programs.is_empty()).then_some(()))
+    })?;
+    demo.interrupt()
+}
