@@ -83,8 +83,10 @@ Examples:
   sudo gunicorn-observer record incident.rec
   sudo gunicorn-observer record --pid 4242 incident.rec";
 const REPLAY_EXAMPLES: &str = "\
+Where no option says otherwise, requests are counted and named as when FILE was recorded.
+
 Examples:
-  gunicorn-observer replay incident.rec       counted and named as it was recorded
+  gunicorn-observer replay incident.rec
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
 
@@ -143,7 +145,6 @@ pub struct RecordArgs {
     pub run: RunArgs,
 }
 
-// The options of its model, where they are not given, are those it was recorded with.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
     /// File that `record` wrote
