@@ -5,6 +5,7 @@ use crate::commands::replay::Show;
 use crate::config::{self, LogLevel};
 use crate::model::route::Pattern;
 use crate::sink::prometheus::WorkerLabel;
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +83,8 @@ Examples:
   sudo gunicorn-observer record incident.rec
   sudo gunicorn-observer record --pid 4242 incident.rec";
 const REPLAY_EXAMPLES: &str = "\
+Where no option says otherwise, requests are counted and named as when FILE was recorded.
+
 Examples:
   gunicorn-observer replay incident.rec
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
@@ -96,7 +99,7 @@ pub struct RunArgs {
     pub listen: Option<String>,
     /// Observe only this master (a worker's pid means its master); repeatable [default: all]
     #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = clap::value_parser!(u32).range(config::PIDS))]
     pub pid: Vec<u32>,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -105,7 +108,8 @@ pub struct RunArgs {
 /// How requests and workers are counted and named.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ModelArgs {
-    /// Route to name paths by, such as `/users/{id}` or `/static/**`; repeatable
+    /// Route to name paths by, such as `/users/{id}` or `/static/**`; repeatable, or
+    /// several with commas between them, so that a pattern cannot hold a comma
     #[arg(
         long,
         value_name = "PATTERN",
@@ -118,7 +122,7 @@ pub struct ModelArgs {
     pub worker_label: Option<WorkerLabel>,
     /// Routes of one app, the rest is `other` [default: 200]
     #[arg(long, value_name = "COUNT", env = "GUNICORN_OBSERVER_ROUTE_LIMIT",
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = clap::value_parser!(u32).range(config::ROUTE_LIMITS))]
     pub route_limit: Option<u32>,
     /// How long the series of what ended stay, such as 90s, 5m or 1h30m [default: 5m]
     #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_KEEP_ENDED",
@@ -129,7 +133,7 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
     /// As JSON
-    #[arg(long, env = "GUNICORN_OBSERVER_JSON")]
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 
@@ -146,10 +150,11 @@ pub struct ReplayArgs {
     /// File that `record` wrote
     pub file: PathBuf,
     /// Print each finished request as a JSON line instead
-    #[arg(long, conflicts_with = "end")]
+    #[arg(long, conflicts_with = "end", env = "GUNICORN_OBSERVER_REQUESTS",
+          value_parser = FalseyValueParser::new())]
     pub requests: bool,
     /// Print the metrics as of the end of the file, also what nobody had scraped yet
-    #[arg(long)]
+    #[arg(long, env = "GUNICORN_OBSERVER_END", value_parser = FalseyValueParser::new())]
     pub end: bool,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -187,6 +192,44 @@ mod tests {
             let example = format!("gunicorn-observer {}", command.get_name());
             assert!(help.contains(&example), "{}", command.get_name());
         }
+    }
+
+    #[test]
+    fn every_option_is_an_environment_variable() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let options = command.get_arguments().filter(|arg| !arg.is_positional());
+            for option in options {
+                let name = option.get_long().unwrap_or_default();
+                if name == "help" || name == "version" {
+                    continue;
+                }
+                let variable = name.to_uppercase().replace('-', "_");
+                let variable = format!("GUNICORN_OBSERVER_{variable}");
+                let env = option.get_env().and_then(|env| env.to_str());
+                assert_eq!(env, Some(variable.as_str()));
+                // `1` and `true` turn a switch on.
+                if matches!(option.get_action(), clap::ArgAction::SetTrue) {
+                    let parser = format!("{:?}", option.get_value_parser());
+                    assert_ne!(parser, "ValueParser::bool", "--{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn routes_are_separated_by_commas_and_the_help_says_so() {
+        let words = ["gunicorn-observer", "run", "--route", "/a,/b"];
+        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("not `run`");
+        };
+        assert_eq!(args.model.route.len(), 2);
+        let mut cli = Cli::command();
+        let run = cli.find_subcommand_mut("run").unwrap();
+        let help = run.render_long_help().to_string();
+        let words: Vec<_> = help.split_whitespace().collect();
+        assert!(words.join(" ").contains("a pattern cannot hold a comma"));
     }
 
     #[test]

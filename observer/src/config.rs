@@ -1,17 +1,24 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
 use crate::cli::{GlobalArgs, ModelArgs, RunArgs};
+use crate::fact::{self, Fact};
 use crate::model::Settings;
 use crate::model::route::Pattern;
 use crate::sink::prometheus::WorkerLabel;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 /// Served there when nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9918";
+
+/// Pids that can be asked for.
+pub const PIDS: RangeInclusive<i64> = 1..=u32::MAX as i64;
+/// Limits of routes that can be asked for.
+pub const ROUTE_LIMITS: RangeInclusive<i64> = 1..=100_000;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -46,10 +53,11 @@ impl LogLevel {
 pub struct File {
     #[serde(deserialize_with = "listen")]
     listen: Option<String>,
+    #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
-    #[serde(deserialize_with = "patterns")]
     route: Vec<Pattern>,
     worker_label: Option<WorkerLabel>,
+    #[serde(deserialize_with = "route_limit")]
     route_limit: Option<u32>,
     #[serde(deserialize_with = "duration")]
     keep_ended: Option<Duration>,
@@ -88,21 +96,69 @@ impl Model {
     /// Joins what was said where.
     #[must_use]
     pub fn resolve(args: &ModelArgs, file: &File) -> Self {
-        let default = Settings::default();
+        Self::default().overridden(args, file)
+    }
+
+    /// What a record was made with, but for what is asked for now.
+    #[must_use]
+    pub fn replayed(recorded: Option<fact::Settings>, args: &ModelArgs, file: &File) -> Self {
+        recorded
+            .map(Self::from)
+            .unwrap_or_default()
+            .overridden(args, file)
+    }
+
+    fn overridden(self, args: &ModelArgs, file: &File) -> Self {
+        let Self {
+            settings,
+            worker_label,
+        } = self;
         let limit = args.route_limit.or(file.route_limit);
         let keep = args.keep_ended.or(file.keep_ended);
+        let label = args.worker_label.or(file.worker_label);
         Self {
             settings: Settings {
-                routes: first_set(&args.route, &file.route),
+                routes: first_set(&args.route, &first_set(&file.route, &settings.routes)),
                 route_limit: limit
                     .and_then(|limit| usize::try_from(limit).ok())
-                    .unwrap_or(default.route_limit),
+                    .unwrap_or(settings.route_limit),
                 keep_ended_ns: keep
                     .map(|keep| u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX))
-                    .unwrap_or(default.keep_ended_ns),
+                    .unwrap_or(settings.keep_ended_ns),
             },
-            worker_label: args.worker_label.or(file.worker_label).unwrap_or_default(),
+            worker_label: label.unwrap_or(worker_label),
         }
+    }
+}
+
+impl From<fact::Settings> for Model {
+    fn from(recorded: fact::Settings) -> Self {
+        Self {
+            settings: Settings {
+                routes: recorded.routes,
+                route_limit: recorded.route_limit,
+                keep_ended_ns: recorded.keep_ended_ns,
+            },
+            worker_label: recorded.worker_label,
+        }
+    }
+}
+
+impl From<&Model> for fact::Settings {
+    fn from(model: &Model) -> Self {
+        Self {
+            routes: model.settings.routes.clone(),
+            route_limit: model.settings.route_limit,
+            keep_ended_ns: model.settings.keep_ended_ns,
+            worker_label: model.worker_label,
+        }
+    }
+}
+
+/// What a record says of the options it was made with: its first fact.
+impl From<&Run> for Fact {
+    fn from(run: &Run) -> Self {
+        Self::Settings((&run.model).into())
     }
 }
 
@@ -212,12 +268,26 @@ fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D:
         .map_err(de::Error::custom)
 }
 
-fn patterns<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Pattern>, D::Error> {
-    let texts = Vec::<String>::deserialize(source)?;
-    texts
-        .iter()
-        .map(|text| text.parse().map_err(de::Error::custom))
+fn pids<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u32>, D::Error> {
+    let pids = Vec::<i64>::deserialize(source)?;
+    pids.into_iter()
+        .map(|pid| within("pid", pid, &PIDS).map_err(de::Error::custom))
         .collect()
+}
+
+fn route_limit<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u32>, D::Error> {
+    within("route-limit", i64::deserialize(source)?, &ROUTE_LIMITS)
+        .map(Some)
+        .map_err(de::Error::custom)
+}
+
+/// A number of the file, in the range that its flag has.
+fn within(key: &str, value: i64, range: &RangeInclusive<i64>) -> Result<u32, String> {
+    let number = u32::try_from(value).ok();
+    number.filter(|_| range.contains(&value)).ok_or_else(|| {
+        let (low, high) = (range.start(), range.end());
+        format!("{key} is {value}, but must be from {low} to {high}")
+    })
 }
 
 #[cfg(test)]

@@ -45,6 +45,31 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
+fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
+    let recorder = run(
+        "run --route /a/{x} --route-limit 7 --keep-ended 9s --worker-label none",
+        &File::default(),
+    );
+    let Fact::Settings(recorded) = Fact::from(&recorder) else {
+        panic!("no settings");
+    };
+    let replay = |arguments: &str, file: &File| {
+        let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));
+        match Cli::parse_from(words).command {
+            Command::Replay(args) => Model::replayed(Some(recorded.clone()), &args.model, file),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(replay("replay x", &File::default()), recorder.model);
+    let file = file("keep-ended = \"1s\"").unwrap();
+    let model = replay("replay x --worker-label slot --route /b", &file);
+    assert_eq!(model.worker_label, WorkerLabel::Slot);
+    assert_eq!(model.settings.routes, ["/b".parse().unwrap()]);
+    assert_eq!(model.settings.route_limit, 7);
+    assert_eq!(model.settings.keep_ended_ns, 1_000_000_000);
+}
+
+#[test]
 fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
     for (text, why) in [
         ("lisen = \"a:1\"", "unknown field `lisen`"),
@@ -52,6 +77,11 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
         ("route = [\"users\"]", "does not begin with `/`"),
         ("keep-ended = \"5 minutes\"", "no time such as"),
         ("worker-label = \"name\"", "unknown variant"),
+        ("route-limit = 0", "from 1 to 100000"),
+        ("route-limit = 100001", "from 1 to 100000"),
+        ("route-limit = -1", "from 1 to 100000"),
+        ("pid = [7, 0]", "pid is 0"),
+        ("pid = [4294967296]", "from 1 to 4294967295"),
         ("= 3", "line 1"),
     ] {
         let error = format!("{:#}", file(text).unwrap_err());

@@ -5,6 +5,8 @@
 //! `#[serde(default)]`, and no field is renamed.
 
 use crate::event::Pid;
+use crate::model::route::Pattern;
+use crate::sink::prometheus::WorkerLabel;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +16,8 @@ use std::collections::BTreeMap;
 pub enum Fact {
     /// The observer started: ties the monotonic clock to wall time.
     Started(Started),
+    /// How the observer counts and names: first in a record.
+    Settings(Settings),
     /// A process was recognised as a Gunicorn master, or its settings changed.
     Master(Master),
     /// A worker of a known master was read from the master's memory.
@@ -39,6 +43,16 @@ pub struct Started {
     pub version: String,
     /// Revision it was built from, if known.
     pub revision: String,
+}
+
+/// How requests and workers are counted and named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Routes named by the operator.
+    pub routes: Vec<Pattern>,
+    pub route_limit: usize,
+    pub keep_ended_ns: u64,
+    pub worker_label: WorkerLabel,
 }
 
 /// A Gunicorn master, as read from its memory and `/proc`.

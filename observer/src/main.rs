@@ -29,8 +29,8 @@ fn start(cli: &Cli) -> Result<()> {
         .init();
     match &cli.command {
         Command::Replay(args) => {
-            let model = Model::resolve(&args.model, &file);
-            replay::run(&args.file, args.show(), &model, &mut io::stdout().lock())
+            let model = |recorded| Model::replayed(recorded, &args.model, &file);
+            replay::run(&args.file, args.show(), model, &mut io::stdout().lock())
         }
         Command::Run(args) => app::run(&Run::resolve(args, &file), None),
         Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),

@@ -24,6 +24,8 @@ pub struct AppView {
     pub master_pid: Pid,
     /// It has ended; what it did is shown a while longer.
     pub ended: bool,
+    /// False when its requests cannot be seen: what is zero then was not counted.
+    pub observed: bool,
     /// Unix time.
     pub started_seconds: f64,
     pub gunicorn_version: String,

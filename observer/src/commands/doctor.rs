@@ -1,10 +1,14 @@
 //! `doctor`: whether `run` works here, and how each Python found can be observed.
 
+use super::shown;
 use crate::app;
 use crate::probe::preflight::{self, Check};
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::io::Write;
+
+/// Characters shown of what a process says of itself.
+const TEXT_CHARS: usize = 300;
 
 /// Writes the checks to `out`.
 ///
@@ -48,8 +52,8 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
     writeln!(out, "\nGunicorn masters:")?;
     for found in &scan.masters {
         let master = &found.master;
-        let app = master.app.escape_debug();
-        let (pid, python) = (master.pid, &master.python_version);
+        let app = shown(&master.app, TEXT_CHARS);
+        let (pid, python) = (master.pid, shown(&master.python_version, TEXT_CHARS));
         match &found.interpreter {
             Ok(interpreter) => {
                 let place = &interpreter.now.placement;
@@ -60,11 +64,11 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
                 };
                 writeln!(out, "full  {pid} {app}: CPython {python}{cost}")?;
             }
-            Err(reason) => writeln!(out, "none  {pid} {app}: {reason}")?,
+            Err(reason) => writeln!(out, "none  {pid} {app}: {}", shown(reason, TEXT_CHARS))?,
         }
     }
     for (pid, reason) in &scan.refused {
-        writeln!(out, "none  {pid}: {reason}")?;
+        writeln!(out, "none  {pid}: {}", shown(reason, TEXT_CHARS))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `list`: the masters and workers of this host; loads no probe.
 
+use super::shown;
 use crate::app;
 use crate::clock::monotonic_ns;
 use crate::discover::tree::FoundMaster;
@@ -9,6 +10,11 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::{self, Write};
+
+/// Characters of a name that are shown.
+const NAME_CHARS: usize = 64;
+/// Characters of addresses and reasons that are shown.
+const TEXT_CHARS: usize = 300;
 
 /// A master as it is listed.
 #[derive(Debug, Serialize)]
@@ -108,14 +114,15 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             out,
             "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {}",
             row.pid,
-            row.app.escape_debug().to_string(),
-            row.worker_class,
-            row.gunicorn_version,
-            row.python_version,
+            shown(row.app, NAME_CHARS),
+            shown(row.worker_class, NAME_CHARS),
+            shown(row.gunicorn_version, NAME_CHARS),
+            shown(row.python_version, NAME_CHARS),
             row.age_seconds,
-            row.bind.join(" ").escape_debug(),
+            shown(&row.bind.join(" "), TEXT_CHARS),
         )?;
         if let Some(reason) = row.refused {
+            let reason = shown(reason, TEXT_CHARS);
             writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
         }
         for worker in &row.workers {
@@ -125,9 +132,49 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             writeln!(
                 out,
                 "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s",
-                worker.pid, number, worker.class, "", "", worker.age_seconds
+                worker.pid,
+                number,
+                shown(worker.class, NAME_CHARS),
+                "",
+                "",
+                worker.age_seconds
             )?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
+        let hostile = format!("a'b\x1b]0;owned\x07\u{9b}2J\n{}", "x".repeat(5000));
+        let bind = [hostile.clone()];
+        let row = Row {
+            pid: 10,
+            app: &hostile,
+            worker_class: &hostile,
+            gunicorn_version: &hostile,
+            python_version: &hostile,
+            age_seconds: 1,
+            bind: &bind,
+            refused: Some(&hostile),
+            workers: vec![WorkerRow {
+                pid: 11,
+                class: &hostile,
+                number: Some(1),
+                age_seconds: 1,
+            }],
+        };
+        let mut out = Vec::new();
+        write_table(&[row], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        let is_bad = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(is_bad), "{text:?}");
+        assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 7, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() < 1000));
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::config::Model;
 use crate::event::{Event, Request};
+use crate::fact::{self, Fact};
 use crate::ingest::replay::{Replay, ReplayError};
 use crate::input::Input;
 use crate::model::State;
@@ -33,11 +34,17 @@ struct Line<'a> {
 }
 
 /// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
-/// shown before the error is returned.
+/// shown before the error is returned. `model` tells how to count and name, from the
+/// settings of the record, if it has them.
 ///
 /// # Errors
 /// When the file is no intact record, and when `out` cannot be written to.
-pub fn run(path: &Path, show: Show, model: &Model, out: &mut impl Write) -> Result<()> {
+pub fn run(
+    path: &Path,
+    show: Show,
+    model: impl FnOnce(Option<fact::Settings>) -> Model,
+    out: &mut impl Write,
+) -> Result<()> {
     let name = path.display();
     let open =
         || File::open(path).with_context(|| format!("{name} cannot be opened; check the path"));
@@ -48,7 +55,7 @@ pub fn run(path: &Path, show: Show, model: &Model, out: &mut impl Write) -> Resu
     };
     if let Some(moment) = moment {
         let text = match show {
-            Show::Served | Show::End => exposition(open()?, moment, model)?,
+            Show::Served | Show::End => exposition(open()?, moment, &model(moments.settings))?,
             Show::Requests => requests(open()?, moment)?,
         };
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -58,7 +65,8 @@ pub fn run(path: &Path, show: Show, model: &Model, out: &mut impl Write) -> Resu
         }
     } else if moments.flaw.is_none() {
         return Err(anyhow!(
-            "{name} holds nothing: it was recorded for too short a time"
+            "{name} holds nothing: it was recorded for too short a time; \
+             make another with `gunicorn-observer record FILE`, and end it later"
         ));
     }
     match moments.flaw {
@@ -81,6 +89,8 @@ struct Moments {
     served: Option<Moment>,
     /// After the last intact input.
     end: Option<Moment>,
+    /// How its recorder counted and named.
+    settings: Option<fact::Settings>,
     flaw: Option<ReplayError>,
 }
 
@@ -109,8 +119,15 @@ impl Moments {
                 now_ns,
             };
             moments.end = Some(moment);
-            if let Input::Tick { now_ns } = input {
-                moments.served = Some(Moment { now_ns, ..moment });
+            match input {
+                Input::Tick { now_ns } => moments.served = Some(Moment { now_ns, ..moment }),
+                Input::Fact {
+                    fact: Fact::Settings(settings),
+                    ..
+                } => {
+                    moments.settings.get_or_insert(settings);
+                }
+                _ => {}
             }
         }
         moments

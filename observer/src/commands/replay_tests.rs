@@ -64,15 +64,20 @@ impl Live {
     }
 }
 
+fn live(model: &Model) -> Live {
+    Live {
+        recorder: Recorder::new(Vec::new()).unwrap(),
+        state: State::new(model.settings.clone()),
+        now_ns: 100 * S,
+    }
+}
+
 /// A story, its file, and what was served at its last tick.
 fn story() -> (Live, String) {
-    let recorder = Recorder::new(Vec::new()).unwrap();
-    let state = State::new(Model::default().settings);
-    let mut live = Live {
-        recorder,
-        state,
-        now_ns: 100 * S,
-    };
+    tell(live(&Model::default()))
+}
+
+fn tell(mut live: Live) -> (Live, String) {
     live.fact(Fact::Started(Started {
         wall_offset_ns: 1_700_000_000_000_000_123,
         version: "0.1.0".into(),
@@ -114,6 +119,7 @@ fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let mut out = Vec::new();
+    let model = |_| model.clone();
     let error = run(file.path(), Show::Served, model, &mut out)
         .err()
         .map(|error| format!("{error:#}"));
@@ -183,6 +189,35 @@ fn worker_series_are_told_apart_as_asked() {
 }
 
 #[test]
+fn a_record_is_counted_and_named_as_its_recorder_did() {
+    let run = crate::config::Run::resolve(
+        &crate::cli::RunArgs {
+            model: crate::cli::ModelArgs {
+                route: vec!["/users/{name}".parse().unwrap()],
+                worker_label: Some(WorkerLabel::None),
+                ..Default::default()
+            },
+            ..Default::default()
+        },
+        &Default::default(),
+    );
+    let mut live = live(&run.model);
+    live.fact(Fact::from(&run));
+    let (live, _) = tell(live);
+    let snapshot = live.state.snapshot(live.now_ns);
+    let served = prometheus::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
+
+    let mut out = Vec::new();
+    let model = |recorded| Model::replayed(recorded, &Default::default(), &Default::default());
+    super::run(file.path(), Show::Served, model, &mut out).unwrap();
+    let shown = String::from_utf8(out).unwrap();
+    assert_eq!(shown, served);
+    assert!(shown.contains("http_route=\"/users/{name}\""), "{shown}");
+}
+
+#[test]
 fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
     let (live, served) = story();
     let mut file = live.recorder.into_inner().unwrap();
@@ -201,5 +236,8 @@ fn what_is_no_record_is_refused() {
     assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));
     let empty = Recorder::new(Vec::new()).unwrap().into_inner().unwrap();
     let (_, error) = replay(&empty, &Model::default());
-    assert!(error.is_some_and(|error| error.contains("holds nothing")));
+    let error = error.unwrap();
+    assert!(error.contains("holds nothing"), "{error}");
+    let cure = error.rsplit_once("; ").map(|(_, cure)| cure);
+    assert!(cure.is_some_and(|cure| cure.contains("`gunicorn-observer record FILE`")));
 }

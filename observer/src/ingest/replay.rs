@@ -17,7 +17,8 @@ pub enum ReplayError {
     Format { found: u32 },
     #[error(
         "ends in the middle of a frame at byte {offset}: the recorder was cut off; \
-         the first {intact} inputs are intact"
+         the first {intact} inputs are intact; for a whole one, end \
+         `gunicorn-observer record FILE` by SIGINT or SIGTERM and mind the room on its disk"
     )]
     Truncated { offset: u64, intact: u64 },
     #[error(
@@ -224,19 +225,36 @@ mod tests {
         damaged[16] = 77;
         let mut huge = sample_file();
         huge[15] = 0xff;
-        let cases: [(&[u8], &str); 5] = [
+        let record = "`gunicorn-observer record FILE`";
+        let copy = "copy it again from where it was recorded";
+        let cases: [(&[u8], &str, &str); 6] = [
             (
                 b"PK\x03\x04 and more of it",
                 "is no record of gunicorn-observer",
+                record,
             ),
-            (&newer, "format 9"),
-            (&cut[..20], "in the middle of a frame at byte 12"),
-            (&damaged, "damaged at byte 12 (a frame of unknown kind 77)"),
-            (&huge, "damaged at byte 12"),
+            (
+                &newer,
+                "format 9",
+                "replay it with the version that recorded it",
+            ),
+            (&cut[..10], "in the middle of a frame at byte 8", record),
+            (&cut[..20], "in the middle of a frame at byte 12", record),
+            (
+                &damaged,
+                "damaged at byte 12 (a frame of unknown kind 77)",
+                copy,
+            ),
+            (&huge, "damaged at byte 12", copy),
         ];
-        for (file, text) in cases {
+        for (file, what, cure) in cases {
             let error = replay(file).pop().unwrap().unwrap_err().to_string();
-            assert!(error.contains(text) && !error.contains('\n'), "{error}");
+            let (told, told_cure) = error.rsplit_once("; ").unwrap();
+            assert!(told.contains(what) && !error.contains('\n'), "{error}");
+            assert!(told_cure.contains(cure), "{error}");
         }
+        let source = io::Error::other("broken");
+        let error = ReplayError::Io { offset: 1, source }.to_string();
+        assert!(error.ends_with("check the disk and the file's rights"));
     }
 }

@@ -17,6 +17,8 @@ pub const UNKNOWN: &str = "unknown";
 pub struct App {
     pub master: fact::Master,
     pub ended_ns: Option<u64>,
+    /// False while its requests cannot be seen: what is zero then was not counted.
+    pub observed: bool,
     pub live: BTreeMap<Pid, Worker>,
     /// Workers that ended, in that order; shown for a while.
     pub ended: Vec<Worker>,
@@ -31,10 +33,21 @@ impl App {
         Self {
             master,
             ended_ns: None,
+            observed: true,
             live: BTreeMap::new(),
             ended: Vec::new(),
             ledger: Ledger::default(),
             slots: BTreeMap::new(),
+        }
+    }
+
+    /// Its name as it is shown.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        if self.master.app.is_empty() {
+            UNKNOWN
+        } else {
+            &self.master.app
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::app::App;
 use super::state::State;
-use super::worker::{End, is_same_start};
+use super::worker::{End, Provisional, is_same_start};
 use crate::event::Pid;
-use crate::fact::{self, Fact};
+use crate::fact::{self, Fact, Level, TargetLevel};
 use std::collections::BTreeSet;
 
 impl State {
@@ -14,11 +14,15 @@ impl State {
             Fact::Master(master) => self.master(master),
             Fact::Worker(worker) => self.worker(time_ns, worker),
             Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
-            Fact::Level(level) => {
-                self.observer.levels.insert(level.pid, level.clone());
-            }
+            // A state has its settings from its beginning; who replays reads these first.
+            Fact::Settings(_) => {}
+            Fact::Level(level) => self.level(level),
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
-            Fact::Maps { entries } => self.observer.map_entries.clone_from(entries),
+            Fact::Maps { entries } => {
+                self.observer.map_entries.clone_from(entries);
+                // These come every few seconds, also while nobody asks for a view.
+                self.grow_old(time_ns);
+            }
             Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
         }
     }
@@ -32,9 +36,13 @@ impl State {
             lives || is_same_start(Some(app.master.started_ns), master.started_ns)
         };
         if let Some(app) = self.apps.get_mut(&pid).filter(is_same) {
+            let name = app.name().to_owned();
             app.master = master.clone();
+            if app.name() != name {
+                self.hand_over(pid, &name);
+            }
         } else {
-            self.remove_app(pid);
+            let former = self.remove_app(pid);
             // A worker cannot be a master: this pid was reused, or executed anew.
             if let Some(owner) = self.owners.remove(&pid)
                 && let Some(app) = self.apps.get_mut(&owner)
@@ -47,13 +55,38 @@ impl State {
                     },
                 );
             }
-            self.provisional.remove(&pid);
+            self.drop_provisional(pid);
             let mut app = App::new(master.clone());
+            let level = self.observer.levels.get(&pid);
+            app.observed = level.is_none_or(|level| level.level != Level::None);
             let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
             app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
             self.apps.insert(pid, app);
+            if let Some(mut former) = former {
+                let name = former.name().to_owned();
+                self.bequeath(&name, &mut former);
+            }
         }
         self.claim(pid);
+    }
+
+    fn level(&mut self, level: &TargetLevel) {
+        self.observer.levels.insert(level.pid, level.clone());
+        if let Some(app) = self.apps.get_mut(&level.pid) {
+            app.observed = level.level != Level::None;
+            if !app.observed {
+                let name = app.name().to_owned();
+                self.hand_over(level.pid, &name);
+            }
+        }
+    }
+
+    /// A master goes by another name from now on, or is no longer shown.
+    fn hand_over(&mut self, pid: Pid, name: &str) {
+        if let Some(mut app) = self.apps.remove(&pid) {
+            self.bequeath(name, &mut app);
+            self.apps.insert(pid, app);
+        }
     }
 
     /// Gives a master the processes that it forked before it was known.
@@ -82,7 +115,7 @@ impl State {
         }
         app.adopt(&self.settings, worker, &ledger);
         self.provisional
-            .retain(|_, p| p.parent != Some(pid) || p.tally.requests > 0);
+            .retain(|_, p| p.parent != Some(pid) || p.requests > 0);
     }
 
     fn worker(&mut self, time_ns: u64, fact: &fact::Worker) {
@@ -117,7 +150,9 @@ impl State {
         let provisional = self.provisional.entry(pid).or_default();
         provisional.parent = Some(fact.master_pid);
         provisional.fact = Some(fact.clone());
-        provisional.touched_ns = provisional.touched_ns.max(time_ns);
+        if provisional.requests == 0 {
+            provisional.since_ns = provisional.since_ns.max(time_ns);
+        }
         if provisional.end.is_none() {
             provisional.end = tomb.map(|tomb| tomb.end);
         }
@@ -125,15 +160,19 @@ impl State {
     }
 
     /// A candidate is no master, or a master went without our seeing it: what its
-    /// children did is not ours. It may still be the worker of one, if it was forked;
+    /// children did is nobody's. It may still be the worker of one, if it was forked;
     /// and a child with children may be the master that a launcher left behind.
     fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
         self.end_app(time_ns, pid);
         self.observer.levels.remove(&pid);
         let parents: BTreeSet<Pid> = self.provisional.values().filter_map(|p| p.parent).collect();
-        self.provisional.retain(|child, p| match p.parent {
-            None => *child != pid,
-            Some(parent) => parent != pid || parents.contains(child),
-        });
+        let nobodys = |(child, p): &(&Pid, &Provisional)| match p.parent {
+            None => **child == pid,
+            Some(parent) => parent == pid && !parents.contains(child),
+        };
+        let nobodys = self.provisional.iter().filter(nobodys);
+        for child in nobodys.map(|(&child, _)| child).collect::<Vec<_>>() {
+            self.drop_provisional(child);
+        }
     }
 }

@@ -113,22 +113,24 @@ impl Ledger {
 
     /// Takes over all counts of another one; those of its unnamed class under `class`.
     pub fn absorb(&mut self, settings: &Settings, other: &Self, class: &str) {
-        let renamed: Vec<ClassId> = other
-            .classes
-            .iter()
-            .map(|name| self.class(if name.is_empty() { class } else { name }))
-            .collect();
-        let rename = |id: ClassId| renamed.get(id.0).copied().unwrap_or(id);
-
-        for (&id, tally) in &other.totals {
-            self.totals.entry(rename(id)).or_default().merge(tally);
+        let renamed = self.rename(other, class);
+        for (id, tally) in &other.totals {
+            let id = renamed.get(id.0).unwrap_or(id);
+            self.totals.entry(*id).or_default().merge(tally);
         }
+        self.routes.add_capped(other.routes.capped());
+        self.absorb_shared(settings, other, class);
+    }
+
+    /// Takes over what is told apart by the app's name only.
+    pub fn absorb_shared(&mut self, settings: &Settings, other: &Self, class: &str) {
+        let renamed = self.rename(other, class);
+        let rename = |id: ClassId| renamed.get(id.0).copied().unwrap_or(id);
         for (&(id, phase), histogram) in &other.phases {
             let mine = self.phases.entry((rename(id), phase));
             mine.or_insert_with(|| Histogram::new(&PHASE))
                 .merge(histogram);
         }
-        self.routes.add_capped(other.routes.capped());
         for (key, histogram) in &other.http {
             let route = match key.route {
                 RouteId::UNKNOWN | RouteId::OTHER => key.route,
@@ -149,6 +151,14 @@ impl Ledger {
             };
             self.http(settings, key).merge(histogram);
         }
+    }
+
+    /// The classes of another one as they are called here.
+    fn rename(&mut self, other: &Self, class: &str) -> Vec<ClassId> {
+        let names = other.classes.iter();
+        names
+            .map(|name| self.class(if name.is_empty() { class } else { name }))
+            .collect()
     }
 
     fn http(&mut self, settings: &Settings, mut key: HttpKey) -> &mut Histogram {

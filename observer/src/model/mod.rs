@@ -35,4 +35,10 @@ pub use settings::Settings;
 pub use state::State;
 
 #[cfg(test)]
+mod app_tests;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! First the operator's patterns, then a heuristic; the cap is the business of
 //! [`super::routes`].
 
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::str::FromStr;
 
@@ -19,7 +20,8 @@ const MAX_PATTERN_BYTES: usize = 200;
 
 /// An operator's route: `*` and `{name}` match one segment or a part of it, `**`
 /// any number of segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     text: String,
     segments: Vec<Segment>,
@@ -77,6 +79,20 @@ impl FromStr for Pattern {
     }
 }
 
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.text
+    }
+}
+
 impl Pattern {
     /// As the operator wrote it: the name of the route.
     #[must_use]
@@ -84,13 +100,20 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether it is the route of `path`.
+    /// Whether it is the route of `path`. Of a path that was `cut`, the last segment
+    /// and what follows is not known: only a `**` at the end stands for that.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str, cut: bool) -> bool {
         let Some(path) = path.strip_prefix('/') else {
             return false;
         };
-        let path: Vec<&str> = path.split('/').collect();
+        let mut path: Vec<&str> = path.split('/').collect();
+        if cut {
+            if self.segments.last() != Some(&Segment::Any) {
+                return false;
+            }
+            path.pop();
+        }
         let is_any = |segment: &Segment| matches!(segment, Segment::Any);
         let fits = |segment: &Segment, text: &&str| match segment {
             Segment::Any => true,
@@ -146,7 +169,7 @@ fn wildcard<P, T>(
 /// `cut` says that the path goes on after what is known of it.
 #[must_use]
 pub fn reduce<'a>(patterns: &'a [Pattern], path: &'a str, cut: bool) -> Cow<'a, str> {
-    if let Some(pattern) = patterns.iter().find(|pattern| pattern.matches(path)) {
+    if let Some(pattern) = patterns.iter().find(|pattern| pattern.matches(path, cut)) {
         return Cow::Borrowed(pattern.as_str());
     }
     let Some(segments) = path.strip_prefix('/') else {

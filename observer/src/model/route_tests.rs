@@ -24,7 +24,11 @@ fn patterns_match_segments() {
         ("/", "/a", false),
         ("/**", "*", false),
     ] {
-        assert_eq!(pattern(text).matches(path), expected, "{text} {path}");
+        assert_eq!(
+            pattern(text).matches(path, false),
+            expected,
+            "{text} {path}"
+        );
     }
 }
 
@@ -79,6 +83,14 @@ fn the_end_of_a_cut_path_is_left_open() {
     assert_eq!(reduce(&[], "/files/some/lo", true), "/files/some/{rest}");
     let patterns = [pattern("/files/**")];
     assert_eq!(reduce(&patterns, "/files/some/lo", true), "/files/**");
+    // What comes after `lo` is not known: it may be `/files/some/long/edit`.
+    for text in ["/files/some/lo", "/files/some/{name}", "/files/**/lo"] {
+        assert!(!pattern(text).matches("/files/some/lo", true), "{text}");
+        let route = reduce(&[pattern(text)], "/files/some/lo", true).into_owned();
+        assert_eq!(route, "/files/some/{rest}");
+    }
+    assert!(!pattern("/files/some/lo/**").matches("/files/some/lo", true));
+    assert!(pattern("/files/some/**").matches("/files/some/lo", true));
 }
 
 #[test]

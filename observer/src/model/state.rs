@@ -78,7 +78,7 @@ impl State {
             }
             Input::Malformed(why) => *self.observer.malformed.entry(why).or_default() += 1,
             Input::Fact { time_ns, fact } => self.fact(*time_ns, fact),
-            Input::Tick { now_ns } => self.tick(*now_ns),
+            Input::Tick { now_ns } => self.grow_old(*now_ns),
         }
     }
 
@@ -123,7 +123,7 @@ impl State {
             let new = Provisional {
                 parent: Some(parent),
                 started_ns: Some(time_ns),
-                touched_ns: time_ns,
+                since_ns: time_ns,
                 ..Provisional::default()
             };
             self.provisional.insert(child, new);
@@ -144,7 +144,7 @@ impl State {
             app.drop_worker(pid, end);
         }
         self.end_app(time_ns, pid);
-        self.provisional.remove(&pid);
+        self.drop_provisional(pid);
         self.observer.levels.remove(&pid);
     }
 
@@ -171,7 +171,8 @@ impl State {
         }
     }
 
-    fn tick(&mut self, now_ns: u64) {
+    /// Forgets what is over for long enough.
+    pub(super) fn grow_old(&mut self, now_ns: u64) {
         let before_ns = now_ns.saturating_sub(self.settings.keep_ended_ns);
         let gone = |app: &App| app.ended_ns.is_some_and(|ended| ended < before_ns);
         let apps: Vec<Pid> = self
@@ -181,14 +182,17 @@ impl State {
             .map(|(&p, _)| p)
             .collect();
         for pid in apps {
-            self.remove_app(pid);
+            if let Some(mut gone) = self.remove_app(pid) {
+                let name = gone.name().to_owned();
+                self.bequeath(&name, &mut gone);
+            }
         }
         for app in self.apps.values_mut() {
             app.forget(before_ns);
         }
         let unclaimed_ns = now_ns.saturating_sub(UNCLAIMED_NS);
         let stale = |p: &Provisional| {
-            p.touched_ns < unclaimed_ns || p.end.is_some_and(|end| end.time_ns < before_ns)
+            p.since_ns < unclaimed_ns || p.end.is_some_and(|end| end.time_ns < before_ns)
         };
         let stale: Vec<Pid> = self
             .provisional
@@ -207,23 +211,31 @@ impl State {
     /// Forgets what no master claimed, but not that it was there.
     pub(super) fn drop_provisional(&mut self, pid: Pid) {
         if let Some(provisional) = self.provisional.remove(&pid) {
-            self.observer.unclaimed_requests += provisional.tally.requests;
+            self.observer.unclaimed_requests += provisional.requests;
         }
     }
 
-    /// Forgets an app. What was counted under its name alone goes on under a live
-    /// master of that name, so that those counters do not fall.
-    pub(super) fn remove_app(&mut self, pid: Pid) {
-        let Some(mut gone) = self.apps.remove(&pid) else {
-            return;
-        };
+    /// Takes an app out; its workers are nobody's.
+    pub(super) fn remove_app(&mut self, pid: Pid) -> Option<App> {
+        let gone = self.apps.remove(&pid)?;
         self.owners.retain(|_, owner| *owner != pid);
-        let same_name =
-            |app: &&mut App| app.ended_ns.is_none() && app.master.app == gone.master.app;
-        if let Some(heir) = self.apps.values_mut().find(same_name) {
-            gone.ledger.totals.clear();
-            let class = gone.default_class().to_owned();
-            heir.ledger.absorb(&self.settings, &gone.ledger, &class);
+        Some(gone)
+    }
+
+    /// What was counted under `name` alone goes on under another master of that name
+    /// that is shown, so that those counters do not fall: a live one, else the one
+    /// that ended last. Without one it stays where it is.
+    pub(super) fn bequeath(&mut self, name: &str, from: &mut App) {
+        let heirs = self.apps.values_mut();
+        let heir = heirs
+            .filter(|app| app.observed && app.name() == name)
+            .max_by_key(|app| app.ended_ns.unwrap_or(u64::MAX));
+        if let Some(heir) = heir {
+            let class = from.default_class().to_owned();
+            heir.ledger
+                .absorb_shared(&self.settings, &from.ledger, &class);
+            from.ledger.http.clear();
+            from.ledger.phases.clear();
         }
     }
 }

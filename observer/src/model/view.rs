@@ -52,7 +52,11 @@ impl State {
         lost.insert("recursion".to_owned(), missed);
         let targets = levels.values().map(|level| TargetView {
             pid: level.pid,
-            app: self.apps.get(&level.pid).map(app_name).unwrap_or_default(),
+            app: self
+                .apps
+                .get(&level.pid)
+                .map(|app| app.name().to_owned())
+                .unwrap_or_default(),
             level: level.level.as_str(),
             reason: level.reason.clone(),
         });
@@ -106,21 +110,14 @@ impl Clock {
     }
 }
 
-fn app_name(app: &App) -> String {
-    if app.master.app.is_empty() {
-        UNKNOWN.to_owned()
-    } else {
-        app.master.app.clone()
-    }
-}
-
 fn app_view(app: &App, clock: &Clock) -> AppView {
     let App { master, ledger, .. } = app;
     let workers = app.live.values().chain(&app.ended);
     AppView {
-        app: app_name(app),
+        app: app.name().to_owned(),
         master_pid: master.pid,
         ended: app.ended_ns.is_some(),
+        observed: app.observed,
         started_seconds: clock.wall_seconds(master.started_ns),
         gunicorn_version: master.gunicorn_version.clone(),
         python_version: master.python_version.clone(),

@@ -73,8 +73,10 @@ pub struct Provisional {
     pub parent: Option<Pid>,
     /// When it was forked.
     pub started_ns: Option<u64>,
-    /// When it was last heard of.
-    pub touched_ns: u64,
+    /// When its first request ended; before that, when it was last heard of.
+    pub since_ns: u64,
+    /// All its requests, refused ones too.
+    pub requests: u64,
     /// What a master said about it that is itself not known yet.
     pub fact: Option<fact::Worker>,
     pub end: Option<End>,
@@ -85,7 +87,10 @@ pub struct Provisional {
 impl Provisional {
     /// Counts a request; its class is filled in when it is claimed.
     pub fn request(&mut self, settings: &Settings, request: &Request) {
-        self.touched_ns = self.touched_ns.max(request.finished_ns);
+        if self.requests == 0 {
+            self.since_ns = request.finished_ns;
+        }
+        self.requests += 1;
         self.tally.request(request);
         self.ledger.request(settings, "", request);
     }

@@ -14,6 +14,8 @@ pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
         match label {
             WorkerLabel::Pid => by_pid(&mut families, app, master),
             WorkerLabel::Slot => by_slot(&mut families, app, master),
+            // Nothing was seen of its requests: that is not zero.
+            WorkerLabel::None if !app.observed => {}
             WorkerLabel::None => {
                 for class in &app.classes {
                     let [a, m] = master;
@@ -35,10 +37,13 @@ fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
             ("worker_id", worker.id.as_str()),
         );
         let labels = [a, m, pid, id, ("worker_class", &worker.class)];
-        families.tally(&labels, &worker.tally);
+        if app.observed {
+            families.tally(&labels, &worker.tally);
+        }
+        let class = ("worker_class", &*worker.class);
         families
             .info
-            .count(&[a, m, ("worker_slot", &slot), pid, id], 1);
+            .count(&[a, m, ("worker_slot", &slot), pid, id, class], 1);
         if let Some(uptime) = worker.uptime_seconds {
             families.uptime.add(&labels, uptime);
         }
@@ -46,7 +51,8 @@ fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
 }
 
 fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
-    for slot in &app.slots {
+    let seen = app.observed.then_some(&app.slots);
+    for slot in seen.into_iter().flatten() {
         let number = slot.slot.to_string();
         let labels = [
             a,
@@ -60,14 +66,11 @@ fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
     for worker in app.workers.iter().filter(|worker| !worker.ended) {
         let (pid, slot) = (worker.pid.to_string(), worker.slot.to_string());
         let slot = ("worker_slot", slot.as_str());
-        families.info.count(
-            &[a, m, slot, ("worker_pid", &pid), ("worker_id", &worker.id)],
-            1,
-        );
+        let (pid, id) = (("worker_pid", pid.as_str()), ("worker_id", &*worker.id));
+        let class = ("worker_class", &*worker.class);
+        families.info.count(&[a, m, slot, pid, id, class], 1);
         if let Some(uptime) = worker.uptime_seconds {
-            families
-                .uptime
-                .add(&[a, m, slot, ("worker_class", &worker.class)], uptime);
+            families.uptime.add(&[a, m, slot, class], uptime);
         }
     }
 }
@@ -165,6 +168,18 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
     );
     for view in &snapshot.apps {
         let app = ("app", view.app.as_str());
+        let pid = view.master_pid.to_string();
+        let master = [app, ("master_pid", pid.as_str())];
+        if !view.ended {
+            app_info(&mut info, view, master);
+        }
+        if let Some(seconds) = view.timeout_seconds {
+            timeout.count(&master, seconds.into());
+        }
+        // What was not seen is left out, never counted as zero.
+        if !view.observed {
+            continue;
+        }
         for series in &view.http {
             let status = series
                 .status
@@ -188,14 +203,8 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
             ];
             phases.observe(&labels, &series.duration);
         }
-        let pid = view.master_pid.to_string();
-        let master = [app, ("master_pid", pid.as_str())];
         workers.count(&master, view.workers_live.into());
-        if let Some(seconds) = view.timeout_seconds {
-            timeout.count(&master, seconds.into());
-        }
         capped.count(&master, view.capped_requests);
-        app_info(&mut info, view, master);
     }
     vec![http, phases, workers, timeout, info, capped]
 }
@@ -215,3 +224,7 @@ fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
     ];
     info.count(&labels, 1);
 }
+
+#[cfg(test)]
+#[path = "families_tests.rs"]
+mod tests;

@@ -9,17 +9,17 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-/// Connections at a time; the next ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 64;
+/// Requests for snapshots that wait for the engine.
+const MAX_WAITING: usize = 64;
 /// A client must have sent the head of its request by then.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The engine must have answered by then.
@@ -28,6 +28,27 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed `accept` (too many open files), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much of the server one client can take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at a time; the next ones wait in the listener's backlog.
+    connections: u32,
+    /// A connection takes no new request after that time.
+    lifetime: Duration,
+    /// Then its last response must be taken by then, however slowly it is read.
+    last_response: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            lifetime: Duration::from_secs(60),
+            last_response: Duration::from_secs(10),
+        }
+    }
+}
 
 /// A request for a fresh snapshot; the engine sends it back.
 pub type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
@@ -44,7 +65,7 @@ impl SnapshotSource {
     /// once the probes are attached.
     #[must_use]
     pub fn new(ready: watch::Receiver<bool>) -> (Self, mpsc::Receiver<SnapshotRequest>) {
-        let (engine, requests) = mpsc::channel(MAX_CONNECTIONS);
+        let (engine, requests) = mpsc::channel(MAX_WAITING);
         (Self { engine, ready }, requests)
     }
 
@@ -99,13 +120,21 @@ pub async fn serve(
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
+    serve_within(Limits::default(), listener, source, label, shutdown).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    source: SnapshotSource,
+    label: WorkerLabel,
+    shutdown: impl Future<Output = ()>,
+) {
     let service = TowerToHyperService::new(router(source, label));
-    let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    let permits = usize::try_from(limits.connections).unwrap_or(Semaphore::MAX_PERMITS);
+    let connections = Arc::new(Semaphore::new(permits));
+    // Its receivers learn of the end by the sender's being dropped.
+    let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     loop {
         let accepted = async {
@@ -124,21 +153,50 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
+        let (service, closed) = (service.clone(), closed.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection failed");
-            }
+            converse(limits, stream, service, closed).await;
             drop(permit);
         });
     }
-    drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
+    drop((listener, open));
+    let all_ended = connections.acquire_many(limits.connections);
+    if tokio::time::timeout(DRAIN_TIMEOUT, all_ended)
         .await
         .is_err()
     {
         tracing::debug!("connections were cut off at the end");
+    }
+}
+
+/// Answers one client, until it goes, its time is up, or the server ends.
+async fn converse(
+    limits: Limits,
+    stream: TcpStream,
+    service: TowerToHyperService<Router>,
+    mut closed: watch::Receiver<()>,
+) {
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        () = tokio::time::sleep(limits.lifetime) => Err(()),
+        _ = closed.changed() => Err(()),
+    };
+    let ended = match ended {
+        Ok(ended) => Ok(ended),
+        Err(()) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(limits.last_response, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
+        Err(_) => tracing::debug!("a client that was too slow was cut off"),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::model;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 /// A server on a free port, with an engine that knows nothing.
@@ -15,6 +15,10 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::start_within(Limits::default()).await
+    }
+
+    async fn start_within(limits: Limits) -> Self {
         let (ready, is_ready) = watch::channel(false);
         let (source, mut requests) = SnapshotSource::new(is_ready);
         tokio::spawn(async move {
@@ -29,7 +33,13 @@ impl Served {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve(listener, source, WorkerLabel::Pid, shutdown));
+        let task = tokio::spawn(serve_within(
+            limits,
+            listener,
+            source,
+            WorkerLabel::Pid,
+            shutdown,
+        ));
         Self {
             address,
             ready,
@@ -99,6 +109,46 @@ async fn it_ends_when_told_to_even_with_an_idle_client() {
         .unwrap()
         .unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_cannot_hold_the_server() {
+    let limits = Limits {
+        connections: 2,
+        lifetime: Duration::from_secs(3),
+        last_response: Duration::from_millis(100),
+    };
+    let served = Served::start_within(limits).await;
+    let mut slow = Vec::new();
+    for _ in 0..limits.connections {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(served.address).await.unwrap();
+        // Ever more requests until nothing can be written: no answer is read.
+        let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+        let stuck = Duration::from_millis(200);
+        let mut ask = async || {
+            let asked = stream.write_all(requests.as_bytes());
+            tokio::time::timeout(stuck, asked).await.is_ok()
+        };
+        while ask().await {}
+        slow.push(stream);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(8), served.get("/healthz")).await;
+    assert!(answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200")));
+}
+
+#[tokio::test]
+async fn a_connection_whose_time_is_up_ends_after_its_response() {
+    let served = Served::start_within(Limits {
+        lifetime: Duration::from_millis(1),
+        ..Limits::default()
+    })
+    .await;
+    let mut idle = TcpStream::connect(served.address).await.unwrap();
+    let mut answer = String::new();
+    let end = tokio::time::timeout(Duration::from_secs(5), idle.read_to_string(&mut answer)).await;
+    assert_eq!(end.unwrap().unwrap(), 0);
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use crate::snapshot::Snapshot;
 use clap::ValueEnum;
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// By what the series of the worker families are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerLabel {
     /// By `worker_pid` and `worker_id`: every worker has its own.

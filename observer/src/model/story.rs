@@ -1,0 +1,178 @@
+//! Stories of masters and workers, told by hand-made inputs.
+
+use super::{Settings, State};
+use crate::event::{Event, ExitStatus, Pid, Request};
+use crate::fact::{self, Fact, Level, Started, TargetLevel};
+use crate::input::Input;
+use crate::snapshot::{AppView, Snapshot, WorkerView};
+
+pub const S: u64 = 1_000_000_000;
+
+/// A state, and the moment of its story.
+pub struct Story {
+    pub state: State,
+    pub now_ns: u64,
+}
+
+impl Story {
+    pub fn new() -> Self {
+        let mut story = Self {
+            state: State::new(Settings::default()),
+            now_ns: 100 * S,
+        };
+        let wall_offset_ns = 1_700_000_000 * i64::try_from(S).unwrap();
+        let version = "1".to_owned();
+        story.fact(Fact::Started(Started {
+            wall_offset_ns,
+            version,
+            revision: String::new(),
+        }));
+        story
+    }
+
+    pub fn event(&mut self, event: Event) -> &mut Self {
+        self.state.apply(&Input::Event(event));
+        self
+    }
+
+    pub fn fact(&mut self, fact: Fact) -> &mut Self {
+        self.state.apply(&Input::Fact {
+            time_ns: self.now_ns,
+            fact,
+        });
+        self
+    }
+
+    pub fn later(&mut self, seconds: u64) -> &mut Self {
+        self.now_ns += seconds * S;
+        self.state.apply(&Input::Tick {
+            now_ns: self.now_ns,
+        });
+        self
+    }
+
+    pub fn fork(&mut self, parent: Pid, child: Pid) -> &mut Self {
+        self.event(Event::Fork {
+            time_ns: self.now_ns,
+            parent,
+            child,
+        })
+    }
+
+    pub fn exec(&mut self, pid: Pid) -> &mut Self {
+        let command = "x".to_owned();
+        self.event(Event::Exec {
+            time_ns: self.now_ns,
+            pid,
+            was_target: true,
+            command,
+        })
+    }
+
+    pub fn exit(&mut self, pid: Pid) -> &mut Self {
+        self.event(Event::Exit {
+            time_ns: self.now_ns,
+            pid,
+            status: ExitStatus::Code(3),
+        })
+    }
+
+    pub fn get(&mut self, pid: Pid) -> &mut Self {
+        let request = request(pid, self.now_ns);
+        self.event(Event::Request(Box::new(request)))
+    }
+
+    pub fn master(&mut self, pid: Pid) -> &mut Self {
+        self.named_master(pid, "shop")
+    }
+
+    pub fn named_master(&mut self, pid: Pid, app: &str) -> &mut Self {
+        self.master_since(pid, app, 50 * S)
+    }
+
+    pub fn master_since(&mut self, pid: Pid, app: &str, started_ns: u64) -> &mut Self {
+        self.fact(Fact::Master(fact::Master {
+            pid,
+            started_ns,
+            app: app.to_owned(),
+            worker_class: "SyncWorker".to_owned(),
+            timeout_seconds: Some(30),
+            ..fact::Master::default()
+        }))
+    }
+
+    pub fn worker(&mut self, master_pid: Pid, pid: Pid, age: u64) -> &mut Self {
+        let started_ns = self.now_ns;
+        let class = "ThreadWorker".to_owned();
+        let age = Some(age);
+        self.fact(Fact::Worker(fact::Worker {
+            pid,
+            master_pid,
+            started_ns,
+            age,
+            class,
+        }))
+    }
+
+    pub fn level(&mut self, pid: Pid, level: Level) -> &mut Self {
+        let reason = "made up".to_owned();
+        self.fact(Fact::Level(TargetLevel { pid, level, reason }))
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.state.snapshot(self.now_ns)
+    }
+
+    pub fn app(&self) -> AppView {
+        let mut apps = self.snapshot().apps;
+        assert_eq!(apps.len(), 1, "one app");
+        apps.remove(0)
+    }
+
+    pub fn workers(&self) -> Vec<(Pid, u64)> {
+        self.app()
+            .workers
+            .iter()
+            .map(|worker| (worker.pid, worker.tally.requests))
+            .collect()
+    }
+
+    pub fn one_worker(&self) -> WorkerView {
+        let mut workers = self.app().workers;
+        assert_eq!(workers.len(), 1, "one worker");
+        workers.remove(0)
+    }
+
+    /// Requests of all masters, by what is told apart by name only.
+    pub fn served(&self) -> u64 {
+        let apps = self.snapshot().apps;
+        let series = apps.iter().flat_map(|app| &app.http);
+        series.map(|series| series.duration.count()).sum()
+    }
+
+    pub fn lost(&self, cause: &str) -> u64 {
+        self.snapshot()
+            .observer
+            .lost
+            .get(cause)
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+pub fn request(pid: Pid, now_ns: u64) -> Request {
+    Request {
+        pid,
+        entered_ns: Some(now_ns - 2_000_000),
+        exited_ns: Some(now_ns),
+        finished_ns: now_ns,
+        method: Some("GET".to_owned()),
+        path: Some("/users/7".to_owned()),
+        status: Some(200),
+        ..Request::default()
+    }
+}
+
+pub fn app_requests(app: &AppView) -> u64 {
+    app.classes.iter().map(|class| class.tally.requests).sum()
+}

@@ -1,0 +1,198 @@
+//! What is exported, held against docs/METRICS.md.
+
+use crate::event::{Event, Request};
+use crate::fact::{
+    Fact, KernelTotals, Level, Master, ProgramTotals, Started, TargetLevel, Usage, Worker,
+};
+use crate::input::Input;
+use crate::model::{Settings, State};
+use crate::sink::prometheus::{WorkerLabel, families};
+use crate::snapshot::Snapshot;
+use prometheus::proto::{Metric, MetricFamily};
+use std::collections::{BTreeMap, BTreeSet};
+
+const DOCS: &str = include_str!("../../../docs/METRICS.md");
+const S: u64 = 1_000_000_000;
+
+type Documented = BTreeMap<String, (String, BTreeSet<String>)>;
+
+fn fact(state: &mut State, fact: Fact) {
+    let time_ns = 100 * S;
+    state.apply(&Input::Fact { time_ns, fact });
+}
+
+fn master(state: &mut State, pid: u32) {
+    fact(
+        state,
+        Fact::Master(Master {
+            pid,
+            started_ns: S,
+            app: "shop".to_owned(),
+            timeout_seconds: Some(30),
+            ..Master::default()
+        }),
+    );
+    fact(
+        state,
+        Fact::Worker(Worker {
+            pid: pid + 1,
+            master_pid: pid,
+            started_ns: 2 * S,
+            age: Some(1),
+            class: "SyncWorker".to_owned(),
+        }),
+    );
+}
+
+fn level(state: &mut State, pid: u32, level: Level) {
+    let reason = String::new();
+    fact(state, Fact::Level(TargetLevel { pid, level, reason }));
+}
+
+/// A state with something of everything.
+fn full() -> State {
+    let mut state = State::new(Settings::default());
+    fact(
+        &mut state,
+        Fact::Started(Started {
+            wall_offset_ns: 0,
+            version: "1".to_owned(),
+            revision: "2".to_owned(),
+        }),
+    );
+    master(&mut state, 10);
+    level(&mut state, 10, Level::Full);
+    let request = Request {
+        pid: 11,
+        established_ns: Some(3 * S),
+        accepted_ns: Some(4 * S),
+        entered_ns: Some(5 * S),
+        exited_ns: Some(6 * S),
+        finished_ns: 6 * S,
+        request_body_bytes: Some(1),
+        response_body_bytes: Some(1),
+        ..Request::default()
+    };
+    state.apply(&Input::Event(Event::Request(Box::new(request))));
+    let program = ProgramTotals {
+        runs: Some(1),
+        run_time_ns: Some(1),
+        ..ProgramTotals::default()
+    };
+    let one = || [("a".to_owned(), 1)].into();
+    fact(
+        &mut state,
+        Fact::Kernel(KernelTotals {
+            lost: one(),
+            counts: one(),
+            programs: [("a".to_owned(), program)].into(),
+        }),
+    );
+    fact(&mut state, Fact::Maps { entries: one() });
+    let usage = Usage {
+        cpu_seconds: 1.0,
+        resident_bytes: 1,
+    };
+    fact(&mut state, Fact::Usage(usage));
+    state
+}
+
+/// Types and label names of the families of a snapshot.
+fn exported(snapshot: &Snapshot, label: WorkerLabel) -> Documented {
+    let families = families(snapshot, label);
+    let family = |family: &MetricFamily| {
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        let labels = family.get_metric().iter().flat_map(Metric::get_label);
+        let labels = labels.map(|label| label.name().to_owned()).collect();
+        (family.name().to_owned(), (kind, labels))
+    };
+    families.iter().map(family).collect()
+}
+
+/// What is between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// The tables with a column `family`: the header of their third column names the
+/// labels that all of them have, a row those of its families; prose is after a `;`.
+fn documented() -> Documented {
+    let mut all = Documented::new();
+    let mut common: Option<Vec<String>> = None;
+    for line in DOCS.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            ["", "family", "type", header, ..] => common = Some(quoted(header).collect()),
+            ["", family, kind, labels, ..] => {
+                let Some(common) = &common else { continue };
+                let labels = labels.split(';').next().unwrap_or_default();
+                let labels: BTreeSet<_> = quoted(labels).chain(common.iter().cloned()).collect();
+                let kind = kind.split(',').next().unwrap_or_default();
+                for name in quoted(family) {
+                    let row = (kind.to_owned(), labels.clone());
+                    assert_eq!(all.insert(name, row), None, "{family} stands twice");
+                }
+            }
+            _ => common = None,
+        }
+    }
+    all
+}
+
+#[test]
+fn families_and_labels_are_those_of_the_document() {
+    let snapshot = full().snapshot(100 * S);
+    assert_eq!(exported(&snapshot, WorkerLabel::Pid), documented());
+
+    let mut by_slot = documented();
+    let mut by_class = documented();
+    for (family, (_, labels)) in &mut by_slot {
+        if family != "gunicorn_worker_info" && labels.remove("worker_pid") {
+            labels.remove("worker_id");
+            labels.insert("worker_slot".to_owned());
+        }
+    }
+    assert_eq!(exported(&snapshot, WorkerLabel::Slot), by_slot);
+    by_class.retain(|family, _| {
+        family != "gunicorn_worker_info" && family != "gunicorn_worker_uptime_seconds"
+    });
+    for (_, labels) in by_class.values_mut() {
+        labels.retain(|label| label != "worker_pid" && label != "worker_id");
+    }
+    assert_eq!(exported(&snapshot, WorkerLabel::None), by_class);
+}
+
+#[test]
+fn what_cannot_be_observed_is_left_out() {
+    let mut state = State::new(Settings::default());
+    master(&mut state, 20);
+    level(&mut state, 20, Level::None);
+    let snapshot = state.snapshot(100 * S);
+    for (label, workers) in [
+        (WorkerLabel::Pid, true),
+        (WorkerLabel::Slot, true),
+        (WorkerLabel::None, false),
+    ] {
+        let families = exported(&snapshot, label);
+        let of_gunicorn: Vec<&str> = families
+            .keys()
+            .filter(|name| !name.starts_with("gunicorn_observer_"))
+            .map(String::as_str)
+            .collect();
+        let mut expected = vec!["gunicorn_app_info", "gunicorn_master_timeout_seconds"];
+        if workers {
+            expected.extend(["gunicorn_worker_info", "gunicorn_worker_uptime_seconds"]);
+        }
+        assert_eq!(of_gunicorn, expected, "{label:?}");
+        assert!(families.contains_key("gunicorn_observer_target_level"));
+    }
+}
+
+#[test]
+fn a_master_that_has_ended_is_no_longer_described() {
+    let mut state = full();
+    fact(&mut state, Fact::NotGunicorn { pid: 10 });
+    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    assert!(!families.contains_key("gunicorn_app_info"));
+    assert!(families.contains_key("gunicorn_worker_requests_total"));
+}
