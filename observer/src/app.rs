@@ -117,6 +117,7 @@ async fn observe(
     let tables = Tables::take(&mut ebpf)?;
     load::attach_host(&mut ebpf)?;
     // The engine is gone only while everything ends.
+    let _ = tell.send(Fact::from(run));
     let _ = tell.send(Fact::Started(Started {
         wall_offset_ns: clock::wall_offset_ns(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -46,7 +46,7 @@ const FOLLOW_UP_NS: u64 = 20 * MS;
 /// … and again, this often, until it does.
 const FOLLOW_UPS: u32 = 8;
 /// What dead processes left is removed this long after an end.
-const SWEEP_NS: u64 = 500 * MS;
+const SWEEP_NS: u64 = 2_000 * MS;
 /// … and this often in any case.
 const SWEEP_EVERY_NS: u64 = 5_000 * MS;
 /// The net under exec and fork events.
@@ -119,7 +119,7 @@ impl Watcher {
     pub fn scan(&mut self) {
         let now = monotonic_ns();
         self.rescan_ns = now + RESCAN_NS;
-        let scan = match self.tree.scan(self.tables.targets()) {
+        let scan = match self.tree.scan(self.known()) {
             Ok(scan) => scan,
             Err(error) => {
                 tracing::warn!("cannot list processes: {error}; is /proc mounted?");
@@ -204,12 +204,18 @@ impl Watcher {
                     // A master forks its first worker; or a daemon its master.
                     look.at_ns = now;
                     self.consider(child, now);
+                } else if self.is_candidate(child) {
+                    // Its parent was given up or ended before we heard of the fork.
+                    self.consider(child, now);
                 }
             }
             Seen::Exec { pid } => {
                 self.forget(pid);
                 if self.only.is_empty() && self.tree.may_be_master(pid) {
                     self.follow(pid, now);
+                } else {
+                    // It may have been made a target just after it ceased to be one.
+                    self.tables.remove_target(pid);
                 }
             }
             Seen::Exit { pid } => {
@@ -217,6 +223,24 @@ impl Watcher {
                 self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
         }
+    }
+
+    /// Processes that need no other look.
+    fn known(&self) -> HashSet<Pid> {
+        let workers = self
+            .masters
+            .values()
+            .flat_map(|master| &master.found.workers);
+        let pids = workers.map(|worker| worker.pid);
+        pids.chain(self.masters.keys().copied())
+            .chain(self.candidates.keys().copied())
+            .collect()
+    }
+
+    /// Whether the kernel follows a process of which nothing else is known.
+    fn is_candidate(&self, pid: Pid) -> bool {
+        let known = self.tables.target(pid);
+        known.is_some_and(|known| known.role == Role::Candidate as u32)
     }
 
     /// Lets the kernel follow a process from now on, whatever it becomes.
@@ -307,7 +331,10 @@ impl Watcher {
             .collect();
         for pid in ended {
             self.orphans.remove(&pid);
-            self.interpreters.release(pid);
+            // The same process may be a master again: it began another program.
+            if !self.masters.contains_key(&pid) && !self.candidates.contains_key(&pid) {
+                self.interpreters.release(pid);
+            }
         }
     }
 
@@ -339,6 +366,16 @@ impl Watcher {
                 look.at_ns = now + look.pause_ns;
                 if look.at_ns > look.until_ns {
                     self.give_up(pid);
+                }
+            }
+            Candidate::NotGunicorn if self.tree.may_be_master(pid) => {
+                // A Python program; a master of its own making is known by its first fork.
+                self.read_early(pid);
+                if let Some(look) = self.candidates.get_mut(&pid) {
+                    match look.at_ns {
+                        at if at >= look.until_ns => self.give_up(pid),
+                        _ => look.at_ns = look.until_ns,
+                    }
                 }
             }
             Candidate::NotGunicorn => self.give_up(pid),
@@ -373,10 +410,7 @@ impl Watcher {
     /// A master is known: it and its workers are observed from now on.
     fn confirm(&mut self, mut found: FoundMaster) {
         let pid = found.master.pid;
-        let is_new = !self.refused.contains(&pid);
-        if is_new {
-            self.tell(Fact::Master(found.master.clone()));
-        }
+        self.tell(Fact::Master(found.master.clone()));
         let interpreter = match &found.interpreter {
             Ok(interpreter) => interpreter.clone(),
             Err(reason) => {
@@ -390,6 +424,7 @@ impl Watcher {
         if !self.observe(pid, Role::Master, &interpreter) {
             return;
         }
+        self.refused.remove(&pid);
         tracing::info!(
             pid,
             app = found.master.app,

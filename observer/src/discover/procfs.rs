@@ -4,11 +4,14 @@ use nix::unistd::{SysconfVar, sysconf};
 use procfs::FromRead;
 use procfs::process::Stat;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::clock::suspended_ns;
 use crate::event::Pid;
+
+/// More of a command line is not looked at: a process can make its own of any length.
+const MAX_COMMAND_BYTES: u64 = 64 << 10;
 
 /// A mounted proc file system.
 #[derive(Clone, Debug)]
@@ -145,7 +148,10 @@ impl ProcFs {
     /// # Errors
     /// When it went.
     pub fn command_line(&self, pid: Pid) -> io::Result<Vec<Vec<u8>>> {
-        let line = fs::read(self.root.join(format!("{pid}/cmdline")))?;
+        let mut line = Vec::new();
+        File::open(self.root.join(format!("{pid}/cmdline")))?
+            .take(MAX_COMMAND_BYTES)
+            .read_to_end(&mut line)?;
         let line = line.strip_suffix(b"\0").unwrap_or(&line);
         Ok(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
     }

@@ -49,7 +49,14 @@ const CAPABILITIES: [(u32, &str); 3] = [
 /// programs if nothing before spoke against it, and drops them again.
 #[must_use]
 pub fn checks() -> Vec<Check> {
-    let mut checks = vec![privilege(), kernel_release(), btf(), lockdown(), tracefs()];
+    let mut checks = vec![
+        privilege(),
+        namespaces(),
+        kernel_release(),
+        btf(),
+        lockdown(),
+        tracefs(),
+    ];
     if checks.iter().all(|check| check.ok) {
         checks.push(programs());
     }
@@ -61,8 +68,9 @@ pub fn checks() -> Vec<Check> {
 /// # Errors
 /// That sentence.
 pub fn privileged() -> anyhow::Result<()> {
-    let check = privilege();
-    anyhow::ensure!(check.ok, "{}; {}", check.found, check.cure);
+    for check in [privilege(), namespaces()] {
+        anyhow::ensure!(check.ok, "{}; {}", check.found, check.cure);
+    }
     Ok(())
 }
 
@@ -88,6 +96,22 @@ fn privilege() -> Check {
         ),
         "run it as root (sudo), or give the service these capabilities",
     )
+}
+
+/// The programs see the pids of the host, so `/proc` has to show the same.
+fn namespaces() -> Check {
+    const NAME: &str = "pid namespace";
+    /// `PROC_PID_INIT_INO` of `linux/proc_ns.h`: the first one, for as long as there are any.
+    const HOST: &str = "pid:[4026531836]";
+    match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(own) if own.as_os_str() == HOST => Check::good(NAME, "that of the host"),
+        Ok(_) => Check::bad(
+            NAME,
+            "this process does not see the process ids of the host",
+            "run it in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` for a container",
+        ),
+        Err(error) => Check::bad(NAME, format!("/proc/self/ns/pid: {error}"), "mount /proc"),
+    }
 }
 
 fn kernel_release() -> Check {

@@ -99,7 +99,9 @@ impl Tables {
         for pid in gone {
             self.remove_target(pid);
         }
-        let dead = |tgid: u32| !alive.contains(&tgid);
+        // One that was forked meanwhile is asked for again.
+        let targets = &self.targets;
+        let dead = |tgid: u32| !alive.contains(&tgid) && targets.get(&tgid, 0).is_err();
         remove(&mut self.conns, |key| dead(key.tgid));
         remove(&mut self.flows, |key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));

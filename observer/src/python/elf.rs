@@ -10,6 +10,9 @@ use super::maps::Mapping;
 
 const PAGE_MASK: u64 = 4095;
 
+/// Segments looked at: real files have a handful, and each may be read whole.
+const MAX_SEGMENTS: usize = 16;
+
 /// Why a file did not give what was asked of it.
 #[derive(Debug, Error)]
 pub enum ElfError {
@@ -70,6 +73,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             .elf_program_headers()
             .iter()
             .filter(|header| header.p_type(endian) == PT_LOAD)
+            .take(MAX_SEGMENTS)
             .map(|header| Segment {
                 address: header.p_vaddr(endian),
                 offset: header.p_offset(endian),

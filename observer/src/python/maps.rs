@@ -1,9 +1,10 @@
 //! Files a process has mapped, and how to open exactly those.
 
+use nix::fcntl::OFlag;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A mapping of a file, from a line of `/proc/<pid>/maps` (`proc_pid_maps(5)`).
@@ -115,12 +116,16 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
 }
 
 fn open_at(path: PathBuf) -> io::Result<MappedFile> {
-    // Asked before opening: opening a FIFO put in the file's place would block.
-    if !fs::metadata(&path)?.is_file() {
+    // Something else may have been put in the file's place: opening must not block.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(&path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let file = File::open(&path)?;
-    let meta = file.metadata()?;
     Ok(MappedFile {
         file,
         path,

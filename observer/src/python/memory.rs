@@ -16,7 +16,7 @@ const PAGE_MASK: u64 = PAGE_BYTES as u64 - 1;
 const MAX_PAGES: usize = 2048;
 /// Reads a [`Snapshot`] serves: a hundred times what a thousand workers need, and
 /// an end to structures made to be walked forever.
-const MAX_READS: u32 = 4_000_000;
+const MAX_READS: u32 = 400_000;
 
 /// The memory of a live process, read by `process_vm_readv(2)`: needs
 /// `CAP_SYS_PTRACE`, does not stop the process.
