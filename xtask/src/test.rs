@@ -48,6 +48,13 @@ enum Done {
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let skipped = not_privileged();
+    // Who asks for nothing else must not take a skip for a success.
+    if let Some(reason) = &skipped
+        && (arguments.part == Some(Part::Privileged) || (arguments.part.is_none() && is_ci()))
+    {
+        bail!("{reason}");
+    }
     timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
     for part in [Part::Lint, Part::Unit, Part::Privileged] {
         if arguments.part.is_some_and(|only| only != part) {
@@ -57,10 +64,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         timed(part.name(), || match part {
             Part::Lint => lint(workspace).map(|()| Done::Ok),
             Part::Unit => unit(workspace, filter).map(|()| Done::Ok),
-            Part::Privileged => match not_privileged() {
-                // Who asks for nothing else must not take this for a success.
-                Some(reason) if arguments.part.is_some() || is_ci() => bail!(reason),
-                Some(reason) => Ok(Done::Skipped(reason)),
+            Part::Privileged => match &skipped {
+                Some(reason) => Ok(Done::Skipped(reason.clone())),
                 None => privileged(workspace, filter).map(|()| Done::Ok),
             },
         })?;
