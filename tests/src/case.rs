@@ -120,6 +120,9 @@ pub struct Expected {
     pub has_duration: bool,
     /// How much of the body was written only the server knows: more than nothing, less than this.
     pub body_below: Option<u64>,
+    /// How much of the request's body was read for it is a matter of timing: unknown, or less
+    /// than this.
+    pub upload_below: Option<u64>,
 }
 
 impl Expected {
@@ -129,6 +132,7 @@ impl Expected {
             fact,
             has_duration: true,
             body_below: None,
+            upload_below: None,
         }
     }
 }
@@ -147,6 +151,11 @@ fn check(facts: &[Fact], expected: &[Expected]) -> Result<()> {
             ensure!(body > 0 && body < below, "{body} bytes of the body");
             wanted.response_body_bytes = Some(body);
             wanted.response_bytes = wanted.response_bytes.map(|head| head + body);
+        }
+        if let Some(below) = expected.upload_below {
+            let read = fact.request_body_bytes;
+            ensure!(read.is_none_or(|read| read < below), "{read:?} bytes read");
+            wanted.request_body_bytes = read;
         }
         let fixed = Fact {
             pid: 0,

@@ -21,8 +21,7 @@ fn sync_workers() -> Result<()> {
 
 #[test]
 fn gthread_workers() -> Result<()> {
-    let kept = ("requests of a kept connection are numbered", kept());
-    each_case("gthread", vec![kept])
+    each_case("gthread", on_one_connection())
 }
 
 #[test]
@@ -35,12 +34,18 @@ fn eventlet_workers() -> Result<()> {
     each_case("eventlet", greenlets())
 }
 
-/// Gunicorn's threads do not read what came with the request before.
-fn greenlets() -> Vec<(&'static str, Talk)> {
+fn on_one_connection() -> Vec<(&'static str, Talk)> {
     vec![
         ("requests of a kept connection are numbered", kept()),
-        ("pipelined requests are told apart", pipelined()),
+        ("a body that nobody read is no request", unread()),
     ]
+}
+
+/// Gunicorn's threads do not read what came with the request before.
+fn greenlets() -> Vec<(&'static str, Talk)> {
+    let mut cases = on_one_connection();
+    cases.push(("pipelined requests are told apart", pipelined()));
+    cases
 }
 
 fn each_case(class: &str, of_class: Vec<(&'static str, Talk)>) -> Result<()> {
@@ -254,6 +259,29 @@ fn kept() -> Talk {
             .collect::<Result<Vec<_>>>()?;
         server.wait_for_access_log(logged + requests.len())?;
         numbered(&requests, &responses)
+    })
+}
+
+/// The application leaves the body of the first request unread: Gunicorn reads it away before
+/// the second.
+fn unread() -> Talk {
+    Box::new(|server| {
+        let requests = [
+            Request::new("POST", "/hello").body(vec![b'u'; 100_000]),
+            Request::get("/chunked"),
+        ];
+        let logged = server.access_log()?.len();
+        let mut client = Client::connect(server.port)?;
+        let responses = requests
+            .iter()
+            .map(|request| client.request(request))
+            .collect::<Result<Vec<_>>>()?;
+        server.wait_for_access_log(logged + requests.len())?;
+        let mut expected = numbered(&requests, &responses)?;
+        for (one, below) in expected.iter_mut().zip([100_000, 1]) {
+            one.upload_below = Some(below);
+        }
+        Ok(expected)
     })
 }
 
