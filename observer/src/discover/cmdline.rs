@@ -18,7 +18,7 @@ pub fn hint<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
     let mut arguments = arguments.into_iter();
     let program = base_name(arguments.next().unwrap_or_default());
     // Also a title: `gunicorn: master [shop:app]` (`gunicorn/util.py`, `_setproctitle`).
-    if program.starts_with(b"gunicorn") {
+    if program.starts_with(b"gunicorn") && program != b"gunicorn-observer" {
         return Hint::Gunicorn;
     }
     if !program.starts_with(b"python") && !program.starts_with(b"pypy") {

@@ -1,0 +1,196 @@
+//! From a candidate to an observed master with its workers.
+
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher};
+use crate::clock::monotonic_ns;
+use crate::discover::tree::{Candidate, FoundMaster};
+use crate::event::Pid;
+use crate::fact::{self, Fact, Level, TargetLevel};
+use crate::python::target::Interpreter;
+use anyhow::Result;
+use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
+use std::collections::HashSet;
+
+impl Watcher {
+    /// Looks whether a candidate has become a master.
+    pub(super) fn look(&mut self, pid: Pid, now: u64) {
+        match self.tree.inspect_candidate(pid) {
+            Candidate::Master(found) => {
+                self.candidates.remove(&pid);
+                self.confirm(*found);
+            }
+            Candidate::WorkerOf(master) => {
+                // Its master tells of it, or will, unless it is not observed.
+                self.candidates.remove(&pid);
+                if self.refused.contains(&master) {
+                    self.tables.remove_target(pid);
+                }
+            }
+            Candidate::Refused { reason } => {
+                self.candidates.remove(&pid);
+                self.refuse(pid, reason);
+            }
+            Candidate::NotReady { reason } => {
+                tracing::trace!(pid, reason, "not a master yet");
+                self.read_early(pid);
+                let Some(look) = self.candidates.get_mut(&pid) else {
+                    return;
+                };
+                look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
+                look.at_ns = now + look.pause_ns;
+                if look.at_ns > look.until_ns {
+                    self.give_up(pid);
+                }
+            }
+            Candidate::NotGunicorn if self.tree.may_be_master(pid) => {
+                // A Python program; a master of its own making is known by its first fork.
+                self.read_early(pid);
+                if let Some(look) = self.candidates.get_mut(&pid) {
+                    match look.at_ns {
+                        at if at >= look.until_ns => self.give_up(pid),
+                        _ => look.at_ns = look.until_ns,
+                    }
+                }
+            }
+            Candidate::NotGunicorn => self.give_up(pid),
+        }
+    }
+
+    /// Attaches to a candidate's interpreter as soon as that can be done.
+    fn read_early(&mut self, pid: Pid) {
+        let known = self.tables.target(pid);
+        if known.is_some_and(|known| known.layout == NO_LAYOUT)
+            && let Ok(interpreter) = self.tree.interpreter(pid)
+        {
+            self.observe(pid, Role::Candidate, &interpreter);
+        }
+    }
+
+    fn give_up(&mut self, pid: Pid) {
+        self.tables.remove_target(pid);
+        self.forget(pid);
+    }
+
+    pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
+        self.tables.remove_target(pid);
+        self.interpreters.release(pid);
+        if self.refused.insert(pid) {
+            tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
+            let level = Level::None;
+            self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        }
+    }
+
+    /// A master is known: it and its workers are observed from now on.
+    pub(super) fn confirm(&mut self, mut found: FoundMaster) {
+        let pid = found.master.pid;
+        self.tell(Fact::Master(found.master.clone()));
+        let interpreter = match &found.interpreter {
+            Ok(interpreter) => interpreter.clone(),
+            Err(reason) => {
+                for worker in &found.workers {
+                    self.candidates.remove(&worker.pid);
+                    self.tables.remove_target(worker.pid);
+                }
+                return self.refuse(pid, reason.clone());
+            }
+        };
+        if !self.observe(pid, Role::Master, &interpreter) {
+            return;
+        }
+        self.refused.remove(&pid);
+        tracing::info!(
+            pid,
+            app = found.master.app,
+            class = found.master.worker_class,
+            python = found.master.python_version,
+            gunicorn = found.master.gunicorn_version,
+            "observing a Gunicorn master"
+        );
+        let (level, reason) = (Level::Full, String::new());
+        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        found.workers.clear(); // read and told afresh below
+        let master = Master {
+            found,
+            expected: HashSet::new(),
+            follow_ups: FOLLOW_UPS,
+            follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
+        };
+        self.masters.insert(pid, master);
+        // Workers forked from now on are followed by the kernel; those from before are here.
+        self.observe_workers(pid);
+    }
+
+    /// Attaches to the interpreter of a process and makes the process a target.
+    fn observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> bool {
+        let observed = self.try_observe(pid, role, interpreter);
+        if let Err(error) = &observed {
+            self.refuse(pid, format!("{error:#}"));
+        }
+        observed.is_ok()
+    }
+
+    fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
+        self.interpreters.attach(pid, interpreter)?;
+        let target = Target {
+            layout: self.tables.layout(interpreter.layout)?,
+            tstate_slot: interpreter.tstate_slot,
+            generation: monotonic_ns(),
+            ..Target::default()
+        };
+        self.tables.set_target(pid, role, target)
+    }
+
+    /// Reads a master's settings and workers, observes the workers, and tells what is new.
+    pub(super) fn observe_workers(&mut self, pid: Pid) {
+        let Some(mut master) = self.masters.remove(&pid) else {
+            return;
+        };
+        // A master that changes while it is read is read again at the next follow-up.
+        if let Ok(settings) = self.tree.refresh_master(&master.found)
+            && settings != master.found.master
+        {
+            self.tell(Fact::Master(settings.clone()));
+            master.found.master = settings;
+        }
+        if let Ok(workers) = self.tree.refresh_workers(&master.found) {
+            for worker in &workers {
+                self.observe_worker(worker);
+                master.expected.remove(&worker.pid);
+                if !master.found.workers.contains(worker) {
+                    self.tell(Fact::Worker(worker.clone()));
+                }
+            }
+            master.found.workers = workers;
+        }
+        self.masters.insert(pid, master);
+    }
+
+    fn observe_worker(&mut self, worker: &fact::Worker) {
+        self.candidates.remove(&worker.pid);
+        let known = self.tables.target(worker.pid);
+        if known.is_some_and(|known| known.role == Role::Worker as u32) {
+            return;
+        }
+        let Some(of_master) = self.tables.target(worker.master_pid) else {
+            return;
+        };
+        let generation = monotonic_ns();
+        let target = Target {
+            generation,
+            ..of_master
+        };
+        if let Err(error) = self.tables.set_target(worker.pid, Role::Worker, target) {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    pub(super) fn follow_up(&mut self, pid: Pid, now: u64) {
+        self.observe_workers(pid);
+        let Some(master) = self.masters.get_mut(&pid) else {
+            return;
+        };
+        master.follow_ups = master.follow_ups.saturating_sub(1);
+        let again = !master.expected.is_empty() && master.follow_ups > 0;
+        master.follow_up_ns = again.then_some(now + FOLLOW_UP_NS * 4);
+    }
+}
