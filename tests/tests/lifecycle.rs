@@ -82,6 +82,27 @@ fn an_observer_started_first_finds_a_new_master() -> Result<()> {
     Ok(())
 }
 
+/// The interpreter has been read before, for another master: nothing is left to be late with.
+#[test]
+fn a_new_master_under_a_known_interpreter_is_counted_from_its_first_request() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let venv = Venv::debian()?;
+    let known = Builder::new(&venv, "raw:app").start()?;
+    let observer = Observer::run()?;
+    observer.wait_until("the first master to be found", |metrics| {
+        metrics.knows_master(known.pid())
+    })?;
+    let server = Builder::new(&venv, "raw:app")
+        .workers(2)
+        .start_listening()?;
+    send(&server, 50)?;
+    check(&observer, &server, 50)?;
+    observer.stop()?;
+    Ok(())
+}
+
 #[test]
 fn an_observer_started_last_counts_from_then_on() -> Result<()> {
     if skip::privileged()? {
