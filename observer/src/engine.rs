@@ -60,7 +60,7 @@ impl Engine {
                     self.drain()?;
                     self.flush()?;
                 }
-                Some(fact) = self.facts.recv() => self.fact(fact)?,
+                Some(fact) = self.facts.recv() => self.found(fact)?,
                 Some(request) = self.requests.recv() => {
                     let snapshot = self.snapshot()?;
                     // Who asked may have gone.
@@ -131,6 +131,13 @@ impl Engine {
         written.context(RECORD)
     }
 
+    /// Takes what the watcher found. It read a process after what the kernel told
+    /// of it, a fork above all: that has to come first here too.
+    fn found(&mut self, fact: Fact) -> Result<()> {
+        self.drain()?;
+        self.fact(fact)
+    }
+
     fn fact(&mut self, fact: Fact) -> Result<()> {
         let time_ns = monotonic_ns();
         if let Some(recorder) = &mut self.recorder {
@@ -144,7 +151,7 @@ impl Engine {
     fn take_all(&mut self) -> Result<()> {
         self.drain()?;
         while let Ok(fact) = self.facts.try_recv() {
-            self.fact(fact)?;
+            self.found(fact)?;
         }
         self.fact(Fact::Kernel(self.totals.read()))?;
         if let Some(usage) = usage() {

@@ -47,11 +47,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
     }
     setup::make(workspace)?;
-    command::run(
-        std::process::Command::new("cargo")
-            .args(["build", "--quiet", "--package", "gunicorn-observer"])
-            .current_dir(&workspace.root),
-    )?;
+    let binary = workspace.build_observer()?;
     // From here on Ctrl-C is a message, so that everything started below is dropped in order.
     let interrupted = interruption()?;
     let venv = Venv::all_in(&workspace.venvs())?.remove(0);
@@ -69,7 +65,6 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let _loads = servers
         .each_ref()
         .map(|server| Background::start(server.port, 2, routes(), || thread::sleep(THINKING)));
-    let binary = workspace.target.join("debug/gunicorn-observer");
     let observer = Observer::start(&binary, false, &[])?;
     if arguments.once {
         once(&observer, &servers, &interrupted)?;

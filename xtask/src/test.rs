@@ -184,10 +184,7 @@ fn not_privileged() -> Option<String> {
 }
 
 fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
-    command::run(&mut cargo(
-        workspace,
-        &["build", "--package", "gunicorn-observer"],
-    ))?;
+    let observer = workspace.build_observer()?;
     let tests = ["test", "--package", "end-to-end", "--no-fail-fast"];
     if let Some(filter) = filter {
         let mut listed = cargo(workspace, &tests);
@@ -200,10 +197,7 @@ fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     // kernel.
     command::run(
         cargo(workspace, &tests)
-            .env(
-                "GUNICORN_OBSERVER_BIN",
-                workspace.target.join("debug/gunicorn-observer"),
-            )
+            .env("GUNICORN_OBSERVER_BIN", observer)
             .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
             .env("GUNICORN_OBSERVER_XTASK", env::current_exe()?)
             .args(["--", "--test-threads=1"])

@@ -3,9 +3,12 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::command;
 
 /// The repository this command was built from.
 pub struct Workspace {
@@ -30,5 +33,12 @@ impl Workspace {
     /// The Python environments the tests and the demo run Gunicorn in.
     pub fn venvs(&self) -> PathBuf {
         self.target.join("venvs")
+    }
+
+    /// Builds the observer as users run it, and says where it is.
+    pub fn build_observer(&self) -> Result<PathBuf> {
+        let build = ["build", "--release", "--package", "gunicorn-observer"];
+        command::run(Command::new("cargo").args(build).current_dir(&self.root))?;
+        Ok(self.target.join("release/gunicorn-observer"))
     }
 }
