@@ -154,7 +154,11 @@ async fn observe(
     let finished = engine.finish();
     served.await.context("the HTTP server failed")?;
     watched.map_err(|_| anyhow!("the watcher of processes failed; please report it"))?;
-    ran.and(finished)
+    let ended = ran.and(finished);
+    match record {
+        Some(path) => ended.with_context(|| format!("recording to {}", path.display())),
+        None => ended,
+    }
 }
 
 fn recorder(path: &Path) -> Result<Recorder<File>> {

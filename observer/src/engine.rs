@@ -172,7 +172,7 @@ impl Engine {
     }
 }
 
-const RECORD: &str = "writing the record file; is the disk full?";
+const RECORD: &str = "it cannot be written; is the disk full?";
 
 /// What the watcher has to hear of an event.
 fn told(event: &Event) -> Option<Seen> {

@@ -24,7 +24,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{command, setup, workspace::Workspace};
+use crate::{setup, workspace::Workspace};
 
 const REFRESH: Duration = Duration::from_secs(1);
 /// With `--once`, between two looks.
