@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -18,6 +18,8 @@ use crate::{
     wait,
 };
 
+const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
+
 /// How to start one.
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -27,7 +29,27 @@ pub struct Builder {
     workers: usize,
     threads: usize,
     arguments: Vec<String>,
+    in_container: bool,
 }
+
+/// Becomes the program `$3 …` in a root of its own, an overlay over the host's, as containers have
+/// it. `$1` is a folder that both sides see; so is `$2`.
+const CONTAINER: &str = r#"
+set -e
+shared=$1 packages=$2
+shift 2
+layers=$shared/layers
+mkdir "$layers"
+mount -t tmpfs tmpfs "$layers"
+mkdir "$layers/upper" "$layers/work" "$layers/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+mount -t proc proc "$layers/root/proc"
+for folder in "$shared" "$packages"; do
+    mkdir -p "$layers/root$folder"
+    mount --bind "$folder" "$layers/root$folder"
+done
+exec chroot "$layers/root" "$@"
+"#;
 
 impl Builder {
     /// One sync worker of this application (`module:name` in `tests/apps`).
@@ -40,6 +62,16 @@ impl Builder {
             workers: 1,
             threads: 1,
             arguments: Vec::new(),
+            in_container: false,
+        }
+    }
+
+    /// It runs in a mount namespace and a root of its own, on overlayfs.
+    #[must_use]
+    pub fn in_container(self) -> Self {
+        Self {
+            in_container: true,
+            ..self
         }
     }
 
@@ -89,7 +121,8 @@ impl Builder {
         let output =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let access_log = folder.path().join("access.log");
-        let child = process::bound_to_us(self.venv.program("gunicorn"))
+        let child = self
+            .command(folder.path())
             // Port 0: the kernel picks one that is free, and Gunicorn logs which.
             .args(["--bind", "127.0.0.1:0", "--worker-class", &self.class])
             .args(["--workers", &self.workers.to_string()])
@@ -102,7 +135,7 @@ impl Builder {
                 "--log-level",
                 "info",
             ])
-            .args(["--pythonpath", concat!(env!("CARGO_MANIFEST_DIR"), "/apps")])
+            .args(["--pythonpath", APPS])
             .arg("--access-logfile")
             .arg(&access_log)
             .args(["--access-logformat", access_log::FORMAT])
@@ -128,6 +161,22 @@ impl Builder {
             Ok(port(&server.log()?))
         })?;
         Ok(server)
+    }
+}
+
+impl Builder {
+    /// The command that becomes Gunicorn.
+    fn command(&self, shared: &Path) -> Command {
+        let gunicorn = self.venv.program("gunicorn");
+        if !self.in_container {
+            return process::bound_to_us(gunicorn);
+        }
+        let mut command = process::bound_to_us("unshare");
+        command
+            .args(["--mount", "sh", "-c", CONTAINER, "sh"])
+            .args([shared, Path::new(env!("CARGO_MANIFEST_DIR"))])
+            .arg(gunicorn);
+        command
     }
 }
 
