@@ -86,15 +86,9 @@ pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn read_returned(ctx: &TracePointContext) {
-    let id = current();
-    let Some(thread) = calling_thread(id) else {
+    let Some((key, thread)) = returning_call() else {
         return;
     };
-    let key = ConnKey {
-        tgid: (id >> 32) as u32,
-        fd: thread.fd,
-    };
-    thread.fd = -1;
     let len = result(ctx);
     if len <= 0 {
         return;
@@ -157,15 +151,9 @@ fn write_called(ctx: &TracePointContext, has_buffer: bool) {
 
 #[inline(always)]
 fn write_returned(ctx: &TracePointContext) {
-    let id = current();
-    let Some(thread) = calling_thread(id) else {
+    let Some((key, thread)) = returning_call() else {
         return;
     };
-    let key = ConnKey {
-        tgid: (id >> 32) as u32,
-        fd: thread.fd,
-    };
-    thread.fd = -1;
     if let Some(conn) = conn(&key, thread.generation) {
         connection::written(conn, result(ctx), emit::now());
     }
@@ -203,6 +191,20 @@ fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
     if THREADS.insert(id, new, 0).is_err() {
         count(Stat::ThreadsFull);
     }
+}
+
+/// The call that returns to this thread, if its beginning was of interest: of
+/// which descriptor. It is over with this.
+#[inline(always)]
+fn returning_call() -> Option<(ConnKey, &'static mut Thread)> {
+    let id = current();
+    let thread = calling_thread(id)?;
+    let key = ConnKey {
+        tgid: (id >> 32) as u32,
+        fd: thread.fd,
+    };
+    thread.fd = -1;
+    Some((key, thread))
 }
 
 /// The `n`th argument of a system call; 0 if it cannot be read.
