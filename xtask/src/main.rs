@@ -3,6 +3,7 @@
 
 mod command;
 mod demo;
+mod offsets;
 mod packages;
 mod python;
 mod setup;
@@ -33,6 +34,8 @@ enum Command {
     Test(test::Arguments),
     /// See it run: two Gunicorns, light load, the observer
     Demo(demo::Arguments),
+    /// Hold the layouts of CPython against the debug information of interpreters at hand
+    Offsets(offsets::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
+        Command::Offsets(arguments) => offsets::run(&arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

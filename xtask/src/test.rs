@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, setup, toolchain, workspace::Workspace};
+use crate::{command, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -164,7 +164,11 @@ fn advisories(workspace: &Workspace) -> Result<()> {
 fn unit(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     command::run(cargo(workspace, &["test", "--no-fail-fast"]).args(filter))?;
     // The harness of the privileged tests has tests of its own, without probes.
-    command::run(cargo(workspace, &["test", "--package", "end-to-end", "--lib"]).args(filter))
+    command::run(cargo(workspace, &["test", "--package", "end-to-end", "--lib"]).args(filter))?;
+    match filter {
+        None => offsets::check(),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Under CI nothing is skipped.
