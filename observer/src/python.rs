@@ -6,7 +6,7 @@
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
 //! - [`insn`]: where in a function a probe is cheap
-//! - [`threads`]: its threads and their frames
+//! - [`threads`]: its threads and their frames; [`thread_pointer`]: the register they are told by
 //! - [`files`]: what was found out about a file, once for all processes
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
@@ -23,5 +23,6 @@ pub mod maps;
 pub mod memory;
 pub mod object;
 pub mod target;
+pub mod thread_pointer;
 pub mod threads;
 pub mod version;

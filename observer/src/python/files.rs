@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::elf::{ElfError, Image};
+use super::elf::{ElfError, Image, Machine};
 use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, Mapping};
@@ -69,6 +69,10 @@ impl Files {
     ) -> Result<(InterpreterFile, u64), InspectError> {
         let Opened { id, cache, .. } = at.open()?;
         let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
+        // A foreign interpreter under an emulator: its memory is not as its files say.
+        if image.machine() != Machine::HOST {
+            return Err(at.refused(&ElfError::OtherMachine(image.machine())));
+        }
         let bias = image.load_bias(at.mappings.iter().filter(|m| m.inode == at.mapping.inode));
         // Not executable yet: the loader is still mapping it.
         let bias = bias.ok_or(InspectError::NotReady("the interpreter is being loaded"))?;
@@ -137,7 +141,7 @@ fn find_method<'data, R: object::ReadRef<'data>>(
     let code = image
         .bytes(function, insn::FUNCTION_BYTES)
         .unwrap_or_default();
-    let placement = insn::place(code);
+    let placement = insn::place(image.machine(), code);
     let address = function.wrapping_add(placement.offset);
     let missing = || ElfError::NoMethod {
         name: method.name.into(),
