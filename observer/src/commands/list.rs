@@ -28,6 +28,8 @@ struct Row<'a> {
     bind: &'a [String],
     /// Why it cannot be observed; absent when it can.
     refused: Option<&'a str>,
+    /// What observing it costs more than it should; absent where that is nothing.
+    warning: Option<&'a str>,
     workers: Vec<WorkerRow<'a>>,
 }
 
@@ -79,6 +81,11 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         age_seconds: age(master.started_ns),
         bind: &master.bind,
         refused: found.interpreter.as_ref().err().map(String::as_str),
+        warning: found
+            .interpreter
+            .as_ref()
+            .ok()
+            .and_then(|interpreter| interpreter.now.placement.warning()),
         workers: found
             .workers
             .iter()
@@ -125,6 +132,9 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             let reason = shown(reason, TEXT_CHARS);
             writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
         }
+        if let Some(warning) = row.warning {
+            writeln!(out, "{:>8}  {warning}", "")?;
+        }
         for worker in &row.workers {
             let number = worker
                 .number
@@ -161,6 +171,7 @@ mod tests {
             age_seconds: 1,
             bind: &bind,
             refused: Some(&hostile),
+            warning: Some("dear"),
             workers: vec![WorkerRow {
                 pid: 11,
                 class: &hostile,
@@ -171,7 +182,7 @@ mod tests {
         let mut out = Vec::new();
         write_table(&[row], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         let is_bad = |c: char| c.is_control() && c != '\n';
         assert!(!text.contains(is_bad), "{text:?}");
         assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 7, "{text}");
