@@ -166,6 +166,12 @@ impl Tree {
             old.started_ns,
             &old.python_version,
         );
+        let master = fact::Master {
+            container_id: old.container_id.clone(),
+            container_runtime: old.container_runtime.clone(),
+            pod_uid: old.pod_uid.clone(),
+            ..master
+        };
         // Each setting that cannot be read is absent, and all of them are when the process goes.
         if master.worker_class.is_empty() && !old.worker_class.is_empty() {
             let what = "its settings changed while being read";
@@ -239,13 +245,13 @@ impl Tree {
             return Candidate::NotReady { reason };
         };
         Candidate::Master(Box::new(FoundMaster {
-            master: describe(
+            master: self.contained(describe(
                 &objects,
                 &arbiter,
                 pid,
                 process.started_ns,
                 &runtime.version,
-            ),
+            )),
             workers: self.workers(pid, entries),
             interpreter,
             reader: Some(Reader {
@@ -301,11 +307,25 @@ impl Tree {
             ..fact::Master::default()
         };
         Candidate::Master(Box::new(FoundMaster {
-            master,
+            master: self.contained(master),
             workers: self.children_as_workers(process),
             interpreter: Err(reason),
             reader: None,
         }))
+    }
+
+    /// A master with the container it is in, in which it forks its workers.
+    fn contained(&self, master: fact::Master) -> fact::Master {
+        let Some(container) = self.procfs.container(master.pid) else {
+            return master;
+        };
+        let runtime = container.runtime.map(|runtime| runtime.as_str().to_owned());
+        fact::Master {
+            container_id: container.id,
+            container_runtime: runtime.unwrap_or_default(),
+            pod_uid: container.pod_uid.unwrap_or_default(),
+            ..master
+        }
     }
 
     fn children_as_workers(&self, master: Process) -> Vec<fact::Worker> {
@@ -387,6 +407,7 @@ fn describe<M: probe_ebpf::memory::Memory>(
         threads: settings.threads,
         timeout_seconds: settings.timeout_seconds,
         bind: settings.bind,
+        ..fact::Master::default()
     }
 }
 
