@@ -13,7 +13,7 @@ use crate::python::arbiter::{Arbiter, WorkerEntry};
 use crate::python::files::Files;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
-use crate::python::target::{InspectError, Interpreter, Runtime};
+use crate::python::target::{self, InspectError, Interpreter, Runtime};
 use probe_ebpf::memory::Fault;
 
 /// Finds masters and workers; remembers what it learnt about files.
@@ -69,11 +69,22 @@ impl Tree {
         Ok(scan)
     }
 
-    /// Whether a process could become a master, as far as its command line tells.
+    /// Whether a process could become a master, as far as its command line and program tell.
     #[must_use]
-    pub fn may_be_master(&self, pid: Pid) -> bool {
+    pub fn may_be_master(&mut self, pid: Pid) -> bool {
         let command = self.procfs.command_line(pid).unwrap_or_default();
-        cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other
+        self.hint(pid, &command) != Hint::Other
+    }
+
+    /// What its command line suggests, or else that its program is a Python of another name.
+    fn hint(&mut self, pid: Pid, command: &[Vec<u8>]) -> Hint {
+        let arguments = || command.iter().map(Vec::as_slice);
+        match cmdline::hint(arguments()) {
+            Hint::Other if target::is_interpreter(pid, self.procfs.root(), &mut self.files) => {
+                cmdline::hint_of_python(arguments().skip(1))
+            }
+            hint => hint,
+        }
     }
 
     /// The interpreter of a process, whatever runs in it.
@@ -91,7 +102,7 @@ impl Tree {
             return Candidate::NotGunicorn;
         };
         let command = self.procfs.command_line(pid).unwrap_or_default();
-        let hint = cmdline::hint(command.iter().map(Vec::as_slice));
+        let hint = self.hint(pid, &command);
         let error = match self.running(pid) {
             Ok(Some(running)) if self.is_of(&running, pid) => return self.master(process, running),
             Ok(running) => return self.worker_or_other(process, hint, running.is_some()),

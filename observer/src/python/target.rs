@@ -2,6 +2,7 @@
 
 use probe_ebpf::memory::Fault;
 use probe_ebpf::python::{Layout, tables};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use super::error::InspectError;
@@ -10,7 +11,7 @@ use super::insn::Placement;
 use super::maps::{self, Mapping};
 use super::memory::{ProcessMemory, Snapshot};
 use super::threads::{self, SlotError};
-use super::version::{self, NamedPython};
+use super::version::{self, Kind, NamedPython};
 
 /// `datetime.datetime.now`, whose calls begin and end a request
 /// (`Modules/_datetimemodule.c`, `datetime_methods`).
@@ -101,7 +102,9 @@ impl Runtime {
         let mappings = maps::read(proc_root, pid).map_err(|error| {
             InspectError::io(format!("reading the mappings of process {pid}"), error)
         })?;
-        let (interpreter, named) = find_interpreter(&mappings).ok_or(InspectError::NotPython)?;
+        let (interpreter, named) = find_interpreter(&mappings)
+            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))
+            .ok_or(InspectError::NotPython)?;
         let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
         let unsupported = |reason| InspectError::unsupported(named.version, reason);
         if let Some(reason) = named.kind.refusal() {
@@ -243,6 +246,12 @@ fn unknown_version(version: &str) -> String {
     format!("CPython {version} is not supported yet: known are {known}")
 }
 
+/// Whether the program of a process is an interpreter, whatever it is named.
+#[must_use]
+pub fn is_interpreter(pid: u32, proc_root: &Path, files: &mut Files) -> bool {
+    files.is_interpreter(proc_root, pid)
+}
+
 /// The mapped file that holds the interpreter: a library if there is one, since
 /// the executable then only calls it.
 fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
@@ -258,6 +267,29 @@ fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
     named()
         .find(real)
         .or_else(|| named().find(|(_, python)| !python.is_library))
+}
+
+/// The program itself, where it is an interpreter of another name: a renamed copy, or a program
+/// that Python was linked into.
+fn find_unnamed(
+    pid: u32,
+    proc_root: &Path,
+    mappings: &[Mapping],
+    files: &mut Files,
+) -> Option<(usize, NamedPython<'static>)> {
+    if !files.is_interpreter(proc_root, pid) {
+        return None;
+    }
+    let executable = std::fs::read_link(proc_root.join(format!("{pid}/exe"))).ok()?;
+    let executable = executable.as_os_str().as_bytes();
+    let executable = executable.strip_suffix(maps::DELETED).unwrap_or(executable);
+    let is_executable = |m: &Mapping| m.path.as_os_str().as_bytes() == executable;
+    let unnamed = NamedPython {
+        version: "",
+        kind: Kind::CPython,
+        is_library: false,
+    };
+    Some((mappings.iter().position(is_executable)?, unnamed))
 }
 
 fn is_libc(name: &str) -> bool {
