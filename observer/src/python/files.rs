@@ -6,10 +6,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::debug_offsets::{self, OffsetsError};
-use super::elf::{ElfError, Image};
+use super::elf::{self, ElfError, Image};
 use super::error::InspectError;
 use super::insn::{self, Placement};
-use super::maps::{self, Mapping};
+use super::maps::{self, MappedFile, Mapping};
 use super::version::Release;
 use probe_ebpf::python::Layout;
 
@@ -18,6 +18,11 @@ use probe_ebpf::python::Layout;
 const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Files remembered; when there are more, all are forgotten.
 const MAX_FILES: usize = 256;
+/// Executables remembered: a few hundred run on a host, more come and go.
+const MAX_EXECUTABLES: usize = 4096;
+/// What every CPython exports, also a stripped static one: extension modules need the second
+/// (`Include/pylifecycle.h`), and debuggers the first (`Python/pylifecycle.c`).
+const EXPORTS: [&str; 2] = ["_PyRuntime", "Py_GetVersion"];
 
 /// One file and one state of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +31,17 @@ struct FileId {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+}
+
+impl FileId {
+    fn of(file: &MappedFile) -> Self {
+        Self {
+            dev: file.dev,
+            inode: file.inode,
+            size: file.size,
+            modified: file.modified,
+        }
+    }
 }
 
 /// Facts of a file that holds an interpreter.
@@ -69,6 +85,9 @@ pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
     methods: HashMap<(FileId, &'static str), Result<FunctionPlace, String>>,
     thread_specific: HashMap<FileId, Option<u32>>,
+    /// Whether an executable is an interpreter: of every program of a host, so that each is looked
+    /// into once.
+    executables: HashMap<FileId, bool>,
 }
 
 /// A method of a module written in C.
@@ -80,6 +99,24 @@ pub(super) struct Method {
 }
 
 impl Files {
+    /// Whether the program of a process is a CPython, whatever its file is named.
+    pub(super) fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
+        let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
+            return false;
+        };
+        if file.size > MAX_FILE_BYTES {
+            return false;
+        }
+        if self.executables.len() >= MAX_EXECUTABLES {
+            self.executables.clear();
+        }
+        let id = FileId::of(&file);
+        *self.executables.entry(id).or_insert_with(|| {
+            let cache = ReadCache::new(file.file);
+            elf::exports(&cache, &EXPORTS).unwrap_or(false)
+        })
+    }
+
     /// The interpreter in a file, and how far from the file's addresses it was loaded.
     pub(super) fn interpreter(
         &mut self,
@@ -208,15 +245,8 @@ impl Place<'_> {
                 format!("{}: too large", doing()),
             ));
         }
-        let (dev, inode, size, modified) = (file.dev, file.inode, file.size, file.modified);
-        let id = FileId {
-            dev,
-            inode,
-            size,
-            modified,
-        };
         Ok(Opened {
-            id,
+            id: FileId::of(&file),
             cache: ReadCache::new(file.file),
             path: file.path,
         })

@@ -2,6 +2,7 @@
 
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, tables};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::debug_offsets;
@@ -14,7 +15,7 @@ use super::object::Objects;
 use super::slot::{self, SlotError};
 use super::sys;
 use super::threads;
-use super::version::{self, NamedPython, Release};
+use super::version::{self, Kind, NamedPython, Release};
 
 /// `datetime.datetime.now`, whose calls begin and end a request
 /// (`Modules/_datetimemodule.c`, `datetime_methods`).
@@ -106,7 +107,9 @@ impl Runtime {
         let mappings = maps::read(proc_root, pid).map_err(|error| {
             InspectError::io(format!("reading the mappings of process {pid}"), error)
         })?;
-        let (interpreter, named) = find_interpreter(&mappings).ok_or(InspectError::NotPython)?;
+        let (interpreter, named) = find_interpreter(&mappings)
+            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))
+            .ok_or(InspectError::NotPython)?;
         let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
         let unsupported = |reason| InspectError::unsupported(named.version, reason);
         if let Some(reason) = named.kind.refusal() {
@@ -258,6 +261,12 @@ fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
     }
 }
 
+/// Whether the program of a process is an interpreter, whatever it is named.
+#[must_use]
+pub fn is_interpreter(pid: u32, proc_root: &Path, files: &mut Files) -> bool {
+    files.is_interpreter(proc_root, pid)
+}
+
 /// The mapped file that holds the interpreter: a library if there is one, since
 /// the executable then only calls it.
 fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
@@ -273,6 +282,29 @@ fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
     named()
         .find(real)
         .or_else(|| named().find(|(_, python)| !python.is_library))
+}
+
+/// The program itself, where it is an interpreter of another name: a renamed copy, or a program
+/// that Python was linked into.
+fn find_unnamed(
+    pid: u32,
+    proc_root: &Path,
+    mappings: &[Mapping],
+    files: &mut Files,
+) -> Option<(usize, NamedPython<'static>)> {
+    if !files.is_interpreter(proc_root, pid) {
+        return None;
+    }
+    let executable = std::fs::read_link(proc_root.join(format!("{pid}/exe"))).ok()?;
+    let executable = executable.as_os_str().as_bytes();
+    let executable = executable.strip_suffix(maps::DELETED).unwrap_or(executable);
+    let is_executable = |m: &Mapping| m.path.as_os_str().as_bytes() == executable;
+    let unnamed = NamedPython {
+        version: "",
+        kind: Kind::CPython,
+        is_library: false,
+    };
+    Some((mappings.iter().position(is_executable)?, unnamed))
 }
 
 fn is_libc(name: &str) -> bool {
