@@ -90,7 +90,7 @@ impl Bench {
         let interpreter = Interpreter::inspect(pid, Path::new("/proc"))?;
         // As a worker of a master would be.
         let target = Target {
-            layout: self.tables.layout(interpreter.layout)?,
+            layout: self.tables.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()
