@@ -8,7 +8,6 @@
 //! - [`insn`]: where in a function a probe is cheap
 //! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state, from its
 //!   [`thread_pointer`]
-//! - [`debug_offsets`]: the layouts that CPython publishes itself
 //! - [`files`]: what was found out about a file, once for all processes
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
@@ -18,7 +17,6 @@
 
 pub mod arbiter;
 pub mod attributes;
-pub mod debug_offsets;
 pub mod elf;
 pub mod error;
 pub mod files;

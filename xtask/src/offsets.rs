@@ -8,13 +8,14 @@ mod interpreters;
 
 use std::env;
 
-use anyhow::{Result, bail};
-use probe_ebpf::python::tables;
+use anyhow::{Context as _, Result, bail};
+use probe_ebpf::python::{Layout, debug_offsets, tables};
 
 use self::{
     compare::Derived,
     dwarf::{Sections, Types},
     fields::{FIELDS, Source},
+    interpreters::Interpreter,
 };
 
 /// Holds the layouts of CPython against the debug information of interpreters at hand
@@ -34,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Compares every table that an interpreter with debug information is at hand for.
+/// Compares the layout of every interpreter at hand that has debug information.
 ///
 /// # Errors
 /// On a difference, and under CI where a table has no such interpreter.
@@ -43,21 +44,22 @@ pub fn check() -> Result<()> {
     let mut compared = Vec::new();
     let mut differences = 0;
     for interpreter in interpreters::at_hand() {
-        let Some(layout) = tables::for_version(3, interpreter.minor) else {
-            continue;
-        };
-        let sections = Sections::read(&interpreter.file)?;
-        let types = sections.types(&wanted)?;
+        let file = Sections::read(&interpreter.file)?;
+        let types = file.types(&wanted)?;
         if types.is_empty() {
             println!("  {interpreter}: no debug information");
             continue;
         }
-        let found = compare::compare(layout, interpreter.minor, |source| derived(&types, source));
+        let Some((layout, from)) = layout(&interpreter, &file)? else {
+            println!("  {interpreter}: a version that is not supported");
+            continue;
+        };
+        let found = compare::compare(&layout, interpreter.minor, |source| derived(&types, source));
         println!(
-            "  {interpreter}: {} of {} fields and what the code takes for granted compared, {} \
-             differ",
+            "  {interpreter}: {from}: {} of {} fields and {} constants compared, {} differ",
             compare::derivable(interpreter.minor),
             FIELDS.len(),
+            compare::constants(interpreter.minor),
             found.len()
         );
         for difference in &found {
@@ -73,6 +75,18 @@ pub fn check() -> Result<()> {
     missing(&compared)
 }
 
+/// What the observer takes for an interpreter's layout, and where from.
+fn layout(interpreter: &Interpreter, file: &Sections) -> Result<Option<(Layout, &'static str)>> {
+    if debug_offsets::is_known(3, interpreter.minor) {
+        let bytes = usize::try_from(debug_offsets::BYTES)?;
+        let layout = debug_offsets::layout(file.variable("_PyRuntime", bytes)?)
+            .with_context(|| interpreter.to_string())?;
+        return Ok(Some((layout, "its own debug offsets")));
+    }
+    let table = tables::for_version(3, interpreter.minor);
+    Ok(table.map(|table| (*table, "the table")))
+}
+
 fn say_what_is_not_compared() {
     for field in FIELDS {
         for (since, source) in field.since {
@@ -86,19 +100,27 @@ fn say_what_is_not_compared() {
     }
 }
 
-/// Names the tables that nothing was held against.
+/// Names the versions that nothing was held against. Those that publish their offsets say them
+/// themselves; those with a table must be held against it.
 fn missing(compared: &[u8]) -> Result<()> {
-    let missing: Vec<_> = tables::NAMES
-        .iter()
-        .filter(|name| !compared.iter().any(|minor| **name == format!("3.{minor}")))
-        .copied()
-        .collect();
-    if missing.is_empty() {
+    let lacking = |known: fn(u8) -> bool| {
+        let minors = (0..=u8::MAX).filter(|minor| known(*minor) && !compared.contains(minor));
+        minors
+            .map(|minor| format!("3.{minor}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let published = lacking(|minor| debug_offsets::is_known(3, minor));
+    if !published.is_empty() {
+        println!("  NOT compared, as no interpreter with debug information is here: {published}");
+    }
+    let tables = lacking(|minor| tables::for_version(3, minor).is_some());
+    if tables.is_empty() {
         return Ok(());
     }
     let message = format!(
-        "no interpreter with debug information for CPython {}: `pyenv install` makes one",
-        missing.join(", ")
+        "no interpreter with debug information for the tables of CPython {tables}: `pyenv install` \
+         makes one"
     );
     if env::var("CI").is_ok_and(|ci| ci == "true") {
         bail!("{message}");
@@ -118,7 +140,7 @@ fn derived(types: &Types<'_>, source: Source) -> Result<Derived> {
             }
         }
         Source::Size(structure) => Derived::byte(types.size(structure)?),
-        Source::Lacking | Source::Elsewhere(_) => bail!("not a type"),
+        Source::Unused | Source::Elsewhere(_) => bail!("not a type"),
     })
 }
 

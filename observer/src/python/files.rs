@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::debug_offsets::{self, OffsetsError};
 use super::elf::{self, ElfError, Image, Machine};
 use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, MappedFile, Mapping};
 use super::version::Release;
 use probe_ebpf::python::Layout;
+use probe_ebpf::python::debug_offsets::{self, OffsetsError};
 
 /// Larger files are not looked into: no Python comes near, and what is
 /// untrusted shall not fill the observer's memory.

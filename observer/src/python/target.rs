@@ -1,11 +1,10 @@
 //! The interpreter of a process: which it is, and where a probe goes.
 
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::{Layout, tables};
+use probe_ebpf::python::{Layout, debug_offsets, tables};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::debug_offsets;
 pub use super::error::InspectError;
 use super::files::{Files, InterpreterFile, Method, Place};
 use super::insn::Placement;
@@ -351,7 +350,8 @@ mod tests {
 
     #[test]
     fn the_layout_is_the_published_one_or_that_of_the_version() {
-        let published: &[u8] = include_bytes!("fixtures/debug_offsets_3.14.10");
+        let published: &[u8] =
+            include_bytes!("../../../probe-ebpf/src/python/fixtures/debug_offsets_3.14.10");
         let file = |hex, published| InterpreterFile {
             runtime: None,
             is_whole: true,

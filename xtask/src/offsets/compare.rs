@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use probe_ebpf::python::Layout;
 
-use super::fields::{self, CONSTANTS, FIELDS, LACKING, Source};
+use super::fields::{self, CONSTANTS, FIELDS, Source, UNUSED};
 
 /// What the debug information says of a [`Source`]: a byte, or of a bit field its bit and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub struct Derived {
 }
 
 impl Derived {
+    /// Of [`Source::Unused`].
+    const UNUSED: Self = Self::byte(UNUSED);
+
     pub const fn byte(value: u64) -> Self {
         Self { value, bits: None }
     }
@@ -29,7 +32,7 @@ impl Derived {
 impl fmt::Display for Derived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.value, self.bits) {
-            (LACKING, None) => f.write_str("not used"),
+            (UNUSED, None) => f.write_str("none"),
             (value, None) => write!(f, "{value}"),
             (bit, Some(bits)) => write!(f, "{bits} bits from bit {bit}"),
         }
@@ -58,6 +61,7 @@ impl fmt::Display for Difference {
         } = self;
         write!(f, "3.{minor} {name}: we have {ours}, {source} is ")?;
         match theirs {
+            Ok(Derived::UNUSED) => write!(f, "used"),
             Ok(theirs) => write!(f, "{theirs}"),
             Err(error) => write!(f, "not there: {error}"),
         }
@@ -73,7 +77,7 @@ pub fn structures() -> Vec<&'static str> {
     let constants = CONSTANTS.iter().map(|constant| &constant.source);
     let names = fields.chain(constants).filter_map(|source| match source {
         Source::Member(structure, _) | Source::Size(structure) => Some(*structure),
-        Source::Lacking | Source::Elsewhere(_) => None,
+        Source::Unused | Source::Elsewhere(_) => None,
     });
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -84,6 +88,14 @@ pub fn derivable(minor: u8) -> usize {
     FIELDS
         .iter()
         .filter(|field| known(field.source(minor)))
+        .count()
+}
+
+/// How many constants are held against a version.
+pub fn constants(minor: u8) -> usize {
+    CONSTANTS
+        .iter()
+        .filter(|constant| constant.since <= minor)
         .count()
 }
 
@@ -105,7 +117,7 @@ pub fn compare(
         .filter_map(|(name, source, ours)| {
             let theirs = match source {
                 Source::Elsewhere(_) => return None,
-                Source::Lacking => Ok(Derived::byte(LACKING)),
+                Source::Unused => Ok(Derived::UNUSED),
                 Source::Member(..) | Source::Size(_) => derive(source),
             };
             if theirs.as_ref().is_ok_and(|theirs| *theirs == ours) {
@@ -178,7 +190,7 @@ mod tests {
         let lacking = found.iter().find(|it| it.name == "code_qualname");
         assert_eq!(
             lacking.map(ToString::to_string).as_deref(),
-            Some("3.10 code_qualname: we have 128, no member of this version is not used")
+            Some("3.10 code_qualname: we have 128, nothing of this version is used")
         );
     }
 }

@@ -12,7 +12,7 @@ use gimli::{
         DW_TAG_structure_type, DW_TAG_typedef, DW_TAG_union_type, DW_TAG_volatile_type,
     },
 };
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 type Bytes<'data> = EndianSlice<'data, LittleEndian>;
 type Entry<'data> = DebuggingInformationEntry<Bytes<'data>>;
@@ -29,6 +29,27 @@ impl Sections {
     pub fn read(path: &Path) -> Result<Self> {
         let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { data })
+    }
+
+    /// Up to so many bytes of a variable, as the file initialises it.
+    pub fn variable(&self, name: &str, bytes: usize) -> Result<&[u8]> {
+        let file = object::File::parse(&*self.data)?;
+        let found = file
+            .symbol_by_name(name)
+            .or_else(|| {
+                file.dynamic_symbols()
+                    .find(|symbol| symbol.name() == Ok(name))
+            })
+            .with_context(|| format!("no variable `{name}`"))?;
+        let section = found
+            .section_index()
+            .with_context(|| format!("`{name}` is not defined"))?;
+        let section = file.section_by_index(section)?;
+        let at = found.address().checked_sub(section.address());
+        let rest = at
+            .and_then(|at| section.data().ok()?.get(usize::try_from(at).ok()?..))
+            .with_context(|| format!("`{name}` is not in the file"))?;
+        Ok(rest.get(..bytes).unwrap_or(rest))
     }
 
     /// Finds these structures, unions and typedefs: reads unit after unit until it has them all.

@@ -14,8 +14,8 @@ pub enum Source {
     Member(&'static str, &'static str),
     /// The size of a structure, behind which something begins.
     Size(&'static str),
-    /// This version lacks it: the layout says [`DIRECT`].
-    Lacking,
+    /// Nothing is read of this version: the layout says [`DIRECT`].
+    Unused,
     /// Not a type, so not in the debug information: why, and where it is read from.
     Elsewhere(&'static str),
 }
@@ -25,13 +25,13 @@ impl fmt::Display for Source {
         match self {
             Member(structure, path) => write!(f, "{structure}.{path}"),
             Size(structure) => write!(f, "the size of {structure}"),
-            Lacking => f.write_str("no member of this version"),
+            Unused => f.write_str("nothing of this version"),
             Elsewhere(why) => f.write_str(why),
         }
     }
 }
 
-use Source::{Elsewhere, Lacking, Member, Size};
+use Source::{Elsewhere, Member, Size, Unused};
 
 /// From which minor version of CPython 3 on, what.
 type Since = (u8, Source);
@@ -73,7 +73,7 @@ fields! {
         11 => Member("PyThreadState", "cframe"),
         13 => Member("PyThreadState", "current_frame")
     ];
-    cframe_frame: [8 => Lacking, 11 => Member("_PyCFrame", "current_frame"), 13 => Lacking];
+    cframe_frame: [8 => Unused, 11 => Member("_PyCFrame", "current_frame"), 13 => Unused];
     frame_code: [
         8 => Member("PyFrameObject", "f_code"),
         11 => Member("_PyInterpreterFrame", "f_code"),
@@ -89,7 +89,7 @@ fields! {
     ];
     code_filename: [8 => Member("PyCodeObject", "co_filename")];
     code_name: [8 => Member("PyCodeObject", "co_name")];
-    code_qualname: [8 => Lacking, 11 => Member("PyCodeObject", "co_qualname")];
+    code_qualname: [8 => Unused, 11 => Member("PyCodeObject", "co_qualname")];
     str_length: [8 => Member("PyASCIIObject", "length")];
     str_state: [8 => Member("PyASCIIObject", "state")];
     str_ascii: [8 => Size("PyASCIIObject")];
@@ -97,12 +97,13 @@ fields! {
     object_type: [8 => Member("PyObject", "ob_type")];
     type_name: [8 => Member("PyTypeObject", "tp_name")];
     type_cached_keys: [8 => Member("PyHeapTypeObject", "ht_cached_keys")];
-    keys_entries: [8 => Member("PyDictKeysObject", "dk_indices")];
+    keys_indices: [8 => Member("PyDictKeysObject", "dk_indices")];
+    keys_size: [8 => Member("PyDictKeysObject", "dk_size"), 11 => Unused];
     keys_log2_index_bytes: [
-        8 => Lacking,
+        8 => Unused,
         11 => Member("PyDictKeysObject", "dk_log2_index_bytes")
     ];
-    keys_kind: [8 => Lacking, 11 => Member("PyDictKeysObject", "dk_kind")];
+    keys_kind: [8 => Unused, 11 => Member("PyDictKeysObject", "dk_kind")];
     keys_nentries: [8 => Member("PyDictKeysObject", "dk_nentries")];
     inline_values: [8 => Elsewhere(
         "no structure: code of `_PyObject_GetDictPtr` and `_PyObject_ValuesPointer` \
@@ -110,7 +111,7 @@ fields! {
     )];
     tstate_thread_id: [8 => Member("PyThreadState", "thread_id")];
     tstate_native_thread_id: [
-        8 => Lacking,
+        8 => Unused,
         11 => Member("PyThreadState", "native_thread_id")
     ];
     tstate_next: [8 => Member("PyThreadState", "next")];
@@ -118,10 +119,13 @@ fields! {
         8 => Member("PyInterpreterState", "tstate_head"),
         11 => Member("PyInterpreterState", "threads.head")
     ];
-    runtime_main_interp: [8 => Member("pyruntimestate", "interpreters.main")];
+    interp_next: [8 => Member("PyInterpreterState", "next")];
+    interp_sysdict: [8 => Member("PyInterpreterState", "sysdict")];
+    runtime_interpreters: [8 => Member("pyruntimestate", "interpreters.head")];
     runtime_tss_key: [
         8 => Member("pyruntimestate", "gilstate.autoTSSkey._key"),
-        12 => Member("pyruntimestate", "autoTSSkey._key")
+        12 => Member("pyruntimestate", "autoTSSkey._key"),
+        13 => Unused
     ];
     type_dict: [8 => Member("PyTypeObject", "tp_dict")];
     type_flags: [8 => Member("PyTypeObject", "tp_flags")];
@@ -153,10 +157,12 @@ fields! {
         8 => Member("PyFrameObject", "f_globals"),
         11 => Member("_PyInterpreterFrame", "f_globals")
     ];
+    function_code: [8 => Member("PyFunctionObject", "func_code")];
+    code_names: [8 => Member("PyCodeObject", "co_names")];
 }
 
-/// What a [`Source::Lacking`] field has in every layout.
-pub const LACKING: u64 = DIRECT as u64;
+/// What a [`Source::Unused`] field has.
+pub const UNUSED: u64 = DIRECT as u64;
 
 /// What both sides take for granted of every version, without a field.
 pub struct Constant {
