@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
-use observer::probe::{load, tables::Tables, totals::Totals};
+use observer::probe::{load, tables::Tables, totals::Totals, tracefs};
 use observer::python::elf::Machine;
 use observer::python::insn;
 use observer::python::target::{Interpreter, ProbePoint};
@@ -73,6 +73,7 @@ struct Bench {
 
 impl Bench {
     fn load() -> Result<Self> {
+        tracefs::ensure()?;
         let mut ebpf = load::load()?;
         let tables = Tables::take(&mut ebpf)?;
         let totals = Totals::take(&mut ebpf, std::sync::Arc::default())?;

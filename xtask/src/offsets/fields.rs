@@ -106,8 +106,9 @@ fields! {
     keys_kind: [8 => Unused, 11 => Member("PyDictKeysObject", "dk_kind")];
     keys_nentries: [8 => Member("PyDictKeysObject", "dk_nentries")];
     inline_values: [8 => Elsewhere(
-        "no structure: code of `_PyObject_GetDictPtr` and `_PyObject_ValuesPointer` \
-         (`Objects/object.c`, `Include/internal/pycore_object.h`)"
+        "code, no structure: `_PyObject_GetDictPtr` (`Objects/object.c`), and of \
+         `Include/internal/pycore_object.h` `_PyObject_ValuesPointer` (3.11), \
+         `_PyObject_DictOrValuesPointer` (3.12), `_PyObject_InlineValues` (3.13)"
     )];
     tstate_thread_id: [8 => Member("PyThreadState", "thread_id")];
     tstate_native_thread_id: [
@@ -136,10 +137,10 @@ fields! {
         8 => Member("PyLongObject", "ob_base.ob_size"),
         12 => Member("PyLongObject", "long_value.lv_tag")
     ];
-    int_size_shift: [8 => Elsewhere(
-        "a macro: `NON_SIZE_BITS` (3.12: `Objects/longobject.c`, \
-         3.13: `_PyLong_NON_SIZE_BITS` of `Include/internal/pycore_long.h`)"
-    )];
+    int_size_shift: [
+        8 => Elsewhere("no shift before 3.12"),
+        12 => Elsewhere("a macro: `_PyLong_NON_SIZE_BITS` (`Include/cpython/longintrepr.h`)")
+    ];
     int_digits: [
         8 => Member("PyLongObject", "ob_digit"),
         12 => Member("PyLongObject", "long_value.ob_digit")
