@@ -3,12 +3,16 @@
 
 mod command;
 mod demo;
+mod interpreters;
+mod matrix;
 mod packages;
 mod python;
 mod setup;
+mod suite;
 mod test;
 mod toolchain;
 mod tools;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;
