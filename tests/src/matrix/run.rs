@@ -9,10 +9,7 @@ use super::{
     place::Place,
     product::{Cell, INTERPRETERS},
 };
-use crate::{
-    observer::{self, Observer},
-    skip,
-};
+use crate::{observer::Observer, skip};
 
 /// A cell, and what came of it.
 pub struct Row {
@@ -74,7 +71,7 @@ fn one_interpreter(place: &Place, binary: &Path, cells: &[Cell]) -> Result<Vec<R
         tried.push((*cell, outcome));
     }
     let stopped = observer.stop()?;
-    let facts = observer::replay_requests(&stopped.recording())?;
+    let facts = stopped.requests()?;
     let judged = |tried: Result<Tried>| match tried {
         Ok(tried) => tried.judge(&facts),
         Err(error) => Outcome {
