@@ -77,6 +77,15 @@ pub struct Master {
     pub timeout_seconds: Option<u32>,
     /// Addresses it listens on, as configured.
     pub bind: Vec<String>,
+    /// Of the container it was found in, which its workers share; empty outside of one.
+    #[serde(default)]
+    pub container_id: String,
+    /// Who made the container, such as `docker`; empty when unknown.
+    #[serde(default)]
+    pub container_runtime: String,
+    /// Of the Kubernetes pod; empty outside of one, or when unknown.
+    #[serde(default)]
+    pub pod_uid: String,
 }
 
 /// A worker, as its master knows it (`Arbiter.WORKERS`).

@@ -36,6 +36,10 @@ pub struct AppView {
     pub threads: Option<u32>,
     pub timeout_seconds: Option<u32>,
     pub bind: Vec<String>,
+    /// Empty outside of a container.
+    pub container_id: String,
+    pub container_runtime: String,
+    pub pod_uid: String,
     /// Workers that live.
     pub workers_live: u32,
     pub workers: Vec<WorkerView>,

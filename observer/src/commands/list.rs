@@ -26,6 +26,12 @@ struct Row<'a> {
     python_version: &'a str,
     age_seconds: u64,
     bind: &'a [String],
+    /// Absent outside of a container.
+    container_id: Option<&'a str>,
+    /// Absent when unknown.
+    container_runtime: Option<&'a str>,
+    /// Absent outside of Kubernetes.
+    pod_uid: Option<&'a str>,
     /// Why it cannot be observed; absent when it can.
     refused: Option<&'a str>,
     workers: Vec<WorkerRow<'a>>,
@@ -66,6 +72,10 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     }
 }
 
+fn known(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
     let age = |started_ns: u64| now_ns.saturating_sub(started_ns) / 1_000_000_000;
     let master = &found.master;
@@ -78,6 +88,9 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         python_version: &master.python_version,
         age_seconds: age(master.started_ns),
         bind: &master.bind,
+        container_id: known(&master.container_id),
+        container_runtime: known(&master.container_runtime),
+        pod_uid: known(&master.pod_uid),
         refused: found.interpreter.as_ref().err().map(String::as_str),
         workers: found
             .workers
@@ -121,6 +134,14 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             row.age_seconds,
             shown(&row.bind.join(" "), TEXT_CHARS),
         )?;
+        if let Some(id) = row.container_id {
+            let runtime = row.container_runtime.unwrap_or_default();
+            let pod = row.pod_uid.map_or_else(String::new, |uid| {
+                format!("  in pod {}", shown(uid, NAME_CHARS))
+            });
+            let (runtime, id) = (shown(runtime, NAME_CHARS), shown(id, NAME_CHARS));
+            writeln!(out, "{:>8}  container {runtime} {id}{pod}", "")?;
+        }
         if let Some(reason) = row.refused {
             let reason = shown(reason, TEXT_CHARS);
             writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
@@ -160,6 +181,9 @@ mod tests {
             python_version: &hostile,
             age_seconds: 1,
             bind: &bind,
+            container_id: Some(&hostile),
+            container_runtime: Some(&hostile),
+            pod_uid: Some(&hostile),
             refused: Some(&hostile),
             workers: vec![WorkerRow {
                 pid: 11,
@@ -171,10 +195,10 @@ mod tests {
         let mut out = Vec::new();
         write_table(&[row], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         let is_bad = |c: char| c.is_control() && c != '\n';
         assert!(!text.contains(is_bad), "{text:?}");
-        assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 7, "{text}");
+        assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 10, "{text}");
         assert!(text.lines().all(|line| line.chars().count() < 1000));
     }
 }

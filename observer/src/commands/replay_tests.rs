@@ -96,6 +96,9 @@ fn tell(mut live: Live) -> (Live, String) {
         threads: Some(1),
         timeout_seconds: Some(30),
         bind: vec!["127.0.0.1:8000".into()],
+        container_id: "9bca8d63".into(),
+        container_runtime: "docker".into(),
+        pod_uid: "2c48913c".into(),
     }));
     live.tick();
     live.fact(Fact::Worker(Worker {

@@ -24,8 +24,14 @@ pub fn hint<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
     if !program.starts_with(b"python") && !program.starts_with(b"pypy") {
         return Hint::Other;
     }
-    // `python /venv/bin/gunicorn …`, `python -m gunicorn …`
-    let mut arguments = arguments.take(MAX_ARGUMENTS);
+    hint_of_python(arguments)
+}
+
+/// Looks at the arguments of an interpreter, whatever that is named:
+/// `python /venv/bin/gunicorn …`, `python -m gunicorn …`
+#[must_use]
+pub fn hint_of_python<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
+    let mut arguments = arguments.into_iter().take(MAX_ARGUMENTS);
     if arguments.any(|argument| base_name(argument).starts_with(b"gunicorn")) {
         Hint::Gunicorn
     } else {
@@ -112,6 +118,14 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(hint(split(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_python_of_another_name_is_known_by_its_arguments() {
+        let hint = |line| hint_of_python(split(line));
+        assert_eq!(hint("/venv/bin/gunicorn|shop:app"), Hint::Gunicorn);
+        assert_eq!(hint("serve.py|--port|80"), Hint::Python);
+        assert_eq!(hint(""), Hint::Python);
     }
 
     #[test]

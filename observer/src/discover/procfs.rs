@@ -7,11 +7,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::container::{self, Container};
 use crate::clock::suspended_ns;
 use crate::event::Pid;
 
 /// More of a command line is not looked at: a process can make its own of any length.
 const MAX_COMMAND_BYTES: u64 = 64 << 10;
+/// Of `/proc/<pid>/cgroup`: a path is no longer than a page, and hierarchies are some dozen.
+const MAX_CGROUP_BYTES: u64 = 64 << 10;
 
 /// A mounted proc file system.
 #[derive(Clone, Debug)]
@@ -154,6 +157,16 @@ impl ProcFs {
             .read_to_end(&mut line)?;
         let line = line.strip_suffix(b"\0").unwrap_or(&line);
         Ok(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+    }
+
+    /// The container it is in, if any.
+    #[must_use]
+    pub fn container(&self, pid: Pid) -> Option<Container> {
+        let mut text = Vec::new();
+        File::open(self.root.join(format!("{pid}/cgroup")))
+            .and_then(|file| file.take(MAX_CGROUP_BYTES).read_to_end(&mut text))
+            .ok()?;
+        container::parse(&String::from_utf8_lossy(&text))
     }
 
     /// Its executable, as a path in its own root.

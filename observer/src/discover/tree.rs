@@ -13,7 +13,7 @@ use crate::python::arbiter::{Arbiter, WorkerEntry};
 use crate::python::files::Files;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
-use crate::python::target::{InspectError, Interpreter, Runtime};
+use crate::python::target::{self, InspectError, Interpreter, Runtime};
 use probe_ebpf::memory::Fault;
 
 /// Finds masters and workers; remembers what it learnt about files.
@@ -69,11 +69,22 @@ impl Tree {
         Ok(scan)
     }
 
-    /// Whether a process could become a master, as far as its command line tells.
+    /// Whether a process could become a master, as far as its command line and program tell.
     #[must_use]
-    pub fn may_be_master(&self, pid: Pid) -> bool {
+    pub fn may_be_master(&mut self, pid: Pid) -> bool {
         let command = self.procfs.command_line(pid).unwrap_or_default();
-        cmdline::hint(command.iter().map(Vec::as_slice)) != Hint::Other
+        self.hint(pid, &command) != Hint::Other
+    }
+
+    /// What its command line suggests, or else that its program is a Python of another name.
+    fn hint(&mut self, pid: Pid, command: &[Vec<u8>]) -> Hint {
+        let arguments = || command.iter().map(Vec::as_slice);
+        match cmdline::hint(arguments()) {
+            Hint::Other if target::is_interpreter(pid, self.procfs.root(), &mut self.files) => {
+                cmdline::hint_of_python(arguments().skip(1))
+            }
+            hint => hint,
+        }
     }
 
     /// The interpreter of a process, whatever runs in it.
@@ -91,7 +102,7 @@ impl Tree {
             return Candidate::NotGunicorn;
         };
         let command = self.procfs.command_line(pid).unwrap_or_default();
-        let hint = cmdline::hint(command.iter().map(Vec::as_slice));
+        let hint = self.hint(pid, &command);
         let error = match self.running(pid) {
             Ok(Some(running)) if self.is_of(&running, pid) => return self.master(process, running),
             Ok(running) => return self.worker_or_other(process, hint, running.is_some()),
@@ -136,7 +147,7 @@ impl Tree {
             return Ok(self.children_as_workers(process));
         };
         let memory = Snapshot::new(ProcessMemory::new(master.pid));
-        let objects = Objects::new(&memory, reader.layout);
+        let objects = Objects::new(&memory, &reader.layout);
         let entries = reader.arbiter.workers(&objects).map_err(|Fault| {
             InspectError::fault(
                 memory.inner(),
@@ -158,7 +169,7 @@ impl Tree {
             return Ok(old.clone());
         };
         let memory = Snapshot::new(ProcessMemory::new(old.pid));
-        let objects = Objects::new(&memory, reader.layout);
+        let objects = Objects::new(&memory, &reader.layout);
         let master = describe(
             &objects,
             &reader.arbiter,
@@ -166,6 +177,12 @@ impl Tree {
             old.started_ns,
             &old.python_version,
         );
+        let master = fact::Master {
+            container_id: old.container_id.clone(),
+            container_runtime: old.container_runtime.clone(),
+            pod_uid: old.pod_uid.clone(),
+            ..master
+        };
         // Each setting that cannot be read is absent, and all of them are when the process goes.
         if master.worker_class.is_empty() && !old.worker_class.is_empty() {
             let what = "its settings changed while being read";
@@ -188,7 +205,7 @@ impl Tree {
     fn running(&mut self, pid: Pid) -> Result<Option<Running>, InspectError> {
         let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
         let memory = Snapshot::new(ProcessMemory::new(pid));
-        let objects = Objects::new(&memory, runtime.layout);
+        let objects = Objects::new(&memory, &runtime.layout);
         let arbiter = Arbiter::find(&objects, runtime.address).map_err(|Fault| {
             InspectError::fault(memory.inner(), pid, "its stack changed while it was read")
         })?;
@@ -216,7 +233,7 @@ impl Tree {
             memory,
         } = running;
         let pid = process.pid;
-        let objects = Objects::new(&memory, runtime.layout);
+        let objects = Objects::new(&memory, &runtime.layout);
         let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
             Ok(interpreter) => Ok(interpreter),
             Err(InspectError::Gone) => return Candidate::NotGunicorn,
@@ -238,14 +255,15 @@ impl Tree {
             let reason = "its workers changed while they were read".to_owned();
             return Candidate::NotReady { reason };
         };
+        let version = runtime.release(&objects);
         Candidate::Master(Box::new(FoundMaster {
-            master: describe(
+            master: self.contained(describe(
                 &objects,
                 &arbiter,
                 pid,
                 process.started_ns,
-                &runtime.version,
-            ),
+                &version,
+            )),
             workers: self.workers(pid, entries),
             interpreter,
             reader: Some(Reader {
@@ -275,7 +293,7 @@ impl Tree {
         if !self.is_of(&running, parent) {
             return None;
         }
-        let objects = Objects::new(&running.memory, running.runtime.layout);
+        let objects = Objects::new(&running.memory, &running.runtime.layout);
         let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
         let knows = workers.iter().any(|worker| worker.pid == process.pid);
         knows.then_some(parent)
@@ -301,11 +319,25 @@ impl Tree {
             ..fact::Master::default()
         };
         Candidate::Master(Box::new(FoundMaster {
-            master,
+            master: self.contained(master),
             workers: self.children_as_workers(process),
             interpreter: Err(reason),
             reader: None,
         }))
+    }
+
+    /// A master with the container it is in, in which it forks its workers.
+    fn contained(&self, master: fact::Master) -> fact::Master {
+        let Some(container) = self.procfs.container(master.pid) else {
+            return master;
+        };
+        let runtime = container.runtime.map(|runtime| runtime.as_str().to_owned());
+        fact::Master {
+            container_id: container.id,
+            container_runtime: runtime.unwrap_or_default(),
+            pod_uid: container.pod_uid.unwrap_or_default(),
+            ..master
+        }
     }
 
     fn children_as_workers(&self, master: Process) -> Vec<fact::Worker> {
@@ -387,6 +419,7 @@ fn describe<M: probe_ebpf::memory::Memory>(
         threads: settings.threads,
         timeout_seconds: settings.timeout_seconds,
         bind: settings.bind,
+        ..fact::Master::default()
     }
 }
 

@@ -25,6 +25,9 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
     process(root.path(), 21, 20, command, PYPY);
     process(root.path(), 22, 20, "sleep 1", "");
     process(root.path(), 30, 1, "pypy3 other.py", PYPY);
+    let id = "9bca8d63d5fa610783847915bcff0ecac1273e5b4bed3f6fa1b07350e0135961";
+    let cgroup = format!("0::/docker/{id}\n");
+    fs::write(root.path().join("20/cgroup"), cgroup).unwrap();
     let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
     let scan = tree.scan(HashSet::new()).unwrap();
     let [found] = scan.masters.as_slice() else {
@@ -35,6 +38,13 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
         (20, "shop:app")
     );
     assert_eq!(found.master.python_version, "3.10");
+    assert_eq!(
+        (
+            &*found.master.container_id,
+            &*found.master.container_runtime
+        ),
+        (id, "docker")
+    );
     assert_eq!(
         found.interpreter.as_ref().unwrap_err(),
         "PyPy is not supported"

@@ -125,6 +125,9 @@ fn app_view(app: &App, clock: &Clock) -> AppView {
         workers_wanted: master.workers,
         threads: master.threads,
         timeout_seconds: master.timeout_seconds,
+        container_id: master.container_id.clone(),
+        container_runtime: master.container_runtime.clone(),
+        pod_uid: master.pod_uid.clone(),
         bind: master.bind.clone(),
         workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
         workers: workers

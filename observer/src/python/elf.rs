@@ -1,7 +1,7 @@
 //! Symbols, addresses and method tables of an ELF file.
 
-use object::elf::{FileHeader64, PF_W, PF_X, PT_LOAD, R_X86_64_RELATIVE};
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::elf::{FileHeader64, PF_W, PF_X, PT_LOAD, R_X86_64_RELATIVE, SHN_UNDEF, SHT_DYNSYM};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Architecture, LittleEndian, Object, ObjectSymbol, ReadRef, RelocationFlags};
 use std::collections::{BTreeSet, HashMap};
 use thiserror::Error;
@@ -28,6 +28,36 @@ pub enum ElfError {
         doc: String,
         count: usize,
     },
+}
+
+/// A larger table of dynamic symbols is not looked at: Python's has some two thousand of 24 bytes.
+const MAX_EXPORTS_BYTES: u64 = 1 << 20;
+
+/// Whether a file exports all of these symbols to libraries that are loaded into its process.
+/// Reads the table of dynamic symbols and no other, as it is asked of every executable of a host.
+///
+/// # Errors
+/// When it is no ELF file of this word size and byte order.
+pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool, ElfError> {
+    let header = FileHeader64::<LittleEndian>::parse(data)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, data)?;
+    let table = sections.iter().find(|s| s.sh_type(endian) == SHT_DYNSYM);
+    if table.is_none_or(|table| table.sh_size(endian) > MAX_EXPORTS_BYTES) {
+        return Ok(false);
+    }
+    let symbols = sections.symbols(endian, data, SHT_DYNSYM)?;
+    let exported = |name: &&str| {
+        symbols
+            .iter()
+            .filter(|symbol| symbol.st_shndx(endian) != SHN_UNDEF)
+            .any(|symbol| {
+                symbol
+                    .name(endian, symbols.strings())
+                    .is_ok_and(|found| found == name.as_bytes())
+            })
+    };
+    Ok(names.iter().all(exported))
 }
 
 /// A loadable segment, as far as it comes from the file.

@@ -119,3 +119,15 @@ fn the_load_bias_is_none_for_a_file_that_is_not_moved() {
     assert_eq!(image.load_bias(&maps), Some(0x7f00_0000_0000));
     assert_eq!(image.load_bias(&[]), None);
 }
+
+#[test]
+fn what_a_file_exports_is_told_from_what_it_asks_for() {
+    let maps = super::super::maps::parse(&std::fs::read("/proc/self/maps").unwrap());
+    let libc = maps.iter().find(|m| m.file_name() == "libc.so.6").unwrap();
+    let libc = std::fs::read(&libc.path).unwrap();
+    assert!(exports(libc.as_slice(), &["malloc", "free"]).unwrap());
+    assert!(!exports(libc.as_slice(), &["malloc", "_PyRuntime"]).unwrap());
+    assert!(!exports(own().as_slice(), &["malloc"]).unwrap());
+    assert!(!exports(with_methods(&[]).as_slice(), &["malloc"]).unwrap());
+    assert!(exports(b"#!/bin/sh\n".as_slice(), &[]).is_err());
+}

@@ -1,21 +1,28 @@
 //! What was found out about a mapped file, once for all processes that map it.
 
-use object::ReadCache;
+use object::{ReadCache, ReadRef};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::elf::{ElfError, Image};
+use super::debug_offsets::{self, OffsetsError};
+use super::elf::{self, ElfError, Image};
 use super::error::InspectError;
 use super::insn::{self, Placement};
-use super::maps::{self, Mapping};
+use super::maps::{self, MappedFile, Mapping};
 use super::version::Release;
+use probe_ebpf::python::Layout;
 
 /// Larger files are not looked into: no Python comes near, and what is
 /// untrusted shall not fill the observer's memory.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Files remembered; when there are more, all are forgotten.
 const MAX_FILES: usize = 256;
+/// Executables remembered: a few hundred run on a host, more come and go.
+const MAX_EXECUTABLES: usize = 4096;
+/// What every CPython exports, also a stripped static one: extension modules need the second
+/// (`Include/pylifecycle.h`), and debuggers the first (`Python/pylifecycle.c`).
+const EXPORTS: [&str; 2] = ["_PyRuntime", "Py_GetVersion"];
 
 /// One file and one state of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +31,17 @@ struct FileId {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+}
+
+impl FileId {
+    fn of(file: &MappedFile) -> Self {
+        Self {
+            dev: file.dev,
+            inode: file.inode,
+            size: file.size,
+            modified: file.modified,
+        }
+    }
 }
 
 /// Facts of a file that holds an interpreter.
@@ -35,6 +53,22 @@ pub(super) struct InterpreterFile {
     pub is_whole: bool,
     /// From 3.11 on.
     pub release: Option<Release>,
+    /// What it publishes of its structures, from 3.13 on.
+    pub published: Result<Layout, OffsetsError>,
+}
+
+impl InterpreterFile {
+    fn of<'data, R: ReadRef<'data>>(image: &Image<'data, R>) -> Self {
+        let runtime = image.symbol("_PyRuntime");
+        let release = image.symbol("Py_Version").and_then(|at| image.word(at));
+        let offsets = runtime.and_then(|at| image.bytes(at, debug_offsets::BYTES));
+        Self {
+            runtime,
+            is_whole: image.symbol("Py_GetVersion").is_some(),
+            release: release.and_then(Release::from_hex),
+            published: debug_offsets::layout(offsets.unwrap_or_default()),
+        }
+    }
 }
 
 /// A function in a file.
@@ -51,6 +85,9 @@ pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
     methods: HashMap<(FileId, &'static str), Result<FunctionPlace, String>>,
     thread_specific: HashMap<FileId, Option<u32>>,
+    /// Whether an executable is an interpreter: of every program of a host, so that each is looked
+    /// into once.
+    executables: HashMap<FileId, bool>,
 }
 
 /// A method of a module written in C.
@@ -62,6 +99,24 @@ pub(super) struct Method {
 }
 
 impl Files {
+    /// Whether the program of a process is a CPython, whatever its file is named.
+    pub(super) fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
+        let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
+            return false;
+        };
+        if file.size > MAX_FILE_BYTES {
+            return false;
+        }
+        if self.executables.len() >= MAX_EXECUTABLES {
+            self.executables.clear();
+        }
+        let id = FileId::of(&file);
+        *self.executables.entry(id).or_insert_with(|| {
+            let cache = ReadCache::new(file.file);
+            elf::exports(&cache, &EXPORTS).unwrap_or(false)
+        })
+    }
+
     /// The interpreter in a file, and how far from the file's addresses it was loaded.
     pub(super) fn interpreter(
         &mut self,
@@ -76,14 +131,7 @@ impl Files {
         let found = *self
             .interpreters
             .entry(id)
-            .or_insert_with(|| InterpreterFile {
-                runtime: image.symbol("_PyRuntime"),
-                is_whole: image.symbol("Py_GetVersion").is_some(),
-                release: image
-                    .symbol("Py_Version")
-                    .and_then(|at| image.word(at))
-                    .and_then(Release::from_hex),
-            });
+            .or_insert_with(|| InterpreterFile::of(&image));
         Ok((found, bias))
     }
 
@@ -129,7 +177,7 @@ impl Files {
     }
 }
 
-fn find_method<'data, R: object::ReadRef<'data>>(
+fn find_method<'data, R: ReadRef<'data>>(
     image: &Image<'data, R>,
     method: Method,
 ) -> Result<FunctionPlace, ElfError> {
@@ -197,15 +245,8 @@ impl Place<'_> {
                 format!("{}: too large", doing()),
             ));
         }
-        let (dev, inode, size, modified) = (file.dev, file.inode, file.size, file.modified);
-        let id = FileId {
-            dev,
-            inode,
-            size,
-            modified,
-        };
         Ok(Opened {
-            id,
+            id: FileId::of(&file),
             cache: ReadCache::new(file.file),
             path: file.path,
         })

@@ -8,6 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// What the kernel says behind the path of a file that was removed.
+pub(super) const DELETED: &[u8] = b" (deleted)";
+
 /// A mapping of a file, from a line of `/proc/<pid>/maps` (`proc_pid_maps(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
@@ -55,7 +58,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     if fields.next().is_some() || inode == 0 {
         return None; // something like `[anon:/name]`
     }
-    let (path, deleted) = match path.strip_suffix(b" (deleted)") {
+    let (path, deleted) = match path.strip_suffix(DELETED) {
         Some(path) => (path, true),
         None => (path, false),
     };
@@ -116,7 +119,7 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
     open_at(proc_root.join(range))
 }
 
-fn open_at(path: PathBuf) -> io::Result<MappedFile> {
+pub(super) fn open_at(path: PathBuf) -> io::Result<MappedFile> {
     // Something else may have been put in the file's place: opening must not block.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = File::options()

@@ -162,6 +162,10 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
         "The worker timeout of a master.",
     );
     let mut info = Family::gauge("gunicorn_app_info", "Versions and settings of a master.");
+    let mut container = Family::gauge(
+        "gunicorn_master_container_info",
+        "The container that a master runs in.",
+    );
     let mut capped = Family::counter(
         "gunicorn_observer_capped_requests_total",
         "Requests counted under the route `other`, for want of room for theirs.",
@@ -172,6 +176,7 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
         let master = [app, ("master_pid", pid.as_str())];
         if !view.ended {
             app_info(&mut info, view, master);
+            container_info(&mut container, view, master);
         }
         if let Some(seconds) = view.timeout_seconds {
             timeout.count(&master, seconds.into());
@@ -206,7 +211,7 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
         workers.count(&master, view.workers_live.into());
         capped.count(&master, view.capped_requests);
     }
-    vec![http, phases, workers, timeout, info, capped]
+    vec![http, phases, workers, timeout, info, container, capped]
 }
 
 fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
@@ -221,6 +226,20 @@ fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
         ("threads", &number(view.threads)),
         ("timeout", &number(view.timeout_seconds)),
         ("bind", &view.bind.join(",")),
+    ];
+    info.count(&labels, 1);
+}
+
+fn container_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
+    if view.container_id.is_empty() {
+        return;
+    }
+    let labels = [
+        app,
+        master_pid,
+        ("container_id", view.container_id.as_str()),
+        ("container_runtime", &view.container_runtime),
+        ("pod_uid", &view.pod_uid),
     ];
     info.count(&labels, 1);
 }

@@ -29,6 +29,7 @@ fn master(state: &mut State, pid: u32) {
             started_ns: S,
             app: "shop".to_owned(),
             timeout_seconds: Some(30),
+            container_id: "9bca".to_owned(),
             ..Master::default()
         }),
     );
@@ -179,7 +180,11 @@ fn what_cannot_be_observed_is_left_out() {
             .filter(|name| !name.starts_with("gunicorn_observer_"))
             .map(String::as_str)
             .collect();
-        let mut expected = vec!["gunicorn_app_info", "gunicorn_master_timeout_seconds"];
+        let mut expected = vec![
+            "gunicorn_app_info",
+            "gunicorn_master_container_info",
+            "gunicorn_master_timeout_seconds",
+        ];
         if workers {
             expected.extend(["gunicorn_worker_info", "gunicorn_worker_uptime_seconds"]);
         }
@@ -194,5 +199,19 @@ fn a_master_that_has_ended_is_no_longer_described() {
     fact(&mut state, Fact::NotGunicorn { pid: 10 });
     let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
     assert!(!families.contains_key("gunicorn_app_info"));
+    assert!(!families.contains_key("gunicorn_master_container_info"));
     assert!(families.contains_key("gunicorn_worker_requests_total"));
+}
+
+#[test]
+fn a_master_outside_of_a_container_has_no_such_labels() {
+    let mut state = State::new(Settings::default());
+    let outside = Master {
+        pid: 10,
+        ..Master::default()
+    };
+    fact(&mut state, Fact::Master(outside));
+    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    assert!(families.contains_key("gunicorn_app_info"));
+    assert!(!families.contains_key("gunicorn_master_container_info"));
 }
