@@ -4,6 +4,7 @@ import tempfile
 import time
 
 from flask import Flask, Response, abort, jsonify, request, send_file
+from numbered import numbered
 
 MEGABYTE = 1024 * 1024
 PRODUCTS = {number: f"product {number}" for number in range(1, 101)}
@@ -107,19 +108,6 @@ def crash_outside_flask(inner):
     def wrapped(environ, start_response):
         if environ["PATH_INFO"] == "/crash":
             raise RuntimeError("outside of Flask")
-        return inner(environ, start_response)
-
-    return wrapped
-
-
-def numbered(inner):
-    """Any path may come with a number before it, as /17/products: then each is another, and the
-    tests can tell every single request by its path."""
-
-    def wrapped(environ, start_response):
-        first, slash, rest = environ["PATH_INFO"][1:].partition("/")
-        if slash and first.isdigit():
-            environ["PATH_INFO"] = "/" + rest
         return inner(environ, start_response)
 
     return wrapped

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -14,55 +14,39 @@ use tempfile::TempDir;
 use crate::{
     access_log::{self, Line},
     process,
-    venv::Venv,
+    python::Python,
     wait,
 };
 
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
+/// In its own folder.
+const ERROR_LOG: &str = "error.log";
+const PID_FILE: &str = "master.pid";
 
 /// How to start one.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    venv: Venv,
+    python: Python,
     app: String,
     class: String,
     workers: usize,
     threads: usize,
     arguments: Vec<String>,
-    in_container: bool,
+    is_daemon: bool,
 }
-
-/// Becomes the program `$3 …` in a root of its own, an overlay over the host's, as containers have
-/// it. `$1` is a folder that both sides see; so is `$2`.
-const CONTAINER: &str = r#"
-set -e
-shared=$1 packages=$2
-shift 2
-layers=$shared/layers
-mkdir "$layers"
-mount -t tmpfs tmpfs "$layers"
-mkdir "$layers/upper" "$layers/work" "$layers/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
-mount -t proc proc "$layers/root/proc"
-for folder in "$shared" "$packages"; do
-    mkdir -p "$layers/root$folder"
-    mount --bind "$folder" "$layers/root$folder"
-done
-exec chroot "$layers/root" "$@"
-"#;
 
 impl Builder {
     /// One sync worker of this application (`module:name` in `tests/apps`).
     #[must_use]
-    pub fn new(venv: &Venv, app: &str) -> Self {
+    pub fn new(python: impl Into<Python>, app: &str) -> Self {
         Self {
-            venv: venv.clone(),
+            python: python.into(),
             app: app.into(),
             class: "sync".into(),
             workers: 1,
             threads: 1,
             arguments: Vec::new(),
-            in_container: false,
+            is_daemon: false,
         }
     }
 
@@ -70,9 +54,22 @@ impl Builder {
     #[must_use]
     pub fn in_container(self) -> Self {
         Self {
-            in_container: true,
+            python: self.python.in_root(Path::new("/")),
             ..self
         }
+    }
+
+    /// It leaves us and runs in the background, as with `--daemon`.
+    #[must_use]
+    pub fn daemon(self) -> Self {
+        let daemon = Self {
+            is_daemon: true,
+            ..self
+        };
+        let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
+        arguments
+            .into_iter()
+            .fold(daemon, |builder, argument| builder.argument(argument))
     }
 
     #[must_use]
@@ -117,12 +114,13 @@ impl Builder {
     /// Starts it, and waits only until it listens: what is sent now waits for a worker.
     pub fn start_listening(&self) -> Result<GunicornServer> {
         let folder = TempDir::new().context("cannot make a folder for Gunicorn's logs")?;
-        let log = folder.path().join("error.log");
+        let log = folder.path().join(ERROR_LOG);
         let output =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let access_log = folder.path().join("access.log");
         let child = self
-            .command(folder.path())
+            .python
+            .command(folder.path(), &[Path::new(env!("CARGO_MANIFEST_DIR"))])
             // Port 0: the kernel picks one that is free, and Gunicorn logs which.
             .args(["--bind", "127.0.0.1:0", "--worker-class", &self.class])
             .args(["--workers", &self.workers.to_string()])
@@ -141,14 +139,14 @@ impl Builder {
             .args(["--access-logformat", access_log::FORMAT])
             .args(&self.arguments)
             .arg(&self.app)
-            .current_dir(folder.path())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .context("cannot start Gunicorn")?;
         let mut server = GunicornServer {
+            master: child.id(),
+            is_daemon: self.is_daemon,
             child,
             class: self.class.clone(),
             port: 0,
@@ -156,33 +154,23 @@ impl Builder {
             log,
             access_log,
         };
+        if self.is_daemon {
+            server.master = server.daemon_pid()?;
+        }
         server.port = wait::until("Gunicorn to listen", || {
             server.fail_if_ended()?;
-            Ok(port(&server.log()?))
+            Ok(ports(&server.log()?).first().copied())
         })?;
         Ok(server)
     }
 }
 
-impl Builder {
-    /// The command that becomes Gunicorn.
-    fn command(&self, shared: &Path) -> Command {
-        let gunicorn = self.venv.program("gunicorn");
-        if !self.in_container {
-            return process::bound_to_us(gunicorn);
-        }
-        let mut command = process::bound_to_us("unshare");
-        command
-            .args(["--mount", "sh", "-c", CONTAINER, "sh"])
-            .args([shared, Path::new(env!("CARGO_MANIFEST_DIR"))])
-            .arg(gunicorn);
-        command
-    }
-}
-
 /// A running Gunicorn; ended, with its workers, when dropped.
 pub struct GunicornServer {
+    /// The master, or what became a daemon and left.
     child: Child,
+    master: u32,
+    is_daemon: bool,
     class: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -195,7 +183,12 @@ impl GunicornServer {
     /// Pid of the master.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.master
+    }
+
+    /// Every port it listens at on 127.0.0.1, in the order of its binds.
+    pub fn ports(&self) -> Result<Vec<u16>> {
+        Ok(ports(&self.log()?))
     }
 
     /// Name of its workers' Python class.
@@ -280,7 +273,29 @@ impl GunicornServer {
         self.folder.path()
     }
 
+    /// Waits until what we started has left a daemon behind.
+    fn daemon_pid(&mut self) -> Result<u32> {
+        let status = process::wait_for(&mut self.child, wait::BOUND)?;
+        if !status.is_some_and(|status| status.success()) {
+            bail!(
+                "no daemon was started: {status:?}; it said:\n{}",
+                self.log()?
+            );
+        }
+        let file = self.folder.path().join(PID_FILE);
+        wait::until("the pid file of the daemon", || {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            Ok(text.strip_suffix('\n').and_then(|pid| pid.parse().ok()))
+        })
+    }
+
     fn fail_if_ended(&mut self) -> Result<()> {
+        if self.is_daemon {
+            if !process::is_alive(self.master) {
+                bail!("the daemon ended; it said:\n{}", self.log()?);
+            }
+            return Ok(());
+        }
         if let Some(status) = self.child.try_wait()? {
             bail!("Gunicorn ended with {status}; it said:\n{}", self.log()?);
         }
@@ -290,6 +305,12 @@ impl GunicornServer {
 
 impl Drop for GunicornServer {
     fn drop(&mut self) {
+        if self.is_daemon {
+            let _ = process::signal(self.master, Signal::SIGTERM);
+            let _ = wait::until("the daemon to end", || {
+                Ok((!process::is_alive(self.master)).then_some(()))
+            });
+        }
         process::end(&mut self.child, Duration::from_secs(10));
         // A master that was killed leaves its workers. They are known by their folder, so that a
         // pid used again is not ours to end.
@@ -299,22 +320,32 @@ impl Drop for GunicornServer {
     }
 }
 
-/// The port in `Listening at: http://127.0.0.1:40123 (17)`.
-fn port(log: &str) -> Option<u16> {
-    let (_, rest) = log.split_once("Listening at: http://127.0.0.1:")?;
-    rest.split_once(' ')?.0.parse().ok()
+/// The ports in `Listening at: http://127.0.0.1:40123,unix:/run/socket (17)`.
+fn ports(log: &str) -> Vec<u16> {
+    let Some((_, rest)) = log.split_once("Listening at: ") else {
+        return Vec::new();
+    };
+    let Some((addresses, _)) = rest.split_once(' ') else {
+        return Vec::new();
+    };
+    let port = |address: &str| address.strip_prefix("http://127.0.0.1:")?.parse().ok();
+    addresses.split(',').filter_map(port).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::port;
+    use super::ports;
 
     #[test]
-    fn the_port_is_read_once_its_line_is_whole() {
+    fn ports_are_read_once_their_line_is_whole() {
         assert_eq!(
-            port("x\n[INFO] Listening at: http://127.0.0.1:40123 (17)\n"),
-            Some(40123)
+            ports("x\n[INFO] Listening at: http://127.0.0.1:40123 (17)\n"),
+            [40123]
         );
-        assert_eq!(port("Listening at: http://127.0.0.1:401"), None);
+        assert_eq!(
+            ports("Listening at: http://127.0.0.1:1,unix:/s,http://127.0.0.1:2 (17)"),
+            [1, 2]
+        );
+        assert!(ports("Listening at: http://127.0.0.1:401").is_empty());
     }
 }

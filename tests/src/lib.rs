@@ -1,7 +1,8 @@
 //! Guards shared by the privileged tests and the demo: each starts something real, waits for
 //! conditions, and ends what it started when dropped.
 //!
-//! - [`venv`]: the Python environments `cargo xtask setup` makes
+//! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
+//! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
@@ -18,9 +19,11 @@ pub mod facts;
 pub mod gunicorn;
 pub mod kernel;
 pub mod load;
+pub mod matrix;
 pub mod metrics;
 pub mod observer;
 pub mod process;
+pub mod python;
 pub mod response;
 pub mod skip;
 pub mod venv;

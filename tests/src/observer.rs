@@ -46,7 +46,14 @@ pub fn free_port() -> Result<u16> {
 
 /// Runs it to its end, as for `replay` or a start that must fail.
 pub fn output(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Output> {
-    Command::new(binary()?)
+    output_of(&binary()?, arguments)
+}
+
+fn output_of(
+    binary: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Output> {
+    Command::new(binary)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -73,20 +80,27 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
 
 /// The exposition of a recording.
 pub fn replay(recording: &Path) -> Result<String> {
-    replayed(&[OsStr::new("replay"), recording.as_os_str()])
+    replayed(&binary()?, &[OsStr::new("replay"), recording.as_os_str()])
 }
 
 /// The finished requests of a recording.
 pub fn replay_requests(recording: &Path) -> Result<Vec<Fact>> {
-    facts::parse(&replayed(&[
-        OsStr::new("replay"),
-        recording.as_os_str(),
-        OsStr::new("--requests"),
-    ])?)
+    requests_of(&binary()?, recording)
 }
 
-fn replayed(arguments: &[&OsStr]) -> Result<String> {
-    let output = output(arguments)?;
+fn requests_of(binary: &Path, recording: &Path) -> Result<Vec<Fact>> {
+    facts::parse(&replayed(
+        binary,
+        &[
+            OsStr::new("replay"),
+            recording.as_os_str(),
+            OsStr::new("--requests"),
+        ],
+    )?)
+}
+
+fn replayed(binary: &Path, arguments: &[&OsStr]) -> Result<String> {
+    let output = output_of(binary, arguments)?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
@@ -99,6 +113,7 @@ fn replayed(arguments: &[&OsStr]) -> Result<String> {
 /// A running observer; ended when dropped.
 pub struct Observer {
     child: Child,
+    binary: PathBuf,
     /// Where it serves, on 127.0.0.1.
     pub port: u16,
     folder: TempDir,
@@ -107,6 +122,7 @@ pub struct Observer {
 /// What an observer leaves when stopped.
 pub struct Stopped {
     pub stderr: String,
+    binary: PathBuf,
     folder: TempDir,
 }
 
@@ -115,6 +131,11 @@ impl Stopped {
     #[must_use]
     pub fn recording(&self) -> PathBuf {
         self.folder.path().join(RECORDING)
+    }
+
+    /// The finished requests it recorded.
+    pub fn requests(&self) -> Result<Vec<Fact>> {
+        requests_of(&self.binary, &self.recording())
     }
 }
 
@@ -159,6 +180,7 @@ impl Observer {
             .context("cannot start the observer")?;
         let mut observer = Self {
             child,
+            binary: binary.to_owned(),
             port,
             folder,
         };
@@ -243,7 +265,11 @@ impl Observer {
         );
         ensure!(!stderr.contains("panicked"), "it panicked:\n{stderr}");
         let folder = std::mem::replace(&mut self.folder, TempDir::new()?);
-        Ok(Stopped { stderr, folder })
+        Ok(Stopped {
+            stderr,
+            binary: std::mem::take(&mut self.binary),
+            folder,
+        })
     }
 }
 

@@ -96,6 +96,24 @@ pub fn sleeps(pid: u32) -> bool {
         .any(is_sleep)
 }
 
+/// When a process started, to a second: ticks since boot, and the time of boot in whole seconds.
+pub fn started_unix_seconds(pid: u32) -> Result<i64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let boot = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    // After the name, which may hold anything, the start is the 20th (`proc_pid_stat(5)`).
+    let ticks = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<i64>().ok())
+        .with_context(|| format!("no start in {stat}"))?;
+    let boot = boot
+        .lines()
+        .find_map(|line| line.strip_prefix("btime ")?.parse::<i64>().ok())
+        .context("no btime in /proc/stat")?;
+    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?;
+    Ok(boot + ticks / a_second.context("the kernel has no clock tick")?)
+}
+
 /// Whether a process exists and is not merely waiting to be reaped.
 pub fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))

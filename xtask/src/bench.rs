@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use end_to_end::matrix::product::{INTERPRETERS, Source};
 
 use crate::{command, setup, workspace::Workspace};
 
@@ -17,7 +18,7 @@ pub struct Arguments {
     #[arg(value_enum)]
     part: Part,
     /// Interpreters to measure with, ROOT:PYTHON for one in a root folder of its own;
-    /// those of target/venvs where none is named
+    /// those of the test matrix where none is named
     #[arg(value_name = "[ROOT:]PYTHON")]
     pythons: Vec<String>,
 }
@@ -47,7 +48,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     setup::make(workspace)?;
     let pythons = if arguments.pythons.is_empty() {
-        environments(workspace)?
+        interpreters(workspace)
     } else {
         arguments.pythons.clone()
     };
@@ -57,11 +58,28 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     report::write(&file, name, &measured)
 }
 
-/// The interpreters that set-up provides.
-fn environments(workspace: &Workspace) -> Result<Vec<String>> {
-    let venvs = end_to_end::venv::Venv::all_in(&workspace.venvs())?;
-    let python = |venv: &end_to_end::venv::Venv| venv.program("python").display().to_string();
-    Ok(venvs.iter().map(python).collect())
+/// The interpreters of the test matrix.
+fn interpreters(workspace: &Workspace) -> Vec<String> {
+    let place = workspace.matrix();
+    let present = INTERPRETERS.into_iter().filter(|it| place.has(*it));
+    present
+        .map(|interpreter| {
+            let minor = interpreter.minor;
+            match interpreter.source {
+                Source::Suite(suite) => {
+                    format!("{}:/usr/bin/python3.{minor}", place.root(suite).display())
+                }
+                Source::Pyenv | Source::Host => {
+                    let program = format!("bin/python3.{minor}");
+                    place
+                        .installed(interpreter)
+                        .join(program)
+                        .display()
+                        .to_string()
+                }
+            }
+        })
+        .collect()
 }
 
 fn measure(workspace: &Workspace, name: &str, pythons: &[String]) -> Result<String> {

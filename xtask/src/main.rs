@@ -4,13 +4,17 @@
 mod bench;
 mod command;
 mod demo;
+mod interpreters;
+mod matrix;
 mod offsets;
 mod packages;
 mod python;
 mod setup;
+mod suite;
 mod test;
 mod toolchain;
 mod tools;
+mod wheels;
 mod workspace;
 
 use std::process::ExitCode;

@@ -6,8 +6,6 @@ mod dwarf;
 mod fields;
 mod interpreters;
 
-use std::env;
-
 use anyhow::{Context as _, Result, bail};
 use probe_ebpf::python::{Layout, debug_offsets, tables};
 
@@ -17,6 +15,7 @@ use self::{
     fields::{FIELDS, Source},
     interpreters::Interpreter,
 };
+use crate::test;
 
 /// Holds the layouts of CPython against the debug information of interpreters at hand
 #[derive(clap::Args)]
@@ -122,7 +121,7 @@ fn missing(compared: &[u8]) -> Result<()> {
         "no interpreter with debug information for the tables of CPython {tables}: `pyenv install` \
          makes one"
     );
-    if env::var("CI").is_ok_and(|ci| ci == "true") {
+    if test::is_ci() {
         bail!("{message}");
     }
     println!("  NOT compared: {message}");

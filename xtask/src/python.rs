@@ -3,16 +3,12 @@
 //! pyenv's interpreters keep CPython in a shared library with symbols; Debian's is one stripped
 //! executable. The observer must find its way in both.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    command, packages,
+    command, interpreters, packages,
     setup::{Check, Step},
     workspace::Workspace,
 };
@@ -82,32 +78,11 @@ fn wanted() -> Vec<Environment> {
         name: "debian-3.11",
         python: DEBIAN_PYTHON.into(),
     }];
-    wanted.extend(pyenv_python().map(|python| Environment {
+    wanted.extend(interpreters::pyenv(11).map(|installed| Environment {
         name: "pyenv-3.11",
-        python,
+        python: installed.join("bin/python3.11"),
     }));
     wanted
-}
-
-/// The newest 3.11 of pyenv, if this machine has pyenv.
-fn pyenv_python() -> Option<PathBuf> {
-    let root = env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| env::home_dir().map(|home| home.join(".pyenv")))?;
-    let patch = |path: &Path| -> Option<u32> {
-        path.file_name()?
-            .to_str()?
-            .strip_prefix("3.11.")?
-            .parse()
-            .ok()
-    };
-    fs::read_dir(root.join("versions"))
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter_map(|path| Some((patch(&path)?, path.join("bin/python3.11"))))
-        .filter(|(_, python)| python.exists())
-        .max()
-        .map(|(_, python)| python)
 }
 
 fn stale(workspace: &Workspace) -> Result<Vec<Environment>> {

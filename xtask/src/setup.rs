@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{python, toolchain, tools, workspace::Workspace};
+use crate::{interpreters, python, toolchain, tools, wheels, workspace::Workspace};
 
 /// Installs what is missing, and nothing else
 #[derive(clap::Args)]
@@ -45,6 +45,8 @@ const STEPS: &[Step] = &[
     tools::CARGO_DENY,
     python::INTERPRETER,
     python::ENVIRONMENTS,
+    interpreters::INTERPRETERS_STEP,
+    wheels::WHEELS,
     tools::KERNEL_TYPES,
     tools::TRACEFS,
 ];

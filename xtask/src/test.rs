@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, offsets, setup, toolchain, workspace::Workspace};
+use crate::{command, matrix, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -16,8 +16,15 @@ pub struct Arguments {
     /// Run this part only
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Run only tests whose name contains this
-    filter: Option<String>,
+    /// Run only tests whose name contains this; of the matrix, cells of which each of these begins
+    /// an interpreter, a Gunicorn's version or a class
+    filter: Vec<String>,
+    /// Of the matrix, only a part that has each interpreter with each class, and each Gunicorn
+    #[arg(long)]
+    subset: bool,
+    /// Write the table of the whole matrix to docs/MATRIX.md
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +35,9 @@ enum Part {
     Unit,
     /// Tests that load probes and observe a real Gunicorn; needs root
     Privileged,
+    /// Every interpreter with every Gunicorn and worker class, as a table; needs root. Not a part
+    /// of the gate, whose privileged part has a subset of it
+    Matrix,
 }
 
 impl Part {
@@ -36,6 +46,7 @@ impl Part {
             Self::Lint => "lint",
             Self::Unit => "unit",
             Self::Privileged => "privileged",
+            Self::Matrix => "matrix",
         }
     }
 }
@@ -51,16 +62,35 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let skipped = not_privileged();
     // Who asks for nothing else must not take a skip for a success.
     if let Some(reason) = &skipped
-        && (arguments.part == Some(Part::Privileged) || (arguments.part.is_none() && is_ci()))
+        && (matches!(arguments.part, Some(Part::Privileged | Part::Matrix))
+            || (arguments.part.is_none() && is_ci()))
     {
         bail!("{reason}");
     }
+    let filter = match (arguments.part, arguments.filter.as_slice()) {
+        (Some(Part::Matrix), words) => {
+            timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
+            let choice = matrix::Choice {
+                subset: arguments.subset,
+                words,
+                write: arguments.write,
+            };
+            return timed("matrix", || {
+                matrix::run(workspace, &choice).map(|()| Done::Ok)
+            });
+        }
+        _ if arguments.subset || arguments.write => {
+            bail!("--subset and --write are of `cargo xtask test matrix`");
+        }
+        (_, []) => None,
+        (_, [filter]) => Some(filter.as_str()),
+        (_, [_, more, ..]) => bail!("one part of a test's name, not also `{more}`"),
+    };
     timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
     for part in [Part::Lint, Part::Unit, Part::Privileged] {
         if arguments.part.is_some_and(|only| only != part) {
             continue;
         }
-        let filter = arguments.filter.as_deref();
         timed(part.name(), || match part {
             Part::Lint => lint(workspace).map(|()| Done::Ok),
             Part::Unit => unit(workspace, filter).map(|()| Done::Ok),
@@ -68,6 +98,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
                 Some(reason) => Ok(Done::Skipped(reason.clone())),
                 None => privileged(workspace, filter).map(|()| Done::Ok),
             },
+            // Taken above.
+            Part::Matrix => Ok(Done::Ok),
         })?;
     }
     Ok(())
@@ -172,7 +204,7 @@ fn unit(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
 }
 
 /// Under CI nothing is skipped.
-fn is_ci() -> bool {
+pub fn is_ci() -> bool {
     env::var("CI").is_ok_and(|ci| ci == "true")
 }
 
@@ -203,6 +235,7 @@ fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
         cargo(workspace, &tests)
             .env("GUNICORN_OBSERVER_BIN", observer)
             .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
+            .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder())
             .env("GUNICORN_OBSERVER_XTASK", env::current_exe()?)
             .args(["--", "--test-threads=1"])
             .args(filter),

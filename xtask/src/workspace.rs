@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use end_to_end::matrix::place::Place;
 
 use crate::command;
 
@@ -33,6 +34,16 @@ impl Workspace {
     /// The Python environments the tests and the demo run Gunicorn in.
     pub fn venvs(&self) -> PathBuf {
         self.target.join("venvs")
+    }
+
+    /// The interpreters and packages of the test matrix.
+    pub fn matrix(&self) -> Place {
+        Place::new(&self.matrix_folder())
+    }
+
+    /// Where those are.
+    pub fn matrix_folder(&self) -> PathBuf {
+        self.target.join("matrix")
     }
 
     /// Builds the observer as users run it, and says where it is.

@@ -1,74 +1,64 @@
-//! The interpreters of this machine that have debug information.
+//! The interpreters of this machine that have debug information: pyenv builds its own with it.
 
 use std::{
-    env, fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
+use crate::interpreters::pyenv;
+
 /// One interpreter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
     /// Of CPython 3.
     pub minor: u8,
-    pub patch: u8,
+    /// Such as `3.11.7`.
+    version: String,
     /// The file that CPython itself is in.
     pub file: PathBuf,
 }
 
 impl fmt::Display for Interpreter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { minor, patch, file } = self;
-        write!(f, "CPython 3.{minor}.{patch}, {}", file.display())
+        write!(f, "CPython {}, {}", self.version, self.file.display())
     }
 }
 
-/// Those of pyenv, which builds its own; the oldest first.
+/// The newest of each minor version, the oldest first.
 pub fn at_hand() -> Vec<Interpreter> {
-    let Some(root) = pyenv() else {
-        return Vec::new();
-    };
-    let Ok(entries) = fs::read_dir(root.join("versions")) else {
-        return Vec::new();
-    };
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| interpreter(&entry.ok()?.path()))
-        .collect();
-    found.sort();
-    found
+    (0..=u8::MAX)
+        .filter_map(|minor| interpreter(minor, &pyenv(minor)?))
+        .collect()
 }
 
-/// Where pyenv keeps its versions.
-fn pyenv() -> Option<PathBuf> {
-    env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| env::home_dir().map(|home| home.join(".pyenv")))
-}
-
-fn interpreter(folder: &Path) -> Option<Interpreter> {
-    let (minor, patch) = version(folder.file_name()?.to_str()?)?;
+fn interpreter(minor: u8, folder: &Path) -> Option<Interpreter> {
     let shared = folder.join(format!("lib/libpython3.{minor}.so.1.0"));
     let executable = folder.join(format!("bin/python3.{minor}"));
-    let file = [shared, executable]
-        .into_iter()
-        .find(|file| file.exists())?;
-    Some(Interpreter { minor, patch, file })
-}
-
-/// `3.11.7`, and no other implementation or kind of build.
-fn version(name: &str) -> Option<(u8, u8)> {
-    let (minor, patch) = name.strip_prefix("3.")?.split_once('.')?;
-    Some((minor.parse().ok()?, patch.parse().ok()?))
+    Some(Interpreter {
+        minor,
+        version: folder.file_name()?.to_str()?.to_owned(),
+        file: [shared, executable]
+            .into_iter()
+            .find(|file| file.exists())?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
-    fn only_released_cpythons_are_taken() {
-        assert_eq!(version("3.11.7"), Some((11, 7)));
-        for other in ["2.7.18", "3.13.0t", "3.14-dev", "pypy3.10-7.3.15", "3.13"] {
-            assert_eq!(version(other), None, "{other}");
-        }
+    fn cpython_is_in_the_library_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("3.11.7");
+        fs::create_dir_all(top.join("bin")).unwrap();
+        fs::create_dir_all(top.join("lib")).unwrap();
+        assert_eq!(interpreter(11, &top), None);
+        let found = || interpreter(11, &top).unwrap().file;
+        fs::write(top.join("bin/python3.11"), "").unwrap();
+        assert_eq!(found(), top.join("bin/python3.11"));
+        fs::write(top.join("lib/libpython3.11.so.1.0"), "").unwrap();
+        assert_eq!(found(), top.join("lib/libpython3.11.so.1.0"));
     }
 }

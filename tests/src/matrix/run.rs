@@ -1,0 +1,94 @@
+//! Many cells, tried one after the other.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    cell::{self, Outcome, Tried},
+    place::Place,
+    product::{Cell, INTERPRETERS},
+};
+use crate::{observer::Observer, skip};
+
+/// A cell, and what came of it.
+pub struct Row {
+    pub cell: Cell,
+    /// `Err` says why Gunicorn itself does not run so.
+    pub outcome: Result<Outcome, &'static str>,
+}
+
+impl Row {
+    /// What is wrong, one a line.
+    #[must_use]
+    pub fn wrong(&self) -> &[String] {
+        match &self.outcome {
+            Ok(outcome) => &outcome.wrong,
+            Err(_) => &[],
+        }
+    }
+}
+
+/// Tries cells, each interpreter's under one observer that watches whatever comes. `told` hears
+/// of each interpreter when all of its cells are through. One that this machine lacks is told,
+/// and under CI a failure.
+pub fn run(
+    place: &Place,
+    binary: &Path,
+    cells: &[Cell],
+    mut told: impl FnMut(&[Row]),
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for interpreter in INTERPRETERS {
+        let mine = cells.iter().filter(|cell| cell.interpreter == interpreter);
+        let mine: Vec<_> = mine.copied().collect();
+        if mine.is_empty() {
+            continue;
+        }
+        if !place.has(interpreter) {
+            skip::unless_ci(&format!(
+                "no interpreter {}: `cargo xtask setup` says how to come by it",
+                interpreter.name
+            ))?;
+            continue;
+        }
+        let of_one = one_interpreter(place, binary, &mine)
+            .with_context(|| format!("under {}", interpreter.name))?;
+        told(&of_one);
+        rows.extend(of_one);
+    }
+    Ok(rows)
+}
+
+fn one_interpreter(place: &Place, binary: &Path, cells: &[Cell]) -> Result<Vec<Row>> {
+    let observer = Observer::start(binary, true, &[])?;
+    let mut tried: Vec<(Cell, Result<Result<Tried>, &'static str>)> = Vec::new();
+    for cell in cells {
+        let outcome = match cell.cannot_run() {
+            Some(reason) => Err(reason),
+            None => Ok(cell::try_one(place, cell, &observer)),
+        };
+        tried.push((*cell, outcome));
+    }
+    let stopped = observer.stop()?;
+    let facts = stopped.requests()?;
+    let judged = |tried: Result<Tried>| match tried {
+        Ok(tried) => tried.judge(&facts),
+        Err(error) => Outcome {
+            wrong: vec![first_lines(&format!("{error:#}"))],
+            ..Outcome::default()
+        },
+    };
+    let row = |(cell, tried): (Cell, Result<Result<Tried>, &'static str>)| Row {
+        cell,
+        outcome: tried.map(judged),
+    };
+    Ok(tried.into_iter().map(row).collect())
+}
+
+/// Of an error that may hold a whole scrape.
+fn first_lines(text: &str) -> String {
+    const LINES: usize = 30;
+    let lines: Vec<_> = text.lines().take(LINES).collect();
+    lines.join("\n")
+}

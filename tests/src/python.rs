@@ -1,0 +1,132 @@
+//! An interpreter and the Gunicorn it runs.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{process, venv::Venv};
+
+/// What runs Gunicorn, and how it is started.
+#[derive(Clone, Debug)]
+pub struct Python {
+    /// The interpreter, in its root if it has one.
+    program: PathBuf,
+    /// What it runs: Gunicorn's script, `-m gunicorn`, another file.
+    arguments: Vec<OsString>,
+    /// Folders of packages beside its own.
+    path: Vec<PathBuf>,
+    /// The root it runs in instead of the host's.
+    root: Option<PathBuf>,
+}
+
+/// Becomes the program `$4 …` in a mount namespace and a root of its own: an overlay over the
+/// folder `$1`, as containers have it. `$2` is a folder that both sides see and where the layers
+/// are; `$3` lists others, one a line.
+const CONTAINER: &str = r#"
+set -e
+lower=$1 shared=$2 folders=$3
+shift 3
+layers=$shared/layers
+mkdir "$layers"
+mount -t tmpfs tmpfs "$layers"
+mkdir "$layers/upper" "$layers/work" "$layers/root"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+mkdir -p "$layers/root/proc" "$layers/root/dev" "$layers/root/tmp"
+mount -t proc proc "$layers/root/proc"
+mount --rbind /dev "$layers/root/dev"
+echo "$shared
+$folders" | while read -r folder; do
+    mkdir -p "$layers/root$folder"
+    mount --bind "$folder" "$layers/root$folder"
+done
+cd "$shared"
+exec chroot "$layers/root" "$@"
+"#;
+
+impl Python {
+    /// This interpreter, with the Gunicorn and what it needs of these folders.
+    #[must_use]
+    pub fn new(program: PathBuf, gunicorn: &Path, packages: &Path) -> Self {
+        Self {
+            program,
+            arguments: vec![gunicorn.join("bin/gunicorn").into()],
+            path: vec![gunicorn.to_owned(), packages.to_owned()],
+            root: None,
+        }
+    }
+
+    /// It runs in a mount namespace of its own, in an overlay over this root.
+    #[must_use]
+    pub fn in_root(self, root: &Path) -> Self {
+        Self {
+            root: Some(root.to_owned()),
+            ..self
+        }
+    }
+
+    /// It runs this instead of Gunicorn's script.
+    #[must_use]
+    pub fn running(self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let arguments = arguments.into_iter();
+        Self {
+            arguments: arguments.map(|word| word.as_ref().to_owned()).collect(),
+            ..self
+        }
+    }
+
+    /// The interpreter, where the host has it.
+    #[must_use]
+    pub fn host_path(&self) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(self.program.strip_prefix("/").unwrap_or(&self.program)),
+            None => self.program.clone(),
+        }
+    }
+
+    /// The command that becomes Gunicorn in the folder `shared`, and sees also `folders`.
+    pub(crate) fn command(&self, shared: &Path, folders: &[&Path]) -> Command {
+        let mut command = match &self.root {
+            None => process::bound_to_us(&self.program),
+            Some(root) => {
+                let mut lines = OsString::new();
+                for folder in folders
+                    .iter()
+                    .copied()
+                    .chain(self.path.iter().map(AsRef::as_ref))
+                {
+                    lines.push(folder);
+                    lines.push("\n");
+                }
+                let mut command = process::bound_to_us("unshare");
+                command
+                    .args(["--mount", "sh", "-c", CONTAINER, "sh"])
+                    .args([root, shared])
+                    .args([&lines])
+                    .arg(&self.program);
+                command
+            }
+        };
+        command
+            .args(&self.arguments)
+            .current_dir(shared)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        if !self.path.is_empty() {
+            let path: Vec<_> = self.path.iter().map(|folder| folder.as_os_str()).collect();
+            command.env("PYTHONPATH", path.join(OsStr::new(":")));
+        }
+        command
+    }
+}
+
+impl From<&Venv> for Python {
+    fn from(venv: &Venv) -> Self {
+        Self {
+            program: venv.program("python"),
+            arguments: vec![venv.program("gunicorn").into()],
+            path: Vec::new(),
+            root: None,
+        }
+    }
+}

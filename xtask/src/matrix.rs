@@ -1,0 +1,113 @@
+//! `cargo xtask test matrix`: every interpreter with every Gunicorn and worker class, as a table.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::matrix::{
+    cell,
+    product::{self, Cell},
+    run::{self, Row},
+    table,
+};
+
+use crate::workspace::Workspace;
+
+const DOCUMENT: &str = "docs/MATRIX.md";
+
+/// Which cells, and what becomes of the table.
+pub struct Choice<'a> {
+    /// Only a part that has each interpreter with each class, and each Gunicorn.
+    pub subset: bool,
+    /// Only cells whose name has parts that begin so.
+    pub words: &'a [String],
+    /// Write the table to the document.
+    pub write: bool,
+}
+
+pub fn run(workspace: &Workspace, choice: &Choice<'_>) -> Result<()> {
+    let cells = choice.cells()?;
+    if choice.write && cells.len() != product::all().len() {
+        bail!(
+            "{DOCUMENT} is written of all cells only, not of {}",
+            cells.len()
+        );
+    }
+    let binary = workspace.build_observer()?;
+    let rows = run::run(&workspace.matrix(), &binary, &cells, tell)?;
+    println!("\n{}", table::markdown(&rows));
+    if choice.write {
+        let path = workspace.root.join(DOCUMENT);
+        fs::write(&path, document(&rows))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let tried = rows.iter().filter(|row| row.outcome.is_ok()).count();
+    let wrong = rows.iter().filter(|row| !row.wrong().is_empty()).count();
+    if wrong > 0 {
+        bail!("{wrong} of {tried} cells are wrong");
+    }
+    println!("{tried} cells are right, {} cannot run", rows.len() - tried);
+    Ok(())
+}
+
+impl Choice<'_> {
+    fn cells(&self) -> Result<Vec<Cell>> {
+        let all = product::all();
+        let part = if self.subset {
+            product::spanning(&all)
+        } else {
+            all
+        };
+        let chosen: Vec<_> = part
+            .into_iter()
+            .filter(|cell| cell.matches(self.words))
+            .collect();
+        if chosen.is_empty() {
+            bail!("no cell has all of `{}` in its name", self.words.join(" "));
+        }
+        Ok(chosen)
+    }
+}
+
+/// A line for each cell as soon as it is known.
+fn tell(rows: &[Row]) {
+    for row in rows {
+        match &row.outcome {
+            Err(reason) => println!("{}: does not run: {reason}", row.cell),
+            Ok(outcome) => {
+                let p99 = outcome
+                    .p99_us
+                    .map_or_else(|| "?".to_owned(), |us| us.to_string());
+                println!(
+                    "{}: {} {}: {}/{} requests, {p99} µs off at p99, class and age before: {}",
+                    row.cell,
+                    outcome.level,
+                    outcome.reason,
+                    outcome.counted,
+                    outcome.sent,
+                    if outcome.known_before {
+                        "right"
+                    } else {
+                        "NOT right"
+                    },
+                );
+                for wrong in &outcome.wrong {
+                    println!("    WRONG: {}", wrong.replace('\n', "\n        "));
+                }
+            }
+        }
+    }
+}
+
+fn document(rows: &[Row]) -> String {
+    format!(
+        "# What was tried\n\n\
+         Written by `cargo xtask test matrix --write`, which runs each of these Gunicorns with two\n\
+         workers, sends it {} requests and fails if a cell is wrong.\n\n\
+         A cell says: level of observation, requests counted / sent, how far durations are from the\n\
+         access log's at the 99th percentile, and whether class and age of each worker were known\n\
+         before its first request. A dash is what Gunicorn itself does not run; the number leads to\n\
+         the reason below.\n\n{}",
+        cell::REQUESTS,
+        table::markdown(rows)
+    )
+}
