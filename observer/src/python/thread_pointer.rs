@@ -16,21 +16,43 @@ pub struct ThreadPointer {
 }
 
 impl ThreadPointer {
+    /// That of x86-64.
+    pub const X86_64: Self = Self { from_self: 0 };
+
     /// `pthread_bytes` is the size of glibc's `struct pthread`, which its symbol
     /// `_thread_db_sizeof_pthread` tells; `None` where that is needed and not known.
     #[must_use]
     pub fn of(machine: Machine, pthread_bytes: Option<u32>) -> Option<Self> {
-        let from_self = match machine {
-            Machine::X86_64 => 0,
-            Machine::Aarch64 => pthread_bytes?,
-        };
-        Some(Self { from_self })
+        match machine {
+            Machine::X86_64 => Some(Self::X86_64),
+            Machine::Aarch64 => Some(Self {
+                from_self: pthread_bytes?,
+            }),
+        }
     }
 
     /// The thread pointer of the thread with this `pthread_self()`.
     #[must_use]
     pub fn of_thread(self, thread_id: u64) -> u64 {
         thread_id.wrapping_add(u64::from(self.from_self))
+    }
+
+    /// Where from it a thread's own data lies: thread-local variables on one side, `struct pthread`,
+    /// of about 2,300 bytes, on the other.
+    #[must_use]
+    pub fn surroundings(self) -> std::ops::Range<i64> {
+        if self.from_self == 0 {
+            -512..2304
+        } else {
+            -2304..512
+        }
+    }
+
+    /// Whether what is there from the thread pointer is of `struct pthread`, not a thread-local
+    /// variable.
+    #[must_use]
+    pub fn is_in_pthread(self, offset: i64) -> bool {
+        (self.from_self == 0) == (offset >= 0)
     }
 
     /// Where from the thread pointer a member of `struct pthread` is.
@@ -49,6 +71,8 @@ mod tests {
         let pointer = ThreadPointer::of(Machine::X86_64, None).unwrap();
         assert_eq!(pointer.of_thread(0x7f00_0000_1740), 0x7f00_0000_1740);
         assert_eq!(pointer.member(784), 784);
+        assert!(pointer.surroundings().contains(&784));
+        assert!(pointer.is_in_pthread(784) && !pointer.is_in_pthread(-40));
     }
 
     #[test]
@@ -57,6 +81,8 @@ mod tests {
         let pointer = ThreadPointer::of(Machine::Aarch64, Some(1856)).unwrap();
         assert_eq!(pointer.of_thread(0xffff_8000_0000), 0xffff_8000_0740);
         assert_eq!(pointer.member(272), -1584);
+        assert!(pointer.surroundings().contains(&-1584));
+        assert!(pointer.is_in_pthread(-1584) && !pointer.is_in_pthread(16));
         assert_eq!(ThreadPointer::of(Machine::Aarch64, None), None);
     }
 
