@@ -24,13 +24,27 @@ pub struct Arguments {
     /// of a structure alone, its size
     #[arg(long = "member", value_name = "STRUCT.PATH")]
     members: Vec<String>,
+    /// Other interpreters than pyenv's, and the file that has the debug information where that was
+    /// split off
+    #[arg(value_name = "python3.N[:DEBUG]")]
+    files: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.members.is_empty() {
-        check()
+    let interpreters = if arguments.files.is_empty() {
+        interpreters::at_hand()
     } else {
-        show(&arguments.members)
+        let named = arguments.files.iter().map(|file| interpreters::named(file));
+        named.collect::<Result<_>>()?
+    };
+    if !arguments.members.is_empty() {
+        return show(&interpreters, &arguments.members);
+    }
+    let compared = compare_all(&interpreters)?;
+    if arguments.files.is_empty() {
+        missing(&compared)
+    } else {
+        Ok(())
     }
 }
 
@@ -39,17 +53,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// # Errors
 /// On a difference, and under CI where a table has no such interpreter.
 pub fn check() -> Result<()> {
+    missing(&compare_all(&interpreters::at_hand())?)
+}
+
+/// The minor versions that were compared; an error on a difference.
+fn compare_all(interpreters: &[Interpreter]) -> Result<Vec<u8>> {
     let wanted = compare::structures();
     let mut compared = Vec::new();
     let mut differences = 0;
-    for interpreter in interpreters::at_hand() {
-        let file = Sections::read(&interpreter.file)?;
-        let types = file.types(&wanted)?;
+    for interpreter in interpreters {
+        let debug = Sections::read(&interpreter.debug)?;
+        let types = debug.types(&wanted)?;
         if types.is_empty() {
             println!("  {interpreter}: no debug information");
             continue;
         }
-        let Some((layout, from)) = layout(&interpreter, &file)? else {
+        let Some((layout, from)) = layout(interpreter)? else {
             println!("  {interpreter}: a version that is not supported");
             continue;
         };
@@ -71,13 +90,14 @@ pub fn check() -> Result<()> {
     if differences > 0 {
         bail!("{differences} offsets differ from the interpreters'");
     }
-    missing(&compared)
+    Ok(compared)
 }
 
 /// What the observer takes for an interpreter's layout, and where from.
-fn layout(interpreter: &Interpreter, file: &Sections) -> Result<Option<(Layout, &'static str)>> {
+fn layout(interpreter: &Interpreter) -> Result<Option<(Layout, &'static str)>> {
     if debug_offsets::is_known(3, interpreter.minor) {
         let bytes = usize::try_from(debug_offsets::BYTES)?;
+        let file = Sections::read(&interpreter.file)?;
         let layout = debug_offsets::layout(file.variable("_PyRuntime", bytes)?)
             .with_context(|| interpreter.to_string())?;
         return Ok(Some((layout, "its own debug offsets")));
@@ -143,10 +163,10 @@ fn derived(types: &Types<'_>, source: Source) -> Result<Derived> {
     })
 }
 
-fn show(members: &[String]) -> Result<()> {
+fn show(interpreters: &[Interpreter], members: &[String]) -> Result<()> {
     let wanted: Vec<&str> = members.iter().filter_map(|m| m.split('.').next()).collect();
-    for interpreter in interpreters::at_hand() {
-        let sections = Sections::read(&interpreter.file)?;
+    for interpreter in interpreters {
+        let sections = Sections::read(&interpreter.debug)?;
         let types = sections.types(&wanted)?;
         if types.is_empty() {
             continue;
