@@ -7,9 +7,10 @@ use gimli::{
     AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, SectionId, Unit,
     UnitOffset,
     constants::{
-        DW_AT_bit_size, DW_AT_byte_size, DW_AT_data_bit_offset, DW_AT_data_member_location,
-        DW_AT_declaration, DW_AT_name, DW_AT_type, DW_TAG_const_type, DW_TAG_member,
-        DW_TAG_structure_type, DW_TAG_typedef, DW_TAG_union_type, DW_TAG_volatile_type,
+        DW_AT_bit_offset, DW_AT_bit_size, DW_AT_byte_size, DW_AT_data_bit_offset,
+        DW_AT_data_member_location, DW_AT_declaration, DW_AT_name, DW_AT_type, DW_TAG_const_type,
+        DW_TAG_member, DW_TAG_structure_type, DW_TAG_typedef, DW_TAG_union_type,
+        DW_TAG_volatile_type,
     },
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
@@ -276,12 +277,21 @@ fn number(entry: &Entry<'_>, attribute: gimli::DwAt) -> Option<u64> {
 
 /// Members of a union have no place of their own: they begin where it does.
 fn place(entry: &Entry<'_>) -> Member {
-    let bit = number(entry, DW_AT_data_bit_offset).unwrap_or(0);
+    let bits = number(entry, DW_AT_bit_size);
+    let bit = number(entry, DW_AT_data_bit_offset).or_else(|| bit_from_the_top(entry, bits?));
+    let bit = bit.unwrap_or(0);
     Member {
         offset: number(entry, DW_AT_data_member_location).unwrap_or(0) + bit / 8,
         bit: bit % 8,
-        bits: number(entry, DW_AT_bit_size),
+        bits,
     }
+}
+
+/// Up to DWARF 4 bit fields are counted from the highest bit of a unit of so many bytes.
+fn bit_from_the_top(entry: &Entry<'_>, bits: u64) -> Option<u64> {
+    let unit_bits = number(entry, DW_AT_byte_size)?.checked_mul(8)?;
+    let above = number(entry, DW_AT_bit_offset)?;
+    unit_bits.checked_sub(above)?.checked_sub(bits)
 }
 
 fn type_of(entry: &Entry<'_>) -> Option<UnitOffset> {
@@ -313,12 +323,12 @@ mod tests {
         Outer *outer; Later *later;
     ";
 
-    fn built(folder: &Path) -> Sections {
+    fn built(folder: &Path, version: &str) -> Sections {
         let source = folder.join("types.c");
         let file = folder.join("types.so");
         fs::write(&source, SOURCE).unwrap();
         let status = Command::new("cc")
-            .args(["-g", "-shared", "-fPIC", "-o"])
+            .args([version, "-shared", "-fPIC", "-o"])
             .args([&file, &source])
             .status();
         assert!(status.unwrap().success());
@@ -327,8 +337,14 @@ mod tests {
 
     #[test]
     fn members_are_where_the_compiler_puts_them() {
+        for version in ["-gdwarf-4", "-gdwarf-5"] {
+            members_of(version);
+        }
+    }
+
+    fn members_of(version: &str) {
         let folder = tempfile::tempdir().unwrap();
-        let sections = built(folder.path());
+        let sections = built(folder.path(), version);
         let types = sections
             .types(&["Outer", "Later", "inner", "Gone"])
             .unwrap();
@@ -347,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let sections = built(folder.path());
+        let sections = built(folder.path(), "-g");
         let types = sections.types(&["Outer", "Gone"]).unwrap();
         let refused = |structure, path| types.member(structure, path).unwrap_err().to_string();
         assert_eq!(
