@@ -67,9 +67,7 @@ impl Builder {
             ..self
         };
         let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
-        arguments
-            .into_iter()
-            .fold(daemon, |builder, argument| builder.argument(argument))
+        arguments.into_iter().fold(daemon, Self::argument)
     }
 
     #[must_use]
@@ -233,6 +231,21 @@ impl GunicornServer {
             .wait()
             .context("the killed master does not end")?;
         Ok(())
+    }
+
+    /// Ends it as an operator does, and waits until it and its workers have ended; what it logged
+    /// is then final. A request that came too late may have been cut.
+    pub fn end(&mut self) -> Result<Vec<Line>> {
+        let workers = self.workers();
+        self.signal(Signal::SIGTERM)?;
+        let status = process::wait_for(&mut self.child, wait::BOUND)?;
+        if status.is_none() {
+            bail!("Gunicorn does not end; it said:\n{}", self.log()?);
+        }
+        wait::until("the workers to end", || {
+            Ok((!workers.iter().any(|&pid| process::is_alive(pid))).then_some(()))
+        })?;
+        self.access_log()
     }
 
     /// Reloads, and waits until every worker is a new one.
