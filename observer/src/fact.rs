@@ -130,7 +130,7 @@ impl Level {
 pub struct TargetLevel {
     pub pid: Pid,
     pub level: Level,
-    /// Why it is not higher; empty at the highest.
+    /// Why it is not higher. At the highest: what that costs more than it should, mostly empty.
     pub reason: String,
 }
 

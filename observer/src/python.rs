@@ -6,8 +6,8 @@
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
 //! - [`insn`]: where in a function a probe is cheap
-//! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state
-//! - [`debug_offsets`]: the layouts that CPython publishes itself
+//! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state, from its
+//!   [`thread_pointer`]
 //! - [`files`]: what was found out about a file, once for all processes
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
@@ -17,7 +17,6 @@
 
 pub mod arbiter;
 pub mod attributes;
-pub mod debug_offsets;
 pub mod elf;
 pub mod error;
 pub mod files;
@@ -28,5 +27,6 @@ pub mod object;
 pub mod slot;
 pub mod sys;
 pub mod target;
+pub mod thread_pointer;
 pub mod threads;
 pub mod version;

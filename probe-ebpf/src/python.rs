@@ -4,6 +4,9 @@
 //! value: after it is chosen no code asks for a version. Offsets are bytes.
 
 pub mod attribute;
+// Read from a file, by userspace.
+#[cfg(not(target_arch = "bpf"))]
+pub mod debug_offsets;
 pub mod tables;
 
 use crate::memory::{Fault, Memory};

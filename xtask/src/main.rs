@@ -1,10 +1,12 @@
 //! Everything a person does by hand, as a command. One file a command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod command;
 mod demo;
 mod interpreters;
 mod matrix;
+mod offsets;
 mod packages;
 mod python;
 mod setup;
@@ -37,6 +39,10 @@ enum Command {
     Test(test::Arguments),
     /// See it run: two Gunicorns, light load, the observer
     Demo(demo::Arguments),
+    /// Measure what the probes cost
+    Bench(bench::Arguments),
+    /// Hold the layouts of CPython against the debug information of interpreters at hand
+    Offsets(offsets::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
+        Command::Bench(arguments) => bench::run(&workspace, &arguments),
+        Command::Offsets(arguments) => offsets::run(&arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

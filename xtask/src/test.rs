@@ -2,13 +2,13 @@
 
 use std::{
     env,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, matrix, setup, toolchain, workspace::Workspace};
+use crate::{command, matrix, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -50,6 +50,8 @@ impl Part {
         }
     }
 }
+
+const AARCH64: &str = "aarch64-unknown-linux-gnu";
 
 /// How a part ended that did not fail.
 enum Done {
@@ -139,6 +141,7 @@ fn lint(workspace: &Workspace) -> Result<()> {
         ],
     ))?;
     lint_bpf(workspace)?;
+    lint_aarch64(workspace)?;
     command::run(&mut cargo(
         workspace,
         &["deny", "check", "licenses", "bans", "sources"],
@@ -179,6 +182,23 @@ fn lint_bpf(workspace: &Workspace) -> Result<()> {
     command::run(&mut command)
 }
 
+/// What is written for aarch64 is compiled for it, with the eBPF programs; nothing of it is run.
+/// Without the target's standard library, which rustup may have no way to fetch, that is told.
+fn lint_aarch64(workspace: &Workspace) -> Result<()> {
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", AARCH64]).stderr(Stdio::null());
+    if !add.status().is_ok_and(|status| status.success()) {
+        println!("  aarch64 NOT checked: `rustup target add {AARCH64}` fails here");
+        return Ok(());
+    }
+    let packages = ["--package", "gunicorn-observer", "--package", "probe-ebpf"];
+    command::run(
+        cargo(workspace, &["clippy", "--target", AARCH64, "--all-targets"])
+            .args(packages)
+            .args(["--", "-D", "warnings"]),
+    )
+}
+
 /// The list of advisories comes from the network and changes by itself, so not reaching it is told
 /// and does not fail an unchanged tree; an advisory that is found does.
 fn advisories(workspace: &Workspace) -> Result<()> {
@@ -196,7 +216,11 @@ fn advisories(workspace: &Workspace) -> Result<()> {
 fn unit(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     command::run(cargo(workspace, &["test", "--no-fail-fast"]).args(filter))?;
     // The harness of the privileged tests has tests of its own, without probes.
-    command::run(cargo(workspace, &["test", "--package", "end-to-end", "--lib"]).args(filter))
+    command::run(cargo(workspace, &["test", "--package", "end-to-end", "--lib"]).args(filter))?;
+    match filter {
+        None => offsets::check(),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Under CI nothing is skipped.

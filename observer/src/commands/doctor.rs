@@ -56,13 +56,9 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
         let (pid, python) = (master.pid, shown(&master.python_version, TEXT_CHARS));
         match &found.interpreter {
             Ok(interpreter) => {
-                let place = &interpreter.now.placement;
-                let cost = if place.emulated {
-                    ""
-                } else {
-                    "; its probe is single-stepped, which is slow"
-                };
-                writeln!(out, "full  {pid} {app}: CPython {python}{cost}")?;
+                let warning = interpreter.now.placement.warning();
+                let warning = warning.map_or_else(String::new, |warning| format!("; {warning}"));
+                writeln!(out, "full  {pid} {app}: CPython {python}{warning}")?;
             }
             Err(reason) => writeln!(out, "none  {pid} {app}: {}", shown(reason, TEXT_CHARS))?,
         }

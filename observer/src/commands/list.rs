@@ -34,6 +34,8 @@ struct Row<'a> {
     pod_uid: Option<&'a str>,
     /// Why it cannot be observed; absent when it can.
     refused: Option<&'a str>,
+    /// What observing it costs more than it should; absent where that is nothing.
+    warning: Option<&'a str>,
     workers: Vec<WorkerRow<'a>>,
 }
 
@@ -92,6 +94,11 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         container_runtime: known(&master.container_runtime),
         pod_uid: known(&master.pod_uid),
         refused: found.interpreter.as_ref().err().map(String::as_str),
+        warning: found
+            .interpreter
+            .as_ref()
+            .ok()
+            .and_then(|interpreter| interpreter.now.placement.warning()),
         workers: found
             .workers
             .iter()
@@ -146,6 +153,9 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             let reason = shown(reason, TEXT_CHARS);
             writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
         }
+        if let Some(warning) = row.warning {
+            writeln!(out, "{:>8}  {warning}", "")?;
+        }
         for worker in &row.workers {
             let number = worker
                 .number
@@ -185,6 +195,7 @@ mod tests {
             container_runtime: Some(&hostile),
             pod_uid: Some(&hostile),
             refused: Some(&hostile),
+            warning: Some("dear"),
             workers: vec![WorkerRow {
                 pid: 11,
                 class: &hostile,

@@ -1,6 +1,8 @@
 //! Symbols, addresses and method tables of an ELF file.
 
-use object::elf::{FileHeader64, PF_W, PF_X, PT_LOAD, R_X86_64_RELATIVE, SHN_UNDEF, SHT_DYNSYM};
+use object::elf::{
+    FileHeader64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, SHN_UNDEF, SHT_DYNSYM,
+};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Architecture, LittleEndian, Object, ObjectSymbol, ReadRef, RelocationFlags};
 use std::collections::{BTreeSet, HashMap};
@@ -18,8 +20,10 @@ const MAX_SEGMENTS: usize = 16;
 pub enum ElfError {
     #[error("parsing the ELF file: {0}")]
     Parse(#[from] object::Error),
-    #[error("it is built for {0:?}, only x86-64 is supported yet")]
+    #[error("it is built for {0:?}, only x86-64 and aarch64 are supported")]
     Machine(Architecture),
+    #[error("it is built for {0:?}, not for this machine")]
+    OtherMachine(Machine),
     #[error("it has no method `{name}` documented as `{doc}`")]
     NoMethod { name: String, doc: String },
     #[error("{count} methods `{name}` are documented as `{doc}`")]
@@ -28,6 +32,30 @@ pub enum ElfError {
         doc: String,
         count: usize,
     },
+}
+
+/// What a file's code is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    X86_64,
+    Aarch64,
+}
+
+impl Machine {
+    /// What the observer itself is built for.
+    pub const HOST: Self = if cfg!(target_arch = "aarch64") {
+        Self::Aarch64
+    } else {
+        Self::X86_64
+    };
+
+    /// The relocation that adds the file's load address (the machine's ELF psABI).
+    fn relative_relocation(self) -> object::elf::RelocationType {
+        match self {
+            Self::X86_64 => R_X86_64_RELATIVE,
+            Self::Aarch64 => R_AARCH64_RELATIVE,
+        }
+    }
 }
 
 /// A larger table of dynamic symbols is not looked at: Python's has some two thousand of 24 bytes.
@@ -85,6 +113,7 @@ impl Segment {
 pub struct Image<'data, R: ReadRef<'data>> {
     elf: ElfFile64<'data, LittleEndian, R>,
     data: R,
+    machine: Machine,
     segments: Vec<Segment>,
 }
 
@@ -92,12 +121,14 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
     /// Parses the headers.
     ///
     /// # Errors
-    /// When it is no ELF file of this machine.
+    /// When it is no ELF file of a machine we know.
     pub fn parse(data: R) -> Result<Self, ElfError> {
         let elf = ElfFile64::<LittleEndian, R>::parse(data)?;
-        if elf.architecture() != Architecture::X86_64 {
-            return Err(ElfError::Machine(elf.architecture()));
-        }
+        let machine = match elf.architecture() {
+            Architecture::X86_64 => Machine::X86_64,
+            Architecture::Aarch64 => Machine::Aarch64,
+            other => return Err(ElfError::Machine(other)),
+        };
         let endian = FileHeader64::<LittleEndian>::endian(elf.elf_header())?;
         let segments = elf
             .elf_program_headers()
@@ -115,8 +146,15 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         Ok(Self {
             elf,
             data,
+            machine,
             segments,
         })
+    }
+
+    /// What its code is for.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        self.machine
     }
 
     /// Address of a defined symbol: of the dynamic ones first, which strip leaves.
@@ -274,9 +312,10 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         let Some(relocations) = self.elf.dynamic_relocations() else {
             return HashMap::new();
         };
+        let relative = self.machine.relative_relocation();
         relocations
             .filter(|(_, relocation)| {
-                matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type == R_X86_64_RELATIVE)
+                matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type == relative)
             })
             .map(|(at, relocation)| (at, relocation.addend().cast_unsigned()))
             .collect()

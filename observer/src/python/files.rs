@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::debug_offsets::{self, OffsetsError};
-use super::elf::{self, ElfError, Image};
+use super::elf::{self, ElfError, Image, Machine};
 use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, MappedFile, Mapping};
 use super::version::Release;
 use probe_ebpf::python::Layout;
+use probe_ebpf::python::debug_offsets::{self, OffsetsError};
 
 /// Larger files are not looked into: no Python comes near, and what is
 /// untrusted shall not fill the observer's memory.
@@ -71,6 +71,31 @@ impl InterpreterFile {
     }
 }
 
+/// What glibc tells debuggers of its `struct pthread` (`nptl_db/structs.def`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LibcFile {
+    /// Offset of `specific_1stblock`.
+    pub first_block: Option<u32>,
+    /// Size of the whole.
+    pub pthread_bytes: Option<u32>,
+}
+
+impl LibcFile {
+    fn of<'data, R: ReadRef<'data>>(image: &Image<'data, R>) -> Self {
+        let last = |symbol: &str, len| -> Option<u32> {
+            let bytes = image.bytes(image.symbol(symbol)?, len)?;
+            Some(u32::from_le_bytes(*bytes.last_chunk()?))
+        };
+        // Of a member its size in bits, count and offset. `specific`, 32 pointers, is right behind
+        // the 32 pairs of the first block (`nptl/descr.h`).
+        let specific = last("_thread_db_pthread_specific", 12);
+        Self {
+            first_block: specific.and_then(|offset| offset.checked_sub(32 * 16)),
+            pthread_bytes: last("_thread_db_sizeof_pthread", 4),
+        }
+    }
+}
+
 /// A function in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FunctionPlace {
@@ -84,7 +109,7 @@ pub(super) struct FunctionPlace {
 pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
     methods: HashMap<(FileId, &'static str), Result<FunctionPlace, String>>,
-    thread_specific: HashMap<FileId, Option<u32>>,
+    libcs: HashMap<FileId, LibcFile>,
     /// Whether an executable is an interpreter: of every program of a host, so that each is looked
     /// into once.
     executables: HashMap<FileId, bool>,
@@ -124,6 +149,10 @@ impl Files {
     ) -> Result<(InterpreterFile, u64), InspectError> {
         let Opened { id, cache, .. } = at.open()?;
         let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
+        // A foreign interpreter under an emulator: its memory is not as its files say.
+        if image.machine() != Machine::HOST {
+            return Err(at.refused(&ElfError::OtherMachine(image.machine())));
+        }
         let bias = image.load_bias(at.mappings.iter().filter(|m| m.inode == at.mapping.inode));
         // Not executable yet: the loader is still mapping it.
         let bias = bias.ok_or(InspectError::NotReady("the interpreter is being loaded"))?;
@@ -159,19 +188,12 @@ impl Files {
         ))
     }
 
-    /// Offset of `specific_1stblock` in glibc's `struct pthread`.
-    ///
-    /// glibc tells debuggers where `specific` is, an array of 32 pointers right
-    /// behind the 32 pairs of the first block (`nptl/descr.h`,
-    /// `nptl_db/structs.def`: size in bits, count, offset).
-    pub(super) fn thread_specific(&mut self, at: Place<'_>) -> Result<Option<u32>, InspectError> {
+    /// What a C library tells debuggers.
+    pub(super) fn libc(&mut self, at: Place<'_>) -> Result<LibcFile, InspectError> {
         let opened = at.open()?;
-        limit(&mut self.thread_specific);
-        let found = self.thread_specific.entry(opened.id).or_insert_with(|| {
-            let image = Image::parse(&opened.cache).ok()?;
-            let symbol = image.symbol("_thread_db_pthread_specific")?;
-            let descriptor = image.bytes(symbol, 12)?;
-            u32::from_le_bytes(*descriptor.last_chunk()?).checked_sub(32 * 16)
+        limit(&mut self.libcs);
+        let found = self.libcs.entry(opened.id).or_insert_with(|| {
+            Image::parse(&opened.cache).map_or_else(|_| LibcFile::default(), |it| LibcFile::of(&it))
         });
         Ok(*found)
     }
@@ -185,7 +207,7 @@ fn find_method<'data, R: ReadRef<'data>>(
     let code = image
         .bytes(function, insn::FUNCTION_BYTES)
         .unwrap_or_default();
-    let placement = insn::place(code);
+    let placement = insn::place(image.machine(), code);
     let address = function.wrapping_add(placement.offset);
     let missing = || ElfError::NoMethod {
         name: method.name.into(),
@@ -254,5 +276,20 @@ impl Place<'_> {
 
     fn refused(&self, error: &ElfError) -> InspectError {
         InspectError::unsupported("", format!("{}: {error}", self.mapping.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_c_library_tells_where_threads_keep_their_values() {
+        let maps = maps::read(Path::new("/proc"), std::process::id()).unwrap();
+        let libc = maps.iter().find(|m| m.file_name() == "libc.so.6").unwrap();
+        let cache = ReadCache::new(File::open(&libc.path).unwrap());
+        let found = LibcFile::of(&Image::parse(&cache).unwrap());
+        // The first block is within the thread's structure.
+        assert!(found.first_block.unwrap() + 32 * 16 < found.pthread_bytes.unwrap());
     }
 }

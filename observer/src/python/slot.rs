@@ -5,11 +5,9 @@
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{DIRECT, Layout};
 
+use super::thread_pointer::ThreadPointer;
 use super::threads::field;
 
-/// Places searched, from the thread pointer: thread-local variables lie below
-/// it, and glibc's `struct pthread` of about 2,300 bytes above.
-const SEARCHED: std::ops::Range<i64> = -512..2304;
 /// Threads looked at: enough to tell chance from rule.
 const MAX_THREADS: usize = 64;
 
@@ -32,9 +30,16 @@ impl From<Fault> for SlotError {
     }
 }
 
+/// What is known of the process's C library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Libc {
+    /// Offset of `specific_1stblock` in glibc's `struct pthread`.
+    pub first_block: u32,
+    pub pointer: ThreadPointer,
+}
+
 /// The place where the `threads` keep their state: in glibc's `struct pthread`,
-/// as the value of CPython's thread-specific key, where `first_block` is the
-/// offset of `specific_1stblock` in it; or wherever it is found where the key
+/// as the value of CPython's thread-specific key; or wherever it is found where the key
 /// is not known, as from 3.13 on, or not used any more, as from 3.15 on.
 ///
 /// # Errors
@@ -43,14 +48,14 @@ pub fn find<M: Memory>(
     mem: &M,
     layout: &Layout,
     runtime: u64,
-    first_block: u32,
+    libc: Libc,
     threads: &[u64],
 ) -> Result<i64, SlotError> {
-    let threads = running(mem, layout, threads);
+    let threads = running(mem, layout, libc.pointer, threads);
     if layout.runtime_tss_key == DIRECT {
-        return search(mem, &threads).ok_or(SlotError::NotFound);
+        return search(mem, libc.pointer, &threads).ok_or(SlotError::NotFound);
     }
-    let slot = by_key(mem, layout, runtime, first_block)?;
+    let slot = by_key(mem, layout, runtime, libc)?;
     if votes(mem, &threads, slot) == 0 {
         return Err(SlotError::NotFound);
     }
@@ -63,12 +68,19 @@ struct Thread {
     pointer: u64,
 }
 
-/// `PyThreadState.thread_id` is `pthread_self()`, on x86-64 the thread pointer;
-/// 0 until the thread runs.
-fn running<M: Memory>(mem: &M, layout: &Layout, threads: &[u64]) -> Vec<Thread> {
+/// `PyThreadState.thread_id` is `pthread_self()`; 0 until the thread runs.
+fn running<M: Memory>(
+    mem: &M,
+    layout: &Layout,
+    pointer: ThreadPointer,
+    threads: &[u64],
+) -> Vec<Thread> {
     let running = |&tstate| match field(mem, tstate, layout.tstate_thread_id) {
         Ok(0) | Err(Fault) => None,
-        Ok(pointer) => Some(Thread { tstate, pointer }),
+        Ok(thread_id) => Some(Thread {
+            tstate,
+            pointer: pointer.of_thread(thread_id),
+        }),
     };
     threads
         .iter()
@@ -78,12 +90,7 @@ fn running<M: Memory>(mem: &M, layout: &Layout, threads: &[u64]) -> Vec<Thread> 
 }
 
 /// `nptl/descr.h`: 32 pairs of sequence number and value in `specific_1stblock`.
-fn by_key<M: Memory>(
-    mem: &M,
-    layout: &Layout,
-    runtime: u64,
-    first_block: u32,
-) -> Result<i64, SlotError> {
+fn by_key<M: Memory>(mem: &M, layout: &Layout, runtime: u64, libc: Libc) -> Result<i64, SlotError> {
     let mut key = [0; 8];
     // `Py_tss_t` is `{ int _is_initialized; pthread_key_t _key; }` (`Include/pythread.h`).
     let at = runtime
@@ -95,22 +102,23 @@ fn by_key<M: Memory>(
         return Err(SlotError::NotCreated);
     }
     match word >> 32 {
-        key @ 0..32 => Ok(i64::from(first_block) + 16 * key.cast_signed() + 8),
+        key @ 0..32 => Ok(libc.pointer.member(libc.first_block) + 16 * key.cast_signed() + 8),
         key => Err(SlotError::HighKey(key)),
     }
 }
 
 /// The place that holds the thread state in most threads. Where several do, it
-/// is the first of those above the thread pointer: the thread-specific value of
+/// is the first of those in `struct pthread`: the thread-specific value of
 /// the first key, which is CPython's own, while extensions that keep the state
-/// too create theirs later. Below the thread pointer the thread that holds the
+/// too create theirs later. Of thread-local variables the thread that holds the
 /// GIL has two, and both are right for it whenever Python code runs; other
 /// threads have one.
-fn search<M: Memory>(mem: &M, threads: &[Thread]) -> Option<i64> {
-    let places = SEARCHED.step_by(8);
+fn search<M: Memory>(mem: &M, pointer: ThreadPointer, threads: &[Thread]) -> Option<i64> {
+    let places = pointer.surroundings().step_by(8);
     let voted = places.map(|slot| (votes(mem, threads, slot), slot));
     let found = voted.filter(|(votes, _)| *votes > 0);
-    let (_, slot) = found.max_by_key(|&(votes, slot)| (votes, slot >= 0, -slot))?;
+    let (_, slot) =
+        found.max_by_key(|&(votes, slot)| (votes, pointer.is_in_pthread(slot), -slot))?;
     Some(slot)
 }
 
@@ -130,6 +138,10 @@ mod tests {
     use probe_ebpf::python::tables::CPYTHON_3_11 as KEYED;
 
     const RUNTIME: u64 = 0x1000;
+    const LIBC: Libc = Libc {
+        first_block: 784,
+        pointer: ThreadPointer::X86_64,
+    };
     const SEARCHED: Layout = Layout {
         runtime_tss_key: DIRECT,
         ..KEYED
@@ -154,7 +166,7 @@ mod tests {
     fn the_slot_comes_from_the_key_and_is_checked_against_the_threads() {
         let slot = |tss, at| {
             let map = process(tss, &[(0x5000, at)]);
-            find(&map, &KEYED, RUNTIME, 784, &THREADS)
+            find(&map, &KEYED, RUNTIME, LIBC, &THREADS)
         };
         assert_eq!(slot(1 | 1 << 32, 808), Ok(808));
         assert_eq!(slot(1 | 1 << 32, 824), Err(SlotError::NotFound));
@@ -162,14 +174,14 @@ mod tests {
         assert_eq!(slot(1 | 32 << 32, 792), Err(SlotError::HighKey(32)));
         let map = PageMap::default();
         assert_eq!(
-            find(&map, &KEYED, RUNTIME, 784, &THREADS),
+            find(&map, &KEYED, RUNTIME, LIBC, &THREADS),
             Err(SlotError::Unreadable)
         );
     }
 
     #[test]
     fn without_a_key_the_place_most_threads_use_is_the_slot() {
-        let slot = |slots| find(&process(0, slots), &SEARCHED, RUNTIME, 784, &THREADS);
+        let slot = |slots| find(&process(0, slots), &SEARCHED, RUNTIME, LIBC, &THREADS);
         assert_eq!(
             slot(&[(0x3000, -40), (0x5000, -40), (0x5000, -48)]),
             Ok(-40)

@@ -1,19 +1,20 @@
 //! The interpreter of a process: which it is, and where a probe goes.
 
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::{Layout, tables};
+use probe_ebpf::python::{Layout, debug_offsets, tables};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::debug_offsets;
+use super::elf::Machine;
 pub use super::error::InspectError;
-use super::files::{Files, InterpreterFile, Method, Place};
+use super::files::{Files, InterpreterFile, LibcFile, Method, Place};
 use super::insn::Placement;
 use super::maps::{self, Mapping};
 use super::memory::{ProcessMemory, Snapshot};
 use super::object::Objects;
-use super::slot::{self, SlotError};
+use super::slot::{self, Libc, SlotError};
 use super::sys;
+use super::thread_pointer::ThreadPointer;
 use super::threads;
 use super::version::{self, Kind, NamedPython, Release};
 
@@ -180,9 +181,19 @@ impl Runtime {
 
     fn tstate_slot(&self, files: &mut Files) -> Result<i64, InspectError> {
         let libc = self.mappings.iter().find(|m| is_libc(m.file_name()));
-        let first_block = match libc {
-            Some(mapping) => files.thread_specific(self.place(mapping))?,
-            None => None,
+        let libc = match libc {
+            Some(mapping) => files.libc(self.place(mapping))?,
+            None => LibcFile::default(),
+        };
+        let unsupported = |reason: &dyn std::fmt::Display| {
+            let version = &self.version;
+            InspectError::unsupported(version, format!("CPython {version}: {reason}"))
+        };
+        let pointer = ThreadPointer::of(Machine::HOST, libc.pthread_bytes)
+            .ok_or_else(|| unsupported(&"its C library does not tell the size of its threads"))?;
+        let libc = Libc {
+            first_block: libc.first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
+            pointer,
         };
         let memory = Snapshot::new(ProcessMemory::new(self.pid));
         let fault = |what| InspectError::fault(memory.inner(), self.pid, what);
@@ -191,20 +202,11 @@ impl Runtime {
         if threads.is_empty() {
             return Err(InspectError::NotReady("the interpreter has no thread yet"));
         }
-        slot::find(
-            &memory,
-            &self.layout,
-            self.address,
-            first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
-            &threads,
-        )
-        .map_err(|error| match error {
+        slot::find(&memory, &self.layout, self.address, libc, &threads).map_err(|error| match error
+        {
             SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
             SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
-            SlotError::HighKey(_) | SlotError::NotFound => {
-                let version = &self.version;
-                InspectError::unsupported(version, format!("CPython {version}: {error}"))
-            }
+            SlotError::HighKey(_) | SlotError::NotFound => unsupported(&error),
         })
     }
 
@@ -351,7 +353,8 @@ mod tests {
 
     #[test]
     fn the_layout_is_the_published_one_or_that_of_the_version() {
-        let published: &[u8] = include_bytes!("fixtures/debug_offsets_3.14.10");
+        let published: &[u8] =
+            include_bytes!("../../../probe-ebpf/src/python/fixtures/debug_offsets_3.14.10");
         let file = |hex, published| InterpreterFile {
             runtime: None,
             is_whole: true,

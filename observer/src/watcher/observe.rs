@@ -106,7 +106,11 @@ impl Watcher {
             gunicorn = found.master.gunicorn_version,
             "observing a Gunicorn master"
         );
-        let (level, reason) = (Level::Full, String::new());
+        let warning = interpreter.now.placement.warning();
+        if let Some(warning) = warning {
+            tracing::warn!(pid, "observing this Gunicorn master is dear: {warning}");
+        }
+        let (level, reason) = (Level::Full, warning.unwrap_or_default().to_owned());
         self.tell(Fact::Level(TargetLevel { pid, level, reason }));
         found.workers.clear(); // read and told afresh below
         let master = Master {

@@ -6,8 +6,8 @@
 //! `pycore_debug_offsets.h` of 3.14 and 3.15). A file is untrusted: what it says
 //! is taken only where it fits the sizes it says itself.
 
-use probe_ebpf::python::tables::CPYTHON_3_12;
-use probe_ebpf::python::{DIRECT, InlineValues, Layout};
+use super::tables::CPYTHON_3_12;
+use super::{DIRECT, InlineValues, Layout};
 use thiserror::Error;
 
 /// Words after the cookie of the largest known one, 3.15's.

@@ -1,5 +1,8 @@
+extern crate std;
+
 use super::*;
 use proptest::prelude::*;
+use std::vec::Vec;
 
 /// The beginning of `_PyRuntime` in the files of 3.13.5, 3.14.10 and 3.15.2 as Debian builds them.
 const DEBIAN: [(u8, &[u8]); 3] = [

@@ -1,0 +1,107 @@
+//! `cargo xtask bench`: measurements, printed and written to `docs/BENCHMARKS.md`.
+
+mod report;
+
+use std::{
+    process::{Command, Stdio},
+    str,
+};
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::matrix::product::{INTERPRETERS, Source};
+
+use crate::{command, setup, workspace::Workspace};
+
+/// Measures what the probes cost here, and writes it to docs/BENCHMARKS.md
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[arg(value_enum)]
+    part: Part,
+    /// Interpreters to measure with, ROOT:PYTHON for one in a root folder of its own;
+    /// those of the test matrix where none is named
+    #[arg(value_name = "[ROOT:]PYTHON")]
+    pythons: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// A hit of the probe on `datetime.now` at the place that is chosen, and at one that the
+    /// kernel single-steps
+    Placement,
+}
+
+impl Part {
+    /// Of the bench target of the observer, and of its part of the document.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Placement => "placement",
+        }
+    }
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let name = arguments.part.name();
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench {name}`"
+        );
+    }
+    setup::make(workspace)?;
+    let pythons = if arguments.pythons.is_empty() {
+        interpreters(workspace)
+    } else {
+        arguments.pythons.clone()
+    };
+    let measured = measure(workspace, name, &pythons)?;
+    println!("{measured}");
+    let file = workspace.root.join("docs/BENCHMARKS.md");
+    report::write(&file, name, &measured)
+}
+
+/// The interpreters of the test matrix.
+fn interpreters(workspace: &Workspace) -> Vec<String> {
+    let place = workspace.matrix();
+    let present = INTERPRETERS.into_iter().filter(|it| place.has(*it));
+    present
+        .map(|interpreter| {
+            let minor = interpreter.minor;
+            match interpreter.source {
+                Source::Suite(suite) => {
+                    format!("{}:/usr/bin/python3.{minor}", place.root(suite).display())
+                }
+                Source::Pyenv | Source::Host => {
+                    let program = format!("bin/python3.{minor}");
+                    place
+                        .installed(interpreter)
+                        .join(program)
+                        .display()
+                        .to_string()
+                }
+            }
+        })
+        .collect()
+}
+
+fn measure(workspace: &Workspace, name: &str, pythons: &[String]) -> Result<String> {
+    let mut bench = Command::new("cargo");
+    bench
+        .args([
+            "bench",
+            "--package",
+            "gunicorn-observer",
+            "--bench",
+            name,
+            "--",
+        ])
+        .args(pythons)
+        .current_dir(&workspace.root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    println!("  $ {}", command::shown(&bench));
+    let output = bench.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", command::shown(&bench), output.status);
+    }
+    let printed = str::from_utf8(&output.stdout).context("the bench printed no text")?;
+    Ok(printed.trim().to_owned())
+}

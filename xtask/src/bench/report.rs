@@ -1,0 +1,57 @@
+//! The document that measurements are written to.
+
+use std::{fs, path::Path, thread};
+
+use anyhow::{Context as _, Result};
+
+/// Puts what was measured in place of what the document has for that part.
+pub fn write(file: &Path, name: &str, measured: &str) -> Result<()> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let part = format!(
+        "On {}, `cargo xtask bench {name}`:\n\n{measured}\n",
+        machine()?
+    );
+    let text = replaced(&text, name, &part)
+        .with_context(|| format!("{} has no place for `{name}`", file.display()))?;
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The text with the lines between a part's two marks replaced.
+fn replaced(text: &str, name: &str, part: &str) -> Option<String> {
+    let (begin, end) = (
+        format!("<!-- {name} -->\n"),
+        format!("<!-- end of {name} -->"),
+    );
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}{part}{end}{after}"))
+}
+
+/// What was measured on.
+fn machine() -> Result<String> {
+    let kernel = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unknown processor", |(_, model)| model);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Ok(format!(
+        "{cores} cores of {model}, Linux {}",
+        kernel.release().to_string_lossy()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_part_that_was_measured_is_replaced() {
+        let text = "# A\n<!-- a -->\nold\n<!-- end of a -->\nkept\n<!-- b -->\n<!-- end of b -->\n";
+        let new = "# A\n<!-- a -->\nnew\n<!-- end of a -->\nkept\n<!-- b -->\n<!-- end of b -->\n";
+        assert_eq!(replaced(text, "a", "new\n").as_deref(), Some(new));
+        assert_eq!(replaced(text, "c", "new\n"), None);
+    }
+}

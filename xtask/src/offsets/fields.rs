@@ -1,0 +1,211 @@
+//! Where each field of [`Layout`] comes from: the member of CPython's that it is the offset of,
+//! from which minor version on.
+
+use std::fmt;
+
+use probe_ebpf::python::{DIRECT, Layout};
+
+use super::compare::Derived;
+
+/// What a field of a layout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The offset of a member: structure, path.
+    Member(&'static str, &'static str),
+    /// The size of a structure, behind which something begins.
+    Size(&'static str),
+    /// Nothing is read of this version: the layout says [`DIRECT`].
+    Unused,
+    /// Not a type, so not in the debug information: why, and where it is read from.
+    Elsewhere(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Member(structure, path) => write!(f, "{structure}.{path}"),
+            Size(structure) => write!(f, "the size of {structure}"),
+            Unused => f.write_str("nothing of this version"),
+            Elsewhere(why) => f.write_str(why),
+        }
+    }
+}
+
+use Source::{Elsewhere, Member, Size, Unused};
+
+/// From which minor version of CPython 3 on, what.
+type Since = (u8, Source);
+
+/// One field of [`Layout`].
+pub struct Field {
+    pub name: &'static str,
+    pub since: &'static [Since],
+}
+
+impl Field {
+    /// What it is in CPython 3.`minor`.
+    pub fn source(&self, minor: u8) -> Source {
+        let mut newest_first = self.since.iter().rev();
+        newest_first
+            .find(|(since, _)| *since <= minor)
+            .map_or(Elsewhere("older than all we know"), |(_, source)| *source)
+    }
+}
+
+macro_rules! fields {
+    ($($name:ident: [$($since:literal => $source:expr),+];)*) => {
+        /// Every field of [`Layout`]: one that is missing here does not compile.
+        pub const FIELDS: &[Field] = &[
+            $(Field { name: stringify!($name), since: &[$(($since, $source)),+] }),*
+        ];
+
+        /// The value of each of [`FIELDS`] in a layout.
+        pub fn values(layout: &Layout) -> Vec<u32> {
+            let Layout { $($name),* } = *layout;
+            vec![$($name),*]
+        }
+    };
+}
+
+fields! {
+    tstate_frame: [
+        8 => Member("PyThreadState", "frame"),
+        11 => Member("PyThreadState", "cframe"),
+        13 => Member("PyThreadState", "current_frame")
+    ];
+    cframe_frame: [8 => Unused, 11 => Member("_PyCFrame", "current_frame"), 13 => Unused];
+    frame_code: [
+        8 => Member("PyFrameObject", "f_code"),
+        11 => Member("_PyInterpreterFrame", "f_code"),
+        13 => Member("_PyInterpreterFrame", "f_executable")
+    ];
+    frame_back: [
+        8 => Member("PyFrameObject", "f_back"),
+        11 => Member("_PyInterpreterFrame", "previous")
+    ];
+    frame_localsplus: [
+        8 => Member("PyFrameObject", "f_localsplus"),
+        11 => Member("_PyInterpreterFrame", "localsplus")
+    ];
+    code_filename: [8 => Member("PyCodeObject", "co_filename")];
+    code_name: [8 => Member("PyCodeObject", "co_name")];
+    code_qualname: [8 => Unused, 11 => Member("PyCodeObject", "co_qualname")];
+    str_length: [8 => Member("PyASCIIObject", "length")];
+    str_state: [8 => Member("PyASCIIObject", "state")];
+    str_ascii: [8 => Size("PyASCIIObject")];
+    str_latin1: [8 => Size("PyCompactUnicodeObject")];
+    object_type: [8 => Member("PyObject", "ob_type")];
+    type_name: [8 => Member("PyTypeObject", "tp_name")];
+    type_cached_keys: [8 => Member("PyHeapTypeObject", "ht_cached_keys")];
+    keys_indices: [8 => Member("PyDictKeysObject", "dk_indices")];
+    keys_size: [8 => Member("PyDictKeysObject", "dk_size"), 11 => Unused];
+    keys_log2_index_bytes: [
+        8 => Unused,
+        11 => Member("PyDictKeysObject", "dk_log2_index_bytes")
+    ];
+    keys_kind: [8 => Unused, 11 => Member("PyDictKeysObject", "dk_kind")];
+    keys_nentries: [8 => Member("PyDictKeysObject", "dk_nentries")];
+    inline_values: [8 => Elsewhere(
+        "code, no structure: `_PyObject_GetDictPtr` (`Objects/object.c`), and of \
+         `Include/internal/pycore_object.h` `_PyObject_ValuesPointer` (3.11), \
+         `_PyObject_DictOrValuesPointer` (3.12), `_PyObject_InlineValues` (3.13)"
+    )];
+    tstate_thread_id: [8 => Member("PyThreadState", "thread_id")];
+    tstate_native_thread_id: [
+        8 => Unused,
+        11 => Member("PyThreadState", "native_thread_id")
+    ];
+    tstate_next: [8 => Member("PyThreadState", "next")];
+    interp_threads: [
+        8 => Member("PyInterpreterState", "tstate_head"),
+        11 => Member("PyInterpreterState", "threads.head")
+    ];
+    interp_next: [8 => Member("PyInterpreterState", "next")];
+    interp_sysdict: [8 => Member("PyInterpreterState", "sysdict")];
+    runtime_interpreters: [8 => Member("pyruntimestate", "interpreters.head")];
+    runtime_tss_key: [
+        8 => Member("pyruntimestate", "gilstate.autoTSSkey._key"),
+        12 => Member("pyruntimestate", "autoTSSkey._key"),
+        13 => Unused
+    ];
+    type_dict: [8 => Member("PyTypeObject", "tp_dict")];
+    type_flags: [8 => Member("PyTypeObject", "tp_flags")];
+    type_basicsize: [8 => Member("PyTypeObject", "tp_basicsize")];
+    dict_keys: [8 => Member("PyDictObject", "ma_keys")];
+    dict_values: [8 => Member("PyDictObject", "ma_values")];
+    int_size: [
+        8 => Member("PyLongObject", "ob_base.ob_size"),
+        12 => Member("PyLongObject", "long_value.lv_tag")
+    ];
+    int_size_shift: [
+        8 => Elsewhere("no shift before 3.12"),
+        12 => Elsewhere("a macro: `_PyLong_NON_SIZE_BITS` (`Include/cpython/longintrepr.h`)")
+    ];
+    int_digits: [
+        8 => Member("PyLongObject", "ob_digit"),
+        12 => Member("PyLongObject", "long_value.ob_digit")
+    ];
+    tuple_items: [8 => Member("PyTupleObject", "ob_item")];
+    var_size: [8 => Member("PyVarObject", "ob_size")];
+    list_items: [8 => Member("PyListObject", "ob_item")];
+    values_first: [
+        8 => Elsewhere("no such block before 3.11: a split dict's `ma_values` is an array"),
+        11 => Member("PyDictValues", "values")
+    ];
+    type_base: [8 => Member("PyTypeObject", "tp_base")];
+    type_dictoffset: [8 => Member("PyTypeObject", "tp_dictoffset")];
+    frame_globals: [
+        8 => Member("PyFrameObject", "f_globals"),
+        11 => Member("_PyInterpreterFrame", "f_globals")
+    ];
+    function_code: [8 => Member("PyFunctionObject", "func_code")];
+    code_names: [8 => Member("PyCodeObject", "co_names")];
+}
+
+/// What a [`Source::Unused`] field has.
+pub const UNUSED: u64 = DIRECT as u64;
+
+/// What both sides take for granted of every version, without a field.
+pub struct Constant {
+    /// From this minor version on.
+    pub since: u8,
+    pub source: Source,
+    pub value: Derived,
+}
+
+const fn constant(since: u8, source: Source, byte: u64) -> Constant {
+    Constant {
+        since,
+        source,
+        value: Derived::byte(byte),
+    }
+}
+
+const fn bits(source: Source, bit: u64, bits: u64) -> Constant {
+    Constant {
+        since: 8,
+        source,
+        value: Derived::bits(bit, bits),
+    }
+}
+
+pub const CONSTANTS: &[Constant] = &[
+    // `Layout::str_parts`
+    bits(Member("PyASCIIObject", "state.kind"), 2, 3),
+    bits(Member("PyASCIIObject", "state.ascii"), 6, 1),
+    // `attribute.rs`: entries of three words and of two
+    constant(8, Size("PyDictKeyEntry"), 24),
+    constant(8, Member("PyDictKeyEntry", "me_key"), 8),
+    constant(8, Member("PyDictKeyEntry", "me_value"), 16),
+    constant(11, Size("PyDictUnicodeEntry"), 16),
+    constant(11, Member("PyDictUnicodeEntry", "me_key"), 0),
+    constant(11, Member("PyDictUnicodeEntry", "me_value"), 8),
+    // `Image::method`
+    constant(8, Size("PyMethodDef"), 32),
+    constant(8, Member("PyMethodDef", "ml_name"), 0),
+    constant(8, Member("PyMethodDef", "ml_meth"), 8),
+    constant(8, Member("PyMethodDef", "ml_doc"), 24),
+    // `tstate_slot`
+    constant(8, Member("Py_tss_t", "_is_initialized"), 0),
+    constant(8, Member("Py_tss_t", "_key"), 4),
+];
