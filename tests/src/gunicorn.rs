@@ -1,6 +1,7 @@
 //! A Gunicorn master and its workers, started for one test.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,7 +14,10 @@ use tempfile::TempDir;
 
 use crate::{
     access_log::{self, Line},
+    client::{self, Request},
+    container::Container,
     process,
+    response::Response,
     venv::Venv,
     wait,
 };
@@ -29,27 +33,10 @@ pub struct Builder {
     workers: usize,
     threads: usize,
     arguments: Vec<String>,
-    in_container: bool,
+    interpreter: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    container: Option<Container>,
 }
-
-/// Becomes the program `$3 …` in a root of its own, an overlay over the host's, as containers have
-/// it. `$1` is a folder that both sides see; so is `$2`.
-const CONTAINER: &str = r#"
-set -e
-shared=$1 packages=$2
-shift 2
-layers=$shared/layers
-mkdir "$layers"
-mount -t tmpfs tmpfs "$layers"
-mkdir "$layers/upper" "$layers/work" "$layers/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
-mount -t proc proc "$layers/root/proc"
-for folder in "$shared" "$packages"; do
-    mkdir -p "$layers/root$folder"
-    mount --bind "$folder" "$layers/root$folder"
-done
-exec chroot "$layers/root" "$@"
-"#;
 
 impl Builder {
     /// One sync worker of this application (`module:name` in `tests/apps`).
@@ -62,17 +49,35 @@ impl Builder {
             workers: 1,
             threads: 1,
             arguments: Vec::new(),
-            in_container: false,
+            interpreter: None,
+            environment: Vec::new(),
+            container: None,
         }
     }
 
-    /// It runs in a mount namespace and a root of its own, on overlayfs.
+    /// It runs in a container.
     #[must_use]
-    pub fn in_container(self) -> Self {
+    pub fn in_container(self, container: Container) -> Self {
         Self {
-            in_container: true,
+            container: Some(container),
             ..self
         }
+    }
+
+    /// It runs by this program instead of its environment's `python`.
+    #[must_use]
+    pub fn interpreter(self, program: &Path) -> Self {
+        Self {
+            interpreter: Some(program.to_owned()),
+            ..self
+        }
+    }
+
+    /// One more variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
     }
 
     #[must_use]
@@ -122,33 +127,15 @@ impl Builder {
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let access_log = folder.path().join("access.log");
         let child = self
-            .command(folder.path())
-            // Port 0: the kernel picks one that is free, and Gunicorn logs which.
-            .args(["--bind", "127.0.0.1:0", "--worker-class", &self.class])
-            .args(["--workers", &self.workers.to_string()])
-            .args(["--threads", &self.threads.to_string()])
-            .args([
-                "--keep-alive",
-                "15",
-                "--graceful-timeout",
-                "5",
-                "--log-level",
-                "info",
-            ])
-            .args(["--pythonpath", APPS])
-            .arg("--access-logfile")
-            .arg(&access_log)
-            .args(["--access-logformat", access_log::FORMAT])
-            .args(&self.arguments)
-            .arg(&self.app)
+            .command(folder.path(), self.arguments(&access_log))?
             .current_dir(folder.path())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .context("cannot start Gunicorn")?;
         let mut server = GunicornServer {
+            master: child.id(),
             child,
             class: self.class.clone(),
             port: 0,
@@ -160,29 +147,59 @@ impl Builder {
             server.fail_if_ended()?;
             Ok(port(&server.log()?))
         })?;
+        server.master = process::master_in(server.child.id()).context("no master to be found")?;
         Ok(server)
+    }
+
+    fn arguments(&self, access_log: &Path) -> Vec<String> {
+        // Port 0: the kernel picks one that is free, and Gunicorn logs which.
+        let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
+        for (name, value) in [
+            ("--worker-class", self.class.clone()),
+            ("--workers", self.workers.to_string()),
+            ("--threads", self.threads.to_string()),
+            ("--keep-alive", "15".into()),
+            ("--graceful-timeout", "5".into()),
+            ("--log-level", "info".into()),
+            ("--pythonpath", APPS.into()),
+            ("--access-logfile", access_log.display().to_string()),
+            ("--access-logformat", access_log::FORMAT.into()),
+        ] {
+            arguments.extend([name.to_owned(), value]);
+        }
+        arguments.extend_from_slice(&self.arguments);
+        arguments.push(self.app.clone());
+        arguments
     }
 }
 
 impl Builder {
-    /// The command that becomes Gunicorn.
-    fn command(&self, shared: &Path) -> Command {
-        let gunicorn = self.venv.program("gunicorn");
-        if !self.in_container {
-            return process::bound_to_us(gunicorn);
+    /// The command that becomes Gunicorn, or starts it.
+    fn command(&self, shared: &Path, mut arguments: Vec<String>) -> Result<Command> {
+        let mut program = self.venv.program("gunicorn");
+        let mut environment = self.environment.clone();
+        environment.push(("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
+        if let Some(interpreter) = &self.interpreter {
+            arguments.insert(0, program.display().to_string());
+            program.clone_from(interpreter);
+            // Outside of its environment it does not find the packages by itself.
+            let packages = self.venv.packages()?.display().to_string();
+            environment.push(("PYTHONPATH".into(), packages));
         }
-        let mut command = process::bound_to_us("unshare");
-        command
-            .args(["--mount", "sh", "-c", CONTAINER, "sh"])
-            .args([shared, Path::new(env!("CARGO_MANIFEST_DIR"))])
-            .arg(gunicorn);
-        command
+        if let Some(container) = self.container {
+            return container.command(shared, &program, &arguments, &environment);
+        }
+        let mut command = process::bound_to_us(program);
+        command.args(arguments).envs(environment);
+        Ok(command)
     }
 }
 
 /// A running Gunicorn; ended, with its workers, when dropped.
 pub struct GunicornServer {
+    /// The master, or what it runs in.
     child: Child,
+    master: u32,
     class: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -195,7 +212,12 @@ impl GunicornServer {
     /// Pid of the master.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.master
+    }
+
+    /// A request on a connection of its own, made where it listens.
+    pub fn fetch(&self, request: &Request) -> Result<Response> {
+        process::in_network_of(self.pid(), || client::fetch(self.port, request))
     }
 
     /// Name of its workers' Python class.
@@ -223,7 +245,10 @@ impl GunicornServer {
             self.fail_if_ended()?;
             let log = self.log()?;
             let workers = self.workers();
-            let booted = |pid: &u32| log.contains(&format!("Booting worker with pid: {pid}\n"));
+            let booted = |pid: &u32| {
+                let own = process::own_pid(*pid).unwrap_or_default();
+                log.contains(&format!("Booting worker with pid: {own}\n"))
+            };
             Ok((workers.len() == count && workers.iter().all(booted)).then_some(workers))
         })
     }
@@ -235,7 +260,7 @@ impl GunicornServer {
 
     /// Ends the master as the kernel does when memory is short; its workers are left.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill().context("cannot kill the master")?;
+        self.signal(Signal::SIGKILL)?;
         self.child
             .wait()
             .context("the killed master does not end")?;
@@ -257,13 +282,20 @@ impl GunicornServer {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
-    /// The requests it says it served.
+    /// The requests it says it served, with the host's pids of workers that are there.
     pub fn access_log(&self) -> Result<Vec<Line>> {
-        if self.access_log.exists() {
-            access_log::read(&self.access_log)
-        } else {
-            Ok(Vec::new())
+        if !self.access_log.exists() {
+            return Ok(Vec::new());
         }
+        let workers = self.workers().into_iter();
+        let pids: HashMap<u32, u32> = workers
+            .filter_map(|pid| Some((process::own_pid(pid)?, pid)))
+            .collect();
+        let mut lines = access_log::read(&self.access_log)?;
+        for line in &mut lines {
+            line.pid = *pids.get(&line.pid).unwrap_or(&line.pid);
+        }
+        Ok(lines)
     }
 
     /// Waits until so many requests are logged.
@@ -290,6 +322,11 @@ impl GunicornServer {
 
 impl Drop for GunicornServer {
     fn drop(&mut self) {
+        // Only an ended child is not ours to signal: its pid may be another's by now.
+        if self.pid() != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.signal(Signal::SIGTERM);
+            let _ = process::wait_for(&mut self.child, Duration::from_secs(10));
+        }
         process::end(&mut self.child, Duration::from_secs(10));
         // A master that was killed leaves its workers. They are known by their folder, so that a
         // pid used again is not ours to end.
