@@ -31,16 +31,22 @@ fn an_interpreter_that_was_replaced_on_disk_is_observed() -> Result<()> {
         ensure!(maps.lines().any(is_deleted), "not replaced: {maps}");
         let observer = Observer::run()?;
         counted(&observer, &first, 1)?;
-        // The new file is another, also when it replaces one that is attached to.
+        // The new file is another, also when it replaces one that is attached to; but the probe is
+        // in the module of `datetime` where there is one, and that stays.
+        let files = if maps.contains("/_datetime.") {
+            [1, 1]
+        } else {
+            [2, 3]
+        };
         let second = builder.start()?;
-        counted(&observer, &second, 2)?;
+        counted(&observer, &second, files[0])?;
         copy.replace()?;
         let third = builder.start()?;
-        counted(&observer, &third, 3)?;
+        counted(&observer, &third, files[1])?;
         // With no file left, what is attached still counts.
         copy.remove()?;
         for (server, asked) in [(&first, 2), (&second, 2), (&third, 2)] {
-            counted_more(&observer, server, asked, 3)?;
+            counted_more(&observer, server, asked, files[1])?;
         }
         observer
             .stop()
