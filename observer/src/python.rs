@@ -6,15 +6,18 @@
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
 //! - [`insn`]: where in a function a probe is cheap
-//! - [`threads`]: its threads and their frames
+//! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state
+//! - [`debug_offsets`]: the layouts that CPython publishes itself
 //! - [`files`]: what was found out about a file, once for all processes
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
+//! - [`sys`]: the module `sys`
 //! - [`arbiter`]: the Gunicorn master on the main thread's stack
 
 pub mod arbiter;
 pub mod attributes;
+pub mod debug_offsets;
 pub mod elf;
 pub mod error;
 pub mod files;
@@ -22,6 +25,8 @@ pub mod insn;
 pub mod maps;
 pub mod memory;
 pub mod object;
+pub mod slot;
+pub mod sys;
 pub mod target;
 pub mod threads;
 pub mod version;

@@ -45,12 +45,15 @@ pub struct Layout {
     pub type_name: u32,
     /// `PyHeapTypeObject` → `ht_cached_keys`.
     pub type_cached_keys: u32,
-    /// `PyDictKeysObject` → first entry of a table with one-byte indices per slot, see
-    /// [`Layout::keys_log2_index_bytes`].
-    pub keys_entries: u32,
-    /// `PyDictKeysObject` → `dk_log2_index_bytes` (3.11+).
+    /// `PyDictKeysObject` → `dk_indices`, which the entries follow.
+    pub keys_indices: u32,
+    /// `PyDictKeysObject` → `dk_size`, the number of indices, whose width follows
+    /// from it; [`DIRECT`] from 3.11 on.
+    pub keys_size: u32,
+    /// `PyDictKeysObject` → `dk_log2_index_bytes`; [`DIRECT`] before 3.11.
     pub keys_log2_index_bytes: u32,
-    /// `PyDictKeysObject` → `dk_kind` (3.11+): 0 for entries of three words, else two.
+    /// `PyDictKeysObject` → `dk_kind`: 0 for entries of three words, else two;
+    /// [`DIRECT`] before 3.11, where all entries have three.
     pub keys_kind: u32,
     /// `PyDictKeysObject` → `dk_nentries`.
     pub keys_nentries: u32,
@@ -64,9 +67,14 @@ pub struct Layout {
     pub tstate_next: u32,
     /// `PyInterpreterState` → first `PyThreadState`.
     pub interp_threads: u32,
-    /// `_PyRuntime` → main `PyInterpreterState`.
-    pub runtime_main_interp: u32,
-    /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`).
+    /// `PyInterpreterState` → `next`; the main interpreter is the last.
+    pub interp_next: u32,
+    /// `PyInterpreterState` → `sysdict`, the names of the module `sys`.
+    pub interp_sysdict: u32,
+    /// `_PyRuntime` → `interpreters.head`.
+    pub runtime_interpreters: u32,
+    /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`);
+    /// [`DIRECT`] from 3.13 on, which do not publish it.
     pub runtime_tss_key: u32,
     /// `PyTypeObject` → `tp_dict`.
     pub type_dict: u32,
@@ -98,10 +106,18 @@ pub struct Layout {
     pub type_dictoffset: u32,
     /// Frame → the module's globals.
     pub frame_globals: u32,
+    /// `PyFunctionObject` → `func_code`.
+    pub function_code: u32,
+    /// `PyCodeObject` → `co_names`.
+    pub code_names: u32,
 }
 
 /// Marks an offset that this version has no use for.
 pub const DIRECT: u32 = u32::MAX;
+
+/// The lowest bits of a frame's references are tags from 3.14 on, and zero before
+/// (`Include/internal/pycore_stackref.h`; a null reference is tagged, too).
+const REFERENCE_TAGS: u64 = 3;
 
 /// How instances keep their attributes.
 #[repr(u32)]
@@ -111,9 +127,9 @@ pub enum InlineValues {
     Dict = 0,
     /// 3.11: values pointer 32 bytes before the object, else a dict 24 before.
     Before32 = 1,
-    /// 3.12: one tagged word 24 bytes before: values + 1, or a dict.
+    /// 3.12: one tagged word 24 bytes before: values − 1, which is odd, or a dict.
     Tagged24 = 2,
-    /// 3.13+: a dict 24 bytes before, else values after the object's own fields.
+    /// 3.13+: a dict 24 bytes before, else values behind the object's own fields.
     Trailing = 3,
 }
 
@@ -161,14 +177,23 @@ impl Layout {
         }
     }
 
+    /// The code object a frame runs. Of a frame that only marks the border to C
+    /// it is another object, from 3.12 on, or nothing.
+    ///
+    /// # Errors
+    /// [`Fault`] when the frame cannot be read.
+    #[inline(always)]
+    pub fn code<M: Memory>(&self, mem: &M, frame: u64) -> Result<u64, Fault> {
+        Ok(mem.word(frame.wrapping_add(u64::from(self.frame_code)))? & !REFERENCE_TAGS)
+    }
+
     /// The object a local variable of a frame refers to; 0 while it is unbound.
-    /// The lowest bits of a reference are tags since 3.14 and zero before.
     ///
     /// # Errors
     /// [`Fault`] when the frame cannot be read.
     #[inline(always)]
     pub fn local<M: Memory>(&self, mem: &M, frame: u64, slot: u32) -> Result<u64, Fault> {
         let at = frame.wrapping_add(u64::from(self.frame_localsplus) + u64::from(slot) * 8);
-        Ok(mem.word(at)? & !3)
+        Ok(mem.word(at)? & !REFERENCE_TAGS)
     }
 }

@@ -47,6 +47,6 @@ pub struct Scan {
 /// How to read a master again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
-    pub layout: &'static Layout,
+    pub layout: Layout,
     pub arbiter: Arbiter,
 }

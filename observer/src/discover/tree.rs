@@ -147,7 +147,7 @@ impl Tree {
             return Ok(self.children_as_workers(process));
         };
         let memory = Snapshot::new(ProcessMemory::new(master.pid));
-        let objects = Objects::new(&memory, reader.layout);
+        let objects = Objects::new(&memory, &reader.layout);
         let entries = reader.arbiter.workers(&objects).map_err(|Fault| {
             InspectError::fault(
                 memory.inner(),
@@ -169,7 +169,7 @@ impl Tree {
             return Ok(old.clone());
         };
         let memory = Snapshot::new(ProcessMemory::new(old.pid));
-        let objects = Objects::new(&memory, reader.layout);
+        let objects = Objects::new(&memory, &reader.layout);
         let master = describe(
             &objects,
             &reader.arbiter,
@@ -205,7 +205,7 @@ impl Tree {
     fn running(&mut self, pid: Pid) -> Result<Option<Running>, InspectError> {
         let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
         let memory = Snapshot::new(ProcessMemory::new(pid));
-        let objects = Objects::new(&memory, runtime.layout);
+        let objects = Objects::new(&memory, &runtime.layout);
         let arbiter = Arbiter::find(&objects, runtime.address).map_err(|Fault| {
             InspectError::fault(memory.inner(), pid, "its stack changed while it was read")
         })?;
@@ -233,7 +233,7 @@ impl Tree {
             memory,
         } = running;
         let pid = process.pid;
-        let objects = Objects::new(&memory, runtime.layout);
+        let objects = Objects::new(&memory, &runtime.layout);
         let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
             Ok(interpreter) => Ok(interpreter),
             Err(InspectError::Gone) => return Candidate::NotGunicorn,
@@ -255,13 +255,14 @@ impl Tree {
             let reason = "its workers changed while they were read".to_owned();
             return Candidate::NotReady { reason };
         };
+        let version = runtime.release(&objects);
         Candidate::Master(Box::new(FoundMaster {
             master: self.contained(describe(
                 &objects,
                 &arbiter,
                 pid,
                 process.started_ns,
-                &runtime.version,
+                &version,
             )),
             workers: self.workers(pid, entries),
             interpreter,
@@ -292,7 +293,7 @@ impl Tree {
         if !self.is_of(&running, parent) {
             return None;
         }
-        let objects = Objects::new(&running.memory, running.runtime.layout);
+        let objects = Objects::new(&running.memory, &running.runtime.layout);
         let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
         let knows = workers.iter().any(|worker| worker.pid == process.pid);
         knows.then_some(parent)

@@ -4,6 +4,7 @@
 //! same from 19.10 to 27.0.
 
 use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::DIRECT;
 
 use super::object::Objects;
 use super::threads;
@@ -68,11 +69,8 @@ impl Arbiter {
             return Ok(None);
         };
         for frame in threads::frames(mem, layout, main)? {
-            let code = objects.field(frame, layout.frame_code)?;
-            if is_arbiter_run(objects, code) {
-                let slot = objects.field(frame, layout.frame_localsplus)?;
-                // References on the stack are tagged from 3.14 on, never before.
-                let object = slot & !3;
+            if is_arbiter_run(objects, layout.code(mem, frame)?) {
+                let object = layout.local(mem, frame, 0)?;
                 let pid = match objects.attribute(object, "pid")? {
                     Some(pid) => Some(objects.int(pid)?),
                     None => None,
@@ -163,8 +161,11 @@ fn is_arbiter_run<M: Memory>(objects: &Objects<'_, M>, code: u64) -> bool {
             .and_then(|object| objects.text(object))
     };
     let layout = objects.layout();
-    text(layout.code_qualname).is_ok_and(|name| name == "Arbiter.run")
-        && text(layout.code_filename).is_ok_and(|file| file.ends_with("gunicorn/arbiter.py"))
+    let is_run = match layout.code_qualname {
+        DIRECT => text(layout.code_name).is_ok_and(|name| name == "run"),
+        qualname => text(qualname).is_ok_and(|name| name == "Arbiter.run"),
+    };
+    is_run && text(layout.code_filename).is_ok_and(|file| file.ends_with("gunicorn/arbiter.py"))
 }
 
 fn attribute_int<M: Memory>(objects: &Objects<'_, M>, object: u64, name: &str) -> Option<i64> {

@@ -1,7 +1,7 @@
 //! Dictionaries, and the attributes of instances and classes.
 
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::InlineValues;
+use probe_ebpf::python::attribute::Storage;
 
 use super::object::{MAX_ITEMS, Objects, add, type_flag};
 
@@ -15,11 +15,7 @@ impl<M: Memory> Objects<'_, M> {
     /// [`Fault`], also when it is none or has more than 4096.
     pub fn entries(&self, dict: u64) -> Result<Vec<(u64, u64)>, Fault> {
         self.expect(dict, type_flag::DICT)?;
-        let keys = self.field(dict, self.layout.dict_keys)?;
-        match self.field(dict, self.layout.dict_values)? {
-            0 => self.table(keys, None),
-            values => self.table(keys, Some(values)),
-        }
+        self.stored(self.layout.dict_storage(self.mem, dict)?)
     }
 
     /// The value of a string key of a `dict`.
@@ -68,69 +64,27 @@ impl<M: Memory> Objects<'_, M> {
     /// # Errors
     /// [`Fault`]
     pub fn instance_attributes(&self, object: u64) -> Result<Vec<(u64, u64)>, Fault> {
-        let class = self.type_of(object)?;
-        if self.flags(class)? & type_flag::MANAGED_DICT == 0 {
-            return match self
-                .field(class, self.layout.type_dictoffset)?
-                .cast_signed()
-            {
-                // Negative ones count from the end of objects of varying size, such as `int`s.
-                ..=0 => Ok(Vec::new()),
-                offset => self.dict_or_nothing(
-                    self.mem
-                        .word(object.checked_add_signed(offset).ok_or(Fault)?)?,
-                ),
-            };
-        }
-        if self.layout.inline_values != InlineValues::Before32 as u32 {
-            return Err(Fault);
-        }
-        // `_PyObject_ValuesPointer`, `_PyObject_ManagedDictPointer` of 3.11
-        // (`Include/internal/pycore_object.h`).
-        match self.mem.word(object.checked_sub(32).ok_or(Fault)?)? {
-            0 => self.dict_or_nothing(self.mem.word(object.checked_sub(24).ok_or(Fault)?)?),
-            values => self.table(
-                self.field(class, self.layout.type_cached_keys)?,
-                Some(values),
-            ),
-        }
+        self.stored(self.layout.instance_storage(self.mem, object)?)
     }
 
-    fn dict_or_nothing(&self, dict: u64) -> Result<Vec<(u64, u64)>, Fault> {
-        if dict == 0 {
-            Ok(Vec::new())
-        } else {
-            self.entries(dict)
+    /// Names and values of a storage; deleted entries have no value.
+    fn stored(&self, storage: Storage) -> Result<Vec<(u64, u64)>, Fault> {
+        if storage.keys == 0 {
+            return Ok(Vec::new());
         }
-    }
-
-    /// Entries of a `PyDictKeysObject`, with the values of another block where
-    /// the keys are shared. Deleted entries have no value.
-    fn table(&self, keys: u64, values: Option<u64>) -> Result<Vec<(u64, u64)>, Fault> {
-        let layout = self.layout;
-        let [log2_index_bytes] = self.bytes(add(keys, u64::from(layout.keys_log2_index_bytes))?)?;
-        let [kind] = self.bytes(add(keys, u64::from(layout.keys_kind))?)?;
-        let count = self.field(keys, layout.keys_nentries)?;
-        if log2_index_bytes > 24 || count > MAX_ITEMS {
+        let count = self.field(storage.keys, self.layout.keys_nentries)?;
+        if count > MAX_ITEMS {
             return Err(Fault);
         }
-        let first = add(
-            keys,
-            u64::from(layout.keys_entries) + (1 << log2_index_bytes),
-        )?;
-        // `PyDictKeyEntry` is hash, key, value; `PyDictUnicodeEntry` key, value
-        // (`Include/internal/pycore_dict.h`).
-        let (entry_bytes, key_at) = if kind == 0 { (24, 8) } else { (16, 0) };
+        let entries = self.layout.entries(self.mem, storage.keys)?;
         let mut found = Vec::new();
-        for i in 0..count {
-            let entry = add(first, entry_bytes * i)?;
-            let key = self.mem.word(add(entry, key_at)?)?;
-            let value = match values {
-                None => self.mem.word(add(entry, key_at + 8)?)?,
-                Some(values) => self
-                    .mem
-                    .word(add(values, u64::from(layout.values_first) + 8 * i)?)?,
-            };
+        for index in 0..count {
+            let at = entries.key_at(index);
+            let key = self.mem.word(at)?;
+            let value = self.mem.word(match storage.values {
+                0 => add(at, 8)?,
+                values => add(values, 8 * index)?,
+            })?;
             if key != 0 && value != 0 {
                 found.push((key, value));
             }

@@ -1,15 +1,17 @@
 //! What was found out about a mapped file, once for all processes that map it.
 
-use object::ReadCache;
+use object::{ReadCache, ReadRef};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::debug_offsets::{self, OffsetsError};
 use super::elf::{self, ElfError, Image};
 use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, MappedFile, Mapping};
 use super::version::Release;
+use probe_ebpf::python::Layout;
 
 /// Larger files are not looked into: no Python comes near, and what is
 /// untrusted shall not fill the observer's memory.
@@ -51,6 +53,22 @@ pub(super) struct InterpreterFile {
     pub is_whole: bool,
     /// From 3.11 on.
     pub release: Option<Release>,
+    /// What it publishes of its structures, from 3.13 on.
+    pub published: Result<Layout, OffsetsError>,
+}
+
+impl InterpreterFile {
+    fn of<'data, R: ReadRef<'data>>(image: &Image<'data, R>) -> Self {
+        let runtime = image.symbol("_PyRuntime");
+        let release = image.symbol("Py_Version").and_then(|at| image.word(at));
+        let offsets = runtime.and_then(|at| image.bytes(at, debug_offsets::BYTES));
+        Self {
+            runtime,
+            is_whole: image.symbol("Py_GetVersion").is_some(),
+            release: release.and_then(Release::from_hex),
+            published: debug_offsets::layout(offsets.unwrap_or_default()),
+        }
+    }
 }
 
 /// A function in a file.
@@ -113,14 +131,7 @@ impl Files {
         let found = *self
             .interpreters
             .entry(id)
-            .or_insert_with(|| InterpreterFile {
-                runtime: image.symbol("_PyRuntime"),
-                is_whole: image.symbol("Py_GetVersion").is_some(),
-                release: image
-                    .symbol("Py_Version")
-                    .and_then(|at| image.word(at))
-                    .and_then(Release::from_hex),
-            });
+            .or_insert_with(|| InterpreterFile::of(&image));
         Ok((found, bias))
     }
 
@@ -166,7 +177,7 @@ impl Files {
     }
 }
 
-fn find_method<'data, R: object::ReadRef<'data>>(
+fn find_method<'data, R: ReadRef<'data>>(
     image: &Image<'data, R>,
     method: Method,
 ) -> Result<FunctionPlace, ElfError> {

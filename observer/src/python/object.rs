@@ -10,7 +10,6 @@ pub(super) const MAX_ITEMS: u64 = 4096;
 const MAX_CHARACTERS: u64 = 4096;
 /// Bits of `tp_flags` that tell the built-in types (`Include/object.h`).
 pub(super) mod type_flag {
-    pub const MANAGED_DICT: u64 = 1 << 4;
     pub const LONG: u64 = 1 << 24;
     pub const LIST: u64 = 1 << 25;
     pub const TUPLE: u64 = 1 << 26;
@@ -22,18 +21,18 @@ pub(super) mod type_flag {
 #[derive(Debug)]
 pub struct Objects<'a, M> {
     pub(super) mem: &'a M,
-    pub(super) layout: &'static Layout,
+    pub(super) layout: &'a Layout,
 }
 
 impl<'a, M: Memory> Objects<'a, M> {
     /// Objects in this memory, of an interpreter of this layout.
-    pub fn new(mem: &'a M, layout: &'static Layout) -> Self {
+    pub fn new(mem: &'a M, layout: &'a Layout) -> Self {
         Self { mem, layout }
     }
 
     /// The layout they are read with.
     #[must_use]
-    pub fn layout(&self) -> &'static Layout {
+    pub fn layout(&self) -> &'a Layout {
         self.layout
     }
 

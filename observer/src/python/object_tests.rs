@@ -8,6 +8,9 @@ use super::*;
 use probe_ebpf::python::tables::CPYTHON_3_11;
 use proptest::prelude::*;
 
+/// `Py_TPFLAGS_MANAGED_DICT`.
+const MANAGED_DICT: u64 = 1 << 4;
+
 static LAYOUT: Layout = CPYTHON_3_11;
 
 /// Where the types of the made-up process are; instances follow.
@@ -194,11 +197,11 @@ fn attributes_come_from_values_then_dict_then_class_then_its_base() {
     let base_dict = heap.dict(1, &[(workers, 0x51)]);
     let class_dict = heap.dict(1, &[(age, 0x52)]);
     let keys = heap.keys(2, &[(age, 0), (pid, 0)]);
-    heap.type_at(0x30_0000, "Base", type_flag::MANAGED_DICT, 0, base_dict, 0);
+    heap.type_at(0x30_0000, "Base", MANAGED_DICT, 0, base_dict, 0);
     heap.type_at(
         0x31_0000,
         "Child",
-        type_flag::MANAGED_DICT,
+        MANAGED_DICT,
         0x30_0000,
         class_dict,
         keys,

@@ -1,17 +1,21 @@
 //! The interpreter of a process: which it is, and where a probe goes.
 
-use probe_ebpf::memory::Fault;
+use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, tables};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::debug_offsets;
 pub use super::error::InspectError;
-use super::files::{Files, Method, Place};
+use super::files::{Files, InterpreterFile, Method, Place};
 use super::insn::Placement;
 use super::maps::{self, Mapping};
 use super::memory::{ProcessMemory, Snapshot};
-use super::threads::{self, SlotError};
-use super::version::{self, Kind, NamedPython};
+use super::object::Objects;
+use super::slot::{self, SlotError};
+use super::sys;
+use super::threads;
+use super::version::{self, Kind, NamedPython, Release};
 
 /// `datetime.datetime.now`, whose calls begin and end a request
 /// (`Modules/_datetimemodule.c`, `datetime_methods`).
@@ -43,7 +47,7 @@ pub struct ProbePoint {
 pub struct Interpreter {
     /// Such as `3.11.7`.
     pub version: String,
-    pub layout: &'static Layout,
+    pub layout: Layout,
     /// Address of `_PyRuntime` in the process.
     pub runtime: u64,
     /// `datetime.now`.
@@ -81,9 +85,10 @@ impl Interpreter {
 /// An interpreter whose memory can be read.
 #[derive(Debug)]
 pub struct Runtime {
-    /// Such as `3.11.7`.
+    /// Such as `3.11.7`, or only `3.9` where the file does not tell.
     pub version: String,
-    pub layout: &'static Layout,
+    is_released: bool,
+    pub layout: Layout,
     /// Address of `_PyRuntime` in the process.
     pub address: u64,
     pid: u32,
@@ -135,19 +140,18 @@ impl Runtime {
                 InspectError::NotReady("the interpreter's library is not loaded yet")
             });
         };
-        let (version, layout) = match file.release {
-            Some(release) => (
-                release.to_string(),
-                tables::for_version(release.major, release.minor),
-            ),
-            None => (named.version.to_owned(), None),
+        let version = match file.release {
+            Some(release) => release.to_string(),
+            None => named.version.to_owned(),
         };
-        let layout =
-            layout.ok_or_else(|| InspectError::unsupported(&version, unknown_version(&version)))?;
+        let layout = layout(&file, named.version).map_err(|reason| {
+            InspectError::unsupported(&version, format!("CPython {version}: {reason}"))
+        })?;
         let address = bias.wrapping_add(runtime);
         let proc_root = proc_root.to_owned();
         Ok(Self {
             version,
+            is_released: file.release.is_some(),
             layout,
             address,
             pid,
@@ -155,6 +159,14 @@ impl Runtime {
             interpreter,
             mappings,
         })
+    }
+
+    /// Its release, such as `3.11.7`; as much of it as is known.
+    pub fn release<M: Memory>(&self, objects: &Objects<'_, M>) -> String {
+        if self.is_released {
+            return self.version.clone();
+        }
+        sys::release(objects, self.address).unwrap_or_else(|Fault| self.version.clone())
     }
 
     fn place<'a>(&'a self, mapping: &'a Mapping) -> Place<'a> {
@@ -174,30 +186,26 @@ impl Runtime {
         };
         let memory = Snapshot::new(ProcessMemory::new(self.pid));
         let fault = |what| InspectError::fault(memory.inner(), self.pid, what);
-        let slot = threads::tstate_slot(
-            &memory,
-            self.layout,
-            self.address,
-            first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
-        )
-        .map_err(|error| match error {
-            SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
-            SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
-            SlotError::HighKey(_) => InspectError::unsupported(&self.version, error.to_string()),
-        })?;
-        let threads = threads::threads(&memory, self.layout, self.address)
+        let threads = threads::threads(&memory, &self.layout, self.address)
             .map_err(|Fault| fault("the interpreter's threads changed while they were read"))?;
         if threads.is_empty() {
             return Err(InspectError::NotReady("the interpreter has no thread yet"));
         }
-        if !threads::slot_is_right(&memory, self.layout, &threads, slot) {
-            let version = &self.version;
-            let reason = format!(
-                "CPython {version}: no thread keeps its state {slot} bytes from its thread pointer"
-            );
-            return Err(InspectError::unsupported(&self.version, reason));
-        }
-        Ok(slot)
+        slot::find(
+            &memory,
+            &self.layout,
+            self.address,
+            first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
+            &threads,
+        )
+        .map_err(|error| match error {
+            SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
+            SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
+            SlotError::HighKey(_) | SlotError::NotFound => {
+                let version = &self.version;
+                InspectError::unsupported(version, format!("CPython {version}: {error}"))
+            }
+        })
     }
 
     /// A method's function, in the extension module of that name if one is
@@ -236,14 +244,21 @@ impl Runtime {
     }
 }
 
-fn unknown_version(version: &str) -> String {
-    let known = tables::NAMES.join(", ");
-    let version = if version.is_empty() {
-        "of unknown version"
-    } else {
-        version
+/// The layout of an interpreter: what it publishes, or what is known of its
+/// version; else why it is not known. The file's name counts where it does not
+/// tell its release itself.
+fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
+    let release = file.release.map(|release| (release.major, release.minor));
+    let Some((major, minor)) = release.or_else(|| Release::minor_of(named)) else {
+        return Err("its version is not known".to_owned());
     };
-    format!("CPython {version} is not supported yet: known are {known}")
+    if debug_offsets::is_known(major, minor) {
+        return file.published.map_err(|error| error.to_string());
+    }
+    match tables::for_version(major, minor) {
+        Some(layout) => Ok(*layout),
+        None => Err("this version is not supported, 3.8 to 3.15 are".to_owned()),
+    }
 }
 
 /// Whether the program of a process is an interpreter, whatever it is named.
@@ -335,10 +350,26 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_version_is_refused_by_name() {
+    fn the_layout_is_the_published_one_or_that_of_the_version() {
+        let published: &[u8] = include_bytes!("fixtures/debug_offsets_3.14.10");
+        let file = |hex, published| InterpreterFile {
+            runtime: None,
+            is_whole: true,
+            release: Release::from_hex(hex),
+            published: debug_offsets::layout(published),
+        };
+        let old = layout(&file(0, &[]), "3.9").unwrap();
+        assert_eq!(old, tables::CPYTHON_3_9);
+        let keyed = layout(&file(0x030b_02f0, &[]), "").unwrap();
+        assert_eq!(keyed, tables::CPYTHON_3_11);
+        let new = layout(&file(0x030e_0af0, published), "").unwrap();
+        assert_eq!(new.frame_localsplus, 80);
         assert_eq!(
-            unknown_version("3.9"),
-            "CPython 3.9 is not supported yet: known are 3.11"
+            layout(&file(0x030e_0af0, &[]), "3.14").unwrap_err(),
+            "it does not publish its debug offsets"
         );
+        for (hex, name) in [(0x0310_00f0, "3.16"), (0, "3.7"), (0, "3"), (0, "")] {
+            assert!(layout(&file(hex, published), name).is_err(), "{name}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{DIRECT, Layout};
 
+const MAX_INTERPRETERS: usize = 1024;
 const MAX_THREADS: usize = 4096;
 /// Python's own limit is 1,000 unless raised.
 const MAX_FRAMES: usize = 1024;
@@ -15,16 +16,25 @@ const MAX_FRAMES: usize = 1024;
 /// # Errors
 /// When the list cannot be read, or does not end.
 pub fn threads<M: Memory>(mem: &M, layout: &Layout, runtime: u64) -> Result<Vec<u64>, Fault> {
-    let interp = field(mem, runtime, layout.runtime_main_interp)?;
-    if interp == 0 {
+    let Some(interp) = main_interpreter(mem, layout, runtime)? else {
         return Ok(Vec::new());
-    }
-    chain(
-        mem,
-        field(mem, interp, layout.interp_threads)?,
-        layout.tstate_next,
-        MAX_THREADS,
-    )
+    };
+    let first = field(mem, interp, layout.interp_threads)?;
+    chain(mem, first, layout.tstate_next, MAX_THREADS)
+}
+
+/// The main `PyInterpreterState`: the oldest, hence the last; `None` while the
+/// interpreter starts.
+///
+/// # Errors
+/// When the list cannot be read, or does not end.
+pub fn main_interpreter<M: Memory>(
+    mem: &M,
+    layout: &Layout,
+    runtime: u64,
+) -> Result<Option<u64>, Fault> {
+    let first = field(mem, runtime, layout.runtime_interpreters)?;
+    Ok(chain(mem, first, layout.interp_next, MAX_INTERPRETERS)?.pop())
 }
 
 /// Frames of a thread, innermost first; of endless recursion the innermost ones.
@@ -52,66 +62,8 @@ fn chain<M: Memory>(mem: &M, first: u64, next: u32, limit: usize) -> Result<Vec<
     Ok(found)
 }
 
-fn field<M: Memory>(mem: &M, base: u64, offset: u32) -> Result<u64, Fault> {
+pub(super) fn field<M: Memory>(mem: &M, base: u64, offset: u32) -> Result<u64, Fault> {
     mem.word(base.checked_add(u64::from(offset)).ok_or(Fault)?)
-}
-
-/// Where from its thread pointer a thread keeps its `PyThreadState *`: in
-/// glibc's `struct pthread`, as the value of CPython's thread-specific key
-/// (`nptl/descr.h`: 32 pairs of sequence number and value in `specific_1stblock`,
-/// which begins `first_block` bytes behind the thread pointer).
-///
-/// # Errors
-/// With the reason, when the key does not exist yet or is not among the first 32.
-pub fn tstate_slot<M: Memory>(
-    mem: &M,
-    layout: &Layout,
-    runtime: u64,
-    first_block: u32,
-) -> Result<i64, SlotError> {
-    let mut key = [0; 8];
-    // `Py_tss_t` is `{ int _is_initialized; pthread_key_t _key; }` (`Include/pythread.h`).
-    let at = runtime
-        .checked_add(u64::from(layout.runtime_tss_key))
-        .ok_or(Fault)?;
-    mem.read(at.checked_sub(4).ok_or(Fault)?, &mut key)?;
-    let word = u64::from_le_bytes(key);
-    if word & 0xffff_ffff == 0 {
-        return Err(SlotError::NotCreated);
-    }
-    match word >> 32 {
-        key @ 0..32 => Ok(i64::from(first_block) + 16 * key.cast_signed() + 8),
-        key => Err(SlotError::HighKey(key)),
-    }
-}
-
-/// Why the slot of the thread state is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SlotError {
-    #[error("reading the key of the thread state failed")]
-    Unreadable,
-    #[error("the key of the thread state was not created yet")]
-    NotCreated,
-    #[error("the thread state has thread-specific key {0}, only keys below 32 are supported")]
-    HighKey(u64),
-}
-
-impl From<Fault> for SlotError {
-    fn from(_: Fault) -> Self {
-        Self::Unreadable
-    }
-}
-
-/// Whether some thread finds its own thread state in that slot. `thread_id` is
-/// `pthread_self()`, on glibc the thread pointer.
-#[must_use]
-pub fn slot_is_right<M: Memory>(mem: &M, layout: &Layout, threads: &[u64], slot: i64) -> bool {
-    threads.iter().any(|&tstate| {
-        let thread_pointer = field(mem, tstate, layout.tstate_thread_id).unwrap_or_default();
-        thread_pointer
-            .checked_add_signed(slot)
-            .is_some_and(|at| mem.word(at) == Ok(tstate))
-    })
 }
 
 #[cfg(test)]
@@ -121,47 +73,41 @@ mod tests {
     use probe_ebpf::python::tables::CPYTHON_3_11 as LAYOUT;
 
     const RUNTIME: u64 = 0x1000;
-    const INTERP: u64 = 0x2000;
 
-    fn process(tss: u64, tstate_next: u64) -> PageMap {
+    /// Two interpreters, the main one with two threads.
+    fn process(tstate_next: u64) -> PageMap {
         let mut map = PageMap::default();
-        map.put_words(RUNTIME + 48, &[INTERP]);
-        map.put(RUNTIME + 592, &tss.to_le_bytes());
-        map.put_words(INTERP + 16, &[0x3000]);
+        map.put_words(RUNTIME + 40, &[0x1800]);
+        map.put_words(0x1800, &[0x2000]);
+        map.put_words(0x2000, &[0]);
+        map.put_words(0x2000 + 16, &[0x3000]);
         map.put_words(0x3000 + 8, &[0x4000]);
-        map.put_words(0x3000 + 152, &[0x7000]);
         map.put_words(0x4000 + 8, &[tstate_next]);
         map.put_words(0x4000 + 56, &[0x5000]);
-        map.put_words(0x4000 + 152, &[0x8000]);
         map.put_words(0x5000 + 8, &[0x6000]);
         map.put_words(0x6000 + 48, &[0x6100]);
         map.put_words(0x6100 + 48, &[0]);
-        map.put_words(0x8000 + 784 + 24, &[0x4000]);
         map
     }
 
     #[test]
-    fn threads_and_frames_are_followed_to_their_end() {
-        let map = process(1 | 1 << 32, 0);
+    fn threads_of_the_main_interpreter_and_their_frames_are_followed_to_the_end() {
+        let map = process(0);
+        assert_eq!(main_interpreter(&map, &LAYOUT, RUNTIME), Ok(Some(0x2000)));
         assert_eq!(threads(&map, &LAYOUT, RUNTIME), Ok(vec![0x3000, 0x4000]));
         assert_eq!(frames(&map, &LAYOUT, 0x4000), Ok(vec![0x6000, 0x6100]));
         assert_eq!(frames(&map, &LAYOUT, 0x3000), Err(Fault));
     }
 
     #[test]
-    fn a_list_that_bites_its_tail_is_an_error() {
-        assert_eq!(threads(&process(1, 0x3000), &LAYOUT, RUNTIME), Err(Fault));
+    fn an_interpreter_that_starts_has_no_threads() {
+        let mut map = PageMap::default();
+        map.put_words(RUNTIME + 40, &[0]);
+        assert_eq!(threads(&map, &LAYOUT, RUNTIME), Ok(vec![]));
     }
 
     #[test]
-    fn the_slot_comes_from_the_key_and_is_checked_against_the_threads() {
-        let slot = |tss| tstate_slot(&process(tss, 0), &LAYOUT, RUNTIME, 784);
-        assert_eq!(slot(1 | 1 << 32), Ok(784 + 16 + 8));
-        assert_eq!(slot(0), Err(SlotError::NotCreated));
-        assert_eq!(slot(1 | 32 << 32), Err(SlotError::HighKey(32)));
-        let map = process(1, 0);
-        assert!(slot_is_right(&map, &LAYOUT, &[0x3000, 0x4000], 808));
-        assert!(!slot_is_right(&map, &LAYOUT, &[0x3000, 0x4000], 792));
-        assert!(!slot_is_right(&map, &LAYOUT, &[], 808));
+    fn a_list_that_bites_its_tail_is_an_error() {
+        assert_eq!(threads(&process(0x3000), &LAYOUT, RUNTIME), Err(Fault));
     }
 }

@@ -13,6 +13,13 @@ pub struct Release {
 }
 
 impl Release {
+    /// From the name of a file, such as `python3.9`: for what comes before 3.11.
+    #[must_use]
+    pub fn minor_of(version: &str) -> Option<(u8, u8)> {
+        let (major, minor) = version.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// From `Py_Version`, which libraries export from 3.11 on: bytes major,
     /// minor, micro, then a nibble each for level and serial (`Include/patchlevel.h`).
     #[must_use]

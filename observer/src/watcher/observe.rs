@@ -132,7 +132,7 @@ impl Watcher {
     fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
         self.interpreters.attach(pid, interpreter)?;
         let target = Target {
-            layout: self.tables.layout(interpreter.layout)?,
+            layout: self.tables.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()

@@ -34,7 +34,7 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
     };
     let tstate = User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))?;
     let frame = layout.current_frame(&User, tstate)?;
-    let address = User.word(frame + u64::from(layout.frame_code))?;
+    let address = layout.code(&User, frame)?;
     let code = known_code(tgid, layout, address)?;
     if code.kind == Kind::Other as u32 {
         return Ok(());

@@ -1,13 +1,165 @@
-//! An attribute of an instance, by name: for the few objects the programs
+//! Where the attributes of an instance and the entries of a dictionary are, for
+//! both sides; and one attribute by name, for the few objects the programs
 //! themselves look into.
 
 use super::{DIRECT, InlineValues, Layout};
 use crate::memory::{Fault, Memory};
 
-/// Keys of a shared-key table looked at: Gunicorn's `Request` has about thirty.
+/// Keys looked at in the kernel: Gunicorn's `Request` has about thirty attributes.
 const MAX_KEYS: u64 = 32;
 /// Room for an attribute name and its terminating zero.
 pub const NAME: usize = 8;
+
+/// Names and values, side by side or apart: what a `PyDictObject` or an
+/// instance keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `PyDictKeysObject`; 0 when there are no entries at all.
+    pub keys: u64,
+    /// First of the values, where other objects share the keys; 0 where each
+    /// value is in its key's entry.
+    pub values: u64,
+}
+
+impl Storage {
+    const EMPTY: Self = Self { keys: 0, values: 0 };
+}
+
+/// How the entries of a `PyDictKeysObject` lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// The first entry.
+    pub first: u64,
+    /// Bytes of an entry: `PyDictKeyEntry` is hash, key, value, and
+    /// `PyDictUnicodeEntry` key, value (`Include/internal/pycore_dict.h`).
+    pub size: u64,
+}
+
+impl Entries {
+    /// Where the key of the entry at an index is; its value follows.
+    #[inline(always)]
+    #[must_use]
+    pub fn key_at(&self, index: u64) -> u64 {
+        let key = self.size - 16;
+        self.first
+            .wrapping_add(index.wrapping_mul(self.size))
+            .wrapping_add(key)
+    }
+}
+
+impl Layout {
+    /// Where a `dict` keeps its entries.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    #[inline(always)]
+    pub fn dict_storage<M: Memory>(&self, mem: &M, dict: u64) -> Result<Storage, Fault> {
+        let keys = self.field(mem, dict, self.dict_keys)?;
+        let values = match self.field(mem, dict, self.dict_values)? {
+            0 => 0,
+            values => values.wrapping_add(u64::from(self.values_first)),
+        };
+        Ok(Storage { keys, values })
+    }
+
+    /// Where an instance keeps its attributes.
+    ///
+    /// 3.11: `_PyObject_ValuesPointer`, `_PyObject_ManagedDictPointer`; 3.12:
+    /// `_PyObject_DictOrValuesPointer`; 3.13+: `_PyObject_ManagedDictPointer`,
+    /// `_PyObject_InlineValues` (`Include/internal/pycore_object.h`).
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    #[inline(always)]
+    pub fn instance_storage<M: Memory>(&self, mem: &M, object: u64) -> Result<Storage, Fault> {
+        /// `Py_TPFLAGS_INLINE_VALUES` of 3.13, `Py_TPFLAGS_MANAGED_DICT` of 3.11 (`Include/object.h`).
+        const INLINE_VALUES: u64 = 1 << 2;
+        const MANAGED_DICT: u64 = 1 << 4;
+        let class = self.field(mem, object, self.object_type)?;
+        let flags = self.field(mem, class, self.type_flags)?;
+        let first = u64::from(self.values_first);
+        let (values, dict) =
+            if self.inline_values == InlineValues::Dict as u32 || flags & MANAGED_DICT == 0 {
+                let offset = self.field(mem, class, self.type_dictoffset)?;
+                if offset == 0 || offset >= 1 << 63 {
+                    // None, or one counted from the end of an object of varying size, such as an `int`.
+                    return Ok(Storage::EMPTY);
+                }
+                (0, mem.word(object.wrapping_add(offset))?)
+            } else if self.inline_values == InlineValues::Before32 as u32 {
+                let values = mem.word(object.wrapping_sub(32))?;
+                (values, mem.word(object.wrapping_sub(24))?)
+            } else {
+                let word = mem.word(object.wrapping_sub(24))?;
+                if self.inline_values == InlineValues::Tagged24 as u32 {
+                    match word & 1 {
+                        0 => (0, word),
+                        _ => (word.wrapping_add(1).wrapping_add(first), 0),
+                    }
+                } else if word == 0 && flags & INLINE_VALUES != 0 {
+                    let size = self.field(mem, class, self.type_basicsize)?;
+                    (object.wrapping_add(size).wrapping_add(first), 0)
+                } else {
+                    (0, word)
+                }
+            };
+        match (values, dict) {
+            (0, 0) => Ok(Storage::EMPTY),
+            (0, dict) => self.dict_storage(mem, dict),
+            (values, _) => Ok(Storage {
+                keys: self.field(mem, class, self.type_cached_keys)?,
+                values,
+            }),
+        }
+    }
+
+    /// Where the entries of a `PyDictKeysObject` are.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read, or cannot be one.
+    #[inline(always)]
+    pub fn entries<M: Memory>(&self, mem: &M, keys: u64) -> Result<Entries, Fault> {
+        let index_bytes = if self.keys_size == DIRECT {
+            let log2 = byte(mem, keys, self.keys_log2_index_bytes)?;
+            if log2 > 32 {
+                return Err(Fault);
+            }
+            1 << log2
+        } else {
+            // `DK_IXSIZE` (`Objects/dict-common.h`).
+            let size = self.field(mem, keys, self.keys_size)?;
+            let width = if size <= 0xff {
+                1
+            } else if size <= 0xffff {
+                2
+            } else if size <= 0xffff_ffff {
+                4
+            } else {
+                return Err(Fault);
+            };
+            size.wrapping_mul(width)
+        };
+        let general = self.keys_kind == DIRECT || byte(mem, keys, self.keys_kind)? == 0;
+        Ok(Entries {
+            first: keys
+                .wrapping_add(u64::from(self.keys_indices))
+                .wrapping_add(index_bytes),
+            size: if general { 24 } else { 16 },
+        })
+    }
+
+    #[inline(always)]
+    fn field<M: Memory>(&self, mem: &M, base: u64, offset: u32) -> Result<u64, Fault> {
+        mem.word(base.wrapping_add(u64::from(offset)))
+    }
+}
+
+#[inline(always)]
+fn byte<M: Memory>(mem: &M, base: u64, offset: u32) -> Result<u8, Fault> {
+    let mut buf = [0];
+    mem.read(base.wrapping_add(u64::from(offset)), &mut buf)?;
+    Ok(buf[0])
+}
 
 /// The value of the attribute `name` (padded with zeros) of `object`.
 ///
@@ -20,31 +172,23 @@ pub fn attribute<M: Memory>(
     object: u64,
     name: [u8; NAME],
 ) -> Result<u64, Fault> {
-    if layout.inline_values != InlineValues::Before32 as u32 || layout.type_cached_keys == DIRECT {
+    let Storage { keys, values } = layout.instance_storage(mem, object)?;
+    if keys == 0 {
         return Err(Fault);
     }
-    let values = mem.word(object.wrapping_sub(32))?;
-    let class = mem.word(object.wrapping_add(u64::from(layout.object_type)))?;
-    let keys = mem.word(class.wrapping_add(u64::from(layout.type_cached_keys)))?;
-    if values == 0 || keys == 0 {
-        return Err(Fault);
-    }
-    let mut log2_index_bytes = [0];
-    mem.read(
-        keys.wrapping_add(u64::from(layout.keys_log2_index_bytes)),
-        &mut log2_index_bytes,
-    )?;
-    let entries = keys
-        .wrapping_add(u64::from(layout.keys_entries))
-        .wrapping_add(1 << (log2_index_bytes[0] & 31));
+    let entries = layout.entries(mem, keys)?;
     for index in 0..MAX_KEYS {
-        // Two words an entry: the keys of a shared table are strings.
-        let key = mem.word(entries.wrapping_add(index * 16))?;
+        let at = entries.key_at(index);
+        let key = mem.word(at)?;
         if key == 0 {
             return Err(Fault);
         }
         if is_named(mem, layout, key, name)? {
-            return mem.word(values.wrapping_add(index * 8));
+            return mem.word(if values == 0 {
+                at.wrapping_add(8)
+            } else {
+                values.wrapping_add(index * 8)
+            });
         }
     }
     Err(Fault)
@@ -69,7 +213,7 @@ fn is_named<M: Memory>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::python::tables::CPYTHON_3_11;
+    use crate::python::tables::{CPYTHON_3_10, CPYTHON_3_11, CPYTHON_3_12};
 
     /// One page of memory at address 0x1000.
     struct Page([u8; 0x1000]);
@@ -100,43 +244,103 @@ mod tests {
         }
     }
 
-    /// An instance with the attributes `meth`, `method` and `path`.
-    fn instance() -> Page {
+    const OBJECT: usize = 0x1100;
+    const CLASS: usize = 0x1200;
+    const KEYS: usize = 0x1700;
+    const VALUES: usize = 0x1900;
+    const DICT: usize = 0x1980;
+    const NAMES: [&str; 3] = ["meth", "method", "path"];
+
+    /// Keys `meth`, `method` and `path`, and their values 100, 101, 102: beside the
+    /// keys or apart.
+    fn page(layout: &Layout, apart: bool) -> Page {
         let mut page = Page([0; 0x1000]);
-        let (object, class, keys, values) = (0x1100, 0x1200, 0x1700, 0x1900);
-        page.put_word(object - 32, values as u64);
-        page.put_word(object + 8, class as u64);
-        page.put_word(class + 872, keys as u64);
-        page.put(keys + 9, &[3]); // eight one-byte indices
-        for (index, name) in ["meth", "method", "path"].iter().enumerate() {
+        page.put_word(OBJECT + 8, CLASS as u64);
+        page.put_word(CLASS + layout.type_flags as usize, 1 << 4 | 1 << 2);
+        page.put_word(CLASS + layout.type_cached_keys as usize, KEYS as u64);
+        let entry_bytes = if layout.keys_size == DIRECT {
+            page.put(KEYS + layout.keys_log2_index_bytes as usize, &[3]); // eight one-byte indices
+            page.put(KEYS + layout.keys_kind as usize, &[1]);
+            16
+        } else {
+            page.put_word(KEYS + layout.keys_size as usize, 8);
+            24
+        };
+        let entries = KEYS + layout.keys_indices as usize + 8 + (entry_bytes - 16);
+        for (index, name) in NAMES.iter().enumerate() {
             let key = 0x1a00 + index * 0x80;
-            page.put(key + 48, name.as_bytes());
-            page.put_word(keys + 32 + 8 + index * 16, key as u64);
-            page.put_word(values + index * 8, 100 + index as u64);
+            page.put(key + layout.str_ascii as usize, name.as_bytes());
+            page.put_word(entries + index * entry_bytes, key as u64);
+            let value = if apart {
+                VALUES + layout.values_first as usize + index * 8
+            } else {
+                entries + index * entry_bytes + 8
+            };
+            page.put_word(value, 100 + index as u64);
+        }
+        page.put_word(DICT + layout.dict_keys as usize, KEYS as u64);
+        if apart {
+            page.put_word(DICT + layout.dict_values as usize, VALUES as u64);
         }
         page
     }
 
+    /// Each way an instance has kept its attributes in some version.
+    fn instances() -> [(&'static str, Layout, Page); 8] {
+        let trailing = Layout {
+            inline_values: InlineValues::Trailing as u32,
+            values_first: 8,
+            ..CPYTHON_3_12
+        };
+        let with = |layout: Layout, apart, at: usize, word: usize| {
+            let mut page = page(&layout, apart);
+            page.put_word(at, word as u64);
+            page.put_word(CLASS + layout.type_dictoffset as usize, 16);
+            (layout, page)
+        };
+        let mut values_behind = with(trailing, true, OBJECT - 24, 0);
+        let size = VALUES - OBJECT;
+        values_behind.1.put_word(CLASS + 32, size as u64);
+        [
+            ("3.10, split", with(CPYTHON_3_10, true, OBJECT + 16, DICT)),
+            (
+                "3.10, combined",
+                with(CPYTHON_3_10, false, OBJECT + 16, DICT),
+            ),
+            (
+                "3.11, values",
+                with(CPYTHON_3_11, true, OBJECT - 32, VALUES),
+            ),
+            ("3.11, dict", with(CPYTHON_3_11, false, OBJECT - 24, DICT)),
+            (
+                "3.12, values",
+                with(CPYTHON_3_12, true, OBJECT - 24, VALUES - 1),
+            ),
+            ("3.12, dict", with(CPYTHON_3_12, false, OBJECT - 24, DICT)),
+            ("3.13, values", values_behind),
+            ("3.13, dict", with(trailing, false, OBJECT - 24, DICT)),
+        ]
+        .map(|(name, (layout, page))| (name, layout, page))
+    }
+
     #[test]
-    fn an_attribute_is_found_by_its_whole_name() {
-        let page = instance();
-        let find = |name: &[u8; 8]| attribute(&page, &CPYTHON_3_11, 0x1100, *name);
-        assert_eq!(find(b"meth\0\0\0\0"), Ok(100));
-        assert_eq!(find(b"method\0\0"), Ok(101));
-        assert_eq!(find(b"path\0\0\0\0"), Ok(102));
-        assert_eq!(find(b"uri\0\0\0\0\0"), Err(Fault));
+    fn an_attribute_is_found_by_its_whole_name_wherever_it_is_kept() {
+        for (kept, layout, page) in instances() {
+            let find = |name: &[u8; 8]| attribute(&page, &layout, OBJECT as u64, *name);
+            assert_eq!(find(b"meth\0\0\0\0"), Ok(100), "{kept}");
+            assert_eq!(find(b"method\0\0"), Ok(101), "{kept}");
+            assert_eq!(find(b"path\0\0\0\0"), Ok(102), "{kept}");
+            assert_eq!(find(b"uri\0\0\0\0\0"), Err(Fault), "{kept}");
+        }
     }
 
     #[test]
     fn garbage_has_no_attributes() {
-        let page = instance();
-        assert_eq!(
-            attribute(&page, &CPYTHON_3_11, 0, *b"path\0\0\0\0"),
-            Err(Fault)
-        );
-        assert_eq!(
-            attribute(&page, &CPYTHON_3_11, 0x1f00, *b"path\0\0\0\0"),
-            Err(Fault)
-        );
+        for (kept, layout, page) in instances() {
+            for object in [0, 0x1f00, u64::MAX] {
+                let found = attribute(&page, &layout, object, *b"path\0\0\0\0");
+                assert_eq!(found, Err(Fault), "{kept}");
+            }
+        }
     }
 }

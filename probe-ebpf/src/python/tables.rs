@@ -1,64 +1,133 @@
 //! Layouts of the CPython versions that do not publish their own.
+//!
+//! Read from the debug information of 3.8.18, 3.9.18, 3.10.13, 3.11.7 and 3.12.1
+//! on x86-64, which `cargo xtask offsets` compares them with; a structure keeps
+//! its layout within a minor version. What is no structure's member was read
+//! from the headers that the fields of [`Layout`] name.
 
-use super::{InlineValues, Layout};
+use super::{DIRECT, InlineValues, Layout};
 
-/// CPython 3.11.
-///
-/// Read from `Include/cpython/pystate.h`, `Include/internal/pycore_frame.h`,
-/// `Include/cpython/code.h`, `Include/internal/pycore_runtime.h`,
-/// `Include/internal/pycore_dict.h`, `Include/cpython/object.h` of 3.11.7; the same for all 3.11.
-pub const CPYTHON_3_11: Layout = Layout {
-    tstate_frame: 56,
-    cframe_frame: 8,
+/// CPython 3.8.
+pub const CPYTHON_3_8: Layout = Layout {
+    tstate_frame: 24,
+    cframe_frame: DIRECT,
     frame_code: 32,
-    frame_back: 48,
-    frame_localsplus: 72,
-    code_filename: 112,
-    code_name: 120,
-    code_qualname: 128,
+    frame_back: 24,
+    frame_localsplus: 360,
+    frame_globals: 48,
+    code_filename: 104,
+    code_name: 112,
+    code_qualname: DIRECT,
+    code_names: 64,
     str_length: 16,
     str_state: 32,
     str_ascii: 48,
     str_latin1: 72,
     object_type: 8,
     type_name: 24,
-    type_cached_keys: 872,
-    keys_entries: 32,
-    keys_log2_index_bytes: 9,
-    keys_kind: 10,
-    keys_nentries: 24,
-    inline_values: InlineValues::Before32 as u32,
-    tstate_thread_id: 152,
-    tstate_native_thread_id: 160,
-    tstate_next: 8,
-    interp_threads: 16,
-    runtime_main_interp: 48,
-    runtime_tss_key: 596,
-    type_dict: 264,
-    type_flags: 168,
     type_basicsize: 32,
+    type_flags: 168,
+    type_base: 256,
+    type_dict: 264,
+    type_dictoffset: 288,
+    type_cached_keys: 872,
+    keys_indices: 40,
+    keys_size: 8,
+    keys_log2_index_bytes: DIRECT,
+    keys_kind: DIRECT,
+    keys_nentries: 32,
     dict_keys: 32,
     dict_values: 40,
+    inline_values: InlineValues::Dict as u32,
+    values_first: 0,
     int_size: 16,
     int_size_shift: 0,
     int_digits: 24,
     tuple_items: 24,
     var_size: 16,
     list_items: 24,
-    values_first: 0,
-    type_base: 256,
-    type_dictoffset: 288,
-    frame_globals: 8,
+    function_code: 16,
+    tstate_thread_id: 176,
+    tstate_native_thread_id: DIRECT,
+    tstate_next: 8,
+    interp_threads: 8,
+    interp_next: 0,
+    interp_sysdict: 72,
+    runtime_interpreters: 32,
+    runtime_tss_key: 1396,
 };
 
-/// The versions with a layout, as they are shown.
-pub const NAMES: &[&str] = &["3.11"];
+/// CPython 3.9.
+pub const CPYTHON_3_9: Layout = Layout {
+    type_cached_keys: 864,
+    interp_sysdict: 872,
+    runtime_tss_key: 588,
+    ..CPYTHON_3_8
+};
 
-/// The layout of a released CPython, if it is one we know.
+/// CPython 3.10.
+pub const CPYTHON_3_10: Layout = Layout {
+    frame_localsplus: 352,
+    type_cached_keys: 872,
+    function_code: 48,
+    ..CPYTHON_3_9
+};
+
+/// CPython 3.11: frames are `_PyInterpreterFrame`s.
+pub const CPYTHON_3_11: Layout = Layout {
+    tstate_frame: 56,
+    cframe_frame: 8,
+    frame_code: 32,
+    frame_back: 48,
+    frame_localsplus: 72,
+    frame_globals: 8,
+    code_filename: 112,
+    code_name: 120,
+    code_qualname: 128,
+    code_names: 32,
+    keys_indices: 32,
+    keys_size: DIRECT,
+    keys_log2_index_bytes: 9,
+    keys_kind: 10,
+    keys_nentries: 24,
+    inline_values: InlineValues::Before32 as u32,
+    tstate_thread_id: 152,
+    tstate_native_thread_id: 160,
+    interp_threads: 16,
+    interp_sysdict: 904,
+    runtime_interpreters: 40,
+    runtime_tss_key: 596,
+    ..CPYTHON_3_10
+};
+
+/// CPython 3.12.
+pub const CPYTHON_3_12: Layout = Layout {
+    cframe_frame: 0,
+    frame_code: 0,
+    frame_back: 8,
+    frame_globals: 24,
+    str_ascii: 40,
+    str_latin1: 56,
+    type_cached_keys: 880,
+    inline_values: InlineValues::Tagged24 as u32,
+    int_size_shift: 3,
+    tstate_thread_id: 136,
+    tstate_native_thread_id: 144,
+    interp_threads: 72,
+    interp_sysdict: 352,
+    runtime_tss_key: 1548,
+    ..CPYTHON_3_11
+};
+
+/// The layout of a released CPython up to 3.12.
 #[must_use]
 pub fn for_version(major: u8, minor: u8) -> Option<&'static Layout> {
     match (major, minor) {
+        (3, 8) => Some(&CPYTHON_3_8),
+        (3, 9) => Some(&CPYTHON_3_9),
+        (3, 10) => Some(&CPYTHON_3_10),
         (3, 11) => Some(&CPYTHON_3_11),
+        (3, 12) => Some(&CPYTHON_3_12),
         _ => None,
     }
 }
