@@ -3,6 +3,7 @@
 
 mod command;
 mod demo;
+mod fuzz;
 mod packages;
 mod python;
 mod setup;
