@@ -1,9 +1,10 @@
 //! A Gunicorn master and its workers, started for one test.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -13,8 +14,11 @@ use tempfile::TempDir;
 
 use crate::{
     access_log::{self, Line},
+    client::{self, Request},
+    container::Container,
     process,
     python::Python,
+    response::Response,
     wait,
 };
 
@@ -33,6 +37,8 @@ pub struct Builder {
     threads: usize,
     arguments: Vec<String>,
     is_daemon: bool,
+    environment: Vec<(String, String)>,
+    container: Option<Container>,
 }
 
 impl Builder {
@@ -47,14 +53,16 @@ impl Builder {
             threads: 1,
             arguments: Vec::new(),
             is_daemon: false,
+            environment: Vec::new(),
+            container: None,
         }
     }
 
-    /// It runs in a mount namespace and a root of its own, on overlayfs.
+    /// It runs in a container.
     #[must_use]
-    pub fn in_container(self) -> Self {
+    pub fn in_container(self, container: Container) -> Self {
         Self {
-            python: self.python.in_root(Path::new("/")),
+            container: Some(container),
             ..self
         }
     }
@@ -67,9 +75,23 @@ impl Builder {
             ..self
         };
         let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
-        arguments
-            .into_iter()
-            .fold(daemon, |builder, argument| builder.argument(argument))
+        arguments.into_iter().fold(daemon, Self::argument)
+    }
+
+    /// It runs by this program instead of its environment's `python`.
+    #[must_use]
+    pub fn interpreter(self, program: &Path) -> Self {
+        Self {
+            python: self.python.by(program),
+            ..self
+        }
+    }
+
+    /// One more variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
     }
 
     #[must_use]
@@ -119,26 +141,8 @@ impl Builder {
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let access_log = folder.path().join("access.log");
         let child = self
-            .python
-            .command(folder.path(), &[Path::new(env!("CARGO_MANIFEST_DIR"))])
-            // Port 0: the kernel picks one that is free, and Gunicorn logs which.
-            .args(["--bind", "127.0.0.1:0", "--worker-class", &self.class])
-            .args(["--workers", &self.workers.to_string()])
-            .args(["--threads", &self.threads.to_string()])
-            .args([
-                "--keep-alive",
-                "15",
-                "--graceful-timeout",
-                "5",
-                "--log-level",
-                "info",
-            ])
-            .args(["--pythonpath", APPS])
-            .arg("--access-logfile")
-            .arg(&access_log)
-            .args(["--access-logformat", access_log::FORMAT])
-            .args(&self.arguments)
-            .arg(&self.app)
+            .command(folder.path(), self.arguments(&access_log))?
+            .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -161,13 +165,55 @@ impl Builder {
             server.fail_if_ended()?;
             Ok(ports(&server.log()?).first().copied())
         })?;
+        if !self.is_daemon {
+            server.master =
+                process::master_in(server.child.id()).context("no master to be found")?;
+        }
         Ok(server)
+    }
+
+    fn arguments(&self, access_log: &Path) -> Vec<String> {
+        // Port 0: the kernel picks one that is free, and Gunicorn logs which.
+        let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
+        for (name, value) in [
+            ("--worker-class", self.class.clone()),
+            ("--workers", self.workers.to_string()),
+            ("--threads", self.threads.to_string()),
+            ("--keep-alive", "15".into()),
+            ("--graceful-timeout", "5".into()),
+            ("--log-level", "info".into()),
+            ("--pythonpath", APPS.into()),
+            ("--access-logfile", access_log.display().to_string()),
+            ("--access-logformat", access_log::FORMAT.into()),
+        ] {
+            arguments.extend([name.to_owned(), value]);
+        }
+        arguments.extend_from_slice(&self.arguments);
+        arguments.push(self.app.clone());
+        arguments
+    }
+}
+
+impl Builder {
+    /// The command that becomes Gunicorn, or starts it.
+    fn command(&self, shared: &Path, arguments: Vec<String>) -> Result<Command> {
+        let launch = self.python.launch(arguments, &self.environment);
+        // Another root is one of a container.
+        let in_root = launch.root.is_some().then_some(Container::Overlay);
+        match self.container.or(in_root) {
+            Some(container) => container.command(shared, &launch),
+            None => {
+                let mut command = process::bound_to_us(&launch.program);
+                command.args(&launch.arguments).envs(launch.environment);
+                Ok(command)
+            }
+        }
     }
 }
 
 /// A running Gunicorn; ended, with its workers, when dropped.
 pub struct GunicornServer {
-    /// The master, or what became a daemon and left.
+    /// The master, what it runs in, or what became a daemon and left.
     child: Child,
     master: u32,
     is_daemon: bool,
@@ -189,6 +235,11 @@ impl GunicornServer {
     /// Every port it listens at on 127.0.0.1, in the order of its binds.
     pub fn ports(&self) -> Result<Vec<u16>> {
         Ok(ports(&self.log()?))
+    }
+
+    /// A request on a connection of its own, made where it listens.
+    pub fn fetch(&self, request: &Request) -> Result<Response> {
+        process::in_network_of(self.pid(), || client::fetch(self.port, request))
     }
 
     /// Name of its workers' Python class.
@@ -216,7 +267,10 @@ impl GunicornServer {
             self.fail_if_ended()?;
             let log = self.log()?;
             let workers = self.workers();
-            let booted = |pid: &u32| log.contains(&format!("Booting worker with pid: {pid}\n"));
+            let booted = |pid: &u32| {
+                let own = process::own_pid(*pid).unwrap_or_default();
+                log.contains(&format!("Booting worker with pid: {own}\n"))
+            };
             Ok((workers.len() == count && workers.iter().all(booted)).then_some(workers))
         })
     }
@@ -228,11 +282,26 @@ impl GunicornServer {
 
     /// Ends the master as the kernel does when memory is short; its workers are left.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill().context("cannot kill the master")?;
+        self.signal(Signal::SIGKILL)?;
         self.child
             .wait()
             .context("the killed master does not end")?;
         Ok(())
+    }
+
+    /// Ends it as an operator does, and waits until it and its workers have ended; what it logged
+    /// is then final. A request that came too late may have been cut.
+    pub fn end(&mut self) -> Result<Vec<Line>> {
+        let workers = self.workers();
+        self.signal(Signal::SIGTERM)?;
+        let status = process::wait_for(&mut self.child, wait::BOUND)?;
+        if status.is_none() {
+            bail!("Gunicorn does not end; it said:\n{}", self.log()?);
+        }
+        wait::until("the workers to end", || {
+            Ok((!workers.iter().any(|&pid| process::is_alive(pid))).then_some(()))
+        })?;
+        self.access_log()
     }
 
     /// Reloads, and waits until every worker is a new one.
@@ -250,13 +319,20 @@ impl GunicornServer {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
-    /// The requests it says it served.
+    /// The requests it says it served, with the host's pids of workers that are there.
     pub fn access_log(&self) -> Result<Vec<Line>> {
-        if self.access_log.exists() {
-            access_log::read(&self.access_log)
-        } else {
-            Ok(Vec::new())
+        if !self.access_log.exists() {
+            return Ok(Vec::new());
         }
+        let workers = self.workers().into_iter();
+        let pids: HashMap<u32, u32> = workers
+            .filter_map(|pid| Some((process::own_pid(pid)?, pid)))
+            .collect();
+        let mut lines = access_log::read(&self.access_log)?;
+        for line in &mut lines {
+            line.pid = *pids.get(&line.pid).unwrap_or(&line.pid);
+        }
+        Ok(lines)
     }
 
     /// Waits until so many requests are logged.
@@ -310,6 +386,10 @@ impl Drop for GunicornServer {
             let _ = wait::until("the daemon to end", || {
                 Ok((!process::is_alive(self.master)).then_some(()))
             });
+        // Only an ended child is not ours to signal: its pid may be another's by now.
+        } else if self.pid() != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.signal(Signal::SIGTERM);
+            let _ = process::wait_for(&mut self.child, Duration::from_secs(10));
         }
         process::end(&mut self.child, Duration::from_secs(10));
         // A master that was killed leaves its workers. They are known by their folder, so that a

@@ -4,6 +4,7 @@
 //! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
+//! - [`container`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
@@ -15,8 +16,10 @@ pub mod access_log;
 pub mod case;
 pub mod client;
 pub mod compare;
+pub mod container;
 pub mod facts;
 pub mod gunicorn;
+pub mod interpreter;
 pub mod kernel;
 pub mod load;
 pub mod matrix;

@@ -6,11 +6,13 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use nix::{
+    sched::{CloneFlags, setns},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -21,9 +23,18 @@ use crate::wait;
 /// leaves nothing behind. `setpriv` becomes the program, so the child's pid is the program's. It
 /// is in a process group of its own, so that Ctrl-C reaches only us, and we end it in order.
 pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
+    bound_to_us_by(Signal::SIGTERM, program)
+}
+
+/// Likewise, ended by this signal.
+pub fn bound_to_us_by(signal: Signal, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "TERM", "--"])
+        .args([
+            "--pdeathsig",
+            signal.as_str().trim_start_matches("SIG"),
+            "--",
+        ])
         .arg(program)
         .process_group(0);
     command
@@ -55,14 +66,44 @@ pub fn end(child: &mut Child, grace: Duration) {
 
 /// Pids of a process's children now.
 pub fn children(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let Ok(children) = fs::read_to_string(path) else {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
-    children
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok())
+    // Of each thread, those that it started.
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            let pids = list.split_whitespace().map(str::parse);
+            pids.filter_map(Result::ok).collect::<Vec<_>>()
+        })
         .collect()
+}
+
+/// The pid that a process has in its own pid namespace.
+pub fn own_pid(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    pids.split_whitespace().next_back()?.parse().ok()
+}
+
+/// Does `work` in the network namespace of a process.
+pub fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = fs::File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    // A thread of its own, which ends there.
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {path}"))?;
+            work()
+        });
+        worker
+            .join()
+            .map_err(|_| anyhow!("a thread of this test panicked"))?
+    })
 }
 
 /// Pids of the processes that have this working directory.
@@ -127,18 +168,27 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Every process of this host that is a Gunicorn, by pid and command line.
 pub fn gunicorns() -> Vec<String> {
-    let line = |pid: u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line);
-        let mut words = line.split('\0');
-        // Itself, as the script of an interpreter, or as it renames itself with setproctitle.
-        words
-            .by_ref()
-            .take(2)
-            .any(is_gunicorn)
-            .then(|| format!("{pid}: {}", line.replace('\0', " ").trim_end()))
-    };
+    let line = |pid: u32| Some(format!("{pid}: {}", gunicorn(pid)?));
     all().into_iter().filter_map(line).collect()
+}
+
+/// A process or the first of its descendants that is a Gunicorn: a master, inside whatever
+/// started it.
+pub fn master_in(pid: u32) -> Option<u32> {
+    let inside = descendants(pid);
+    [pid]
+        .into_iter()
+        .chain(inside)
+        .find(|&pid| gunicorn(pid).is_some())
+}
+
+/// The command line of a process that is a Gunicorn.
+fn gunicorn(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line);
+    // Itself, as the script of an interpreter, or as it renames itself with setproctitle.
+    let is_one = line.split('\0').take(2).any(is_gunicorn);
+    is_one.then(|| line.replace('\0', " ").trim_end().to_owned())
 }
 
 fn is_gunicorn(word: &str) -> bool {

@@ -3,10 +3,9 @@
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use crate::{process, venv::Venv};
+use crate::venv::Venv;
 
 /// What runs Gunicorn, and how it is started.
 #[derive(Clone, Debug)]
@@ -17,33 +16,23 @@ pub struct Python {
     arguments: Vec<OsString>,
     /// Folders of packages beside its own.
     path: Vec<PathBuf>,
+    /// Its own, which it finds by itself.
+    packages: Vec<PathBuf>,
     /// The root it runs in instead of the host's.
     root: Option<PathBuf>,
 }
 
-/// Becomes the program `$4 …` in a mount namespace and a root of its own: an overlay over the
-/// folder `$1`, as containers have it. `$2` is a folder that both sides see and where the layers
-/// are; `$3` lists others, one a line.
-const CONTAINER: &str = r#"
-set -e
-lower=$1 shared=$2 folders=$3
-shift 3
-layers=$shared/layers
-mkdir "$layers"
-mount -t tmpfs tmpfs "$layers"
-mkdir "$layers/upper" "$layers/work" "$layers/root"
-mount -t overlay overlay -o "lowerdir=$lower,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
-mkdir -p "$layers/root/proc" "$layers/root/dev" "$layers/root/tmp"
-mount -t proc proc "$layers/root/proc"
-mount --rbind /dev "$layers/root/dev"
-echo "$shared
-$folders" | while read -r folder; do
-    mkdir -p "$layers/root$folder"
-    mount --bind "$folder" "$layers/root$folder"
-done
-cd "$shared"
-exec chroot "$layers/root" "$@"
-"#;
+/// A program to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// The root it is to be started in instead of the host's.
+    pub root: Option<PathBuf>,
+    /// Folders of the host's that it needs there.
+    pub folders: Vec<PathBuf>,
+}
 
 impl Python {
     /// This interpreter, with the Gunicorn and what it needs of these folders.
@@ -53,6 +42,7 @@ impl Python {
             program,
             arguments: vec![gunicorn.join("bin/gunicorn").into()],
             path: vec![gunicorn.to_owned(), packages.to_owned()],
+            packages: Vec::new(),
             root: None,
         }
     }
@@ -85,38 +75,36 @@ impl Python {
         }
     }
 
-    /// The command that becomes Gunicorn in the folder `shared`, and sees also `folders`.
-    pub(crate) fn command(&self, shared: &Path, folders: &[&Path]) -> Command {
-        let mut command = match &self.root {
-            None => process::bound_to_us(&self.program),
-            Some(root) => {
-                let mut lines = OsString::new();
-                for folder in folders
-                    .iter()
-                    .copied()
-                    .chain(self.path.iter().map(AsRef::as_ref))
-                {
-                    lines.push(folder);
-                    lines.push("\n");
-                }
-                let mut command = process::bound_to_us("unshare");
-                command
-                    .args(["--mount", "sh", "-c", CONTAINER, "sh"])
-                    .args([root, shared])
-                    .args([&lines])
-                    .arg(&self.program);
-                command
-            }
-        };
-        command
-            .args(&self.arguments)
-            .current_dir(shared)
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+    /// It is another program, outside of the environment; the packages are the same.
+    #[must_use]
+    pub fn by(mut self, program: &Path) -> Self {
+        self.path.append(&mut self.packages);
+        Self {
+            program: program.to_owned(),
+            ..self
+        }
+    }
+
+    /// What becomes Gunicorn with these arguments and variables more.
+    pub(crate) fn launch(&self, more: Vec<String>, environment: &[(String, String)]) -> Launch {
+        let mut arguments = self.arguments.clone();
+        arguments.extend(more.into_iter().map(OsString::from));
+        let mut environment: Vec<(OsString, OsString)> = environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        environment.push(("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
         if !self.path.is_empty() {
             let path: Vec<_> = self.path.iter().map(|folder| folder.as_os_str()).collect();
-            command.env("PYTHONPATH", path.join(OsStr::new(":")));
+            environment.push(("PYTHONPATH".into(), path.join(OsStr::new(":"))));
         }
-        command
+        Launch {
+            program: self.program.clone(),
+            arguments,
+            environment,
+            root: self.root.clone(),
+            folders: self.path.clone(),
+        }
     }
 }
 
@@ -126,6 +114,7 @@ impl From<&Venv> for Python {
             program: venv.program("python"),
             arguments: vec![venv.program("gunicorn").into()],
             path: Vec::new(),
+            packages: venv.packages().into_iter().collect(),
             root: None,
         }
     }

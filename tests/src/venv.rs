@@ -76,6 +76,18 @@ impl Venv {
     }
 }
 
+impl Venv {
+    /// Where its packages are.
+    pub fn packages(&self) -> Result<PathBuf> {
+        let lib = self.folder.join("lib");
+        fs::read_dir(&lib)
+            .with_context(|| format!("cannot read {}", lib.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path().join("site-packages")))
+            .find(|path| path.is_dir())
+            .with_context(|| format!("no packages in {}", lib.display()))
+    }
+}
+
 fn of_shape(all: &[Venv], shape: &str) -> Option<Venv> {
     let is_of_it = |venv: &&Venv| venv.name().split('-').next() == Some(shape);
     all.iter().find(is_of_it).cloned()

@@ -4,6 +4,7 @@
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod interpreters;
 mod matrix;
 mod offsets;

@@ -43,6 +43,8 @@ const STEPS: &[Step] = &[
     toolchain::BPF_CLIPPY,
     tools::BPF_LINKER,
     tools::CARGO_DENY,
+    tools::CARGO_FUZZ,
+    tools::CONTAINERS,
     python::INTERPRETER,
     python::ENVIRONMENTS,
     interpreters::INTERPRETERS_STEP,

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, matrix, offsets, setup, toolchain, workspace::Workspace};
+use crate::{command, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -33,6 +33,8 @@ enum Part {
     Lint,
     /// Tests that need no root
     Unit,
+    /// A short run of each fuzz target
+    Fuzz,
     /// Tests that load probes and observe a real Gunicorn; needs root
     Privileged,
     /// Every interpreter with every Gunicorn and worker class, as a table; needs root. Not a part
@@ -45,6 +47,7 @@ impl Part {
         match self {
             Self::Lint => "lint",
             Self::Unit => "unit",
+            Self::Fuzz => "fuzz",
             Self::Privileged => "privileged",
             Self::Matrix => "matrix",
         }
@@ -89,13 +92,14 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         (_, [_, more, ..]) => bail!("one part of a test's name, not also `{more}`"),
     };
     timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
-    for part in [Part::Lint, Part::Unit, Part::Privileged] {
+    for part in [Part::Lint, Part::Unit, Part::Fuzz, Part::Privileged] {
         if arguments.part.is_some_and(|only| only != part) {
             continue;
         }
         timed(part.name(), || match part {
             Part::Lint => lint(workspace).map(|()| Done::Ok),
             Part::Unit => unit(workspace, filter).map(|()| Done::Ok),
+            Part::Fuzz => fuzz::run(workspace, filter).map(|()| Done::Ok),
             Part::Privileged => match &skipped {
                 Some(reason) => Ok(Done::Skipped(reason.clone())),
                 None => privileged(workspace, filter).map(|()| Done::Ok),
@@ -129,6 +133,8 @@ fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
 
 fn lint(workspace: &Workspace) -> Result<()> {
     command::run(&mut cargo(workspace, &["fmt", "--all", "--check"]))?;
+    let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
+    command::run(&mut cargo(workspace, &fuzz))?;
     command::run(&mut cargo(
         workspace,
         &[

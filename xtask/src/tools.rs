@@ -65,6 +65,58 @@ pub const CARGO_DENY: Step = Step {
     make: Some(|_| command::run(Command::new("cargo").args(["install", "cargo-deny", "--locked"]))),
 };
 
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
+pub const CARGO_FUZZ: Step = Step {
+    name: "cargo-fuzz",
+    why: "It builds the fuzz targets. About a minute.",
+    check: |_| match command::output("cargo", &["fuzz", "--version"]) {
+        Some(version) if version.ends_with(CARGO_FUZZ_VERSION) => Check::Present(version),
+        found => Check::missing(
+            found.map_or_else(
+                || "`cargo fuzz` does not run".into(),
+                |found| format!("found {found}, {CARGO_FUZZ_VERSION} is needed"),
+            ),
+            format!("cargo install cargo-fuzz --version {CARGO_FUZZ_VERSION} --locked"),
+        ),
+    },
+    make: Some(|_| {
+        command::run(Command::new("cargo").args([
+            "install",
+            "cargo-fuzz",
+            "--version",
+            CARGO_FUZZ_VERSION,
+            "--locked",
+            "--force",
+        ]))
+    }),
+};
+
+const CONTAINER_PACKAGES: &[&str] = &["runc", "iproute2"];
+
+pub const CONTAINERS: Step = Step {
+    name: "containers",
+    why: "The tests observe Gunicorn in containers and network namespaces of its own.",
+    check: |_| {
+        let runc = command::output("runc", &["--version"]);
+        match (runc, command::output("ip", &["-Version"])) {
+            (Some(runc), Some(_)) => {
+                Check::Present(runc.lines().next().unwrap_or_default().to_owned())
+            }
+            (runc, ip) => {
+                let missing = [(runc.is_none(), "runc"), (ip.is_none(), "ip")];
+                let missing = missing.iter().filter(|(missing, _)| *missing);
+                let names: Vec<_> = missing.map(|(_, name)| *name).collect();
+                Check::missing(
+                    format!("`{}` does not run", names.join("` and `")),
+                    packages::cure(CONTAINER_PACKAGES),
+                )
+            }
+        }
+    },
+    make: Some(|_| packages::install(CONTAINER_PACKAGES)),
+};
+
 pub const KERNEL_TYPES: Step = Step {
     name: "kernel type information",
     why: "The offsets of kernel structures are read from it.",

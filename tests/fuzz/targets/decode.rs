@@ -1,0 +1,13 @@
+//! A record of the ring buffer, and its journey through a record file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use observer::{ingest::decode, input::Input};
+
+fuzz_target!(|bytes: &[u8]| {
+    let input = decode::input(bytes);
+    match decode::decode(bytes) {
+        Ok(_) => assert!(matches!(input, Input::Event(_))),
+        Err(error) => assert!(matches!(input, Input::Malformed(what) if what == error.as_str())),
+    }
+});

@@ -1,0 +1,81 @@
+//! The memory of a process whose every structure is a trap.
+//!
+//! The bytes are its pages, at addresses so low that what is read in them often is an address
+//! again: lists bite their tails, strings are endless, dictionaries overlap.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use observer::python::{
+    arbiter::Arbiter, debug_offsets, memory::Snapshot, object::Objects, slot, threads,
+};
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::{Layout, tables};
+
+/// All that is mapped begins here: below is what small numbers would be as pointers.
+const START: u64 = 0x1000;
+
+struct Pages<'a>(&'a [u8]);
+
+impl Memory for Pages<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        // The same pages over and over, so that little input is much memory.
+        let at = address.checked_sub(START).ok_or(Fault)?;
+        if self.0.is_empty() || at >= 1 << 24 {
+            return Err(Fault);
+        }
+        for (byte, at) in buf.iter_mut().zip(at..) {
+            *byte = self.0[usize::try_from(at).map_err(|_| Fault)? % self.0.len()];
+        }
+        Ok(())
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&[choice, low, high], pages)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let published = debug_offsets::layout(pages);
+    let Some(layout) = (match choice {
+        // As 3.13 and later have it, in the memory itself.
+        255 => published.as_ref().ok(),
+        minor => tables::for_version(3, 8 + minor % 5),
+    }) else {
+        return;
+    };
+    walk(
+        layout,
+        START + u64::from(u16::from_le_bytes([low, high])),
+        pages,
+    );
+});
+
+fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
+    let memory = Snapshot::new(Pages(pages));
+    let objects = Objects::new(&memory, layout);
+    let found = threads::threads(&memory, layout, runtime).unwrap_or_default();
+    let _ = slot::find(&memory, layout, runtime, 784, &found);
+    for &tstate in found.iter().take(2) {
+        let _ = threads::frames(&memory, layout, tstate);
+    }
+    if let Ok(Some(arbiter)) = Arbiter::find(&objects, runtime) {
+        everything_of(&objects, &arbiter);
+    }
+    // Without `Arbiter.run` on a stack, each structure by itself.
+    for object in [runtime, runtime.wrapping_add(64)] {
+        let _ = objects.text(object);
+        let _ = objects.int(object);
+        let _ = objects.items(object);
+        let _ = objects.entries(object);
+        let _ = objects.attribute(object, "WORKERS");
+        let _ = objects.instance_attributes(object);
+        let _ = objects
+            .type_of(object)
+            .and_then(|class| objects.type_name(class));
+    }
+}
+
+fn everything_of<M: Memory>(objects: &Objects<'_, M>, arbiter: &Arbiter) {
+    let _ = arbiter.workers(objects);
+    let _ = arbiter.worker_bases(objects);
+    let _ = arbiter.settings(objects);
+}

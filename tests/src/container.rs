@@ -1,0 +1,159 @@
+//! Containers to run a Gunicorn in, each with a root of its own on overlayfs.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, id},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::{process, python::Launch};
+
+/// What a Gunicorn is shut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A mount namespace of its own, no more.
+    Overlay,
+    /// Mount, pid, network and user namespaces of its own, made by `unshare`.
+    Namespaces,
+    /// What runc makes of a bundle, as for Docker with its cgroupfs driver.
+    Runc,
+}
+
+/// Makes the root `$layers/root`, an overlay over `$1`. `$2` is a folder that both sides see and
+/// where the layers are; `$3` lists others, one a line.
+const ROOT: &str = r#"
+set -e
+lower=$1 shared=$2 folders=$3
+shift 3
+layers=$shared/layers
+mkdir "$layers"
+mount -t tmpfs tmpfs "$layers"
+mkdir "$layers/upper" "$layers/work" "$layers/root"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+mkdir -p "$layers/root/proc" "$layers/root/dev" "$layers/root/tmp"
+echo "$shared
+$folders" | while read -r folder; do
+    mkdir -p "$layers/root$folder"
+    mount --bind "$folder" "$layers/root$folder"
+done
+"#;
+
+/// Becomes the program in `$@` in the root `$0`.
+const ENTER: &str = r#"
+set -e
+mount -t proc proc "$0/proc"
+exec chroot "$0" "$@"
+"#;
+
+/// The host's devices, which what is laid over its root alone does not have.
+const OVERLAY: &str = r#"
+mount --rbind /dev "$layers/root/dev"
+exec sh -c "$ENTER" "$layers/root" "$@"
+"#;
+
+/// Namespaces of its own, and an address to listen at. The root is made before: whoever is root
+/// in a user namespace only may not lay a mount over one with others in it.
+const UNSHARE: &str = r#"
+exec unshare --mount --pid --net --user --map-root-user --fork --kill-child \
+    sh -c "ip link set lo up; $ENTER" "$layers/root" "$@"
+"#;
+
+/// What is on this path in containers and outside.
+const PACKAGES: &str = env!("CARGO_MANIFEST_DIR");
+
+impl Container {
+    /// The command that becomes what is to be started, or starts it as its only child, in
+    /// `shared`, which is the same folder outside.
+    pub(crate) fn command(self, shared: &Path, launch: &Launch) -> Result<Command> {
+        let (script, end) = match self {
+            Self::Overlay => (OVERLAY, Signal::SIGTERM),
+            // `unshare` waits for its child and does not heed a SIGTERM.
+            Self::Namespaces => (UNSHARE, Signal::SIGKILL),
+            Self::Runc => return runc(shared, launch),
+        };
+        let mut command = in_root(script, end, shared, launch);
+        command
+            .env("ENTER", ENTER)
+            .arg(&launch.program)
+            .args(&launch.arguments)
+            .envs(launch.environment.iter().cloned());
+        Ok(command)
+    }
+}
+
+fn runc(shared: &Path, launch: &Launch) -> Result<Command> {
+    static CONTAINERS: AtomicUsize = AtomicUsize::new(0);
+    // As long as real ones.
+    let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
+    let container = format!("{:032x}{number:032x}", id());
+    let config = config(&container, shared, launch);
+    let path = shared.join("config.json");
+    fs::write(&path, config.to_string())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let run = r#"exec runc --root "$shared/runc" run --bundle "$shared" "$@""#;
+    // It passes a SIGTERM on to the container.
+    let mut command = in_root(run, Signal::SIGTERM, shared, launch);
+    command.arg(container);
+    Ok(command)
+}
+
+/// A script that goes on where the root is made, with the arguments that are added, and is ended
+/// with us by this signal.
+fn in_root(script: &str, end: Signal, shared: &Path, launch: &Launch) -> Command {
+    let root = launch.root.as_deref().unwrap_or(Path::new("/"));
+    let mut folders = OsString::from(PACKAGES);
+    for folder in &launch.folders {
+        folders.push("\n");
+        folders.push(folder);
+    }
+    let mut command = process::bound_to_us_by(end, "unshare");
+    command
+        .args(["--mount", "sh", "-c", &format!("{ROOT}{script}"), "sh"])
+        .args([root, shared])
+        .arg(folders);
+    command
+}
+
+/// Of a bundle (`config.md` of the OCI runtime specification).
+fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
+    // It ends with runc, should that be killed.
+    let mut command: Vec<String> = ["setpriv", "--pdeathsig", "KILL", "--"]
+        .map(Into::into)
+        .into();
+    command.push(launch.program.to_string_lossy().into_owned());
+    let arguments = launch.arguments.iter();
+    command.extend(arguments.map(|word| word.to_string_lossy().into_owned()));
+    let mut variables = vec![format!("PATH={}", env::var("PATH").unwrap_or_default())];
+    let shown = |(name, value): &(OsString, OsString)| {
+        format!("{}={}", name.to_string_lossy(), value.to_string_lossy())
+    };
+    variables.extend(launch.environment.iter().map(shown));
+    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+    let namespaces = namespaces.map(|kind| json!({ "type": kind }));
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": { "uid": 0, "gid": 0 },
+            "args": command,
+            "env": variables,
+            "cwd": shared,
+        },
+        "root": { "path": shared.join("layers/root") },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+        ],
+        "linux": {
+            // As the cgroupfs driver is told; at the top, so that nothing is left behind.
+            "cgroupsPath": format!("/docker-{container}.scope"),
+            "namespaces": namespaces,
+        },
+    })
+}

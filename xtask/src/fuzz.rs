@@ -1,0 +1,77 @@
+//! `cargo xtask test fuzz`: a short run of each fuzz target in `tests/fuzz`.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{command, workspace::Workspace};
+
+const CRATE: &str = "tests/fuzz";
+/// For each target: what is found at all is mostly found at once, from its seeds.
+const SECONDS: u32 = 10;
+/// What one input may take: a walk that does not end shows as this.
+const INPUT_SECONDS: u32 = 10;
+const MEMORY_MIB: u32 = 2048;
+
+/// Builds the targets, and runs those whose name contains `filter`.
+pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let wanted = |name: &String| filter.is_none_or(|filter| name.contains(filter));
+    let targets: Vec<_> = targets(workspace)?.into_iter().filter(wanted).collect();
+    if targets.is_empty() {
+        bail!("no fuzz target has `{}` in its name", filter.unwrap_or(""));
+    }
+    let built = workspace.target.join("fuzz");
+    build(workspace, &built)?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    for target in targets {
+        let program = built.join(&triple).join("release").join(&target);
+        fuzz(workspace, &program, &target)?;
+    }
+    Ok(())
+}
+
+fn targets(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = workspace.root.join(CRATE).join("targets");
+    let mut targets: Vec<String> = fs::read_dir(&folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            Some(path.file_stem()?.to_str()?.to_owned())
+        })
+        .collect();
+    targets.sort_unstable();
+    Ok(targets)
+}
+
+/// By the stable compiler, which has the instrumentation but counts it as unstable. The sanitizers
+/// are only nightly's, and find what safe code does not do.
+fn build(workspace: &Workspace, to: &Path) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&workspace.root)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(["fuzz", "build", "--fuzz-dir", CRATE])
+        .args(["--sanitizer", "none", "--target-dir"])
+        .arg(to);
+    command::run(&mut cargo)
+}
+
+/// From its seeds and what earlier runs found; an input that fails it is kept, and named.
+fn fuzz(workspace: &Workspace, program: &Path, target: &str) -> Result<()> {
+    let corpus = workspace.target.join("fuzz-corpus").join(target);
+    let failed = workspace.target.join("fuzz-failed").join(target);
+    for folder in [&corpus, &failed] {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let seeds = workspace.root.join(CRATE).join("seeds").join(target);
+    command::run(
+        Command::new(program)
+            .arg(format!("-max_total_time={SECONDS}"))
+            .arg(format!("-timeout={INPUT_SECONDS}"))
+            .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
+            .arg(format!("-artifact_prefix={}/", failed.display()))
+            .args(["-verbosity=0", "-print_final_stats=1"])
+            .args([corpus, seeds]),
+    )
+}
