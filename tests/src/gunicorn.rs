@@ -67,9 +67,7 @@ impl Builder {
             ..self
         };
         let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
-        arguments
-            .into_iter()
-            .fold(daemon, |builder, argument| builder.argument(argument))
+        arguments.into_iter().fold(daemon, Self::argument)
     }
 
     #[must_use]

@@ -90,20 +90,14 @@ impl Python {
         let mut command = match &self.root {
             None => process::bound_to_us(&self.program),
             Some(root) => {
-                let mut lines = OsString::new();
-                for folder in folders
-                    .iter()
-                    .copied()
-                    .chain(self.path.iter().map(AsRef::as_ref))
-                {
-                    lines.push(folder);
-                    lines.push("\n");
-                }
+                let folders = folders.iter().copied().map(Path::as_os_str);
+                let packages = self.path.iter().map(|folder| folder.as_os_str());
+                let lines: Vec<_> = folders.chain(packages).collect();
                 let mut command = process::bound_to_us("unshare");
                 command
                     .args(["--mount", "sh", "-c", CONTAINER, "sh"])
                     .args([root, shared])
-                    .args([&lines])
+                    .arg(lines.join(OsStr::new("\n")))
                     .arg(&self.program);
                 command
             }
