@@ -159,6 +159,16 @@ impl Observer {
 
     /// Starts `binary`, and waits until it is ready.
     pub fn start(binary: &Path, record: bool, masters: &[u32]) -> Result<Self> {
+        let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+        Self::start_with(binary, record, masters)
+    }
+
+    /// Likewise, with these arguments.
+    pub fn start_with(
+        binary: &Path,
+        record: bool,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for the observer's log")?;
         let port = free_port()?;
         let mut command = process::bound_to_us(binary);
@@ -168,9 +178,7 @@ impl Observer {
             command.arg("run");
         }
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
-        for master in masters {
-            command.args(["--pid", &master.to_string()]);
-        }
+        command.args(arguments);
         let stderr = File::create(folder.path().join("stderr"))?;
         let child = command
             .stdin(Stdio::null())

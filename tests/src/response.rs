@@ -36,6 +36,15 @@ enum Framing {
     UntilClosed,
 }
 
+/// Where a head ends. From Python 3.14 on `textwrap.dedent` takes the `\r` of an empty line for
+/// indentation, so error pages of Gunicorn (27.0.1, `util.py`, `write_error`) have `\n` alone
+/// there, which clients accept (RFC 9112, section 2.2).
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    let ends = [b"\r\n\r\n".as_slice(), b"\r\n\n"];
+    let ends = ends.map(|end| find(bytes, end).map(|at| at + end.len()));
+    ends.into_iter().flatten().min()
+}
+
 /// A connection's incoming bytes; what was read too far waits here for the next response.
 #[derive(Default)]
 pub struct Incoming {
@@ -46,8 +55,8 @@ impl Incoming {
     /// Reads a head, with the empty line after it.
     pub fn head(&mut self, source: &mut impl Read) -> Result<Vec<u8>> {
         let length = loop {
-            if let Some(at) = find(&self.bytes, b"\r\n\r\n") {
-                break at + 4;
+            if let Some(length) = head_length(&self.bytes) {
+                break length;
             }
             if !self.fill(source)? {
                 bail!(
@@ -215,6 +224,16 @@ mod tests {
         );
         assert_eq!((response.head_bytes, response.body_bytes), (47, 13));
         assert!(response.complete);
+    }
+
+    #[test]
+    fn an_error_page_of_newer_pythons_has_its_empty_line_without_carriage_return() {
+        let page = b"HTTP/1.1 500 Error\r\nContent-Length: 6\r\n\n<html>\r\n\r\n";
+        let response = Incoming::default()
+            .response(&mut page.as_slice(), "GET")
+            .expect("a response");
+        assert_eq!((response.status, response.head_bytes), (500, 40));
+        assert_eq!(response.body, b"<html>");
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::command;
 
 /// Debian's own keys, of all its suites (package `debian-archive-keyring`).
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Beside the interpreters: what wheels of C++ take from the system.
-const OTHERS: [&str; 2] = ["libstdc++6", "ca-certificates"];
+/// Beside the interpreters: the library that wheels of C++ need, and `/etc/protocols`, which older
+/// dnspythons read when they are imported.
+const OTHERS: [&str; 2] = ["libstdc++6", "netbase"];
 /// What Debian keeps in `/usr` and links to from `/` (`base-files`, as of Debian 13).
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// Mount points, and a folder for what is temporary.

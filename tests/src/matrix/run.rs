@@ -61,7 +61,8 @@ pub fn run(
 }
 
 fn one_interpreter(place: &Place, binary: &Path, cells: &[Cell]) -> Result<Vec<Row>> {
-    let observer = Observer::start(binary, true, &[])?;
+    // What ended is forgotten at once: each scrape has one cell only.
+    let observer = Observer::start_with(binary, true, ["--keep-ended", "1s"])?;
     let mut tried: Vec<(Cell, Result<Result<Tried>, &'static str>)> = Vec::new();
     for cell in cells {
         let outcome = match cell.cannot_run() {
