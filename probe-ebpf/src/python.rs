@@ -25,6 +25,12 @@ pub struct Layout {
     pub frame_back: u32,
     /// Frame → first local variable.
     pub frame_localsplus: u32,
+    /// `PyFunctionObject` → `func_code`.
+    pub function_code: u32,
+    /// `PyCodeObject` → `co_names`, a tuple of the names its code uses.
+    pub code_names: u32,
+    /// `PyTypeObject` → `tp_mro`, a tuple of classes.
+    pub type_mro: u32,
     /// `PyCodeObject` → `co_filename`.
     pub code_filename: u32,
     /// `PyCodeObject` → `co_name`.

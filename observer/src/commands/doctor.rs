@@ -2,6 +2,7 @@
 
 use super::shown;
 use crate::app;
+use crate::discover::tree::Coverage;
 use crate::probe::preflight::{self, Check};
 use anyhow::{Result, bail};
 use std::collections::HashSet;
@@ -54,21 +55,25 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
         let master = &found.master;
         let app = shown(&master.app, TEXT_CHARS);
         let (pid, python) = (master.pid, shown(&master.python_version, TEXT_CHARS));
-        match &found.interpreter {
-            Ok(interpreter) => {
+        let level = found.coverage.level().as_str();
+        write!(out, "{level:<6}  {pid} {app}: ")?;
+        match &found.coverage {
+            Coverage::Full(interpreter) => {
                 let place = &interpreter.now.placement;
                 let cost = if place.emulated {
                     ""
                 } else {
                     "; its probe is single-stepped, which is slow"
                 };
-                writeln!(out, "full  {pid} {app}: CPython {python}{cost}")?;
+                writeln!(out, "CPython {python}{cost}")?;
             }
-            Err(reason) => writeln!(out, "none  {pid} {app}: {}", shown(reason, TEXT_CHARS))?,
+            Coverage::Socket(reason) | Coverage::None(reason) => {
+                writeln!(out, "{}", shown(reason, TEXT_CHARS))?;
+            }
         }
     }
     for (pid, reason) in &scan.refused {
-        writeln!(out, "none  {pid}: {}", shown(reason, TEXT_CHARS))?;
+        writeln!(out, "none    {pid}: {}", shown(reason, TEXT_CHARS))?;
     }
     Ok(())
 }

@@ -26,8 +26,10 @@ struct Row<'a> {
     python_version: &'a str,
     age_seconds: u64,
     bind: &'a [String],
-    /// Why it cannot be observed; absent when it can.
-    refused: Option<&'a str>,
+    /// How well it can be observed: full, socket, none.
+    level: &'static str,
+    /// Why not better; empty for the best.
+    reason: &'a str,
     workers: Vec<WorkerRow<'a>>,
 }
 
@@ -78,7 +80,8 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         python_version: &master.python_version,
         age_seconds: age(master.started_ns),
         bind: &master.bind,
-        refused: found.interpreter.as_ref().err().map(String::as_str),
+        level: found.coverage.level().as_str(),
+        reason: found.coverage.reason(),
         workers: found
             .workers
             .iter()
@@ -106,24 +109,25 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}",
-        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE"
+        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}  {:<6}",
+        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE", "LEVEL"
     )?;
     for row in rows {
         writeln!(
             out,
-            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {}",
+            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {:<6}  {}",
             row.pid,
             shown(row.app, NAME_CHARS),
             shown(row.worker_class, NAME_CHARS),
             shown(row.gunicorn_version, NAME_CHARS),
             shown(row.python_version, NAME_CHARS),
             row.age_seconds,
+            row.level,
             shown(&row.bind.join(" "), TEXT_CHARS),
         )?;
-        if let Some(reason) = row.refused {
-            let reason = shown(reason, TEXT_CHARS);
-            writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
+        if !row.reason.is_empty() {
+            let reason = shown(row.reason, TEXT_CHARS);
+            writeln!(out, "{:>8}  level {}: {reason}", "", row.level)?;
         }
         for worker in &row.workers {
             let number = worker
@@ -160,7 +164,8 @@ mod tests {
             python_version: &hostile,
             age_seconds: 1,
             bind: &bind,
-            refused: Some(&hostile),
+            level: "none",
+            reason: &hostile,
             workers: vec![WorkerRow {
                 pid: 11,
                 class: &hostile,

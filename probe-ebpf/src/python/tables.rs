@@ -6,13 +6,16 @@ use super::{InlineValues, Layout};
 ///
 /// Read from `Include/cpython/pystate.h`, `Include/internal/pycore_frame.h`,
 /// `Include/cpython/code.h`, `Include/internal/pycore_runtime.h`,
-/// `Include/internal/pycore_dict.h`, `Include/cpython/object.h` of 3.11.7; the same for all 3.11.
+/// `Include/internal/pycore_dict.h`, `Include/cpython/object.h`, `Include/cpython/funcobject.h` of 3.11.7; the same for all 3.11.
 pub const CPYTHON_3_11: Layout = Layout {
     tstate_frame: 56,
     cframe_frame: 8,
     frame_code: 32,
     frame_back: 48,
     frame_localsplus: 72,
+    function_code: 48,
+    code_names: 32,
+    type_mro: 344,
     code_filename: 112,
     code_name: 120,
     code_qualname: 128,
