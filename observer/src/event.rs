@@ -40,6 +40,17 @@ pub enum ExitStatus {
     Signal(u8),
 }
 
+/// Which layer told that there was a request, and when it was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimedBy {
+    /// Gunicorn's own code, as the probe on the interpreter saw it.
+    #[default]
+    Python,
+    /// The system calls on its connection alone: no time of Python is known.
+    Socket,
+}
+
 /// A finished request. What was not seen is `None`, never zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Request {
@@ -47,6 +58,8 @@ pub struct Request {
     pub pid: Pid,
     /// Thread that finished it.
     pub tid: u32,
+    /// Which layer told of it.
+    pub timed_by: TimedBy,
     /// The kernel established its connection (first request of a connection only).
     pub established_ns: Option<u64>,
     /// The worker accepted its connection (likewise).
@@ -92,10 +105,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Time in the application, `handle_request` from entry to exit.
+    /// Time in the application, `handle_request` from entry to exit; where no Python
+    /// was seen, from the first byte read to the last byte written.
     #[must_use]
     pub fn duration_ns(&self) -> Option<u64> {
-        self.exited_ns?.checked_sub(self.entered_ns?)
+        match self.timed_by {
+            TimedBy::Python => self.exited_ns?.checked_sub(self.entered_ns?),
+            TimedBy::Socket => self.last_write_ns?.checked_sub(self.first_read_ns?),
+        }
     }
 }
 

@@ -13,13 +13,15 @@
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
 //! - [`sys`]: the module `sys`
-//! - [`arbiter`]: the Gunicorn master on the main thread's stack
+//! - [`arbiter`]: the Gunicorn master on the main thread's stack; [`handling`]: how its workers
+//!   handle requests
 
 pub mod arbiter;
 pub mod attributes;
 pub mod elf;
 pub mod error;
 pub mod files;
+pub mod handling;
 pub mod insn;
 pub mod maps;
 pub mod memory;

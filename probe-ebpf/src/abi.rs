@@ -80,7 +80,9 @@ pub struct RequestRecord {
     /// Thread that finished the request.
     pub tid: u32,
     /// The worker family whose code handled it: a [`crate::gunicorn::Family`].
-    pub family: u32,
+    pub family: u16,
+    /// A [`TimedBy`]: which layer told the request.
+    pub timed_by: u16,
     /// Start of the request: see [`LineSource`].
     pub line: [u8; HEAD_BYTES],
 }
@@ -96,6 +98,16 @@ pub enum LineSource {
     Wire = 1,
     /// Gunicorn's `Request.method`, padded with zeros to [`NAME_BYTES`], then `Request.path`.
     Python = 2,
+}
+
+/// Which layer told that there was a request, and when it was done.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedBy {
+    /// Gunicorn's own code, seen by the probe on `datetime.now`.
+    Python = 0,
+    /// The system calls on its connection alone: it has no times of Python.
+    Socket = 1,
 }
 
 /// Flags of a [`RequestRecord`].
@@ -337,7 +349,10 @@ pub struct Conn {
     /// The Python object that stands for it: key into `CLIENTS`; 0 when unknown.
     pub client: u64,
     pub request_scan: crate::http::HeadScan,
-    pub response_scan: crate::http::HeadScan,
+    /// How many bytes the response has when it is complete, as its head says;
+    /// [`crate::http::CHUNKED`] until its last chunk, 0 when that is not known.
+    /// Kept only for a request that Python did not enter.
+    pub response_end: u64,
     pub request_head_bytes: u32,
     pub response_head_bytes: u32,
     pub ordinal: u32,

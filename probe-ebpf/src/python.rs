@@ -28,6 +28,12 @@ pub struct Layout {
     pub frame_back: u32,
     /// Frame → first local variable.
     pub frame_localsplus: u32,
+    /// `PyFunctionObject` → `func_code`.
+    pub function_code: u32,
+    /// `PyCodeObject` → `co_names`, a tuple of the names its code uses.
+    pub code_names: u32,
+    /// `PyTypeObject` → `tp_mro`, a tuple of classes.
+    pub type_mro: u32,
     /// `PyCodeObject` → `co_filename`.
     pub code_filename: u32,
     /// `PyCodeObject` → `co_name`.
@@ -109,10 +115,6 @@ pub struct Layout {
     pub type_dictoffset: u32,
     /// Frame → the module's globals.
     pub frame_globals: u32,
-    /// `PyFunctionObject` → `func_code`.
-    pub function_code: u32,
-    /// `PyCodeObject` → `co_names`.
-    pub code_names: u32,
 }
 
 /// Marks an offset that this version has no use for.

@@ -159,9 +159,11 @@ fn check(facts: &[Fact], expected: &[Expected]) -> Result<()> {
         }
         let fixed = Fact {
             pid: 0,
+            timed_by: String::new(),
             duration_ns: None,
             ..fact.clone()
         };
+        ensure!(fact.timed_by == "python", "timed by the {}", fact.timed_by);
         ensure!(fixed == wanted, "recorded {fixed:#?}\nexpected {wanted:#?}");
         ensure!(
             fact.duration_ns.is_some_and(|ns| ns > 0) == expected.has_duration,

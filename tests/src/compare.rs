@@ -166,7 +166,8 @@ pub fn duration_differences_us(facts: &[Fact], logged: &[Line]) -> Result<Vec<u6
 }
 
 /// The route a path is reduced to: numbers become `{id}`.
-fn route(path: &str) -> String {
+#[must_use]
+pub fn route(path: &str) -> String {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let parts: Vec<_> = path
         .split('/')

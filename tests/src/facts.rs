@@ -7,6 +7,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Fact {
     pub pid: u32,
+    /// `python` or `socket`: which layer told of it.
+    pub timed_by: String,
     pub method: Option<String>,
     pub path: Option<String>,
     pub status: Option<u16>,

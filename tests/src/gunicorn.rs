@@ -251,6 +251,8 @@ impl GunicornServer {
             "gevent" => "GeventWorker",
             "gevent_pywsgi" => "GeventPyWSGIWorker",
             "eventlet" => "EventletWorker",
+            "tornado" => "TornadoWorker",
+            "own_worker.OwnWorker" => "OwnWorker",
             other => unreachable!("no test has {other} workers"),
         }
     }

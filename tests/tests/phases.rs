@@ -97,33 +97,3 @@ fn an_application_is_described() -> Result<()> {
     observer.stop()?;
     Ok(())
 }
-
-#[test]
-fn a_class_that_handles_requests_its_own_way_is_not_measured_and_says_why() -> Result<()> {
-    if skip::privileged()? {
-        return Ok(());
-    }
-    let observer = Observer::run()?;
-    let server = Builder::new(&Venv::debian()?, "raw:app")
-        .class("gevent_pywsgi")
-        .start()?;
-    ensure!(fetch(server.port, &Request::get("/hello"))?.status == 200);
-    let master = server.pid().to_string();
-    let labels = [("pid", master.as_str()), ("level", "none")];
-    let metrics = observer.wait_until("the master to have no level", |metrics| {
-        metrics.sum("gunicorn_observer_target_level", &labels) == 1.0
-    })?;
-    ensure!(
-        metrics
-            .all("gunicorn_observer_target_level", &labels)
-            .all(|level| !level.label("reason").is_empty()),
-        "no reason is given"
-    );
-    let labels = [("master_pid", master.as_str())];
-    let series = metrics
-        .all("gunicorn_worker_requests_total", &labels)
-        .count();
-    ensure!(series == 0, "{series} series of a worker not measured");
-    observer.stop()?;
-    Ok(())
-}

@@ -2,6 +2,7 @@
 
 use super::shown;
 use crate::app;
+use crate::discover::tree::Coverage;
 use crate::probe::preflight::{self, Check};
 use anyhow::{Result, bail};
 use std::collections::HashSet;
@@ -54,17 +55,16 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
         let master = &found.master;
         let app = shown(&master.app, TEXT_CHARS);
         let (pid, python) = (master.pid, shown(&master.python_version, TEXT_CHARS));
-        match &found.interpreter {
-            Ok(interpreter) => {
-                let warning = interpreter.now.placement.warning();
-                let warning = warning.map_or_else(String::new, |warning| format!("; {warning}"));
-                writeln!(out, "full  {pid} {app}: CPython {python}{warning}")?;
-            }
-            Err(reason) => writeln!(out, "none  {pid} {app}: {}", shown(reason, TEXT_CHARS))?,
-        }
+        let (level, reason) = (found.coverage.level().as_str(), found.coverage.reason());
+        let reason = match &found.coverage {
+            Coverage::Full(_) if reason.is_empty() => format!("CPython {python}"),
+            Coverage::Full(_) => format!("CPython {python}; {reason}"),
+            Coverage::Socket(_) | Coverage::None(_) => shown(reason, TEXT_CHARS).to_string(),
+        };
+        writeln!(out, "{level:<6}  {pid} {app}: {reason}")?;
     }
     for (pid, reason) in &scan.refused {
-        writeln!(out, "none  {pid}: {}", shown(reason, TEXT_CHARS))?;
+        writeln!(out, "none    {pid}: {}", shown(reason, TEXT_CHARS))?;
     }
     Ok(())
 }

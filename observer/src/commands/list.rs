@@ -32,10 +32,10 @@ struct Row<'a> {
     container_runtime: Option<&'a str>,
     /// Absent outside of Kubernetes.
     pod_uid: Option<&'a str>,
-    /// Why it cannot be observed; absent when it can.
-    refused: Option<&'a str>,
-    /// What observing it costs more than it should; absent where that is nothing.
-    warning: Option<&'a str>,
+    /// How well it can be observed: full, socket, none.
+    level: &'static str,
+    /// Why not better, or what it costs more than it should; else empty.
+    reason: &'a str,
     workers: Vec<WorkerRow<'a>>,
 }
 
@@ -93,12 +93,8 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         container_id: known(&master.container_id),
         container_runtime: known(&master.container_runtime),
         pod_uid: known(&master.pod_uid),
-        refused: found.interpreter.as_ref().err().map(String::as_str),
-        warning: found
-            .interpreter
-            .as_ref()
-            .ok()
-            .and_then(|interpreter| interpreter.now.placement.warning()),
+        level: found.coverage.level().as_str(),
+        reason: found.coverage.reason(),
         workers: found
             .workers
             .iter()
@@ -126,19 +122,20 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}",
-        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE"
+        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}  {:<6}",
+        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE", "LEVEL"
     )?;
     for row in rows {
         writeln!(
             out,
-            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {}",
+            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {:<6}  {}",
             row.pid,
             shown(row.app, NAME_CHARS),
             shown(row.worker_class, NAME_CHARS),
             shown(row.gunicorn_version, NAME_CHARS),
             shown(row.python_version, NAME_CHARS),
             row.age_seconds,
+            row.level,
             shown(&row.bind.join(" "), TEXT_CHARS),
         )?;
         if let Some(id) = row.container_id {
@@ -149,12 +146,9 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             let (runtime, id) = (shown(runtime, NAME_CHARS), shown(id, NAME_CHARS));
             writeln!(out, "{:>8}  container {runtime} {id}{pod}", "")?;
         }
-        if let Some(reason) = row.refused {
-            let reason = shown(reason, TEXT_CHARS);
-            writeln!(out, "{:>8}  cannot be observed: {reason}", "")?;
-        }
-        if let Some(warning) = row.warning {
-            writeln!(out, "{:>8}  {warning}", "")?;
+        if !row.reason.is_empty() {
+            let reason = shown(row.reason, TEXT_CHARS);
+            writeln!(out, "{:>8}  level {}: {reason}", "", row.level)?;
         }
         for worker in &row.workers {
             let number = worker
@@ -194,8 +188,8 @@ mod tests {
             container_id: Some(&hostile),
             container_runtime: Some(&hostile),
             pod_uid: Some(&hostile),
-            refused: Some(&hostile),
-            warning: Some("dear"),
+            level: "none",
+            reason: &hostile,
             workers: vec![WorkerRow {
                 pid: 11,
                 class: &hostile,

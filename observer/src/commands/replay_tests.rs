@@ -57,6 +57,7 @@ impl Live {
             response_head_bytes: 500,
             status: 200,
             flags: 0,
+            socket: false,
             line: b"GET /users/7?token=secret HTTP/1.1\r\n".to_vec(),
             python: false,
         };

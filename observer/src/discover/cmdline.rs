@@ -75,6 +75,38 @@ pub fn app<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> String {
         .to_owned()
 }
 
+/// The class of workers, for masters whose memory is not read: from the
+/// `--worker-class` option, which wins over every other setting; empty when it
+/// does not name one class.
+#[must_use]
+pub fn worker_class<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut arguments = arguments
+        .into_iter()
+        .filter_map(|argument| std::str::from_utf8(argument).ok());
+    let mut named = "";
+    while let Some(argument) = arguments.next() {
+        if matches!(argument, "-k" | "--worker-class") {
+            named = arguments.next().unwrap_or_default();
+        } else if let Some(name) = argument.strip_prefix("--worker-class=") {
+            named = name;
+        }
+    }
+    // `SUPPORTED_WORKERS` of `gunicorn/workers/__init__.py`; `sync` becomes
+    // `ThreadWorker` by a setting that need not be on the command line.
+    let class = match named.strip_prefix("egg:gunicorn#").unwrap_or(named) {
+        "gthread" => "ThreadWorker",
+        "gevent" | "gevent_wsgi" => "GeventWorker",
+        "gevent_pywsgi" => "GeventPyWSGIWorker",
+        "eventlet" => "EventletWorker",
+        "tornado" => "TornadoWorker",
+        path => match path.rsplit_once('.') {
+            Some((_, class)) => class,
+            None => "",
+        },
+    };
+    class.to_owned()
+}
+
 /// `package.module:variable`, and no `host:port`.
 fn is_import_string(text: &str) -> bool {
     let is_name = |name: &str| {
@@ -126,6 +158,22 @@ mod tests {
         assert_eq!(hint("/venv/bin/gunicorn|shop:app"), Hint::Gunicorn);
         assert_eq!(hint("serve.py|--port|80"), Hint::Python);
         assert_eq!(hint(""), Hint::Python);
+    }
+
+    #[test]
+    fn the_worker_class_is_named_or_unknown() {
+        let cases = [
+            ("python|gunicorn|-k|tornado|shop:app", "TornadoWorker"),
+            ("python|gunicorn|--worker-class=shop.workers.Mine", "Mine"),
+            ("python|gunicorn|--worker-class|gthread", "ThreadWorker"),
+            ("python|gunicorn|-k|sync|shop:app", ""),
+            ("python|gunicorn|shop:app", ""),
+            ("gunicorn: master [shop:app]", ""),
+            ("python|gunicorn|-k", ""),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(worker_class(split(line)), expected, "{line}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What discovery found.
 
 use crate::event::Pid;
-use crate::fact;
+use crate::fact::{self, Level};
 use crate::python::arbiter::Arbiter;
 use crate::python::target::Interpreter;
+use probe_ebpf::memory::Fault;
 use probe_ebpf::python::Layout;
 
 /// A master and what it knows.
@@ -11,10 +12,57 @@ use probe_ebpf::python::Layout;
 pub struct FoundMaster {
     pub master: fact::Master,
     pub workers: Vec<fact::Worker>,
-    /// Its interpreter, or why it and its workers cannot be measured.
-    pub interpreter: Result<Interpreter, String>,
+    pub coverage: Coverage,
+    /// Its interpreter, or why that cannot be probed.
+    pub(super) interpreter: Result<Interpreter, String>,
     /// How to read it again; `None` when its memory is not understood.
     pub(super) reader: Option<Reader>,
+}
+
+/// How a master and its workers can be observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// By all probes: its interpreter is read, and its workers use Gunicorn's own request handling.
+    Full(Box<Interpreter>),
+    /// By the system calls of its workers, and why by no more.
+    Socket(String),
+    /// Not at all, and why.
+    None(String),
+}
+
+impl Coverage {
+    /// Of an interpreter, or why it cannot be probed; and of a worker class that
+    /// handles requests its own way, or could not be read.
+    pub(super) fn of(
+        interpreter: &Result<Interpreter, String>,
+        own_way: Result<Option<String>, Fault>,
+    ) -> Self {
+        match (interpreter, own_way) {
+            (Err(reason), _) => Self::Socket(reason.clone()),
+            (Ok(_), Ok(Some(reason))) => Self::Socket(reason),
+            (Ok(_), Err(Fault)) => Self::Socket("its worker class cannot be read".to_owned()),
+            (Ok(interpreter), Ok(None)) => Self::Full(Box::new(interpreter.clone())),
+        }
+    }
+
+    /// As it is shown.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Full(_) => Level::Full,
+            Self::Socket(_) => Level::Socket,
+            Self::None(_) => Level::None,
+        }
+    }
+
+    /// Why it is not better, or of the best what it costs more than it should; else empty.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Full(interpreter) => interpreter.now.placement.warning().unwrap_or_default(),
+            Self::Socket(reason) | Self::None(reason) => reason,
+        }
+    }
 }
 
 /// What a process turned out to be.
@@ -49,4 +97,21 @@ pub struct Scan {
 pub(super) struct Reader {
     pub layout: Layout,
     pub arbiter: Arbiter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_obstacle_is_the_reason() {
+        let unread = || Err::<Interpreter, _>("unread".to_owned());
+        let own = || Ok(Some("own".to_owned()));
+        let socket = |reason: &str| Coverage::Socket(reason.to_owned());
+        assert_eq!(Coverage::of(&unread(), Ok(None)), socket("unread"));
+        assert_eq!(Coverage::of(&unread(), own()), socket("unread"));
+        assert_eq!(Coverage::of(&unread(), Err(Fault)), socket("unread"));
+        assert_eq!(socket("own").level(), Level::Socket);
+        assert_eq!(socket("own").reason(), "own");
+    }
 }

@@ -66,6 +66,17 @@ impl ProcFs {
         &self.root
     }
 
+    /// Whether the program of a process is a 32-bit one, as its ELF file says
+    /// (`EI_CLASS`); not if it cannot be read.
+    #[must_use]
+    pub fn is_32_bit(&self, pid: Pid) -> bool {
+        const ELF_32: [u8; 5] = [0x7f, b'E', b'L', b'F', 1];
+        let mut begin = [0; ELF_32.len()];
+        File::open(self.root.join(format!("{pid}/exe")))
+            .and_then(|mut file| file.read_exact(&mut begin))
+            .is_ok_and(|()| begin == ELF_32)
+    }
+
     /// All processes there are, in ascending order.
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use std::io;
 
 use super::cmdline::{self, Hint};
 use super::found::Reader;
-pub use super::found::{Candidate, FoundMaster, Scan};
+pub use super::found::{Candidate, Coverage, FoundMaster, Scan};
 use super::procfs::{ProcFs, Process};
+use crate::clock::monotonic_ns;
 use crate::event::Pid;
 use crate::fact;
 use crate::python::arbiter::{Arbiter, WorkerEntry};
@@ -15,6 +16,15 @@ use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
 use crate::python::target::{self, InspectError, Interpreter, Runtime};
 use probe_ebpf::memory::Fault;
+
+/// What looks like Gunicorn and has a child this old is a master: one that becomes
+/// a daemon has children too, but ends at once.
+const SETTLED_NS: u64 = 500_000_000;
+
+/// Tracepoints of system calls leave out those of 32-bit processes
+/// (`arch_trace_is_compat_syscall`, `arch/x86/include/asm/ftrace.h`).
+const NO_COMPAT_CALLS: &str =
+    "and its system calls are not seen: it is a 32-bit process, whose calls have no tracepoints";
 
 /// Finds masters and workers; remembers what it learnt about files.
 #[derive(Debug)]
@@ -158,15 +168,19 @@ impl Tree {
         Ok(self.workers(master.pid, entries))
     }
 
-    /// The settings a master has now, after HUP, TTIN or TTOU.
+    /// The settings a master has now, after HUP, TTIN or TTOU, and how it can be
+    /// observed with them.
     ///
     /// # Errors
     /// As [`Tree::refresh_workers`].
-    pub fn refresh_master(&self, found: &FoundMaster) -> Result<fact::Master, InspectError> {
+    pub fn refresh_master(
+        &self,
+        found: &FoundMaster,
+    ) -> Result<(fact::Master, Coverage), InspectError> {
         let old = &found.master;
         self.still(old)?;
         let Some(reader) = found.reader else {
-            return Ok(old.clone());
+            return Ok((old.clone(), found.coverage.clone()));
         };
         let memory = Snapshot::new(ProcessMemory::new(old.pid));
         let objects = Objects::new(&memory, &reader.layout);
@@ -188,7 +202,8 @@ impl Tree {
             let what = "its settings changed while being read";
             return Err(InspectError::fault(memory.inner(), old.pid, what));
         }
-        Ok(master)
+        let own_way = reader.arbiter.own_way(&objects);
+        Ok((master, Coverage::of(&found.interpreter, own_way)))
     }
 
     /// That the master's pid is still its own.
@@ -244,13 +259,6 @@ impl Tree {
             }
             Err(error) => Err(error.to_string()),
         };
-        let interpreter = interpreter.and_then(|interpreter| {
-            let bases = arbiter.worker_bases(&objects).unwrap_or_default();
-            match unmeasured(&bases) {
-                Some(reason) => Err(reason),
-                None => Ok(interpreter),
-            }
-        });
         let Ok(entries) = arbiter.workers(&objects) else {
             let reason = "its workers changed while they were read".to_owned();
             return Candidate::NotReady { reason };
@@ -265,6 +273,7 @@ impl Tree {
                 &version,
             )),
             workers: self.workers(pid, entries),
+            coverage: Coverage::of(&interpreter, arbiter.own_way(&objects)),
             interpreter,
             reader: Some(Reader {
                 layout: runtime.layout,
@@ -311,16 +320,31 @@ impl Tree {
         if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn {
             return Candidate::WorkerOf(process.parent);
         }
+        let workers = self.children_as_workers(process);
+        let now_ns = monotonic_ns();
+        let has_settled = |w: &fact::Worker| now_ns.saturating_sub(w.started_ns) > SETTLED_NS;
+        if !workers.iter().any(has_settled) {
+            return Candidate::NotReady {
+                reason: "it has no workers yet".to_owned(),
+            };
+        }
         let master = fact::Master {
             pid: process.pid,
             started_ns: process.started_ns,
             app: cmdline::app(command.iter().map(Vec::as_slice)),
+            worker_class: cmdline::worker_class(command.iter().map(Vec::as_slice)),
             python_version: version,
             ..fact::Master::default()
         };
+        let coverage = if self.procfs.is_32_bit(process.pid) {
+            Coverage::None(format!("{reason}; {NO_COMPAT_CALLS}"))
+        } else {
+            Coverage::Socket(reason.clone())
+        };
         Candidate::Master(Box::new(FoundMaster {
             master: self.contained(master),
-            workers: self.children_as_workers(process),
+            workers,
+            coverage,
             interpreter: Err(reason),
             reader: None,
         }))
@@ -381,23 +405,6 @@ impl Tree {
         workers.sort_by_key(|worker| (worker.age, worker.pid));
         workers
     }
-}
-
-/// Why workers with these classes cannot be measured, if so: they do not handle
-/// requests by the `handle_request` of Gunicorn's own WSGI workers.
-/// (`gunicorn/workers/{gtornado,ggevent,gasgi}.py`, `uvicorn/workers.py`.)
-fn unmeasured(bases: &[String]) -> Option<String> {
-    const OTHERS: [&str; 5] = [
-        "TornadoWorker",
-        "GeventPyWSGIWorker",
-        "ASGIWorker",
-        "UvicornWorker",
-        "UvicornH11Worker",
-    ];
-    let found = bases.iter().find(|base| OTHERS.contains(&base.as_str()))?;
-    Some(format!(
-        "workers of the class {found} are not measured yet: they do not use Gunicorn's own request handling"
-    ))
 }
 
 fn describe<M: probe_ebpf::memory::Memory>(

@@ -1,6 +1,7 @@
 //! On made-up proc file systems, and on the test itself.
 
 use super::*;
+use crate::fact::Level;
 use std::fs;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ fn process(root: &Path, pid: Pid, parent: Pid, command: &str, maps: &str) {
 const PYPY: &str = "1000-2000 r-xp 0 0:0 1 /usr/bin/pypy3.10\n";
 
 #[test]
-fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
+fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_its_level_says_why() {
     let root = tempfile::tempdir().unwrap();
     let command = "pypy3 /bin/gunicorn shop:app";
     process(root.path(), 1, 0, "init", "");
@@ -46,8 +47,8 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
         (id, "docker")
     );
     assert_eq!(
-        found.interpreter.as_ref().unwrap_err(),
-        "PyPy is not supported"
+        found.coverage,
+        Coverage::Socket("PyPy is not supported".to_owned())
     );
     assert_eq!(
         found
@@ -69,6 +70,7 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_refused_by_name() {
 fn a_master_whose_pid_another_process_has_now_is_gone() {
     let root = tempfile::tempdir().unwrap();
     process(root.path(), 20, 1, "pypy3 /bin/gunicorn shop:app", PYPY);
+    process(root.path(), 21, 20, "pypy3 /bin/gunicorn shop:app", PYPY);
     let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
     let Candidate::Master(mut found) = tree.inspect_candidate(20) else {
         panic!()
@@ -102,15 +104,33 @@ fn this_test_is_no_gunicorn() {
 }
 
 #[test]
-fn workers_that_handle_requests_their_own_way_are_not_taken_for_measured() {
-    let bases = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-    for measured in [
-        &["Mine", "SyncWorker", "Worker", "object"][..],
-        &["GeventWorker", "AsyncWorker", "Worker"],
-        &[],
-    ] {
-        assert_eq!(unmeasured(&bases(measured)), None);
-    }
-    let reason = unmeasured(&bases(&["Mine", "GeventPyWSGIWorker", "GeventWorker"]));
-    assert!(reason.is_some_and(|reason| reason.contains("GeventPyWSGIWorker")));
+fn a_32_bit_process_cannot_be_observed() {
+    let root = tempfile::tempdir().unwrap();
+    let command = "pypy3 /bin/gunicorn -k tornado shop:app";
+    process(root.path(), 20, 1, command, PYPY);
+    process(root.path(), 21, 20, command, PYPY);
+    let level = |class: u8| {
+        let program = [b"\x7fELF".as_slice(), &[class, 1]].concat();
+        fs::write(root.path().join("20/exe"), program).unwrap();
+        let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
+        let Candidate::Master(found) = tree.inspect_candidate(20) else {
+            panic!()
+        };
+        assert_eq!(found.master.worker_class, "TornadoWorker");
+        (found.coverage.level(), found.coverage.reason().to_owned())
+    };
+    let (narrow, reason) = level(1);
+    assert_eq!(narrow, Level::None);
+    assert!(reason.contains("32-bit"), "{reason}");
+    assert_eq!(level(2).0, Level::Socket);
+}
+
+#[test]
+fn without_workers_of_some_age_it_may_yet_become_a_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let command = "pypy3 /bin/gunicorn --daemon shop:app";
+    process(root.path(), 20, 1, command, PYPY);
+    let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
+    let alone = tree.inspect_candidate(20);
+    assert!(matches!(alone, Candidate::NotReady { .. }), "{alone:?}");
 }

@@ -5,11 +5,11 @@
 //! never guessed at.
 
 use super::line;
-use crate::event::{Event, ExitStatus, Request};
+use crate::event::{Event, ExitStatus, Request, TimedBy};
 use crate::input::Input;
 use probe_ebpf::abi::{
     ExecRecord, ExitRecord, ForkRecord, HEAD_BYTES, LineSource, NAME_BYTES, RecordKind,
-    RequestRecord, flags,
+    RequestRecord, TimedBy as Teller, flags,
 };
 
 /// Why bytes are no record.
@@ -114,7 +114,8 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     let line_len = fields.u16()?;
     let line_source = fields.u16()?;
     let tid = fields.u32()?;
-    let _family = fields.u32()?;
+    let _family = fields.u16()?;
+    let timed_by = fields.u16()?;
     let head = fields.bytes(HEAD_BYTES)?;
     let head = head.get(..usize::from(line_len)).unwrap_or(head);
 
@@ -126,6 +127,11 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     Ok(Request {
         pid,
         tid,
+        timed_by: if timed_by == Teller::Socket as u16 {
+            TimedBy::Socket
+        } else {
+            TimedBy::Python
+        },
         established_ns,
         accepted_ns,
         first_read_ns,

@@ -15,6 +15,7 @@ fn full() -> RequestBytes {
         flags: flags::EXITED,
         line: b"POST /a?secret HTTP/1.1\r\nHost: h".to_vec(),
         python: false,
+        socket: false,
     }
 }
 
@@ -49,6 +50,28 @@ fn a_request_is_decoded_field_by_field() {
         ..Request::default()
     };
     assert_eq!(request, expected);
+}
+
+#[test]
+fn a_request_says_which_layer_timed_it() {
+    let python = request_of(&full().build());
+    assert_eq!(python.timed_by, TimedBy::Python);
+    let socket = request_of(
+        &RequestBytes {
+            times: [10, 20, 30, 0, 50, 60, 0],
+            socket: true,
+            ..full()
+        }
+        .build(),
+    );
+    let expected = Request {
+        timed_by: TimedBy::Socket,
+        entered_ns: None,
+        exited_ns: None,
+        ..python
+    };
+    assert_eq!(socket, expected);
+    assert_eq!(socket.duration_ns(), Some(30));
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub struct RequestBytes {
     pub flags: u16,
     pub line: Vec<u8>,
     pub python: bool,
+    /// Timed by the socket.
+    pub socket: bool,
 }
 
 impl RequestBytes {
@@ -43,7 +45,8 @@ impl RequestBytes {
         };
         b.extend((source as u16).to_le_bytes());
         b.extend(self.pid.to_le_bytes());
-        b.extend(0_u32.to_le_bytes());
+        b.extend(0_u16.to_le_bytes());
+        b.extend(u16::from(self.socket).to_le_bytes());
         let mut line = self.line.clone();
         line.resize(HEAD_BYTES, 0);
         b.extend(line);

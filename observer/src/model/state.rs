@@ -211,7 +211,7 @@ impl State {
     /// Forgets what no master claimed, but not that it was there.
     pub(super) fn drop_provisional(&mut self, pid: Pid) {
         if let Some(provisional) = self.provisional.remove(&pid) {
-            self.observer.unclaimed_requests += provisional.requests;
+            self.observer.unclaimed_requests += provisional.requests - provisional.by_socket;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The life of workers.
 
-use super::story::{S, Story, app_requests};
+use super::story::{S, Story, app_requests, request};
+use crate::event::{Event, TimedBy};
 use crate::fact::{self, Fact};
 
 #[test]
@@ -200,4 +201,27 @@ fn a_fact_about_a_worker_that_is_gone_does_not_bring_it_back() {
     let mut story = Story::new();
     story.master(10).exit(11).worker(10, 11, 1);
     assert_eq!(story.app().workers_live, 0);
+}
+
+#[test]
+fn what_any_server_could_have_answered_is_no_loss_if_no_master_claims_it() {
+    let mut story = Story::new();
+    let mut answered = request(20, story.now_ns);
+    answered.timed_by = TimedBy::Socket;
+    (answered.entered_ns, answered.exited_ns) = (None, None);
+    answered.first_read_ns = Some(story.now_ns - 3_000_000);
+    answered.last_write_ns = Some(story.now_ns);
+    story.fork(10, 20);
+    story.event(Event::Request(Box::new(answered.clone())));
+    story.exec(20);
+    assert_eq!(story.lost("unclaimed"), 0);
+
+    story.fork(10, 21).master(10);
+    answered.pid = 21;
+    story.event(Event::Request(Box::new(answered)));
+    let app = story.app();
+    assert_eq!(app_requests(&app), 1);
+    assert_eq!(story.served(), 1);
+    let phases: Vec<_> = app.phases.iter().map(|phase| phase.phase).collect();
+    assert!(phases.is_empty(), "{phases:?}");
 }

@@ -3,7 +3,7 @@
 use super::ledger::Ledger;
 use super::settings::Settings;
 use super::tally::Tally;
-use crate::event::{ExitStatus, Pid, Request};
+use crate::event::{ExitStatus, Pid, Request, TimedBy};
 use crate::fact;
 use std::sync::Arc;
 
@@ -77,6 +77,9 @@ pub struct Provisional {
     pub since_ns: u64,
     /// All its requests, refused ones too.
     pub requests: u64,
+    /// … of them that any HTTP server could have answered: if no master claims the
+    /// process, they were never Gunicorn's, and are no loss.
+    pub by_socket: u64,
     /// What a master said about it that is itself not known yet.
     pub fact: Option<fact::Worker>,
     pub end: Option<End>,
@@ -91,6 +94,7 @@ impl Provisional {
             self.since_ns = request.finished_ns;
         }
         self.requests += 1;
+        self.by_socket += u64::from(request.timed_by == TimedBy::Socket);
         self.tally.request(request);
         self.ledger.request(settings, "", request);
     }

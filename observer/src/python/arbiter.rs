@@ -6,11 +6,9 @@
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::DIRECT;
 
+use super::handling;
 use super::object::Objects;
 use super::threads;
-
-/// A class hierarchy is no deeper than this.
-const MAX_BASES: usize = 16;
 
 /// `Arbiter.run`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,20 +109,13 @@ impl Arbiter {
         Ok(found)
     }
 
-    /// Names of the class of new workers and of its bases, the class itself first.
+    /// Why requests of new workers are not seen in Python; `None` if they are.
     ///
     /// # Errors
-    /// [`Fault`] when a class cannot be read.
-    pub fn worker_bases<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<String>, Fault> {
-        let mut class = objects
-            .attribute(self.object, "worker_class")?
-            .ok_or(Fault)?;
-        let mut names = Vec::new();
-        while class != 0 && names.len() < MAX_BASES {
-            names.push(class_name(objects, class)?);
-            class = objects.field(class, objects.layout().type_base)?;
-        }
-        Ok(names)
+    /// [`Fault`] when the class cannot be read.
+    pub fn own_way<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Option<String>, Fault> {
+        let class = objects.attribute(self.object, "worker_class")?;
+        handling::own_way(objects, class.ok_or(Fault)?)
     }
 
     /// The settings now in force: HUP replaces them, TTIN and TTOU change `workers`.

@@ -1,6 +1,7 @@
 //! Objects of CPython 3.11 written into a made-up process, and garbage.
 
 use super::super::arbiter::Arbiter;
+use super::super::handling;
 use super::super::memory::Snapshot;
 use super::super::memory::tests::PageMap;
 use super::super::threads;
@@ -226,6 +227,65 @@ fn a_class_that_is_its_own_base_is_an_error() {
     assert_eq!(heap.objects().class_attribute(0x30_0000, "x"), Err(Fault));
 }
 
+const FUNCTION: u64 = 0x16_0000;
+
+/// What a method is, of which a class consists here: its file, and a name its code uses.
+type Method<'a> = (&'a str, &'a str, &'a str);
+
+/// A class behind others in the order its methods are looked for.
+fn class(heap: &mut Heap, at: u64, name: &str, methods: &[Method<'_>], behind: &[u64]) -> u64 {
+    let mut entries = Vec::new();
+    for (method, file, uses) in methods {
+        let (name, file, uses) = (heap.str(method), heap.str(file), heap.str(uses));
+        let names = heap.words(&[1, TUPLE, 1, uses]);
+        let mut code = [0; 20];
+        (code[4], code[14], code[15]) = (names, file, name);
+        let code = heap.words(&code);
+        entries.push((name, heap.words(&[1, FUNCTION, 0, 0, 0, 0, code])));
+    }
+    let dict = heap.dict(1, &entries);
+    heap.type_at(FUNCTION, "function", 0, 0, 0, 0);
+    heap.type_at(at, name, 0, 0, dict, 0);
+    let order: Vec<u64> = behind.iter().copied().chain([at]).rev().collect();
+    let mro = [&[1, TUPLE, order.len() as u64], order.as_slice()].concat();
+    let mro = heap.words(&mro);
+    heap.map.put_words(at + 344, &[mro]);
+    at
+}
+
+#[test]
+fn a_class_is_seen_in_python_if_its_methods_lead_to_gunicorns() {
+    const FILE: &str = "/venv/lib/gunicorn/workers/sync.py";
+    let mut heap = Heap::new();
+    let sync = [
+        ("run", FILE, "x"),
+        ("handle", FILE, "x"),
+        ("handle_request", FILE, "x"),
+    ];
+    let sync = class(&mut heap, 0x30_0000, "SyncWorker", &sync, &[]);
+    let mut derived = |at, method: Method<'_>| class(&mut heap, at, "Mine", &[method], &[sync]);
+    let named = derived(0x31_0000, ("init_process", "/a.py", "x"));
+    let calls_on = derived(0x32_0000, ("handle_request", "/a.py", "handle_request"));
+    let own = derived(0x33_0000, ("handle_request", "/a.py", "x"));
+    let own_run = derived(0x34_0000, ("run", "/a.py", "serve_forever"));
+    let server = derived(0x35_0000, ("server_class", "/a.py", "x"));
+    let none = class(&mut heap, 0x36_0000, "UvicornWorker", &[], &[]);
+    let objects = heap.objects();
+    for seen in [sync, named, calls_on] {
+        assert_eq!(handling::own_way(&objects, seen), Ok(None));
+    }
+    for (class, reason) in [
+        (own, "Mine has a handle_request of its own"),
+        (own_run, "Mine has a run of its own"),
+        (server, "Mine hands its connections to another server"),
+        (none, "UvicornWorker has no handle_request"),
+    ] {
+        let found = handling::own_way(&objects, class).unwrap().unwrap();
+        assert!(found.contains(reason), "{found}");
+    }
+    assert_eq!(handling::own_way(&objects, 0x99_0000), Err(Fault));
+}
+
 /// Memory full of words that mostly point into itself, or are small.
 fn garbage() -> impl Strategy<Value = PageMap> {
     let word = prop_oneof![
@@ -263,6 +323,8 @@ proptest! {
             let arbiter = Arbiter::at(at, at);
             let _ = arbiter.workers(&objects);
             let _ = arbiter.settings(&objects);
+            let _ = arbiter.own_way(&objects);
+            let _ = handling::own_way(&objects, at);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher};
 use crate::clock::monotonic_ns;
-use crate::discover::tree::{Candidate, FoundMaster};
+use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
 use crate::fact::{self, Fact, Level, TargetLevel};
 use crate::python::target::Interpreter;
@@ -84,19 +84,21 @@ impl Watcher {
     pub(super) fn confirm(&mut self, mut found: FoundMaster) {
         let pid = found.master.pid;
         self.tell(Fact::Master(found.master.clone()));
-        let interpreter = match &found.interpreter {
-            Ok(interpreter) => interpreter.clone(),
-            Err(reason) => {
-                for worker in &found.workers {
-                    self.candidates.remove(&worker.pid);
-                    self.tables.remove_target(worker.pid);
-                }
-                return self.refuse(pid, reason.clone());
+        if let Coverage::None(reason) = &found.coverage {
+            for worker in &found.workers {
+                self.candidates.remove(&worker.pid);
+                self.tables.remove_target(worker.pid);
             }
-        };
-        if !self.observe(pid, Role::Master, &interpreter) {
-            return;
+            return self.refuse(pid, reason.clone());
         }
+        let Some(coverage) = self.cover(pid, found.coverage) else {
+            return;
+        };
+        if coverage.level() == Level::Socket {
+            // As a candidate it may have been taken for more.
+            self.interpreters.release(pid);
+        }
+        found.coverage = coverage;
         self.refused.remove(&pid);
         tracing::info!(
             pid,
@@ -104,14 +106,10 @@ impl Watcher {
             class = found.master.worker_class,
             python = found.master.python_version,
             gunicorn = found.master.gunicorn_version,
+            level = found.coverage.level().as_str(),
+            reason = found.coverage.reason(),
             "observing a Gunicorn master"
         );
-        let warning = interpreter.now.placement.warning();
-        if let Some(warning) = warning {
-            tracing::warn!(pid, "observing this Gunicorn master is dear: {warning}");
-        }
-        let (level, reason) = (Level::Full, warning.unwrap_or_default().to_owned());
-        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
         found.workers.clear(); // read and told afresh below
         let master = Master {
             found,
@@ -122,6 +120,30 @@ impl Watcher {
         self.masters.insert(pid, master);
         // Workers forked from now on are followed by the kernel; those from before are here.
         self.observe_workers(pid);
+    }
+
+    /// Makes a master a target, as well as it can be observed; tells how well.
+    fn cover(&mut self, pid: Pid, mut coverage: Coverage) -> Option<Coverage> {
+        if let Coverage::Full(interpreter) = &coverage
+            && let Err(error) = self.try_observe(pid, Role::Master, interpreter)
+        {
+            coverage = Coverage::Socket(format!("{error:#}"));
+        }
+        if let Coverage::Socket(_) = coverage {
+            let target = Target {
+                layout: NO_LAYOUT,
+                generation: monotonic_ns(),
+                ..Target::default()
+            };
+            if let Err(error) = self.tables.set_target(pid, Role::Master, target) {
+                self.refuse(pid, format!("{error:#}"));
+                return None;
+            }
+        }
+        let level = coverage.level();
+        let reason = coverage.reason().to_owned();
+        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        Some(coverage)
     }
 
     /// Attaches to the interpreter of a process and makes the process a target.
@@ -150,15 +172,22 @@ impl Watcher {
             return;
         };
         // A master that changes while it is read is read again at the next follow-up.
-        if let Ok(settings) = self.tree.refresh_master(&master.found)
-            && settings != master.found.master
-        {
-            self.tell(Fact::Master(settings.clone()));
-            master.found.master = settings;
+        if let Ok((settings, coverage)) = self.tree.refresh_master(&master.found) {
+            if settings != master.found.master {
+                self.tell(Fact::Master(settings.clone()));
+                master.found.master = settings;
+            }
+            // Another worker class: the probe stays for workers of the former one.
+            if coverage != master.found.coverage {
+                match self.cover(pid, coverage) {
+                    Some(coverage) => master.found.coverage = coverage,
+                    None => return,
+                }
+            }
         }
         if let Ok(workers) = self.tree.refresh_workers(&master.found) {
             for worker in &workers {
-                self.observe_worker(worker);
+                self.observe_worker(worker, &master.found.master.worker_class);
                 master.expected.remove(&worker.pid);
                 if !master.found.workers.contains(worker) {
                     self.tell(Fact::Worker(worker.clone()));
@@ -169,15 +198,18 @@ impl Watcher {
         self.masters.insert(pid, master);
     }
 
-    fn observe_worker(&mut self, worker: &fact::Worker) {
+    /// Makes a worker a target, as its master is one whose new workers are of `class`.
+    fn observe_worker(&mut self, worker: &fact::Worker, class: &str) {
         self.candidates.remove(&worker.pid);
-        let known = self.tables.target(worker.pid);
-        if known.is_some_and(|known| known.role == Role::Worker as u32) {
-            return;
-        }
         let Some(of_master) = self.tables.target(worker.master_pid) else {
             return;
         };
+        if let Some(known) = self.tables.target(worker.pid)
+            && known.role == Role::Worker as u32
+            && (known.layout == of_master.layout || worker.class != class)
+        {
+            return;
+        }
         let generation = monotonic_ns();
         let target = Target {
             generation,

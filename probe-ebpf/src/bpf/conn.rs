@@ -3,19 +3,26 @@
 //! ```text
 //!            first byte read        handle_request          response seen, or close
 //!  Idle ───────────────────> Reading ─────────────> Entered ───────────────────────> Idle
-//!                               └──── handle_error ─> Refused ──── close
+//!                               ├──── handle_error ─> Refused ──── close
+//!                               └──── response complete, next request read, or close ─> Idle
 //! ```
+//!
+//! The last way is that of processes whose Python is not read: there the
+//! response alone tells when a request is done.
 
-use super::emit;
-use super::maps::{CLIENTS, CONNS, FLOWS, NEW_CONN, SCRATCH, conn, count, flow};
+use super::emit::{self, Teller};
+use super::maps::{
+    CLIENTS, CONNS, FLOWS, NEW_CONN, RESPONSE, SCRATCH, conn, count, flow, is_told_by_socket,
+};
 use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
-    Conn, ConnKey, Flow, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat,
-    Thread, flags,
+    Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Thread,
+    flags,
 };
 use probe_ebpf::http::{
-    HEAD_END, HeadScan, SCAN_BYTES, START_BYTES, STATUS_BYTES, begins_request, is_bodiless, status,
+    CHUNKED, HEAD_END, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, ResponseHead, SCAN_BYTES,
+    START_BYTES, STATUS_BYTES, begins_request, has_no_body, is_bodiless, status,
 };
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, attribute::attribute};
@@ -71,9 +78,30 @@ pub fn holds_request(conn: &Conn) -> bool {
     conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start))
 }
 
+/// Whether it serves a request that no Python code was seen to enter, and whose
+/// response has begun.
+#[inline(always)]
+fn is_answered_unseen(conn: &Conn) -> bool {
+    conn.request == 0
+        && conn.status != 0
+        && (holds_request(conn) || conn.flags & flags::PIPELINED != 0)
+}
+
+/// Sends the record of such a request, if nobody but the socket can tell of it.
+#[inline(always)]
+fn finish_unseen(key: &ConnKey, tid: u32, conn: &mut Conn) {
+    if is_told_by_socket(key.tgid) {
+        finish(key.tgid, tid, conn, Teller::Socket(key.fd));
+    }
+}
+
 /// `len` bytes were read from the client.
 #[inline(always)]
-pub fn read(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
+pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now: u64) {
+    if is_answered_unseen(conn) && may_begin_request(buffer, len) {
+        // Where the response before it ended was not to be seen.
+        finish_unseen(key, tid, conn);
+    }
     conn.request_bytes += len;
     if conn.phase == Phase::Entered as u16 {
         return; // its body
@@ -177,10 +205,36 @@ fn read_user(
     unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
 }
 
-/// A response, or a part of one, is about to be written.
+/// A response, or a part of one, is about to be written, which begins with
+/// `piece`; `by_socket`, by a process whose Python is not read.
 #[inline(always)]
-pub fn write(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
-    if conn.status != 0 || conn.phase == Phase::Idle as u16 || len < STATUS_BYTES as u64 {
+pub fn write(conn: &mut Conn, piece: Piece, by_socket: bool, now: u64) {
+    let unread = conn.phase == Phase::Idle as u16;
+    if conn.status == 0 && (!unread || (by_socket && conn.ordinal > 0)) {
+        begin_response(conn, piece.0, piece.1, now);
+    }
+}
+
+/// User memory about to be written: where it is, and how long.
+pub type Piece = (u64, u64);
+
+/// Whether only the last chunk of the response will tell its end.
+#[inline(always)]
+pub fn awaits_last_chunk(conn: &Conn) -> bool {
+    conn.response_end == CHUNKED
+}
+
+/// `total` bytes are about to be written of such a response, which end with `piece`.
+#[inline(always)]
+pub fn write_chunks(conn: &mut Conn, piece: Piece, total: u64) {
+    if ends_chunks(piece) {
+        conn.response_end = conn.response_bytes + total;
+    }
+}
+
+#[inline(always)]
+fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
+    if len < STATUS_BYTES as u64 {
         return;
     }
     let mut line = [0; STATUS_BYTES];
@@ -189,32 +243,119 @@ pub fn write(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
         return;
     }
     let Some(code) = status(&line) else { return };
-    if code < 200 {
+    if code < 200 && code != SWITCHING_PROTOCOLS {
         // `100 Continue`: written before the response, no part of its body.
         conn.response_head_bytes += len as u32;
         return;
     }
+    if conn.phase == Phase::Idle as u16 {
+        // The request was read together with the one before it.
+        conn.phase = Phase::Reading as u16;
+        conn.flags |= flags::PIPELINED;
+        conn.request_bytes = 0;
+    }
     conn.status = code;
     conn.first_write_ns = now;
-    let head = if ends_head(buffer, len) {
-        Some(len as u32)
+    let head = if conn.request != 0 && ends_head(buffer, len) {
+        len as u32
     } else {
-        find_head_end(&mut conn.response_scan, buffer, len)
+        read_response_head(conn, buffer, len)
     };
-    match head {
-        Some(head) => conn.response_head_bytes += head,
-        None => conn.response_head_bytes = 0,
+    if head == 0 {
+        conn.response_head_bytes = 0;
+    } else {
+        conn.response_head_bytes += head;
     }
+}
+
+/// The status that ends HTTP on a connection: no other response follows it.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Finds where the head of a response ends, and where the response does, if its
+/// head says so and Python will not. All of the head is in one piece: every
+/// server that runs under Gunicorn writes it at once.
+#[inline(always)]
+fn read_response_head(conn: &mut Conn, buffer: u64, len: u64) -> u32 {
+    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
+    let (Some(piece), Some(found)) = (SCRATCH.get_ptr_mut(0), RESPONSE.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    let (piece, found) = unsafe { (&mut *piece, &mut *found) };
+    let kept = if len > SCAN_BYTES as u64 {
+        SCAN_BYTES
+    } else {
+        len as usize
+    };
+    let Some(place) = piece.get_mut(..kept) else {
+        return 0;
+    };
+    // SAFETY: the helper checks the source; the destination is a live slice.
+    if unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.is_err() {
+        count(Stat::BufferUnreadable);
+        return 0;
+    }
+    *found = ResponseHead::default();
+    scan_response(found, piece, kept as u32);
+    if conn.request == 0 {
+        let no_body = has_no_body(conn.status, method(conn));
+        let end = if no_body {
+            u64::from(found.bytes)
+        } else {
+            found.response_end(piece)
+        };
+        // What was written before it is a `100 Continue`.
+        conn.response_end = if end == 0 || end == CHUNKED {
+            end
+        } else {
+            end.wrapping_add(conn.response_bytes)
+        };
+    }
+    found.bytes
+}
+
+/// See [`scan_piece`].
+#[inline(never)]
+fn scan_response(found: &mut ResponseHead, piece: &[u8; SCAN_BYTES], len: u32) {
+    found.scan(piece, len);
+}
+
+/// The first letters of the request, if they are known.
+#[inline(always)]
+fn method(conn: &Conn) -> [u8; 4] {
+    if conn.line_len < 4 {
+        return [0; 4];
+    }
+    [conn.line[0], conn.line[1], conn.line[2], conn.line[3]]
+}
+
+/// Whether the last piece of what is written ends with the last chunk of a response.
+#[inline(always)]
+fn ends_chunks((buffer, len): (u64, u64)) -> bool {
+    let mut end = [0; LAST_CHUNK.len()];
+    if len == LAST_CHUNK_ALONE as u64 {
+        let mut alone = [0; LAST_CHUNK_ALONE];
+        return User.read(buffer, &mut alone).is_ok() && alone == LAST_CHUNK[2..];
+    }
+    len >= end.len() as u64
+        && User.read(buffer + len - end.len() as u64, &mut end).is_ok()
+        && end == LAST_CHUNK
 }
 
 /// A write returned.
 #[inline(always)]
-pub fn written(conn: &mut Conn, result: i64, now: u64) {
+pub fn written(key: &ConnKey, tid: u32, conn: &mut Conn, result: i64, now: u64) {
     const EINTR: i64 = -4;
     const EAGAIN: i64 = -11;
     if result > 0 {
         conn.response_bytes += result as u64;
         conn.last_write_ns = now;
+        if conn.response_end != 0
+            && conn.response_bytes >= conn.response_end
+            && is_answered_unseen(conn)
+        {
+            finish_unseen(key, tid, conn);
+        }
     } else if result < 0 && result != EAGAIN && result != EINTR {
         conn.flags |= flags::WRITE_FAILED;
     }
@@ -239,11 +380,13 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
             if conn.status == 0 {
                 flow.flags |= flags::CLOSED;
             }
-            emit::request(key.tgid, tid, Some(conn), Some(flow));
+            emit::request(key.tgid, tid, Some(conn), Teller::Flow(flow));
         }
         let _ = FLOWS.remove(flow_key);
     } else if conn.phase == Phase::Refused as u16 {
-        emit::request(key.tgid, tid, Some(conn), None);
+        emit::request(key.tgid, tid, Some(conn), Teller::Refused);
+    } else if is_answered_unseen(conn) {
+        finish_unseen(key, tid, conn);
     }
     if conn.client != 0 {
         let client = ObjectKey {
@@ -259,8 +402,8 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
 /// The request is done and its response seen: its record goes out, and the
 /// connection waits for the next one.
 #[inline(always)]
-pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, flow: &Flow) {
-    emit::request(tgid, tid, Some(conn), Some(flow));
+pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, teller: Teller<'_>) {
+    emit::request(tgid, tid, Some(conn), teller);
     conn.established_ns = 0;
     conn.accepted_ns = 0;
     conn.first_read_ns = 0;
@@ -270,7 +413,7 @@ pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, flow: &Flow) {
     conn.response_bytes = 0;
     conn.request = 0;
     conn.request_scan = HeadScan::default();
-    conn.response_scan = HeadScan::default();
+    conn.response_end = 0;
     conn.request_head_bytes = 0;
     conn.response_head_bytes = 0;
     conn.ordinal += 1;

@@ -5,7 +5,7 @@ use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use probe_ebpf::abi::{
-    Conn, Flow, HEAD_BYTES, Header, LineSource, RecordKind, RequestRecord, Stat, flags,
+    Conn, Flow, HEAD_BYTES, Header, LineSource, RecordKind, RequestRecord, Stat, TimedBy, flags,
 };
 
 /// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` of `linux/bpf.h`.
@@ -50,9 +50,19 @@ pub fn submit_now<T: 'static>(mut entry: RingBufEntry<T>, record: T) {
     entry.submit(FORCE_WAKEUP);
 }
 
-/// Sends a finished request. `conn` and `flow` are what is known of it; either may be missing.
+/// Who told of a request, beside its connection.
+pub enum Teller<'a> {
+    /// `handle_request`, which it entered.
+    Flow(&'a Flow),
+    /// `handle_error`, for one that Gunicorn refused to parse.
+    Refused,
+    /// Its connection alone, with this descriptor.
+    Socket(i32),
+}
+
+/// Sends a finished request. `conn` is what the system calls saw of it, if anything.
 #[inline(always)]
-pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, flow: Option<&Flow>) {
+pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
     let Some(mut entry) = reserve::<RequestRecord>() else {
         return;
     };
@@ -61,22 +71,26 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, flow: Option<&Flow>) {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.header = header::<RequestRecord>(RecordKind::Request, tgid);
     record.tid = tid;
-
-    let (entered, exited, family, fd, flow_flags) = match flow {
-        Some(flow) => (
-            flow.entered_ns,
-            flow.exited_ns,
-            flow.family,
-            flow.fd,
-            flow.flags,
-        ),
-        None => (0, 0, 0, -1, flags::BAD_REQUEST | flags::ERROR_HANDLED),
-    };
-    record.entered_ns = entered;
-    record.exited_ns = exited;
-    record.family = family;
-    record.fd = fd;
-    record.flags = flow_flags;
+    record.entered_ns = 0;
+    record.exited_ns = 0;
+    record.family = 0;
+    record.fd = -1;
+    record.timed_by = TimedBy::Python as u16;
+    match teller {
+        Teller::Flow(flow) => {
+            record.entered_ns = flow.entered_ns;
+            record.exited_ns = flow.exited_ns;
+            record.family = flow.family as u16;
+            record.fd = flow.fd;
+            record.flags = flow.flags;
+        }
+        Teller::Refused => record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED,
+        Teller::Socket(fd) => {
+            record.timed_by = TimedBy::Socket as u16;
+            record.fd = fd;
+            record.flags = 0;
+        }
+    }
     match conn {
         Some(conn) => wire(record, conn),
         None => unseen(record),

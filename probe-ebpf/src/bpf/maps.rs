@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{Conn, ConnKey, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Target, Thread};
 use probe_ebpf::gunicorn::Code;
-use probe_ebpf::http::SCAN_BYTES;
+use probe_ebpf::http::{ResponseHead, SCAN_BYTES};
 use probe_ebpf::python::Layout;
 
 /// Records for userspace.
@@ -48,6 +48,9 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 
 /// Room to scan a piece of a message. Tracepoints only: they cannot be preempted.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCAN_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+/// What the head of a response says. Likewise.
+#[map]
+pub static RESPONSE: PerCpuArray<ResponseHead> = PerCpuArray::with_max_entries(1, 0);
 /// A connection before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);
@@ -72,6 +75,13 @@ pub fn count(stat: Stat) {
 pub fn serving_target(tgid: u32) -> Option<&'static Target> {
     // SAFETY: see the module's first lines.
     unsafe { TARGETS.get(tgid) }.filter(|target| target.role != Role::Master as u32)
+}
+
+/// Whether nobody but the system calls can tell the requests of a process: its
+/// Python is not read.
+#[inline(always)]
+pub fn is_told_by_socket(tgid: u32) -> bool {
+    serving_target(tgid).is_some_and(|target| target.layout == NO_LAYOUT)
 }
 
 /// The layout of a target's interpreter.

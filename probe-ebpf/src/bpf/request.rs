@@ -2,6 +2,7 @@
 //! starts and when it ends, and by `handle_error` when it fails. The code
 //! object of the calling frame tells which.
 
+use super::emit::Teller;
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
 };
@@ -151,9 +152,9 @@ impl Call {
                 if conn.status == 0 {
                     return;
                 }
-                connection::finish(self.tgid, tid, conn, flow);
+                connection::finish(self.tgid, tid, conn, Teller::Flow(flow));
             }
-            _ => emit::request(self.tgid, tid, None, Some(flow)),
+            _ => emit::request(self.tgid, tid, None, Teller::Flow(flow)),
         }
         let _ = FLOWS.remove(self.request);
     }
@@ -169,7 +170,7 @@ impl Call {
             if flow.fd < 0 && flow.sent == 0 {
                 // No close will tell; the flow stays for the second call.
                 flow.sent = 1;
-                emit::request(self.tgid, self.id as u32, None, Some(flow));
+                emit::request(self.tgid, self.id as u32, None, Teller::Flow(flow));
             }
             return;
         }
@@ -180,7 +181,7 @@ impl Call {
                     conn.phase = Phase::Refused as u16;
                 }
             }
-            _ if refused => emit::request(self.tgid, self.id as u32, None, None),
+            _ if refused => emit::request(self.tgid, self.id as u32, None, Teller::Refused),
             // It entered before we came, or nothing of it could be seen.
             _ => count(Stat::ExitUnmatched),
         }
@@ -203,7 +204,7 @@ impl Call {
             if earlier.exited_ns == 0 {
                 earlier.exited_ns = emit::now();
             }
-            connection::finish(self.tgid, self.id as u32, conn, earlier);
+            connection::finish(self.tgid, self.id as u32, conn, Teller::Flow(earlier));
         }
         let _ = FLOWS.remove(key);
     }

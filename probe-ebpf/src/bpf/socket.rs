@@ -1,13 +1,16 @@
 //! The system calls of a request: accept, read, write, close. They wait for
 //! nothing and keep only what `conn` makes of them.
 
+use super::conn::{self as connection, Piece};
 use super::maps::{SOCKS, THREADS, calling_thread, conn, count, current, serving_target, thread};
-use super::{conn as connection, emit, memory, offsets};
+use super::memory::User;
+use super::{emit, memory, offsets};
 use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use probe_ebpf::abi::{ConnKey, Stat, Target, Thread};
+use probe_ebpf::abi::{Conn, ConnKey, NO_LAYOUT, Stat, Target, Thread};
+use probe_ebpf::memory::Memory as _;
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
 const ESTABLISHED: i32 = 1;
@@ -33,6 +36,13 @@ pub fn socket_established(ctx: RawTracePointContext) -> i32 {
 /// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
 #[tracepoint]
 pub fn exit_accept4(ctx: TracePointContext) -> u32 {
+    accepted(&ctx);
+    0
+}
+
+/// Other interpreters may not.
+#[tracepoint]
+pub fn exit_accept(ctx: TracePointContext) -> u32 {
     accepted(&ctx);
     0
 }
@@ -102,12 +112,24 @@ fn read_returned(ctx: &TracePointContext) {
         },
     };
     thread.last_read_fd = key.fd;
-    connection::read(conn, thread.buffer, len, emit::now());
+    connection::read(
+        &key,
+        current() as u32,
+        conn,
+        thread.buffer,
+        len,
+        emit::now(),
+    );
 }
 
 #[tracepoint]
 pub fn enter_sendto(ctx: TracePointContext) -> u32 {
-    write_called(&ctx, true);
+    let piece = (argument(&ctx, 1), argument(&ctx, 2));
+    if let Some(conn) = write_called(&ctx, Some(piece))
+        && connection::awaits_last_chunk(conn)
+    {
+        connection::write_chunks(conn, piece, piece.1);
+    }
     0
 }
 
@@ -117,9 +139,61 @@ pub fn exit_sendto(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// asyncio sends what it could not send at once by `sendmsg`
+/// (3.12+, `asyncio/selector_events.py`, `_write_sendmsg`).
+#[tracepoint]
+pub fn enter_sendmsg(ctx: TracePointContext) -> u32 {
+    let message = argument(&ctx, 1);
+    // `struct user_msghdr` of `linux/socket.h`: `msg_iov`, `msg_iovlen`.
+    let pieces = User.word(message.wrapping_add(16)).unwrap_or(0);
+    let count = User.word(message.wrapping_add(24)).unwrap_or(0);
+    if let Some(conn) = write_called(&ctx, nth_piece(pieces, 0))
+        && connection::awaits_last_chunk(conn)
+        && let Some((last, total)) = sum_pieces(pieces, count)
+    {
+        connection::write_chunks(conn, last, total);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_sendmsg(ctx: TracePointContext) -> u32 {
+    write_returned(&ctx);
+    0
+}
+
+/// Pieces of one write that are added up. With more, its size is not known
+/// before it returns.
+const MAX_PIECES: u64 = 16;
+
+/// An element of an array of `struct iovec`.
+#[inline(always)]
+fn nth_piece(pieces: u64, n: u64) -> Option<Piece> {
+    let at = pieces.wrapping_add(n.wrapping_mul(16));
+    let base = User.word(at).ok()?;
+    Some((base, User.word(at.wrapping_add(8)).ok()?))
+}
+
+/// The last of them, and the bytes of all.
+#[inline(always)]
+fn sum_pieces(pieces: u64, count: u64) -> Option<(Piece, u64)> {
+    if count > MAX_PIECES {
+        return None;
+    }
+    let (mut last, mut total) = ((0, 0), 0_u64);
+    for n in 0..MAX_PIECES {
+        if n >= count {
+            break;
+        }
+        last = nth_piece(pieces, n)?;
+        total = total.wrapping_add(last.1);
+    }
+    Some((last, total))
+}
+
 #[tracepoint]
 pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
-    write_called(&ctx, false);
+    write_called(&ctx, None);
     0
 }
 
@@ -129,24 +203,24 @@ pub fn exit_sendfile(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// The connection that is written to, if it is one of a target; `piece` is what
+/// is written first, where user memory holds it.
 #[inline(always)]
-fn write_called(ctx: &TracePointContext, has_buffer: bool) {
+fn write_called(ctx: &TracePointContext, piece: Option<Piece>) -> Option<&'static mut Conn> {
     let id = current();
     let tgid = (id >> 32) as u32;
-    let Some(target) = serving_target(tgid) else {
-        return;
-    };
+    let target = serving_target(tgid)?;
     let key = ConnKey {
         tgid,
         fd: argument(ctx, 0) as i32,
     };
-    let Some(conn) = conn(&key, target.generation) else {
-        return;
-    };
-    if has_buffer {
-        connection::write(conn, argument(ctx, 1), argument(ctx, 2), emit::now());
+    let conn = conn(&key, target.generation)?;
+    if let Some(piece) = piece {
+        let by_socket = target.layout == NO_LAYOUT;
+        connection::write(conn, piece, by_socket, emit::now());
     }
     begin_call(id, target, key.fd, 0);
+    Some(conn)
 }
 
 #[inline(always)]
@@ -155,7 +229,7 @@ fn write_returned(ctx: &TracePointContext) {
         return;
     };
     if let Some(conn) = conn(&key, thread.generation) {
-        connection::written(conn, result(ctx), emit::now());
+        connection::written(&key, current() as u32, conn, result(ctx), emit::now());
     }
 }
 

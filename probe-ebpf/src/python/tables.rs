@@ -30,6 +30,7 @@ pub const CPYTHON_3_8: Layout = Layout {
     type_base: 256,
     type_dict: 264,
     type_dictoffset: 288,
+    type_mro: 344,
     type_cached_keys: 872,
     keys_indices: 40,
     keys_size: 8,

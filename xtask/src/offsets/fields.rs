@@ -160,6 +160,7 @@ fields! {
     ];
     function_code: [8 => Member("PyFunctionObject", "func_code")];
     code_names: [8 => Member("PyCodeObject", "co_names")];
+    type_mro: [8 => Member("PyTypeObject", "tp_mro")];
 }
 
 /// What a [`Source::Unused`] field has.

@@ -1,0 +1,220 @@
+//! Workers whose Python tells nothing are observed by their system calls alone: every request is
+//! counted once, by route and status, as the client saw it, with a duration near the access log's.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use end_to_end::{
+    client::{Client, Request},
+    compare,
+    facts::Fact,
+    gunicorn::Builder,
+    load::{Load, Tally},
+    metrics::Metrics,
+    observer::{self, Observer},
+    skip,
+    venv::Venv,
+};
+
+const REQUESTS: usize = 440;
+/// A duration here begins with the first byte read and ends with the last one written, the log's
+/// lies within that.
+const MEDIAN_US: u64 = 5_000;
+
+#[test]
+fn tornado_workers() -> Result<()> {
+    // Tornado keeps an access log of its own.
+    counts_are_exact(
+        "tornado",
+        "TornadoWorker has a handle_request of its own",
+        false,
+    )
+}
+
+#[test]
+fn gevent_pywsgi_workers() -> Result<()> {
+    counts_are_exact(
+        "gevent_pywsgi",
+        "GeventPyWSGIWorker hands its connections to another server",
+        true,
+    )
+}
+
+#[test]
+fn workers_that_handle_requests_themselves() -> Result<()> {
+    counts_are_exact(
+        "own_worker.OwnWorker",
+        "OwnWorker has a handle_request of its own",
+        true,
+    )
+}
+
+/// Every kind of request in turn, each with a path of its own.
+fn requests() -> Vec<Request> {
+    let kinds = [
+        Request::get("/welcome"),
+        Request::get("/products"),
+        Request::get("/products/7"),
+        Request::get("/products/1007"),
+        Request::new("HEAD", "/products"),
+        Request::new("POST", "/orders").body(vec![b'o'; 2000]),
+        Request::new("POST", "/orders").body(vec![b'o'; 200_000]),
+        Request::get("/search?seconds=0.01"),
+        Request::get("/export"),
+        Request::new("DELETE", "/cart"),
+        Request::get("/crash"),
+    ];
+    (0..REQUESTS)
+        .zip(kinds.iter().cycle())
+        .map(|(number, kind)| kind.clone().under(&format!("/{number}")))
+        .collect()
+}
+
+fn counts_are_exact(class: &str, reason: &str, is_logged: bool) -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "shop:app")
+        .class(class)
+        .workers(2)
+        .start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let load = Load {
+        requests: REQUESTS,
+        concurrency: 4,
+        routes: requests(),
+    };
+    let tally = load.run(server.port);
+    ensure!(
+        tally.failures.is_empty(),
+        "requests failed: {:?}",
+        tally.failures
+    );
+    let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
+    let master = server.pid().to_string();
+    let labels = [("pid", master.as_str()), ("level", "socket")];
+    let levels: Vec<_> = metrics
+        .all("gunicorn_observer_target_level", &labels)
+        .map(|level| level.label("reason").to_owned())
+        .collect();
+    ensure!(
+        levels.len() == 1 && levels[0].contains(reason),
+        "levels: {levels:?}"
+    );
+    answers(&metrics, server.worker_class(), &tally)?;
+    compare::nothing_lost(&metrics)?;
+
+    let facts = observer::replay_requests(&observer.stop()?.recording())?;
+    let by_socket = |fact: &Fact| fact.timed_by == "socket" && fact.duration_ns.is_some();
+    ensure!(facts.iter().all(by_socket), "{facts:#?}");
+    ensure!(
+        facts
+            .iter()
+            .all(|fact| server.workers().contains(&fact.pid)),
+        "not of its workers: {facts:#?}"
+    );
+    compare::response_bytes(&metrics, &facts, &tally)?;
+    if is_logged {
+        let logged = server.wait_for_access_log(REQUESTS)?;
+        compare::workers(&metrics, &server, &logged)?;
+        compare::routes(&metrics, &server, &logged)?;
+        let differences = compare::duration_differences_us(&facts, &logged)?;
+        let median = differences[differences.len() / 2];
+        println!("durations are off by {median} µs in the median");
+        ensure!(
+            median <= MEDIAN_US,
+            "durations are off by {median} µs in the median"
+        );
+    }
+    Ok(())
+}
+
+/// Statuses and routes are those the client saw, under the right class.
+fn answers(metrics: &Metrics, class: &str, tally: &Tally) -> Result<()> {
+    let observed = metrics.sum_by(
+        "http_server_request_duration_seconds_count",
+        &[],
+        &["worker_class", "http_route", "http_response_status_code"],
+    );
+    let mut expected = BTreeMap::new();
+    for ((status, path), &count) in &tally.answers {
+        let key = vec![class.to_owned(), compare::route(path), status.to_string()];
+        *expected.entry(key).or_insert(0.0) += f64::from(u32::try_from(count)?);
+    }
+    compare::equal("requests by class, route and status", &observed, &expected)
+}
+
+/// What ends a response, one after the other on one connection: a length, nothing at all, the last
+/// chunk, the next request.
+#[test]
+fn every_end_of_a_response_on_a_kept_connection() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gevent_pywsgi")
+        .start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let requests = [
+        Request::get("/hello"),
+        Request::new("HEAD", "/hello"),
+        Request::get("/no-content"),
+        Request::get("/not-modified"),
+        Request::get("/chunked"),
+        Request::new("POST", "/upload").body(vec![b'u'; 1_000_000]),
+        Request::get("/download"),
+        Request::get("/nowhere"),
+    ];
+    let mut client = Client::connect(server.port)?;
+    let mut expected = Vec::new();
+    for request in &requests {
+        let response = client.request(request)?;
+        ensure!(!response.closes, "{} was the last", request.target);
+        expected.push((
+            request.method.clone(),
+            request.path().to_owned(),
+            response.status,
+            response.bytes(),
+            expected.len(),
+        ));
+    }
+    // Counted while the connection is still open: nothing waits for its end.
+    let metrics = observer.wait_for_requests(server.pid(), requests.len())?;
+    compare::nothing_lost(&metrics)?;
+    // Two at once, of which only the first can be told by its line.
+    let both = [Request::get("/hello"), Request::get("/chunked")];
+    client.send(&both.each_ref().map(Request::bytes).concat())?;
+    for request in &both {
+        ensure!(client.response(&request.method)?.status == 200);
+    }
+    observer.wait_for_requests(server.pid(), requests.len() + both.len())?;
+    drop(client);
+
+    let facts = observer::replay_requests(&observer.stop()?.recording())?;
+    let seen: Vec<_> = facts
+        .iter()
+        .take(requests.len())
+        .map(|fact| {
+            (
+                fact.method.clone().unwrap_or_default(),
+                fact.path.clone().unwrap_or_default(),
+                fact.status.unwrap_or_default(),
+                fact.response_bytes.unwrap_or_default(),
+                usize::try_from(fact.ordinal).unwrap_or_default(),
+            )
+        })
+        .collect();
+    ensure!(
+        seen == expected,
+        "recorded {seen:#?}\nexpected {expected:#?}"
+    );
+    let [first, second] = &facts[requests.len()..] else {
+        anyhow::bail!("not two pipelined requests: {facts:#?}");
+    };
+    ensure!(first.path.as_deref() == Some("/hello"), "{first:#?}");
+    ensure!(
+        second.path.is_none() && second.duration_ns.is_none() && second.status == Some(200),
+        "{second:#?}"
+    );
+    Ok(())
+}
