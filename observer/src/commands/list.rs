@@ -200,7 +200,7 @@ mod tests {
         let mut out = Vec::new();
         write_table(&[row], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 6, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         let is_bad = |c: char| c.is_control() && c != '\n';
         assert!(!text.contains(is_bad), "{text:?}");
         assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 10, "{text}");
