@@ -19,9 +19,6 @@ use crate::{
 };
 
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
-/// In its own folder.
-const ERROR_LOG: &str = "error.log";
-const PID_FILE: &str = "master.pid";
 
 /// How to start one.
 #[derive(Clone, Debug)]
@@ -32,7 +29,6 @@ pub struct Builder {
     workers: usize,
     threads: usize,
     arguments: Vec<String>,
-    is_daemon: bool,
 }
 
 impl Builder {
@@ -46,7 +42,6 @@ impl Builder {
             workers: 1,
             threads: 1,
             arguments: Vec::new(),
-            is_daemon: false,
         }
     }
 
@@ -57,17 +52,6 @@ impl Builder {
             python: self.python.in_root(Path::new("/")),
             ..self
         }
-    }
-
-    /// It leaves us and runs in the background, as with `--daemon`.
-    #[must_use]
-    pub fn daemon(self) -> Self {
-        let daemon = Self {
-            is_daemon: true,
-            ..self
-        };
-        let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
-        arguments.into_iter().fold(daemon, Self::argument)
     }
 
     #[must_use]
@@ -112,7 +96,7 @@ impl Builder {
     /// Starts it, and waits only until it listens: what is sent now waits for a worker.
     pub fn start_listening(&self) -> Result<GunicornServer> {
         let folder = TempDir::new().context("cannot make a folder for Gunicorn's logs")?;
-        let log = folder.path().join(ERROR_LOG);
+        let log = folder.path().join("error.log");
         let output =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let access_log = folder.path().join("access.log");
@@ -143,8 +127,6 @@ impl Builder {
             .spawn()
             .context("cannot start Gunicorn")?;
         let mut server = GunicornServer {
-            master: child.id(),
-            is_daemon: self.is_daemon,
             child,
             class: self.class.clone(),
             port: 0,
@@ -152,12 +134,9 @@ impl Builder {
             log,
             access_log,
         };
-        if self.is_daemon {
-            server.master = server.daemon_pid()?;
-        }
         server.port = wait::until("Gunicorn to listen", || {
             server.fail_if_ended()?;
-            Ok(ports(&server.log()?).first().copied())
+            Ok(port(&server.log()?))
         })?;
         Ok(server)
     }
@@ -165,10 +144,7 @@ impl Builder {
 
 /// A running Gunicorn; ended, with its workers, when dropped.
 pub struct GunicornServer {
-    /// The master, or what became a daemon and left.
     child: Child,
-    master: u32,
-    is_daemon: bool,
     class: String,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -181,12 +157,7 @@ impl GunicornServer {
     /// Pid of the master.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.master
-    }
-
-    /// Every port it listens at on 127.0.0.1, in the order of its binds.
-    pub fn ports(&self) -> Result<Vec<u16>> {
-        Ok(ports(&self.log()?))
+        self.child.id()
     }
 
     /// Name of its workers' Python class.
@@ -271,29 +242,7 @@ impl GunicornServer {
         self.folder.path()
     }
 
-    /// Waits until what we started has left a daemon behind.
-    fn daemon_pid(&mut self) -> Result<u32> {
-        let status = process::wait_for(&mut self.child, wait::BOUND)?;
-        if !status.is_some_and(|status| status.success()) {
-            bail!(
-                "no daemon was started: {status:?}; it said:\n{}",
-                self.log()?
-            );
-        }
-        let file = self.folder.path().join(PID_FILE);
-        wait::until("the pid file of the daemon", || {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            Ok(text.strip_suffix('\n').and_then(|pid| pid.parse().ok()))
-        })
-    }
-
     fn fail_if_ended(&mut self) -> Result<()> {
-        if self.is_daemon {
-            if !process::is_alive(self.master) {
-                bail!("the daemon ended; it said:\n{}", self.log()?);
-            }
-            return Ok(());
-        }
         if let Some(status) = self.child.try_wait()? {
             bail!("Gunicorn ended with {status}; it said:\n{}", self.log()?);
         }
@@ -303,12 +252,6 @@ impl GunicornServer {
 
 impl Drop for GunicornServer {
     fn drop(&mut self) {
-        if self.is_daemon {
-            let _ = process::signal(self.master, Signal::SIGTERM);
-            let _ = wait::until("the daemon to end", || {
-                Ok((!process::is_alive(self.master)).then_some(()))
-            });
-        }
         process::end(&mut self.child, Duration::from_secs(10));
         // A master that was killed leaves its workers. They are known by their folder, so that a
         // pid used again is not ours to end.
@@ -318,32 +261,22 @@ impl Drop for GunicornServer {
     }
 }
 
-/// The ports in `Listening at: http://127.0.0.1:40123,unix:/run/socket (17)`.
-fn ports(log: &str) -> Vec<u16> {
-    let Some((_, rest)) = log.split_once("Listening at: ") else {
-        return Vec::new();
-    };
-    let Some((addresses, _)) = rest.split_once(' ') else {
-        return Vec::new();
-    };
-    let port = |address: &str| address.strip_prefix("http://127.0.0.1:")?.parse().ok();
-    addresses.split(',').filter_map(port).collect()
+/// The port in `Listening at: http://127.0.0.1:40123 (17)`.
+fn port(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once("Listening at: http://127.0.0.1:")?;
+    rest.split_once(' ')?.0.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ports;
+    use super::port;
 
     #[test]
-    fn ports_are_read_once_their_line_is_whole() {
+    fn the_port_is_read_once_its_line_is_whole() {
         assert_eq!(
-            ports("x\n[INFO] Listening at: http://127.0.0.1:40123 (17)\n"),
-            [40123]
+            port("x\n[INFO] Listening at: http://127.0.0.1:40123 (17)\n"),
+            Some(40123)
         );
-        assert_eq!(
-            ports("Listening at: http://127.0.0.1:1,unix:/s,http://127.0.0.1:2 (17)"),
-            [1, 2]
-        );
-        assert!(ports("Listening at: http://127.0.0.1:401").is_empty());
+        assert_eq!(port("Listening at: http://127.0.0.1:401"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! An interpreter and the Gunicorn it runs.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,8 +13,8 @@ use crate::{process, venv::Venv};
 pub struct Python {
     /// The interpreter, in its root if it has one.
     program: PathBuf,
-    /// What it runs: Gunicorn's script, `-m gunicorn`, another file.
-    arguments: Vec<OsString>,
+    /// Gunicorn's script.
+    script: PathBuf,
     /// Folders of packages beside its own.
     path: Vec<PathBuf>,
     /// The root it runs in instead of the host's.
@@ -51,7 +51,7 @@ impl Python {
     pub fn new(program: PathBuf, gunicorn: &Path, packages: &Path) -> Self {
         Self {
             program,
-            arguments: vec![gunicorn.join("bin/gunicorn").into()],
+            script: gunicorn.join("bin/gunicorn"),
             path: vec![gunicorn.to_owned(), packages.to_owned()],
             root: None,
         }
@@ -63,25 +63,6 @@ impl Python {
         Self {
             root: Some(root.to_owned()),
             ..self
-        }
-    }
-
-    /// It runs this instead of Gunicorn's script.
-    #[must_use]
-    pub fn running(self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let arguments = arguments.into_iter();
-        Self {
-            arguments: arguments.map(|word| word.as_ref().to_owned()).collect(),
-            ..self
-        }
-    }
-
-    /// The interpreter, where the host has it.
-    #[must_use]
-    pub fn host_path(&self) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(self.program.strip_prefix("/").unwrap_or(&self.program)),
-            None => self.program.clone(),
         }
     }
 
@@ -103,7 +84,7 @@ impl Python {
             }
         };
         command
-            .args(&self.arguments)
+            .arg(&self.script)
             .current_dir(shared)
             .env("PYTHONDONTWRITEBYTECODE", "1");
         if !self.path.is_empty() {
@@ -118,7 +99,7 @@ impl From<&Venv> for Python {
     fn from(venv: &Venv) -> Self {
         Self {
             program: venv.program("python"),
-            arguments: vec![venv.program("gunicorn").into()],
+            script: venv.program("gunicorn"),
             path: Vec::new(),
             root: None,
         }
