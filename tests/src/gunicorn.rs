@@ -291,17 +291,21 @@ impl GunicornServer {
         Ok(())
     }
 
-    /// Ends it as an operator does, and waits until it and its workers have ended; what it logged
-    /// is then final. A request that came too late may have been cut.
+    /// Ends it as an operator does; what it logged is then final. A request that came too late may
+    /// have been cut. A worker that its master left behind, as Gunicorn does with one that was told
+    /// to end while it booted, is ended too.
     pub fn end(&mut self) -> Result<Vec<Line>> {
-        let workers = self.workers();
         self.signal(Signal::SIGTERM)?;
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
         if status.is_none() {
             bail!("Gunicorn does not end; it said:\n{}", self.log()?);
         }
         wait::until("the workers to end", || {
-            Ok((!workers.iter().any(|&pid| process::is_alive(pid))).then_some(()))
+            let left = process::working_in(self.folder.path());
+            for &worker in &left {
+                process::signal(worker, Signal::SIGKILL)?;
+            }
+            Ok(left.is_empty().then_some(()))
         })?;
         self.access_log()
     }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::fs::MetadataExt as _,
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus},
@@ -106,11 +107,13 @@ pub fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
-/// Pids of the processes that have this working directory.
+/// Pids of the processes that have this working directory, by whatever path they know it.
 pub fn working_in(folder: &Path) -> Vec<u32> {
-    let works_here = |pid: &u32| {
-        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == folder)
+    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let Some(wanted) = identity(folder) else {
+        return Vec::new();
     };
+    let works_here = |pid: &u32| identity(Path::new(&format!("/proc/{pid}/cwd"))) == Some(wanted);
     all().into_iter().filter(works_here).collect()
 }
 
