@@ -18,8 +18,9 @@ use end_to_end::{
         place::Place,
         product::{self, Cell},
     },
+    metrics::Metrics,
     observer::Observer,
-    skip,
+    skip, wait,
 };
 use nix::sys::signal::Signal;
 
@@ -129,9 +130,12 @@ fn all_is_counted(observer: &Observer, ended: &[Ended]) -> Result<()> {
         ]
     }));
     let total: f64 = expected.values().sum();
-    let metrics = observer.wait_until("all requests", |metrics| {
-        metrics.sum("gunicorn_worker_requests_total", &[]) >= total
-    })?;
+    let is_all = |metrics: &Metrics| metrics.sum("gunicorn_worker_requests_total", &[]) >= total;
+    // What differs is told below.
+    let _ = wait::until("all requests", || {
+        Ok(is_all(&observer.scrape()?).then_some(()))
+    });
+    let metrics = observer.scrape()?;
     let lost = metrics.sum_by("gunicorn_observer_lost_total", &[], &["cause"]);
     println!("{} masters, {total} requests, lost: {lost:?}", ended.len());
     let counted = metrics.sum_by("gunicorn_worker_requests_total", &[], &by);

@@ -1,6 +1,6 @@
 //! From a candidate to an observed master with its workers.
 
-use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher};
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher, is_alive};
 use crate::clock::monotonic_ns;
 use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
@@ -41,8 +41,9 @@ impl Watcher {
                     self.give_up(pid);
                 }
             }
-            Candidate::NotGunicorn if self.tree.may_be_master(pid) => {
-                // A Python program; a master of its own making is known by its first fork.
+            Candidate::NotGunicorn if is_alive(pid) => {
+                // A Python program, or one that just overwrites its command line with a title.
+                // If it becomes a master, it is known by its first fork.
                 self.read_early(pid);
                 if let Some(look) = self.candidates.get_mut(&pid) {
                     match look.at_ns {
