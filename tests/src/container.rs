@@ -30,7 +30,8 @@ pub enum Container {
 /// where the layers are; `$3` lists others, one a line.
 const ROOT: &str = r#"
 set -e
-lower=$1 shared=$2 folders=$3
+lower=$1 folders=$3
+export shared=$2
 shift 3
 layers=$shared/layers
 mkdir "$layers"
@@ -45,11 +46,12 @@ $folders" | while read -r folder; do
 done
 "#;
 
-/// Becomes the program in `$@` in the root `$0`.
+/// Becomes the program in `$@` in the root `$0`, in the folder that both sides see: what is left of
+/// it is known by that.
 const ENTER: &str = r#"
 set -e
 mount -t proc proc "$0/proc"
-exec chroot "$0" "$@"
+exec unshare --root="$0" --wd="$shared" -- "$@"
 "#;
 
 /// The host's devices, which what is laid over its root alone does not have.

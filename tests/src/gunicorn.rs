@@ -292,8 +292,7 @@ impl GunicornServer {
     }
 
     /// Ends it as an operator does; what it logged is then final. A request that came too late may
-    /// have been cut. A worker that its master left behind, as Gunicorn does with one that was told
-    /// to end while it booted, is ended too.
+    /// have been cut. A worker that does not end, as those of eventlet under Python 3.15, is ended.
     pub fn end(&mut self) -> Result<Vec<Line>> {
         self.signal(Signal::SIGTERM)?;
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
