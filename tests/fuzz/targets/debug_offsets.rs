@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::python::debug_offsets;
+use probe_ebpf::python::debug_offsets;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = debug_offsets::layout(bytes);

@@ -6,10 +6,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use observer::python::{
-    arbiter::Arbiter, debug_offsets, memory::Snapshot, object::Objects, slot, threads,
+    arbiter::Arbiter,
+    elf::Machine,
+    memory::Snapshot,
+    object::Objects,
+    slot::{self, Libc},
+    thread_pointer::ThreadPointer,
+    threads,
 };
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::{Layout, tables};
+use probe_ebpf::python::{Layout, debug_offsets, tables};
 
 /// All that is mapped begins here: below is what small numbers would be as pointers.
 const START: u64 = 0x1000;
@@ -53,7 +59,13 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
     let memory = Snapshot::new(Pages(pages));
     let objects = Objects::new(&memory, layout);
     let found = threads::threads(&memory, layout, runtime).unwrap_or_default();
-    let _ = slot::find(&memory, layout, runtime, 784, &found);
+    if let Some(pointer) = ThreadPointer::of(Machine::X86_64, None) {
+        let libc = Libc {
+            first_block: 784,
+            pointer,
+        };
+        let _ = slot::find(&memory, layout, runtime, libc, &found);
+    }
     for &tstate in found.iter().take(2) {
         let _ = threads::frames(&memory, layout, tstate);
     }
@@ -76,6 +88,6 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
 
 fn everything_of<M: Memory>(objects: &Objects<'_, M>, arbiter: &Arbiter) {
     let _ = arbiter.workers(objects);
-    let _ = arbiter.worker_bases(objects);
+    let _ = arbiter.own_way(objects);
     let _ = arbiter.settings(objects);
 }
