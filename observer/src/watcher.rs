@@ -17,7 +17,7 @@ use crate::clock::monotonic_ns;
 use crate::discover::tree::{FoundMaster, Tree};
 use crate::event::Pid;
 use crate::fact::Fact;
-use crate::probe::{interpreters::Interpreters, tables::Tables};
+use crate::probe::{interpreters::Interpreters, plain_calls::PlainCalls, tables::Tables};
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -70,6 +70,7 @@ struct Master {
 pub struct Watcher {
     tables: Tables,
     interpreters: Interpreters,
+    plain_calls: PlainCalls,
     facts: UnboundedSender<Fact>,
     tree: Tree,
     /// Masters named by the user; all of the host if empty.
@@ -96,6 +97,7 @@ impl Watcher {
     pub fn new(
         tables: Tables,
         interpreters: Interpreters,
+        plain_calls: PlainCalls,
         facts: UnboundedSender<Fact>,
         tree: Tree,
         only: Vec<Pid>,
@@ -103,6 +105,7 @@ impl Watcher {
         Self {
             tables,
             interpreters,
+            plain_calls,
             facts,
             tree,
             only,
@@ -300,7 +303,7 @@ impl Watcher {
                     .collect();
                 self.orphans.insert(pid, workers);
             }
-            None => self.interpreters.release(pid),
+            None => self.release(pid),
         }
     }
 
@@ -349,9 +352,15 @@ impl Watcher {
             self.orphans.remove(&pid);
             // The same process may be a master again: it began another program.
             if !self.masters.contains_key(&pid) && !self.candidates.contains_key(&pid) {
-                self.interpreters.release(pid);
+                self.release(pid);
             }
         }
+    }
+
+    /// Nothing that serves is left of a process: no program is attached for it.
+    fn release(&mut self, pid: Pid) {
+        self.interpreters.release(pid);
+        self.plain_calls.release(self.interpreters.programs(), pid);
     }
 
     fn tell_entries(&self) {

@@ -72,7 +72,7 @@ impl Watcher {
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
         self.tables.remove_target(pid);
-        self.interpreters.release(pid);
+        self.release(pid);
         if self.refused.insert(pid) {
             tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
             let level = Level::None;
@@ -138,6 +138,10 @@ impl Watcher {
             if let Err(error) = self.tables.set_target(pid, Role::Master, target) {
                 self.refuse(pid, format!("{error:#}"));
                 return None;
+            }
+            // Without, what its workers do by other calls is still seen.
+            if let Err(error) = self.plain_calls.need(self.interpreters.programs(), pid) {
+                tracing::warn!(pid, "{error:#}");
             }
         }
         let level = coverage.level();
