@@ -77,7 +77,7 @@ fn master_of(tree: &mut Tree, pid: Pid) -> Result<Pid> {
         _ if tree.procfs().process(pid).is_err() => {
             bail!("there is no process {pid}; `gunicorn-observer list` shows the masters that run")
         }
-        Candidate::NotReady { reason } => {
+        Candidate::NotReady { reason, .. } => {
             bail!("process {pid} is no running Gunicorn master yet: {reason}; try again")
         }
         Candidate::NotGunicorn => bail!(

@@ -252,6 +252,9 @@ impl GunicornServer {
             "gevent_pywsgi" => "GeventPyWSGIWorker",
             "eventlet" => "EventletWorker",
             "tornado" => "TornadoWorker",
+            "asgi" => "ASGIWorker",
+            "uvicorn_worker.UvicornWorker" => "UvicornWorker",
+            "uvicorn_worker.UvicornH11Worker" => "UvicornH11Worker",
             "own_worker.OwnWorker" => "OwnWorker",
             other => unreachable!("no test has {other} workers"),
         }

@@ -8,7 +8,7 @@ use end_to_end::{
     client::{Client, Request},
     compare,
     facts::Fact,
-    gunicorn::Builder,
+    gunicorn::{Builder, GunicornServer},
     load::{Load, Tally},
     metrics::Metrics,
     observer::{self, Observer},
@@ -53,6 +53,16 @@ fn workers_that_handle_requests_themselves() -> Result<()> {
     )
 }
 
+#[test]
+fn uvicorn_workers_on_uvloop() -> Result<()> {
+    asgi_counts_are_exact("uvicorn_worker.UvicornWorker", &[], "UvicornWorker")
+}
+
+#[test]
+fn uvicorn_workers_on_asyncio() -> Result<()> {
+    asgi_counts_are_exact("uvicorn_worker.UvicornH11Worker", &[], "UvicornH11Worker")
+}
+
 /// Every kind of request in turn, with one that fails, each with a path of its own.
 fn requests(failure: &str) -> Vec<Request> {
     let kinds = [
@@ -68,10 +78,41 @@ fn requests(failure: &str) -> Vec<Request> {
         Request::new("DELETE", "/cart"),
         Request::get(failure),
     ];
+    numbered(&kinds)
+}
+
+/// Those in turn, with a path of their own.
+fn numbered(kinds: &[Request]) -> Vec<Request> {
     (0..REQUESTS)
         .zip(kinds.iter().cycle())
         .map(|(number, kind)| kind.clone().under(&format!("/{number}")))
         .collect()
+}
+
+fn asgi_counts_are_exact(class: &str, arguments: &[&str], reason: &str) -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let kinds = [
+        Request::get("/welcome"),
+        Request::new("HEAD", "/welcome"),
+        Request::new("POST", "/orders").body(vec![b'o'; 2000]),
+        Request::new("POST", "/orders").body(vec![b'o'; 200_000]),
+        Request::new("POST", "/orders").chunked(&[b'o'; 20_000], 3_000),
+        Request::get("/search"),
+        Request::get("/export"),
+        Request::get("/catalogue"),
+        Request::new("DELETE", "/cart"),
+        Request::get("/checkout"),
+        Request::get("/nowhere"),
+    ];
+    let builder = Builder::new(&Venv::debian()?, "asgi_shop:app").class(class);
+    let server = arguments
+        .iter()
+        .fold(builder, |builder, argument| builder.argument(argument))
+        .workers(2)
+        .start()?;
+    observed_exactly(&server, numbered(&kinds), reason, false)
 }
 
 fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -> Result<()> {
@@ -82,11 +123,20 @@ fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -
         .class(class)
         .workers(2)
         .start()?;
+    observed_exactly(&server, requests(failure), reason, is_logged)
+}
+
+fn observed_exactly(
+    server: &GunicornServer,
+    routes: Vec<Request>,
+    reason: &str,
+    is_logged: bool,
+) -> Result<()> {
     let observer = Observer::record_for(&[server.pid()])?;
     let load = Load {
         requests: REQUESTS,
         concurrency: 4,
-        routes: requests(failure),
+        routes,
     };
     let tally = load.run(server.port);
     ensure!(
@@ -120,8 +170,8 @@ fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -
     compare::response_bytes(&metrics, &facts, &tally)?;
     if is_logged {
         let logged = server.wait_for_access_log(REQUESTS)?;
-        compare::workers(&metrics, &server, &logged)?;
-        compare::routes(&metrics, &server, &logged)?;
+        compare::workers(&metrics, server, &logged)?;
+        compare::routes(&metrics, server, &logged)?;
         let differences = compare::duration_differences_us(&facts, &logged)?;
         let median = differences[differences.len() / 2];
         println!("durations are off by {median} µs in the median");

@@ -1,6 +1,6 @@
 //! From a candidate to an observed master with its workers.
 
-use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher};
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, Watcher};
 use crate::clock::monotonic_ns;
 use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
@@ -29,16 +29,16 @@ impl Watcher {
                 self.candidates.remove(&pid);
                 self.refuse(pid, reason);
             }
-            Candidate::NotReady { reason } => {
+            Candidate::NotReady { reason, is_read } => {
                 tracing::trace!(pid, reason, "not a master yet");
                 self.read_early(pid);
                 let Some(look) = self.candidates.get_mut(&pid) else {
                     return;
                 };
-                look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
-                look.at_ns = now + look.pause_ns;
-                if look.at_ns > look.until_ns {
-                    self.give_up(pid);
+                match look.was_not_ready(now, is_read) {
+                    Next::LookAgain => {}
+                    Next::TakeUnread => self.take_unread(pid, &reason),
+                    Next::GiveUp => self.give_up(pid),
                 }
             }
             Candidate::NotGunicorn if self.tree.may_be_master(pid) => {
@@ -62,6 +62,20 @@ impl Watcher {
             && let Ok(interpreter) = self.tree.interpreter(pid)
         {
             self.observe(pid, Role::Candidate, &interpreter);
+        }
+    }
+
+    /// What calls itself Gunicorn and was never understood is observed as far as
+    /// that needs no understanding.
+    fn take_unread(&mut self, pid: Pid, reason: &str) {
+        match self.tree.inspect_unread(pid, reason) {
+            Candidate::Master(found) => {
+                self.candidates.remove(&pid);
+                self.confirm(*found);
+            }
+            // Its master tells of it, or will.
+            Candidate::WorkerOf(_) => _ = self.candidates.remove(&pid),
+            _ => self.give_up(pid),
         }
     }
 
