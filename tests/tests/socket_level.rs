@@ -1,7 +1,7 @@
 //! Workers whose Python tells nothing are observed by their system calls alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Result, ensure};
 use end_to_end::{
@@ -271,4 +271,56 @@ fn every_end_of_a_response_on_a_kept_connection() -> Result<()> {
         "{second:#?}"
     );
     Ok(())
+}
+
+/// A reload with another worker class changes how its workers are observed.
+#[test]
+fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("gunicorn.conf.py");
+    fs::write(&config, "worker_class = 'sync'\n")?;
+    let mut server = Builder::new(&Venv::debian()?, "shop:app")
+        .class_in(&config)
+        .workers(2)
+        .start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let master = server.pid().to_string();
+    let mut sent = 0;
+    for (class, level) in [
+        ("sync", "full"),
+        ("tornado", "socket"),
+        ("sync", "full"),
+        ("tornado", "socket"),
+    ] {
+        if sent > 0 {
+            fs::write(&config, format!("worker_class = '{class}'\n"))?;
+            server.reload()?;
+        }
+        let labels = [("pid", master.as_str()), ("level", level)];
+        observer.wait_until("the level of the class", |metrics| {
+            metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
+        })?;
+        let load = Load {
+            requests: REQUESTS,
+            concurrency: 4,
+            routes: requests("/checkout"),
+        };
+        let tally = load.run(server.port);
+        ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+        sent += REQUESTS;
+        observer.wait_for_requests(server.pid(), sent)?;
+    }
+    let metrics = observer.scrape()?;
+    compare::nothing_lost(&metrics)?;
+    let observed = metrics.sum_by(
+        "http_server_request_duration_seconds_count",
+        &[],
+        &["worker_class"],
+    );
+    let of_class = |class: &str| (vec![class.to_owned()], 2.0 * REQUESTS as f64);
+    let expected = BTreeMap::from(["SyncWorker", "TornadoWorker"].map(of_class));
+    compare::equal("requests by class", &observed, &expected)
 }
