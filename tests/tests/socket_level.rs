@@ -1,7 +1,7 @@
 //! Workers whose Python tells nothing are observed by their system calls alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, env, fs};
 
 use anyhow::{Result, ensure};
 use end_to_end::{
@@ -12,6 +12,7 @@ use end_to_end::{
     load::{Load, Tally},
     metrics::Metrics,
     observer::{self, Observer},
+    python::Python,
     skip,
     venv::Venv,
 };
@@ -323,4 +324,69 @@ fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
     let of_class = |class: &str| (vec![class.to_owned()], 2.0 * REQUESTS as f64);
     let expected = BTreeMap::from(["SyncWorker", "TornadoWorker"].map(of_class));
     compare::equal("requests by class", &observed, &expected)
+}
+
+/// PyPy is found by its command line, and observed by its connections.
+#[test]
+fn pypy() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join("pypy3"));
+    let Some(program) = found.into_iter().find(|program| program.exists()) else {
+        return skip::unless_ci("no pypy3");
+    };
+    // All that the environment's Gunicorn imports is plain Python.
+    let venv = Venv::debian()?;
+    let packages = venv.packages()?;
+    let python = Python::new(program, &packages, &packages).running([venv.program("gunicorn")]);
+    let mut server = Builder::new(python, "cell:app").workers(2).start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let requests = numbered(&[
+        Request::get("/hello"),
+        Request::new("HEAD", "/hello"),
+        Request::new("POST", "/upload").body(vec![b'u'; 200_000]),
+        Request::get("/chunked"),
+        Request::get("/no-content"),
+        Request::get("/nowhere"),
+        Request::get("/raises"),
+    ]);
+    let mut sent = 0;
+    for _ in 0..2 {
+        let load = Load {
+            requests: REQUESTS,
+            concurrency: 4,
+            routes: requests.clone(),
+        };
+        let tally = load.run(server.port);
+        ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+        sent += REQUESTS;
+        let metrics = observer.wait_for_requests(server.pid(), sent)?;
+        compare::nothing_lost(&metrics)?;
+        let logged = server.wait_for_access_log(sent)?;
+        let by = [
+            "http_request_method",
+            "http_route",
+            "http_response_status_code",
+        ];
+        let family = "http_server_request_duration_seconds_count";
+        let expected = compare::counted(logged.iter().map(|line| {
+            vec![
+                line.method.clone(),
+                compare::route(&line.path),
+                line.status.to_string(),
+            ]
+        }));
+        compare::equal("requests", &metrics.sum_by(family, &[], &by), &expected)?;
+        let pid = server.pid().to_string();
+        let labels = [("pid", pid.as_str()), ("level", "socket")];
+        let level = metrics
+            .all("gunicorn_observer_target_level", &labels)
+            .next();
+        ensure!(level.is_some_and(|level| level.label("reason").contains("PyPy")));
+        // The next ones are served by workers forked under observation.
+        server.reload()?;
+    }
+    Ok(())
 }
