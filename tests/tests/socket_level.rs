@@ -342,7 +342,13 @@ fn pypy() -> Result<()> {
     let packages = venv.packages()?;
     let python = Python::new(program, &packages, &packages).running([venv.program("gunicorn")]);
     let mut server = Builder::new(python, "cell:app").workers(2).start()?;
-    let observer = Observer::record_for(&[server.pid()])?;
+    // Not by its pid: it is no master before it has had a worker for a moment.
+    let observer = Observer::record_for(&[])?;
+    let pid = server.pid().to_string();
+    let labels = [("pid", pid.as_str()), ("level", "socket")];
+    observer.wait_until("the master to be found", |metrics| {
+        metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
+    })?;
     let requests = numbered(&[
         Request::get("/hello"),
         Request::new("HEAD", "/hello"),
@@ -379,8 +385,6 @@ fn pypy() -> Result<()> {
             ]
         }));
         compare::equal("requests", &metrics.sum_by(family, &[], &by), &expected)?;
-        let pid = server.pid().to_string();
-        let labels = [("pid", pid.as_str()), ("level", "socket")];
         let level = metrics
             .all("gunicorn_observer_target_level", &labels)
             .next();
