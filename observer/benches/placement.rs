@@ -12,7 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
-use observer::probe::{load, tables::Tables, totals::Totals, tracefs};
+use observer::probe::{
+    load,
+    tables::Tables,
+    totals::{Places, Totals},
+    tracefs,
+};
 use observer::python::elf::Machine;
 use observer::python::insn;
 use observer::python::target::{Interpreter, ProbePoint};
@@ -76,7 +81,7 @@ impl Bench {
         tracefs::ensure()?;
         let mut ebpf = load::load()?;
         let tables = Tables::take(&mut ebpf)?;
-        let totals = Totals::take(&mut ebpf, std::sync::Arc::default())?;
+        let totals = Totals::take(&mut ebpf, Places::default())?;
         Ok(Self {
             ebpf,
             tables,

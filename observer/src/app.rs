@@ -21,8 +21,9 @@ use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::model::State;
 use crate::probe::interpreters::Interpreters;
+use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
-use crate::probe::totals::Totals;
+use crate::probe::totals::{Places, Totals};
 use crate::probe::{load, preflight, tracefs};
 use crate::sink::http::{self, SnapshotSource};
 use crate::watcher::Watcher;
@@ -31,7 +32,6 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -77,7 +77,7 @@ fn master_of(tree: &mut Tree, pid: Pid) -> Result<Pid> {
         _ if tree.procfs().process(pid).is_err() => {
             bail!("there is no process {pid}; `gunicorn-observer list` shows the masters that run")
         }
-        Candidate::NotReady { reason } => {
+        Candidate::NotReady { reason, .. } => {
             bail!("process {pid} is no running Gunicorn master yet: {reason}; try again")
         }
         Candidate::NotGunicorn => bail!(
@@ -100,7 +100,7 @@ async fn observe(
     let mut ebpf = load::load()?;
     #[cfg(feature = "probe-log")]
     crate::probe::log::start(&mut ebpf)?;
-    let interpreters = Arc::new(AtomicU32::new(0));
+    let places = Places::default();
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
@@ -108,7 +108,7 @@ async fn observe(
     let mut engine = Engine {
         state: State::new(run.model.settings.clone()),
         ring: Ring::take(&mut ebpf)?,
-        totals: Totals::take(&mut ebpf, Arc::clone(&interpreters))?,
+        totals: Totals::take(&mut ebpf, places.clone())?,
         facts,
         requests,
         seen: see,
@@ -125,8 +125,9 @@ async fn observe(
             .unwrap_or_default()
             .to_owned(),
     }));
-    let interpreters = Interpreters::new(ebpf, interpreters);
-    let mut watcher = Watcher::new(tables, interpreters, tell, tree, only);
+    let interpreters = Interpreters::new(ebpf, places.interpreters);
+    let plain_calls = PlainCalls::new(places.plain_calls);
+    let mut watcher = Watcher::new(tables, interpreters, plain_calls, tell, tree, only);
     let watching = {
         let stop = stop.clone();
         std::thread::Builder::new()

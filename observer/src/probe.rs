@@ -6,6 +6,7 @@ pub mod kernel;
 pub mod load;
 #[cfg(feature = "probe-log")]
 pub mod log;
+pub mod plain_calls;
 pub mod preflight;
 pub mod tables;
 pub mod totals;

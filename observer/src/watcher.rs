@@ -17,7 +17,7 @@ use crate::clock::monotonic_ns;
 use crate::discover::tree::{FoundMaster, Tree};
 use crate::event::Pid;
 use crate::fact::Fact;
-use crate::probe::{interpreters::Interpreters, tables::Tables};
+use crate::probe::{interpreters::Interpreters, plain_calls::PlainCalls, tables::Tables};
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -56,6 +56,41 @@ struct Look {
     at_ns: u64,
     pause_ns: u64,
     until_ns: u64,
+    /// Whether its stack was once understood.
+    was_read: bool,
+}
+
+/// What is to be done about a candidate that is none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    LookAgain,
+    /// It never was what its interpreter's layout says.
+    TakeUnread,
+    GiveUp,
+}
+
+impl Look {
+    /// A first one soon.
+    fn first(now: u64) -> Self {
+        Self {
+            at_ns: now + FIRST_LOOK_NS,
+            pause_ns: FIRST_LOOK_NS,
+            until_ns: now + CANDIDATE_NS,
+            was_read: false,
+        }
+    }
+
+    /// It was looked at, and its stack was understood or not.
+    fn was_not_ready(&mut self, now: u64, is_read: bool) -> Next {
+        self.was_read |= is_read;
+        self.pause_ns = (self.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
+        self.at_ns = now + self.pause_ns;
+        match (self.at_ns > self.until_ns, self.was_read) {
+            (false, _) => Next::LookAgain,
+            (true, false) => Next::TakeUnread,
+            (true, true) => Next::GiveUp,
+        }
+    }
 }
 
 struct Master {
@@ -70,6 +105,7 @@ struct Master {
 pub struct Watcher {
     tables: Tables,
     interpreters: Interpreters,
+    plain_calls: PlainCalls,
     facts: UnboundedSender<Fact>,
     tree: Tree,
     /// Masters named by the user; all of the host if empty.
@@ -96,6 +132,7 @@ impl Watcher {
     pub fn new(
         tables: Tables,
         interpreters: Interpreters,
+        plain_calls: PlainCalls,
         facts: UnboundedSender<Fact>,
         tree: Tree,
         only: Vec<Pid>,
@@ -103,6 +140,7 @@ impl Watcher {
         Self {
             tables,
             interpreters,
+            plain_calls,
             facts,
             tree,
             only,
@@ -273,12 +311,7 @@ impl Watcher {
     }
 
     fn consider(&mut self, pid: Pid, now: u64) {
-        let look = Look {
-            at_ns: now + FIRST_LOOK_NS,
-            pause_ns: FIRST_LOOK_NS,
-            until_ns: now + CANDIDATE_NS,
-        };
-        self.candidates.insert(pid, look);
+        self.candidates.insert(pid, Look::first(now));
     }
 
     /// The process is no candidate and no master any more.
@@ -300,7 +333,7 @@ impl Watcher {
                     .collect();
                 self.orphans.insert(pid, workers);
             }
-            None => self.interpreters.release(pid),
+            None => self.release(pid),
         }
     }
 
@@ -349,9 +382,15 @@ impl Watcher {
             self.orphans.remove(&pid);
             // The same process may be a master again: it began another program.
             if !self.masters.contains_key(&pid) && !self.candidates.contains_key(&pid) {
-                self.interpreters.release(pid);
+                self.release(pid);
             }
         }
+    }
+
+    /// Nothing that serves is left of a process: no program is attached for it.
+    fn release(&mut self, pid: Pid) {
+        self.interpreters.release(pid);
+        self.plain_calls.release(self.interpreters.programs(), pid);
     }
 
     fn tell_entries(&self) {
@@ -362,5 +401,34 @@ impl Watcher {
     fn tell(&self, fact: Fact) {
         // The engine is gone only while everything ends.
         let _ = self.facts.send(fact);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a candidate until the watcher has made up its mind; `is_read` says
+    /// of each look whether its stack was understood.
+    fn followed(is_read: impl Fn(usize) -> bool) -> (Next, u64) {
+        let mut look = Look::first(0);
+        for number in 0..10_000 {
+            let now = look.at_ns;
+            match look.was_not_ready(now, is_read(number)) {
+                Next::LookAgain => {}
+                next => return (next, now),
+            }
+        }
+        panic!("looked at for ever");
+    }
+
+    #[test]
+    fn only_what_was_never_understood_is_taken_unread() {
+        let (next, at_ns) = followed(|_| false);
+        assert_eq!(next, Next::TakeUnread);
+        assert!((CANDIDATE_NS - RAREST_LOOK_NS..=CANDIDATE_NS).contains(&at_ns));
+        assert_eq!(followed(|_| true).0, Next::GiveUp);
+        assert_eq!(followed(|number| number == 0).0, Next::GiveUp);
+        assert_eq!(followed(|number| number > 50).0, Next::GiveUp);
     }
 }

@@ -217,6 +217,8 @@ pub struct KernelOffsets {
     pub fdt_fd: u32,
     pub fdt_max_fds: u32,
     pub file_private_data: u32,
+    pub file_inode: u32,
+    pub inode_mode: u32,
     pub socket_sk: u32,
 }
 
@@ -295,6 +297,24 @@ const _: () = {
         i += 1;
     }
 };
+
+/// Programs that others go on with: index into the `TAILS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Bytes of a request were read.
+    RequestRead = 0,
+    /// Bytes that may begin a response are about to be written.
+    ResponseBegins = 1,
+}
+
+impl Tail {
+    /// All of them, in index order, with the names of the programs.
+    pub const ALL: [(Tail, &'static str); 2] = [
+        (Tail::RequestRead, "request_read"),
+        (Tail::ResponseBegins, "response_begins"),
+    ];
+}
 
 /// Key of the `CONNS` map: an accepted connection of a target.
 #[repr(C)]

@@ -3,14 +3,17 @@
     reason = "system call arguments are registers whose low half counts; lengths are bounded first"
 )]
 
+mod call;
 mod conn;
 mod emit;
 mod maps;
 mod memory;
 mod offsets;
 mod process;
+mod read;
 mod request;
 mod socket;
+mod write;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

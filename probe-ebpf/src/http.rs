@@ -20,6 +20,16 @@ pub const SCAN_BYTES: usize = 2048;
 /// The end of a head.
 pub const HEAD_END: [u8; 4] = *b"\r\n\r\n";
 
+/// Room for a piece of a message. Lives in a map: the verifier does not follow
+/// what is in there, and walks a loop over it once for every length.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// How many bytes there are.
+    pub len: u32,
+    pub bytes: [u8; SCAN_BYTES],
+}
+
 impl HeadScan {
     /// Whether bytes were missed, so that the end cannot be found any more.
     #[inline(always)]
@@ -28,12 +38,22 @@ impl HeadScan {
         self.seen == LOST
     }
 
-    /// Takes the next byte; `Some(length of the head)` when it is the last of it.
+    /// Takes the next bytes; says how long the head is if its end is among them, else 0.
     #[inline(always)]
-    pub fn push(&mut self, byte: u8) -> Option<u32> {
-        self.recent = self.recent << 8 | byte as u32;
-        self.seen = self.seen.wrapping_add(1);
-        (self.recent == u32::from_be_bytes(HEAD_END)).then_some(self.seen)
+    pub fn scan(&mut self, window: &Window) -> u32 {
+        let mut recent = self.recent;
+        for (at, &byte) in (0..).zip(&window.bytes) {
+            if at >= window.len {
+                break;
+            }
+            recent = recent << 8 | u32::from(byte);
+            if recent == u32::from_be_bytes(HEAD_END) {
+                return self.seen + at + 1;
+            }
+        }
+        self.recent = recent;
+        self.seen += window.len;
+        0
     }
 
     /// Bytes were missed: the end cannot be known.
@@ -55,84 +75,124 @@ pub const LAST_CHUNK_ALONE: usize = 5;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// Its length; 0 when its end was not found.
+    /// How many bytes the response has: 0 when it ends with its connection, or its
+    /// head was not understood; [`CHUNKED`] when its last chunk tells.
+    pub end: u64,
+    /// Length of the head; 0 when its end was not found.
     pub bytes: u32,
-    /// Where the value of the last `…-Length` begins; 0 without one.
+    /// Behind the word of `Content-Length`; 0 without one.
     length_at: u32,
-    /// 1 if a field ends with `chunked`, as only `Transfer-Encoding` does.
-    chunked: u32,
+    /// Behind that of `Transfer-Encoding`, which is `chunked` if there is one.
+    encoding_at: u32,
+    reserved: u32,
 }
 
 /// Bytes of a response looked through for its head.
 const RESPONSE_BYTES: usize = 1536;
-/// Bytes of a field looked at together.
-const WORD: usize = 8;
-/// Capital letters become small ones by this bit, which also turns a line feed
-/// into `*` and a carriage return into `-`.
-const SMALL: u64 = u64::from_be_bytes([b' '; WORD]);
-/// `Content-Length:` and the end of the line before it, so changed.
-const LENGTH: [[u8; WORD]; 2] = [*b"*content", *b"-length:"];
-/// The end of a line that ends with `chunked`, so changed.
-const CHUNKED_END: [u8; WORD] = *b"hunked-*";
+
+/// What is looked for in a head: its eight letters, or fewer, with small ones for capitals.
+#[derive(Clone, Copy)]
+struct Word {
+    letters: u64,
+    /// Those that count.
+    mask: u64,
+    /// What makes capital letters small: then also line feeds become `*`.
+    small: u64,
+}
+
+impl Word {
+    const fn new(letters: [u8; 8]) -> Self {
+        Self {
+            letters: u64::from_be_bytes(letters),
+            mask: u64::MAX,
+            small: u64::from_be_bytes([b' '; 8]),
+        }
+    }
+
+    /// The end of the head.
+    const END: Self = Self {
+        letters: u32::from_be_bytes(HEAD_END) as u64,
+        mask: u32::MAX as u64,
+        small: 0,
+    };
+    /// The eight letters of `Content-Length` and `Transfer-Encoding` that no other
+    /// field has: it is `Content-Encoding` and `Accept-Encoding`.
+    const LENGTH: Self = Self::new(*b"t-length");
+    const ENCODING: Self = Self::new(*b"r-encodi");
+
+    #[inline(always)]
+    fn is(self, recent: u64) -> bool {
+        (recent | self.small) & self.mask == self.letters
+    }
+}
+
+/// What is before the value of `Content-Length`, from the end of the line before.
+const LENGTH_FIELD: [Word; 2] = [Word::new(*b"*content"), Word::new(*b"-length:")];
 /// Digits of a length, and spaces before them.
 const LENGTH_BYTES: usize = 20;
 
 impl ResponseHead {
-    /// Looks through the first `len` bytes of `piece`.
-    ///
-    /// The verifier walks every way of every byte, and gives up at 8,192 branches
-    /// in a row or a million instructions: hence so few bytes, and so little for each.
+    /// Looks through a response.
     #[inline(always)]
-    pub fn scan(&mut self, piece: &[u8; SCAN_BYTES], len: u32) {
-        let mut recent = 0_u64;
-        for (seen, &byte) in (1..).zip(piece.iter().take(RESPONSE_BYTES)) {
-            if seen > len {
-                break;
-            }
-            recent = recent << 8 | u64::from(byte);
-            if byte == b'\n' {
-                if recent << 32 == u64::from(u32::from_be_bytes(HEAD_END)) << 32 {
-                    self.bytes = seen;
-                    return;
-                }
-                if recent | SMALL == u64::from_be_bytes(CHUNKED_END) {
-                    self.chunked = 1;
-                }
-            } else if byte == b':' && recent | SMALL == u64::from_be_bytes(LENGTH[1]) {
-                self.length_at = seen;
-            }
-        }
+    pub fn scan(&mut self, window: &Window) {
+        self.bytes = find(window, Word::END);
+        self.length_at = find(window, Word::LENGTH);
+        self.encoding_at = find(window, Word::ENCODING);
+        self.measure(window);
     }
 
-    /// How many bytes the response has: 0 when it ends with its connection, or
-    /// its head was not understood.
-    #[inline(always)]
-    #[must_use]
-    pub fn response_end(&self, piece: &[u8; SCAN_BYTES]) -> u64 {
-        if self.chunked != 0 {
-            return CHUNKED;
-        }
-        if self.bytes == 0 {
-            return 0;
-        }
-        match self.length(piece) {
-            Some(length) => length.wrapping_add(u64::from(self.bytes)),
-            None => 0,
-        }
+    /// Sets its end.
+    #[inline(never)]
+    fn measure(&mut self, window: &Window) {
+        // A word behind the head is one of the body.
+        self.end = if self.bytes == 0 {
+            0
+        } else if self.encoding_at != 0 && self.encoding_at < self.bytes {
+            CHUNKED
+        } else if self.length_at != 0 && self.length_at < self.bytes {
+            match self.length(&window.bytes) {
+                Some(length) => length.wrapping_add(u64::from(self.bytes)),
+                None => 0,
+            }
+        } else {
+            0
+        };
     }
 
     /// The value of `Content-Length`.
     #[inline(always)]
-    fn length(&self, piece: &[u8; SCAN_BYTES]) -> Option<u64> {
-        let name = (self.length_at as usize).checked_sub(2 * WORD)? & (SCAN_BYTES - 1);
-        let field: &[u8; 2 * WORD + LENGTH_BYTES] = piece.get(name..)?.first_chunk()?;
-        let (name, value) = field.split_first_chunk::<WORD>()?;
-        if u64::from_be_bytes(*name) | SMALL != u64::from_be_bytes(LENGTH[0]) {
-            return None;
-        }
-        let (_, value) = value.split_first_chunk::<WORD>()?;
-        number(value)
+    fn length(&self, bytes: &[u8; SCAN_BYTES]) -> Option<u64> {
+        /// From the line feed before the field to the end of the word.
+        const BEFORE: usize = 15;
+        let at = (self.length_at as usize).checked_sub(BEFORE)? & (SCAN_BYTES - 1);
+        let field: &[u8; 16 + LENGTH_BYTES] = bytes.get(at..)?.first_chunk()?;
+        let (first, rest) = field.split_first_chunk()?;
+        let (second, value) = rest.split_first_chunk()?;
+        let is_field = LENGTH_FIELD[0].is(u64::from_be_bytes(*first))
+            && LENGTH_FIELD[1].is(u64::from_be_bytes(*second));
+        is_field.then(|| number(value)).flatten()
     }
+}
+
+/// Where the first `word` ends; 0 without one.
+///
+/// The verifier walks every way of every byte, and gives up at 8,192 branches in
+/// a row or a million instructions. Hence so few bytes, and one comparison of
+/// each that leads out: of ways that come together again it forgets which it
+/// has been on.
+#[inline(never)]
+fn find(window: &Window, word: Word) -> u32 {
+    let mut recent = 0;
+    for (end, &byte) in (1..).zip(window.bytes.iter().take(RESPONSE_BYTES)) {
+        if end > window.len {
+            break;
+        }
+        recent = recent << 8 | u64::from(byte);
+        if word.is(recent) {
+            return end;
+        }
+    }
+    0
 }
 
 /// The number that `text` begins with, spaces before it aside.
@@ -220,9 +280,29 @@ mod tests {
 
     use super::*;
 
+    /// What was in there before must not be taken for a part of it.
+    fn window(piece: &[u8]) -> Window {
+        let mut bytes = [b'\n'; SCAN_BYTES];
+        bytes[..piece.len()].copy_from_slice(piece);
+        let len = piece.len().try_into().unwrap();
+        Window { len, bytes }
+    }
+
+    /// Where the head ends, in one piece and however it is cut into two.
     fn end_of(bytes: &[u8]) -> Option<u32> {
-        let mut scan = HeadScan::default();
-        bytes.iter().find_map(|&b| scan.push(b))
+        let mut ends = (0..=bytes.len()).map(|cut| {
+            let mut scan = HeadScan::default();
+            let (first, second) = bytes.split_at(cut);
+            [first, second]
+                .into_iter()
+                .find_map(|piece| match scan.scan(&window(piece)) {
+                    0 => None,
+                    end => Some(end),
+                })
+        });
+        let end = ends.next().unwrap();
+        assert!(ends.all(|other| other == end));
+        end
     }
 
     #[test]
@@ -250,11 +330,9 @@ mod tests {
     }
 
     fn response(text: &[u8]) -> (u32, u64) {
-        let mut piece = [0; SCAN_BYTES];
-        piece[..text.len()].copy_from_slice(text);
         let mut head = ResponseHead::default();
-        head.scan(&piece, text.len().try_into().unwrap());
-        (head.bytes, head.response_end(&piece))
+        head.scan(&window(text));
+        (head.bytes, head.end)
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The eBPF programs of gunicorn-observer, one file a probe family:
 //!
 //! - `process`: fork, exec, exit: which processes are observed
-//! - `socket`: accept, read, write, close: the bytes of a request
+//! - `socket`, `read`, `write`: accept and close, the bytes of a request, those of its response
 //! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
 //!
-//! beside what they share: `maps`, `memory`, `offsets`, `emit`.
+//! beside what they share: `conn`, `call`, `maps`, `memory`, `offsets`, `emit`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -39,6 +39,7 @@ pub struct Builder {
     is_daemon: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
+    config: Option<PathBuf>,
 }
 
 impl Builder {
@@ -55,6 +56,16 @@ impl Builder {
             is_daemon: false,
             environment: Vec::new(),
             container: None,
+            config: None,
+        }
+    }
+
+    /// Its worker class is what this configuration file says, whenever it is read.
+    #[must_use]
+    pub fn class_in(self, config: &Path) -> Self {
+        Self {
+            config: Some(config.to_owned()),
+            ..self
         }
     }
 
@@ -175,8 +186,12 @@ impl Builder {
     fn arguments(&self, access_log: &Path) -> Vec<String> {
         // Port 0: the kernel picks one that is free, and Gunicorn logs which.
         let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
+        let class = match &self.config {
+            Some(config) => ("--config", config.display().to_string()),
+            None => ("--worker-class", self.class.clone()),
+        };
         for (name, value) in [
-            ("--worker-class", self.class.clone()),
+            class,
             ("--workers", self.workers.to_string()),
             ("--threads", self.threads.to_string()),
             ("--keep-alive", "15".into()),
@@ -252,6 +267,9 @@ impl GunicornServer {
             "gevent_pywsgi" => "GeventPyWSGIWorker",
             "eventlet" => "EventletWorker",
             "tornado" => "TornadoWorker",
+            "asgi" => "ASGIWorker",
+            "uvicorn_worker.UvicornWorker" => "UvicornWorker",
+            "uvicorn_worker.UvicornH11Worker" => "UvicornH11Worker",
             "own_worker.OwnWorker" => "OwnWorker",
             other => unreachable!("no test has {other} workers"),
         }

@@ -1,17 +1,18 @@
 //! Workers whose Python tells nothing are observed by their system calls alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, env, fs};
 
 use anyhow::{Result, ensure};
 use end_to_end::{
     client::{Client, Request},
     compare,
     facts::Fact,
-    gunicorn::Builder,
+    gunicorn::{Builder, GunicornServer},
     load::{Load, Tally},
     metrics::Metrics,
     observer::{self, Observer},
+    python::Python,
     skip,
     venv::Venv,
 };
@@ -24,10 +25,12 @@ const MEDIAN_US: u64 = 5_000;
 #[test]
 fn tornado_workers() -> Result<()> {
     // Tornado keeps an access log of its own.
+    // An exception that leaves the application is never answered: it is not sent one.
     counts_are_exact(
         "tornado",
         "TornadoWorker has a handle_request of its own",
         false,
+        "/checkout",
     )
 }
 
@@ -37,6 +40,7 @@ fn gevent_pywsgi_workers() -> Result<()> {
         "gevent_pywsgi",
         "GeventPyWSGIWorker hands its connections to another server",
         true,
+        "/crash",
     )
 }
 
@@ -46,11 +50,22 @@ fn workers_that_handle_requests_themselves() -> Result<()> {
         "own_worker.OwnWorker",
         "OwnWorker has a handle_request of its own",
         true,
+        "/checkout",
     )
 }
 
-/// Every kind of request in turn, each with a path of its own.
-fn requests() -> Vec<Request> {
+#[test]
+fn uvicorn_workers_on_uvloop() -> Result<()> {
+    asgi_counts_are_exact("uvicorn_worker.UvicornWorker", &[], "UvicornWorker")
+}
+
+#[test]
+fn uvicorn_workers_on_asyncio() -> Result<()> {
+    asgi_counts_are_exact("uvicorn_worker.UvicornH11Worker", &[], "UvicornH11Worker")
+}
+
+/// Every kind of request in turn, with one that fails, each with a path of its own.
+fn requests(failure: &str) -> Vec<Request> {
     let kinds = [
         Request::get("/welcome"),
         Request::get("/products"),
@@ -62,15 +77,46 @@ fn requests() -> Vec<Request> {
         Request::get("/search?seconds=0.01"),
         Request::get("/export"),
         Request::new("DELETE", "/cart"),
-        Request::get("/crash"),
+        Request::get(failure),
     ];
+    numbered(&kinds)
+}
+
+/// Those in turn, with a path of their own.
+fn numbered(kinds: &[Request]) -> Vec<Request> {
     (0..REQUESTS)
         .zip(kinds.iter().cycle())
         .map(|(number, kind)| kind.clone().under(&format!("/{number}")))
         .collect()
 }
 
-fn counts_are_exact(class: &str, reason: &str, is_logged: bool) -> Result<()> {
+fn asgi_counts_are_exact(class: &str, arguments: &[&str], reason: &str) -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let kinds = [
+        Request::get("/welcome"),
+        Request::new("HEAD", "/welcome"),
+        Request::new("POST", "/orders").body(vec![b'o'; 2000]),
+        Request::new("POST", "/orders").body(vec![b'o'; 200_000]),
+        Request::new("POST", "/orders").chunked(&[b'o'; 20_000], 3_000),
+        Request::get("/search"),
+        Request::get("/export"),
+        Request::get("/catalogue"),
+        Request::new("DELETE", "/cart"),
+        Request::get("/checkout"),
+        Request::get("/nowhere"),
+    ];
+    let builder = Builder::new(&Venv::debian()?, "asgi_shop:app").class(class);
+    let server = arguments
+        .iter()
+        .fold(builder, |builder, argument| builder.argument(argument))
+        .workers(2)
+        .start()?;
+    observed_exactly(&server, numbered(&kinds), reason, false)
+}
+
+fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -78,11 +124,20 @@ fn counts_are_exact(class: &str, reason: &str, is_logged: bool) -> Result<()> {
         .class(class)
         .workers(2)
         .start()?;
+    observed_exactly(&server, requests(failure), reason, is_logged)
+}
+
+fn observed_exactly(
+    server: &GunicornServer,
+    routes: Vec<Request>,
+    reason: &str,
+    is_logged: bool,
+) -> Result<()> {
     let observer = Observer::record_for(&[server.pid()])?;
     let load = Load {
         requests: REQUESTS,
         concurrency: 4,
-        routes: requests(),
+        routes,
     };
     let tally = load.run(server.port);
     ensure!(
@@ -116,8 +171,8 @@ fn counts_are_exact(class: &str, reason: &str, is_logged: bool) -> Result<()> {
     compare::response_bytes(&metrics, &facts, &tally)?;
     if is_logged {
         let logged = server.wait_for_access_log(REQUESTS)?;
-        compare::workers(&metrics, &server, &logged)?;
-        compare::routes(&metrics, &server, &logged)?;
+        compare::workers(&metrics, server, &logged)?;
+        compare::routes(&metrics, server, &logged)?;
         let differences = compare::duration_differences_us(&facts, &logged)?;
         let median = differences[differences.len() / 2];
         println!("durations are off by {median} µs in the median");
@@ -216,5 +271,126 @@ fn every_end_of_a_response_on_a_kept_connection() -> Result<()> {
         second.path.is_none() && second.duration_ns.is_none() && second.status == Some(200),
         "{second:#?}"
     );
+    Ok(())
+}
+
+/// A reload with another worker class changes how its workers are observed.
+#[test]
+fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("gunicorn.conf.py");
+    fs::write(&config, "worker_class = 'sync'\n")?;
+    let mut server = Builder::new(&Venv::debian()?, "shop:app")
+        .class_in(&config)
+        .workers(2)
+        .start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let master = server.pid().to_string();
+    let mut sent = 0;
+    for (class, level) in [
+        ("sync", "full"),
+        ("tornado", "socket"),
+        ("sync", "full"),
+        ("tornado", "socket"),
+    ] {
+        if sent > 0 {
+            fs::write(&config, format!("worker_class = '{class}'\n"))?;
+            server.reload()?;
+        }
+        let labels = [("pid", master.as_str()), ("level", level)];
+        observer.wait_until("the level of the class", |metrics| {
+            metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
+        })?;
+        let load = Load {
+            requests: REQUESTS,
+            concurrency: 4,
+            routes: requests("/checkout"),
+        };
+        let tally = load.run(server.port);
+        ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+        sent += REQUESTS;
+        observer.wait_for_requests(server.pid(), sent)?;
+    }
+    let metrics = observer.scrape()?;
+    compare::nothing_lost(&metrics)?;
+    let observed = metrics.sum_by(
+        "http_server_request_duration_seconds_count",
+        &[],
+        &["worker_class"],
+    );
+    let of_class = |class: &str| (vec![class.to_owned()], 2.0 * REQUESTS as f64);
+    let expected = BTreeMap::from(["SyncWorker", "TornadoWorker"].map(of_class));
+    compare::equal("requests by class", &observed, &expected)
+}
+
+/// PyPy is found by its command line, and observed by its connections.
+#[test]
+fn pypy() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join("pypy3"));
+    let Some(program) = found.into_iter().find(|program| program.exists()) else {
+        return skip::unless_ci("no pypy3");
+    };
+    // All that the environment's Gunicorn imports is plain Python.
+    let venv = Venv::debian()?;
+    let packages = venv.packages()?;
+    let python = Python::new(program, &packages, &packages).running([venv.program("gunicorn")]);
+    let mut server = Builder::new(python, "cell:app").workers(2).start()?;
+    // Not by its pid: it is no master before it has had a worker for a moment.
+    let observer = Observer::record_for(&[])?;
+    let pid = server.pid().to_string();
+    let labels = [("pid", pid.as_str()), ("level", "socket")];
+    observer.wait_until("the master to be found", |metrics| {
+        metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
+    })?;
+    let requests = numbered(&[
+        Request::get("/hello"),
+        Request::new("HEAD", "/hello"),
+        Request::new("POST", "/upload").body(vec![b'u'; 200_000]),
+        Request::get("/chunked"),
+        Request::get("/no-content"),
+        Request::get("/nowhere"),
+        Request::get("/raises"),
+    ]);
+    let mut sent = 0;
+    for _ in 0..2 {
+        let load = Load {
+            requests: REQUESTS,
+            concurrency: 4,
+            routes: requests.clone(),
+        };
+        let tally = load.run(server.port);
+        ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+        sent += REQUESTS;
+        let metrics = observer.wait_for_requests(server.pid(), sent)?;
+        compare::nothing_lost(&metrics)?;
+        let logged = server.wait_for_access_log(sent)?;
+        let by = [
+            "http_request_method",
+            "http_route",
+            "http_response_status_code",
+        ];
+        let family = "http_server_request_duration_seconds_count";
+        let expected = compare::counted(logged.iter().map(|line| {
+            vec![
+                line.method.clone(),
+                compare::route(&line.path),
+                line.status.to_string(),
+            ]
+        }));
+        compare::equal("requests", &metrics.sum_by(family, &[], &by), &expected)?;
+        let level = metrics
+            .all("gunicorn_observer_target_level", &labels)
+            .next();
+        ensure!(level.is_some_and(|level| level.label("reason").contains("PyPy")));
+        // The next ones are served by workers forked under observation.
+        server.reload()?;
+    }
     Ok(())
 }

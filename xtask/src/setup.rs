@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
     tools::CARGO_DENY,
     tools::CARGO_FUZZ,
     tools::CONTAINERS,
+    tools::PYPY,
     python::INTERPRETER,
     python::ENVIRONMENTS,
     interpreters::INTERPRETERS_STEP,

@@ -117,6 +117,16 @@ pub const CONTAINERS: Step = Step {
     make: Some(|_| packages::install(CONTAINER_PACKAGES)),
 };
 
+pub const PYPY: Step = Step {
+    name: "PyPy",
+    why: "The tests observe Gunicorn on an interpreter that is not read.",
+    check: |_| match command::output("pypy3", &["--version"]) {
+        Some(version) => Check::Present(version.lines().last().unwrap_or_default().to_owned()),
+        None => Check::missing("`pypy3` does not run", packages::cure(&["pypy3"])),
+    },
+    make: Some(|_| packages::install(&["pypy3"])),
+};
+
 pub const KERNEL_TYPES: Step = Step {
     name: "kernel type information",
     why: "The offsets of kernel structures are read from it.",

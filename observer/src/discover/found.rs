@@ -72,6 +72,9 @@ pub enum Candidate {
     /// It may become a master, or be readable, in a moment.
     NotReady {
         reason: String,
+        /// Whether its stack was understood; not that of a process which does not
+        /// even call itself Gunicorn.
+        is_read: bool,
     },
     Master(Box<FoundMaster>),
     /// A worker of the master with this pid.

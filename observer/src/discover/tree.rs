@@ -68,7 +68,7 @@ impl Tree {
             }
             match self.inspect_candidate(pid) {
                 Candidate::NotGunicorn | Candidate::WorkerOf(_) => {}
-                Candidate::NotReady { reason } => scan.not_ready.push((pid, reason)),
+                Candidate::NotReady { reason, .. } => scan.not_ready.push((pid, reason)),
                 Candidate::Refused { reason } => scan.refused.push((pid, reason)),
                 Candidate::Master(found) => {
                     known.extend(found.workers.iter().map(|worker| worker.pid));
@@ -130,11 +130,13 @@ impl Tree {
                 Some(master) => Candidate::WorkerOf(master),
                 None => Candidate::NotReady {
                     reason: reason.to_owned(),
+                    is_read: hint != Hint::Gunicorn,
                 },
             },
             _ if hint != Hint::Gunicorn => Candidate::NotGunicorn,
             InspectError::NotPython => Candidate::NotReady {
                 reason: "the interpreter is not loaded yet".to_owned(),
+                is_read: true,
             },
             InspectError::Unsupported { version, reason } => {
                 self.by_hint(process, &command, version, reason)
@@ -255,13 +257,17 @@ impl Tree {
             Err(InspectError::NotReady(reason)) => {
                 return Candidate::NotReady {
                     reason: reason.to_owned(),
+                    is_read: true,
                 };
             }
             Err(error) => Err(error.to_string()),
         };
         let Ok(entries) = arbiter.workers(&objects) else {
             let reason = "its workers changed while they were read".to_owned();
-            return Candidate::NotReady { reason };
+            return Candidate::NotReady {
+                reason,
+                is_read: true,
+            };
         };
         let version = runtime.release(&objects);
         Candidate::Master(Box::new(FoundMaster {
@@ -292,6 +298,7 @@ impl Tree {
         };
         Candidate::NotReady {
             reason: reason.to_owned(),
+            is_read: true,
         }
     }
 
@@ -306,6 +313,17 @@ impl Tree {
         let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
         let knows = workers.iter().any(|worker| worker.pid == process.pid);
         knows.then_some(parent)
+    }
+
+    /// Looks at a process that calls itself Gunicorn, but whose memory was never
+    /// once as its interpreter's layout says, for this reason.
+    pub fn inspect_unread(&self, pid: Pid, reason: &str) -> Candidate {
+        let Ok(process) = self.procfs.process(pid) else {
+            return Candidate::NotGunicorn;
+        };
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        let reason = format!("its layout fails its self-test: {reason}");
+        self.by_hint(process, &command, String::new(), reason)
     }
 
     /// What can be told about a process whose memory is not understood.
@@ -326,6 +344,7 @@ impl Tree {
         if !workers.iter().any(has_settled) {
             return Candidate::NotReady {
                 reason: "it has no workers yet".to_owned(),
+                is_read: true,
             };
         }
         let master = fact::Master {

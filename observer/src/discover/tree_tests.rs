@@ -18,6 +18,39 @@ fn process(root: &Path, pid: Pid, parent: Pid, command: &str, maps: &str) {
 const PYPY: &str = "1000-2000 r-xp 0 0:0 1 /usr/bin/pypy3.10\n";
 
 #[test]
+fn gunicorn_whose_memory_was_never_understood_is_observed_by_its_connections() {
+    let root = tempfile::tempdir().unwrap();
+    process(
+        root.path(),
+        20,
+        1,
+        "python3 /bin/gunicorn -k tornado shop:app",
+        "",
+    );
+    process(
+        root.path(),
+        21,
+        20,
+        "python3 /bin/gunicorn -k tornado shop:app",
+        "",
+    );
+    let tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
+    let Candidate::Master(found) = tree.inspect_unread(20, "garbage") else {
+        panic!("no master")
+    };
+    assert_eq!(found.master.worker_class, "TornadoWorker");
+    assert_eq!(
+        found.coverage,
+        Coverage::Socket("its layout fails its self-test: garbage".to_owned())
+    );
+    assert!(matches!(
+        tree.inspect_unread(21, ""),
+        Candidate::WorkerOf(20)
+    ));
+    assert!(matches!(tree.inspect_unread(7, ""), Candidate::NotGunicorn));
+}
+
+#[test]
 fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_its_level_says_why() {
     let root = tempfile::tempdir().unwrap();
     let command = "pypy3 /bin/gunicorn shop:app";

@@ -37,6 +37,11 @@ impl Interpreters {
         }
     }
 
+    /// All programs.
+    pub fn programs(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     /// Makes sure that the interpreter of process `pid` is attached to.
     ///
     /// # Errors

@@ -60,6 +60,8 @@ pub fn offsets() -> Result<KernelOffsets, KernelError> {
         fdt_fd: at("fdtable", &["fd"])?,
         fdt_max_fds: at("fdtable", &["max_fds"])?,
         file_private_data: at("file", &["private_data"])?,
+        file_inode: at("file", &["f_inode"])?,
+        inode_mode: at("inode", &["i_mode"])?,
         socket_sk: at("socket", &["sk"])?,
     })
 }

@@ -3,9 +3,12 @@
 
 use super::{kernel, tracefs};
 use anyhow::{Context as _, Result, anyhow};
+use aya::maps::ProgramArray;
+use aya::programs::trace_point::TracePointLinkId;
 use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
 use aya::programs::{RawTracePoint, TracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
+use probe_ebpf::abi::Tail;
 use std::path::Path;
 
 /// The programs, built by the build script.
@@ -35,14 +38,41 @@ const SYSCALLS: &[(&str, &str)] = &[
     ("enter_close", "sys_enter_close"),
 ];
 
+/// Programs on system calls that processes make for anything: attached only while
+/// a process is observed that may use them for its connections.
+const PLAIN_CALLS: &[(&str, &str)] = &[
+    ("exit_read", "sys_exit_read"),
+    ("enter_read", "sys_enter_read"),
+    ("exit_write", "sys_exit_write"),
+    ("enter_write", "sys_enter_write"),
+    ("exit_writev", "sys_exit_writev"),
+    ("enter_writev", "sys_enter_writev"),
+];
+
 /// The program on `datetime.now`.
 pub const DATETIME_NOW: &str = "datetime_now";
 
-/// Every program, and how many places it is attached to at start.
-pub fn programs() -> impl Iterator<Item = (&'static str, u32)> {
+/// When a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// To every interpreter that is observed.
+    Interpreters,
+    /// While a process is observed that needs it.
+    Needed,
+}
+
+/// Every program that is attached, and when.
+pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
     let host = RAW_TRACEPOINTS.iter().chain(SYSCALLS);
-    host.map(|&(program, _)| (program, 1))
-        .chain([(DATETIME_NOW, 0)])
+    host.map(|&(program, _)| (program, When::Always))
+        .chain(
+            PLAIN_CALLS
+                .iter()
+                .map(|&(program, _)| (program, When::Needed)),
+        )
+        .chain([(DATETIME_NOW, When::Interpreters)])
 }
 
 /// Loads the programs; attaches none.
@@ -65,15 +95,33 @@ pub fn load() -> Result<Ebpf> {
             .load()
             .with_context(|| refused(program))?;
     }
-    for (program, _) in SYSCALLS {
+    let calls = SYSCALLS.iter().chain(PLAIN_CALLS);
+    let tails = Tail::ALL.iter().map(|(_, program)| program);
+    for program in calls.map(|(program, _)| program).chain(tails) {
         find::<TracePoint>(&mut ebpf, program)?
             .load()
             .with_context(|| refused(program))?;
     }
+    link_tails(&mut ebpf)?;
     find::<UProbe>(&mut ebpf, DATETIME_NOW)?
         .load()
         .with_context(|| refused(DATETIME_NOW))?;
     Ok(ebpf)
+}
+
+/// Tells the programs those that they go on with. The map stays with the object:
+/// it is empty once nobody holds it.
+fn link_tails(ebpf: &mut Ebpf) -> Result<()> {
+    for (tail, name) in Tail::ALL {
+        let program = find::<TracePoint>(ebpf, name)?.fd()?.try_clone()?;
+        let map = ebpf
+            .map_mut("TAILS")
+            .ok_or_else(|| anyhow!("the eBPF object has no map TAILS"))?;
+        ProgramArray::try_from(map)?
+            .set(tail as u32, &program, 0)
+            .with_context(|| refused(name))?;
+    }
+    Ok(())
 }
 
 /// Attaches the programs of the whole host.
@@ -90,6 +138,43 @@ pub fn attach_host(ebpf: &mut Ebpf) -> Result<()> {
         find::<TracePoint>(ebpf, program)?
             .attach("syscalls", tracepoint)
             .with_context(|| not_attached(program, tracepoint))?;
+    }
+    Ok(())
+}
+
+/// The attached programs on calls that every process makes.
+pub struct PlainLinks(Vec<(&'static str, TracePointLinkId)>);
+
+/// Attaches them.
+///
+/// # Errors
+/// When the kernel refuses; then none stays attached.
+pub fn attach_plain_calls(ebpf: &mut Ebpf) -> Result<PlainLinks> {
+    let mut links = PlainLinks(Vec::new());
+    for &(program, tracepoint) in PLAIN_CALLS {
+        let attached = find::<TracePoint>(ebpf, program)
+            .and_then(|found| Ok(found.attach("syscalls", tracepoint)?));
+        match attached {
+            Ok(link) => links.0.push((program, link)),
+            Err(error) => {
+                detach_plain_calls(ebpf, links)?;
+                return Err(error.context(not_attached(program, tracepoint)));
+            }
+        }
+    }
+    Ok(links)
+}
+
+/// Detaches them again: a call's beginning before its end, so that none is seen to
+/// begin and never to end.
+///
+/// # Errors
+/// When they were not attached.
+pub fn detach_plain_calls(ebpf: &mut Ebpf, links: PlainLinks) -> Result<()> {
+    for (program, link) in links.0.into_iter().rev() {
+        find::<TracePoint>(ebpf, program)?
+            .detach(link)
+            .with_context(|| format!("detaching {program}"))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Running totals of the programs: what they counted, what the kernel counts of them.
 
-use super::load;
+use super::load::{self, When};
 use crate::fact::{KernelTotals, ProgramTotals};
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
@@ -14,32 +14,40 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Reads the totals; holds what that needs.
 pub struct Totals {
     stats: PerCpuArray<MapData, u64>,
-    programs: Vec<(&'static str, u32, OwnedFd)>,
-    interpreters: Arc<AtomicU32>,
+    programs: Vec<(&'static str, When, OwnedFd)>,
+    places: Places,
+}
+
+/// At how many places programs are attached that are not always.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// The program on interpreters.
+    pub interpreters: Arc<AtomicU32>,
+    /// Each of those on calls that every process makes.
+    pub plain_calls: Arc<AtomicU32>,
 }
 
 impl Totals {
-    /// Takes the counters out of the loaded object. `interpreters` tells at how
-    /// many places the program on interpreters is attached.
+    /// Takes the counters out of the loaded object.
     ///
     /// # Errors
     /// When the object lacks the counters or a program.
-    pub fn take(ebpf: &mut Ebpf, interpreters: Arc<AtomicU32>) -> Result<Self> {
+    pub fn take(ebpf: &mut Ebpf, places: Places) -> Result<Self> {
         let stats = ebpf
             .take_map("STATS")
             .ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
         let programs = load::programs()
-            .map(|(name, attached)| {
+            .map(|(name, when)| {
                 let program = ebpf
                     .program(name)
                     .with_context(|| format!("no program {name}"))?;
-                Ok((name, attached, program.fd()?.as_fd().try_clone_to_owned()?))
+                Ok((name, when, program.fd()?.as_fd().try_clone_to_owned()?))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
             stats: stats.try_into()?,
             programs,
-            interpreters,
+            places,
         })
     }
 
@@ -67,15 +75,15 @@ impl Totals {
         totals
     }
 
-    fn program(&self, (name, attached, fd): &(&str, u32, OwnedFd)) -> (String, ProgramTotals) {
+    fn program(&self, (name, when, fd): &(&str, When, OwnedFd)) -> (String, ProgramTotals) {
         let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let info = parse_info(&text);
         let runs = info.get("run_cnt").copied().filter(|&runs| runs > 0);
-        let attached = if *name == load::DATETIME_NOW {
-            self.interpreters.load(Ordering::Relaxed)
-        } else {
-            *attached
+        let attached = match when {
+            When::Always => 1,
+            When::Interpreters => self.places.interpreters.load(Ordering::Relaxed),
+            When::Needed => self.places.plain_calls.load(Ordering::Relaxed),
         };
         let totals = ProgramTotals {
             attached,

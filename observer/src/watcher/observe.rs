@@ -1,6 +1,6 @@
 //! From a candidate to an observed master with its workers.
 
-use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, RAREST_LOOK_NS, Watcher, is_alive};
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, Watcher, is_alive};
 use crate::clock::monotonic_ns;
 use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
@@ -29,16 +29,16 @@ impl Watcher {
                 self.candidates.remove(&pid);
                 self.refuse(pid, reason);
             }
-            Candidate::NotReady { reason } => {
+            Candidate::NotReady { reason, is_read } => {
                 tracing::trace!(pid, reason, "not a master yet");
                 self.read_early(pid);
                 let Some(look) = self.candidates.get_mut(&pid) else {
                     return;
                 };
-                look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
-                look.at_ns = now + look.pause_ns;
-                if look.at_ns > look.until_ns {
-                    self.give_up(pid);
+                match look.was_not_ready(now, is_read) {
+                    Next::LookAgain => {}
+                    Next::TakeUnread => self.take_unread(pid, &reason),
+                    Next::GiveUp => self.give_up(pid),
                 }
             }
             Candidate::NotGunicorn if is_alive(pid) => {
@@ -66,6 +66,20 @@ impl Watcher {
         }
     }
 
+    /// What calls itself Gunicorn and was never understood is observed as far as
+    /// that needs no understanding.
+    fn take_unread(&mut self, pid: Pid, reason: &str) {
+        match self.tree.inspect_unread(pid, reason) {
+            Candidate::Master(found) => {
+                self.candidates.remove(&pid);
+                self.confirm(*found);
+            }
+            // Its master tells of it, or will.
+            Candidate::WorkerOf(_) => _ = self.candidates.remove(&pid),
+            _ => self.give_up(pid),
+        }
+    }
+
     fn give_up(&mut self, pid: Pid) {
         self.tables.remove_target(pid);
         self.forget(pid);
@@ -73,7 +87,7 @@ impl Watcher {
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
         self.tables.remove_target(pid);
-        self.interpreters.release(pid);
+        self.release(pid);
         if self.refused.insert(pid) {
             tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");
             let level = Level::None;
@@ -139,6 +153,10 @@ impl Watcher {
             if let Err(error) = self.tables.set_target(pid, Role::Master, target) {
                 self.refuse(pid, format!("{error:#}"));
                 return None;
+            }
+            // Without, what its workers do by other calls is still seen.
+            if let Err(error) = self.plain_calls.need(self.interpreters.programs(), pid) {
+                tracing::warn!(pid, "{error:#}");
             }
         }
         let level = coverage.level();

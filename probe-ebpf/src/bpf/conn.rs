@@ -21,8 +21,8 @@ use probe_ebpf::abi::{
     flags,
 };
 use probe_ebpf::http::{
-    CHUNKED, HEAD_END, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, ResponseHead, SCAN_BYTES,
-    START_BYTES, STATUS_BYTES, begins_request, has_no_body, is_bodiless, status,
+    CHUNKED, HEAD_END, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, SCAN_BYTES, START_BYTES,
+    STATUS_BYTES, Window, begins_request, has_no_body, is_bodiless, status,
 };
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, attribute::attribute};
@@ -205,18 +205,31 @@ fn read_user(
     unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
 }
 
-/// A response, or a part of one, is about to be written, which begins with
-/// `piece`; `by_socket`, by a process whose Python is not read.
-#[inline(always)]
-pub fn write(conn: &mut Conn, piece: Piece, by_socket: bool, now: u64) {
-    let unread = conn.phase == Phase::Idle as u16;
-    if conn.status == 0 && (!unread || (by_socket && conn.ordinal > 0)) {
-        begin_response(conn, piece.0, piece.1, now);
-    }
-}
-
 /// User memory about to be written: where it is, and how long.
 pub type Piece = (u64, u64);
+
+/// A write that is about to happen.
+#[derive(Clone, Copy)]
+pub struct Write {
+    pub first: Piece,
+    pub last: Piece,
+    /// Bytes of all its pieces; 0 when they are too many to be added up.
+    pub total: u64,
+}
+
+/// What may be the first bytes of a response is about to be written; `by_socket`,
+/// by a process whose Python is not read.
+#[inline(always)]
+pub fn write(conn: &mut Conn, write: Write, by_socket: bool, now: u64) {
+    let unread = conn.phase == Phase::Idle as u16;
+    if conn.status != 0 || (unread && !(by_socket && conn.ordinal > 0)) {
+        return;
+    }
+    begin_response(conn, write.first.0, write.first.1, now);
+    if awaits_last_chunk(conn) {
+        write_chunks(conn, write.last, write.total);
+    }
+}
 
 /// Whether only the last chunk of the response will tell its end.
 #[inline(always)]
@@ -232,17 +245,26 @@ pub fn write_chunks(conn: &mut Conn, piece: Piece, total: u64) {
     }
 }
 
+/// All of the head is in one piece: every server that runs under Gunicorn writes it at once.
 #[inline(always)]
 fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     if len < STATUS_BYTES as u64 {
         return;
     }
-    let mut line = [0; STATUS_BYTES];
-    if User.read(buffer, &mut line).is_err() {
+    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
+    let (Some(window), Some(head)) = (SCRATCH.get_ptr_mut(0), RESPONSE.get_ptr_mut(0)) else {
+        return;
+    };
+    // SAFETY: as above.
+    let (window, head) = unsafe { (&mut *window, &mut *head) };
+    if read_window(window, buffer, len).is_err() {
         count(Stat::BufferUnreadable);
         return;
     }
-    let Some(code) = status(&line) else { return };
+    let Some(line) = window.bytes.first_chunk() else {
+        return;
+    };
+    let Some(code) = status(line) else { return };
     if code < 200 && code != SWITCHING_PROTOCOLS {
         // `100 Continue`: written before the response, no part of its body.
         conn.response_head_bytes += len as u32;
@@ -256,69 +278,31 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     }
     conn.status = code;
     conn.first_write_ns = now;
-    let head = if conn.request != 0 && ends_head(buffer, len) {
-        len as u32
-    } else {
-        read_response_head(conn, buffer, len)
-    };
-    if head == 0 {
+    // Not before: the verifier would walk it for each way that leads here.
+    head.scan(window);
+    if head.bytes == 0 {
         conn.response_head_bytes = 0;
     } else {
-        conn.response_head_bytes += head;
+        conn.response_head_bytes += head.bytes;
     }
+    if conn.request != 0 {
+        return; // Python tells its end.
+    }
+    let end = if has_no_body(code, method(conn)) {
+        u64::from(head.bytes)
+    } else {
+        head.end
+    };
+    // What was written before it is a `100 Continue`.
+    conn.response_end = if end == 0 || end == CHUNKED {
+        end
+    } else {
+        end.wrapping_add(conn.response_bytes)
+    };
 }
 
 /// The status that ends HTTP on a connection: no other response follows it.
 const SWITCHING_PROTOCOLS: u16 = 101;
-
-/// Finds where the head of a response ends, and where the response does, if its
-/// head says so and Python will not. All of the head is in one piece: every
-/// server that runs under Gunicorn writes it at once.
-#[inline(always)]
-fn read_response_head(conn: &mut Conn, buffer: u64, len: u64) -> u32 {
-    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
-    let (Some(piece), Some(found)) = (SCRATCH.get_ptr_mut(0), RESPONSE.get_ptr_mut(0)) else {
-        return 0;
-    };
-    // SAFETY: as above.
-    let (piece, found) = unsafe { (&mut *piece, &mut *found) };
-    let kept = if len > SCAN_BYTES as u64 {
-        SCAN_BYTES
-    } else {
-        len as usize
-    };
-    let Some(place) = piece.get_mut(..kept) else {
-        return 0;
-    };
-    // SAFETY: the helper checks the source; the destination is a live slice.
-    if unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.is_err() {
-        count(Stat::BufferUnreadable);
-        return 0;
-    }
-    *found = ResponseHead::default();
-    scan_response(found, piece, kept as u32);
-    if conn.request == 0 {
-        let no_body = has_no_body(conn.status, method(conn));
-        let end = if no_body {
-            u64::from(found.bytes)
-        } else {
-            found.response_end(piece)
-        };
-        // What was written before it is a `100 Continue`.
-        conn.response_end = if end == 0 || end == CHUNKED {
-            end
-        } else {
-            end.wrapping_add(conn.response_bytes)
-        };
-    }
-    found.bytes
-}
-
-/// See [`scan_piece`].
-#[inline(never)]
-fn scan_response(found: &mut ResponseHead, piece: &[u8; SCAN_BYTES], len: u32) {
-    found.scan(piece, len);
-}
 
 /// The first letters of the request, if they are known.
 #[inline(always)]
@@ -440,20 +424,13 @@ fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
         return None;
     }
     // SAFETY: per-CPU memory, and a tracepoint is not preempted.
-    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
-    let kept = if len > SCAN_BYTES as u64 {
-        SCAN_BYTES
-    } else {
-        len as usize
-    };
-    let piece = scratch.get_mut(..kept)?;
-    // SAFETY: the helper checks the source; the destination is a live slice.
-    if unsafe { bpf_probe_read_user_buf(buffer as *const u8, piece) }.is_err() {
+    let window = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    if read_window(window, buffer, len).is_err() {
         count(Stat::BufferUnreadable);
         scan.give_up();
         return None;
     }
-    match scan_piece(scan, scratch, kept as u32) {
+    match scan_request(scan, window) {
         0 => {
             if len > SCAN_BYTES as u64 {
                 scan.give_up();
@@ -464,19 +441,25 @@ fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
     }
 }
 
+/// Fills the room for a piece with the first bytes of `len` at `buffer`.
+#[inline(always)]
+fn read_window(window: &mut Window, buffer: u64, len: u64) -> Result<(), Fault> {
+    let kept = if len > SCAN_BYTES as u64 {
+        SCAN_BYTES
+    } else {
+        len as usize
+    };
+    window.len = kept as u32;
+    let Some(place) = window.bytes.get_mut(..kept) else {
+        return Err(Fault);
+    };
+    // SAFETY: the helper checks the source; the destination is a live slice.
+    unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
+}
+
 /// The loop of the above; not inlined, so that the verifier walks it once for
 /// every call instead of once for every way that leads there.
 #[inline(never)]
-fn scan_piece(scan: &mut HeadScan, piece: &[u8; SCAN_BYTES], len: u32) -> u32 {
-    let mut state = *scan;
-    for (i, &byte) in piece.iter().enumerate() {
-        if i as u32 >= len {
-            break;
-        }
-        if let Some(end) = state.push(byte) {
-            return end;
-        }
-    }
-    *scan = state;
-    0
+fn scan_request(scan: &mut HeadScan, window: &Window) -> u32 {
+    scan.scan(window)
 }

@@ -5,14 +5,17 @@
 //! worked on by the thread that serves it, so what can race is what userspace
 //! deletes: the dead.
 
+use super::conn::Write;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use probe_ebpf::abi::{Conn, ConnKey, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Target, Thread};
+use probe_ebpf::abi::{
+    Conn, ConnKey, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail, Target, Thread,
+};
 use probe_ebpf::gunicorn::Code;
-use probe_ebpf::http::{ResponseHead, SCAN_BYTES};
+use probe_ebpf::http::{ResponseHead, Window};
 use probe_ebpf::python::Layout;
 
 /// Records for userspace.
@@ -47,10 +50,16 @@ pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);
 /// Room to scan a piece of a message. Tracepoints only: they cannot be preempted.
 #[map]
-pub static SCRATCH: PerCpuArray<[u8; SCAN_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
 /// What the head of a response says. Likewise.
 #[map]
 pub static RESPONSE: PerCpuArray<ResponseHead> = PerCpuArray::with_max_entries(1, 0);
+/// A write that may begin a response. Likewise.
+#[map]
+pub static WRITE: PerCpuArray<Write> = PerCpuArray::with_max_entries(1, 0);
+/// Programs that others go on with, by [`Tail`].
+#[map]
+pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::ALL.len() as u32, 0);
 /// A connection before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);

@@ -44,9 +44,30 @@ pub fn thread_pointer() -> Result<u64, Fault> {
     kernel(task() + u64::from(offsets::kernel().task_thread_pointer))
 }
 
+/// Whether a descriptor of the current process is a socket.
+#[inline(always)]
+pub fn is_socket(fd: u32) -> bool {
+    /// `S_IFMT` and `S_IFSOCK` of `linux/stat.h`.
+    const FORMAT: u16 = 0o170_000;
+    const SOCKET: u16 = 0o140_000;
+    let at = offsets::kernel();
+    let mode = file_of_fd(fd)
+        .and_then(|file| kernel::<u64>(file + u64::from(at.file_inode)))
+        .and_then(|inode| kernel::<u16>(inode + u64::from(at.inode_mode)));
+    mode.is_ok_and(|mode| mode & FORMAT == SOCKET)
+}
+
 /// Address of the `struct sock` behind a descriptor of the current process.
 #[inline(always)]
 pub fn sock_of_fd(fd: u32) -> Result<u64, Fault> {
+    let at = offsets::kernel();
+    let socket: u64 = kernel(file_of_fd(fd)? + u64::from(at.file_private_data))?;
+    kernel(socket + u64::from(at.socket_sk))
+}
+
+/// Address of its `struct file`.
+#[inline(always)]
+fn file_of_fd(fd: u32) -> Result<u64, Fault> {
     let at = offsets::kernel();
     let files: u64 = kernel(task() + u64::from(at.task_files))?;
     let fdt: u64 = kernel(files + u64::from(at.files_fdt))?;
@@ -55,7 +76,5 @@ pub fn sock_of_fd(fd: u32) -> Result<u64, Fault> {
         return Err(Fault);
     }
     let table: u64 = kernel(fdt + u64::from(at.fdt_fd))?;
-    let file: u64 = kernel(table + u64::from(fd) * 8)?;
-    let socket: u64 = kernel(file + u64::from(at.file_private_data))?;
-    kernel(socket + u64::from(at.socket_sk))
+    kernel(table + u64::from(fd) * 8)
 }

@@ -15,6 +15,8 @@ static KERNEL: KernelOffsets = KernelOffsets {
     fdt_fd: 0,
     fdt_max_fds: 0,
     file_private_data: 0,
+    file_inode: 0,
+    inode_mode: 0,
     socket_sk: 0,
 };
 

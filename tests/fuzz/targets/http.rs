@@ -5,10 +5,18 @@ use libfuzzer_sys::fuzz_target;
 use probe_ebpf::http;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut scan = http::HeadScan::default();
-    let end = bytes.iter().find_map(|&byte| scan.push(byte));
-    let expected = bytes.windows(4).position(|four| four == http::HEAD_END);
-    assert_eq!(end.map(|end| end as usize), expected.map(|at| at + 4));
+    let piece = &bytes[..bytes.len().min(http::SCAN_BYTES)];
+    let mut window = http::Window {
+        len: piece.len() as u32,
+        bytes: [b'\n'; http::SCAN_BYTES],
+    };
+    window.bytes[..piece.len()].copy_from_slice(piece);
+    let end = http::HeadScan::default().scan(&window);
+    let expected = piece.windows(4).position(|four| four == http::HEAD_END);
+    assert_eq!(end as usize, expected.map_or(0, |at| at + 4));
+    let mut head = http::ResponseHead::default();
+    head.scan(&window);
+    assert!(head.bytes <= window.len);
     if let Some(line) = bytes.first_chunk() {
         assert!(http::status(line).is_none_or(|status| status < 1000));
     }

@@ -1,0 +1,88 @@
+//! The system calls that read a request.
+
+use super::call::{argument, begin_call, go_on, result, returning_call};
+use super::maps::{calling_thread, conn, current, serving_target};
+use super::{conn as connection, emit, memory};
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use probe_ebpf::abi::{ConnKey, Tail};
+
+/// `MSG_PEEK` of `linux/socket.h`: bytes so read are read again.
+const MSG_PEEK: u64 = 2;
+
+#[tracepoint]
+pub fn enter_recvfrom(ctx: TracePointContext) -> u32 {
+    let id = current();
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
+    if argument(&ctx, 3) & MSG_PEEK == 0 {
+        begin_call(id, target, argument(&ctx, 0) as i32, argument(&ctx, 1));
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
+    read_returned(&ctx);
+    0
+}
+
+/// uvloop reads connections as it reads files (libuv, `src/unix/stream.c`, `uv__read`).
+#[tracepoint]
+pub fn enter_read(ctx: TracePointContext) -> u32 {
+    let id = current();
+    let tgid = (id >> 32) as u32;
+    let Some(target) = serving_target(tgid) else {
+        return 0;
+    };
+    let fd = argument(&ctx, 0) as i32;
+    let key = ConnKey { tgid, fd };
+    if conn(&key, target.generation).is_some() || memory::is_socket(fd as u32) {
+        begin_call(id, target, fd, argument(&ctx, 1));
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_read(ctx: TracePointContext) -> u32 {
+    read_returned(&ctx);
+    0
+}
+
+#[inline(always)]
+fn read_returned(ctx: &TracePointContext) {
+    if calling_thread(current()).is_none() {
+        return;
+    }
+    if result(ctx) > 0 {
+        go_on(ctx, Tail::RequestRead);
+    }
+    // Nothing was read.
+    returning_call();
+}
+
+/// What all reads have in common; the rest of the programs above.
+#[tracepoint]
+pub fn request_read(ctx: TracePointContext) -> u32 {
+    let Some((key, thread)) = returning_call() else {
+        return 0;
+    };
+    let len = result(&ctx) as u64;
+    let conn = match conn(&key, thread.generation) {
+        Some(conn) => conn,
+        None => match connection::adopt(&key, thread, thread.buffer, len) {
+            Some(conn) => conn,
+            None => return 0,
+        },
+    };
+    thread.last_read_fd = key.fd;
+    connection::read(
+        &key,
+        current() as u32,
+        conn,
+        thread.buffer,
+        len,
+        emit::now(),
+    );
+    0
+}
