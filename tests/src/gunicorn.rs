@@ -367,10 +367,8 @@ impl GunicornServer {
     }
 
     /// Ends the master, but not the new one beside it, which is this server from then on.
-    pub fn hand_over(&mut self, signals: &[Signal], new: u32) -> Result<()> {
-        for signal in signals {
-            self.signal(*signal)?;
-        }
+    pub fn hand_over(&mut self, signal: Signal, new: u32) -> Result<()> {
+        self.signal(signal)?;
         wait::until("the old master to end", || {
             let _ = self.child.try_wait()?;
             Ok((!process::is_alive(self.master)).then_some(()))

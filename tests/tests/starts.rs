@@ -6,10 +6,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc,
     thread,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
     client::{Client, Request},
     compare::{self, Master},
@@ -303,7 +304,7 @@ fn every_way_to_start_it_is_seen_by_an_observer_that_comes_later() -> Result<()>
     Ok(())
 }
 
-/// A program that has long run, and forks a master of its own.
+/// It is a child of a program that itself is no Gunicorn, without an exec.
 #[test]
 fn a_gunicorn_forked_by_a_program_older_than_the_observer_is_seen() -> Result<()> {
     if skip::privileged()? {
@@ -311,24 +312,30 @@ fn a_gunicorn_forked_by_a_program_older_than_the_observer_is_seen() -> Result<()
     }
     let shared = TempDir::new()?;
     let waits = shared.path().join("waits");
-    let python = supervised(&Venv::debian()?, "fork");
-    let variable = waits.display().to_string();
-    let builder = cell(python).variable("WAIT_FOR", &variable);
     let way = Way::embedded("fork", supervised(&Venv::debian()?, "fork"));
+    let variable = waits.display().to_string();
+    let builder = way.builder.clone().variable("WAIT_FOR", &variable);
     thread::scope(|scope| {
-        let builder = builder.workers(WORKERS);
-        let starting = scope.spawn(move || builder.start());
-        let exists = || Ok(waits.exists().then_some(()));
-        wait::until("the program to wait", exists)?;
-        let observer = Observer::run();
-        // Also without an observer, or the other thread would wait in vain.
-        fs::remove_file(&waits)?;
-        let server = starting.join().ok().context("the start panicked")??;
-        let observer = observer?;
-        check(&observer, &way, &server)?;
-        observer.stop()?;
-        Ok(())
-    })
+        let (tell, started) = mpsc::channel();
+        // What a thread starts ends with it: each of them goes on to the end.
+        let watching = scope.spawn(|| {
+            let exists = || Ok(waits.exists().then_some(()));
+            wait::until("the program to wait", exists)?;
+            let observer = Observer::run();
+            // Also without an observer, or the other thread would wait in vain.
+            fs::remove_file(&waits)?;
+            let (observer, server) = (observer?, started.into_iter().next());
+            let server: GunicornServer = server.context("it was not started")?;
+            check(&observer, &way, &server)?;
+            compare::nothing_lost(&observer.scrape()?)?;
+            observer.stop()
+        });
+        tell.send(builder.start()?)?;
+        drop(tell);
+        let watched = watching.join();
+        watched.map_err(|_| anyhow!("a thread of this test panicked"))?
+    })?;
+    Ok(())
 }
 
 /// When the observer comes.
@@ -345,8 +352,7 @@ enum Comes {
 fn an_upgrade_loses_no_request_and_its_masters_are_told_apart() -> Result<()> {
     for comes in [Comes::First, Comes::Between, Comes::Last] {
         let builder = cell(&Venv::debian()?);
-        upgrade(builder, comes, &[Signal::SIGTERM], "full")
-            .with_context(|| format!("{comes:?}"))?;
+        upgrade(builder, comes, Signal::SIGTERM, "full").with_context(|| format!("{comes:?}"))?;
     }
     Ok(())
 }
@@ -355,26 +361,25 @@ fn an_upgrade_loses_no_request_and_its_masters_are_told_apart() -> Result<()> {
 fn an_upgrade_on_other_interpreters() -> Result<()> {
     let orders = [Comes::First, Comes::Last];
     for ((name, python), comes) in others()?.into_iter().zip(orders) {
-        upgrade(cell(python), comes, &[Signal::SIGTERM], "full").context(name)?;
+        upgrade(cell(python), comes, Signal::SIGTERM, "full").context(name)?;
     }
     Ok(())
 }
 
-/// Its workers are ended before it is: it heeds SIGWINCH only as a daemon.
+/// Its workers are ended before it is: only a daemon heeds SIGWINCH.
 #[test]
 fn an_upgrade_of_a_daemon() -> Result<()> {
     let builder = cell(&Venv::debian()?).daemon();
-    let end = [Signal::SIGWINCH, Signal::SIGQUIT];
-    upgrade(builder, Comes::Between, &end, "full")
+    upgrade(builder, Comes::Between, Signal::SIGQUIT, "full")
 }
 
 #[test]
 fn an_upgrade_of_workers_that_python_tells_nothing_of() -> Result<()> {
     let builder = cell(&Venv::debian()?).class("own_worker.OwnWorker");
-    upgrade(builder, Comes::Between, &[Signal::SIGTERM], "socket")
+    upgrade(builder, Comes::Between, Signal::SIGTERM, "socket")
 }
 
-fn upgrade(builder: Builder, comes: Comes, end: &[Signal], level: &str) -> Result<()> {
+fn upgrade(builder: Builder, comes: Comes, end: Signal, level: &str) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -423,6 +428,13 @@ fn upgrade(builder: Builder, comes: Comes, end: &[Signal], level: &str) -> Resul
     );
 
     let load = Background::start(server.port, 2, vec![Request::get("/hello")], || ());
+    if end == Signal::SIGQUIT {
+        // It cuts requests: one that it cuts is logged twice (`workers/sync.py`, `handle`).
+        server.signal(Signal::SIGWINCH)?;
+        wait::until("the old workers to end", || {
+            Ok((server.workers() == [new]).then_some(()))
+        })?;
+    }
     server.hand_over(end, new)?;
     let answered = load.stop().answered();
     send(server.port, REQUESTS)?;

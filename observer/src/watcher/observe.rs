@@ -38,20 +38,26 @@ impl Watcher {
                 look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
                 look.at_ns = now + look.pause_ns;
                 if look.at_ns > look.until_ns {
-                    self.give_up(pid);
+                    self.forget(pid);
+                    self.stand_by(pid);
                 }
             }
             Candidate::NotGunicorn if self.tree.may_be_master(pid) => {
                 // A Python program; a master of its own making is known by its first fork.
                 self.read_early(pid);
                 if let Some(look) = self.candidates.get_mut(&pid) {
-                    match look.at_ns {
-                        at if at >= look.until_ns => self.give_up(pid),
-                        _ => look.at_ns = look.until_ns,
+                    if look.at_ns < look.until_ns {
+                        look.at_ns = look.until_ns;
+                    } else {
+                        self.forget(pid);
+                        self.stand_by(pid);
                     }
                 }
             }
-            Candidate::NotGunicorn => self.give_up(pid),
+            Candidate::NotGunicorn => {
+                self.tables.remove_target(pid);
+                self.forget(pid);
+            }
         }
     }
 
@@ -59,15 +65,11 @@ impl Watcher {
     fn read_early(&mut self, pid: Pid) {
         let known = self.tables.target(pid);
         if known.is_some_and(|known| known.layout == NO_LAYOUT)
+            && self.role(pid) == Some(Role::Candidate)
             && let Ok(interpreter) = self.tree.interpreter(pid)
         {
             self.observe(pid, Role::Candidate, &interpreter);
         }
-    }
-
-    fn give_up(&mut self, pid: Pid) {
-        self.tables.remove_target(pid);
-        self.forget(pid);
     }
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
