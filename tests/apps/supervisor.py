@@ -1,4 +1,4 @@
-"""A program that starts Gunicorn in a child process, and is none itself.
+"""A program that is no Gunicorn at first, and starts one in a child process or becomes one.
 
 The first word says how. With the variable `WAIT_FOR` it makes a file of that name, and goes on
 when somebody has removed it.
@@ -35,7 +35,16 @@ def started(words):
     return subprocess.Popen([sys.executable, program, *words]).pid
 
 
-WAYS = {"fork": forked, "thread": forked_by_a_thread, "subprocess": started}
+def itself(words):
+    Shop(words).run()
+
+
+WAYS = {
+    "fork": forked,
+    "thread": forked_by_a_thread,
+    "subprocess": started,
+    "itself": itself,
+}
 
 
 def wait_for(name):

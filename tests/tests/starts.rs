@@ -307,12 +307,21 @@ fn every_way_to_start_it_is_seen_by_an_observer_that_comes_later() -> Result<()>
 /// It is a child of a program that itself is no Gunicorn, without an exec.
 #[test]
 fn a_gunicorn_forked_by_a_program_older_than_the_observer_is_seen() -> Result<()> {
+    older_than_the_observer("fork")
+}
+
+#[test]
+fn a_program_older_than_the_observer_that_becomes_a_gunicorn_is_seen() -> Result<()> {
+    older_than_the_observer("itself")
+}
+
+fn older_than_the_observer(way: &str) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
     let shared = TempDir::new()?;
     let waits = shared.path().join("waits");
-    let way = Way::embedded("fork", supervised(&Venv::debian()?, "fork"));
+    let way = Way::embedded(way, supervised(&Venv::debian()?, way));
     let variable = waits.display().to_string();
     let builder = way.builder.clone().variable("WAIT_FOR", &variable);
     thread::scope(|scope| {
