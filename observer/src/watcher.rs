@@ -4,12 +4,15 @@
 //! ```text
 //!            exec, scan           Arbiter.run found
 //!  unknown ─────────────> candidate ─────────────> master ── fork ──> worker
-//!                             └── too long, or no Python ──> unknown
+//!                             ├── no Python ──> unknown
+//!                             └── too long ──> bystander ── fork ──> candidate
 //! ```
 //!
 //! A candidate is followed by the kernel from its first instruction on, before
 //! it is known to be a master, so that the first request of its first worker is
-//! counted.
+//! counted. A Python program that is no master is a bystander: the kernel tells
+//! only of its forks, for it may start Gunicorn in a child without an exec, as
+//! `multiprocessing` does.
 
 mod observe;
 
@@ -181,8 +184,13 @@ impl Watcher {
             }
         }
         for (pid, _) in scan.not_ready {
-            if self.only.is_empty() && self.tables.target(pid).is_none() {
+            if self.only.is_empty() && self.role(pid).is_none_or(|role| role == Role::Bystander) {
                 self.follow(pid, now);
+            }
+        }
+        for pid in scan.bystanders {
+            if self.only.is_empty() && self.role(pid).is_none() {
+                self.stand_by(pid);
             }
         }
         let tree = &self.tree;
@@ -245,12 +253,17 @@ impl Watcher {
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
                 } else if let Some(look) = self.candidates.get_mut(&parent) {
-                    // A master forks its first worker; or a daemon its master.
-                    look.at_ns = now;
+                    // A master forks its first worker; or a daemon its master. One that forks
+                    // without end is not looked at each time.
+                    look.at_ns = look.at_ns.min(now + FIRST_LOOK_NS);
                     self.consider(child, now);
-                } else if self.is_candidate(child) {
-                    // Its parent was given up or ended before we heard of the fork.
+                } else if self.role(child) == Some(Role::Candidate) {
+                    // Its parent was given up or ended before we heard of the fork, or stood by.
                     self.consider(child, now);
+                    if self.role(parent) == Some(Role::Bystander) {
+                        // It may also have become a master itself.
+                        self.consider(parent, now);
+                    }
                 }
             }
             Seen::Exec { pid } => {
@@ -291,10 +304,9 @@ impl Watcher {
             .collect()
     }
 
-    /// Whether the kernel follows a process of which nothing else is known.
-    fn is_candidate(&self, pid: Pid) -> bool {
-        let known = self.tables.target(pid);
-        known.is_some_and(|known| known.role == Role::Candidate as u32)
+    /// What the kernel takes a process for.
+    fn role(&self, pid: Pid) -> Option<Role> {
+        Role::from_raw(self.tables.target(pid)?.role)
     }
 
     /// Lets the kernel follow a process from now on, whatever it becomes.
@@ -308,6 +320,18 @@ impl Watcher {
             tracing::warn!("{error:#}");
         }
         self.consider(pid, now);
+    }
+
+    /// Lets the kernel tell of what a Python program forks, and of nothing else.
+    fn stand_by(&mut self, pid: Pid) {
+        let target = Target {
+            layout: NO_LAYOUT,
+            generation: monotonic_ns(),
+            ..Target::default()
+        };
+        if let Err(error) = self.tables.set_target(pid, Role::Bystander, target) {
+            tracing::warn!("{error:#}");
+        }
     }
 
     fn consider(&mut self, pid: Pid, now: u64) {

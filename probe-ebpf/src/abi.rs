@@ -180,6 +180,18 @@ pub enum Role {
     Master = 1,
     /// Serves requests; its own children are of no interest.
     Worker = 2,
+    /// A Python program that is no Gunicorn: of no interest itself, but what it forks is a
+    /// candidate.
+    Bystander = 3,
+}
+
+impl Role {
+    /// As a [`Target`] holds it.
+    #[must_use]
+    pub fn from_raw(role: u32) -> Option<Self> {
+        let all = [Self::Candidate, Self::Master, Self::Worker, Self::Bystander];
+        all.into_iter().find(|&known| known as u32 == role)
+    }
 }
 
 /// Value of the `TARGETS` map, keyed by tgid.

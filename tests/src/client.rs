@@ -1,8 +1,10 @@
 //! HTTP/1.1 over a plain socket, with every byte in hand.
 
 use std::{
-    io::Write as _,
+    io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
@@ -105,9 +107,14 @@ impl Request {
     }
 }
 
+/// What bytes go over.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     incoming: Incoming,
 }
 
@@ -120,10 +127,23 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(wait::BOUND))?;
         stream.set_write_timeout(Some(wait::BOUND))?;
-        Ok(Self {
-            stream,
+        Ok(Self::over(stream))
+    }
+
+    /// Connects to a unix socket.
+    pub fn connect_unix(path: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(path)
+            .with_context(|| format!("cannot connect to {}", path.display()))?;
+        stream.set_read_timeout(Some(wait::BOUND))?;
+        stream.set_write_timeout(Some(wait::BOUND))?;
+        Ok(Self::over(stream))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
             incoming: Incoming::default(),
-        })
+        }
     }
 
     /// Sends these bytes.

@@ -1,11 +1,12 @@
 //! What the observer counted against what Gunicorn logged: they must be equal, not close.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, mem::replace};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     access_log::Line, facts::Fact, gunicorn::GunicornServer, load::Tally, metrics::Metrics,
+    observer::Observer, process, wait,
 };
 
 /// How often each key occurs.
@@ -41,12 +42,47 @@ pub fn equal<K: Ord + Debug + Clone>(
     Ok(())
 }
 
+/// A master, and the Python class of its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Master<'a> {
+    pub pid: u32,
+    pub class: &'a str,
+}
+
+/// Whether each worker that a master has now has its class and its id, `worker_<age>_<start>`.
+/// The oldest is the `first` that the master started.
+pub fn identities(metrics: &Metrics, master: Master<'_>, first: u64) -> Result<()> {
+    let mut workers = process::children(master.pid);
+    // The arbiter starts one after the other.
+    workers.sort_unstable();
+    let of_master = master.pid.to_string();
+    for (&pid, age) in workers.iter().zip(first..) {
+        let started = process::started_unix_seconds(pid)?;
+        let pid = pid.to_string();
+        let labels = [("master_pid", of_master.as_str()), ("worker_pid", &pid)];
+        let info = metrics.all("gunicorn_worker_info", &labels).next();
+        let info = info.with_context(|| format!("worker {pid} is not known"))?;
+        // The start is in clock ticks since a boot that is told in whole seconds.
+        let id = info.label("worker_id");
+        let is_right = (-1..=1).any(|off| id == format!("worker_{age}_{}", started + off));
+        ensure!(is_right, "worker {age}, started at {started}, is {id}");
+        let class = info.label("worker_class");
+        ensure!(class == master.class, "worker {age} is a {class}");
+    }
+    Ok(())
+}
+
 /// Requests of each worker of a master, and the class of each.
 pub fn workers(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> Result<()> {
-    let master = server.pid().to_string();
+    workers_of(metrics, server.as_master(), logged)
+}
+
+/// Likewise, of any master.
+pub fn workers_of(metrics: &Metrics, master: Master<'_>, logged: &[Line]) -> Result<()> {
+    let Master { pid, class } = master;
+    let master = pid.to_string();
     let labels = [("master_pid", master.as_str())];
     let by = ["worker_pid", "worker_class"];
-    let class = server.worker_class();
     let expected = counted(
         logged
             .iter()
@@ -57,6 +93,34 @@ pub fn workers(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> R
     let histogram = "gunicorn_worker_request_duration_seconds_count";
     let durations = metrics.sum_by(histogram, &labels, &by);
     equal("durations by worker", &durations, &expected)
+}
+
+/// Waits until all that a server has logged so far is counted for the right worker and nothing is
+/// lost, where its clients may have got no answer to what it logged. What its masters' workers are
+/// not known for is the first master's, whose workers may have ended.
+pub fn all_logged(
+    observer: &Observer,
+    server: &GunicornServer,
+    masters: &[Master<'_>],
+) -> Result<()> {
+    let (first, others) = masters.split_first().context("a server has a master")?;
+    let mut last = Ok(());
+    let compared = wait::until("the counts to be those of the access log", || {
+        let (metrics, mut logged) = (observer.scrape()?, server.access_log()?);
+        last = others.iter().try_for_each(|master| {
+            let workers = process::children(master.pid);
+            let (own, rest) = logged
+                .drain(..)
+                .partition::<Vec<_>, _>(|line| workers.contains(&line.pid));
+            logged = rest;
+            workers_of(&metrics, *master, &own)
+        });
+        last = replace(&mut last, Ok(()))
+            .and_then(|()| workers_of(&metrics, *first, &logged))
+            .and_then(|()| nothing_lost(&metrics));
+        Ok(last.is_ok().then_some(()))
+    });
+    last.and(compared)
 }
 
 /// Requests of each class, method, route and status, where only one master is observed.

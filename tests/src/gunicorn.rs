@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::{
     access_log::{self, Line},
     client::{self, Request},
+    compare::Master,
     container::Container,
     process,
     python::Python,
@@ -37,6 +38,7 @@ pub struct Builder {
     threads: usize,
     arguments: Vec<String>,
     is_daemon: bool,
+    is_configured: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
     config: Option<PathBuf>,
@@ -54,6 +56,7 @@ impl Builder {
             threads: 1,
             arguments: Vec::new(),
             is_daemon: false,
+            is_configured: false,
             environment: Vec::new(),
             container: None,
             config: None,
@@ -87,6 +90,18 @@ impl Builder {
         };
         let arguments = ["--daemon", "--pid", PID_FILE, "--error-logfile", ERROR_LOG];
         arguments.into_iter().fold(daemon, Self::argument)
+    }
+
+    /// This file says its worker class, and how many workers and threads it has: what is not on
+    /// the command line can change while it runs.
+    #[must_use]
+    pub fn configured(self, file: &Path) -> Self {
+        let configured = Self {
+            is_configured: true,
+            ..self
+        };
+        let file = file.display().to_string();
+        configured.argument("--config").argument(&file)
     }
 
     /// It runs by this program instead of its environment's `python`.
@@ -177,8 +192,9 @@ impl Builder {
             Ok(ports(&server.log()?).first().copied())
         })?;
         if !self.is_daemon {
+            let own = listening_pid(&server.log()?).context("it does not say its pid")?;
             server.master =
-                process::master_in(server.child.id()).context("no master to be found")?;
+                process::known_as(own, server.child.id()).context("no master to be found")?;
         }
         Ok(server)
     }
@@ -186,14 +202,20 @@ impl Builder {
     fn arguments(&self, access_log: &Path) -> Vec<String> {
         // Port 0: the kernel picks one that is free, and Gunicorn logs which.
         let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
-        let class = match &self.config {
-            Some(config) => ("--config", config.display().to_string()),
-            None => ("--worker-class", self.class.clone()),
-        };
+        if !self.is_configured {
+            let class = match &self.config {
+                Some(config) => ("--config", config.display().to_string()),
+                None => ("--worker-class", self.class.clone()),
+            };
+            for (name, value) in [
+                class,
+                ("--workers", self.workers.to_string()),
+                ("--threads", self.threads.to_string()),
+            ] {
+                arguments.extend([name.to_owned(), value]);
+            }
+        }
         for (name, value) in [
-            class,
-            ("--workers", self.workers.to_string()),
-            ("--threads", self.threads.to_string()),
             ("--keep-alive", "15".into()),
             ("--graceful-timeout", "5".into()),
             ("--log-level", "info".into()),
@@ -247,6 +269,15 @@ impl GunicornServer {
         self.master
     }
 
+    /// Its master and the class of its workers.
+    #[must_use]
+    pub fn as_master(&self) -> Master<'_> {
+        Master {
+            pid: self.pid(),
+            class: self.worker_class(),
+        }
+    }
+
     /// Every port it listens at on 127.0.0.1, in the order of its binds.
     pub fn ports(&self) -> Result<Vec<u16>> {
         Ok(ports(&self.log()?))
@@ -259,7 +290,7 @@ impl GunicornServer {
 
     /// Name of its workers' Python class.
     #[must_use]
-    pub fn worker_class(&self) -> &'static str {
+    pub fn worker_class(&self) -> &str {
         match self.class.as_str() {
             "sync" => "SyncWorker",
             "gthread" => "ThreadWorker",
@@ -268,10 +299,11 @@ impl GunicornServer {
             "eventlet" => "EventletWorker",
             "tornado" => "TornadoWorker",
             "asgi" => "ASGIWorker",
-            "uvicorn_worker.UvicornWorker" => "UvicornWorker",
-            "uvicorn_worker.UvicornH11Worker" => "UvicornH11Worker",
-            "own_worker.OwnWorker" => "OwnWorker",
-            other => unreachable!("no test has {other} workers"),
+            // A class by its path.
+            path => path.rsplit_once('.').map_or_else(
+                || unreachable!("no test has {path} workers"),
+                |(_, class)| class,
+            ),
         }
     }
 
@@ -335,6 +367,36 @@ impl GunicornServer {
             Ok((!self.workers().iter().any(|worker| old.contains(worker))).then_some(()))
         })?;
         self.wait_for_workers(old.len())
+    }
+
+    /// Starts another master beside it by SIGUSR2, with as many workers, and waits until those
+    /// have booted. Says the new master's pid.
+    pub fn upgrade(&self) -> Result<u32> {
+        let old = self.workers();
+        self.signal(Signal::SIGUSR2)?;
+        wait::until("another master with its workers", || {
+            let log = self.log()?;
+            let booted = |pid: &u32| log.contains(&format!("Booting worker with pid: {pid}\n"));
+            let mut new = self.workers().into_iter().filter(|pid| !old.contains(pid));
+            Ok(new.find(|&pid| {
+                let workers = process::children(pid);
+                workers.len() == old.len() && workers.iter().all(booted)
+            }))
+        })
+    }
+
+    /// Ends the master, but not the new one beside it, which is this server from then on.
+    pub fn hand_over(&mut self, signal: Signal, new: u32) -> Result<()> {
+        self.signal(signal)?;
+        wait::until("the old master to end", || {
+            let _ = self.child.try_wait()?;
+            Ok((!process::is_alive(self.master)).then_some(()))
+        })
+        .with_context(|| format!("it said:\n{}", self.log().unwrap_or_default()))?;
+        self.master = new;
+        // Like one, it is no child of ours.
+        self.is_daemon = true;
+        Ok(())
     }
 
     /// What it logged about itself, warts and all.
@@ -435,9 +497,23 @@ fn ports(log: &str) -> Vec<u16> {
     addresses.split(',').filter_map(port).collect()
 }
 
+/// The pid in the same line: that of the master, in its own pid namespace.
+fn listening_pid(log: &str) -> Option<u32> {
+    let (_, rest) = log.split_once("Listening at: ")?;
+    let (_, rest) = rest.split_once(" (")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ports;
+    use super::{listening_pid, ports};
+
+    #[test]
+    fn the_master_is_known_by_the_same_line() {
+        let line = "x\n[INFO] Listening at: http://127.0.0.1:40123 (17)\n";
+        assert_eq!(listening_pid(line), Some(17));
+        assert_eq!(listening_pid("Listening at: http://127.0.0.1:1 (1"), None);
+    }
 
     #[test]
     fn ports_are_read_once_their_line_is_whole() {

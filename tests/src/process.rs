@@ -175,14 +175,10 @@ pub fn gunicorns() -> Vec<String> {
     all().into_iter().filter_map(line).collect()
 }
 
-/// A process or the first of its descendants that is a Gunicorn: a master, inside whatever
-/// started it.
-pub fn master_in(pid: u32) -> Option<u32> {
-    let inside = descendants(pid);
-    [pid]
-        .into_iter()
-        .chain(inside)
-        .find(|&pid| gunicorn(pid).is_some())
+/// A process or the first of its descendants that has the pid `own` in its own pid namespace.
+pub fn known_as(own: u32, pid: u32) -> Option<u32> {
+    let mut inside = [pid].into_iter().chain(descendants(pid));
+    inside.find(|&pid| own_pid(pid) == Some(own))
 }
 
 /// The command line of a process that is a Gunicorn.

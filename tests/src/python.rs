@@ -66,6 +66,13 @@ impl Python {
         }
     }
 
+    /// This folder comes before all others it imports from.
+    #[must_use]
+    pub fn importing_first(mut self, folder: &Path) -> Self {
+        self.path.insert(0, folder.to_owned());
+        self
+    }
+
     /// The interpreter, where the host has it.
     #[must_use]
     pub fn host_path(&self) -> PathBuf {

@@ -202,7 +202,8 @@ fn reloads(class: &str, times: usize) -> Result<()> {
         })?;
         server.wait_for_workers(2)?;
     }
-    check_all_logged(&observer, &server, answered)?;
+    server.wait_for_access_log(answered)?;
+    compare::all_logged(&observer, &server, &[server.as_master()])?;
     observer.stop()?;
     Ok(())
 }
@@ -213,19 +214,6 @@ fn two_workers(class: &str) -> Result<Builder> {
         .class(class)
         .threads(threads)
         .workers(2))
-}
-
-/// As [`check`], where a request may have been logged that its client got no answer to.
-fn check_all_logged(observer: &Observer, server: &GunicornServer, answered: usize) -> Result<()> {
-    server.wait_for_access_log(answered)?;
-    let mut last = Ok(());
-    let compared = wait::until("the counts to be those of the access log", || {
-        let (metrics, logged) = (observer.scrape()?, server.access_log()?);
-        last = compare::workers(&metrics, server, &logged)
-            .and_then(|()| compare::nothing_lost(&metrics));
-        Ok(last.is_ok().then_some(()))
-    });
-    compared.and(last)
 }
 
 #[test]
@@ -251,24 +239,31 @@ fn workers_that_are_added_and_removed_are_counted() -> Result<()> {
 
 #[test]
 fn sync_workers_that_end_after_max_requests_are_counted_whole() -> Result<()> {
-    max_requests("sync")
+    max_requests("sync", &[])
 }
 
 #[test]
 fn gthread_workers_that_end_after_max_requests_are_counted_whole() -> Result<()> {
-    max_requests("gthread")
+    max_requests("gthread", &[])
 }
 
 #[test]
 fn gevent_workers_that_end_after_max_requests_are_counted_whole() -> Result<()> {
-    max_requests("gevent")
+    max_requests("gevent", &[])
 }
 
-fn max_requests(class: &str) -> Result<()> {
+#[test]
+fn workers_forked_with_the_application_in_them_are_counted_whole_too() -> Result<()> {
+    max_requests("sync", &["--preload"])
+}
+
+fn max_requests(class: &str, arguments: &[&str]) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let server = two_workers(class)?.max_requests(5).start()?;
+    let builder = two_workers(class)?.max_requests(5);
+    let builder = arguments.iter().copied().fold(builder, Builder::argument);
+    let server = builder.start()?;
     let observer = Observer::run_for(&[server.pid()])?;
     let mut answered = 0;
     wait::until("six workers to have come and served", || {
@@ -284,7 +279,8 @@ fn max_requests(class: &str) -> Result<()> {
         let workers = compare::counted(server.access_log()?.iter().map(|line| line.pid));
         Ok((workers.len() >= 6).then_some(()))
     })?;
-    check_all_logged(&observer, &server, answered)?;
+    server.wait_for_access_log(answered)?;
+    compare::all_logged(&observer, &server, &[server.as_master()])?;
     observer.stop()?;
     Ok(())
 }

@@ -62,7 +62,7 @@ impl Running {
         let logged = self.server.end()?;
         Ok(Ended {
             master: self.server.pid(),
-            class: self.server.worker_class(),
+            class: self.server.worker_class().to_owned(),
             logged,
         })
     }
@@ -71,7 +71,7 @@ impl Running {
 /// What is left of a master.
 struct Ended {
     master: u32,
-    class: &'static str,
+    class: String,
     logged: Vec<Line>,
 }
 
@@ -126,7 +126,7 @@ fn all_is_counted(observer: &Observer, ended: &[Ended]) -> Result<()> {
         vec![
             one.master.to_string(),
             line.pid.to_string(),
-            one.class.to_owned(),
+            one.class.clone(),
         ]
     }));
     let total: f64 = expected.values().sum();

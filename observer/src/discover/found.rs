@@ -93,6 +93,8 @@ pub struct Scan {
     pub not_ready: Vec<(Pid, String)>,
     /// Look like Gunicorn but cannot be looked at, and why.
     pub refused: Vec<(Pid, String)>,
+    /// Python programs that are no Gunicorn, but may fork one.
+    pub bystanders: Vec<Pid>,
 }
 
 /// How to read a master again.

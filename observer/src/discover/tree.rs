@@ -67,6 +67,7 @@ impl Tree {
                 continue;
             }
             match self.inspect_candidate(pid) {
+                Candidate::NotGunicorn if self.may_be_master(pid) => scan.bystanders.push(pid),
                 Candidate::NotGunicorn | Candidate::WorkerOf(_) => {}
                 Candidate::NotReady { reason, .. } => scan.not_ready.push((pid, reason)),
                 Candidate::Refused { reason } => scan.refused.push((pid, reason)),

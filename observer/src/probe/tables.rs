@@ -85,23 +85,26 @@ impl Tables {
         let _ = self.targets.remove(&pid);
     }
 
-    /// Processes observed.
-    #[must_use]
-    pub fn targets(&self) -> HashSet<u32> {
-        self.targets.keys().flatten().collect()
-    }
-
     /// Removes all that dead processes left behind, and those that died while
-    /// they were made targets: of them the programs saw no end.
+    /// they were made targets: of them the programs saw no end. So is what a bystander left that
+    /// was a candidate before.
     pub fn sweep(&mut self, is_alive: impl Fn(u32) -> bool) {
-        let (alive, gone): (HashSet<u32>, HashSet<u32>) =
-            self.targets().into_iter().partition(|&pid| is_alive(pid));
-        for pid in gone {
-            self.remove_target(pid);
+        let targets: Vec<u32> = self.targets.keys().flatten().collect();
+        for pid in targets {
+            if !is_alive(pid) {
+                self.remove_target(pid);
+            }
         }
-        // One that was forked meanwhile is asked for again.
         let targets = &self.targets;
-        let dead = |tgid: u32| !alive.contains(&tgid) && targets.get(&tgid, 0).is_err();
+        let is_followed = |target: Target| target.role != Role::Bystander as u32;
+        let followed: HashSet<u32> = targets
+            .iter()
+            .filter_map(|entry| entry.ok().filter(|&(_, target)| is_followed(target)))
+            .map(|(pid, _)| pid)
+            .collect();
+        // One that was forked meanwhile is asked for again.
+        let dead =
+            |tgid: u32| !followed.contains(&tgid) && !targets.get(&tgid, 0).is_ok_and(is_followed);
         remove(&mut self.conns, |key| dead(key.tgid));
         remove(&mut self.flows, |key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));

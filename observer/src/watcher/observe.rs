@@ -46,13 +46,17 @@ impl Watcher {
                 // If it becomes a master, it is known by its first fork.
                 self.read_early(pid);
                 if let Some(look) = self.candidates.get_mut(&pid) {
-                    match look.at_ns {
-                        at if at >= look.until_ns => self.give_up(pid),
-                        _ => look.at_ns = look.until_ns,
+                    if look.at_ns < look.until_ns {
+                        look.at_ns = look.until_ns;
+                    } else {
+                        self.give_up(pid);
                     }
                 }
             }
-            Candidate::NotGunicorn => self.give_up(pid),
+            Candidate::NotGunicorn => {
+                self.tables.remove_target(pid);
+                self.forget(pid);
+            }
         }
     }
 
@@ -60,6 +64,7 @@ impl Watcher {
     fn read_early(&mut self, pid: Pid) {
         let known = self.tables.target(pid);
         if known.is_some_and(|known| known.layout == NO_LAYOUT)
+            && self.role(pid) == Some(Role::Candidate)
             && let Ok(interpreter) = self.tree.interpreter(pid)
         {
             self.observe(pid, Role::Candidate, &interpreter);
@@ -80,9 +85,10 @@ impl Watcher {
         }
     }
 
+    /// It is looked at no more, until it forks.
     fn give_up(&mut self, pid: Pid) {
-        self.tables.remove_target(pid);
         self.forget(pid);
+        self.stand_by(pid);
     }
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: String) {

@@ -79,11 +79,13 @@ pub fn count(stat: Stat) {
     }
 }
 
-/// The target a process is, unless it is a master, which serves nothing.
+/// The target a process is, if it may serve requests: a master does not.
 #[inline(always)]
 pub fn serving_target(tgid: u32) -> Option<&'static Target> {
     // SAFETY: see the module's first lines.
-    unsafe { TARGETS.get(tgid) }.filter(|target| target.role != Role::Master as u32)
+    unsafe { TARGETS.get(tgid) }.filter(|target| {
+        target.role != Role::Master as u32 && target.role != Role::Bystander as u32
+    })
 }
 
 /// Whether nobody but the system calls can tell the requests of a process: its

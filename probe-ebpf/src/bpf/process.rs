@@ -28,6 +28,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let role = match target.role {
         role if role == Role::Master as u32 => Role::Worker,
         role if role == Role::Candidate as u32 => Role::Candidate,
+        role if role == Role::Bystander as u32 => Role::Candidate,
         _ => return Ok(()),
     };
     let at = offsets::kernel();

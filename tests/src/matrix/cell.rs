@@ -14,7 +14,6 @@ use crate::{
     load::Load,
     metrics::Metrics,
     observer::Observer,
-    process,
 };
 
 /// To each cell; enough for a 99th percentile.
@@ -60,12 +59,13 @@ pub fn try_one(place: &Place, cell: &Cell, observer: &Observer) -> Result<Tried>
     let mut outcome = Outcome::default();
     (outcome.level, outcome.reason) = level(observer, &server)?;
     let lost = losses(&observer.scrape()?);
+    let identities = |metrics: &Metrics| compare::identities(metrics, server.as_master(), 1);
     match observer.wait_until("class and age of each worker", |metrics| {
-        identities(metrics, &server).is_ok()
+        identities(metrics).is_ok()
     }) {
         Ok(_) => outcome.known_before = true,
         Err(_) => outcome.wrong.extend(
-            identities(&observer.scrape()?, &server)
+            identities(&observer.scrape()?)
                 .err()
                 .map(|error| format!("before the first request: {error:#}")),
         ),
@@ -174,31 +174,6 @@ fn level(observer: &Observer, server: &GunicornServer) -> Result<(String, String
     let level = metrics.all(FAMILY, &labels).next();
     let level = level.context("the level just seen is gone")?;
     Ok((level.label("level").into(), level.label("reason").into()))
-}
-
-/// Whether each worker has its class and its id, `worker_<age>_<start>`.
-fn identities(metrics: &Metrics, server: &GunicornServer) -> Result<()> {
-    let mut workers = server
-        .workers()
-        .into_iter()
-        .map(|pid| Ok((process::started_unix_seconds(pid)?, pid)))
-        .collect::<Result<Vec<_>>>()?;
-    // The arbiter starts one after the other.
-    workers.sort_unstable_by_key(|&(_, pid)| pid);
-    let master = server.pid().to_string();
-    for (&(started, pid), age) in workers.iter().zip(1..) {
-        let pid = pid.to_string();
-        let labels = [("master_pid", master.as_str()), ("worker_pid", &pid)];
-        let info = metrics.all("gunicorn_worker_info", &labels).next();
-        let info = info.with_context(|| format!("worker {pid} is not known"))?;
-        // The start is in clock ticks since a boot that is told in whole seconds.
-        let id = info.label("worker_id");
-        let is_right = (-1..=1).any(|off| id == format!("worker_{age}_{}", started + off));
-        ensure!(is_right, "worker {age}, started at {started}, is {id}");
-        let class = info.label("worker_class");
-        ensure!(class == server.worker_class(), "worker {age} is a {class}");
-    }
-    Ok(())
 }
 
 fn losses(metrics: &Metrics) -> BTreeMap<Vec<String>, f64> {
