@@ -2,14 +2,21 @@
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain, build_ebpf};
-use std::{env, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 /// Names the toolchain that builds the programs: one with the sources of `core`.
 const TOOLCHAIN: &str = "GUNICORN_OBSERVER_BPF_TOOLCHAIN";
 /// Distribution packages of rustc linked into rustup by `cargo xtask setup`.
 const FALLBACK: &str = "debian-bpf";
+/// Known to `aya-build`: where only userspace is looked at or run, the object stays empty.
+const SKIP: &str = "AYA_BUILD_SKIP";
 
 fn main() -> Result<()> {
+    println!("cargo:rerun-if-env-changed={SKIP}");
+    if env::var_os(SKIP).is_some() {
+        let folder = env::var("OUT_DIR").context("cargo sets OUT_DIR")?;
+        return fs::write(Path::new(&folder).join("probe-ebpf"), []).context("writing OUT_DIR");
+    }
     let toolchain = toolchain();
     println!("cargo:rerun-if-env-changed={TOOLCHAIN}");
     if toolchain != "nightly" {

@@ -466,7 +466,8 @@ impl GunicornServer {
 
 impl Drop for GunicornServer {
     fn drop(&mut self) {
-        if self.is_daemon {
+        // Unless it never became one: that pid has ended and may be another's.
+        if self.is_daemon && self.master != self.child.id() {
             let _ = process::signal(self.master, Signal::SIGTERM);
             let _ = wait::until("the daemon to end", || {
                 Ok((!process::is_alive(self.master)).then_some(()))

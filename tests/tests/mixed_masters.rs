@@ -19,7 +19,7 @@ use end_to_end::{
         product::{self, Cell},
     },
     metrics::Metrics,
-    observer::Observer,
+    observer::{Observer, binary},
     skip, wait,
 };
 use nix::sys::signal::Signal;
@@ -83,7 +83,12 @@ fn masters_of_every_kind_come_and_go_and_no_request_is_missed() -> Result<()> {
     let place = Place::find()?;
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut kinds = product::spanning(&product::all());
-    kinds.retain(|cell| place.has(cell.interpreter));
+    for interpreter in product::INTERPRETERS {
+        if !place.has(interpreter) {
+            skip::unless_ci(&format!("no {}: `cargo xtask setup`", interpreter.name))?;
+            kinds.retain(|cell| cell.interpreter != interpreter);
+        }
+    }
     random.shuffle(&mut kinds);
     let mut kinds = kinds.iter().cycle();
     let mut next = || {
@@ -92,7 +97,7 @@ fn masters_of_every_kind_come_and_go_and_no_request_is_missed() -> Result<()> {
             .context("no interpreter of the matrix: `cargo xtask setup`")
     };
 
-    let observer = Observer::run()?;
+    let observer = Observer::start_with(&binary()?, false, ["--keep-ended", "1h"])?;
     let mut running = Vec::new();
     let mut ended = Vec::new();
     for _ in 0..MASTERS {
@@ -137,6 +142,7 @@ fn all_is_counted(observer: &Observer, ended: &[Ended]) -> Result<()> {
     });
     let metrics = observer.scrape()?;
     let lost = metrics.sum_by("gunicorn_observer_lost_total", &[], &["cause"]);
+    ensure!(total > 0.0, "nothing was logged");
     println!("{} masters, {total} requests, lost: {lost:?}", ended.len());
     let counted = metrics.sum_by("gunicorn_worker_requests_total", &[], &by);
     compare::equal("requests by worker", &counted, &expected)?;

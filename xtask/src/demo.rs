@@ -46,7 +46,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
     }
-    setup::make(workspace)?;
+    setup::make_to_run(workspace)?;
     let binary = workspace.build_observer()?;
     // From here on Ctrl-C is a message, so that everything started below is dropped in order.
     let interrupted = interruption()?;

@@ -50,6 +50,8 @@ fn build(workspace: &Workspace, to: &Path) -> Result<()> {
     cargo
         .current_dir(&workspace.root)
         .env("RUSTC_BOOTSTRAP", "1")
+        // No target loads the programs.
+        .env("AYA_BUILD_SKIP", "1")
         .args(["fuzz", "build", "--fuzz-dir", CRATE])
         .args(["--sanitizer", "none", "--target-dir"])
         .arg(to);

@@ -35,15 +35,18 @@ pub fn run(workspace: &Workspace, choice: &Choice<'_>) -> Result<()> {
     let binary = workspace.build_observer()?;
     let rows = run::run(&workspace.matrix(), &binary, &cells, tell)?;
     println!("\n{}", table::markdown(&rows));
-    if choice.write {
-        let path = workspace.root.join(DOCUMENT);
-        fs::write(&path, document(&rows))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
     let tried = rows.iter().filter(|row| row.outcome.is_ok()).count();
     let wrong = rows.iter().filter(|row| !row.wrong().is_empty()).count();
     if wrong > 0 {
         bail!("{wrong} of {tried} cells are wrong");
+    }
+    if choice.write {
+        if rows.len() != cells.len() {
+            bail!("{DOCUMENT} is not written: this machine lacks interpreters, named above");
+        }
+        let path = workspace.root.join(DOCUMENT);
+        fs::write(&path, document(&rows))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("{tried} cells are right, {} cannot run", rows.len() - tried);
     Ok(())

@@ -37,22 +37,31 @@ impl Check {
     }
 }
 
-const STEPS: &[Step] = &[
-    toolchain::HOST_COMPONENTS,
+/// What it takes to build the observer and see it at work.
+const TO_RUN: &[Step] = &[
     toolchain::BPF_TOOLCHAIN,
-    toolchain::BPF_CLIPPY,
     tools::BPF_LINKER,
-    tools::CARGO_DENY,
-    tools::CARGO_FUZZ,
-    tools::CONTAINERS,
-    tools::PYPY,
     python::INTERPRETER,
     python::ENVIRONMENTS,
-    interpreters::INTERPRETERS_STEP,
-    wheels::WHEELS,
     tools::KERNEL_TYPES,
     tools::TRACEFS,
 ];
+
+/// What the tests need besides.
+const TO_TEST: &[Step] = &[
+    toolchain::HOST_COMPONENTS,
+    toolchain::BPF_CLIPPY,
+    tools::CARGO_DENY,
+    tools::CARGO_FUZZ,
+    interpreters::INTERPRETERS_STEP,
+    wheels::WHEELS,
+    tools::CONTAINERS,
+    tools::PYPY,
+];
+
+fn all() -> impl Iterator<Item = &'static Step> {
+    TO_RUN.iter().chain(TO_TEST)
+}
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if arguments.check {
@@ -64,7 +73,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 
 fn check(workspace: &Workspace) -> Result<()> {
     let mut missing = Vec::new();
-    for step in STEPS {
+    for step in all() {
         match (step.check)(workspace) {
             Check::Present(found) => println!("ok       {}: {found}", step.name),
             Check::Missing { what, cure } => {
@@ -87,7 +96,16 @@ fn check(workspace: &Workspace) -> Result<()> {
 
 /// Takes every step that is not yet done, and says so only then.
 pub fn make(workspace: &Workspace) -> Result<()> {
-    for step in STEPS {
+    take(all(), workspace)
+}
+
+/// Likewise, but those that only tests need.
+pub fn make_to_run(workspace: &Workspace) -> Result<()> {
+    take(TO_RUN.iter(), workspace)
+}
+
+fn take(steps: impl Iterator<Item = &'static Step>, workspace: &Workspace) -> Result<()> {
+    for step in steps {
         let Check::Missing { what, cure } = (step.check)(workspace) else {
             continue;
         };

@@ -176,17 +176,25 @@ impl Apt {
 
 /// The mirror of Debian's archive that this machine is set up with.
 fn mirror() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    if let Some(mirror) = of_release(&index_targets()?, &release) {
+        return Ok(mirror);
+    }
+    // Nothing is told while apt has no lists, as in a fresh container.
+    command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
+    of_release(&index_targets()?, &release).context(
+        "apt has no source for this Debian's own suite (`apt-get indextargets`), \
+         so the mirror to take others from is not known",
+    )
+}
+
+fn index_targets() -> Result<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)"])
         .stdin(Stdio::null())
         .output()
         .context("cannot ask apt-get for this machine's mirror")?;
-    let targets = String::from_utf8_lossy(&output.stdout);
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    of_release(&targets, &release).context(
-        "apt has no source for this Debian's own suite (`apt-get indextargets`), \
-         so the mirror to take others from is not known",
-    )
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The address beside the suite that this machine has, among lines of suite and address.

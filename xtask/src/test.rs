@@ -146,7 +146,10 @@ fn lint(workspace: &Workspace) -> Result<()> {
             "warnings",
         ],
     ))?;
-    lint_bpf(workspace)?;
+    for arch in [env::consts::ARCH, "aarch64"] {
+        lint_bpf(workspace, arch)?;
+    }
+    lint_fuzz(workspace)?;
     lint_aarch64(workspace)?;
     command::run(&mut cargo(
         workspace,
@@ -156,8 +159,8 @@ fn lint(workspace: &Workspace) -> Result<()> {
 }
 
 /// The eBPF side is other code to the compiler (`cfg(target_arch = "bpf")`), so it has a run of
-/// its own, with the flags the observer's build script builds it with.
-fn lint_bpf(workspace: &Workspace) -> Result<()> {
+/// its own, with the flags the observer's build script builds it with for the observed machine.
+fn lint_bpf(workspace: &Workspace, arch: &str) -> Result<()> {
     let mut command = toolchain::cargo(workspace)?;
     command
         .args([
@@ -176,20 +179,31 @@ fn lint_bpf(workspace: &Workspace) -> Result<()> {
             "--release",
         ])
         .arg("--target-dir")
-        .arg(workspace.target.join("bpf-clippy"))
+        .arg(workspace.target.join(format!("bpf-clippy-{arch}")))
         .args(["--", "-D", "warnings"])
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            format!(
-                "--cfg=bpf_target_arch=\"{}\"\x1f-Cdebuginfo=2",
-                env::consts::ARCH
-            ),
+            format!("--cfg=bpf_target_arch=\"{arch}\"\x1f-Cdebuginfo=2"),
         );
     command::run(&mut command)
 }
 
-/// What is written for aarch64 is compiled for it, with the eBPF programs; nothing of it is run.
-/// Without the target's standard library, which rustup may have no way to fetch, that is told.
+/// The fuzz targets are a workspace of their own.
+fn lint_fuzz(workspace: &Workspace) -> Result<()> {
+    let manifest = ["deny", "--manifest-path", "tests/fuzz/Cargo.toml"];
+    let what = [
+        "--config",
+        "deny.toml",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ];
+    command::run(cargo(workspace, &manifest).args(what))
+}
+
+/// What is written for aarch64 is compiled for it; nothing of it is run. Without the target's
+/// standard library, which rustup may have no way to fetch, that is told.
 fn lint_aarch64(workspace: &Workspace) -> Result<()> {
     let mut add = Command::new("rustup");
     add.args(["target", "add", AARCH64]).stderr(Stdio::null());
@@ -201,6 +215,8 @@ fn lint_aarch64(workspace: &Workspace) -> Result<()> {
     command::run(
         cargo(workspace, &["clippy", "--target", AARCH64, "--all-targets"])
             .args(packages)
+            // The programs are looked at above.
+            .env("AYA_BUILD_SKIP", "1")
             .args(["--", "-D", "warnings"]),
     )
 }

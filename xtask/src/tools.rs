@@ -54,15 +54,17 @@ pub const BPF_LINKER: Step = Step {
 
 pub const CARGO_DENY: Step = Step {
     name: "cargo-deny",
-    why: "It checks licences and advisories of what we depend on. About three minutes.",
+    why: "It checks licences and advisories of what we depend on. About two minutes.",
     check: |_| match command::output("cargo", &["deny", "--version"]) {
         Some(version) => Check::Present(version),
         None => Check::missing(
             "`cargo deny` does not run",
-            "cargo install cargo-deny --locked",
+            "cargo install cargo-deny --locked --debug",
         ),
     },
-    make: Some(|_| command::run(Command::new("cargo").args(["install", "cargo-deny", "--locked"]))),
+    make: Some(|_| {
+        command::run(Command::new("cargo").args(["install", "cargo-deny", "--locked", "--debug"]))
+    }),
 };
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
@@ -77,7 +79,7 @@ pub const CARGO_FUZZ: Step = Step {
                 || "`cargo fuzz` does not run".into(),
                 |found| format!("found {found}, {CARGO_FUZZ_VERSION} is needed"),
             ),
-            format!("cargo install cargo-fuzz --version {CARGO_FUZZ_VERSION} --locked"),
+            format!("cargo install cargo-fuzz --version {CARGO_FUZZ_VERSION} --locked --debug"),
         ),
     },
     make: Some(|_| {
@@ -87,6 +89,7 @@ pub const CARGO_FUZZ: Step = Step {
             "--version",
             CARGO_FUZZ_VERSION,
             "--locked",
+            "--debug",
             "--force",
         ]))
     }),
