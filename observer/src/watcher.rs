@@ -254,8 +254,8 @@ impl Watcher {
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
                 } else if let Some(look) = self.candidates.get_mut(&parent) {
                     // A master forks its first worker; or a daemon its master. One that forks
-                    // without end is not looked at each time.
-                    look.at_ns = look.at_ns.min(now + FIRST_LOOK_NS);
+                    // without end is looked at ever more rarely.
+                    look.at_ns = look.at_ns.min(now + look.pause_ns);
                     self.consider(child, now);
                 } else if self.role(child) == Some(Role::Candidate) {
                     // Its parent was given up or ended before we heard of the fork, or stood by.

@@ -83,7 +83,7 @@ pub struct Layout {
     /// `_PyRuntime` → `interpreters.head`.
     pub runtime_interpreters: u32,
     /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`);
-    /// [`DIRECT`] from 3.13 on, which do not publish it.
+    /// [`DIRECT`] from 3.13 on, which do not publish it; [`THREAD_LOCAL`] from 3.15 on.
     pub runtime_tss_key: u32,
     /// `PyTypeObject` → `tp_dict`.
     pub type_dict: u32,
@@ -116,6 +116,10 @@ pub struct Layout {
     /// Frame → the module's globals.
     pub frame_globals: u32,
 }
+
+/// Marks a thread state that is no thread-specific value but a thread-local variable
+/// (`Python/pystate.c` of 3.15, `_Py_tss_gilstate`).
+pub const THREAD_LOCAL: u32 = u32::MAX - 1;
 
 /// Marks an offset that this version has no use for.
 pub const DIRECT: u32 = u32::MAX;

@@ -12,6 +12,7 @@ use crate::event::Pid;
 use crate::fact;
 use crate::python::arbiter::{Arbiter, WorkerEntry};
 use crate::python::files::Files;
+use crate::python::maps;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
 use crate::python::target::{self, InspectError, Interpreter, Runtime};
@@ -205,8 +206,11 @@ impl Tree {
             let what = "its settings changed while being read";
             return Err(InspectError::fault(memory.inner(), old.pid, what));
         }
-        let own_way = reader.arbiter.own_way(&objects);
-        Ok((master, Coverage::of(&found.interpreter, own_way)))
+        let own_way = reader.arbiter.own_way(&objects).map_err(|Fault| {
+            let what = "its worker class changed while it was read";
+            InspectError::fault(memory.inner(), old.pid, what)
+        })?;
+        Ok((master, Coverage::of(&found.interpreter, Ok(own_way))))
     }
 
     /// That the master's pid is still its own.
@@ -255,6 +259,10 @@ impl Tree {
         let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
             Ok(interpreter) => Ok(interpreter),
             Err(InspectError::Gone) => return Candidate::NotGunicorn,
+            // `Arbiter.run` is there, and with it all that Gunicorn imports.
+            Err(InspectError::NotReady(target::NO_MODULE)) => {
+                Err("datetime.now is not found in its interpreter".to_owned())
+            }
             Err(InspectError::NotReady(reason)) => {
                 return Candidate::NotReady {
                     reason: reason.to_owned(),
@@ -336,7 +344,10 @@ impl Tree {
         reason: String,
     ) -> Candidate {
         let parent = self.procfs.command_line(process.parent).unwrap_or_default();
-        if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn {
+        // A master that an upgrade started is a child too, but began its program anew.
+        if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn
+            && self.is_fork_of(process.pid, process.parent)
+        {
             return Candidate::WorkerOf(process.parent);
         }
         let workers = self.children_as_workers(process);
@@ -384,11 +395,27 @@ impl Tree {
         }
     }
 
+    /// Whether a child runs on where its parent was when it forked: libraries are mapped where
+    /// they were. A program that is begun anew has them elsewhere.
+    fn is_fork_of(&self, child: Pid, parent: Pid) -> bool {
+        let library = |pid| {
+            let mappings = maps::read(self.procfs.root(), pid).unwrap_or_default();
+            let mut libraries = mappings
+                .into_iter()
+                .filter(|mapping| mapping.file_name().contains(".so"));
+            libraries
+                .next()
+                .map(|mapping| (mapping.path, mapping.start))
+        };
+        library(child) == library(parent)
+    }
+
     fn children_as_workers(&self, master: Process) -> Vec<fact::Worker> {
         let children = self.procfs.children(master.pid).unwrap_or_default();
         let is_worker = |child: &Process| {
             let command = self.procfs.command_line(child.pid).unwrap_or_default();
             cmdline::hint(command.iter().map(Vec::as_slice)) == Hint::Gunicorn
+                && self.is_fork_of(child.pid, master.pid)
         };
         let worker = |child: Process| fact::Worker {
             pid: child.pid,

@@ -1,7 +1,8 @@
 //! Symbols, addresses and method tables of an ELF file.
 
 use object::elf::{
-    FileHeader64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, SHN_UNDEF, SHT_DYNSYM,
+    FileHeader64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, SHN_UNDEF,
+    SHT_DYNSYM, SHT_SYMTAB_SHNDX,
 };
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Architecture, LittleEndian, Object, ObjectSymbol, ReadRef, RelocationFlags};
@@ -59,7 +60,7 @@ impl Machine {
 }
 
 /// A larger table of dynamic symbols is not looked at: Python's has some two thousand of 24 bytes.
-const MAX_EXPORTS_BYTES: u64 = 1 << 20;
+const MAX_EXPORTS_BYTES: u64 = 1 << 19;
 
 /// Whether a file exports all of these symbols to libraries that are loaded into its process.
 /// Reads the table of dynamic symbols and no other, as it is asked of every executable of a host.
@@ -69,9 +70,17 @@ const MAX_EXPORTS_BYTES: u64 = 1 << 20;
 pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool, ElfError> {
     let header = FileHeader64::<LittleEndian>::parse(data)?;
     let endian = header.endian()?;
+    // Without a number here the first section has it, as large as it likes.
+    if header.e_shnum(endian) == 0 {
+        return Ok(false);
+    }
     let sections = header.sections(endian, data)?;
     let table = sections.iter().find(|s| s.sh_type(endian) == SHT_DYNSYM);
-    if table.is_none_or(|table| table.sh_size(endian) > MAX_EXPORTS_BYTES) {
+    // What only files with very many sections have would be read whole.
+    let is_strange = sections
+        .iter()
+        .any(|s| s.sh_type(endian) == SHT_SYMTAB_SHNDX);
+    if is_strange || table.is_none_or(|table| table.sh_size(endian) > MAX_EXPORTS_BYTES) {
         return Ok(false);
     }
     let symbols = sections.symbols(endian, data, SHT_DYNSYM)?;

@@ -3,7 +3,7 @@
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -77,12 +77,18 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     })
 }
 
+/// More is not read: 65,530 mappings, the kernel's default limit, of a hundred bytes each are less.
+const MAX_BYTES: u64 = 8 << 20;
+
 /// Mapped files of a process.
 ///
 /// # Errors
 /// When `maps` cannot be read: the process went, or it may not be looked at.
 pub fn read(proc_root: &Path, pid: u32) -> io::Result<Vec<Mapping>> {
-    fs::read(proc_root.join(format!("{pid}/maps"))).map(|maps| parse(&maps))
+    let mut maps = Vec::new();
+    let file = File::open(proc_root.join(format!("{pid}/maps")))?;
+    file.take(MAX_BYTES).read_to_end(&mut maps)?;
+    Ok(parse(&maps))
 }
 
 /// A mapped file, opened.

@@ -3,7 +3,7 @@
 //! the thread state with one read.
 
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::{DIRECT, Layout};
+use probe_ebpf::python::{DIRECT, Layout, THREAD_LOCAL};
 
 use super::thread_pointer::ThreadPointer;
 use super::threads::field;
@@ -52,14 +52,18 @@ pub fn find<M: Memory>(
     threads: &[u64],
 ) -> Result<i64, SlotError> {
     let threads = running(mem, layout, libc.pointer, threads);
-    if layout.runtime_tss_key == DIRECT {
-        return search(mem, libc.pointer, &threads).ok_or(SlotError::NotFound);
-    }
-    let slot = by_key(mem, layout, runtime, libc)?;
-    if votes(mem, &threads, slot) == 0 {
-        return Err(SlotError::NotFound);
-    }
-    Ok(slot)
+    let is_in_pthread = match layout.runtime_tss_key {
+        DIRECT => true,
+        THREAD_LOCAL => false,
+        _ => {
+            let slot = by_key(mem, layout, runtime, libc)?;
+            return match votes(mem, &threads, slot) {
+                0 => Err(SlotError::NotFound),
+                _ => Ok(slot),
+            };
+        }
+    };
+    search(mem, libc.pointer, is_in_pthread, &threads).ok_or(SlotError::NotFound)
 }
 
 /// A thread that was started.
@@ -108,17 +112,23 @@ fn by_key<M: Memory>(mem: &M, layout: &Layout, runtime: u64, libc: Libc) -> Resu
 }
 
 /// The place that holds the thread state in most threads. Where several do, it
-/// is the first of those in `struct pthread`: the thread-specific value of
-/// the first key, which is CPython's own, while extensions that keep the state
-/// too create theirs later. Of thread-local variables the thread that holds the
-/// GIL has two, and both are right for it whenever Python code runs; other
-/// threads have one.
-fn search<M: Memory>(mem: &M, pointer: ThreadPointer, threads: &[Thread]) -> Option<i64> {
+/// is the first of those in `struct pthread` or outside of it, as this version
+/// has it: of thread-specific values that of the first key is CPython's own, while
+/// extensions that keep the state too create theirs later. Of thread-local
+/// variables the thread that holds the GIL has two, and both are right for it
+/// whenever Python code runs; other threads have one.
+fn search<M: Memory>(
+    mem: &M,
+    pointer: ThreadPointer,
+    is_in_pthread: bool,
+    threads: &[Thread],
+) -> Option<i64> {
     let places = pointer.surroundings().step_by(8);
     let voted = places.map(|slot| (votes(mem, threads, slot), slot));
     let found = voted.filter(|(votes, _)| *votes > 0);
-    let (_, slot) =
-        found.max_by_key(|&(votes, slot)| (votes, pointer.is_in_pthread(slot), -slot))?;
+    let (_, slot) = found.max_by_key(|&(votes, slot)| {
+        (votes, pointer.is_in_pthread(slot) == is_in_pthread, -slot)
+    })?;
     Some(slot)
 }
 
@@ -192,5 +202,15 @@ mod tests {
         );
         assert_eq!(slot(&[(0x3000, 824), (0x5000, 824), (0x5000, -8)]), Ok(824));
         assert_eq!(slot(&[]), Err(SlotError::NotFound));
+    }
+
+    #[test]
+    fn where_it_is_thread_local_what_an_extension_keeps_is_not_taken_for_it() {
+        let layout = Layout {
+            runtime_tss_key: THREAD_LOCAL,
+            ..KEYED
+        };
+        let map = process(0, &[(0x5000, -40), (0x5000, 808)]);
+        assert_eq!(find(&map, &layout, RUNTIME, LIBC, &THREADS), Ok(-40));
     }
 }

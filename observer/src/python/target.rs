@@ -29,6 +29,9 @@ const DATETIME_NOW: Method = Method {
 /// symbol is stripped; the check against the threads catches a wrong one.
 const SPECIFIC_FIRST_BLOCK: u32 = 784;
 
+/// Why a program that does not use dates yet is not ready.
+pub const NO_MODULE: &str = "the module of datetime.now is not loaded yet";
+
 /// Where a uprobe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePoint {
@@ -235,9 +238,7 @@ impl Runtime {
                 file_offset: function.file_offset,
                 placement: function.placement,
             }),
-            Err(_) if extension.is_none() => Err(InspectError::NotReady(
-                "the module of datetime.now is not loaded yet",
-            )),
+            Err(_) if extension.is_none() => Err(InspectError::NotReady(NO_MODULE)),
             Err(reason) => {
                 let reason = format!("{}: {reason}", mapping.path.display());
                 Err(InspectError::unsupported(&self.version, reason))

@@ -1,6 +1,6 @@
 //! From a candidate to an observed master with its workers.
 
-use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, Watcher, is_alive};
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, RAREST_LOOK_NS, Watcher, is_alive};
 use crate::clock::monotonic_ns;
 use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
@@ -48,6 +48,7 @@ impl Watcher {
                 if let Some(look) = self.candidates.get_mut(&pid) {
                     if look.at_ns < look.until_ns {
                         look.at_ns = look.until_ns;
+                        look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
                     } else {
                         self.give_up(pid);
                     }
@@ -66,8 +67,10 @@ impl Watcher {
         if known.is_some_and(|known| known.layout == NO_LAYOUT)
             && self.role(pid) == Some(Role::Candidate)
             && let Ok(interpreter) = self.tree.interpreter(pid)
+            && let Err(error) = self.try_observe(pid, Role::Candidate, &interpreter)
         {
-            self.observe(pid, Role::Candidate, &interpreter);
+            // Of a master this is told when it is known to be one.
+            tracing::debug!(pid, "{error:#}");
         }
     }
 
@@ -172,14 +175,6 @@ impl Watcher {
     }
 
     /// Attaches to the interpreter of a process and makes the process a target.
-    fn observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> bool {
-        let observed = self.try_observe(pid, role, interpreter);
-        if let Err(error) = &observed {
-            self.refuse(pid, format!("{error:#}"));
-        }
-        observed.is_ok()
-    }
-
     fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
         self.interpreters.attach(pid, interpreter)?;
         let target = Target {

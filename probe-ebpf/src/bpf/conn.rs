@@ -106,6 +106,15 @@ pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now
     if conn.phase == Phase::Entered as u16 {
         return; // its body
     }
+    if conn.phase == Phase::Reading as u16 && !holds_request(conn) && may_begin_request(buffer, len)
+    {
+        // What was read before was left of the last one's body.
+        conn.phase = Phase::Idle as u16;
+        conn.line_len = 0;
+        conn.request_scan = HeadScan::default();
+        conn.request_head_bytes = 0;
+        conn.flags &= !flags::LINE_CUT;
+    }
     let first = conn.phase == Phase::Idle as u16;
     if first && conn.ordinal > 0 && len >= START_BYTES as u64 && !may_begin_request(buffer, len) {
         return; // what was left of the last one's body
@@ -270,17 +279,22 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
         conn.response_head_bytes += len as u32;
         return;
     }
-    if conn.phase == Phase::Idle as u16 {
-        // The request was read together with the one before it.
+    if conn.request == 0 && conn.phase != Phase::Refused as u16 && !holds_request(conn) {
+        // The request was read together with the one before it, or with what was left of that.
         conn.phase = Phase::Reading as u16;
         conn.flags |= flags::PIPELINED;
+        conn.first_read_ns = 0;
         conn.request_bytes = 0;
+        conn.line_len = 0;
     }
     conn.status = code;
     conn.first_write_ns = now;
     // Not before: the verifier would walk it for each way that leads here.
     head.scan(window);
-    if head.bytes == 0 {
+    if head.bytes == 0 && conn.request != 0 && ends_head(buffer, len) {
+        // Longer than what is looked through, and written by itself.
+        conn.response_head_bytes += len as u32;
+    } else if head.bytes == 0 {
         conn.response_head_bytes = 0;
     } else {
         conn.response_head_bytes += head.bytes;

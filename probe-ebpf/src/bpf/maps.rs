@@ -95,6 +95,12 @@ pub fn is_told_by_socket(tgid: u32) -> bool {
     serving_target(tgid).is_some_and(|target| target.layout == NO_LAYOUT)
 }
 
+/// Likewise, one whose interpreter tells nothing.
+#[inline(always)]
+pub fn unread_target(tgid: u32) -> Option<&'static Target> {
+    serving_target(tgid).filter(|target| target.layout == NO_LAYOUT)
+}
+
 /// The layout of a target's interpreter.
 #[inline(always)]
 pub fn layout(target: &Target) -> Option<&'static Layout> {

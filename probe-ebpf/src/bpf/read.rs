@@ -1,7 +1,7 @@
 //! The system calls that read a request.
 
 use super::call::{argument, begin_call, go_on, result, returning_call};
-use super::maps::{calling_thread, conn, current, serving_target};
+use super::maps::{calling_thread, conn, current, serving_target, unread_target};
 use super::{conn as connection, emit, memory};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ConnKey, Tail};
@@ -27,12 +27,13 @@ pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// uvloop reads connections as it reads files (libuv, `src/unix/stream.c`, `uv__read`).
+/// uvloop reads connections as it reads files (libuv, `src/unix/stream.c`, `uv__read`). Where
+/// Python is read, such a read is of a file, or of what OpenSSL is to decrypt.
 #[tracepoint]
 pub fn enter_read(ctx: TracePointContext) -> u32 {
     let id = current();
     let tgid = (id >> 32) as u32;
-    let Some(target) = serving_target(tgid) else {
+    let Some(target) = unread_target(tgid) else {
         return 0;
     };
     let fd = argument(&ctx, 0) as i32;

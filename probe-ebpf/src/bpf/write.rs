@@ -3,7 +3,7 @@
 use super::call::{argument, begin_call, go_on, result, returning_call};
 use super::conn::{self as connection, Piece, Write};
 use super::emit;
-use super::maps::{WRITE, conn, current, serving_target};
+use super::maps::{WRITE, conn, current, serving_target, unread_target};
 use super::memory::User;
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, ConnKey, NO_LAYOUT, Tail};
@@ -25,7 +25,9 @@ pub fn exit_sendto(ctx: TracePointContext) -> u32 {
 /// `uv__try_write`).
 #[tracepoint]
 pub fn enter_write(ctx: TracePointContext) -> u32 {
-    buffer_written(&ctx);
+    if unread_target((current() >> 32) as u32).is_some() {
+        buffer_written(&ctx);
+    }
     0
 }
 
@@ -38,7 +40,9 @@ pub fn exit_write(ctx: TracePointContext) -> u32 {
 /// Likewise, several pieces at once.
 #[tracepoint]
 pub fn enter_writev(ctx: TracePointContext) -> u32 {
-    if let Some(conn) = write_called(&ctx) {
+    if unread_target((current() >> 32) as u32).is_some()
+        && let Some(conn) = write_called(&ctx)
+    {
         pieces_written(&ctx, conn, argument(&ctx, 1), argument(&ctx, 2));
     }
     0

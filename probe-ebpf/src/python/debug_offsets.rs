@@ -7,7 +7,7 @@
 //! is taken only where it fits the sizes it says itself.
 
 use super::tables::CPYTHON_3_12;
-use super::{DIRECT, InlineValues, Layout};
+use super::{DIRECT, InlineValues, Layout, THREAD_LOCAL};
 use thiserror::Error;
 
 /// Words after the cookie of the largest known one, 3.15's.
@@ -133,7 +133,10 @@ const VERSIONS: &[Version] = &[
     },
     Version {
         minor: 15,
-        base: BASE_3_13,
+        base: Layout {
+            runtime_tss_key: THREAD_LOCAL,
+            ..BASE_3_13
+        },
         published: published! {
             runtime_interpreters = 5 of 3,
             interp_next = 8 of 6,
