@@ -61,6 +61,8 @@ struct Look {
     until_ns: u64,
     /// Whether its stack was once understood.
     was_read: bool,
+    /// How soon it is looked at after a fork: ever later while it turns out to be no Gunicorn.
+    after_fork_ns: u64,
 }
 
 /// What is to be done about a candidate that is none yet.
@@ -80,6 +82,7 @@ impl Look {
             pause_ns: FIRST_LOOK_NS,
             until_ns: now + CANDIDATE_NS,
             was_read: false,
+            after_fork_ns: FIRST_LOOK_NS,
         }
     }
 
@@ -253,9 +256,8 @@ impl Watcher {
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
                 } else if let Some(look) = self.candidates.get_mut(&parent) {
-                    // A master forks its first worker; or a daemon its master. One that forks
-                    // without end is looked at ever more rarely.
-                    look.at_ns = look.at_ns.min(now + look.pause_ns);
+                    // A master forks its first worker; or a daemon its master.
+                    look.at_ns = look.at_ns.min(now + look.after_fork_ns);
                     self.consider(child, now);
                 } else if self.role(child) == Some(Role::Candidate) {
                     // Its parent was given up or ended before we heard of the fork, or stood by.

@@ -274,6 +274,34 @@ fn every_end_of_a_response_on_a_kept_connection() -> Result<()> {
     Ok(())
 }
 
+/// What is left of a body that the application did not read comes by itself, after the response.
+#[test]
+fn the_rest_of_an_unread_body_hides_no_request() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gevent_pywsgi")
+        .start()?;
+    let observer = Observer::record_for(&[server.pid()])?;
+    let mut client = Client::connect(server.port)?;
+    client.send(b"POST /hello HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+    ensure!(client.response("POST")?.status == 200);
+    client.send(b"0\r\n\r\n")?;
+    for _ in 0..2 {
+        ensure!(client.request(&Request::get("/chunked"))?.status == 200);
+    }
+    let metrics = observer.wait_for_requests(server.pid(), 3)?;
+    compare::nothing_lost(&metrics)?;
+    let facts = observer::replay_requests(&observer.stop()?.recording())?;
+    let paths: Vec<_> = facts.iter().map(|fact| fact.path.as_deref()).collect();
+    ensure!(
+        paths == [Some("/hello"), Some("/chunked"), Some("/chunked")],
+        "{facts:#?}"
+    );
+    Ok(())
+}
+
 /// A reload with another worker class changes how its workers are observed.
 #[test]
 fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {

@@ -26,21 +26,22 @@ const RAW_TRACEPOINTS: &[(&str, &str)] = &[
 /// before its beginning, so that none is seen to begin and never to end.
 const SYSCALLS: &[(&str, &str)] = &[
     ("exit_accept4", "sys_exit_accept4"),
-    ("exit_accept", "sys_exit_accept"),
     ("exit_recvfrom", "sys_exit_recvfrom"),
     ("enter_recvfrom", "sys_enter_recvfrom"),
     ("exit_sendto", "sys_exit_sendto"),
     ("enter_sendto", "sys_enter_sendto"),
-    ("exit_sendmsg", "sys_exit_sendmsg"),
-    ("enter_sendmsg", "sys_enter_sendmsg"),
     ("exit_sendfile", "sys_exit_sendfile64"),
     ("enter_sendfile", "sys_enter_sendfile64"),
     ("enter_close", "sys_enter_close"),
 ];
 
-/// Programs on system calls that processes make for anything: attached only while
-/// a process is observed that may use them for its connections.
+/// Programs on system calls that Gunicorn's own request handling does not make, and
+/// processes may make for anything: attached only while a process is observed that
+/// may use them for its connections. Each takes time when it is detached, too.
 const PLAIN_CALLS: &[(&str, &str)] = &[
+    ("exit_accept", "sys_exit_accept"),
+    ("exit_sendmsg", "sys_exit_sendmsg"),
+    ("enter_sendmsg", "sys_enter_sendmsg"),
     ("exit_read", "sys_exit_read"),
     ("enter_read", "sys_enter_read"),
     ("exit_write", "sys_exit_write"),

@@ -48,7 +48,7 @@ impl Watcher {
                 if let Some(look) = self.candidates.get_mut(&pid) {
                     if look.at_ns < look.until_ns {
                         look.at_ns = look.until_ns;
-                        look.pause_ns = (look.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
+                        look.after_fork_ns = (look.after_fork_ns * 3 / 2).min(RAREST_LOOK_NS);
                     } else {
                         self.give_up(pid);
                     }

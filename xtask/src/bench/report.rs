@@ -37,10 +37,10 @@ fn machine() -> Result<String> {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("an unknown processor", |(_, model)| model);
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    Ok(format!(
-        "{cores} cores of {model}, Linux {}",
-        kernel.release().to_string_lossy()
-    ))
+    let release = kernel.release().to_string_lossy();
+    // Behind that is what its builder calls it.
+    let release = release.split('-').next().unwrap_or_default();
+    Ok(format!("{cores} cores of {model}, Linux {release}"))
 }
 
 #[cfg(test)]
