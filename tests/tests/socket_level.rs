@@ -294,9 +294,13 @@ fn the_rest_of_an_unread_body_hides_no_request() -> Result<()> {
     let metrics = observer.wait_for_requests(server.pid(), 3)?;
     compare::nothing_lost(&metrics)?;
     let facts = observer::replay_requests(&observer.stop()?.recording())?;
+    // The rest and the request behind it may have been read at once: then that has no line.
     let paths: Vec<_> = facts.iter().map(|fact| fact.path.as_deref()).collect();
     ensure!(
-        paths == [Some("/hello"), Some("/chunked"), Some("/chunked")],
+        matches!(
+            paths[..],
+            [Some("/hello"), None | Some("/chunked"), Some("/chunked")]
+        ),
         "{facts:#?}"
     );
     Ok(())
