@@ -74,11 +74,10 @@ fn counted(observer: &Observer, server: &GunicornServer, container: Container) -
     let logged = server.wait_for_access_log(REQUESTS)?;
     let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     compare::workers(&metrics, server, &logged)?;
-    compare::equal(
-        "ages of workers",
-        &ages(&metrics, server),
-        &started_in_order(server),
-    )?;
+    let expected = started_in_order(server);
+    let metrics = observer.wait_until("ages of workers", |metrics| {
+        compare::equal("ages of workers", &ages(metrics, server), &expected).is_ok()
+    })?;
     compare::nothing_lost(&metrics)?;
     let places = [("program", "datetime_now")];
     let attached = metrics.sum("gunicorn_observer_program_attachments", &places);
