@@ -92,7 +92,7 @@ impl Tree {
     fn hint(&mut self, pid: Pid, command: &[Vec<u8>]) -> Hint {
         let arguments = || command.iter().map(Vec::as_slice);
         match cmdline::hint(arguments()) {
-            Hint::Other if target::is_interpreter(pid, self.procfs.root(), &mut self.files) => {
+            Hint::Other if self.files.is_interpreter(self.procfs.root(), pid) => {
                 cmdline::hint_of_python(arguments().skip(1))
             }
             hint => hint,

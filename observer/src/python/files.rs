@@ -125,7 +125,7 @@ pub(super) struct Method {
 
 impl Files {
     /// Whether the program of a process is a CPython, whatever its file is named.
-    pub(super) fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
+    pub fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
         let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
             return false;
         };

@@ -264,12 +264,6 @@ fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
     }
 }
 
-/// Whether the program of a process is an interpreter, whatever it is named.
-#[must_use]
-pub fn is_interpreter(pid: u32, proc_root: &Path, files: &mut Files) -> bool {
-    files.is_interpreter(proc_root, pid)
-}
-
 /// The mapped file that holds the interpreter: a library if there is one, since
 /// the executable then only calls it.
 fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
