@@ -41,7 +41,6 @@ pub struct Builder {
     is_configured: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
-    config: Option<PathBuf>,
 }
 
 impl Builder {
@@ -59,16 +58,6 @@ impl Builder {
             is_configured: false,
             environment: Vec::new(),
             container: None,
-            config: None,
-        }
-    }
-
-    /// Its worker class is what this configuration file says, whenever it is read.
-    #[must_use]
-    pub fn class_in(self, config: &Path) -> Self {
-        Self {
-            config: Some(config.to_owned()),
-            ..self
         }
     }
 
@@ -203,12 +192,8 @@ impl Builder {
         // Port 0: the kernel picks one that is free, and Gunicorn logs which.
         let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
         if !self.is_configured {
-            let class = match &self.config {
-                Some(config) => ("--config", config.display().to_string()),
-                None => ("--worker-class", self.class.clone()),
-            };
             for (name, value) in [
-                class,
+                ("--worker-class", self.class.clone()),
                 ("--workers", self.workers.to_string()),
                 ("--threads", self.threads.to_string()),
             ] {

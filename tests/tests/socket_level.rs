@@ -314,9 +314,9 @@ fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("gunicorn.conf.py");
-    fs::write(&config, "worker_class = 'sync'\n")?;
+    fs::write(&config, "workers = 2\nworker_class = 'sync'\n")?;
     let mut server = Builder::new(&Venv::debian()?, "shop:app")
-        .class_in(&config)
+        .configured(&config)
         .workers(2)
         .start()?;
     let observer = Observer::record_for(&[server.pid()])?;
@@ -329,7 +329,7 @@ fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
         ("tornado", "socket"),
     ] {
         if sent > 0 {
-            fs::write(&config, format!("worker_class = '{class}'\n"))?;
+            fs::write(&config, format!("workers = 2\nworker_class = '{class}'\n"))?;
             server.reload()?;
         }
         let labels = [("pid", master.as_str()), ("level", level)];
