@@ -7,6 +7,8 @@ pub mod attribute;
 // Read from a file, by userspace.
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
+pub mod exception;
+pub mod names;
 pub mod tables;
 
 use crate::memory::{Fault, Memory};
