@@ -149,8 +149,14 @@ impl Bench {
         place: Option<u64>,
     ) -> Result<f64> {
         let entry = point.file_offset - point.placement.offset;
-        let attach =
-            |offset| load::attach_interpreter(&mut self.ebpf, Uprobe::Request, &point.path_to_open, entry + offset);
+        let attach = |offset| {
+            load::attach_interpreter(
+                &mut self.ebpf,
+                Uprobe::Request,
+                &point.path_to_open,
+                entry + offset,
+            )
+        };
         let link = place.map(attach).transpose()?;
         let before = self.hits()?;
         let took_ns = python.calls(CALLS)?;

@@ -15,7 +15,7 @@ pub const MODULE_BYTES: usize = 48;
 /// … of a function's name, of its end.
 pub const FUNCTION_BYTES: usize = 64;
 /// … of a file's name, of its end.
-pub const FILE_BYTES: usize = 96;
+pub const FILE_BYTES: usize = 128;
 /// Frames kept of a traceback, the innermost ones. A power of two.
 pub const TRACEBACK_FRAMES: usize = 16;
 
@@ -35,6 +35,8 @@ pub enum RecordKind {
     Exception = 5,
     /// [`UnwoundRecord`]
     Unwound = 6,
+    /// [`LookExhaustedRecord`]
+    LookExhausted = 7,
 }
 
 /// Begins every record.
@@ -231,7 +233,7 @@ pub struct FrameNames {
     pub file_width: u8,
     pub reserved: [u8; 3],
 }
-const _: () = assert!(size_of::<FrameNames>() == 224);
+const _: () = assert!(size_of::<FrameNames>() == 256);
 
 /// An exception that was handled while a request was served.
 #[repr(C)]
@@ -251,7 +253,7 @@ pub struct ExceptionRecord {
     pub seen_by: u16,
     /// 1 if it left the application: it went up to `handle_request`.
     pub has_left: u16,
-    /// How many calls below `handle_request` it was caught; [`NO_DEPTH`] when unknown.
+    /// How many calls below `handle_request` it was caught; [`NO_DEPTH`] or more when unknown.
     pub depth: u32,
     /// Entries of the traceback; the last of them are in `frames`.
     pub traceback_len: u32,
@@ -263,10 +265,10 @@ pub struct ExceptionRecord {
     pub frames: [FrameNames; TRACEBACK_FRAMES],
 }
 const _: () =
-    assert!(size_of::<ExceptionRecord>() == 16 + 6 * 8 + 2 * 120 + 224 * (TRACEBACK_FRAMES + 1));
+    assert!(size_of::<ExceptionRecord>() == 16 + 6 * 8 + 2 * 120 + 256 * (TRACEBACK_FRAMES + 1));
 
-/// [`ExceptionRecord::depth`] when it is not known.
-pub const NO_DEPTH: u32 = u32::MAX;
+/// [`ExceptionRecord::depth`] when it is not known, and the calls that were counted from there.
+pub const NO_DEPTH: u32 = 1 << 31;
 
 /// An exception went up out of a frame, or is caught there. Sent only while a closer
 /// look is taken.
@@ -276,7 +278,7 @@ pub struct UnwoundRecord {
     pub header: Header,
     /// [`RequestRecord::exceptions`] of the request.
     pub request: u64,
-    /// Address of the exception or, before 3.12, of what it will be made of.
+    /// Address of the exception; 0 while it is not made.
     pub object: u64,
     /// Address of its class.
     pub class_object: u64,
@@ -286,17 +288,16 @@ pub struct UnwoundRecord {
     pub class: ClassNames,
     pub frame: FrameNames,
 }
-const _: () = assert!(size_of::<UnwoundRecord>() == 16 + 4 * 8 + 120 + 224);
+const _: () = assert!(size_of::<UnwoundRecord>() == 16 + 4 * 8 + 120 + 256);
 
-/// The one value of the `LOOK` map: how much of a closer look is left.
+/// The closer look that is taken has seen as much as it may: what comes after this is not
+/// looked at.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// Hits that are still looked at.
-    pub hits_left: u64,
-    /// When there were none left; 0 before.
-    pub exhausted_ns: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct LookExhaustedRecord {
+    pub header: Header,
 }
+const _: () = assert!(size_of::<LookExhaustedRecord>() == 16);
 
 /// What a target is, as far as the programs care.
 #[repr(u32)]

@@ -18,8 +18,8 @@ use super::maps::{
 use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
-    Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Target, Thread,
-    flags,
+    Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Target,
+    Thread, flags,
 };
 use probe_ebpf::http::{
     CHUNKED, HEAD_END, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, SCAN_BYTES, START_BYTES,
@@ -375,7 +375,7 @@ pub fn close(key: &ConnKey, tid: u32, target: &Target) {
         if let Some(flow) = flow(&flow_key, target.generation) {
             if conn.status == 0 && flow.flags & flags::ERROR_HANDLED == 0 {
                 let id = u64::from(key.tgid) << 32 | u64::from(tid);
-                exception::unanswered(id, target, flow);
+                exception::unanswered(id, target, conn.request, flow);
             }
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();

@@ -3,11 +3,11 @@
 //! object of the calling frame tells which.
 
 use super::emit::Teller;
+use super::exception::{Exception, handled};
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
 };
 use super::memory::{User, thread_pointer};
-use super::exception::{Exception, handled};
 use super::{conn as connection, emit};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
