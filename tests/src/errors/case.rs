@@ -29,8 +29,8 @@ pub enum Fate {
     Uncaught(&'static str, Origin),
     /// An exception leaves the application, and Gunicorn answers 500.
     Leaves(&'static str, Origin),
-    /// Likewise, but it is an `OSError`: Gunicorn takes it for one of its socket, and only closes
-    /// (23.0, `workers/sync.py`, `handle`).
+    /// Likewise, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
+    /// `workers/sync.py`, `handle`).
     LeavesUnanswered(&'static str, Origin),
     /// It leaves after the head of a 200 was sent, and Gunicorn only closes.
     Breaks(&'static str, Origin),
@@ -83,12 +83,18 @@ impl Case {
         }
     }
 
-    /// What becomes of it, if this framework has it.
+    /// What becomes of it there, if the framework has it.
     #[must_use]
-    pub fn fate(&self, framework: Framework) -> Option<Fate> {
+    pub fn fate(&self, stand: &Stand) -> Option<Fate> {
+        let framework = stand.framework;
         let other = self.but.iter().find(|(of, _)| *of == framework);
         let fate = other.map_or(self.fate, |(_, fate)| *fate)?;
         Some(match fate {
+            // Only gevent's worker takes it for its own (27.0.1, `workers/ggevent.py`,
+            // `handle_request`).
+            Leaves(name @ "SystemExit", origin) if stand.class == "gevent" => {
+                LeavesUnanswered(name, origin)
+            }
             Uncaught(name, origin) if matches!(framework, Raw | Pyramid) => Leaves(name, origin),
             Uncaught(name, origin) => Answered(500, name, origin),
             other => other,
@@ -99,7 +105,7 @@ impl Case {
     #[must_use]
     pub fn is_for(&self, stand: &Stand) -> bool {
         let exits = matches!(self.path, "/exits" | "/generator-exits");
-        self.fate(stand.framework).is_some() && (!exits || stand.survives_exits())
+        self.fate(stand).is_some() && (!exits || stand.survives_exits())
     }
 }
 
@@ -289,7 +295,8 @@ pub const CASES: [Case; 34] = [
         ),
         (
             Pyramid,
-            Some(Uncaught(
+            // An `OSError` by its class.
+            Some(LeavesUnanswered(
                 "TemplateNotFound",
                 At(
                     "pyramid_jinja2/__init__.py",

@@ -112,7 +112,7 @@ fn try_one(place: &Place, stand: Stand, observer: &Observer) -> Result<Row> {
         row.wrong.push(first_lines(&format!("{error:#}")));
     }
     for case in CASES.iter().filter(|case| case.is_for(&stand)) {
-        let fate = case.fate(stand.framework);
+        let fate = case.fate(&stand);
         row.cases.push(Tried {
             case: *case,
             fate: fate.context("a case has no fate")?,

@@ -88,7 +88,7 @@ mod tests {
                 stand: *stand,
                 cases: vec![Tried {
                     case: CASES[1],
-                    fate: CASES[1].fate(stand.framework).expect("a fate"),
+                    fate: CASES[1].fate(stand).expect("a fate"),
                     wrong,
                 }],
                 wrong: Vec::new(),
