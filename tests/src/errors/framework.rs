@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Where the shops are.
-const SHOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/errors");
+pub const SHOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/errors");
 
 /// Where the shops' packages come from; each has a file `tests/apps/matrix/<name>.txt`. What is
 /// compiled in one is for the minor version beside it.

@@ -3,9 +3,11 @@
 //!
 //! - [`framework`]: the shops in `tests/apps/errors`, and the cells they are run in
 //! - [`case`]: the requests, and what becomes of each, as data
+//! - [`bad`]: requests that are none
 //! - [`told`]: what the observer tells of a request's end
 //! - [`run`]: all of it, tried; [`table`]: what came of it
 
+pub mod bad;
 pub mod case;
 pub mod framework;
 pub mod run;

@@ -18,7 +18,7 @@ use super::{
     told::Told,
 };
 use crate::{
-    client::{Client, Request},
+    client::{self, Client, Request},
     gunicorn::GunicornServer,
     matrix::place::Place,
     metrics::Metrics,
@@ -108,7 +108,7 @@ fn try_one(place: &Place, stand: Stand, observer: &Observer) -> Result<Row> {
         wrong: Vec::new(),
     };
     wait_until_observed(observer, &server)?;
-    if let Err(error) = look_closer(observer, &stand, &server) {
+    if let Err(error) = look_closer(observer, &stand.name(), &server) {
         row.wrong.push(first_lines(&format!("{error:#}")));
     }
     for case in CASES.iter().filter(|case| case.is_for(&stand)) {
@@ -126,13 +126,13 @@ fn try_one(place: &Place, stand: Stand, observer: &Observer) -> Result<Row> {
             }
         }
     }
-    fence(observer, &stand, &server)?;
+    fence(observer, &stand.name(), &server)?;
     judge(observer, &server, &mut row)?;
     Ok(row)
 }
 
 /// Waits until every probe of this master's kind is attached.
-fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Result<()> {
+pub fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Result<()> {
     let pid = server.pid().to_string();
     let labels = [("pid", pid.as_str()), ("level", "full")];
     observer.wait_until("the master to be observed in full", |metrics| {
@@ -142,19 +142,16 @@ fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Result<(
 }
 
 /// Fails as nobody hears of, and waits until the observer looks for such.
-fn look_closer(observer: &Observer, stand: &Stand, server: &GunicornServer) -> Result<()> {
-    let name = stand.name();
-    let answer = crate::client::fetch(server.port, &Request::get(FIRST_LOOK))?;
+pub fn look_closer(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    let answer = client::fetch(server.port, &Request::get(FIRST_LOOK))?;
     ensure!(answer.status == 500, "{FIRST_LOOK} is {}", answer.status);
-    let looking = [("app", name.as_str()), ("state", "looking")];
-    let known = [
-        ("app", name.as_str()),
-        ("endpoint", FIRST_LOOK),
-        ("error_type", "OutOfStock"),
-    ];
+    let looking = [("app", name), ("state", "looking")];
+    let known = [("app", name), ("endpoint", FIRST_LOOK), ("status", "500")];
     observer.wait_until("a closer look", |metrics| {
         metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
-            || metrics.sum("gunicorn_http_errors_total", &known) > 0.0
+            || metrics
+                .all("gunicorn_http_errors_total", &known)
+                .any(|sample| sample.label("error_type") != "unknown")
     })?;
     Ok(())
 }
@@ -190,13 +187,12 @@ fn ask(port: u16, tried: &Tried) -> Result<()> {
 }
 
 /// A last request, after which all others are counted.
-fn fence(observer: &Observer, stand: &Stand, server: &GunicornServer) -> Result<()> {
-    crate::client::fetch(
+pub fn fence(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    client::fetch(
         server.port,
         &Request::get(FENCE).header("Connection", "close"),
     )?;
-    let name = stand.name();
-    let labels = [("app", name.as_str()), ("http_route", FENCE)];
+    let labels = [("app", name), ("http_route", FENCE)];
     observer.wait_until("the last request to be counted", |metrics| {
         metrics.sum("http_server_request_duration_seconds_count", &labels) > 0.0
     })?;
