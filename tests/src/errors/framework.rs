@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     gunicorn::Builder,
     matrix::{
         place::Place,
-        product::{Cell, INTERPRETERS},
+        product::{Cell, interpreter_named},
     },
 };
 
@@ -174,12 +174,8 @@ pub const STANDS: [Stand; 28] = [
 impl Stand {
     /// The cell of the matrix that runs it.
     pub fn cell(&self) -> Result<Cell> {
-        let interpreter = INTERPRETERS
-            .into_iter()
-            .find(|interpreter| interpreter.name == self.interpreter)
-            .with_context(|| format!("no interpreter is named {}", self.interpreter))?;
         Ok(Cell {
-            interpreter,
+            interpreter: interpreter_named(self.interpreter)?,
             gunicorn: self.gunicorn,
             class: self.class,
         })
