@@ -36,7 +36,7 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
     let rows = run::run(&Place::find()?, &observer::binary()?, &STANDS)?;
     ensure!(!rows.is_empty(), "no shop was tried");
     let tried: usize = rows.iter().map(|row| row.cases.len()).sum();
-    let wrong: Vec<_> = rows.iter().flat_map(run::Row::all_wrong).collect();
+    let wrong = run::wrong(&rows);
     ensure!(
         wrong.is_empty(),
         "{} of {tried} are wrong:\n{}",

@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
     let rows = run::run(&workspace.matrix(), &binary, &stands)?;
     let table = table::markdown(&rows);
     println!("\n{table}");
-    let wrong: Vec<_> = rows.iter().flat_map(run::Row::all_wrong).collect();
+    let wrong = run::wrong(&rows);
     for line in &wrong {
         println!("WRONG: {line}");
     }

@@ -1,6 +1,7 @@
 //! Every stand, tried: several at a time, under one observer.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Mutex, PoisonError,
@@ -50,18 +51,30 @@ pub struct Tried {
 }
 
 impl Row {
-    /// All that is wrong, one a line.
-    #[must_use]
-    pub fn all_wrong(&self) -> Vec<String> {
-        let stand = &self.stand;
-        let beside = self.wrong.iter().map(|wrong| format!("{stand}: {wrong}"));
+    /// All that is wrong of it.
+    fn wrong(&self) -> impl Iterator<Item = String> {
         let of_cases = self.cases.iter().flat_map(|tried| {
-            let path = tried.case.path;
-            let line = move |wrong: &String| format!("{stand}: {path}: {wrong}");
+            let line = |wrong: &String| format!("{}: {wrong}", tried.case.path);
             tried.wrong.iter().map(line)
         });
-        beside.chain(of_cases).collect()
+        self.wrong.iter().cloned().chain(of_cases)
     }
+}
+
+/// All that is wrong, each once, with the stands where it is so.
+#[must_use]
+pub fn wrong(rows: &[Row]) -> Vec<String> {
+    let mut stands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        for wrong in row.wrong() {
+            let of_wrong = stands.entry(wrong).or_default();
+            of_wrong.push(row.stand.to_string());
+        }
+    }
+    let line = |(wrong, stands): (String, Vec<String>)| {
+        format!("{wrong}\n    in {}: {}", stands.len(), stands.join(", "))
+    };
+    stands.into_iter().map(line).collect()
 }
 
 /// Tries stands. One whose interpreter this machine lacks is told, and under CI a failure.
@@ -227,7 +240,7 @@ fn judge(observer: &Observer, server: &GunicornServer, row: &mut Row) -> Result<
         if is != should {
             tried
                 .wrong
-                .push(format!("told: {is}\n        Python: {should}"));
+                .push(format!("told: {is}\n    Python: {should}"));
         }
     }
     told.remove(FIRST_LOOK);
