@@ -243,12 +243,25 @@ fn judge(observer: &Observer, server: &GunicornServer, row: &mut Row) -> Result<
                 .push(format!("told: {is}\n    Python: {should}"));
         }
     }
-    told.remove(FIRST_LOOK);
+    let first = told.remove(FIRST_LOOK).unwrap_or_default();
+    if !is_of_first_look(&first) {
+        row.wrong.push(format!("{FIRST_LOOK} told: {first}"));
+    }
     let of_others = told
         .iter()
         .map(|(path, told)| format!("{path} told: {told}"));
     row.wrong.extend(of_others);
     Ok(())
+}
+
+/// Whether that is told of one request nobody else hears of, whether or not it was looked at.
+fn is_of_first_look(told: &Told) -> bool {
+    let known = ["unknown", "OutOfStock"];
+    let of_http = told.http.iter().all(|(values, count)| {
+        let class = values.get(1).map_or("", String::as_str);
+        known.contains(&class) && count.to_string() == "1"
+    });
+    of_http && told.http.len() == 1 && told.failed.is_empty() && told.handled.is_empty()
 }
 
 /// Of an error that may hold a whole scrape.
