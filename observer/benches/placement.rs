@@ -13,7 +13,7 @@ use aya::Ebpf;
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
 use observer::probe::{
-    load,
+    load::{self, Uprobe},
     tables::Tables,
     totals::{Places, Totals},
     tracefs,
@@ -149,14 +149,20 @@ impl Bench {
         place: Option<u64>,
     ) -> Result<f64> {
         let entry = point.file_offset - point.placement.offset;
-        let attach =
-            |offset| load::attach_interpreter(&mut self.ebpf, &point.path_to_open, entry + offset);
+        let attach = |offset| {
+            load::attach_interpreter(
+                &mut self.ebpf,
+                Uprobe::Request,
+                &point.path_to_open,
+                entry + offset,
+            )
+        };
         let link = place.map(attach).transpose()?;
         let before = self.hits()?;
         let took_ns = python.calls(CALLS)?;
         let hits = self.hits()? - before;
         if let Some(link) = link {
-            load::detach_interpreter(&mut self.ebpf, link)?;
+            load::detach_interpreter(&mut self.ebpf, Uprobe::Request, link)?;
         }
         let wanted = if place.is_some() { u64::from(CALLS) } else { 0 };
         ensure!(

@@ -26,7 +26,7 @@ use crate::probe::tables::Tables;
 use crate::probe::totals::{Places, Totals};
 use crate::probe::{load, preflight, tracefs};
 use crate::sink::http::{self, SnapshotSource};
-use crate::watcher::Watcher;
+use crate::watcher::{CloserLooks, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -127,7 +127,8 @@ async fn observe(
     }));
     let interpreters = Interpreters::new(ebpf, places.interpreters);
     let plain_calls = PlainCalls::new(places.plain_calls);
-    let mut watcher = Watcher::new(tables, interpreters, plain_calls, tell, tree, only);
+    let looks = CloserLooks::new(run.no_deep_errors);
+    let mut watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);
     let watching = {
         let stop = stop.clone();
         std::thread::Builder::new()

@@ -101,6 +101,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(config::PIDS))]
     pub pid: Vec<u32>,
+    /// Never take a closer look at exceptions: what a framework answers with a 5xx by itself,
+    /// without asking for the exception, then stays `unknown`
+    #[arg(long, env = "GUNICORN_OBSERVER_NO_DEEP_ERRORS", value_parser = FalseyValueParser::new())]
+    pub no_deep_errors: bool,
     #[command(flatten)]
     pub model: ModelArgs,
 }

@@ -55,6 +55,7 @@ pub struct File {
     listen: Option<String>,
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
+    no_deep_errors: bool,
     route: Vec<Pattern>,
     worker_label: Option<WorkerLabel>,
     #[serde(deserialize_with = "route_limit")]
@@ -169,6 +170,8 @@ pub struct Run {
     pub listen: String,
     /// Masters or workers to observe; all when empty.
     pub pids: Vec<u32>,
+    /// No closer look is ever taken at exceptions.
+    pub no_deep_errors: bool,
     pub model: Model,
 }
 
@@ -180,6 +183,7 @@ impl Run {
         Self {
             listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
             pids: first_set(&args.pid, &file.pid),
+            no_deep_errors: args.no_deep_errors || file.no_deep_errors,
             model: Model::resolve(&args.model, file),
         }
     }

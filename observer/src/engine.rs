@@ -128,6 +128,9 @@ impl Engine {
             }
             state.apply(&input);
         });
+        for (master, request) in state.take_unexplained() {
+            let _ = seen.send(Seen::Unexplained { master, request });
+        }
         written.context(RECORD)
     }
 
@@ -180,7 +183,8 @@ fn told(event: &Event) -> Option<Seen> {
         Event::Fork { parent, child, .. } => Some(Seen::Fork { parent, child }),
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
-        Event::Request(_) => None,
+        Event::LookExhausted { .. } => Some(Seen::LookExhausted),
+        Event::Request(_) | Event::Exception(_) | Event::Unwound(_) => None,
     }
 }
 

@@ -10,6 +10,12 @@ pub type Pid = u32;
 pub enum Event {
     /// A request finished.
     Request(Box<Request>),
+    /// An exception was handled while a request was served.
+    Exception(Box<Exception>),
+    /// An exception went up out of a frame, while a closer look was taken.
+    Unwound(Box<Unwound>),
+    /// The closer look that is taken has seen as much as it may.
+    LookExhausted { time_ns: u64 },
     /// An observed process forked.
     Fork {
         time_ns: u64,
@@ -38,6 +44,73 @@ pub enum ExitStatus {
     Code(u8),
     /// This signal ended it.
     Signal(u8),
+}
+
+/// An exception that was handled while a request was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    pub time_ns: u64,
+    pub pid: Pid,
+    /// [`Request::exceptions`] of the request.
+    pub request: u64,
+    /// Address of the exception: the same one may be seen more than once.
+    pub object: u64,
+    /// Address of the one that it came from.
+    pub came_from: Option<u64>,
+    /// … of the first of those that led to it.
+    pub root: Option<u64>,
+    /// It left the application, or was never in it.
+    pub has_left: bool,
+    /// Gunicorn's `handle_error` was called with it.
+    pub was_gunicorns: bool,
+    /// How many calls below `handle_request` it was caught.
+    pub depth: Option<u32>,
+    pub class: Class,
+    /// The innermost frames of its traceback, the innermost first.
+    pub frames: Vec<Frame>,
+    /// Frames of its traceback that are not among them.
+    pub frames_cut: u32,
+    pub root_class: Option<Class>,
+    /// Where the root was raised.
+    pub root_frame: Option<Frame>,
+}
+
+/// An exception in one of the frames that it goes up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwound {
+    pub time_ns: u64,
+    pub pid: Pid,
+    /// [`Request::exceptions`] of the request.
+    pub request: u64,
+    /// Address of the exception; 0 while it is not made.
+    pub object: u64,
+    /// Address of its class.
+    pub class_object: u64,
+    /// How many calls below `handle_request` the frame is.
+    pub depth: u32,
+    pub class: Class,
+    pub frame: Frame,
+}
+
+/// A class, by its names; empty where they could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Class {
+    pub module: String,
+    pub name: String,
+}
+
+/// What a frame runs; empty where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// As its module is imported, such as `shop.views`.
+    pub module: String,
+    /// Its file, relative to the root of its package where that is known.
+    pub file: String,
+    /// Its name, from 3.11 on with that of its class.
+    pub function: String,
+    /// Its file is not of an installed package or of the standard library.
+    #[serde(skip)]
+    pub is_own: bool,
 }
 
 /// Which layer told that there was a request, and when it was done.
@@ -102,6 +175,12 @@ pub struct Request {
     pub client_gone: bool,
     /// Its connection was not known: only Python's times are.
     pub no_connection: bool,
+    /// It entered, and its connection was closed without `handle_request` or `handle_error`
+    /// having come to an end.
+    pub was_cut: bool,
+    /// What exceptions that were seen while it was served name it by.
+    #[serde(skip)]
+    pub exceptions: Option<u64>,
 }
 
 impl Request {
@@ -122,7 +201,10 @@ impl Event {
     pub fn time_ns(&self) -> u64 {
         match self {
             Self::Request(request) => request.finished_ns,
-            Self::Fork { time_ns, .. }
+            Self::Exception(exception) => exception.time_ns,
+            Self::Unwound(unwound) => unwound.time_ns,
+            Self::LookExhausted { time_ns }
+            | Self::Fork { time_ns, .. }
             | Self::Exec { time_ns, .. }
             | Self::Exit { time_ns, .. } => *time_ns,
         }

@@ -26,6 +26,8 @@ pub enum Fact {
     NotGunicorn { pid: Pid },
     /// How well a master and its workers can be observed.
     Level(TargetLevel),
+    /// A closer look at the exceptions of a master's workers began, ended or is to come.
+    Look(Look),
     /// Running totals of the programs in the kernel.
     Kernel(KernelTotals),
     /// Entries of the programs' maps, by map: what dead processes leave is swept.
@@ -131,6 +133,47 @@ pub struct TargetLevel {
     pub pid: Pid,
     pub level: Level,
     /// Why it is not higher. At the highest: what that costs more than it should, mostly empty.
+    pub reason: String,
+}
+
+/// How far a closer look is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookState {
+    /// Another master's turn is before it.
+    Waiting,
+    /// It is taken.
+    Looking,
+    /// It was taken, and for what it cost there is none for a while.
+    Resting,
+    /// It cannot be taken: the reason says why.
+    Failed,
+    /// There is none, nor one to come.
+    Over,
+}
+
+impl LookState {
+    /// As it is shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Looking => "looking",
+            Self::Resting => "resting",
+            Self::Failed => "failed",
+            Self::Over => "over",
+        }
+    }
+}
+
+/// A closer look at the exceptions of a master's workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    pub pid: Pid,
+    pub state: LookState,
+    /// Since when it is in this state.
+    pub since_ns: u64,
+    /// What it is taken for, or why it cannot be.
     pub reason: String,
 }
 

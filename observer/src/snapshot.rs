@@ -49,8 +49,12 @@ pub struct AppView {
     pub classes: Vec<ClassView>,
     pub http: Vec<HttpView>,
     pub phases: Vec<PhaseView>,
+    /// Every 5xx, by what raised it.
+    pub http_errors: Vec<HttpErrorView>,
     /// Requests counted under the route `other` because there were too many routes.
     pub capped_requests: u64,
+    /// Errors counted under `other` because there were too many types or places.
+    pub capped_errors: u64,
 }
 
 /// A worker.
@@ -70,6 +74,10 @@ pub struct WorkerView {
     pub exit_code: Option<u8>,
     pub exit_signal: Option<u8>,
     pub tally: Tally,
+    /// Requests that an exception left the application with.
+    pub failed: Vec<ErrorView>,
+    /// Requests that Gunicorn's `handle_error` ran for.
+    pub handled: Vec<ErrorView>,
 }
 
 /// What the workers of one slot did.
@@ -78,6 +86,10 @@ pub struct SlotView {
     pub slot: u32,
     pub class: Arc<str>,
     pub tally: Tally,
+    /// Requests that an exception left the application with.
+    pub failed: Vec<ErrorView>,
+    /// Requests that Gunicorn's `handle_error` ran for.
+    pub handled: Vec<ErrorView>,
 }
 
 /// What the workers of one class did.
@@ -85,6 +97,10 @@ pub struct SlotView {
 pub struct ClassView {
     pub class: Arc<str>,
     pub tally: Tally,
+    /// Requests that an exception left the application with.
+    pub failed: Vec<ErrorView>,
+    /// Requests that Gunicorn's `handle_error` ran for.
+    pub handled: Vec<ErrorView>,
 }
 
 /// Requests of one kind.
@@ -98,6 +114,32 @@ pub struct HttpView {
     /// Empty when nothing failed.
     pub error_type: String,
     pub duration: Histogram,
+}
+
+/// Errors of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ErrorView {
+    pub method: &'static str,
+    /// Empty when the path is unknown.
+    pub endpoint: String,
+    /// `unknown` when the exception was not seen, `other` beyond the limit.
+    pub error_type: String,
+    pub count: u64,
+}
+
+/// Responses of one kind with a status of 500 or above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HttpErrorView {
+    pub class: Arc<str>,
+    pub method: &'static str,
+    /// Empty when the path is unknown.
+    pub endpoint: String,
+    pub status: u16,
+    /// Likewise; empty when there was no exception.
+    pub error_type: String,
+    /// `file:function`; empty when unknown.
+    pub raised_in: String,
+    pub count: u64,
 }
 
 /// A phase of requests.
@@ -121,6 +163,10 @@ pub struct ObserverView {
     /// Entries of the programs' maps.
     pub map_entries: BTreeMap<String, u64>,
     pub targets: Vec<TargetView>,
+    /// Closer looks that are taken, or were or will be.
+    pub looks: Vec<LookView>,
+    /// Closer looks that were begun.
+    pub looks_begun: u64,
     pub cpu_seconds: Option<f64>,
     pub resident_bytes: Option<u64>,
 }
@@ -133,5 +179,16 @@ pub struct TargetView {
     pub app: String,
     pub level: &'static str,
     /// Why it is not higher.
+    pub reason: String,
+}
+
+/// A closer look at the exceptions of a master's workers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LookView {
+    /// The master.
+    pub pid: Pid,
+    pub app: String,
+    pub state: &'static str,
+    /// What it is taken for, or why it cannot be.
     pub reason: String,
 }

@@ -14,6 +14,7 @@
 //! only of its forks, for it may start Gunicorn in a child without an exec, as
 //! `multiprocessing` does.
 
+mod closer_look;
 mod observe;
 
 use crate::clock::monotonic_ns;
@@ -27,8 +28,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use closer_look::CloserLooks;
+
 /// What the watcher has to hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// An observed process forked.
     Fork { parent: Pid, child: Pid },
@@ -36,6 +39,10 @@ pub enum Seen {
     Exec { pid: Pid },
     /// An observed process ended.
     Exit { pid: Pid },
+    /// A request of a master's failed, and it is not known why.
+    Unexplained { master: Pid, request: String },
+    /// The closer look that is taken has seen as much as it may.
+    LookExhausted,
 }
 
 const MS: u64 = 1_000_000;
@@ -112,6 +119,7 @@ pub struct Watcher {
     tables: Tables,
     interpreters: Interpreters,
     plain_calls: PlainCalls,
+    looks: CloserLooks,
     facts: UnboundedSender<Fact>,
     tree: Tree,
     /// Masters named by the user; all of the host if empty.
@@ -139,6 +147,7 @@ impl Watcher {
         tables: Tables,
         interpreters: Interpreters,
         plain_calls: PlainCalls,
+        looks: CloserLooks,
         facts: UnboundedSender<Fact>,
         tree: Tree,
         only: Vec<Pid>,
@@ -147,6 +156,7 @@ impl Watcher {
             tables,
             interpreters,
             plain_calls,
+            looks,
             facts,
             tree,
             only,
@@ -242,6 +252,7 @@ impl Watcher {
             .filter_map(|master| master.follow_up_ns);
         looks
             .chain(follow_ups)
+            .chain(self.looks.next_ns())
             .chain([self.sweep_ns, self.rescan_ns])
             .min()
             .unwrap_or(0)
@@ -281,6 +292,8 @@ impl Watcher {
                 self.forget(pid);
                 self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
+            Seen::Unexplained { master, request } => self.want_closer_look(master, request),
+            Seen::LookExhausted => self.closer_look_exhausted(),
         }
     }
 
@@ -349,6 +362,7 @@ impl Watcher {
             master.expected.remove(&pid);
         }
         self.refused.remove(&pid);
+        self.forget_look(pid);
         match self.masters.remove(&pid) {
             Some(master) => {
                 let workers = master
@@ -383,6 +397,7 @@ impl Watcher {
         for pid in due {
             self.follow_up(pid, now);
         }
+        self.look_closer();
         if self.sweep_ns <= now {
             self.sweep();
             self.tell_entries();

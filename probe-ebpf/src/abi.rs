@@ -8,6 +8,16 @@
 pub const HEAD_BYTES: usize = 256;
 /// Bytes of a type or command name kept in a record.
 pub const NAME_BYTES: usize = 16;
+/// Bytes kept of a class's name.
+pub const CLASS_BYTES: usize = 64;
+/// … of a module's name, of its beginning.
+pub const MODULE_BYTES: usize = 48;
+/// … of a function's name, of its end.
+pub const FUNCTION_BYTES: usize = 64;
+/// … of a file's name, of its end.
+pub const FILE_BYTES: usize = 128;
+/// Frames kept of a traceback, the innermost ones. A power of two.
+pub const TRACEBACK_FRAMES: usize = 16;
 
 /// What a record of the ring buffer is; the first field of its [`Header`].
 #[repr(u16)]
@@ -21,6 +31,12 @@ pub enum RecordKind {
     Exec = 3,
     /// [`ExitRecord`]
     Exit = 4,
+    /// [`ExceptionRecord`]
+    Exception = 5,
+    /// [`UnwoundRecord`]
+    Unwound = 6,
+    /// [`LookExhaustedRecord`]
+    LookExhausted = 7,
 }
 
 /// Begins every record.
@@ -61,6 +77,8 @@ pub struct RequestRecord {
     pub request_bytes: u64,
     /// All bytes written for the response.
     pub response_bytes: u64,
+    /// What the exceptions seen while it was served name it by; 0 when there were none.
+    pub exceptions: u64,
     /// Bytes of the request up to its body; 0 when its end was not seen.
     pub request_head_bytes: u32,
     /// Bytes of the response up to its body; 0 when its end was not seen.
@@ -86,7 +104,7 @@ pub struct RequestRecord {
     /// Start of the request: see [`LineSource`].
     pub line: [u8; HEAD_BYTES],
 }
-const _: () = assert!(size_of::<RequestRecord>() == 16 + 9 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
+const _: () = assert!(size_of::<RequestRecord>() == 16 + 10 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
 
 /// What [`RequestRecord::line`] holds.
 #[repr(u16)]
@@ -169,6 +187,117 @@ pub struct ExitRecord {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<ExitRecord>() == 24);
+
+/// Who saw an exception.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenBy {
+    /// Gunicorn's `handle_error` was called with it.
+    HandleError = 1,
+    /// It was handled when `handle_request` ended.
+    Exit = 2,
+    /// It was handled when `sys.exc_info` or `sys.exception` was called.
+    Asked = 3,
+    /// It was handled when the connection was closed, without an answer.
+    Close = 4,
+}
+
+/// A class by its names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ClassNames {
+    /// `tp_name`: UTF-8 up to a zero. Of a class of C it begins with the module.
+    pub name: [u8; CLASS_BYTES],
+    /// `__module__`, ASCII or Latin-1.
+    pub module: [u8; MODULE_BYTES],
+    pub module_len: u8,
+    pub reserved: [u8; 7],
+}
+
+/// What a frame runs. Texts have a width: bytes of each character.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FrameNames {
+    /// Address of the frame; 0 for none.
+    pub frame: u64,
+    /// `__name__` of the globals, ASCII or Latin-1.
+    pub module: [u8; MODULE_BYTES],
+    /// End of `co_qualname`, before 3.11 of `co_name`.
+    pub function: [u8; FUNCTION_BYTES],
+    /// End of `co_filename`.
+    pub file: [u8; FILE_BYTES],
+    pub module_len: u8,
+    pub function_len: u8,
+    pub function_width: u8,
+    pub file_len: u8,
+    pub file_width: u8,
+    pub reserved: [u8; 3],
+}
+const _: () = assert!(size_of::<FrameNames>() == 256);
+
+/// An exception that was handled while a request was served.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExceptionRecord {
+    pub header: Header,
+    /// [`RequestRecord::exceptions`] of the request.
+    pub request: u64,
+    /// Address of the exception.
+    pub object: u64,
+    /// … of the one that it came from; 0 for none.
+    pub came_from: u64,
+    /// … of the first of those that led to it; 0 if none did.
+    pub root: u64,
+    pub tid: u32,
+    /// A [`SeenBy`].
+    pub seen_by: u16,
+    /// 1 if it left the application: it went up to `handle_request`.
+    pub has_left: u16,
+    /// How many calls below `handle_request` it was caught; [`NO_DEPTH`] or more when unknown.
+    pub depth: u32,
+    /// Entries of the traceback; the last of them are in `frames`.
+    pub traceback_len: u32,
+    pub class: ClassNames,
+    pub root_class: ClassNames,
+    /// The innermost frame of the root's traceback.
+    pub root_frame: FrameNames,
+    /// Frame number `n` of the traceback is at `n % TRACEBACK_FRAMES`.
+    pub frames: [FrameNames; TRACEBACK_FRAMES],
+}
+const _: () =
+    assert!(size_of::<ExceptionRecord>() == 16 + 6 * 8 + 2 * 120 + 256 * (TRACEBACK_FRAMES + 1));
+
+/// [`ExceptionRecord::depth`] when it is not known, and the calls that were counted from there.
+pub const NO_DEPTH: u32 = 1 << 31;
+
+/// An exception went up out of a frame, or is caught there. Sent only while a closer
+/// look is taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnwoundRecord {
+    pub header: Header,
+    /// [`RequestRecord::exceptions`] of the request.
+    pub request: u64,
+    /// Address of the exception; 0 while it is not made.
+    pub object: u64,
+    /// Address of its class.
+    pub class_object: u64,
+    pub tid: u32,
+    /// How many calls below `handle_request` the frame is.
+    pub depth: u32,
+    pub class: ClassNames,
+    pub frame: FrameNames,
+}
+const _: () = assert!(size_of::<UnwoundRecord>() == 16 + 4 * 8 + 120 + 256);
+
+/// The closer look that is taken has seen as much as it may: what comes after this is not
+/// looked at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LookExhaustedRecord {
+    pub header: Header,
+}
+const _: () = assert!(size_of::<LookExhaustedRecord>() == 16);
 
 /// What a target is, as far as the programs care.
 #[repr(u32)]
@@ -273,10 +402,20 @@ pub enum Stat {
     FlowWithoutConn,
     /// Method and path of a pipelined request could not be read.
     LineUnreadable,
+    /// An exception could not be read.
+    ExceptionUnreadable,
+    /// An exception was not told, for the sake of the requests: too many came at once.
+    ExceptionDropped,
+    /// The request of an exception was not found: too many calls were below it.
+    StackTooDeep,
     /// `datetime.now` calls seen in targets.
     PythonHits,
     /// … of them from Gunicorn's request handling.
     PythonRequestHits,
+    /// `sys.exc_info` and `sys.exception` calls seen in targets.
+    ExceptionHits,
+    /// Frames of targets that an exception went up, while a closer look was taken.
+    UnwoundHits,
 }
 
 impl Stat {
@@ -295,11 +434,16 @@ impl Stat {
         (Stat::ExitUnmatched, "exit_unmatched", true),
         (Stat::FlowWithoutConn, "request_without_connection", true),
         (Stat::LineUnreadable, "request_line_unreadable", true),
+        (Stat::ExceptionUnreadable, "exception_unreadable", true),
+        (Stat::ExceptionDropped, "exception_dropped", true),
+        (Stat::StackTooDeep, "stack_too_deep", true),
         (Stat::PythonHits, "python_hits", false),
         (Stat::PythonRequestHits, "python_request_hits", false),
+        (Stat::ExceptionHits, "exception_hits", false),
+        (Stat::UnwoundHits, "unwound_hits", false),
     ];
     /// How many there are.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 19;
 }
 const _: () = {
     assert!(Stat::ALL.len() == Stat::COUNT as usize);
@@ -376,6 +520,8 @@ pub struct Conn {
     pub last_write_ns: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
+    /// Gunicorn refused its request because of an exception that was told; 0 before.
+    pub refused_ns: u64,
     /// The request object it serves: key into `FLOWS`; 0 for none.
     pub request: u64,
     /// The Python object that stands for it: key into `CLIENTS`; 0 when unknown.
@@ -398,7 +544,7 @@ pub struct Conn {
     pub line_source: u16,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 10 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 11 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
 
 /// Value of the `FLOWS` map: a request between entry and exit.
 #[repr(C)]
@@ -417,8 +563,25 @@ pub struct Flow {
     /// 1 once its record was sent.
     pub sent: u16,
     pub tid: u32,
+    /// Exceptions told of it.
+    pub exceptions: u32,
+    /// Frames told that an exception of it went up.
+    pub unwound: u32,
 }
-const _: () = assert!(size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<Flow>() == 48);
+
+impl Flow {
+    /// What its exceptions name it by: no other request of its process entered then.
+    #[inline(always)]
+    #[must_use]
+    pub fn exceptions_name(&self) -> u64 {
+        if self.exceptions | self.unwound == 0 {
+            0
+        } else {
+            self.entered_ns
+        }
+    }
+}
 
 /// Value of the `THREADS` map, keyed by tgid << 32 | tid: the system call a thread is in.
 #[repr(C)]

@@ -6,6 +6,7 @@
 mod call;
 mod conn;
 mod emit;
+mod exception;
 mod maps;
 mod memory;
 mod offsets;

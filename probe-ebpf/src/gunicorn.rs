@@ -70,6 +70,9 @@ impl Code {
     }
 }
 
+/// Local variable slot of the exception in `handle_error`.
+pub const HANDLE_ERROR_EXC: u32 = 4;
+
 const NAME: usize = 14;
 /// The longest file name suffix compared, `gunicorn/workers/base_async.py`.
 const TAIL: usize = 30;

@@ -7,6 +7,8 @@ pub mod attribute;
 // Read from a file, by userspace.
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
+pub mod exception;
+pub mod names;
 pub mod tables;
 
 use crate::memory::{Fault, Memory};
@@ -115,6 +117,30 @@ pub struct Layout {
     pub type_dictoffset: u32,
     /// Frame → the module's globals.
     pub frame_globals: u32,
+    /// `PyFrameObject` → `f_frame`, the frame it stands for; [`DIRECT`] up to 3.10,
+    /// where it is the frame.
+    pub frame_object_frame: u32,
+    /// `PyThreadState` → `exc_info`, the innermost of the exceptions being handled.
+    pub tstate_exc_info: u32,
+    /// `PyThreadState` → the exception on its way up: from 3.12 on
+    /// `current_exception`, before `curexc_type`, a class, which `curexc_value` follows.
+    pub tstate_raised: u32,
+    /// `_PyErr_StackItem` → `exc_value`.
+    pub handled_value: u32,
+    /// `_PyErr_StackItem` → `previous_item`.
+    pub handled_previous: u32,
+    /// `PyBaseExceptionObject` → `traceback`.
+    pub exception_traceback: u32,
+    /// `PyBaseExceptionObject` → `context`.
+    pub exception_context: u32,
+    /// `PyBaseExceptionObject` → `cause`.
+    pub exception_cause: u32,
+    /// `PyBaseExceptionObject` → `suppress_context`, a byte.
+    pub exception_suppress_context: u32,
+    /// `PyTracebackObject` → `tb_next`.
+    pub traceback_next: u32,
+    /// `PyTracebackObject` → `tb_frame`.
+    pub traceback_frame: u32,
 }
 
 /// Marks a thread state that is no thread-specific value but a thread-local variable

@@ -4,12 +4,13 @@
 //! byte order the programs are built for). Bytes that do not fit are refused,
 //! never guessed at.
 
-use super::line;
-use crate::event::{Event, ExitStatus, Request, TimedBy};
+use super::{line, names};
+use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy, Unwound};
 use crate::input::Input;
 use probe_ebpf::abi::{
-    ExecRecord, ExitRecord, ForkRecord, HEAD_BYTES, LineSource, NAME_BYTES, RecordKind,
-    RequestRecord, TimedBy as Teller, flags,
+    CLASS_BYTES, ExceptionRecord, ExecRecord, ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord,
+    HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind,
+    RequestRecord, SeenBy, TRACEBACK_FRAMES, TimedBy as Teller, UnwoundRecord, flags,
 };
 
 /// Why bytes are no record.
@@ -60,6 +61,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Fork as u16 => size_of::<ForkRecord>(),
         k if k == RecordKind::Exec as u16 => size_of::<ExecRecord>(),
         k if k == RecordKind::Exit as u16 => size_of::<ExitRecord>(),
+        k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
+        k if k == RecordKind::Unwound as u16 => size_of::<UnwoundRecord>(),
+        k if k == RecordKind::LookExhausted as u16 => size_of::<LookExhaustedRecord>(),
         _ => return Err(DecodeError::Kind),
     };
     if bytes.len() != size || usize::from(len) != size {
@@ -87,6 +91,15 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 command,
             })
         }
+        k if k == RecordKind::Exception as u16 => {
+            let exception = exception(&mut fields, pid, time_ns)?;
+            Ok(Event::Exception(Box::new(exception)))
+        }
+        k if k == RecordKind::Unwound as u16 => {
+            let unwound = unwound(&mut fields, pid, time_ns)?;
+            Ok(Event::Unwound(Box::new(unwound)))
+        }
+        k if k == RecordKind::LookExhausted as u16 => Ok(Event::LookExhausted { time_ns }),
         _ => Ok(Event::Exit {
             time_ns,
             pid,
@@ -105,6 +118,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     let exited_ns = fields.time()?;
     let request_bytes = fields.u64()?;
     let response_bytes = fields.u64()?;
+    let exceptions = fields.time()?;
     let request_head_bytes = fields.u32()?;
     let response_head_bytes = fields.u32()?;
     let _fd = fields.u32()?;
@@ -153,7 +167,100 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
         bad_request: flags & flags::BAD_REQUEST != 0,
         client_gone: flags & flags::WRITE_FAILED != 0,
         no_connection: flags & flags::NO_CONNECTION != 0,
+        was_cut: entered_ns.is_some()
+            && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
+        exceptions,
     })
+}
+
+fn exception(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Exception, DecodeError> {
+    let request = fields.u64()?;
+    let object = fields.u64()?;
+    let came_from = fields.time()?;
+    let root = fields.time()?;
+    let _tid = fields.u32()?;
+    let seen_by = fields.u16()?;
+    let has_left = fields.u16()? != 0;
+    let depth = fields.u32()?;
+    let entries = fields.u32()?;
+    let class = class(fields)?;
+    let root_class = self::class(fields)?;
+    let (root_frame, has_frame) = frame(fields)?;
+    let mut frames = Vec::with_capacity(TRACEBACK_FRAMES);
+    for _ in 0..TRACEBACK_FRAMES {
+        frames.push(frame(fields)?.0);
+    }
+    // The innermost was written last, over the one so many before it.
+    let kept = usize::try_from(entries).map_or(frames.len(), |entries| entries.min(frames.len()));
+    let next = usize::try_from(entries).unwrap_or(0) % TRACEBACK_FRAMES;
+    frames.rotate_left(next);
+    frames.reverse();
+    frames.truncate(kept);
+    Ok(Exception {
+        time_ns,
+        pid,
+        request,
+        object,
+        came_from,
+        root,
+        has_left,
+        was_gunicorns: seen_by == SeenBy::HandleError as u16,
+        depth: Some(depth).filter(|&depth| depth < NO_DEPTH),
+        class,
+        frames_cut: entries.saturating_sub(u32::try_from(kept).unwrap_or(u32::MAX)),
+        frames,
+        root_class: root.map(|_| root_class),
+        root_frame: root.filter(|_| has_frame).map(|_| root_frame),
+    })
+}
+
+fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Unwound, DecodeError> {
+    let request = fields.u64()?;
+    let object = fields.u64()?;
+    let class_object = fields.u64()?;
+    let _tid = fields.u32()?;
+    Ok(Unwound {
+        time_ns,
+        pid,
+        request,
+        object,
+        class_object,
+        depth: fields.u32()?,
+        class: class(fields)?,
+        frame: frame(fields)?.0,
+    })
+}
+
+fn class(fields: &mut Fields) -> Result<Class, DecodeError> {
+    let name = fields.bytes(CLASS_BYTES)?;
+    let module = fields.bytes(MODULE_BYTES)?;
+    let module_len = fields.u8()?;
+    let _reserved = fields.bytes(7)?;
+    Ok(names::class(name, kept(module, module_len)))
+}
+
+/// A frame, and whether there is one.
+fn frame(fields: &mut Fields) -> Result<(Frame, bool), DecodeError> {
+    let address = fields.u64()?;
+    let module = fields.bytes(MODULE_BYTES)?;
+    let function = fields.bytes(FUNCTION_BYTES)?;
+    let file = fields.bytes(FILE_BYTES)?;
+    let module_len = fields.u8()?;
+    let (function_len, function_width) = (fields.u8()?, fields.u8()?);
+    let (file_len, file_width) = (fields.u8()?, fields.u8()?);
+    let _reserved = fields.bytes(3)?;
+    let frame = names::frame(
+        kept(module, module_len),
+        (kept(function, function_len), function_width),
+        (kept(file, file_len), file_width),
+        usize::from(file_len) == FILE_BYTES,
+    );
+    Ok((frame, address != 0))
+}
+
+/// As much of a field as was filled.
+fn kept(bytes: &[u8], len: u8) -> &[u8] {
+    bytes.get(..usize::from(len)).unwrap_or(bytes)
 }
 
 /// Bytes after a head; unknown when the end of the head was not seen.
@@ -198,6 +305,10 @@ impl<'a> Fields<'a> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(*bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(u8::from_le_bytes)
     }
 
     fn u16(&mut self) -> Result<u16, DecodeError> {

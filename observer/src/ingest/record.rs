@@ -20,7 +20,7 @@ use std::mem::offset_of;
 /// First bytes of a record file.
 pub const MAGIC: [u8; 8] = *b"GUNIOBS\n";
 /// Version of the layout above.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Bytes before the payload of a frame.
 pub const FRAME_HEADER_BYTES: usize = 13;
 /// No payload is longer.

@@ -1,8 +1,9 @@
 //! A master and its workers.
 
+use super::cause::Verdict;
 use super::ledger::{ClassId, Ledger};
 use super::settings::Settings;
-use super::tally::Tally;
+use super::tally::{Outcome, Tally};
 use super::worker::{End, Worker};
 use crate::event::{Pid, Request};
 use crate::fact;
@@ -61,29 +62,42 @@ impl App {
         }
     }
 
+    /// The class of one of its workers.
+    #[must_use]
+    pub fn class_of(&self, pid: Pid) -> String {
+        let ended = || self.ended.iter().rev().find(|worker| worker.pid == pid);
+        let worker = self.live.get(&pid).or_else(ended);
+        let class = worker.and_then(|worker| worker.class.as_deref());
+        class.unwrap_or(self.default_class()).to_owned()
+    }
+
     /// Counts a request of a worker, also of one that ended meanwhile.
-    /// False when it has no such worker.
-    pub fn request(&mut self, settings: &Settings, request: &Request) -> bool {
+    /// `None` when it has no such worker.
+    pub fn request(
+        &mut self,
+        settings: &Settings,
+        request: &Request,
+        verdict: &Verdict,
+    ) -> Option<Outcome> {
         let of = |worker: &&mut Worker| worker.pid == request.pid;
         let worker = match self.live.get_mut(&request.pid) {
             Some(worker) => worker,
             None => match self.ended.iter_mut().rev().find(of) {
                 Some(worker) => worker,
-                None => return false,
+                None => return None,
             },
         };
-        worker.tally.request(request);
         let slot = worker.slot;
-        let class = match &worker.class {
-            Some(class) => Arc::clone(class),
-            None => self.default_class().into(),
+        let class = match (&worker.class, self.master.worker_class.as_str()) {
+            (Some(class), _) => Arc::clone(class),
+            (None, "") => UNKNOWN.into(),
+            (None, class) => class.into(),
         };
-        let class = self.ledger.request(settings, &class, request);
-        self.slots
-            .entry((slot, class))
-            .or_default()
-            .request(request);
-        true
+        let (class, outcome) = self.ledger.request(settings, &class, request, verdict);
+        worker.tally.request(request, &outcome);
+        let slot = self.slots.entry((slot, class)).or_default();
+        slot.request(request, &outcome);
+        Some(outcome)
     }
 
     /// Takes a worker in, with what it did so far.
@@ -93,6 +107,7 @@ impl App {
             Some(class) => Arc::clone(class),
             None => self.default_class().into(),
         };
+        worker.tally = self.ledger.translate(settings, ledger, &worker.tally);
         self.ledger.absorb(settings, ledger, &class);
         let class = self.ledger.class(&class);
         self.slots

@@ -17,6 +17,7 @@ impl State {
             // A state has its settings from its beginning; who replays reads these first.
             Fact::Settings(_) => {}
             Fact::Level(level) => self.level(level),
+            Fact::Look(look) => self.looks.tell(look),
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
             Fact::Maps { entries } => {
                 self.observer.map_entries.clone_from(entries);
@@ -165,6 +166,7 @@ impl State {
     fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
         self.end_app(time_ns, pid);
         self.observer.levels.remove(&pid);
+        self.looks.forget(pid);
         let parents: BTreeSet<Pid> = self.provisional.values().filter_map(|p| p.parent).collect();
         let nobodys = |(child, p): &(&Pid, &Provisional)| match p.parent {
             None => **child == pid,

@@ -1,9 +1,11 @@
 //! What is counted for an app as a whole: never reset while its master lives.
 
+use super::cause::{Cause, Verdict};
 use super::histogram::{HTTP_DURATION, Histogram, PHASE};
+use super::names::{ErrorType, Names, OTHER};
 use super::routes::{RouteId, Routes};
 use super::settings::Settings;
-use super::tally::{Phase, Tally, duration_ns, phases};
+use super::tally::{ErrorKey, Errors, Outcome, Phase, Tally, add, duration_ns, phases};
 use crate::event::Request;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,10 +49,23 @@ pub struct HttpKey {
     pub status: Option<u16>,
 }
 
+/// Tells the series of `gunicorn_http_errors_total` apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpErrorKey {
+    pub class: ClassId,
+    pub method: Method,
+    pub route: RouteId,
+    pub status: u16,
+    pub error: ErrorType,
+    pub raised_in: String,
+}
+
 /// The counts of an app.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub routes: Routes,
+    pub names: Names,
+    pub http_errors: BTreeMap<HttpErrorKey, u64>,
     classes: Vec<Arc<str>>,
     pub http: BTreeMap<HttpKey, Histogram>,
     pub phases: BTreeMap<(ClassId, Phase), Histogram>,
@@ -78,28 +93,33 @@ impl Ledger {
     }
 
     /// Counts a request of a worker of this class.
-    pub fn request(&mut self, settings: &Settings, class: &str, request: &Request) -> ClassId {
+    pub fn request(
+        &mut self,
+        settings: &Settings,
+        class: &str,
+        request: &Request,
+        verdict: &Verdict,
+    ) -> (ClassId, Outcome) {
         let class = self.class(class);
-        self.totals.entry(class).or_default().request(request);
         for (phase, ns) in phases(request) {
             let histogram = self.phases.entry((class, phase));
             histogram
                 .or_insert_with(|| Histogram::new(&PHASE))
                 .observe(ns);
         }
+        let not_found = matches!(request.status, Some(404 | 405));
+        let route = match &request.path {
+            None => RouteId::UNKNOWN,
+            Some(path) => self.routes.of(
+                &settings.routes,
+                settings.route_limit,
+                path,
+                request.path_cut,
+                not_found || request.bad_request,
+            ),
+        };
+        let method = Method::of(request.method.as_deref());
         if let Some(ns) = duration_ns(request) {
-            let not_found = matches!(request.status, Some(404 | 405));
-            let route = match &request.path {
-                None => RouteId::UNKNOWN,
-                Some(path) => self.routes.of(
-                    &settings.routes,
-                    settings.route_limit,
-                    path,
-                    request.path_cut,
-                    not_found || request.bad_request,
-                ),
-            };
-            let method = Method::of(request.method.as_deref());
             let key = HttpKey {
                 class,
                 method,
@@ -108,7 +128,117 @@ impl Ledger {
             };
             self.http(settings, key).observe(ns);
         }
-        class
+        if let Some(status @ 500..) = request.status {
+            let (error, raised_in) = self.named(settings, &verdict.cause);
+            let key = HttpErrorKey {
+                class,
+                method,
+                route,
+                status,
+                error,
+                raised_in,
+            };
+            self.http_error(settings, key, 1);
+        }
+        let outcome = self.outcome(settings, method, route, request, verdict);
+        let totals = self.totals.entry(class).or_default();
+        totals.request(request, &outcome);
+        (class, outcome)
+    }
+
+    /// What failed, by names that there is room for.
+    fn named(&mut self, settings: &Settings, cause: &Cause) -> (ErrorType, String) {
+        let (error, raised_in) = match cause {
+            Cause::Unknown => (ErrorType::Unknown, ""),
+            Cause::None => (ErrorType::None, ""),
+            Cause::Raised(failure) => (
+                ErrorType::Class(failure.raised.error.clone()),
+                failure.raised.raised_in.as_str(),
+            ),
+        };
+        (
+            self.names.error_type(&error, settings.route_limit),
+            self.names.place(raised_in, settings.route_limit),
+        )
+    }
+
+    fn outcome(
+        &mut self,
+        settings: &Settings,
+        method: Method,
+        route: RouteId,
+        request: &Request,
+        verdict: &Verdict,
+    ) -> Outcome {
+        let mut key = |error| ErrorKey {
+            method,
+            route,
+            error: self.names.error_type(&error, settings.route_limit),
+        };
+        let failed = match &verdict.cause {
+            _ if request.bad_request || request.entered_ns.is_none() => None,
+            Cause::Raised(failure) if verdict.has_left || request.was_cut => {
+                Some(ErrorType::Class(failure.raised.error.clone()))
+            }
+            // It never came to its end, and nobody told why.
+            _ if request.was_cut && !request.client_gone && !verdict.client_gone => {
+                Some(ErrorType::Unknown)
+            }
+            _ => None,
+        };
+        let handled = request.error_handled.then(|| match &verdict.gunicorns {
+            Some(class) => ErrorType::Class(class.clone()),
+            None => ErrorType::Unknown,
+        });
+        Outcome {
+            route,
+            failed: failed.map(&mut key),
+            handled: handled.map(&mut key),
+        }
+    }
+
+    fn http_error(&mut self, settings: &Settings, mut key: HttpErrorKey, count: u64) {
+        let limit = settings.route_limit.saturating_mul(SERIES_PER_ROUTE);
+        if self.http_errors.len() >= limit && !self.http_errors.contains_key(&key) {
+            key.route = RouteId::OTHER;
+            key.error = ErrorType::Other;
+            OTHER.clone_into(&mut key.raised_in);
+            self.names.capped += count;
+        }
+        *self.http_errors.entry(key).or_default() += count;
+    }
+
+    /// The counts of a worker as they are named here, where it comes from `other`.
+    pub fn translate(&mut self, settings: &Settings, other: &Self, tally: &Tally) -> Tally {
+        let mut translate = |errors: &Errors| {
+            let mut translated = Errors::new();
+            for (key, count) in errors {
+                let key = ErrorKey {
+                    method: key.method,
+                    route: self.route_of(settings, other, key.route),
+                    error: self.names.error_type(&key.error, settings.route_limit),
+                };
+                add(&mut translated, key, *count);
+            }
+            translated
+        };
+        Tally {
+            failed: translate(&tally.failed),
+            handled: translate(&tally.handled),
+            ..tally.clone()
+        }
+    }
+
+    /// A route of another one as it is called here.
+    fn route_of(&mut self, settings: &Settings, other: &Self, route: RouteId) -> RouteId {
+        match route {
+            RouteId::UNKNOWN | RouteId::OTHER => route,
+            id => {
+                let name = other.routes.name(id);
+                let admitted = self.routes.admit(name, settings.route_limit);
+                admitted.unwrap_or(RouteId::OTHER)
+            }
+        }
     }
 
     /// Takes over all counts of another one; those of its unnamed class under `class`.
@@ -116,7 +246,8 @@ impl Ledger {
         let renamed = self.rename(other, class);
         for (id, tally) in &other.totals {
             let id = renamed.get(id.0).unwrap_or(id);
-            self.totals.entry(*id).or_default().merge(tally);
+            let tally = self.translate(settings, other, tally);
+            self.totals.entry(*id).or_default().merge(&tally);
         }
         self.routes.add_capped(other.routes.capped());
         self.absorb_shared(settings, other, class);
@@ -132,18 +263,10 @@ impl Ledger {
                 .merge(histogram);
         }
         for (key, histogram) in &other.http {
-            let route = match key.route {
-                RouteId::UNKNOWN | RouteId::OTHER => key.route,
-                id => {
-                    let admitted = self
-                        .routes
-                        .admit(other.routes.name(id), settings.route_limit);
-                    if admitted.is_none() {
-                        self.routes.add_capped(histogram.count());
-                    }
-                    admitted.unwrap_or(RouteId::OTHER)
-                }
-            };
+            let route = self.route_of(settings, other, key.route);
+            if route == RouteId::OTHER && key.route != route {
+                self.routes.add_capped(histogram.count());
+            }
             let key = HttpKey {
                 class: rename(key.class),
                 route,
@@ -151,6 +274,17 @@ impl Ledger {
             };
             self.http(settings, key).merge(histogram);
         }
+        for (key, count) in &other.http_errors {
+            let key = HttpErrorKey {
+                class: rename(key.class),
+                route: self.route_of(settings, other, key.route),
+                error: self.names.error_type(&key.error, settings.route_limit),
+                raised_in: self.names.place(&key.raised_in, settings.route_limit),
+                ..*key
+            };
+            self.http_error(settings, key, *count);
+        }
+        self.names.capped += other.names.capped;
     }
 
     /// The classes of another one as they are called here.

@@ -14,14 +14,21 @@
 //!
 //! - [`State`]: takes the input; [`app`], [`worker`]: who; [`ledger`], [`tally`],
 //!   [`histogram`]: how much; [`route`], [`routes`]: on which route
+//! - [`exceptions`]: what was raised while a request is served; [`cause`]: which of it failed the
+//!   request; [`names`]: how that is called; [`finished`]: a request with all that is known of it
 //! - [`observer`]: the observer about itself; [`view`]: the snapshot of it all
 
 #![deny(clippy::disallowed_methods)]
 
 pub mod app;
+pub mod cause;
+pub mod exceptions;
 mod facts;
+pub mod finished;
 pub mod histogram;
 pub mod ledger;
+mod look;
+pub mod names;
 pub mod observer;
 pub mod route;
 pub mod routes;

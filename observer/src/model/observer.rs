@@ -17,6 +17,8 @@ pub struct Observer {
     pub forks: u64,
     pub execs: u64,
     pub exits: u64,
+    pub exceptions: u64,
+    pub unwound: u64,
     /// Records that could not be decoded, by what was wrong.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Requests of processes that no master ever claimed.
@@ -31,6 +33,9 @@ impl Observer {
             Event::Fork { .. } => &mut self.forks,
             Event::Exec { .. } => &mut self.execs,
             Event::Exit { .. } => &mut self.exits,
+            Event::Exception(_) => &mut self.exceptions,
+            Event::Unwound(_) => &mut self.unwound,
+            Event::LookExhausted { .. } => return,
         };
         *count += 1;
     }

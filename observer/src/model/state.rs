@@ -2,10 +2,14 @@
 //! is taken in by `facts`.
 
 use super::app::App;
+use super::cause::{Cause, Verdict};
+use super::exceptions::Exceptions;
+use super::finished::Finished;
+use super::look::Looks;
 use super::observer::Observer;
 use super::settings::Settings;
 use super::worker::{End, Provisional, Worker};
-use crate::event::{Event, ExitStatus, Pid, Request};
+use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,6 +38,11 @@ pub struct State {
     pub(super) owners: HashMap<Pid, Pid>,
     pub(super) provisional: BTreeMap<Pid, Provisional>,
     pub(super) tombstones: BTreeMap<Pid, Tombstone>,
+    /// Of requests that are not finished.
+    pub(super) exceptions: Exceptions,
+    pub(super) looks: Looks,
+    /// Requests finished since they were last taken, if anyone takes them.
+    finished: Option<Vec<Finished>>,
 }
 
 impl State {
@@ -47,7 +56,29 @@ impl State {
             owners: HashMap::new(),
             provisional: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            exceptions: Exceptions::default(),
+            looks: Looks::default(),
+            finished: None,
         }
+    }
+
+    /// Keeps each finished request from now on, until it is taken.
+    pub fn keep_finished(&mut self) {
+        self.finished.get_or_insert_default();
+    }
+
+    /// The requests that finished since this was last asked.
+    pub fn take_finished(&mut self) -> Vec<Finished> {
+        self.finished
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Masters with requests that failed for an unknown reason since this was last asked, and one
+    /// of those requests: they need a closer look.
+    pub fn take_unexplained(&mut self) -> BTreeMap<Pid, String> {
+        self.looks.take_wanted()
     }
 
     /// Takes the next input.
@@ -57,6 +88,9 @@ impl State {
                 self.observer.event(event);
                 match event {
                     Event::Request(request) => self.request(request),
+                    Event::Exception(exception) => self.exceptions.handled(exception),
+                    Event::Unwound(unwound) => self.exceptions.unwound(unwound),
+                    Event::LookExhausted { .. } => self.looks.exhausted(),
                     Event::Fork {
                         time_ns,
                         parent,
@@ -89,12 +123,45 @@ impl State {
                 .and_then(|tomb| tomb.master)
         };
         let owner = self.owners.get(&request.pid).copied().or_else(buried);
+        let was_watched = owner.is_some_and(|master| self.looks.covers(master, request));
+        let verdict = self.exceptions.verdict(request, was_watched);
         let app = owner.and_then(|master| self.apps.get_mut(&master));
-        if app.is_some_and(|app| app.request(&self.settings, request)) {
+        let counted = app.and_then(|app| {
+            let outcome = app.request(&self.settings, request, &verdict)?;
+            Some((app, outcome))
+        });
+        if let Some((app, outcome)) = counted {
+            let route = app.ledger.routes.name(outcome.route);
+            if app.observed && needs_a_look(request, &verdict) {
+                let status = request
+                    .status
+                    .map_or("no answer".to_owned(), |s| s.to_string());
+                let why = || format!("{status} on {route}");
+                self.looks.want(app.master.pid, why);
+            }
+            if let Some(finished) = &mut self.finished {
+                let wall_offset_ns = self.observer.wall_offset_ns();
+                let of = Finished {
+                    app: app.name().to_owned(),
+                    master_pid: Some(app.master.pid),
+                    worker_class: app.class_of(request.pid),
+                    route: route.to_owned(),
+                    ..Finished::new(request, verdict, &outcome, wall_offset_ns)
+                };
+                finished.push(of);
+            }
             return;
         }
         let provisional = self.provisional.entry(request.pid).or_default();
-        provisional.request(&self.settings, request);
+        let outcome = provisional.request(&self.settings, request, &verdict);
+        if let Some(finished) = &mut self.finished {
+            let wall_offset_ns = self.observer.wall_offset_ns();
+            let route = provisional.ledger.routes.name(outcome.route);
+            finished.push(Finished {
+                route: route.to_owned(),
+                ..Finished::new(request, verdict, &outcome, wall_offset_ns)
+            });
+        }
     }
 
     fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
@@ -159,6 +226,8 @@ impl State {
             provisional.end = Some(end);
         }
         self.observer.levels.remove(&pid);
+        self.looks.forget(pid);
+        self.exceptions.forget(pid);
         if self.tombstones.len() >= TOMBSTONES {
             self.tombstones.pop_first();
         }
@@ -238,4 +307,12 @@ impl State {
             from.ledger.phases.clear();
         }
     }
+}
+
+/// Whether a request failed, and only a closer look could tell why.
+fn needs_a_look(request: &Request, verdict: &Verdict) -> bool {
+    let is_read = request.timed_by == TimedBy::Python && request.entered_ns.is_some();
+    let is_gone = request.client_gone || verdict.client_gone;
+    let failed = matches!(request.status, Some(500..)) || request.was_cut;
+    is_read && failed && !is_gone && verdict.cause == Cause::Unknown
 }

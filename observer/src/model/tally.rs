@@ -1,8 +1,36 @@
 //! What is counted of requests, whoever they belong to.
 
 use super::histogram::{BODY_SIZE, Histogram, WORKER_DURATION};
+use super::ledger::Method;
+use super::names::ErrorType;
+use super::routes::RouteId;
 use crate::event::Request;
 use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Series of errors that one tally keeps.
+const MAX_ERRORS: usize = 1000;
+
+/// Tells errors of a worker apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorKey {
+    pub method: Method,
+    pub route: RouteId,
+    pub error: ErrorType,
+}
+
+/// Errors by kind.
+pub type Errors = BTreeMap<ErrorKey, u64>;
+
+/// What a request counts as, beside being one.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub route: RouteId,
+    /// An exception left the application.
+    pub failed: Option<ErrorKey>,
+    /// Gunicorn's `handle_error` ran.
+    pub handled: Option<ErrorKey>,
+}
 
 /// The counts of the families gunicorn-prometheus-exporter has too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,6 +40,12 @@ pub struct Tally {
     pub duration: Histogram,
     pub request_size: Histogram,
     pub response_size: Histogram,
+    /// Requests that an exception left the application with; by ids of the app's ledger.
+    #[serde(skip)]
+    pub failed: Errors,
+    /// Requests that Gunicorn's `handle_error` ran for, also of those that it refused.
+    #[serde(skip)]
+    pub handled: Errors,
 }
 
 impl Default for Tally {
@@ -21,13 +55,32 @@ impl Default for Tally {
             duration: Histogram::new(&WORKER_DURATION),
             request_size: Histogram::new(&BODY_SIZE),
             response_size: Histogram::new(&BODY_SIZE),
+            failed: Errors::new(),
+            handled: Errors::new(),
         }
     }
 }
 
+/// Counts errors of one kind; of too many kinds, under one name.
+pub fn add(errors: &mut Errors, mut key: ErrorKey, count: u64) {
+    if errors.len() >= MAX_ERRORS && !errors.contains_key(&key) {
+        key.error = ErrorType::Other;
+        key.route = RouteId::OTHER;
+    }
+    *errors.entry(key).or_default() += count;
+}
+
 impl Tally {
-    /// Counts a request; one that Gunicorn refused to parse does not count.
-    pub fn request(&mut self, request: &Request) {
+    /// Counts a request; one that Gunicorn refused to parse does not count, but as an error.
+    pub fn request(&mut self, request: &Request, outcome: &Outcome) {
+        for (errors, key) in [
+            (&mut self.failed, &outcome.failed),
+            (&mut self.handled, &outcome.handled),
+        ] {
+            if let Some(key) = key {
+                add(errors, key.clone(), 1);
+            }
+        }
         if request.bad_request {
             return;
         }
@@ -48,6 +101,14 @@ impl Tally {
         self.duration.merge(&other.duration);
         self.request_size.merge(&other.request_size);
         self.response_size.merge(&other.response_size);
+        for (mine, theirs) in [
+            (&mut self.failed, &other.failed),
+            (&mut self.handled, &other.handled),
+        ] {
+            for (key, count) in theirs {
+                add(mine, key.clone(), *count);
+            }
+        }
     }
 }
 
@@ -143,10 +204,16 @@ mod tests {
     #[test]
     fn a_refused_request_does_not_count() {
         let mut tally = Tally::default();
-        tally.request(&Request {
+        let request = Request {
             bad_request: true,
             ..Request::default()
-        });
+        };
+        let outcome = Outcome {
+            route: RouteId::UNKNOWN,
+            failed: None,
+            handled: None,
+        };
+        tally.request(&request, &outcome);
         assert_eq!(tally, Tally::default());
     }
 }

@@ -1,13 +1,16 @@
 //! The snapshot of the state.
 
 use super::app::{App, UNKNOWN};
+use super::ledger::Ledger;
 use super::observer::Observer;
 use super::state::State;
+use super::tally::{ErrorKey, Errors};
 use super::worker::Worker;
 use crate::event::ExitStatus;
+use crate::fact::Look;
 use crate::snapshot::{
-    AppView, ClassView, HttpView, ObserverView, PhaseView, SlotView, Snapshot, TargetView,
-    WorkerView,
+    AppView, ClassView, ErrorView, HttpErrorView, HttpView, LookView, ObserverView, PhaseView,
+    SlotView, Snapshot, TargetView, WorkerView,
 };
 use std::sync::Arc;
 
@@ -30,6 +33,20 @@ impl State {
         }
     }
 
+    fn looks(&self) -> Vec<LookView> {
+        let view = |look: &Look| LookView {
+            pid: look.pid,
+            app: self
+                .apps
+                .get(&look.pid)
+                .map(|app| app.name().to_owned())
+                .unwrap_or_default(),
+            state: look.state.as_str(),
+            reason: look.reason.clone(),
+        };
+        self.looks.told.values().map(view).collect()
+    }
+
     fn observer_view(&self) -> ObserverView {
         let Observer {
             started,
@@ -44,6 +61,7 @@ impl State {
             lost.insert(format!("malformed_{why}"), *count);
         }
         lost.insert("unclaimed".to_owned(), self.observer.unclaimed_requests);
+        lost.insert("exceptions_forgotten".to_owned(), self.exceptions.forgotten);
         let missed = kernel
             .programs
             .values()
@@ -74,6 +92,8 @@ impl State {
                 ("fork", self.observer.forks),
                 ("exec", self.observer.execs),
                 ("exit", self.observer.exits),
+                ("exception", self.observer.exceptions),
+                ("unwound", self.observer.unwound),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),
@@ -82,10 +102,21 @@ impl State {
             programs: kernel.programs.clone(),
             map_entries: self.observer.map_entries.clone(),
             targets: targets.collect(),
+            looks: self.looks(),
+            looks_begun: self.looks.begun,
             cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
             resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
         }
     }
+}
+
+/// Unix time of a monotonic one.
+pub(super) fn wall_seconds(time_ns: u64, wall_offset_ns: i64) -> f64 {
+    let clock = Clock {
+        now_ns: time_ns,
+        wall_offset_ns,
+    };
+    clock.wall_seconds(time_ns)
 }
 
 /// Ties monotonic times to the wall.
@@ -139,10 +170,13 @@ fn app_view(app: &App, clock: &Clock) -> AppView {
             .iter()
             .map(|(&id, tally)| ClassView {
                 class: ledger.class_name(id),
+                failed: errors(ledger, &tally.failed),
+                handled: errors(ledger, &tally.handled),
                 tally: tally.clone(),
             })
             .collect(),
         http: http(app),
+        http_errors: http_errors(app),
         phases: ledger
             .phases
             .iter()
@@ -153,6 +187,7 @@ fn app_view(app: &App, clock: &Clock) -> AppView {
             })
             .collect(),
         capped_requests: ledger.routes.capped(),
+        capped_errors: ledger.names.capped,
     }
 }
 
@@ -160,6 +195,8 @@ fn slots(app: &App) -> Vec<SlotView> {
     let view = |(&(slot, class), tally): (&(u32, _), &super::tally::Tally)| SlotView {
         slot,
         class: app.ledger.class_name(class),
+        failed: errors(&app.ledger, &tally.failed),
+        handled: errors(&app.ledger, &tally.handled),
         tally: tally.clone(),
     };
     app.slots.iter().map(view).collect()
@@ -178,6 +215,33 @@ fn http(app: &App) -> Vec<HttpView> {
         },
         duration: duration.clone(),
     });
+    series.collect()
+}
+
+fn errors(ledger: &Ledger, errors: &Errors) -> Vec<ErrorView> {
+    let view = |(key, count): (&ErrorKey, &u64)| ErrorView {
+        method: key.method.as_str(),
+        endpoint: ledger.routes.name(key.route).to_owned(),
+        error_type: ledger.names.shown(&key.error),
+        count: *count,
+    };
+    errors.iter().map(view).collect()
+}
+
+fn http_errors(app: &App) -> Vec<HttpErrorView> {
+    let ledger = &app.ledger;
+    let series = ledger
+        .http_errors
+        .iter()
+        .map(|(key, &count)| HttpErrorView {
+            class: ledger.class_name(key.class),
+            method: key.method.as_str(),
+            endpoint: ledger.routes.name(key.route).to_owned(),
+            status: key.status,
+            error_type: ledger.names.shown(&key.error),
+            raised_in: key.raised_in.clone(),
+            count,
+        });
     series.collect()
 }
 
@@ -214,6 +278,8 @@ fn worker_view(app: &App, worker: &Worker, clock: &Clock) -> WorkerView {
             Some(ExitStatus::Signal(signal)) => Some(signal),
             _ => None,
         },
+        failed: errors(&app.ledger, &worker.tally.failed),
+        handled: errors(&app.ledger, &worker.tally.handled),
         tally: worker.tally.clone(),
     }
 }

@@ -1,8 +1,9 @@
 //! Workers: of a known master, and those whose master is not known yet.
 
+use super::cause::Verdict;
 use super::ledger::Ledger;
 use super::settings::Settings;
-use super::tally::Tally;
+use super::tally::{Outcome, Tally};
 use crate::event::{ExitStatus, Pid, Request, TimedBy};
 use crate::fact;
 use std::sync::Arc;
@@ -89,14 +90,20 @@ pub struct Provisional {
 
 impl Provisional {
     /// Counts a request; its class is filled in when it is claimed.
-    pub fn request(&mut self, settings: &Settings, request: &Request) {
+    pub fn request(
+        &mut self,
+        settings: &Settings,
+        request: &Request,
+        verdict: &Verdict,
+    ) -> Outcome {
         if self.requests == 0 {
             self.since_ns = request.finished_ns;
         }
         self.requests += 1;
         self.by_socket += u64::from(request.timed_by == TimedBy::Socket);
-        self.tally.request(request);
-        self.ledger.request(settings, "", request);
+        let (_, outcome) = self.ledger.request(settings, "", request, verdict);
+        self.tally.request(request, &outcome);
+        outcome
     }
 
     /// It, as a worker.

@@ -1,39 +1,59 @@
-//! The interpreters the `datetime.now` program is attached to: once for each
-//! file and place, shared by all processes that map it, as long as one does.
+//! The interpreters the programs are attached to: once for each file and place, shared
+//! by all processes that map it, as long as one does.
 
-use super::load;
+use super::load::{self, Uprobe};
 use crate::event::Pid;
-use crate::python::target::Interpreter;
-use anyhow::Result;
+use crate::python::target::{Interpreter, ProbePoint};
+use anyhow::{Result, anyhow};
 use aya::Ebpf;
 use aya::programs::uprobe::UProbeLinkId;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A place in a file: device, inode, offset.
-type Place = (u64, u64, u64);
+/// A program, and a place in a file: device, inode, offset.
+type Place = (Uprobe, u64, u64, u64);
 
 struct Attached {
     link: UProbeLinkId,
     users: HashSet<Pid>,
 }
 
+/// At how many places each program is attached.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(Arc<Mutex<BTreeMap<Uprobe, u32>>>);
+
+impl Counts {
+    /// Of one program.
+    #[must_use]
+    pub fn of(&self, uprobe: Uprobe) -> u32 {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(&uprobe).copied().unwrap_or(0)
+    }
+
+    fn set(&self, uprobes: impl Iterator<Item = Uprobe>) {
+        let mut counts = BTreeMap::new();
+        for uprobe in uprobes {
+            *counts.entry(uprobe).or_default() += 1;
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
 /// Owns the loaded programs; dropping it detaches all of them.
 pub struct Interpreters {
     ebpf: Ebpf,
     attached: HashMap<Place, Attached>,
-    count: Arc<AtomicU32>,
+    counts: Counts,
 }
 
 impl Interpreters {
-    /// Nothing attached yet. `count` is kept at the number of places.
+    /// Nothing attached yet; `counts` are kept.
     #[must_use]
-    pub fn new(ebpf: Ebpf, count: Arc<AtomicU32>) -> Self {
+    pub fn new(ebpf: Ebpf, counts: Counts) -> Self {
         Self {
             ebpf,
             attached: HashMap::new(),
-            count,
+            counts,
         }
     }
 
@@ -42,45 +62,71 @@ impl Interpreters {
         &mut self.ebpf
     }
 
-    /// Makes sure that the interpreter of process `pid` is attached to.
+    /// Makes sure that requests of process `pid` are seen.
     ///
     /// # Errors
     /// When the file cannot be opened or the kernel refuses.
     pub fn attach(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let point = &interpreter.now;
-        let place = (point.dev, point.inode, point.file_offset);
+        self.attach_at(pid, Uprobe::Request, &interpreter.now)
+    }
+
+    /// Makes sure that exceptions are seen that it handles.
+    ///
+    /// # Errors
+    /// Likewise, or when the interpreter does not have the function.
+    pub fn attach_asked(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let points = interpreter.asked.as_ref().map_err(|why| anyhow!("{why}"))?;
+        let mut points = points.iter();
+        points.try_for_each(|point| self.attach_at(pid, Uprobe::Asked, point))
+    }
+
+    /// Begins to see every frame that an exception of its goes up.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn attach_unwound(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let point = interpreter.unwound.as_ref();
+        let point = point.map_err(|why| anyhow!("{why}"))?;
+        self.attach_at(pid, Uprobe::Unwound, point)
+    }
+
+    fn attach_at(&mut self, pid: Pid, uprobe: Uprobe, point: &ProbePoint) -> Result<()> {
+        let place = (uprobe, point.dev, point.inode, point.file_offset);
         if let Some(attached) = self.attached.get_mut(&place) {
             attached.users.insert(pid);
             return Ok(());
         }
-        let link =
-            load::attach_interpreter(&mut self.ebpf, &point.path_to_open, point.file_offset)?;
-        self.attached.insert(
-            place,
-            Attached {
-                link,
-                users: HashSet::from([pid]),
-            },
-        );
+        let (file, offset) = (&point.path_to_open, point.file_offset);
+        let link = load::attach_interpreter(&mut self.ebpf, uprobe, file, offset)?;
+        let users = HashSet::from([pid]);
+        self.attached.insert(place, Attached { link, users });
         self.publish();
         Ok(())
     }
 
     /// Process `pid` needs its interpreter no more.
     pub fn release(&mut self, pid: Pid) {
+        self.release_of(pid, |_| true);
+    }
+
+    /// … or only this of it.
+    pub fn release_unwound(&mut self, pid: Pid) {
+        self.release_of(pid, |uprobe| uprobe == Uprobe::Unwound);
+    }
+
+    fn release_of(&mut self, pid: Pid, is_meant: impl Fn(Uprobe) -> bool) {
         let mut unused = Vec::new();
         for (place, attached) in &mut self.attached {
-            attached.users.remove(&pid);
-            if attached.users.is_empty() {
+            if is_meant(place.0) && attached.users.remove(&pid) && attached.users.is_empty() {
                 unused.push(*place);
             }
         }
-        for attached in unused
-            .iter()
-            .filter_map(|place| self.attached.remove(place))
-            .collect::<Vec<_>>()
-        {
-            if let Err(error) = load::detach_interpreter(&mut self.ebpf, attached.link) {
+        for place in unused {
+            let Some(attached) = self.attached.remove(&place) else {
+                continue;
+            };
+            let detached = load::detach_interpreter(&mut self.ebpf, place.0, attached.link);
+            if let Err(error) = detached {
                 tracing::warn!("{error:#}");
             }
         }
@@ -88,9 +134,6 @@ impl Interpreters {
     }
 
     fn publish(&self) {
-        self.count.store(
-            u32::try_from(self.attached.len()).unwrap_or(u32::MAX),
-            Ordering::Relaxed,
-        );
+        self.counts.set(self.attached.keys().map(|place| place.0));
     }
 }

@@ -50,16 +50,39 @@ const PLAIN_CALLS: &[(&str, &str)] = &[
     ("enter_writev", "sys_enter_writev"),
 ];
 
-/// The program on `datetime.now`.
-pub const DATETIME_NOW: &str = "datetime_now";
+/// A program on functions of interpreters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Uprobe {
+    /// On `datetime.now`: a request begins, ends or fails.
+    Request,
+    /// On `sys.exc_info` and `sys.exception`: someone asks for the exception being handled.
+    Asked,
+    /// On `PyTraceBack_Here`: an exception goes up out of a frame.
+    Unwound,
+}
+
+impl Uprobe {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Request, Self::Asked, Self::Unwound];
+
+    /// The program's name.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Request => "datetime_now",
+            Self::Asked => "exception_asked",
+            Self::Unwound => "exception_unwound",
+        }
+    }
+}
 
 /// When a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always.
     Always,
-    /// To every interpreter that is observed.
-    Interpreters,
+    /// To interpreters that are observed.
+    Interpreters(Uprobe),
     /// While a process is observed that needs it.
     Needed,
 }
@@ -73,7 +96,7 @@ pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
                 .iter()
                 .map(|&(program, _)| (program, When::Needed)),
         )
-        .chain([(DATETIME_NOW, When::Interpreters)])
+        .chain(Uprobe::ALL.map(|uprobe| (uprobe.program(), When::Interpreters(uprobe))))
 }
 
 /// Loads the programs; attaches none.
@@ -104,9 +127,11 @@ pub fn load() -> Result<Ebpf> {
             .with_context(|| refused(program))?;
     }
     link_tails(&mut ebpf)?;
-    find::<UProbe>(&mut ebpf, DATETIME_NOW)?
-        .load()
-        .with_context(|| refused(DATETIME_NOW))?;
+    for program in Uprobe::ALL.map(Uprobe::program) {
+        find::<UProbe>(&mut ebpf, program)?
+            .load()
+            .with_context(|| refused(program))?;
+    }
     Ok(ebpf)
 }
 
@@ -180,13 +205,17 @@ pub fn detach_plain_calls(ebpf: &mut Ebpf, links: PlainLinks) -> Result<()> {
     Ok(())
 }
 
-/// Attaches the `datetime.now` program to a place of an interpreter's file, in
-/// every process that maps it.
+/// Attaches a program to a place of an interpreter's file, in every process that maps it.
 ///
 /// # Errors
 /// When the file cannot be opened or the kernel refuses.
-pub fn attach_interpreter(ebpf: &mut Ebpf, file: &Path, offset: u64) -> Result<UProbeLinkId> {
-    find::<UProbe>(ebpf, DATETIME_NOW)?
+pub fn attach_interpreter(
+    ebpf: &mut Ebpf,
+    uprobe: Uprobe,
+    file: &Path,
+    offset: u64,
+) -> Result<UProbeLinkId> {
+    find::<UProbe>(ebpf, uprobe.program())?
         .attach(offset, file, UProbeScope::AllProcesses)
         .with_context(|| format!("attaching to {} at {offset:#x}", file.display()))
 }
@@ -195,10 +224,10 @@ pub fn attach_interpreter(ebpf: &mut Ebpf, file: &Path, offset: u64) -> Result<U
 ///
 /// # Errors
 /// When it was not attached.
-pub fn detach_interpreter(ebpf: &mut Ebpf, link: UProbeLinkId) -> Result<()> {
-    find::<UProbe>(ebpf, DATETIME_NOW)?
+pub fn detach_interpreter(ebpf: &mut Ebpf, uprobe: Uprobe, link: UProbeLinkId) -> Result<()> {
+    find::<UProbe>(ebpf, uprobe.program())?
         .detach(link)
-        .context("detaching from an interpreter")
+        .with_context(|| format!("detaching {} from an interpreter", uprobe.program()))
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

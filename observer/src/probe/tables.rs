@@ -18,6 +18,7 @@ pub struct Tables {
     clients: HashMap<MapData, ObjectKey, i32>,
     codes: HashMap<MapData, ObjectKey, Code>,
     threads: HashMap<MapData, u64, Thread>,
+    look: Array<MapData, u64>,
 }
 
 impl Tables {
@@ -35,6 +36,7 @@ impl Tables {
             clients: take(ebpf, "CLIENTS")?,
             codes: take(ebpf, "CODES")?,
             threads: take(ebpf, "THREADS")?,
+            look: take(ebpf, "LOOK")?,
         })
     }
 
@@ -52,6 +54,20 @@ impl Tables {
             .context("no room for another interpreter version")?;
         self.known_layouts.push(*layout);
         Ok(index)
+    }
+
+    /// Lets the next closer look have so many hits.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_look(&mut self, hits: u64) -> Result<()> {
+        self.look.set(0, hits, 0).context("beginning a closer look")
+    }
+
+    /// How many hits of it are left.
+    #[must_use]
+    pub fn look(&self) -> u64 {
+        self.look.get(&0, 0).unwrap_or(0)
     }
 
     /// The target a process is.

@@ -1,5 +1,6 @@
 //! Running totals of the programs: what they counted, what the kernel counts of them.
 
+use super::interpreters::Counts;
 use super::load::{self, When};
 use crate::fact::{KernelTotals, ProgramTotals};
 use anyhow::{Context as _, Result, anyhow};
@@ -21,8 +22,8 @@ pub struct Totals {
 /// At how many places programs are attached that are not always.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    /// The program on interpreters.
-    pub interpreters: Arc<AtomicU32>,
+    /// Those on interpreters.
+    pub interpreters: Counts,
     /// Each of those on calls that every process makes.
     pub plain_calls: Arc<AtomicU32>,
 }
@@ -82,7 +83,7 @@ impl Totals {
         let runs = info.get("run_cnt").copied().filter(|&runs| runs > 0);
         let attached = match when {
             When::Always => 1,
-            When::Interpreters => self.places.interpreters.load(Ordering::Relaxed),
+            When::Interpreters(uprobe) => self.places.interpreters.of(*uprobe),
             When::Needed => self.places.plain_calls.load(Ordering::Relaxed),
         };
         let totals = ProgramTotals {

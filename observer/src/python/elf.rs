@@ -25,6 +25,10 @@ pub enum ElfError {
     Machine(Architecture),
     #[error("it is built for {0:?}, not for this machine")]
     OtherMachine(Machine),
+    #[error("it has no symbol {0}")]
+    NoSymbol(String),
+    #[error("it has no code for the address {0:#x}")]
+    NoCode(u64),
     #[error("it has no method `{name}` documented as `{doc}`")]
     NoMethod { name: String, doc: String },
     #[error("{count} methods `{name}` are documented as `{doc}`")]

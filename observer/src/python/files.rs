@@ -108,19 +108,20 @@ pub(super) struct FunctionPlace {
 #[derive(Debug, Default)]
 pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
-    methods: HashMap<(FileId, &'static str), Result<FunctionPlace, String>>,
+    functions: HashMap<(FileId, Function), Result<FunctionPlace, String>>,
     libcs: HashMap<FileId, LibcFile>,
     /// Whether an executable is an interpreter: of every program of a host, so that each is looked
     /// into once.
     executables: HashMap<FileId, bool>,
 }
 
-/// A method of a module written in C.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Method {
-    pub name: &'static str,
-    /// How its doc string begins.
-    pub doc: &'static str,
+/// A function of the interpreter's, or of a module written in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Function {
+    /// A method of a module: its name, and how its doc string begins.
+    Method(&'static str, &'static str),
+    /// One that is exported by this name.
+    Symbol(&'static str),
 }
 
 impl Files {
@@ -164,18 +165,18 @@ impl Files {
         Ok((found, bias))
     }
 
-    /// A method's function, and where the file is; an error as text when
+    /// Where a function is, and where the file is; an error as text when
     /// the file does not have it.
-    pub(super) fn method(
+    pub(super) fn function(
         &mut self,
         at: Place<'_>,
-        method: Method,
+        function: Function,
     ) -> Result<(Result<FunctionPlace, String>, Location), InspectError> {
         let Opened { id, cache, path } = at.open()?;
-        limit(&mut self.methods);
-        let found = self.methods.entry((id, method.doc)).or_insert_with(|| {
+        limit(&mut self.functions);
+        let found = self.functions.entry((id, function)).or_insert_with(|| {
             Image::parse(&cache)
-                .and_then(|image| find_method(&image, method))
+                .and_then(|image| find_function(&image, function))
                 .map_err(|error| error.to_string())
         });
         Ok((
@@ -199,20 +200,20 @@ impl Files {
     }
 }
 
-fn find_method<'data, R: ReadRef<'data>>(
+fn find_function<'data, R: ReadRef<'data>>(
     image: &Image<'data, R>,
-    method: Method,
+    function: Function,
 ) -> Result<FunctionPlace, ElfError> {
-    let function = image.method(method.name, method.doc)?;
-    let code = image
-        .bytes(function, insn::FUNCTION_BYTES)
-        .unwrap_or_default();
-    let placement = insn::place(image.machine(), code);
-    let address = function.wrapping_add(placement.offset);
-    let missing = || ElfError::NoMethod {
-        name: method.name.into(),
-        doc: method.doc.into(),
+    let entry = match function {
+        Function::Method(name, doc) => image.method(name, doc)?,
+        Function::Symbol(name) => image
+            .symbol(name)
+            .ok_or_else(|| ElfError::NoSymbol(name.into()))?,
     };
+    let code = image.bytes(entry, insn::FUNCTION_BYTES).unwrap_or_default();
+    let placement = insn::place(image.machine(), code);
+    let address = entry.wrapping_add(placement.offset);
+    let missing = || ElfError::NoCode(address);
     let file_offset = image.file_offset(address).ok_or_else(missing)?;
     Ok(FunctionPlace {
         file_offset,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::Machine;
 pub use super::error::InspectError;
-use super::files::{Files, InterpreterFile, LibcFile, Method, Place};
+use super::files::{Files, Function, FunctionPlace, InterpreterFile, LibcFile, Place};
 use super::insn::Placement;
 use super::maps::{self, Mapping};
 use super::memory::{ProcessMemory, Snapshot};
@@ -20,10 +20,13 @@ use super::version::{self, Kind, NamedPython, Release};
 
 /// `datetime.datetime.now`, whose calls begin and end a request
 /// (`Modules/_datetimemodule.c`, `datetime_methods`).
-const DATETIME_NOW: Method = Method {
-    name: "now",
-    doc: "now($type",
-};
+const DATETIME_NOW: Function = Function::Method("now", "now($type");
+/// `sys.exc_info` and, from 3.11 on, `sys.exception`, which frameworks ask for the exception
+/// that they handle (`Python/sysmodule.c`, `sys_methods`).
+const EXC_INFO: Function = Function::Method("exc_info", "exc_info($module");
+const EXCEPTION: Function = Function::Method("exception", "exception($module");
+/// Called for each frame that an exception goes up (`Python/traceback.c`).
+const TRACEBACK_HERE: Function = Function::Symbol("PyTraceBack_Here");
 
 /// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
 /// symbol is stripped; the check against the threads catches a wrong one.
@@ -56,6 +59,10 @@ pub struct Interpreter {
     pub runtime: u64,
     /// `datetime.now`.
     pub now: ProbePoint,
+    /// Where an exception that is handled is asked for; or why that is not seen.
+    pub asked: Result<Vec<ProbePoint>, String>,
+    /// Where an exception goes up out of a frame; likewise.
+    pub unwound: Result<ProbePoint, String>,
     /// Where from its thread pointer a thread keeps its `PyThreadState *`.
     pub tstate_slot: i64,
 }
@@ -81,7 +88,9 @@ impl Interpreter {
             layout: found.layout,
             runtime: found.address,
             tstate_slot: found.tstate_slot(files)?,
-            now: found.probe_point(DATETIME_NOW, "_datetime", files)?,
+            now: found.datetime_now(files)?,
+            asked: found.asked(files),
+            unwound: found.probe_point(TRACEBACK_HERE, files),
         })
     }
 }
@@ -213,37 +222,54 @@ impl Runtime {
         })
     }
 
-    /// A method's function, in the extension module of that name if one is
-    /// mapped, else in the interpreter itself.
-    fn probe_point(
-        &self,
-        method: Method,
-        module: &str,
-        files: &mut Files,
-    ) -> Result<ProbePoint, InspectError> {
-        let is_module = |m: &&Mapping| {
-            m.file_name()
-                .strip_prefix(module)
-                .is_some_and(|rest| rest.starts_with('.'))
-        };
+    /// `datetime.now`, in its extension module if that is mapped, else in the
+    /// interpreter itself.
+    fn datetime_now(&self, files: &mut Files) -> Result<ProbePoint, InspectError> {
+        let is_module = |m: &&Mapping| m.file_name().starts_with("_datetime.");
         let extension = self.mappings.iter().find(is_module);
         let mapping = extension.or_else(|| self.mappings.get(self.interpreter));
         let mapping = mapping.ok_or(InspectError::NotPython)?;
-        let (found, location) = files.method(self.place(mapping), method)?;
-        match found {
-            Ok(function) => Ok(ProbePoint {
-                path_to_open: location.path,
-                dev: location.dev,
-                inode: location.inode,
-                file_offset: function.file_offset,
-                placement: function.placement,
-            }),
+        match self.point_in(mapping, DATETIME_NOW, files)? {
+            Ok(point) => Ok(point),
             Err(_) if extension.is_none() => Err(InspectError::NotReady(NO_MODULE)),
-            Err(reason) => {
-                let reason = format!("{}: {reason}", mapping.path.display());
-                Err(InspectError::unsupported(&self.version, reason))
-            }
+            Err(reason) => Err(InspectError::unsupported(&self.version, reason)),
         }
+    }
+
+    /// Where the exception that is handled is asked for.
+    fn asked(&self, files: &mut Files) -> Result<Vec<ProbePoint>, String> {
+        let first = self.probe_point(EXC_INFO, files)?;
+        // Older ones have no `sys.exception`.
+        let second = self.probe_point(EXCEPTION, files).ok();
+        Ok([first].into_iter().chain(second).collect())
+    }
+
+    /// A function of the interpreter itself.
+    fn probe_point(&self, function: Function, files: &mut Files) -> Result<ProbePoint, String> {
+        let mapping = self.mappings.get(self.interpreter);
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        self.point_in(mapping, function, files)
+            .map_err(|error| error.to_string())?
+    }
+
+    /// Where a probe on a function goes; a text when the file does not have the function.
+    fn point_in(
+        &self,
+        mapping: &Mapping,
+        function: Function,
+        files: &mut Files,
+    ) -> Result<Result<ProbePoint, String>, InspectError> {
+        let (found, location) = files.function(self.place(mapping), function)?;
+        let point = |function: FunctionPlace| ProbePoint {
+            path_to_open: location.path,
+            dev: location.dev,
+            inode: location.inode,
+            file_offset: function.file_offset,
+            placement: function.placement,
+        };
+        Ok(found
+            .map(point)
+            .map_err(|reason| format!("{}: {reason}", mapping.path.display())))
     }
 }
 

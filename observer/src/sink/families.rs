@@ -3,7 +3,7 @@
 use super::family::{Family, Labels};
 use super::prometheus::WorkerLabel;
 use crate::model::tally::Tally;
-use crate::snapshot::{AppView, Snapshot};
+use crate::snapshot::{AppView, ErrorView, Snapshot};
 
 /// Families that are labelled by worker, slot or class.
 pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
@@ -19,7 +19,9 @@ pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
             WorkerLabel::None => {
                 for class in &app.classes {
                     let [a, m] = master;
-                    families.tally(&[a, m, ("worker_class", &class.class)], &class.tally);
+                    let labels = [a, m, ("worker_class", &*class.class)];
+                    families.tally(&labels, &class.tally);
+                    families.errors(&labels, &class.failed, &class.handled);
                 }
             }
         }
@@ -39,6 +41,7 @@ fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
         let labels = [a, m, pid, id, ("worker_class", &worker.class)];
         if app.observed {
             families.tally(&labels, &worker.tally);
+            families.errors(&labels, &worker.failed, &worker.handled);
         }
         let class = ("worker_class", &*worker.class);
         families
@@ -61,6 +64,7 @@ fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
             ("worker_class", &slot.class),
         ];
         families.tally(&labels, &slot.tally);
+        families.errors(&labels, &slot.failed, &slot.handled);
     }
     // The pid is named only for workers that live: that many series, not more.
     for worker in app.workers.iter().filter(|worker| !worker.ended) {
@@ -80,6 +84,8 @@ struct WorkerFamilies {
     duration: Family,
     request_size: Family,
     response_size: Family,
+    failed: Family,
+    handled: Family,
     uptime: Family,
     info: Family,
 }
@@ -102,6 +108,14 @@ impl WorkerFamilies {
             response_size: Family::histogram(
                 "gunicorn_worker_response_size_bytes",
                 "Bytes of a response's body on the wire.",
+            ),
+            failed: Family::counter(
+                "gunicorn_worker_failed_requests_total",
+                "Requests that an exception left the application with.",
+            ),
+            handled: Family::counter(
+                "gunicorn_worker_error_handling_total",
+                "Requests that Gunicorn's handle_error ran for, bad ones too.",
             ),
             uptime: Family::gauge(
                 "gunicorn_worker_uptime_seconds",
@@ -126,12 +140,28 @@ impl WorkerFamilies {
         }
     }
 
+    fn errors(&mut self, labels: Labels, failed: &[ErrorView], handled: &[ErrorView]) {
+        for (family, errors) in [(&mut self.failed, failed), (&mut self.handled, handled)] {
+            for error in errors {
+                let mut labels = labels.to_vec();
+                labels.extend([
+                    ("method", error.method),
+                    ("endpoint", &error.endpoint),
+                    ("error_type", &error.error_type),
+                ]);
+                family.count(&labels, error.count);
+            }
+        }
+    }
+
     fn into_vec(self) -> Vec<Family> {
         let Self {
             requests,
             duration,
             request_size,
             response_size,
+            failed,
+            handled,
             uptime,
             info,
         } = self;
@@ -140,6 +170,8 @@ impl WorkerFamilies {
             duration,
             request_size,
             response_size,
+            failed,
+            handled,
             uptime,
             info,
         ]
@@ -169,6 +201,14 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
     let mut capped = Family::counter(
         "gunicorn_observer_capped_requests_total",
         "Requests counted under the route `other`, for want of room for theirs.",
+    );
+    let mut errors = Family::counter(
+        "gunicorn_http_errors_total",
+        "Responses with a status of 500 or above, by the exception behind them.",
+    );
+    let mut capped_errors = Family::counter(
+        "gunicorn_observer_capped_errors_total",
+        "Errors counted under `other`, for want of room for their names.",
     );
     for view in &snapshot.apps {
         let app = ("app", view.app.as_str());
@@ -209,9 +249,36 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
             phases.observe(&labels, &series.duration);
         }
         workers.count(&master, view.workers_live.into());
+        http_errors(&mut errors, view, app);
         capped.count(&master, view.capped_requests);
+        capped_errors.count(&master, view.capped_errors);
     }
-    vec![http, phases, workers, timeout, info, container, capped]
+    vec![
+        http,
+        phases,
+        errors,
+        workers,
+        timeout,
+        info,
+        container,
+        capped,
+        capped_errors,
+    ]
+}
+
+fn http_errors(errors: &mut Family, view: &AppView, app: (&'static str, &str)) {
+    for error in &view.http_errors {
+        let labels = [
+            app,
+            ("worker_class", &*error.class),
+            ("method", error.method),
+            ("endpoint", &error.endpoint),
+            ("status", &error.status.to_string()),
+            ("error_type", &error.error_type),
+            ("raised_in", &error.raised_in),
+        ];
+        errors.count(&labels, error.count);
+    }
 }
 
 fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {

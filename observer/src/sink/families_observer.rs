@@ -42,6 +42,25 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
         ];
         level.count(&labels, 1);
     }
+    let mut look = Family::gauge(
+        "gunicorn_observer_closer_look",
+        "Closer looks at exceptions: waiting, looking, resting or failed, and what for or why.",
+    );
+    for view in &observer.looks {
+        let pid = view.pid.to_string();
+        let labels = [
+            ("app", view.app.as_str()),
+            ("master_pid", &pid),
+            ("state", view.state),
+            ("reason", &view.reason),
+        ];
+        look.count(&labels, 1);
+    }
+    let mut looks = Family::counter(
+        "gunicorn_observer_closer_looks_total",
+        "Closer looks at exceptions that were begun.",
+    );
+    looks.count(&[], observer.looks_begun);
     let mut build = Family::gauge("gunicorn_observer_build_info", "Version of the observer.");
     let labels = [
         ("version", observer.version.as_str()),
@@ -71,7 +90,9 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
         entries.count(&[("map", map)], *count);
     }
 
-    let mut all = vec![events, lost, hits, entries, level, build, cpu, memory];
+    let mut all = vec![
+        events, lost, hits, entries, level, look, looks, build, cpu, memory,
+    ];
     all.extend(programs(snapshot));
     all
 }

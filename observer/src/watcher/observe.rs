@@ -148,10 +148,12 @@ impl Watcher {
 
     /// Makes a master a target, as well as it can be observed; tells how well.
     fn cover(&mut self, pid: Pid, mut coverage: Coverage) -> Option<Coverage> {
-        if let Coverage::Full(interpreter) = &coverage
-            && let Err(error) = self.try_observe(pid, Role::Master, interpreter)
-        {
-            coverage = Coverage::Socket(format!("{error:#}"));
+        let mut unseen = None;
+        if let Coverage::Full(interpreter) = &coverage {
+            match self.try_observe(pid, Role::Master, interpreter) {
+                Ok(without) => unseen = without,
+                Err(error) => coverage = Coverage::Socket(format!("{error:#}")),
+            }
         }
         if let Coverage::Socket(_) = coverage {
             let target = Target {
@@ -169,21 +171,34 @@ impl Watcher {
             }
         }
         let level = coverage.level();
-        let reason = coverage.reason().to_owned();
+        let reasons = [coverage.reason()].into_iter().chain(unseen.as_deref());
+        let reasons: Vec<_> = reasons.filter(|reason| !reason.is_empty()).collect();
+        let reason = reasons.join("; ");
         self.tell(Fact::Level(TargetLevel { pid, level, reason }));
         Some(coverage)
     }
 
-    /// Attaches to the interpreter of a process and makes the process a target.
-    fn try_observe(&mut self, pid: Pid, role: Role, interpreter: &Interpreter) -> Result<()> {
+    /// Attaches to the interpreter of a process and makes the process a target; tells what cannot
+    /// be seen of it.
+    fn try_observe(
+        &mut self,
+        pid: Pid,
+        role: Role,
+        interpreter: &Interpreter,
+    ) -> Result<Option<String>> {
         self.interpreters.attach(pid, interpreter)?;
+        let asked = self.interpreters.attach_asked(pid, interpreter);
+        let unseen = asked.err().map(|error| {
+            format!("exceptions that the application handles are not seen: {error:#}")
+        });
         let target = Target {
             layout: self.tables.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()
         };
-        self.tables.set_target(pid, role, target)
+        self.tables.set_target(pid, role, target)?;
+        Ok(unseen)
     }
 
     /// Reads a master's settings and workers, observes the workers, and tells what is new.

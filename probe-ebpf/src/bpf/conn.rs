@@ -11,14 +11,15 @@
 //! response alone tells when a request is done.
 
 use super::emit::{self, Teller};
+use super::exception;
 use super::maps::{
     CLIENTS, CONNS, FLOWS, NEW_CONN, RESPONSE, SCRATCH, conn, count, flow, is_told_by_socket,
 };
 use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
-    Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Thread,
-    flags,
+    Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Target,
+    Thread, flags,
 };
 use probe_ebpf::http::{
     CHUNKED, HEAD_END, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, SCAN_BYTES, START_BYTES,
@@ -361,8 +362,8 @@ pub fn written(key: &ConnKey, tid: u32, conn: &mut Conn, result: i64, now: u64) 
 
 /// The descriptor is being closed.
 #[inline(always)]
-pub fn close(key: &ConnKey, tid: u32, generation: u64) {
-    let Some(conn) = conn(key, generation) else {
+pub fn close(key: &ConnKey, tid: u32, target: &Target) {
+    let Some(conn) = conn(key, target.generation) else {
         return;
     };
     if conn.request != 0 {
@@ -371,7 +372,11 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
             tgid: key.tgid,
             reserved: 0,
         };
-        if let Some(flow) = flow(&flow_key, generation) {
+        if let Some(flow) = flow(&flow_key, target.generation) {
+            if conn.status == 0 && flow.flags & flags::ERROR_HANDLED == 0 {
+                let id = u64::from(key.tgid) << 32 | u64::from(tid);
+                exception::unanswered(id, target, conn.request, flow);
+            }
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();
             }
@@ -382,7 +387,7 @@ pub fn close(key: &ConnKey, tid: u32, generation: u64) {
         }
         let _ = FLOWS.remove(flow_key);
     } else if conn.phase == Phase::Refused as u16 {
-        emit::request(key.tgid, tid, Some(conn), Teller::Refused);
+        emit::request(key.tgid, tid, Some(conn), Teller::Refused(conn.refused_ns));
     } else if is_answered_unseen(conn) {
         finish_unseen(key, tid, conn);
     }
@@ -409,6 +414,7 @@ pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, teller: Teller<'_>) {
     conn.last_write_ns = 0;
     conn.request_bytes = 0;
     conn.response_bytes = 0;
+    conn.refused_ns = 0;
     conn.request = 0;
     conn.request_scan = HeadScan::default();
     conn.response_end = 0;

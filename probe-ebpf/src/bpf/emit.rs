@@ -14,6 +14,8 @@ const FORCE_WAKEUP: u64 = 2;
 const AVAIL_DATA: u64 = 0;
 /// Userspace looks by itself several times a second; it is woken only when this waits.
 const WAKE_BYTES: u64 = 1 << 20;
+/// While more waits, the rest of the ring is for requests and the ends of processes.
+const SPARE_BYTES: u64 = 2 << 20;
 
 /// `CLOCK_MONOTONIC` nanoseconds.
 #[inline(always)]
@@ -30,6 +32,31 @@ pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
         count(Stat::RingFull);
     }
     entry
+}
+
+/// Likewise, of a kind that may come in great numbers, and must not take the room of requests.
+#[inline(always)]
+pub fn reserve_spare<T: 'static>() -> Option<RingBufEntry<T>> {
+    let entry = if EVENTS.query(AVAIL_DATA) > SPARE_BYTES {
+        None
+    } else {
+        EVENTS.reserve::<T>(0)
+    };
+    if entry.is_none() {
+        count(Stat::ExceptionDropped);
+    }
+    entry
+}
+
+/// Sends a record that can wait for userspace to look.
+#[inline(always)]
+pub fn submit_later<T: 'static>(entry: RingBufEntry<T>) {
+    let waiting = EVENTS.query(AVAIL_DATA);
+    entry.submit(if waiting > WAKE_BYTES {
+        FORCE_WAKEUP
+    } else {
+        NO_WAKEUP
+    });
 }
 
 /// The first fields of a record of type `T`.
@@ -54,8 +81,8 @@ pub fn submit_now<T: 'static>(mut entry: RingBufEntry<T>, record: T) {
 pub enum Teller<'a> {
     /// `handle_request`, which it entered.
     Flow(&'a Flow),
-    /// `handle_error`, for one that Gunicorn refused to parse.
-    Refused,
+    /// `handle_error`, for one that Gunicorn refused to parse; what its exception names it by.
+    Refused(u64),
     /// Its connection alone, with this descriptor.
     Socket(i32),
 }
@@ -76,6 +103,7 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
     record.family = 0;
     record.fd = -1;
     record.timed_by = TimedBy::Python as u16;
+    record.exceptions = 0;
     match teller {
         Teller::Flow(flow) => {
             record.entered_ns = flow.entered_ns;
@@ -83,8 +111,12 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
             record.family = flow.family as u16;
             record.fd = flow.fd;
             record.flags = flow.flags;
+            record.exceptions = flow.exceptions_name();
         }
-        Teller::Refused => record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED,
+        Teller::Refused(exceptions) => {
+            record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED;
+            record.exceptions = exceptions;
+        }
         Teller::Socket(fd) => {
             record.timed_by = TimedBy::Socket as u16;
             record.fd = fd;
@@ -95,12 +127,7 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
         Some(conn) => wire(record, conn),
         None => unseen(record),
     }
-    let waiting = EVENTS.query(AVAIL_DATA);
-    entry.submit(if waiting > WAKE_BYTES {
-        FORCE_WAKEUP
-    } else {
-        NO_WAKEUP
-    });
+    submit_later(entry);
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Conn, ConnKey, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail, Target, Thread,
+    Conn, ConnKey, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail, Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -60,6 +60,12 @@ pub static WRITE: PerCpuArray<Write> = PerCpuArray::with_max_entries(1, 0);
 /// Programs that others go on with, by [`Tail`].
 #[map]
 pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::ALL.len() as u32, 0);
+/// An exception before anything is known of it: too large for the stack.
+#[map]
+pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0);
+/// Hits of the closer look that are still looked at.
+#[map]
+pub static LOOK: Array<u64> = Array::with_max_entries(1, 0);
 /// A connection before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);

@@ -15,6 +15,14 @@ impl Memory for User {
         // SAFETY: the helper checks the source; the destination is a live slice.
         unsafe { bpf_probe_read_user_buf(address as *const u8, buf) }.map_err(|_| Fault)
     }
+
+    #[inline(always)]
+    fn peek(&self, address: u64) -> u64 {
+        let mut buf = [0; 8];
+        // SAFETY: as above. What cannot be read is filled with zeros.
+        let _ = unsafe { bpf_probe_read_user_buf(address as *const u8, &mut buf) };
+        u64::from_le_bytes(buf)
+    }
 }
 
 /// The value of type `T` at a kernel address.

@@ -3,14 +3,17 @@
 //! object of the calling frame tells which.
 
 use super::emit::Teller;
+use super::exception::{Exception, handled};
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
 };
 use super::memory::{User, thread_pointer};
 use super::{conn as connection, emit};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use probe_ebpf::abi::{Conn, ConnKey, Flow, ObjectKey, Phase, Stat, Target, flags};
-use probe_ebpf::gunicorn::{Code, Family, Kind, classify};
+use probe_ebpf::abi::{
+    Conn, ConnKey, Flow, NO_DEPTH, ObjectKey, Phase, SeenBy, Stat, Target, flags,
+};
+use probe_ebpf::gunicorn::{Code, Family, HANDLE_ERROR_EXC, Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
@@ -58,11 +61,11 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
         },
     };
     if code.kind == Kind::HandleError as u32 {
-        call.failed(layout);
+        call.failed(layout, layout.local(&User, frame, HANDLE_ERROR_EXC)?);
     } else if layout.local(&User, frame, code.start)? == 0 {
         call.entered(layout);
     } else {
-        call.exited();
+        call.exited(layout, handled(layout, target));
     }
     Ok(())
 }
@@ -109,6 +112,8 @@ impl Call {
             flags: 0,
             sent: 0,
             tid: self.id as u32,
+            exceptions: 0,
+            unwound: 0,
         };
         match self.find_conn() {
             Some((fd, conn)) => {
@@ -137,15 +142,19 @@ impl Call {
 
     /// The response is complete, or an exception came while it was made. Its
     /// status is known by now unless no byte of it was sent: then `handle_error`
-    /// may follow, and the close tells.
+    /// may follow, and the close tells. `exception` is the one that ended it, or 0.
     #[inline(always)]
-    fn exited(&self) {
+    fn exited(&self, layout: &Layout, exception: u64) {
         let Some(flow) = flow(&self.request, self.generation) else {
             count(Stat::ExitUnmatched);
             return;
         };
         flow.exited_ns = emit::now();
         flow.flags |= flags::EXITED;
+        if exception != 0 {
+            self.exception(layout, exception, SeenBy::Exit)
+                .tell_of(flow);
+        }
         let tid = self.id as u32;
         match conn(&self.conn_key(flow.fd), self.generation) {
             Some(conn) if conn.request == self.request.address => {
@@ -161,8 +170,12 @@ impl Call {
 
     /// `handle_error` runs: for a request that entered, or for bytes that are none.
     #[inline(always)]
-    fn failed(&self, layout: &Layout) {
+    fn failed(&self, layout: &Layout, exception: u64) {
+        let exception = self.exception(layout, exception, SeenBy::HandleError);
         if let Some(flow) = flow(&self.request, self.generation) {
+            if flow.flags & flags::ERROR_HANDLED == 0 {
+                exception.tell_of(flow);
+            }
             flow.flags |= flags::ERROR_HANDLED;
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();
@@ -179,11 +192,32 @@ impl Call {
             Some((_, conn)) if conn.request == 0 => {
                 if refused || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
+                    let now = emit::now();
+                    if conn.refused_ns == 0 && exception.tell(now) {
+                        conn.refused_ns = now;
+                    }
                 }
             }
-            _ if refused => emit::request(self.tgid, self.id as u32, None, Teller::Refused),
+            _ if refused => {
+                let now = emit::now();
+                let name = if exception.tell(now) { now } else { 0 };
+                emit::request(self.tgid, self.id as u32, None, Teller::Refused(name));
+            }
             // It entered before we came, or nothing of it could be seen.
             _ => count(Stat::ExitUnmatched),
+        }
+    }
+
+    /// One that has left the application, or never was in it.
+    #[inline(always)]
+    fn exception<'a>(&self, layout: &'a Layout, object: u64, seen_by: SeenBy) -> Exception<'a> {
+        Exception {
+            layout,
+            id: self.id,
+            object,
+            seen_by,
+            has_left: true,
+            depth: NO_DEPTH,
         }
     }
 

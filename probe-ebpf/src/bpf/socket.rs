@@ -82,6 +82,6 @@ pub fn enter_close(ctx: TracePointContext) -> u32 {
         tgid,
         fd: argument(&ctx, 0) as i32,
     };
-    connection::close(&key, id as u32, target.generation);
+    connection::close(&key, id as u32, target);
     0
 }

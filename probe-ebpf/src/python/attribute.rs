@@ -149,7 +149,7 @@ impl Layout {
     }
 
     #[inline(always)]
-    fn field<M: Memory>(&self, mem: &M, base: u64, offset: u32) -> Result<u64, Fault> {
+    pub(super) fn field<M: Memory>(&self, mem: &M, base: u64, offset: u32) -> Result<u64, Fault> {
         mem.word(base.wrapping_add(u64::from(offset)))
     }
 }

@@ -61,6 +61,8 @@ const BASE_3_13: Layout = Layout {
     inline_values: InlineValues::Trailing as u32,
     values_first: 8,
     runtime_tss_key: DIRECT,
+    tstate_exc_info: 120,
+    tstate_raised: 112,
     ..CPYTHON_3_12
 };
 
@@ -135,6 +137,7 @@ const VERSIONS: &[Version] = &[
         minor: 15,
         base: Layout {
             runtime_tss_key: THREAD_LOCAL,
+            tstate_exc_info: 144,
             ..BASE_3_13
         },
         published: published! {
@@ -146,6 +149,7 @@ const VERSIONS: &[Version] = &[
             tstate_frame = 26 of 22,
             tstate_thread_id = 30 of 22,
             tstate_native_thread_id = 31 of 22,
+            tstate_raised = 36 of 22,
             frame_back = 40 of 39,
             frame_code = 41 of 39,
             frame_localsplus = 43 of 39,

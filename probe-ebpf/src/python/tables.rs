@@ -56,6 +56,17 @@ pub const CPYTHON_3_8: Layout = Layout {
     interp_sysdict: 72,
     runtime_interpreters: 32,
     runtime_tss_key: 1396,
+    frame_object_frame: DIRECT,
+    tstate_exc_info: 144,
+    tstate_raised: 88,
+    handled_value: 8,
+    handled_previous: 24,
+    exception_traceback: 32,
+    exception_context: 40,
+    exception_cause: 48,
+    exception_suppress_context: 56,
+    traceback_next: 16,
+    traceback_frame: 24,
 };
 
 /// CPython 3.9.
@@ -98,6 +109,15 @@ pub const CPYTHON_3_11: Layout = Layout {
     interp_sysdict: 904,
     runtime_interpreters: 40,
     runtime_tss_key: 596,
+    frame_object_frame: 24,
+    tstate_exc_info: 120,
+    tstate_raised: 96,
+    handled_value: 0,
+    handled_previous: 8,
+    exception_traceback: 40,
+    exception_context: 48,
+    exception_cause: 56,
+    exception_suppress_context: 64,
     ..CPYTHON_3_10
 };
 
@@ -117,6 +137,7 @@ pub const CPYTHON_3_12: Layout = Layout {
     interp_threads: 72,
     interp_sysdict: 352,
     runtime_tss_key: 1548,
+    tstate_exc_info: 104,
     ..CPYTHON_3_11
 };
 

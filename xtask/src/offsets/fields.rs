@@ -161,6 +161,20 @@ fields! {
     function_code: [8 => Member("PyFunctionObject", "func_code")];
     code_names: [8 => Member("PyCodeObject", "co_names")];
     type_mro: [8 => Member("PyTypeObject", "tp_mro")];
+    frame_object_frame: [8 => Unused, 11 => Member("PyFrameObject", "f_frame")];
+    tstate_exc_info: [8 => Member("PyThreadState", "exc_info")];
+    tstate_raised: [
+        8 => Member("PyThreadState", "curexc_type"),
+        12 => Member("PyThreadState", "current_exception")
+    ];
+    handled_value: [8 => Member("_PyErr_StackItem", "exc_value")];
+    handled_previous: [8 => Member("_PyErr_StackItem", "previous_item")];
+    exception_traceback: [8 => Member("PyBaseExceptionObject", "traceback")];
+    exception_context: [8 => Member("PyBaseExceptionObject", "context")];
+    exception_cause: [8 => Member("PyBaseExceptionObject", "cause")];
+    exception_suppress_context: [8 => Member("PyBaseExceptionObject", "suppress_context")];
+    traceback_next: [8 => Member("PyTracebackObject", "tb_next")];
+    traceback_frame: [8 => Member("PyTracebackObject", "tb_frame")];
 }
 
 /// What a [`Source::Unused`] field has.

@@ -1,0 +1,246 @@
+//! Why a request failed: which of the exceptions that were seen while it was served.
+//!
+//! - One that left the application is it.
+//! - Else it is the last that someone asked for, unless that came up while an earlier
+//!   one was handled and was caught further in: then the earlier one.
+//! - Else, after a closer look, it is chosen of all that went up out of a frame:
+//!   see [`of_rises`].
+
+use crate::event::{Class, Exception, Frame, Unwound};
+use serde::Serialize;
+
+/// What is known of why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No exception was seen, though there may have been one.
+    Unknown,
+    /// There was no exception.
+    None,
+    /// This exception.
+    Raised(Box<Failure>),
+}
+
+/// An exception that failed a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    #[serde(flatten)]
+    pub raised: Raised,
+    /// The first of the exceptions that led to it.
+    pub root_cause: Option<Raised>,
+    /// The innermost call in the application's own files, where that is not the place.
+    pub called_from: Option<String>,
+    /// The innermost frames, the innermost first.
+    pub traceback: Vec<Frame>,
+}
+
+/// An exception, and where it was raised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Raised {
+    pub error: Class,
+    /// `file:function`; empty when unknown.
+    pub raised_in: String,
+}
+
+/// What the exceptions of a request say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub cause: Cause,
+    /// The exception left the application.
+    pub has_left: bool,
+    /// The client had gone.
+    pub client_gone: bool,
+    /// What Gunicorn's `handle_error` was called with.
+    pub gunicorns: Option<Class>,
+}
+
+/// `file:function` of a frame.
+fn place(frame: &Frame) -> String {
+    if frame.file.is_empty() && frame.function.is_empty() {
+        String::new()
+    } else {
+        format!("{}:{}", frame.file, frame.function)
+    }
+}
+
+/// Decides; `was_watched` says that no exception can have been missed.
+#[must_use]
+pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdict {
+    let client_gone = handled.iter().any(is_client_gone);
+    let of_app = || {
+        handled
+            .iter()
+            .filter(|exception| !is_client_gone(exception))
+    };
+    let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
+    let left = of_app().rfind(|exception| exception.has_left);
+    let cause = match left.or_else(|| of_asked(of_app())) {
+        Some(exception) => Cause::Raised(Box::new(Failure::of(exception))),
+        None => match of_rises(rises) {
+            Some(rise) => Cause::Raised(Box::new(rise.failure())),
+            None if was_watched && !client_gone => Cause::None,
+            None => Cause::Unknown,
+        },
+    };
+    Verdict {
+        cause,
+        has_left: left.is_some(),
+        client_gone,
+        gunicorns: gunicorns.map(|exception| exception.class.clone()),
+    }
+}
+
+impl Failure {
+    fn of(exception: &Exception) -> Self {
+        let raised_in = exception.frames.first().map(place).unwrap_or_default();
+        let own = exception.frames.iter().find(|frame| frame.is_own);
+        Self {
+            called_from: own.map(place).filter(|own| *own != raised_in),
+            raised: Raised {
+                error: exception.class.clone(),
+                raised_in,
+            },
+            root_cause: exception.root_class.as_ref().map(|class| Raised {
+                error: class.clone(),
+                raised_in: exception.root_frame.as_ref().map(place).unwrap_or_default(),
+            }),
+            traceback: exception.frames.clone(),
+        }
+    }
+}
+
+/// The last that was asked for, if the earlier ones do not explain it.
+fn of_asked<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Exception> {
+    handled.reduce(|best, next| {
+        let comes_from_best = |link: Option<u64>| {
+            link.is_some_and(|link| link == best.object || Some(link) == best.root)
+        };
+        let is_inner = match (next.depth, best.depth) {
+            (Some(next), Some(best)) => next > best,
+            _ => false,
+        };
+        let is_aside = next.object != best.object
+            && is_inner
+            && (comes_from_best(next.came_from) || comes_from_best(next.root));
+        if is_aside { best } else { next }
+    })
+}
+
+/// Whether an exception only says that the client went away: Gunicorn met it when it
+/// read or wrote the connection, by whatever socket it has.
+fn is_client_gone(exception: &Exception) -> bool {
+    const GONE: [&str; 8] = [
+        "BrokenPipeError",
+        "ConnectionResetError",
+        "ConnectionAbortedError",
+        "TimeoutError",
+        "timeout",
+        "SSLEOFError",
+        "SSLZeroReturnError",
+        "OSError",
+    ];
+    const SOCKETS: [&str; 4] = ["gevent", "eventlet", "ssl", "socket"];
+    let is_socket = |frame: &&Frame| {
+        let top = frame.module.split('.').next().unwrap_or_default();
+        SOCKETS.contains(&top)
+    };
+    let caller = exception.frames.iter().find(|frame| !is_socket(frame));
+    GONE.contains(&exception.class.name.as_str())
+        && caller.is_some_and(|frame| frame.module.starts_with("gunicorn."))
+}
+
+/// An exception on its way up, from frame to frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rise {
+    /// 0 while it is not made.
+    object: u64,
+    class_object: u64,
+    class: Class,
+    /// Where it was raised, and then each frame it went up to.
+    frames: Vec<Frame>,
+    frame_count: u32,
+    depth: u32,
+    is_any_own: bool,
+    is_last_own: bool,
+}
+
+/// Rises kept of one request, and frames of one rise.
+const MAX_RISES: usize = 256;
+const MAX_FRAMES: usize = 16;
+
+impl Rise {
+    /// Takes one step of one of the exceptions of a request.
+    pub fn step(rises: &mut Vec<Self>, unwound: &Unwound) {
+        let is_same = |rise: &&mut Self| {
+            let is_object = rise.object == unwound.object || rise.object == 0;
+            let is_next = unwound.depth <= rise.depth && unwound.depth + 1 >= rise.depth;
+            rise.class_object == unwound.class_object && is_object && is_next
+        };
+        if let Some(rise) = rises.iter_mut().rfind(is_same) {
+            rise.go_up(unwound);
+            return;
+        }
+        if rises.len() >= MAX_RISES {
+            let aside = rises.iter().position(|rise| !rise.is_any_own);
+            rises.remove(aside.unwrap_or(0));
+        }
+        let mut rise = Self {
+            object: unwound.object,
+            class_object: unwound.class_object,
+            class: unwound.class.clone(),
+            frames: Vec::new(),
+            frame_count: 0,
+            depth: unwound.depth,
+            is_any_own: false,
+            is_last_own: false,
+        };
+        rise.go_up(unwound);
+        rises.push(rise);
+    }
+
+    fn go_up(&mut self, unwound: &Unwound) {
+        self.object = unwound.object;
+        self.depth = unwound.depth;
+        self.frame_count += 1;
+        self.is_any_own |= unwound.frame.is_own;
+        self.is_last_own = unwound.frame.is_own;
+        if self.frames.len() < MAX_FRAMES {
+            self.frames.push(unwound.frame.clone());
+        }
+    }
+
+    /// It was raised in the application's own files, or went through them, and was caught
+    /// outside of them.
+    fn has_left_own(&self) -> bool {
+        self.is_any_own && !self.is_last_own
+    }
+
+    fn failure(&self) -> Failure {
+        let raised_in = self.frames.first().map(place).unwrap_or_default();
+        let own = self.frames.iter().find(|frame| frame.is_own);
+        Failure {
+            called_from: own.map(place).filter(|own| *own != raised_in),
+            raised: Raised {
+                error: self.class.clone(),
+                raised_in,
+            },
+            root_cause: None,
+            traceback: self.frames.clone(),
+        }
+    }
+}
+
+/// Which of all exceptions of a request failed it: of those that left the application's own
+/// files for the framework's, the last that went furthest out. Without one, the last that
+/// was caught in the application's own files. Without one, that which went up most frames.
+fn of_rises(rises: &[Rise]) -> Option<&Rise> {
+    let left = rises.iter().filter(|rise| rise.has_left_own());
+    // Of equals, the first is the least: so they are gone through backwards.
+    let left = left.rev().min_by_key(|rise| rise.depth);
+    let own = || rises.iter().rfind(|rise| rise.is_any_own);
+    left.or_else(own)
+        .or_else(|| rises.iter().max_by_key(|rise| rise.frame_count))
+}
+
+#[cfg(test)]
+#[path = "cause_tests.rs"]
+mod tests;

@@ -1,0 +1,79 @@
+//! A finished request with all that is known of it, for outputs that show each one.
+
+use super::cause::{Cause, Failure, Verdict};
+use super::tally::{Outcome, duration_ns, phases};
+use super::view::wall_seconds;
+use crate::event::{Pid, Request};
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// A request, whose it is, and why it failed if it did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finished {
+    /// Unix time it ended.
+    pub time_seconds: f64,
+    /// Empty while its worker's master is not known.
+    pub app: String,
+    pub master_pid: Option<Pid>,
+    /// Empty when unknown.
+    pub worker_class: String,
+    /// The route its path is of, as metrics have it; empty when the path is unknown.
+    pub route: String,
+    #[serde(flatten)]
+    pub request: Request,
+    pub duration_ns: Option<u64>,
+    /// Nanoseconds of each phase that was seen.
+    pub phases_ns: BTreeMap<&'static str, u64>,
+    /// An exception left the application.
+    pub failed: bool,
+    /// Why it failed: only of what failed.
+    #[serde(serialize_with = "failure")]
+    pub cause: Option<Cause>,
+}
+
+impl Finished {
+    /// What is known without knowing whose it is. `wall_offset_ns` is the wall clock minus the
+    /// monotonic one.
+    #[must_use]
+    pub fn new(
+        request: &Request,
+        verdict: Verdict,
+        outcome: &Outcome,
+        wall_offset_ns: i64,
+    ) -> Self {
+        let is_error = matches!(request.status, Some(500..))
+            || request.error_handled
+            || outcome.failed.is_some();
+        Self {
+            time_seconds: wall_seconds(request.finished_ns, wall_offset_ns),
+            app: String::new(),
+            master_pid: None,
+            worker_class: String::new(),
+            route: String::new(),
+            request: request.clone(),
+            duration_ns: duration_ns(request),
+            phases_ns: phases(request)
+                .map(|(phase, ns)| (phase.as_str(), ns))
+                .collect(),
+            failed: outcome.failed.is_some(),
+            cause: is_error.then_some(verdict.cause),
+        }
+    }
+
+    /// The exception that failed it.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.cause {
+            Some(Cause::Raised(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+/// As JSON the exception; `null` where nothing failed, there was none or it is not known.
+fn failure<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
+    match cause {
+        Some(Cause::Raised(failure)) => failure.serialize(serializer),
+        _ => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,75 @@
+//! The closer look: what it covers, and who needs one.
+
+use crate::event::{Pid, Request};
+use crate::fact::{Look, LookState};
+use std::collections::BTreeMap;
+
+/// What is known of closer looks. One is taken at a time.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// At whose workers it is taken, and since when.
+    current: Option<(Pid, u64)>,
+    /// What was told of each master, while it is of interest.
+    pub told: BTreeMap<Pid, Look>,
+    /// Looks that were begun.
+    pub begun: u64,
+    /// Masters with requests that failed for an unknown reason since this was last asked, and one
+    /// of those requests.
+    wanted: BTreeMap<Pid, String>,
+}
+
+impl Looks {
+    /// One began, ended, or is to come.
+    pub fn tell(&mut self, look: &Look) {
+        if let Some((pid, _)) = self.current
+            && pid == look.pid
+        {
+            self.current = None;
+        }
+        if look.state == LookState::Looking {
+            self.current = Some((look.pid, look.since_ns));
+            self.begun += 1;
+        }
+        if look.state == LookState::Over {
+            self.told.remove(&look.pid);
+        } else {
+            self.told.insert(look.pid, look.clone());
+        }
+    }
+
+    /// It has seen as much as it may: what ends from now on was not watched to its end.
+    pub fn exhausted(&mut self) {
+        self.current = None;
+    }
+
+    /// Whether no exception of a request can have been missed.
+    #[must_use]
+    pub fn covers(&self, master: Pid, request: &Request) -> bool {
+        let (Some((pid, since_ns)), Some(entered_ns)) = (self.current, request.entered_ns) else {
+            return false;
+        };
+        pid == master && entered_ns >= since_ns
+    }
+
+    /// A request of this master failed, and it is not known why.
+    pub fn want(&mut self, master: Pid, why: impl FnOnce() -> String) {
+        let looking = self.current.is_some_and(|(pid, _)| pid == master);
+        if !looking {
+            self.wanted.entry(master).or_insert_with(why);
+        }
+    }
+
+    /// A master has gone.
+    pub fn forget(&mut self, master: Pid) {
+        self.told.remove(&master);
+        self.wanted.remove(&master);
+        if self.current.is_some_and(|(pid, _)| pid == master) {
+            self.current = None;
+        }
+    }
+
+    /// Who needs a look since this was last asked.
+    pub fn take_wanted(&mut self) -> BTreeMap<Pid, String> {
+        std::mem::take(&mut self.wanted)
+    }
+}

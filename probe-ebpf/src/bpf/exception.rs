@@ -1,0 +1,401 @@
+//! Exceptions: which one failed a request.
+//!
+//! Seen where someone asks for the exception that is being handled, as frameworks
+//! do to log it; by Gunicorn's own `handle_error`; and where a request ends while
+//! one is still handled. While a closer look is taken, also wherever one goes up.
+
+use super::emit::{header, reserve, reserve_spare, submit_later, submit_now};
+use super::maps::{CODES, LOOK, NEW_EXCEPTION, count, current, flow, layout, serving_target};
+use super::memory::{User, copy_kernel, thread_pointer};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use probe_ebpf::abi::{
+    ExceptionRecord, Flow, LookExhaustedRecord, NO_DEPTH, ObjectKey, RecordKind, SeenBy, Stat,
+    TRACEBACK_FRAMES, Target, UnwoundRecord,
+};
+use probe_ebpf::gunicorn::Kind;
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::Layout;
+
+/// Exceptions told of one request that others handle.
+const MAX_TOLD: u32 = 64;
+/// Calls below `handle_request` that are looked through.
+const MAX_DEPTH: u32 = 256;
+/// Entries of a traceback: what is further in is a function that calls itself.
+const MAX_TRACEBACK: u32 = 256;
+/// Entries of a traceback before the application's: `handle` and `handle_request`.
+const SERVERS_FRAMES: u32 = 4;
+
+/// `sys.exc_info()` or `sys.exception()` is called.
+#[uprobe]
+pub fn exception_asked(_ctx: ProbeContext) -> u32 {
+    let id = current();
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
+    count(Stat::ExceptionHits);
+    if try_asked(id, target).is_err() {
+        count(Stat::ExceptionUnreadable);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
+    let Some(layout) = layout(target) else {
+        return Ok(());
+    };
+    let tstate = thread_state(target)?;
+    let object = layout.handled_exception(&User, tstate);
+    if object == 0 {
+        return Ok(());
+    }
+    let process = Process::new(id);
+    // Of what has left the application the frame of `handle_request` may have gone, too.
+    let left = process.find_in_traceback(layout, object);
+    let caller = if left.is_some() {
+        left
+    } else {
+        let frame = layout.current_frame(&User, tstate)?;
+        process.find_on_stack(layout, frame, layout.caught_in(&User, object))
+    };
+    let Some(caller) = caller else {
+        return Ok(());
+    };
+    let Some(flow) = flow(&process.key(caller.request), target.generation) else {
+        return Ok(());
+    };
+    if flow.exceptions >= MAX_TOLD && left.is_none() {
+        count(Stat::ExceptionDropped);
+        return Ok(());
+    }
+    let seen = Exception {
+        layout,
+        id,
+        object,
+        seen_by: SeenBy::Asked,
+        has_left: left.is_some(),
+        depth: caller.depth,
+    };
+    seen.tell_of(flow);
+    Ok(())
+}
+
+/// The thread state of the current thread.
+#[inline(always)]
+pub fn thread_state(target: &Target) -> Result<u64, Fault> {
+    User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))
+}
+
+/// The exception that the current thread handles while its request ends, if any.
+#[inline(always)]
+pub fn handled(layout: &Layout, target: &Target) -> u64 {
+    match thread_state(target) {
+        Ok(tstate) => layout.handled_exception(&User, tstate),
+        Err(Fault) => 0,
+    }
+}
+
+/// The connection of a request is closed without an answer. What no `except Exception`
+/// stopped, such as `SystemExit`, is handled by a `finally` then.
+#[inline(always)]
+pub fn unanswered(id: u64, target: &Target, request: u64, flow: &mut Flow) {
+    let Some(layout) = layout(target) else {
+        return;
+    };
+    let object = handled(layout, target);
+    if object == 0 {
+        return;
+    }
+    let process = Process::new(id);
+    let of = process.find_in_traceback(layout, object);
+    // It may be of another request: some connections are closed by another thread.
+    if of.is_some_and(|caller| caller.request == request) {
+        let seen = Exception {
+            layout,
+            id,
+            object,
+            seen_by: SeenBy::Close,
+            has_left: true,
+            depth: NO_DEPTH,
+        };
+        seen.tell_of(flow);
+    }
+}
+
+/// An exception that is about to be told.
+pub struct Exception<'a> {
+    pub layout: &'a Layout,
+    pub id: u64,
+    pub object: u64,
+    pub seen_by: SeenBy,
+    pub has_left: bool,
+    pub depth: u32,
+}
+
+impl Exception<'_> {
+    /// Tells it of a request that entered.
+    #[inline(always)]
+    pub fn tell_of(&self, flow: &mut Flow) {
+        if self.tell(flow.entered_ns) {
+            flow.exceptions += 1;
+        }
+    }
+
+    /// Tells it of the request that is named so. False if there was no room.
+    ///
+    /// A function of its own, so that the verifier goes on in one way after it.
+    #[inline(never)]
+    pub fn tell(&self, request: u64) -> bool {
+        let (Some(mut entry), Some(empty)) =
+            (reserve_spare::<ExceptionRecord>(), NEW_EXCEPTION.get(0))
+        else {
+            return false;
+        };
+        // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
+        let record = unsafe { &mut *entry.as_mut_ptr() };
+        clear(record, empty);
+        record.header = header::<ExceptionRecord>(RecordKind::Exception, (self.id >> 32) as u32);
+        record.request = request;
+        record.object = self.object;
+        record.tid = self.id as u32;
+        record.seen_by = self.seen_by as u16;
+        record.has_left = self.has_left as u16;
+        record.depth = self.depth;
+        self.describe(record);
+        submit_later(entry);
+        true
+    }
+
+    #[inline(always)]
+    fn describe(&self, record: &mut ExceptionRecord) {
+        let layout = self.layout;
+        record.came_from = layout.came_from(&User, self.object);
+        let root = layout.root_cause(&User, self.object);
+        if root != self.object {
+            record.root = root;
+            let class = User.peek(root + u64::from(layout.object_type));
+            layout.class_names(&User, class, &mut record.root_class);
+            self.describe_root(root, record);
+        }
+        let class = User.peek(self.object + u64::from(layout.object_type));
+        layout.class_names(&User, class, &mut record.class);
+        self.describe_traceback(record);
+    }
+
+    #[inline(always)]
+    fn describe_root(&self, root: u64, record: &mut ExceptionRecord) {
+        let layout = self.layout;
+        let mut traceback = User.peek(root + u64::from(layout.exception_traceback));
+        let mut last = 0;
+        for _ in 0..MAX_TRACEBACK {
+            if traceback == 0 {
+                break;
+            }
+            last = traceback;
+            traceback = User.peek(traceback + u64::from(layout.traceback_next));
+        }
+        if last != 0 {
+            let frame = layout.frame_of_traceback(&User, last);
+            record.root_frame.frame = frame;
+            layout.frame_names(&User, frame, &mut record.root_frame);
+        }
+    }
+
+    /// The innermost frames: each takes the place of one further out.
+    #[inline(always)]
+    fn describe_traceback(&self, record: &mut ExceptionRecord) {
+        const LAST: usize = TRACEBACK_FRAMES - 1;
+        let layout = self.layout;
+        let mut traceback = User.peek(self.object + u64::from(layout.exception_traceback));
+        for n in 0..MAX_TRACEBACK {
+            if traceback == 0 {
+                break;
+            }
+            record.traceback_len = n + 1;
+            if let Some(names) = record.frames.get_mut(n as usize & LAST) {
+                names.frame = layout.frame_of_traceback(&User, traceback);
+            }
+            traceback = User.peek(traceback + u64::from(layout.traceback_next));
+        }
+        for names in &mut record.frames {
+            if names.frame != 0 {
+                layout.frame_names(&User, names.frame, names);
+            }
+        }
+    }
+}
+
+/// What is left in the ring of other records is not to be told again.
+#[inline(always)]
+fn clear(record: &mut ExceptionRecord, empty: &ExceptionRecord) {
+    const SIZE: usize = size_of::<ExceptionRecord>();
+    // SAFETY: records are bytes without padding.
+    let (from, to) = unsafe {
+        (
+            &*core::ptr::from_ref(empty).cast::<[u8; SIZE]>(),
+            &mut *core::ptr::from_mut(record).cast::<[u8; SIZE]>(),
+        )
+    };
+    copy_kernel(from, to);
+}
+
+/// A `handle_request` that was found.
+#[derive(Clone, Copy)]
+struct Caller {
+    request: u64,
+    /// How many calls below it the frame is that was looked for.
+    depth: u32,
+}
+
+impl Caller {
+    #[inline(always)]
+    fn of(layout: &Layout, frame: u64, slot: u32, depth: u32) -> Self {
+        Self {
+            request: layout.local(&User, frame, slot).unwrap_or(0),
+            depth,
+        }
+    }
+}
+
+/// The process whose requests are looked for.
+struct Process {
+    tgid: u32,
+}
+
+impl Process {
+    fn new(id: u64) -> Self {
+        Self {
+            tgid: (id >> 32) as u32,
+        }
+    }
+
+    /// The `handle_request` that a traceback begins with, or `handle` and then that: an
+    /// exception with such a one has left the application.
+    #[inline(always)]
+    fn find_in_traceback(&self, layout: &Layout, exception: u64) -> Option<Caller> {
+        let mut traceback = User.peek(exception + u64::from(layout.exception_traceback));
+        for _ in 0..SERVERS_FRAMES {
+            if traceback == 0 {
+                break;
+            }
+            let frame = layout.frame_of_traceback(&User, traceback);
+            if let Some(slot) = self.request_slot(layout, frame) {
+                return Some(Caller::of(layout, frame, slot, NO_DEPTH));
+            }
+            traceback = User.peek(traceback + u64::from(layout.traceback_next));
+        }
+        None
+    }
+
+    /// The `handle_request` that a stack is below of.
+    #[inline(always)]
+    fn find_on_stack(&self, layout: &Layout, mut frame: u64, caught_in: u64) -> Option<Caller> {
+        let mut depth = NO_DEPTH;
+        for _ in 0..MAX_DEPTH {
+            if frame == 0 {
+                return None;
+            }
+            if frame == caught_in {
+                depth = 0;
+            }
+            if let Some(slot) = self.request_slot(layout, frame) {
+                return Some(Caller::of(layout, frame, slot, depth));
+            }
+            // No branch may ask for it: the verifier would tell all its values apart.
+            depth = depth.wrapping_add(1);
+            frame = User.peek(frame + u64::from(layout.frame_back));
+        }
+        count(Stat::StackTooDeep);
+        None
+    }
+
+    /// The local variable that is the request, if a frame is one of `handle_request`. That was
+    /// looked at when the request entered.
+    #[inline(always)]
+    fn request_slot(&self, layout: &Layout, frame: u64) -> Option<u32> {
+        let key = self.key(layout.code(&User, frame).unwrap_or(0));
+        // SAFETY: integers, copied at once.
+        let code = unsafe { CODES.get(key) }?;
+        (code.kind == Kind::HandleRequest as u32).then_some(code.req)
+    }
+
+    #[inline(always)]
+    fn key(&self, address: u64) -> ObjectKey {
+        ObjectKey {
+            address,
+            tgid: self.tgid,
+            reserved: 0,
+        }
+    }
+}
+
+/// An exception goes up out of a frame, or is caught there: `PyTraceBack_Here` is called.
+#[uprobe]
+pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
+    let id = current();
+    let Some(target) = serving_target((id >> 32) as u32) else {
+        return 0;
+    };
+    let Some(hits_left) = LOOK.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: an integer; a lost race costs a hit more or less.
+    let hits_left = unsafe { &mut *hits_left };
+    if *hits_left == 0 {
+        return 0;
+    }
+    *hits_left -= 1;
+    if *hits_left == 0 {
+        exhausted(id);
+    }
+    count(Stat::UnwoundHits);
+    if try_unwound(id, target).is_err() {
+        count(Stat::ExceptionUnreadable);
+    }
+    0
+}
+
+/// Tells that no more is looked at, before any request ends of which that is true.
+#[inline(always)]
+fn exhausted(id: u64) {
+    if let Some(entry) = reserve::<LookExhaustedRecord>() {
+        let header = header::<LookExhaustedRecord>(RecordKind::LookExhausted, (id >> 32) as u32);
+        submit_now(entry, LookExhaustedRecord { header });
+    }
+}
+
+#[inline(always)]
+fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
+    let Some(layout) = layout(target) else {
+        return Ok(());
+    };
+    let tstate = thread_state(target)?;
+    let frame = layout.current_frame(&User, tstate)?;
+    let process = Process::new(id);
+    let Some(caller) = process.find_on_stack(layout, frame, frame) else {
+        return Ok(());
+    };
+    let Some(flow) = flow(&process.key(caller.request), target.generation) else {
+        return Ok(());
+    };
+    let (class, object) = layout.raised_exception(&User, tstate);
+    let Some(mut entry) = reserve_spare::<UnwoundRecord>() else {
+        return Ok(());
+    };
+    // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    // SAFETY: integers, of which zero is a value.
+    *record = unsafe { core::mem::zeroed() };
+    record.header = header::<UnwoundRecord>(RecordKind::Unwound, (id >> 32) as u32);
+    record.request = flow.entered_ns;
+    record.object = object;
+    record.class_object = class;
+    record.tid = id as u32;
+    record.depth = caller.depth;
+    layout.class_names(&User, class, &mut record.class);
+    record.frame.frame = frame;
+    layout.frame_names(&User, frame, &mut record.frame);
+    submit_later(entry);
+    flow.unwound += 1;
+    Ok(())
+}
