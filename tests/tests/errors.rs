@@ -35,12 +35,11 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
     }
     let rows = run::run(&Place::find()?, &observer::binary()?, &STANDS)?;
     ensure!(!rows.is_empty(), "no shop was tried");
-    let tried: usize = rows.iter().map(|row| row.cases.len()).sum();
+    let (tried, wrong_cases) = run::counts(&rows);
     let wrong = run::wrong(&rows);
     ensure!(
         wrong.is_empty(),
-        "{} of {tried} are wrong:\n{}",
-        wrong.len(),
+        "{wrong_cases} of {tried} are wrong:\n{}",
         wrong.join("\n")
     );
     Ok(())

@@ -35,7 +35,8 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
         println!("WRONG: {line}");
     }
     if !wrong.is_empty() {
-        bail!("{} are wrong", wrong.len());
+        let (tried, wrong_cases) = run::counts(&rows);
+        bail!("{wrong_cases} of {tried} are wrong");
     }
     if write {
         if rows.len() != STANDS.len() {

@@ -61,6 +61,14 @@ impl Row {
     }
 }
 
+/// How many cases were tried, and how many of them are wrong.
+#[must_use]
+pub fn counts(rows: &[Row]) -> (usize, usize) {
+    let cases = || rows.iter().flat_map(|row| &row.cases);
+    let wrong = cases().filter(|tried| !tried.wrong.is_empty()).count();
+    (cases().count(), wrong)
+}
+
 /// All that is wrong, each once, with the stands where it is so.
 #[must_use]
 pub fn wrong(rows: &[Row]) -> Vec<String> {
