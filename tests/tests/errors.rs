@@ -23,6 +23,7 @@ use end_to_end::{
     observer::{self, Observer},
     skip,
 };
+use tempfile::TempDir;
 
 const FAILED: &str = "gunicorn_worker_failed_requests_total";
 const HANDLED: &str = "gunicorn_worker_error_handling_total";
@@ -80,7 +81,8 @@ fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Re
         .into_iter()
         .find(|stand| stand.framework == framework && stand.class == "gthread")
         .context("no stand has threads")?;
-    let server = stand.server(place)?.start()?;
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
+    let server = stand.server(place, installed.path())?.start()?;
     run::wait_until_observed(observer, &server)?;
     let paths = [
         "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/handled", "/aborts", "/nowhere",
@@ -146,7 +148,9 @@ fn a_hundred_ways_to_fail_among_a_thousand_greenlets_are_each_told_as_what_they_
         gunicorn: "23.0.0",
         class: "gevent",
     };
-    let server = Builder::new(place.python(&cell)?, "crowd:app")
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
+    let python = place.python(&cell)?.as_installed(installed.path())?;
+    let server = Builder::new(python, "crowd:app")
         .class(cell.class)
         .argument("--pythonpath")
         .argument(SHOPS)

@@ -1,6 +1,6 @@
 //! The shops in `tests/apps/errors`, one for each framework, and where each is run.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use anyhow::{Result, ensure};
 
@@ -181,8 +181,9 @@ impl Stand {
         })
     }
 
-    /// What starts it, under its own name: one that has no other.
-    pub fn server(&self, place: &Place) -> Result<Builder> {
+    /// What starts it, under its own name: one that has no other. Its packages are linked to in
+    /// this folder.
+    pub fn server(&self, place: &Place, installed: &Path) -> Result<Builder> {
         let mut python = place.python(&self.cell()?)?;
         if let Some(packages) = self.packages {
             let folder = place.frameworks(packages);
@@ -193,6 +194,7 @@ impl Stand {
             );
             python = python.importing_first(&folder);
         }
+        let python = python.as_installed(&installed.join(self.name()))?;
         let threads = if self.class == "gthread" { 2 } else { 1 };
         Ok(Builder::new(python, &self.framework.app())
             .class(self.class)

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
 
 use super::{
     case::{CASES, Case, Client as Behaviour, FENCE, FIRST_LOOK, Fate},
@@ -97,16 +98,19 @@ pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Vec<Row>> {
     }
     // What ended is forgotten at once: a scrape has those only that run.
     let observer = Observer::start_with(binary, false, ["--keep-ended", "1s"])?;
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(stand) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = try_one(place, *stand, &observer).unwrap_or_else(|error| Row {
-                        stand: *stand,
-                        cases: Vec::new(),
-                        wrong: vec![first_lines(&format!("{error:#}"))],
-                    });
+                    let row = try_one(place, installed.path(), *stand, &observer).unwrap_or_else(
+                        |error| Row {
+                            stand: *stand,
+                            cases: Vec::new(),
+                            wrong: vec![first_lines(&format!("{error:#}"))],
+                        },
+                    );
                     rows.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(row);
@@ -121,8 +125,8 @@ pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn try_one(place: &Place, stand: Stand, observer: &Observer) -> Result<Row> {
-    let server = stand.server(place)?.start()?;
+fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -> Result<Row> {
+    let server = stand.server(place, installed)?.start()?;
     let mut row = Row {
         stand,
         cases: Vec::new(),
