@@ -229,16 +229,24 @@ impl Rise {
     }
 }
 
+/// Frames that an exception of a library goes up at least to be more than its way to say no:
+/// `KeyError` of `os.environ.get`, `AttributeError` of `hasattr`.
+const MIN_FRAMES: u32 = 3;
+
 /// Which of all exceptions of a request failed it: of those that left the application's own
 /// files for the framework's, the last that went furthest out. Without one, the last that
-/// was caught in the application's own files. Without one, that which went up most frames.
+/// was caught in the application's own files. Without one, likewise of those of libraries,
+/// if they went up some frames.
 fn of_rises(rises: &[Rise]) -> Option<&Rise> {
-    let left = rises.iter().filter(|rise| rise.has_left_own());
     // Of equals, the first is the least: so they are gone through backwards.
-    let left = left.rev().min_by_key(|rise| rise.depth);
+    let furthest = |is_meant: fn(&&Rise) -> bool| {
+        let meant = rises.iter().rev().filter(is_meant);
+        meant.min_by_key(|rise| rise.depth)
+    };
     let own = || rises.iter().rfind(|rise| rise.is_any_own);
-    left.or_else(own)
-        .or_else(|| rises.iter().max_by_key(|rise| rise.frame_count))
+    furthest(|rise| rise.has_left_own())
+        .or_else(own)
+        .or_else(|| furthest(|rise| rise.frame_count >= MIN_FRAMES))
 }
 
 #[cfg(test)]
