@@ -51,6 +51,8 @@ pub struct Verdict {
     pub client_gone: bool,
     /// What Gunicorn's `handle_error` was called with.
     pub gunicorns: Option<Class>,
+    /// Whether a closer look alone would have said the same, where both were there.
+    pub closer_look_agrees: Option<bool>,
 }
 
 /// `file:function` of a frame.
@@ -73,9 +75,15 @@ pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdic
     };
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
-    let cause = match left.or_else(|| of_asked(of_app())) {
-        Some(exception) => Cause::Raised(Box::new(Failure::of(exception))),
-        None => match of_rises(rises) {
+    let told = left.or_else(|| of_asked(of_app())).map(Failure::of);
+    let risen = of_rises(rises);
+    let closer_look_agrees = told.as_ref().filter(|_| was_watched).map(|told| {
+        let raised = risen.map(|rise| rise.failure().raised);
+        raised.as_ref() == Some(&told.raised)
+    });
+    let cause = match told {
+        Some(failure) => Cause::Raised(Box::new(failure)),
+        None => match risen {
             Some(rise) => Cause::Raised(Box::new(rise.failure())),
             None if was_watched && !client_gone => Cause::None,
             None => Cause::Unknown,
@@ -86,6 +94,7 @@ pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdic
         has_left: left.is_some(),
         client_gone,
         gunicorns: gunicorns.map(|exception| exception.class.clone()),
+        closer_look_agrees,
     }
 }
 
