@@ -82,8 +82,10 @@ pub struct Unwound {
     pub pid: Pid,
     /// [`Request::exceptions`] of the request.
     pub request: u64,
-    /// Address of the exception; 0 while it is not made.
+    /// Address of the exception, or of what it will be made of; 0 for nothing.
     pub object: u64,
+    /// Whether it was made: before 3.12 that is not done before it is caught.
+    pub is_made: bool,
     /// Address of its class.
     pub class_object: u64,
     /// How many calls below `handle_request` the frame is.

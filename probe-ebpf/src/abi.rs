@@ -278,11 +278,12 @@ pub struct UnwoundRecord {
     pub header: Header,
     /// [`RequestRecord::exceptions`] of the request.
     pub request: u64,
-    /// Address of the exception; 0 while it is not made.
+    /// Address of the exception, or of what it will be made of; 0 for nothing.
     pub object: u64,
     /// Address of its class.
     pub class_object: u64,
-    pub tid: u32,
+    /// 1 if the exception was made; before 3.12 that is not done before it is caught.
+    pub is_made: u32,
     /// How many calls below `handle_request` the frame is.
     pub depth: u32,
     pub class: ClassNames,

@@ -218,12 +218,13 @@ fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Unwound, Decod
     let request = fields.u64()?;
     let object = fields.u64()?;
     let class_object = fields.u64()?;
-    let _tid = fields.u32()?;
+    let is_made = fields.u32()? != 0;
     Ok(Unwound {
         time_ns,
         pid,
         request,
         object,
+        is_made,
         class_object,
         depth: fields.u32()?,
         class: class(fields)?,

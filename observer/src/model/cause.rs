@@ -160,8 +160,8 @@ fn is_client_gone(exception: &Exception) -> bool {
 /// An exception on its way up, from frame to frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rise {
-    /// 0 while it is not made.
     object: u64,
+    is_made: bool,
     class_object: u64,
     class: Class,
     /// Where it was raised, and then each frame it went up to.
@@ -179,13 +179,18 @@ const MAX_FRAMES: usize = 16;
 impl Rise {
     /// Takes one step of one of the exceptions of a request.
     pub fn step(rises: &mut Vec<Self>, unwound: &Unwound) {
-        let is_same = |rise: &&mut Self| {
-            let is_object = rise.object == unwound.object || rise.object == 0;
+        let last = rises.len().saturating_sub(1);
+        let is_same = |(at, rise): &(usize, &mut Self)| {
             // Between frames of Python there may be one that stands for C (3.12 on).
             let is_next = unwound.depth <= rise.depth && unwound.depth + 2 >= rise.depth;
-            rise.class_object == unwound.class_object && is_object && is_next
+            let is_object = rise.object == unwound.object && rise.object != 0;
+            // It was caught, made and raised again; or is nothing but its class.
+            let is_made_of_it =
+                *at == last && !rise.is_made && (unwound.is_made || rise.object == unwound.object);
+            rise.class_object == unwound.class_object && is_next && (is_object || is_made_of_it)
         };
-        if let Some(rise) = rises.iter_mut().rfind(is_same) {
+        let same = rises.iter_mut().enumerate().rfind(is_same);
+        if let Some((_, rise)) = same {
             rise.go_up(unwound);
             return;
         }
@@ -195,6 +200,7 @@ impl Rise {
         }
         let mut rise = Self {
             object: unwound.object,
+            is_made: unwound.is_made,
             class_object: unwound.class_object,
             class: unwound.class.clone(),
             frames: Vec::new(),
@@ -209,6 +215,7 @@ impl Rise {
 
     fn go_up(&mut self, unwound: &Unwound) {
         self.object = unwound.object;
+        self.is_made = unwound.is_made;
         if self.frame_count > 0 && unwound.depth == self.depth {
             return; // raised again where it was caught
         }
@@ -248,8 +255,9 @@ impl Rise {
 }
 
 /// How libraries say no to each other: `KeyError` of `os.environ.get`, `AttributeError` of
-/// `hasattr`.
-const ANSWERS: [&str; 7] = [
+/// `hasattr`, and `VariableDoesNotExist` of Django's templates, with which it mails of a 5xx
+/// (`django/template/base.py`, `django/utils/log.py`).
+const ANSWERS: [&str; 8] = [
     "AttributeError",
     "ImportError",
     "IndexError",
@@ -257,6 +265,7 @@ const ANSWERS: [&str; 7] = [
     "ModuleNotFoundError",
     "StopAsyncIteration",
     "StopIteration",
+    "VariableDoesNotExist",
 ];
 /// Frames that an exception of a library goes up at least to be more than that.
 const MIN_FRAMES: u32 = 3;

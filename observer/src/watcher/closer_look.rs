@@ -6,8 +6,8 @@
 //!  Looking ──────────────────────────────> Resting ──> over
 //! ```
 //!
-//! Looks at several masters share the hits, and the rest after a look is as long as makes all
-//! looks at a master cost no more than a hundredth of a processor.
+//! Looks at several masters share the hits that each brings along, and the rest after a look is as
+//! long as makes all looks at a master cost no more than a hundredth of a processor.
 
 use super::Watcher;
 use crate::clock::monotonic_ns;
@@ -38,6 +38,8 @@ const REST_OF_FAILED_NS: u64 = 600 * SECOND_NS;
 #[derive(Debug, Default)]
 pub struct CloserLooks {
     is_off: bool,
+    /// Hits that the kernel was ever let have.
+    granted: u64,
     current: BTreeMap<Pid, Current>,
     /// Until when.
     resting: BTreeMap<Pid, u64>,
@@ -46,8 +48,8 @@ pub struct CloserLooks {
 #[derive(Debug, PartialEq, Eq)]
 struct Current {
     reason: String,
-    /// Hits that were left when it began.
-    hits_left: u64,
+    /// Hits that were used when it began.
+    used_before: u64,
     /// When the next step is due.
     at_ns: u64,
     is_ending: bool,
@@ -58,7 +60,7 @@ struct Current {
 enum Step {
     /// To be told that it ends.
     Announce(Pid, String),
-    /// It began with so many hits left.
+    /// So many hits were used when it began.
     End(Pid, u64),
     /// It has rested.
     Forget(Pid),
@@ -85,9 +87,9 @@ impl CloserLooks {
         let mut current = self.current.iter_mut();
         if let Some((&pid, look)) = current.find(|(_, look)| look.at_ns <= now) {
             if look.is_ending {
-                let hits_left = look.hits_left;
+                let used_before = look.used_before;
                 self.current.remove(&pid);
-                return Some(Step::End(pid, hits_left));
+                return Some(Step::End(pid, used_before));
             }
             look.is_ending = true;
             look.at_ns = now + NOTICE_NS;
@@ -99,10 +101,10 @@ impl CloserLooks {
         Some(Step::Forget(pid))
     }
 
-    fn began(&mut self, pid: Pid, reason: String, hits_left: u64, now: u64) {
+    fn began(&mut self, pid: Pid, reason: String, used_before: u64, now: u64) {
         let look = Current {
             reason,
-            hits_left,
+            used_before,
             at_ns: now + LOOK_NS,
             is_ending: false,
         };
@@ -144,10 +146,10 @@ impl Watcher {
             return;
         }
         match self.begin_look(pid) {
-            Ok(Some(hits_left)) => {
+            Ok(Some(used)) => {
                 tracing::info!(pid, reason, "taking a closer look at exceptions");
                 let now = monotonic_ns();
-                self.looks.began(pid, reason.clone(), hits_left, now);
+                self.looks.began(pid, reason.clone(), used, now);
                 self.tell_look(pid, LookState::Looking, now, reason);
             }
             // It is not read any more.
@@ -162,19 +164,24 @@ impl Watcher {
         }
     }
 
-    /// How many hits it has.
+    /// How many hits were used before it.
     fn begin_look(&mut self, pid: Pid) -> Result<Option<u64>> {
         let master = self.masters.get(&pid);
         let Some(Coverage::Full(interpreter)) = master.map(|master| &master.found.coverage) else {
             return Ok(None);
         };
-        // Those that used them up end as soon as we hear of it.
-        if self.looks.current.is_empty() || self.tables.look() == 0 {
-            self.tables.set_look(LOOK_HITS)?;
-        }
         let hits_left = self.tables.look();
+        let used = self.looks.granted.saturating_sub(hits_left);
+        // What the last one left over is not used.
+        let others = if self.looks.current.is_empty() {
+            0
+        } else {
+            hits_left
+        };
+        self.tables.set_look(others + LOOK_HITS)?;
+        self.looks.granted = used + others + LOOK_HITS;
         self.interpreters.attach_unwound(pid, interpreter)?;
-        Ok(Some(hits_left))
+        Ok(Some(used))
     }
 
     /// The kernel says that it looks at no more.
@@ -190,9 +197,10 @@ impl Watcher {
                 Step::Announce(pid, reason) => {
                     self.tell_look(pid, LookState::Resting, now, reason);
                 }
-                Step::End(pid, hits_left) => {
+                Step::End(pid, used_before) => {
                     self.interpreters.release_unwound(pid);
-                    let hits = hits_left.saturating_sub(self.tables.look());
+                    let used = self.looks.granted.saturating_sub(self.tables.look());
+                    let hits = used.saturating_sub(used_before);
                     tracing::info!(pid, hits, "took a closer look at exceptions");
                     self.looks.rest(pid, Some(hits), now);
                     let reason = format!("{hits} hits were looked at");

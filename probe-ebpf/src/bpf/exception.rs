@@ -378,7 +378,7 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
     let Some(flow) = flow(&process.key(caller.request), target.generation) else {
         return Ok(());
     };
-    let (class, object) = layout.raised_exception(&User, tstate);
+    let raised = layout.raised_exception(&User, tstate);
     let Some(mut entry) = reserve_spare::<UnwoundRecord>() else {
         return Ok(());
     };
@@ -388,11 +388,11 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
     *record = unsafe { core::mem::zeroed() };
     record.header = header::<UnwoundRecord>(RecordKind::Unwound, (id >> 32) as u32);
     record.request = flow.entered_ns;
-    record.object = object;
-    record.class_object = class;
-    record.tid = id as u32;
+    record.object = raised.object;
+    record.class_object = raised.class;
+    record.is_made = raised.is_made as u32;
     record.depth = caller.depth;
-    layout.class_names(&User, class, &mut record.class);
+    layout.class_names(&User, raised.class, &mut record.class);
     record.frame.frame = frame;
     layout.frame_names(&User, frame, &mut record.frame);
     submit_later(entry);

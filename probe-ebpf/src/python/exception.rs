@@ -13,6 +13,16 @@ const MAX_HANDLED: usize = 4;
 /// Exceptions that follow from each other.
 const MAX_CHAIN: usize = 16;
 
+/// An exception on its way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raised {
+    pub class: u64,
+    /// The exception; before it is made, which up to 3.11 is done when it is caught, what
+    /// it will be made of, if that is anything.
+    pub object: u64,
+    pub is_made: bool,
+}
+
 impl Layout {
     /// The exception that a thread handles, as `sys.exception()` would say it; 0 for
     /// none (`_PyErr_GetTopmostException` of `Python/errors.c`).
@@ -33,18 +43,24 @@ impl Layout {
         0
     }
 
-    /// The exception that a thread raises: its class, and the object; 0 while that is
-    /// not made, which before 3.12 is done when it is caught.
+    /// The exception that a thread raises.
     #[inline(always)]
-    pub fn raised_exception<M: Memory>(&self, mem: &M, tstate: u64) -> (u64, u64) {
+    pub fn raised_exception<M: Memory>(&self, mem: &M, tstate: u64) -> Raised {
         let raised = self.peek(mem, tstate, self.tstate_raised);
         if self.is_exception(mem, raised) {
-            return (self.peek(mem, raised, self.object_type), raised);
+            return Raised {
+                class: self.peek(mem, raised, self.object_type),
+                object: raised,
+                is_made: true,
+            };
         }
-        // `curexc_value` is behind `curexc_type`: the exception, or what it will be made of.
-        let value = mem.peek(tstate.wrapping_add(u64::from(self.tstate_raised) + 8));
-        let is_made = value != 0 && self.is_exception(mem, value);
-        (raised, if is_made { value } else { 0 })
+        // `curexc_value` is behind `curexc_type`.
+        let object = mem.peek(tstate.wrapping_add(u64::from(self.tstate_raised) + 8));
+        Raised {
+            class: raised,
+            object,
+            is_made: object != 0 && self.is_exception(mem, object),
+        }
     }
 
     /// Whether an object is an exception.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -34,6 +34,10 @@ const TIMES: usize = 2;
 const AT_A_TIME: usize = 4;
 /// After the last request: what is told late is told within this.
 const LATE: Duration = Duration::from_secs(5);
+
+/// What only a closer look tells is asked while nothing else uses up what looks may see: Django
+/// alone raises a thousand times to mail of a 500.
+static ALONE: RwLock<()> = RwLock::new(());
 
 /// What came of a stand.
 pub struct Row {
@@ -133,9 +137,6 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
         wrong: Vec::new(),
     };
     wait_until_observed(observer, &server)?;
-    if let Err(error) = look_closer(observer, &stand.name(), &server) {
-        row.wrong.push(first_lines(&format!("{error:#}")));
-    }
     for case in CASES.iter().filter(|case| case.is_for(&stand)) {
         let fate = case.fate(&stand);
         row.cases.push(Tried {
@@ -144,7 +145,22 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
             wrong: Vec::new(),
         });
     }
-    for is_silent in [true, false].into_iter().flat_map(|of| [of; TIMES]) {
+    let alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = look_closer(observer, &stand.name(), &server) {
+        row.wrong.push(first_lines(&format!("{error:#}")));
+    }
+    ask_all(&server, &mut row, true);
+    drop(alone);
+    let together = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+    ask_all(&server, &mut row, false);
+    drop(together);
+    fence(observer, &stand.name(), &server)?;
+    judge(observer, &server, &mut row)?;
+    Ok(row)
+}
+
+fn ask_all(server: &GunicornServer, row: &mut Row, is_silent: bool) {
+    for _ in 0..TIMES {
         let asked = |tried: &&mut Tried| tried.case.is_silent() == is_silent;
         for tried in row.cases.iter_mut().filter(asked) {
             if let Err(error) = ask(server.port, tried) {
@@ -152,9 +168,6 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
             }
         }
     }
-    fence(observer, &stand.name(), &server)?;
-    judge(observer, &server, &mut row)?;
-    Ok(row)
 }
 
 /// Waits until every probe of this master's kind is attached.
