@@ -181,7 +181,8 @@ impl Rise {
     pub fn step(rises: &mut Vec<Self>, unwound: &Unwound) {
         let is_same = |rise: &&mut Self| {
             let is_object = rise.object == unwound.object || rise.object == 0;
-            let is_next = unwound.depth <= rise.depth && unwound.depth + 1 >= rise.depth;
+            let is_next =
+                unwound.depth <= rise.depth && unwound.depth.saturating_add(1) >= rise.depth;
             rise.class_object == unwound.class_object && is_object && is_next
         };
         if let Some(rise) = rises.iter_mut().rfind(is_same) {

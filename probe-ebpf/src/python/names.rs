@@ -117,3 +117,7 @@ const _: () = {
     assert!(FUNCTION_BYTES <= 255 && FUNCTION_BYTES % 4 == 0);
     assert!(MODULE_BYTES <= 255 && CLASS_BYTES % 8 == 0);
 };
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;
