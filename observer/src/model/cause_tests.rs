@@ -446,6 +446,24 @@ fn of_all_that_went_up_that_which_left_the_application_furthest_out_is_the_cause
 }
 
 #[test]
+fn a_closer_look_is_compared_with_what_is_known_without_it() {
+    let up = |name| rises(&[Way(1, name, &[(APP, 5), (FRAMEWORK, 4)])]);
+    let known = through(&[APP], asked(1, "A"));
+    let elsewhere = through(&["shop.cart"], asked(1, "A"));
+    for (what, handled, rises, was_watched, expected) in [
+        ("the same", vec![known.clone()], up("A"), true, Some(true)),
+        ("another", vec![known.clone()], up("B"), true, Some(false)),
+        ("elsewhere", vec![elsewhere], up("A"), true, Some(false)),
+        ("none", vec![known.clone()], vec![], true, Some(false)),
+        ("no look", vec![known], up("A"), false, None),
+        ("only a look", vec![], up("A"), true, None),
+    ] {
+        let agrees = weigh(&handled, &rises, was_watched).closer_look_agrees;
+        assert_eq!(agrees, expected, "{what}");
+    }
+}
+
+#[test]
 fn how_a_library_says_no_is_no_cause() {
     let short = rises(&[Way(1, "KeyError", &[("os", 6), ("collections.abc", 5)])]);
     assert_eq!(weigh(&[], &short, true).cause, Cause::None);

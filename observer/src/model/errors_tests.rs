@@ -182,6 +182,32 @@ fn a_closer_look_finds_what_nobody_asked_for() {
 }
 
 #[test]
+fn a_closer_look_is_checked_where_the_exception_is_known_without_it() {
+    let mut story = shop();
+    story
+        .raise(11, "Empty")
+        .look(10, LookState::Looking)
+        .later(1);
+    // It went up nowhere: this look saw nothing.
+    story.raise(11, "Empty");
+    for (status, steps) in [(500, 1), (500, 1), (404, 1), (500, 0)] {
+        story.later(1);
+        let of = Request {
+            status: Some(status),
+            ..raising(request(11, story.now_ns))
+        };
+        for _ in 0..steps {
+            let unwound = unwound(&of, 1, "Empty", 1);
+            story.event(Event::Unwound(Box::new(unwound)));
+        }
+        handled(&mut story, exception(&of, 1, "Empty"));
+        served(&mut story, of);
+    }
+    let observer = story.snapshot().observer;
+    assert_eq!((observer.looks_agreed, observer.looks_disagreed), (2, 2));
+}
+
+#[test]
 fn what_may_have_been_missed_is_unknown_after_a_look_too() {
     let looked = |story: &mut Story| {
         story.look(10, LookState::Looking).later(1);

@@ -116,7 +116,7 @@ fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
                 .collect();
             counts.push(histogram.get_sample_count());
             // Whole numbers, all of them small.
-            counts.push(metric.get_counter().value() as u64);
+            counts.push(metric.get_counter().get_value() as u64);
             let key = format!("{} {labels:?}", family.name());
             (key, (app.value().to_owned(), counts))
         })

@@ -272,6 +272,7 @@ pub fn unseen() -> Verdict {
         has_left: false,
         client_gone: false,
         gunicorns: None,
+        closer_look_agrees: None,
     }
 }
 
