@@ -224,8 +224,11 @@ fn what_may_have_been_missed_is_unknown_after_a_look_too() {
         ("the look is over", |story| {
             story.look(10, LookState::Resting);
         }),
-        ("the look is at another master now", |story| {
-            story.look(20, LookState::Looking).later(1);
+        ("the look is over and another master's begins", |story| {
+            story
+                .look(10, LookState::Resting)
+                .look(20, LookState::Looking)
+                .later(1);
         }),
         ("its exceptions were lost", |story| {
             let lost = Request {
@@ -365,6 +368,27 @@ fn what_is_explained_or_looked_at_or_not_observed_wants_no_look() {
 }
 
 #[test]
+fn looks_at_several_masters_cover_the_workers_of_each() {
+    let mut story = shop();
+    story.named_master(20, "till").fork(20, 21);
+    story
+        .look(10, LookState::Looking)
+        .look(20, LookState::Looking)
+        .later(1);
+    story.fail(11, 500).fail(21, 500);
+    story
+        .look(20, LookState::Resting)
+        .fail(11, 500)
+        .fail(21, 500);
+    let apps = story.snapshot().apps;
+    assert_eq!(http_errors(&apps[0]), [(500, "", "", 2)]);
+    assert_eq!(
+        http_errors(&apps[1]),
+        [(500, "", "", 1), (500, "unknown", "", 1)]
+    );
+}
+
+#[test]
 fn a_closer_look_is_shown_until_it_is_over_or_its_master_gone() {
     let mut story = shop();
     let states = |story: &Story| {
@@ -375,7 +399,6 @@ fn a_closer_look_is_shown_until_it_is_over_or_its_master_gone() {
             .collect::<Vec<_>>()
     };
     for (state, shown) in [
-        (LookState::Waiting, "shop 10 waiting"),
         (LookState::Looking, "shop 10 looking"),
         (LookState::Resting, "shop 10 resting"),
         (LookState::Failed, "shop 10 failed"),

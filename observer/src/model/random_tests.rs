@@ -51,8 +51,7 @@ fn class(number: u32) -> &'static str {
 
 fn look(number: u32) -> LookState {
     match number {
-        1 => LookState::Waiting,
-        2 => LookState::Looking,
+        1 | 2 => LookState::Looking,
         3 => LookState::Resting,
         4 => LookState::Failed,
         _ => LookState::Over,
@@ -115,8 +114,8 @@ fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
                 .map(::prometheus::proto::Bucket::cumulative_count)
                 .collect();
             counts.push(histogram.get_sample_count());
-            // Whole numbers, all of them small.
-            counts.push(metric.get_counter().get_value() as u64);
+            // The bits of numbers that are not negative are in the order of the numbers.
+            counts.push(metric.get_counter().get_value().to_bits());
             let key = format!("{} {labels:?}", family.name());
             (key, (app.value().to_owned(), counts))
         })

@@ -92,7 +92,7 @@ fn full() -> State {
         &mut state,
         Fact::Look(Look {
             pid: 10,
-            state: LookState::Waiting,
+            state: LookState::Looking,
             since_ns: 9 * S,
             reason: "500 on /".to_owned(),
         }),

@@ -6,33 +6,8 @@ use proptest::prelude::*;
 use std::string::String;
 use std::vec::Vec;
 
-/// Integers, of which zero is a value.
-fn no_class() -> ClassNames {
-    ClassNames {
-        name: [0; CLASS_BYTES],
-        module: [0; MODULE_BYTES],
-        module_len: 0,
-        reserved: [0; 7],
-    }
-}
-
-fn no_frame() -> FrameNames {
-    FrameNames {
-        frame: 0,
-        module: [0; MODULE_BYTES],
-        function: [0; FUNCTION_BYTES],
-        file: [0; FILE_BYTES],
-        module_len: 0,
-        function_len: 0,
-        function_width: 0,
-        file_len: 0,
-        file_width: 0,
-        reserved: [0; 3],
-    }
-}
-
 fn class_of(heap: &Heap, class: u64) -> (String, String) {
-    let mut names = no_class();
+    let mut names = ClassNames::EMPTY;
     heap.layout.class_names(heap, class, &mut names);
     let end = names.name.iter().position(|&byte| byte == 0);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -115,7 +90,7 @@ fn a_module_whose_name_is_not_narrow_is_not_told() {
         let mut heap = Heap::new(layout);
         let latin1 = heap.str_of(1, false, b"caf\xe9");
         let wide = heap.str_of(2, false, &[0x16, 0x04]);
-        let mut names = no_class();
+        let mut names = ClassNames::EMPTY;
         for (module, expected) in [(latin1, &b"caf\xe9"[..]), (wide, b"")] {
             let class = heap_class(&mut heap, "E", module, 0);
             layout.class_names(&heap, class, &mut names);
@@ -142,7 +117,7 @@ fn frame(heap: &mut Heap, function: u64, file: u64, globals: u64) -> u64 {
 }
 
 fn names_of(heap: &Heap, frame: u64) -> FrameNames {
-    let mut names = no_frame();
+    let mut names = FrameNames::EMPTY;
     heap.layout.frame_names(heap, frame, &mut names);
     names
 }
@@ -222,7 +197,7 @@ impl Memory for Everywhere {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
         for (at, byte) in buf.iter_mut().enumerate() {
             let at = address.wrapping_add(at as u64) % self.0.len() as u64;
-            *byte = self.0[at as usize];
+            *byte = self.0[usize::try_from(at).unwrap()];
         }
         Ok(())
     }
@@ -233,10 +208,10 @@ proptest! {
     fn no_memory_breaks_it(bytes in proptest::collection::vec(any::<u8>(), 1..64), at: u64) {
         let memory = Everywhere(bytes);
         for (_, layout) in layouts() {
-            let mut names = no_class();
+            let mut names = ClassNames::EMPTY;
             layout.class_names(&memory, at, &mut names);
             prop_assert!(usize::from(names.module_len) <= MODULE_BYTES);
-            let mut names = no_frame();
+            let mut names = FrameNames::EMPTY;
             layout.frame_names(&memory, at, &mut names);
             prop_assert!(usize::from(names.function_len) <= FUNCTION_BYTES);
             prop_assert!(usize::from(names.file_len) <= FILE_BYTES);
