@@ -101,6 +101,12 @@ impl Case {
         })
     }
 
+    /// Whether it is told only by a closer look, at least under some framework.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        SILENT.contains(&self.path)
+    }
+
     /// Whether it can be tried there.
     #[must_use]
     pub fn is_for(&self, stand: &Stand) -> bool {
@@ -121,10 +127,21 @@ const LONG: &str = "LongNameNameNameNameNameNameNameNameNameNameNameNameNameName
 /// Silent: the application answers what nobody else hears of. Asked first, to have the observer
 /// look closer.
 pub const FIRST_LOOK: &str = "/first-look";
+/// Told only while the observer looks closer, which it does for so many exceptions; and what must
+/// not be taken for their cause.
+const SILENT: [&str; 7] = [
+    "/handled",
+    "/answers",
+    "/busy",
+    "/unavailable",
+    "/mapped",
+    "/decorated",
+    "/swallowed",
+];
 /// Nobody's error. Asked last.
 pub const FENCE: &str = "/fence";
 
-/// All of them, in the order they are asked.
+/// All of them, in the order they are asked: those that are silent first.
 pub const CASES: [Case; 34] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),

@@ -144,8 +144,9 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
             wrong: Vec::new(),
         });
     }
-    for _ in 0..TIMES {
-        for tried in &mut row.cases {
+    for is_silent in [true, false].into_iter().flat_map(|of| [of; TIMES]) {
+        let asked = |tried: &&mut Tried| tried.case.is_silent() == is_silent;
+        for tried in row.cases.iter_mut().filter(asked) {
             if let Err(error) = ask(server.port, tried) {
                 tried.wrong.push(first_lines(&format!("{error:#}")));
             }
