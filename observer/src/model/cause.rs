@@ -181,9 +181,15 @@ impl Rise {
     pub fn step(rises: &mut Vec<Self>, unwound: &Unwound) {
         let is_same = |rise: &&mut Self| {
             let is_object = rise.object == unwound.object || rise.object == 0;
+            // Between frames of Python there may be one that stands for C (3.12 on).
             let is_next =
-                unwound.depth <= rise.depth && unwound.depth.saturating_add(1) >= rise.depth;
-            rise.class_object == unwound.class_object && is_object && is_next
+                unwound.depth <= rise.depth && unwound.depth.saturating_add(2) >= rise.depth;
+            // Its address may be another's by now, and before 3.12 it has none for a while.
+            let is_elsewhere = unwound.depth == rise.depth
+                && rise.frame_count as usize == rise.frames.len()
+                && rise.frames.last() != Some(&unwound.frame);
+            let is_class = rise.class_object == unwound.class_object;
+            is_class && is_object && is_next && !is_elsewhere
         };
         if let Some(rise) = rises.iter_mut().rfind(is_same) {
             rise.go_up(unwound);
@@ -209,6 +215,9 @@ impl Rise {
 
     fn go_up(&mut self, unwound: &Unwound) {
         self.object = unwound.object;
+        if self.frame_count > 0 && unwound.depth == self.depth {
+            return; // raised again where it was caught
+        }
         self.depth = unwound.depth;
         self.frame_count += 1;
         self.is_any_own |= unwound.frame.is_own;
@@ -222,6 +231,11 @@ impl Rise {
     /// outside of them.
     fn has_left_own(&self) -> bool {
         self.is_any_own && !self.is_last_own
+    }
+
+    /// It is only how one library says no to another.
+    fn is_answer(&self) -> bool {
+        self.frame_count < MIN_FRAMES || ANSWERS.contains(&self.class.name.as_str())
     }
 
     fn failure(&self) -> Failure {
@@ -239,14 +253,24 @@ impl Rise {
     }
 }
 
-/// Frames that an exception of a library goes up at least to be more than its way to say no:
-/// `KeyError` of `os.environ.get`, `AttributeError` of `hasattr`.
+/// How libraries say no to each other: `KeyError` of `os.environ.get`, `AttributeError` of
+/// `hasattr`.
+const ANSWERS: [&str; 7] = [
+    "AttributeError",
+    "ImportError",
+    "IndexError",
+    "KeyError",
+    "ModuleNotFoundError",
+    "StopAsyncIteration",
+    "StopIteration",
+];
+/// Frames that an exception of a library goes up at least to be more than that.
 const MIN_FRAMES: u32 = 3;
 
 /// Which of all exceptions of a request failed it: of those that left the application's own
 /// files for the framework's, the last that went furthest out. Without one, the last that
 /// was caught in the application's own files. Without one, likewise of those of libraries,
-/// if they went up some frames.
+/// but for those that only answer.
 fn of_rises(rises: &[Rise]) -> Option<&Rise> {
     // Of equals, the first is the least: so they are gone through backwards.
     let furthest = |is_meant: fn(&&Rise) -> bool| {
@@ -256,7 +280,7 @@ fn of_rises(rises: &[Rise]) -> Option<&Rise> {
     let own = || rises.iter().rfind(|rise| rise.is_any_own);
     furthest(|rise| rise.has_left_own())
         .or_else(own)
-        .or_else(|| furthest(|rise| rise.frame_count >= MIN_FRAMES))
+        .or_else(|| furthest(|rise| !rise.is_answer()))
 }
 
 #[cfg(test)]

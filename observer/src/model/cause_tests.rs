@@ -274,7 +274,7 @@ fn only_after_a_look_that_missed_nothing_there_is_no_exception() {
 }
 
 /// One exception's way: object, class, then each frame it goes up with its depth.
-struct Way(u64, &'static str, &'static [(&'static str, u32)]);
+struct Way<'a>(u64, &'a str, &'a [(&'a str, u32)]);
 
 fn step(object: u64, name: &str, module: &str, depth: u32) -> Unwound {
     Unwound {
@@ -339,7 +339,20 @@ fn an_exception_is_followed_from_frame_to_frame() {
         ),
         (
             "raised far out",
-            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 3)])],
+            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 2)])],
+            2,
+        ),
+        (
+            "across a frame that stands for C",
+            vec![Way(1, "A", &[(APP, 5), (FRAMEWORK, 3)])],
+            1,
+        ),
+        (
+            "as deep, in another function",
+            vec![
+                Way(0, "A", &[("os", 5)]),
+                Way(0, "A", &[(APP, 5), (APP, 4)]),
+            ],
             2,
         ),
         (
@@ -354,6 +367,18 @@ fn an_exception_is_followed_from_frame_to_frame() {
     ] {
         assert_eq!(rises(&ways).len(), count, "{what}");
     }
+}
+
+#[test]
+fn one_that_is_raised_again_where_it_was_caught_is_still_in_the_same_frame() {
+    let one = rises(&[Way(
+        1,
+        "A",
+        &[("os", 6), (APP, 5), (APP, 5), (APP, 5), (FRAMEWORK, 4)],
+    )]);
+    assert_eq!((one.len(), one[0].frame_count), (1, 3));
+    let modules: Vec<_> = one[0].frames.iter().map(|f| f.module.as_str()).collect();
+    assert_eq!(modules, ["os", APP, FRAMEWORK]);
 }
 
 #[test]
@@ -468,6 +493,16 @@ fn how_a_library_says_no_is_no_cause() {
     let short = rises(&[Way(1, "KeyError", &[("os", 6), ("collections.abc", 5)])]);
     assert_eq!(weigh(&[], &short, true).cause, Cause::None);
     assert_eq!(weigh(&[], &short, false).cause, Cause::Unknown);
+    let long: &[(&str, u32)] = &[("os", 6), ("os", 5), ("os", 4), ("os", 3)];
+    for name in ANSWERS {
+        let answer = rises(&[Way(1, name, long)]);
+        assert_eq!(weigh(&[], &answer, true).cause, Cause::None, "{name}");
+        // The application's own is more than that.
+        let own = rises(&[Way(1, name, &[(APP, 5)])]);
+        assert_eq!(self::name(weigh(&[], &own, true)), name);
+    }
+    let other = rises(&[Way(1, "OSError", long)]);
+    assert_eq!(name(weigh(&[], &other, true)), "OSError");
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub struct Files {
 pub(super) enum Function {
     /// A method of a module: its name, and how its doc string begins.
     Method(&'static str, &'static str),
-    /// One that is exported by this name.
+    /// One that is exported by this name; seen before it does anything.
     Symbol(&'static str),
 }
 
@@ -211,7 +211,10 @@ fn find_function<'data, R: ReadRef<'data>>(
             .ok_or_else(|| ElfError::NoSymbol(name.into()))?,
     };
     let code = image.bytes(entry, insn::FUNCTION_BYTES).unwrap_or_default();
-    let placement = insn::place(image.machine(), code);
+    let placement = match function {
+        Function::Method(..) => insn::place(image.machine(), code),
+        Function::Symbol(_) => insn::place_first(image.machine(), code),
+    };
     let address = entry.wrapping_add(placement.offset);
     let missing = || ElfError::NoCode(address);
     let file_offset = image.file_offset(address).ok_or_else(missing)?;

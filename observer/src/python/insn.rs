@@ -61,6 +61,23 @@ pub fn place(machine: Machine, code: &[u8]) -> Placement {
     place.map_or(Placement::ENTRY, Placement::emulated_at)
 }
 
+/// Likewise, but before the function has done anything: else at the entry, whatever that costs.
+/// For a program that reads what the function is about to change.
+#[must_use]
+pub fn place_first(machine: Machine, code: &[u8]) -> Placement {
+    let untouched = match machine {
+        Machine::X86_64 => x86_64::untouched(code),
+        // Its functions begin by storing registers.
+        Machine::Aarch64 => 0,
+    };
+    let place = place(machine, code);
+    if place.offset <= untouched {
+        place
+    } else {
+        Placement::ENTRY
+    }
+}
+
 #[cfg(test)]
 #[path = "insn/prologues.rs"]
 mod prologues;

@@ -30,6 +30,23 @@ pub fn place(code: &[u8]) -> Option<u64> {
     None
 }
 
+/// Where the first instruction is that reads or writes memory, but for pushes, or leaves the
+/// function.
+pub fn untouched(code: &[u8]) -> u64 {
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() && decoder.position() < WINDOW_BYTES {
+        decoder.decode_out(&mut instruction);
+        let mut operands = instruction.op_kinds();
+        if instruction.flow_control() != FlowControl::Next
+            || operands.any(|kind| kind == OpKind::Memory)
+        {
+            return instruction.ip();
+        }
+    }
+    0
+}
+
 fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
     if instruction.is_invalid() {
         return false;
@@ -68,6 +85,20 @@ fn is_jumped_to(code: &[u8], target: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_function_does_begins_with_the_first_access_to_memory() {
+        // Debian's 3.14: endbr64; sub $0x58,%rsp; mov %rdi,%r11; mov %rbp,0x38(%rsp)
+        let early = [
+            0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x83, 0xec, 0x58, 0x49, 0x89, 0xfb, 0x48, 0x89, 0x6c,
+            0x24, 0x38,
+        ];
+        assert_eq!(untouched(&early), 11);
+        // pyenv's 3.12: push %r12; push %rbp; push %rbx; mov %rdi,%rbx; call
+        let late = [0x41, 0x54, 0x55, 0x53, 0x48, 0x89, 0xfb, 0xe8, 1, 0, 0, 0];
+        assert_eq!(untouched(&late), 7);
+        assert_eq!(untouched(&[]), 0);
+    }
 
     #[test]
     fn the_first_emulated_instruction_of_each_prologue_is_chosen() {
