@@ -223,6 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn closer_looks_are_refused_when_recording_too_and_the_help_says_what_that_costs() {
+        let mut cli = Cli::command();
+        for command in ["run", "record"] {
+            let command = cli.find_subcommand_mut(command).unwrap();
+            let help = command.render_long_help().to_string();
+            let words: Vec<_> = help.split_whitespace().collect();
+            assert!(words.contains(&"--no-deep-errors"));
+            assert!(words.join(" ").contains("then stays `unknown`"));
+        }
+        let words = ["gunicorn-observer", "record", "--no-deep-errors", "x.rec"];
+        let Command::Record(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("not `record`");
+        };
+        assert!(args.run.no_deep_errors);
+    }
+
+    #[test]
     fn routes_are_separated_by_commas_and_the_help_says_so() {
         let words = ["gunicorn-observer", "run", "--route", "/a,/b"];
         let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {

@@ -45,6 +45,24 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
+fn closer_looks_are_refused_by_flag_or_file() {
+    let by_file = file("no-deep-errors = true").unwrap();
+    let against = file("no-deep-errors = false").unwrap();
+    for (arguments, file, expected) in [
+        ("run", &File::default(), false),
+        ("run --no-deep-errors", &File::default(), true),
+        ("run", &by_file, true),
+        ("run", &against, false),
+        ("run --no-deep-errors", &against, true),
+    ] {
+        let is_off = run(arguments, file).no_deep_errors;
+        assert_eq!(is_off, expected, "{arguments} {file:?}");
+    }
+    let wrong = format!("{:#}", file("no-deep-errors = 1").unwrap_err());
+    assert!(wrong.contains("expected a boolean"), "{wrong}");
+}
+
+#[test]
 fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
     let recorder = run(
         "run --route /a/{x} --route-limit 7 --keep-ended 9s --worker-label none",

@@ -113,6 +113,9 @@ pub struct Frame {
     /// Its file is not of an installed package or of the standard library.
     #[serde(skip)]
     pub is_own: bool,
+    /// It is of an installed package.
+    #[serde(skip)]
+    pub is_installed: bool,
 }
 
 /// Which layer told that there was a request, and when it was done.

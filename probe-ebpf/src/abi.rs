@@ -214,6 +214,16 @@ pub struct ClassNames {
     pub reserved: [u8; 7],
 }
 
+impl ClassNames {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        name: [0; CLASS_BYTES],
+        module: [0; MODULE_BYTES],
+        module_len: 0,
+        reserved: [0; 7],
+    };
+}
+
 /// What a frame runs. Texts have a width: bytes of each character.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +244,22 @@ pub struct FrameNames {
     pub reserved: [u8; 3],
 }
 const _: () = assert!(size_of::<FrameNames>() == 256);
+
+impl FrameNames {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        frame: 0,
+        module: [0; MODULE_BYTES],
+        function: [0; FUNCTION_BYTES],
+        file: [0; FILE_BYTES],
+        module_len: 0,
+        function_len: 0,
+        function_width: 0,
+        file_len: 0,
+        file_width: 0,
+        reserved: [0; 3],
+    };
+}
 
 /// An exception that was handled while a request was served.
 #[repr(C)]

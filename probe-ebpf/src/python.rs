@@ -8,6 +8,8 @@ pub mod attribute;
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
 pub mod exception;
+#[cfg(test)]
+mod heap;
 pub mod names;
 pub mod tables;
 

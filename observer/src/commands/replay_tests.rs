@@ -53,6 +53,7 @@ impl Live {
             ],
             request_bytes: 60,
             response_bytes: 1500,
+            exceptions: 0,
             request_head_bytes: 60,
             response_head_bytes: 500,
             status: 200,

@@ -1,6 +1,10 @@
 use super::*;
-use crate::ingest::sample::{RequestBytes, exec, exit, fork};
+use crate::ingest::sample::{
+    ExceptionBytes, RequestBytes, exec, exit, fork, look_exhausted, unwound,
+};
 use proptest::prelude::*;
+
+const EXCEPTION: usize = size_of::<ExceptionRecord>();
 
 fn full() -> RequestBytes {
     RequestBytes {
@@ -9,6 +13,7 @@ fn full() -> RequestBytes {
         times: [10, 20, 30, 40, 50, 60, 70],
         request_bytes: 130,
         response_bytes: 1100,
+        exceptions: 40,
         request_head_bytes: 100,
         response_head_bytes: 100,
         status: 201,
@@ -47,6 +52,7 @@ fn a_request_is_decoded_field_by_field() {
         request_body_bytes: Some(30),
         response_bytes: Some(1100),
         response_body_bytes: Some(1000),
+        exceptions: Some(40),
         ..Request::default()
     };
     assert_eq!(request, expected);
@@ -150,7 +156,7 @@ fn flags_become_facts() {
 #[test]
 fn a_line_length_beyond_the_line_is_cut() {
     let mut bytes = full().build();
-    let at = 16 + 9 * 8 + 4 * 4 + 4;
+    let at = 16 + 10 * 8 + 4 * 4 + 4;
     bytes[at..at + 2].copy_from_slice(&60_000_u16.to_le_bytes());
     assert_eq!(request_of(&bytes).path.as_deref(), Some("/a"));
 }
@@ -189,6 +195,236 @@ fn processes_begin_change_and_end() {
 }
 
 #[test]
+fn a_request_was_cut_when_its_connection_closed_and_nobody_came_to_its_end() {
+    for (flags, entered_ns, expected) in [
+        (flags::CLOSED, 40, true),
+        (flags::CLOSED | flags::WRITE_FAILED, 40, true),
+        (flags::CLOSED | flags::EXITED, 40, false),
+        (flags::CLOSED | flags::ERROR_HANDLED, 40, false),
+        (flags::EXITED, 40, false),
+        (flags::CLOSED, 0, false),
+    ] {
+        let mut record = full();
+        record.flags = flags;
+        record.times[3] = entered_ns;
+        let request = request_of(&record.build());
+        assert_eq!(request.was_cut, expected, "{flags:#x} {entered_ns}");
+    }
+}
+
+/// An exception of the class `shop.errors.Empty`, so many calls deep: `f0` is the outermost.
+fn raised(calls: usize) -> ExceptionBytes {
+    let call = |n| {
+        [
+            "shop.views".to_owned(),
+            format!("f{n}"),
+            "/srv/shop/views.py".to_owned(),
+        ]
+    };
+    ExceptionBytes {
+        pid: 7,
+        time_ns: 50,
+        request: 40,
+        object: 0x1000,
+        class: ["Empty", "shop.errors"],
+        traceback: (0..calls).map(call).collect(),
+        ..ExceptionBytes::default()
+    }
+}
+
+fn exception_of(bytes: &[u8]) -> Exception {
+    match decode(bytes) {
+        Ok(Event::Exception(exception)) => *exception,
+        other => panic!("not an exception: {other:?}"),
+    }
+}
+
+fn class(module: &str, name: &str) -> Class {
+    Class {
+        module: module.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+#[test]
+fn an_exception_is_decoded_field_by_field() {
+    let record = ExceptionBytes {
+        came_from: 0x2000,
+        root: 0x3000,
+        depth: 3,
+        root_class: ["KeyError", ""],
+        root_frame: Some([
+            "json.decoder",
+            "JSONDecoder.decode",
+            "/usr/lib/python3.11/json/decoder.py",
+        ]),
+        ..raised(1)
+    };
+    let expected = Exception {
+        time_ns: 50,
+        pid: 7,
+        request: 40,
+        object: 0x1000,
+        came_from: Some(0x2000),
+        root: Some(0x3000),
+        has_left: false,
+        was_gunicorns: false,
+        depth: Some(3),
+        class: class("shop.errors", "Empty"),
+        frames: vec![Frame {
+            module: "shop.views".to_owned(),
+            file: "shop/views.py".to_owned(),
+            function: "f0".to_owned(),
+            is_own: true,
+        }],
+        frames_cut: 0,
+        root_class: Some(class("builtins", "KeyError")),
+        root_frame: Some(Frame {
+            module: "json.decoder".to_owned(),
+            file: "json/decoder.py".to_owned(),
+            function: "JSONDecoder.decode".to_owned(),
+            is_own: false,
+        }),
+    };
+    assert_eq!(exception_of(&record.build()), expected);
+}
+
+#[test]
+fn a_traceback_comes_innermost_first_however_long_it_is() {
+    for (calls, kept) in [
+        (0, 0),
+        (1, 1),
+        (3, 3),
+        (16, 16),
+        (17, 16),
+        (20, 16),
+        (256, 16),
+    ] {
+        let exception = exception_of(&raised(calls).build());
+        let functions: Vec<_> = exception
+            .frames
+            .iter()
+            .map(|f| f.function.clone())
+            .collect();
+        let expected: Vec<_> = (calls - kept..calls)
+            .rev()
+            .map(|n| format!("f{n}"))
+            .collect();
+        assert_eq!(functions, expected, "{calls} calls");
+        let cut = u32::try_from(calls - kept).unwrap();
+        assert_eq!(exception.frames_cut, cut, "{calls} calls");
+    }
+}
+
+#[test]
+fn an_exception_without_a_root_has_no_class_and_no_place_of_one() {
+    let stray = ExceptionBytes {
+        root_class: ["KeyError", ""],
+        root_frame: Some(["m", "f", "m.py"]),
+        ..raised(0)
+    };
+    let exception = exception_of(&stray.build());
+    assert_eq!((exception.root, exception.came_from), (None, None));
+    assert_eq!((exception.root_class, exception.root_frame), (None, None));
+    // One that was made and never raised: it has no traceback.
+    let unraised = ExceptionBytes {
+        root: 0x3000,
+        root_frame: None,
+        ..stray
+    };
+    let exception = exception_of(&unraised.build());
+    assert_eq!(exception.root_class, Some(class("builtins", "KeyError")));
+    assert_eq!(exception.root_frame, None);
+}
+
+#[test]
+fn a_depth_is_known_only_where_the_catching_frame_was_met() {
+    for (depth, expected) in [
+        (0, Some(0)),
+        (5, Some(5)),
+        (NO_DEPTH, None),
+        // The calls from there that were counted on.
+        (NO_DEPTH + 7, None),
+        (u32::MAX, None),
+    ] {
+        let record = ExceptionBytes { depth, ..raised(1) };
+        assert_eq!(exception_of(&record.build()).depth, expected);
+    }
+}
+
+#[test]
+fn an_exception_says_who_saw_it_and_whether_it_left() {
+    for (seen_by, expected) in [
+        (SeenBy::HandleError, true),
+        (SeenBy::Exit, false),
+        (SeenBy::Asked, false),
+        (SeenBy::Close, false),
+    ] {
+        let record = ExceptionBytes {
+            seen_by,
+            has_left: seen_by != SeenBy::Asked,
+            ..raised(0)
+        };
+        let exception = exception_of(&record.build());
+        assert_eq!(exception.was_gunicorns, expected, "{seen_by:?}");
+        assert_eq!(exception.has_left, seen_by != SeenBy::Asked, "{seen_by:?}");
+    }
+}
+
+#[test]
+fn an_exception_that_goes_up_is_decoded_field_by_field() {
+    let bytes = unwound(
+        [7, 2],
+        [60, 40, 0, 0x500],
+        ["zlib.error", ""],
+        ["", "create.<locals>.index", "<string>"],
+    );
+    let expected = Unwound {
+        time_ns: 60,
+        pid: 7,
+        request: 40,
+        object: 0,
+        class_object: 0x500,
+        depth: 2,
+        class: class("zlib", "error"),
+        frame: Frame {
+            module: String::new(),
+            file: "<string>".to_owned(),
+            function: "index".to_owned(),
+            is_own: false,
+        },
+    };
+    assert_eq!(decode(&bytes), Ok(Event::Unwound(Box::new(expected))));
+}
+
+#[test]
+fn a_look_tells_that_it_is_exhausted() {
+    let told = decode(&look_exhausted(9));
+    assert_eq!(told, Ok(Event::LookExhausted { time_ns: 9 }));
+}
+
+#[test]
+fn a_record_of_another_length_than_its_kind_has_is_refused() {
+    for record in [
+        raised(2).build(),
+        unwound([7, 2], [60, 40, 0, 0x500], ["E", "m"], ["m", "f", "m.py"]),
+        look_exhausted(9),
+    ] {
+        assert!(decode(&record).is_ok());
+        for length in [16, record.len() - 1, record.len() + 1] {
+            let mut wrong = record.clone();
+            wrong.resize(length, 0);
+            let is_same = length == record.len();
+            assert_eq!(decode(&wrong).is_ok(), is_same, "{length}");
+            // Also when it says itself how long it is.
+            let [low, high] = u16::try_from(length).unwrap().to_le_bytes();
+            (wrong[2], wrong[3]) = (low, high);
+            assert_eq!(decode(&wrong).is_ok(), is_same, "{length}");
+        }
+    }
+}
+
+#[test]
 fn bytes_that_are_no_record_are_refused() {
     let good = full().build();
     assert_eq!(decode(&[]), Err(DecodeError::Short));
@@ -213,9 +449,16 @@ proptest! {
     }
 
     #[test]
-    fn no_body_of_a_request_breaks_it(body in proptest::collection::vec(any::<u8>(), 376)) {
-        let mut bytes = body;
-        bytes[..4].copy_from_slice(&[1, 0, 120, 1]);
-        prop_assert!(decode(&bytes).is_ok());
+    fn no_body_of_a_record_breaks_it(body in proptest::collection::vec(any::<u8>(), EXCEPTION)) {
+        for (kind, size) in [
+            (RecordKind::Request, size_of::<RequestRecord>()),
+            (RecordKind::Exception, EXCEPTION),
+            (RecordKind::Unwound, size_of::<UnwoundRecord>()),
+        ] {
+            let mut bytes = body[..size].to_vec();
+            bytes[..2].copy_from_slice(&(kind as u16).to_le_bytes());
+            bytes[2..4].copy_from_slice(&u16::try_from(size).unwrap().to_le_bytes());
+            prop_assert!(decode(&bytes).is_ok());
+        }
     }
 }

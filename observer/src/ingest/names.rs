@@ -4,7 +4,7 @@
 use crate::event::{Class, Frame};
 
 /// Folders that packages are installed to, and the standard library's.
-const INSTALLED: [&str; 3] = ["/site-packages/", "/dist-packages/", "/lib-dynload/"];
+const INSTALLED: [&str; 2] = ["/site-packages/", "/dist-packages/"];
 const LIBRARY: &str = "/python3.";
 /// Before the name of a function within a function (`co_qualname`).
 const WITHIN: &str = "<locals>.";
@@ -46,6 +46,7 @@ pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: 
     Frame {
         file: relative(&path, &module, file_cut),
         is_own: is_own(&path),
+        is_installed: is_installed(&path),
         module,
         function,
     }
@@ -80,8 +81,11 @@ fn is_own(path: &str) -> bool {
     let is_library = path
         .rsplit_once(LIBRARY)
         .is_some_and(|(_, rest)| rest.contains('/'));
-    let is_installed = INSTALLED.iter().any(|folder| path.contains(folder));
-    !(path.is_empty() || path.starts_with('<') || is_installed || is_library)
+    !(path.is_empty() || path.starts_with('<') || is_installed(path) || is_library)
+}
+
+fn is_installed(path: &str) -> bool {
+    INSTALLED.iter().any(|folder| path.contains(folder))
 }
 
 fn latin1(bytes: &[u8]) -> String {

@@ -1,6 +1,9 @@
 //! Records as the kernel would write them, for tests.
 
-use probe_ebpf::abi::{HEAD_BYTES, LineSource, NAME_BYTES, RecordKind};
+use probe_ebpf::abi::{
+    CLASS_BYTES, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES, LineSource, MODULE_BYTES,
+    NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, TRACEBACK_FRAMES, UnwoundRecord,
+};
 
 /// A request record; set what matters, leave the rest.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +14,7 @@ pub struct RequestBytes {
     pub times: [u64; 7],
     pub request_bytes: u64,
     pub response_bytes: u64,
+    pub exceptions: u64,
     pub request_head_bytes: u32,
     pub response_head_bytes: u32,
     pub status: u16,
@@ -24,12 +28,18 @@ pub struct RequestBytes {
 impl RequestBytes {
     /// The bytes.
     pub fn build(&self) -> Vec<u8> {
-        let mut b = header(RecordKind::Request, 376, self.pid, self.time_ns);
+        let mut b = header(
+            RecordKind::Request,
+            size_of::<RequestRecord>(),
+            self.pid,
+            self.time_ns,
+        );
         for time in self.times {
             b.extend(time.to_le_bytes());
         }
         b.extend(self.request_bytes.to_le_bytes());
         b.extend(self.response_bytes.to_le_bytes());
+        b.extend(self.exceptions.to_le_bytes());
         b.extend(self.request_head_bytes.to_le_bytes());
         b.extend(self.response_head_bytes.to_le_bytes());
         b.extend((-1_i32).to_le_bytes());
@@ -52,6 +62,131 @@ impl RequestBytes {
         b.extend(line);
         b
     }
+}
+
+/// A frame, or none: its module, function and file, all narrow.
+pub type FrameText = Option<[&'static str; 3]>;
+
+/// An exception record; set what matters, leave the rest.
+#[derive(Clone, Debug)]
+pub struct ExceptionBytes {
+    pub pid: u32,
+    pub time_ns: u64,
+    /// [`RequestBytes::exceptions`].
+    pub request: u64,
+    pub object: u64,
+    pub came_from: u64,
+    pub root: u64,
+    pub seen_by: SeenBy,
+    pub has_left: bool,
+    pub depth: u32,
+    /// `tp_name` and `__module__`.
+    pub class: [&'static str; 2],
+    pub root_class: [&'static str; 2],
+    pub root_frame: FrameText,
+    /// Its traceback: the outermost first.
+    pub traceback: Vec<[String; 3]>,
+}
+
+impl Default for ExceptionBytes {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            time_ns: 0,
+            request: 0,
+            object: 0,
+            came_from: 0,
+            root: 0,
+            seen_by: SeenBy::Asked,
+            has_left: false,
+            depth: NO_DEPTH,
+            class: ["", ""],
+            root_class: ["", ""],
+            root_frame: None,
+            traceback: Vec::new(),
+        }
+    }
+}
+
+impl ExceptionBytes {
+    /// The bytes.
+    pub fn build(&self) -> Vec<u8> {
+        let len = size_of::<ExceptionRecord>();
+        let mut b = header(RecordKind::Exception, len, self.pid, self.time_ns);
+        for word in [self.request, self.object, self.came_from, self.root] {
+            b.extend(word.to_le_bytes());
+        }
+        b.extend(self.pid.to_le_bytes());
+        b.extend((self.seen_by as u16).to_le_bytes());
+        b.extend(u16::from(self.has_left).to_le_bytes());
+        b.extend(self.depth.to_le_bytes());
+        b.extend(u32::try_from(self.traceback.len()).unwrap().to_le_bytes());
+        b.extend(class(self.class));
+        b.extend(class(self.root_class));
+        b.extend(frame(self.root_frame));
+        // As the kernel does it: each takes the place of one further out.
+        let mut frames = vec![frame(None); TRACEBACK_FRAMES];
+        for (n, [module, function, file]) in self.traceback.iter().enumerate() {
+            frames[n % TRACEBACK_FRAMES] = frame(Some([module, function, file]));
+        }
+        b.extend(frames.concat());
+        b
+    }
+}
+
+/// A record of an exception in a frame that it goes up; class and frame as in an
+/// [`ExceptionBytes`].
+pub fn unwound(
+    [pid, depth]: [u32; 2],
+    [time_ns, request, object, class_object]: [u64; 4],
+    of: [&str; 2],
+    at: [&str; 3],
+) -> Vec<u8> {
+    let mut b = header(
+        RecordKind::Unwound,
+        size_of::<UnwoundRecord>(),
+        pid,
+        time_ns,
+    );
+    for word in [request, object, class_object] {
+        b.extend(word.to_le_bytes());
+    }
+    b.extend(pid.to_le_bytes());
+    b.extend(depth.to_le_bytes());
+    b.extend(class(of));
+    b.extend(frame(Some(at)));
+    b
+}
+
+/// A record that a closer look is exhausted.
+pub fn look_exhausted(time_ns: u64) -> Vec<u8> {
+    header(RecordKind::LookExhausted, 16, 7, time_ns)
+}
+
+fn class([name, module]: [&str; 2]) -> Vec<u8> {
+    let mut b = padded(name, CLASS_BYTES);
+    b.extend(padded(module, MODULE_BYTES));
+    b.push(u8::try_from(module.len()).unwrap());
+    b.extend([0; 7]);
+    b
+}
+
+fn frame(of: Option<[&str; 3]>) -> Vec<u8> {
+    let [module, function, file] = of.unwrap_or_default();
+    let len = |text: &str| u8::try_from(text.len()).unwrap();
+    let mut b = u64::from(of.is_some()).to_le_bytes().to_vec();
+    b.extend(padded(module, MODULE_BYTES));
+    b.extend(padded(function, FUNCTION_BYTES));
+    b.extend(padded(file, FILE_BYTES));
+    b.extend([len(module), len(function), 1, len(file), 1, 0, 0, 0]);
+    b
+}
+
+fn padded(text: &str, bytes: usize) -> Vec<u8> {
+    let mut b = text.as_bytes().to_vec();
+    assert!(b.len() <= bytes, "{text} is too long");
+    b.resize(bytes, 0);
+    b
 }
 
 /// A fork record.
@@ -81,7 +216,8 @@ pub fn exit(time_ns: u64, pid: u32, wait_status: u32) -> Vec<u8> {
     b
 }
 
-fn header(kind: RecordKind, len: u16, pid: u32, time_ns: u64) -> Vec<u8> {
+fn header(kind: RecordKind, len: usize, pid: u32, time_ns: u64) -> Vec<u8> {
+    let len = u16::try_from(len).unwrap();
     let mut b = Vec::new();
     b.extend((kind as u16).to_le_bytes());
     b.extend(len.to_le_bytes());

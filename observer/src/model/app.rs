@@ -82,10 +82,7 @@ impl App {
         let of = |worker: &&mut Worker| worker.pid == request.pid;
         let worker = match self.live.get_mut(&request.pid) {
             Some(worker) => worker,
-            None => match self.ended.iter_mut().rev().find(of) {
-                Some(worker) => worker,
-                None => return None,
-            },
+            None => self.ended.iter_mut().rev().find(of)?,
         };
         let slot = worker.slot;
         let class = match (&worker.class, self.master.worker_class.as_str()) {

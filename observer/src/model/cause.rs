@@ -170,6 +170,9 @@ pub struct Rise {
     depth: u32,
     is_any_own: bool,
     is_last_own: bool,
+    /// The first installed package it went through, and whether there was another.
+    package: Option<String>,
+    is_across_packages: bool,
 }
 
 /// Rises kept of one request, and frames of one rise.
@@ -182,12 +185,18 @@ impl Rise {
         let last = rises.len().saturating_sub(1);
         let is_same = |(at, rise): &(usize, &mut Self)| {
             // Between frames of Python there may be one that stands for C (3.12 on).
-            let is_next = unwound.depth <= rise.depth && unwound.depth + 2 >= rise.depth;
+            let is_next =
+                unwound.depth <= rise.depth && unwound.depth.saturating_add(2) >= rise.depth;
             let is_object = rise.object == unwound.object && rise.object != 0;
             // It was caught, made and raised again; or is nothing but its class.
             let is_made_of_it =
                 *at == last && !rise.is_made && (unwound.is_made || rise.object == unwound.object);
-            rise.class_object == unwound.class_object && is_next && (is_object || is_made_of_it)
+            // Its address may be another's by now.
+            let is_elsewhere = unwound.depth == rise.depth
+                && rise.frame_count as usize == rise.frames.len()
+                && rise.frames.last() != Some(&unwound.frame);
+            let is_class = rise.class_object == unwound.class_object;
+            is_class && is_next && !is_elsewhere && (is_object || is_made_of_it)
         };
         let same = rises.iter_mut().enumerate().rfind(is_same);
         if let Some((_, rise)) = same {
@@ -208,6 +217,8 @@ impl Rise {
             depth: unwound.depth,
             is_any_own: false,
             is_last_own: false,
+            package: None,
+            is_across_packages: false,
         };
         rise.go_up(unwound);
         rises.push(rise);
@@ -223,6 +234,11 @@ impl Rise {
         self.frame_count += 1;
         self.is_any_own |= unwound.frame.is_own;
         self.is_last_own = unwound.frame.is_own;
+        if unwound.frame.is_installed {
+            let top = unwound.frame.module.split('.').next().unwrap_or_default();
+            let first = self.package.get_or_insert_with(|| top.to_owned());
+            self.is_across_packages |= first != top;
+        }
         if self.frames.len() < MAX_FRAMES {
             self.frames.push(unwound.frame.clone());
         }
@@ -234,9 +250,10 @@ impl Rise {
         self.is_any_own && !self.is_last_own
     }
 
-    /// It is only how one library says no to another.
-    fn is_answer(&self) -> bool {
-        self.frame_count < MIN_FRAMES || ANSWERS.contains(&self.class.name.as_str())
+    /// It went from one installed package to another, such as from an application that is
+    /// installed to its framework, and was more than an answer.
+    fn has_left_package(&self) -> bool {
+        self.is_across_packages && !ANSWERS.contains(&self.class.name.as_str())
     }
 
     fn failure(&self) -> Failure {
@@ -255,9 +272,8 @@ impl Rise {
 }
 
 /// How libraries say no to each other: `KeyError` of `os.environ.get`, `AttributeError` of
-/// `hasattr`, and `VariableDoesNotExist` of Django's templates, with which it mails of a 5xx
-/// (`django/template/base.py`, `django/utils/log.py`).
-const ANSWERS: [&str; 8] = [
+/// `hasattr`.
+const ANSWERS: [&str; 7] = [
     "AttributeError",
     "ImportError",
     "IndexError",
@@ -265,15 +281,12 @@ const ANSWERS: [&str; 8] = [
     "ModuleNotFoundError",
     "StopAsyncIteration",
     "StopIteration",
-    "VariableDoesNotExist",
 ];
-/// Frames that an exception of a library goes up at least to be more than that.
-const MIN_FRAMES: u32 = 3;
-
 /// Which of all exceptions of a request failed it: of those that left the application's own
 /// files for the framework's, the last that went furthest out. Without one, the last that
-/// was caught in the application's own files. Without one, likewise of those of libraries,
-/// but for those that only answer.
+/// was caught in the application's own files. Without one, likewise of those that went from one
+/// installed package to another: what stays within one, as in Django's own templates when it
+/// mails of a 5xx, is its own affair.
 fn of_rises(rises: &[Rise]) -> Option<&Rise> {
     // Of equals, the first is the least: so they are gone through backwards.
     let furthest = |is_meant: fn(&&Rise) -> bool| {
@@ -283,7 +296,7 @@ fn of_rises(rises: &[Rise]) -> Option<&Rise> {
     let own = || rises.iter().rfind(|rise| rise.is_any_own);
     furthest(|rise| rise.has_left_own())
         .or_else(own)
-        .or_else(|| furthest(|rise| !rise.is_answer()))
+        .or_else(|| furthest(|rise| rise.has_left_package()))
 }
 
 #[cfg(test)]

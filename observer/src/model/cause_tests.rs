@@ -1,1 +1,536 @@
+use super::*;
 
+const APP: &str = "shop.views";
+const FRAMEWORK: &str = "flask.app";
+
+fn frame(module: &str, function: &str) -> Frame {
+    Frame {
+        module: module.to_owned(),
+        file: format!("{}.py", module.replace('.', "/")),
+        function: function.to_owned(),
+        is_own: module.starts_with("shop"),
+    }
+}
+
+fn class(name: &str) -> Class {
+    Class {
+        module: "builtins".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// An exception with this address and class, raised in the application, that someone asked for.
+fn asked(object: u64, name: &str) -> Exception {
+    Exception {
+        time_ns: 0,
+        pid: 7,
+        request: 1,
+        object,
+        came_from: None,
+        root: None,
+        has_left: false,
+        was_gunicorns: false,
+        depth: None,
+        class: class(name),
+        frames: vec![frame(APP, "index"), frame(FRAMEWORK, "wsgi_app")],
+        frames_cut: 0,
+        root_class: None,
+        root_frame: None,
+    }
+}
+
+/// The same one, caught so many calls below `handle_request`.
+fn caught(depth: u32, exception: Exception) -> Exception {
+    Exception {
+        depth: Some(depth),
+        ..exception
+    }
+}
+
+fn left(exception: Exception) -> Exception {
+    Exception {
+        has_left: true,
+        ..exception
+    }
+}
+
+/// Raised while the one at `earlier` was handled.
+fn after(earlier: u64, exception: Exception) -> Exception {
+    Exception {
+        came_from: Some(earlier),
+        root: Some(earlier),
+        root_class: Some(class("Earlier")),
+        ..exception
+    }
+}
+
+/// With these frames, the innermost first.
+fn through(modules: &[&str], exception: Exception) -> Exception {
+    Exception {
+        frames: modules.iter().map(|module| frame(module, "f")).collect(),
+        ..exception
+    }
+}
+
+fn failure(verdict: Verdict) -> Failure {
+    match verdict.cause {
+        Cause::Raised(failure) => *failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn name(verdict: Verdict) -> String {
+    failure(verdict).raised.error.name
+}
+
+#[test]
+fn what_left_the_application_is_the_cause_and_else_what_was_asked_for_last() {
+    let table: [(&str, Vec<Exception>, &str); 9] = [
+        ("one alone", vec![asked(1, "A")], "A"),
+        ("the last of two", vec![asked(1, "A"), asked(2, "B")], "B"),
+        (
+            "one that left, before one that was logged",
+            vec![left(asked(1, "A")), asked(2, "B")],
+            "A",
+        ),
+        (
+            "the last of those that left",
+            vec![left(asked(1, "A")), left(asked(2, "B"))],
+            "B",
+        ),
+        (
+            "not one that came up while the page about it was made",
+            vec![caught(3, asked(1, "A")), after(1, caught(9, asked(2, "B")))],
+            "A",
+        ),
+        (
+            "not one that came up late while that page was made",
+            vec![
+                caught(3, asked(1, "A")),
+                Exception {
+                    came_from: Some(5),
+                    ..after(1, caught(9, asked(2, "B")))
+                },
+            ],
+            "A",
+        ),
+        (
+            "one that replaced it, as it was caught further out",
+            vec![caught(9, asked(1, "A")), after(1, caught(3, asked(2, "B")))],
+            "B",
+        ),
+        (
+            "one that has nothing to do with an earlier one, however far in",
+            vec![caught(3, asked(1, "A")), caught(9, asked(2, "B"))],
+            "B",
+        ),
+        (
+            "one that follows an earlier one from who knows where",
+            vec![asked(1, "A"), after(1, caught(9, asked(2, "B")))],
+            "B",
+        ),
+    ];
+    for (what, handled, expected) in table {
+        assert_eq!(name(weigh(&handled, &[], false)), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_same_exception_asked_for_again_further_in_is_not_aside() {
+    let again = after(5, caught(9, asked(1, "A")));
+    let first = Exception {
+        root: Some(5),
+        ..caught(3, asked(1, "A"))
+    };
+    let frames = through(&[APP, APP], again);
+    let verdict = weigh(&[first, frames], &[], false);
+    assert_eq!(failure(verdict).traceback.len(), 2);
+    assert_eq!(weigh(&[asked(1, "A")], &[], true).cause, {
+        let failure = Failure::of(&asked(1, "A"));
+        Cause::Raised(Box::new(failure))
+    });
+}
+
+#[test]
+fn only_what_left_is_said_to_have_left() {
+    assert!(weigh(&[left(asked(1, "A"))], &[], false).has_left);
+    assert!(!weigh(&[asked(1, "A")], &[], false).has_left);
+    assert!(!weigh(&[], &[], true).has_left);
+}
+
+#[test]
+fn what_gunicorn_handled_is_told_beside_the_cause() {
+    let gunicorns = Exception {
+        was_gunicorns: true,
+        ..asked(2, "BrokenPipeError")
+    };
+    let verdict = weigh(&[left(asked(1, "A")), gunicorns, asked(3, "B")], &[], false);
+    assert_eq!(verdict.gunicorns, Some(class("BrokenPipeError")));
+    assert_eq!(name(verdict), "A");
+    assert_eq!(weigh(&[asked(1, "A")], &[], false).gunicorns, None);
+}
+
+#[test]
+fn a_failure_says_where_it_was_raised_and_what_of_the_application_led_there() {
+    let of = |exception| failure(weigh(&[exception], &[], false));
+    let in_library = of(through(
+        &["json.decoder", "json", APP, "shop.app", FRAMEWORK],
+        asked(1, "ValueError"),
+    ));
+    assert_eq!(in_library.raised.raised_in, "json/decoder.py:f");
+    assert_eq!(in_library.called_from.as_deref(), Some("shop/views.py:f"));
+    let in_app = of(asked(1, "ValueError"));
+    assert_eq!(in_app.raised.raised_in, "shop/views.py:index");
+    assert_eq!(in_app.called_from, None);
+    let nowhere = of(through(&[], asked(1, "ValueError")));
+    assert_eq!(
+        (&*nowhere.raised.raised_in, nowhere.called_from),
+        ("", None)
+    );
+    let unreadable = Exception {
+        frames: vec![Frame::default()],
+        ..asked(1, "ValueError")
+    };
+    assert_eq!(of(unreadable).raised.raised_in, "");
+}
+
+#[test]
+fn a_failure_names_the_first_exception_that_led_to_it() {
+    assert_eq!(
+        failure(weigh(&[asked(1, "A")], &[], false)).root_cause,
+        None
+    );
+    let root = |root_frame| {
+        let exception = Exception {
+            root_frame,
+            ..after(9, asked(1, "A"))
+        };
+        failure(weigh(&[exception], &[], false)).root_cause.unwrap()
+    };
+    let place = Some(frame("shop.db", "connect"));
+    assert_eq!(root(place).raised_in, "shop/db.py:connect");
+    let Raised { error, raised_in } = root(None);
+    assert_eq!((error, &*raised_in), (class("Earlier"), ""));
+}
+
+#[test]
+fn a_client_that_went_away_is_no_cause_however_gunicorn_met_it() {
+    let wsgi = ["gunicorn.http.wsgi", "gunicorn.workers.sync"];
+    for (name, sockets) in [
+        ("BrokenPipeError", &[] as &[&str]),
+        ("ConnectionResetError", &[]),
+        ("OSError", &[]),
+        ("BrokenPipeError", &["gevent._socket3", "gevent.hub"]),
+        ("timeout", &["eventlet.greenio.base"]),
+        ("TimeoutError", &["socket"]),
+        ("SSLEOFError", &["ssl", "gevent.ssl"]),
+    ] {
+        let gone = through(&[sockets, &wsgi].concat(), left(asked(1, name)));
+        let verdict = weigh(std::slice::from_ref(&gone), &[], false);
+        assert!(
+            verdict.client_gone && !verdict.has_left,
+            "{name} {sockets:?}"
+        );
+        assert_eq!(verdict.cause, Cause::Unknown);
+        // Nor is it the cause beside another one.
+        let verdict = weigh(&[asked(2, "A"), gone], &[], false);
+        assert!(verdict.client_gone);
+        assert_eq!(self::name(verdict), "A");
+    }
+}
+
+#[test]
+fn the_applications_own_network_errors_are_causes() {
+    for (name, modules) in [
+        // To a server of its own.
+        (
+            "BrokenPipeError",
+            &["socket", APP, "gunicorn.workers.sync"] as &[&str],
+        ),
+        ("TimeoutError", &["ssl", "urllib3.connection", APP]),
+        (
+            "ConnectionResetError",
+            &["gevent._socket3", "redis.connection"],
+        ),
+        // What only looks like Gunicorn.
+        ("OSError", &["gunicornish.views"]),
+        // Gunicorn's own, and nothing a client does.
+        ("ValueError", &["gunicorn.http.wsgi"]),
+        // Its traceback was not read.
+        ("BrokenPipeError", &[]),
+    ] {
+        let verdict = weigh(&[through(modules, asked(1, name))], &[], false);
+        assert!(!verdict.client_gone, "{name} {modules:?}");
+        assert_eq!(self::name(verdict), name);
+    }
+}
+
+#[test]
+fn only_after_a_look_that_missed_nothing_there_is_no_exception() {
+    assert_eq!(weigh(&[], &[], true).cause, Cause::None);
+    assert_eq!(weigh(&[], &[], false).cause, Cause::Unknown);
+    let gone = through(&["gunicorn.http.wsgi"], asked(1, "BrokenPipeError"));
+    assert_eq!(weigh(&[gone], &[], true).cause, Cause::Unknown);
+}
+
+/// One exception's way: object, class, then each frame it goes up with its depth.
+struct Way<'a>(u64, &'a str, &'a [(&'a str, u32)]);
+
+fn step(object: u64, name: &str, module: &str, depth: u32) -> Unwound {
+    Unwound {
+        time_ns: 0,
+        pid: 7,
+        request: 1,
+        object,
+        class_object: name.bytes().map(u64::from).sum(),
+        depth,
+        class: class(name),
+        frame: frame(module, "f"),
+    }
+}
+
+fn rises(ways: &[Way]) -> Vec<Rise> {
+    let mut rises = Vec::new();
+    for Way(object, name, frames) in ways {
+        for (module, depth) in *frames {
+            Rise::step(&mut rises, &step(*object, name, module, *depth));
+        }
+    }
+    rises
+}
+
+#[test]
+fn an_exception_is_followed_from_frame_to_frame() {
+    let one = rises(&[Way(1, "A", &[(APP, 5), ("shop.app", 4), (FRAMEWORK, 3)])]);
+    assert_eq!(one.len(), 1);
+    assert_eq!((one[0].frame_count, one[0].depth), (3, 3));
+    let modules: Vec<_> = one[0].frames.iter().map(|f| f.module.as_str()).collect();
+    assert_eq!(modules, [APP, "shop.app", FRAMEWORK]);
+    for (what, ways, count) in [
+        // Up to 3.11 the object is made when it is caught, from then on it has an address.
+        (
+            "made on the way",
+            vec![
+                Way(0, "A", &[(APP, 5)]),
+                Way(1, "A", &[(APP, 4), (FRAMEWORK, 3)]),
+            ],
+            1,
+        ),
+        // `finally` and `with` raise it again in the same frame.
+        (
+            "raised again",
+            vec![Way(1, "A", &[(APP, 5), (APP, 5), (APP, 4)])],
+            1,
+        ),
+        (
+            "of two objects",
+            vec![Way(1, "A", &[(APP, 5)]), Way(2, "A", &[(APP, 5)])],
+            2,
+        ),
+        (
+            "of two classes",
+            vec![Way(0, "A", &[(APP, 5)]), Way(0, "B", &[(APP, 4)])],
+            2,
+        ),
+        (
+            "raised further in",
+            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 6)])],
+            2,
+        ),
+        (
+            "raised far out",
+            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 2)])],
+            2,
+        ),
+        (
+            "across a frame that stands for C",
+            vec![Way(1, "A", &[(APP, 5), (FRAMEWORK, 3)])],
+            1,
+        ),
+        (
+            "as deep, in another function",
+            vec![
+                Way(0, "A", &[("os", 5)]),
+                Way(0, "A", &[(APP, 5), (APP, 4)]),
+            ],
+            2,
+        ),
+        (
+            "between the steps of another",
+            vec![
+                Way(1, "A", &[(APP, 5)]),
+                Way(2, "B", &[(APP, 8), (APP, 7)]),
+                Way(1, "A", &[(APP, 4)]),
+            ],
+            2,
+        ),
+    ] {
+        assert_eq!(rises(&ways).len(), count, "{what}");
+    }
+}
+
+#[test]
+fn one_that_is_raised_again_where_it_was_caught_is_still_in_the_same_frame() {
+    let one = rises(&[Way(
+        1,
+        "A",
+        &[("os", 6), (APP, 5), (APP, 5), (APP, 5), (FRAMEWORK, 4)],
+    )]);
+    assert_eq!((one.len(), one[0].frame_count), (1, 3));
+    let modules: Vec<_> = one[0].frames.iter().map(|f| f.module.as_str()).collect();
+    assert_eq!(modules, ["os", APP, FRAMEWORK]);
+}
+
+#[test]
+fn depths_of_any_size_break_nothing() {
+    for depth in [0, u32::MAX - 1, u32::MAX] {
+        let mut rises = Vec::new();
+        Rise::step(&mut rises, &step(1, "A", APP, depth));
+        Rise::step(&mut rises, &step(1, "A", APP, u32::MAX));
+        Rise::step(&mut rises, &step(1, "A", APP, 0));
+        assert!(!rises.is_empty());
+    }
+}
+
+#[test]
+fn of_all_that_went_up_that_which_left_the_application_furthest_out_is_the_cause() {
+    let table: [(&str, Vec<Way>, &str); 7] = [
+        (
+            "it left for the framework",
+            vec![
+                Way(1, "KeyError", &[(APP, 5)]),
+                Way(2, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
+                Way(3, "Stop", &[(FRAMEWORK, 6)]),
+            ],
+            "A",
+        ),
+        (
+            "of two, it went further out",
+            vec![
+                Way(1, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
+                Way(2, "B", &[(APP, 8), (FRAMEWORK, 7)]),
+            ],
+            "A",
+        ),
+        (
+            "of two as far out, it was the last",
+            vec![
+                Way(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
+                Way(2, "B", &[(APP, 5), (FRAMEWORK, 4)]),
+            ],
+            "B",
+        ),
+        (
+            "none left: it was the last caught in the application",
+            vec![
+                Way(1, "A", &[(APP, 5), (APP, 4)]),
+                Way(2, "B", &[("json", 7), (APP, 6)]),
+                Way(3, "C", &[(FRAMEWORK, 6), (FRAMEWORK, 5), (FRAMEWORK, 4)]),
+            ],
+            "B",
+        ),
+        (
+            "it left, and another was caught in the application later",
+            vec![
+                Way(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
+                Way(2, "B", &[(APP, 6)]),
+            ],
+            "A",
+        ),
+        (
+            "none was the application's: of those that went up some frames, it went furthest out",
+            vec![
+                Way(1, "A", &[(FRAMEWORK, 9), (FRAMEWORK, 8), (FRAMEWORK, 7)]),
+                Way(2, "B", &[(FRAMEWORK, 6), (FRAMEWORK, 5), (FRAMEWORK, 4)]),
+                Way(3, "C", &[(FRAMEWORK, 8), (FRAMEWORK, 7), (FRAMEWORK, 6)]),
+                Way(4, "D", &[(FRAMEWORK, 4), (FRAMEWORK, 3)]),
+            ],
+            "B",
+        ),
+        (
+            "it came back into the application: it has not left",
+            vec![
+                Way(1, "A", &[(APP, 6), (FRAMEWORK, 5), ("shop.middleware", 4)]),
+                Way(2, "B", &[(APP, 9), (FRAMEWORK, 8)]),
+            ],
+            "B",
+        ),
+    ];
+    for (what, ways, expected) in table {
+        let verdict = weigh(&[], &rises(&ways), true);
+        assert!(!verdict.has_left, "{what}");
+        assert_eq!(name(verdict), expected, "{what}");
+    }
+    let handled = [asked(1, "A")];
+    let up = rises(&[Way(2, "B", &[(APP, 5), (FRAMEWORK, 4)])]);
+    assert_eq!(
+        name(weigh(&handled, &up, true)),
+        "A",
+        "who asks knows better"
+    );
+}
+
+#[test]
+fn a_closer_look_is_compared_with_what_is_known_without_it() {
+    let up = |name| rises(&[Way(1, name, &[(APP, 5), (FRAMEWORK, 4)])]);
+    let known = through(&[APP], asked(1, "A"));
+    let elsewhere = through(&["shop.cart"], asked(1, "A"));
+    for (what, handled, rises, was_watched, expected) in [
+        ("the same", vec![known.clone()], up("A"), true, Some(true)),
+        ("another", vec![known.clone()], up("B"), true, Some(false)),
+        ("elsewhere", vec![elsewhere], up("A"), true, Some(false)),
+        ("none", vec![known.clone()], vec![], true, Some(false)),
+        ("no look", vec![known], up("A"), false, None),
+        ("only a look", vec![], up("A"), true, None),
+    ] {
+        let agrees = weigh(&handled, &rises, was_watched).closer_look_agrees;
+        assert_eq!(agrees, expected, "{what}");
+    }
+}
+
+#[test]
+fn how_a_library_says_no_is_no_cause() {
+    let short = rises(&[Way(1, "KeyError", &[("os", 6), ("collections.abc", 5)])]);
+    assert_eq!(weigh(&[], &short, true).cause, Cause::None);
+    assert_eq!(weigh(&[], &short, false).cause, Cause::Unknown);
+    let long: &[(&str, u32)] = &[("os", 6), ("os", 5), ("os", 4), ("os", 3)];
+    for name in ANSWERS {
+        let answer = rises(&[Way(1, name, long)]);
+        assert_eq!(weigh(&[], &answer, true).cause, Cause::None, "{name}");
+        // The application's own is more than that.
+        let own = rises(&[Way(1, name, &[(APP, 5)])]);
+        assert_eq!(self::name(weigh(&[], &own, true)), name);
+    }
+    let other = rises(&[Way(1, "OSError", long)]);
+    assert_eq!(name(weigh(&[], &other, true)), "OSError");
+}
+
+#[test]
+fn what_went_up_says_where_it_began() {
+    let up = rises(&[Way(1, "A", &[("json", 6), (APP, 5), (FRAMEWORK, 4)])]);
+    let failure = failure(weigh(&[], &up, true));
+    assert_eq!(failure.raised.raised_in, "json.py:f");
+    assert_eq!(failure.called_from.as_deref(), Some("shop/views.py:f"));
+    assert_eq!(failure.traceback.len(), 3);
+}
+
+#[test]
+fn what_is_kept_of_one_request_is_bounded_and_spares_the_applications() {
+    let mut rises = rises(&[Way(1, "A", &[(APP, 9)])]);
+    for object in 2..2000 {
+        Rise::step(&mut rises, &step(object, "B", FRAMEWORK, 9));
+    }
+    assert_eq!(rises.len(), MAX_RISES);
+    assert_eq!(rises[0].class.name, "A");
+    for object in 2000..4000 {
+        Rise::step(&mut rises, &step(object, "C", APP, 9));
+    }
+    assert_eq!(rises.len(), MAX_RISES);
+    let mut deep = Vec::new();
+    for depth in (0..1000).rev() {
+        Rise::step(&mut deep, &step(1, "A", APP, depth));
+    }
+    assert_eq!((deep.len(), deep[0].frame_count), (1, 1000));
+    assert_eq!(deep[0].frames.len(), MAX_FRAMES);
+    assert_eq!(deep[0].depth, 0);
+}

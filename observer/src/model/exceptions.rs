@@ -78,3 +78,7 @@ impl Exceptions {
         self.seen.retain(|(_, of), _| *of != pid);
     }
 }
+
+#[cfg(test)]
+#[path = "exceptions_tests.rs"]
+mod tests;

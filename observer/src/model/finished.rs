@@ -77,3 +77,7 @@ fn failure<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok,
         _ => serializer.serialize_none(),
     }
 }
+
+#[cfg(test)]
+#[path = "finished_tests.rs"]
+mod tests;

@@ -250,6 +250,7 @@ impl Ledger {
             self.totals.entry(*id).or_default().merge(&tally);
         }
         self.routes.add_capped(other.routes.capped());
+        self.names.capped += other.names.capped;
         self.absorb_shared(settings, other, class);
     }
 
@@ -284,7 +285,6 @@ impl Ledger {
             };
             self.http_error(settings, key, *count);
         }
-        self.names.capped += other.names.capped;
     }
 
     /// The classes of another one as they are called here.
@@ -308,73 +308,5 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(path: &str, method: &str, status: u16) -> Request {
-        Request {
-            entered_ns: Some(1),
-            exited_ns: Some(2),
-            path: Some(path.to_owned()),
-            method: Some(method.to_owned()),
-            status: Some(status),
-            ..Request::default()
-        }
-    }
-
-    fn http(ledger: &Ledger) -> Vec<(String, &'static str, String, u64)> {
-        let series = ledger.http.iter().map(|(key, histogram)| {
-            let class = ledger.class_name(key.class).to_string();
-            let route = ledger.routes.name(key.route).to_owned();
-            (class, key.method.as_str(), route, histogram.count())
-        });
-        series.collect()
-    }
-
-    #[test]
-    fn absorbing_keeps_every_request_and_names_its_class() {
-        let settings = Settings {
-            route_limit: 1,
-            ..Settings::default()
-        };
-        let (mut app, mut worker) = (Ledger::default(), Ledger::default());
-        app.request(&settings, "SyncWorker", &request("/a", "GET", 200));
-        worker.request(&settings, "", &request("/a", "GET", 200));
-        worker.request(&settings, "", &request("/b", "BREW", 200));
-        let other = Ledger {
-            routes: Routes::default(),
-            ..Ledger::default()
-        };
-        app.absorb(&settings, &worker, "SyncWorker");
-        app.absorb(&settings, &other, "SyncWorker");
-        let class = || "SyncWorker".to_owned();
-        let expected = [
-            (class(), "GET", "/a".to_owned(), 2),
-            (class(), "_OTHER", "other".to_owned(), 1),
-        ];
-        assert_eq!(http(&app), expected);
-        assert_eq!(
-            app.totals.values().map(|tally| tally.requests).sum::<u64>(),
-            3
-        );
-    }
-
-    #[test]
-    fn a_hostile_app_cannot_make_endless_series() {
-        let settings = Settings {
-            route_limit: 2,
-            ..Settings::default()
-        };
-        let mut ledger = Ledger::default();
-        for status in 100..1000 {
-            for route in ["/a", "/b", "/c"] {
-                ledger.request(&settings, "SyncWorker", &request(route, "GET", status));
-            }
-        }
-        assert!(ledger.http.len() <= 32 + 900);
-        for class in 0..100 {
-            ledger.class(&class.to_string());
-        }
-        assert_eq!(ledger.classes.len(), MAX_CLASSES);
-    }
-}
+#[path = "ledger_tests.rs"]
+mod tests;

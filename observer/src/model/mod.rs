@@ -44,6 +44,8 @@ pub use state::State;
 #[cfg(test)]
 mod app_tests;
 #[cfg(test)]
+mod errors_tests;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod story;

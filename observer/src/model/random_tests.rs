@@ -1,16 +1,16 @@
 //! What holds whatever happens.
 
-use super::story::{Story, app_requests};
-use crate::event::Pid;
-use crate::fact::{Fact, Level};
+use super::story::{Story, app_requests, exception, raising, request, unwound};
+use crate::event::{Event, Exception, Pid, Request};
+use crate::fact::{Fact, Level, LookState};
 use crate::sink::prometheus::{self, WorkerLabel};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ClassView, ErrorView, SlotView, Snapshot};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// What can happen, to few enough processes that they meet.
 fn step() -> impl Strategy<Value = (u8, Pid, Pid)> {
-    (0..14_u8, 1..6_u32, 1..6_u32)
+    (0..22_u8, 1..6_u32, 1..6_u32)
 }
 
 fn happens(story: &mut Story, (what, a, b): (u8, Pid, Pid)) {
@@ -27,8 +27,70 @@ fn happens(story: &mut Story, (what, a, b): (u8, Pid, Pid)) {
         10 => story.master_since(a, "shop", now_ns),
         11 => story.level(a, if b < 3 { Level::None } else { Level::Full }),
         12 => story.fork(a, b).get(b),
-        _ => story.later(u64::from(a) * 70),
+        13 => story.later(u64::from(a) * 70),
+        14 => story.raise(a, class(b)),
+        15 => story.fail(a, 500),
+        16 | 17 => raises(story, a, b),
+        18 => story.look(a, look(b)),
+        19 => story.event(Event::LookExhausted { time_ns: now_ns }),
+        // While a look may be taken: what fails then has no exception.
+        20 => story.later(1).fail(a, 503),
+        // It never finishes.
+        _ => story.event(Event::Exception(Box::new(exception(
+            &request(a, now_ns + 1),
+            b.into(),
+            class(b),
+        )))),
     };
+}
+
+/// Classes of exceptions.
+fn class(number: u32) -> &'static str {
+    ["A", "B", "C"].get(number as usize % 3).unwrap()
+}
+
+fn look(number: u32) -> LookState {
+    match number {
+        1 | 2 => LookState::Looking,
+        3 => LookState::Resting,
+        4 => LookState::Failed,
+        _ => LookState::Over,
+    }
+}
+
+/// A request fails, and its exception goes up some frames before it is handled, or is not.
+fn raises(story: &mut Story, pid: Pid, number: u32) -> &mut Story {
+    let failed = Request {
+        status: Some(500),
+        error_handled: number == 1,
+        was_cut: number == 2,
+        ..raising(request(pid, story.now_ns))
+    };
+    for depth in (0..number).rev() {
+        let step = unwound(&failed, 1, class(number), depth);
+        story.event(Event::Unwound(Box::new(step)));
+    }
+    if number < 4 {
+        let handled = Exception {
+            was_gunicorns: number == 1,
+            ..exception(&failed, 1, class(number))
+        };
+        story.event(Event::Exception(Box::new(handled)));
+    }
+    story.event(Event::Request(Box::new(failed)))
+}
+
+/// For each app that is shown: responses that failed by what they failed of, and the same
+/// by how long they took.
+fn failed(snapshot: &Snapshot) -> BTreeMap<String, (u64, u64)> {
+    let mut failed: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for app in &snapshot.apps {
+        let (by_error, by_status) = failed.entry(app.app.clone()).or_default();
+        *by_error += app.http_errors.iter().map(|e| e.count).sum::<u64>();
+        let series = app.http.iter().filter(|s| matches!(s.status, Some(500..)));
+        *by_status += series.map(|s| s.duration.count()).sum::<u64>();
+    }
+    failed
 }
 
 /// The counts of the series that are told apart by the app's name only; and the name.
@@ -36,6 +98,7 @@ fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
     let shared = [
         "http_server_request_duration_seconds",
         "gunicorn_request_phase_seconds",
+        "gunicorn_http_errors_total",
     ];
     let families = prometheus::families(snapshot, WorkerLabel::Pid);
     let shared = families
@@ -51,6 +114,8 @@ fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
                 .map(::prometheus::proto::Bucket::cumulative_count)
                 .collect();
             counts.push(histogram.get_sample_count());
+            // The bits of numbers that are not negative are in the order of the numbers.
+            counts.push(metric.get_counter().get_value().to_bits());
             let key = format!("{} {labels:?}", family.name());
             (key, (app.value().to_owned(), counts))
         })
@@ -79,6 +144,20 @@ proptest! {
                 prop_assert!(!fell, "{}: {:?} after {:?}", series, now, step);
             }
             before = now;
+        }
+    }
+
+    #[test]
+    fn whatever_happens_every_5xx_is_one_error_of_its_app(
+        steps in proptest::collection::vec(step(), 0..100)
+    ) {
+        let mut story = Story::new();
+        for step in steps {
+            happens(&mut story, step);
+            for (app, (by_error, by_status)) in failed(&story.snapshot()) {
+                // All of these requests have a duration: one without is in no histogram.
+                prop_assert_eq!(by_error, by_status, "{} after {:?}", app, step);
+            }
         }
     }
 
@@ -115,6 +194,15 @@ proptest! {
                 prop_assert_eq!(by_slot, app_requests(app));
                 let shown: u64 = app.workers.iter().map(|worker| worker.tally.requests).sum();
                 prop_assert!(shown <= by_slot);
+                let errors = |of: &[ErrorView]| of.iter().map(|e| e.count).sum::<u64>();
+                let by_slot = |of: fn(&SlotView) -> &[ErrorView]| {
+                    app.slots.iter().map(|slot| errors(of(slot))).sum::<u64>()
+                };
+                let by_class = |of: fn(&ClassView) -> &[ErrorView]| {
+                    app.classes.iter().map(|class| errors(of(class))).sum::<u64>()
+                };
+                prop_assert_eq!(by_slot(|slot| &slot.failed), by_class(|class| &class.failed));
+                prop_assert_eq!(by_slot(|slot| &slot.handled), by_class(|class| &class.handled));
             }
             let count = live.len();
             live.sort_unstable();

@@ -307,6 +307,7 @@ impl State {
             heir.ledger
                 .absorb_shared(&self.settings, &from.ledger, &class);
             from.ledger.http.clear();
+            from.ledger.http_errors.clear();
             from.ledger.phases.clear();
         }
     }

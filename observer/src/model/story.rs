@@ -1,8 +1,9 @@
 //! Stories of masters and workers, told by hand-made inputs.
 
+use super::cause::{Cause, Verdict};
 use super::{Settings, State};
-use crate::event::{Event, ExitStatus, Pid, Request};
-use crate::fact::{self, Fact, Level, Started, TargetLevel};
+use crate::event::{Class, Event, Exception, ExitStatus, Frame, Pid, Request, Unwound};
+use crate::fact::{self, Fact, Level, Look, LookState, Started, TargetLevel};
 use crate::input::Input;
 use crate::snapshot::{AppView, Snapshot, WorkerView};
 
@@ -80,6 +81,39 @@ impl Story {
     pub fn get(&mut self, pid: Pid) -> &mut Self {
         let request = request(pid, self.now_ns);
         self.event(Event::Request(Box::new(request)))
+    }
+
+    /// A request failed with this status, and nobody saw why.
+    pub fn fail(&mut self, pid: Pid, status: u16) -> &mut Self {
+        let request = Request {
+            status: Some(status),
+            ..request(pid, self.now_ns)
+        };
+        self.event(Event::Request(Box::new(request)))
+    }
+
+    /// A request failed with an exception of this class, which left the application.
+    pub fn raise(&mut self, pid: Pid, class: &str) -> &mut Self {
+        let request = Request {
+            status: Some(500),
+            ..raising(request(pid, self.now_ns))
+        };
+        let exception = Exception {
+            has_left: true,
+            ..exception(&request, 1, class)
+        };
+        self.event(Event::Exception(Box::new(exception)))
+            .event(Event::Request(Box::new(request)))
+    }
+
+    pub fn look(&mut self, pid: Pid, state: LookState) -> &mut Self {
+        let (since_ns, reason) = (self.now_ns, "made up".to_owned());
+        self.fact(Fact::Look(Look {
+            pid,
+            state,
+            since_ns,
+            reason,
+        }))
     }
 
     pub fn master(&mut self, pid: Pid) -> &mut Self {
@@ -170,6 +204,75 @@ pub fn request(pid: Pid, now_ns: u64) -> Request {
         path: Some("/users/7".to_owned()),
         status: Some(200),
         ..Request::default()
+    }
+}
+
+/// A request that exceptions were seen of, which name it so.
+pub fn raising(request: Request) -> Request {
+    Request {
+        exceptions: request.entered_ns,
+        ..request
+    }
+}
+
+/// Raised and handled while a request was served.
+pub fn exception(request: &Request, object: u64, class: &str) -> Exception {
+    Exception {
+        time_ns: request.finished_ns,
+        pid: request.pid,
+        request: request.entered_ns.unwrap_or(0),
+        object,
+        came_from: None,
+        root: None,
+        has_left: false,
+        was_gunicorns: false,
+        depth: None,
+        class: named(class),
+        frames: vec![own_frame()],
+        frames_cut: 0,
+        root_class: None,
+        root_frame: None,
+    }
+}
+
+/// An exception in a frame that it goes up, of the application.
+pub fn unwound(request: &Request, object: u64, class: &str, depth: u32) -> Unwound {
+    Unwound {
+        time_ns: request.finished_ns,
+        pid: request.pid,
+        request: request.entered_ns.unwrap_or(0),
+        object,
+        class_object: class.len() as u64,
+        depth,
+        class: named(class),
+        frame: own_frame(),
+    }
+}
+
+pub fn named(class: &str) -> Class {
+    Class {
+        module: "shop".to_owned(),
+        name: class.to_owned(),
+    }
+}
+
+fn own_frame() -> Frame {
+    Frame {
+        module: "shop.views".to_owned(),
+        file: "shop/views.py".to_owned(),
+        function: "index".to_owned(),
+        is_own: true,
+    }
+}
+
+/// What is known of a request that no exception was seen of.
+pub fn unseen() -> Verdict {
+    Verdict {
+        cause: Cause::Unknown,
+        has_left: false,
+        client_gone: false,
+        gunicorns: None,
+        closer_look_agrees: None,
     }
 }
 

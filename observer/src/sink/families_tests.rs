@@ -2,12 +2,14 @@
 
 use crate::event::{Event, Request};
 use crate::fact::{
-    Fact, KernelTotals, Level, Master, ProgramTotals, Started, TargetLevel, Usage, Worker,
+    Fact, KernelTotals, Level, Look, LookState, Master, ProgramTotals, Started, TargetLevel, Usage,
+    Worker,
 };
 use crate::input::Input;
 use crate::model::{Settings, State};
 use crate::sink::prometheus::{WorkerLabel, families};
 use crate::snapshot::Snapshot;
+use probe_ebpf::abi::Stat;
 use prometheus::proto::{Metric, MetricFamily};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +77,26 @@ fn full() -> State {
         ..Request::default()
     };
     state.apply(&Input::Event(Event::Request(Box::new(request))));
+    let failed = Request {
+        pid: 11,
+        entered_ns: Some(7 * S),
+        exited_ns: Some(8 * S),
+        finished_ns: 8 * S,
+        status: Some(500),
+        error_handled: true,
+        was_cut: true,
+        ..Request::default()
+    };
+    state.apply(&Input::Event(Event::Request(Box::new(failed))));
+    fact(
+        &mut state,
+        Fact::Look(Look {
+            pid: 10,
+            state: LookState::Looking,
+            since_ns: 9 * S,
+            reason: "500 on /".to_owned(),
+        }),
+    );
     let program = ProgramTotals {
         runs: Some(1),
         run_time_ns: Some(1),
@@ -214,4 +236,40 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
     let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
     assert!(families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
+}
+
+#[test]
+fn failures_are_counted_by_type_under_each_way_to_label_workers() {
+    let snapshot = full().snapshot(100 * S);
+    for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
+        let families = families(&snapshot, label);
+        for (name, expected) in [
+            ("gunicorn_worker_failed_requests_total", "unknown"),
+            ("gunicorn_worker_error_handling_total", "unknown"),
+            ("gunicorn_http_errors_total", "unknown"),
+        ] {
+            let family = families.iter().find(|family| family.name() == name);
+            let [series] = family.unwrap().get_metric() else {
+                panic!("{name} has one series");
+            };
+            let labels = series.get_label().iter();
+            let types: Vec<_> = labels.filter(|l| l.name() == "error_type").collect();
+            assert_eq!(types[0].value(), expected, "{name} {label:?}");
+            assert!((series.get_counter().get_value() - 1.0).abs() < f64::EPSILON);
+        }
+    }
+}
+
+#[test]
+fn every_cause_of_loss_has_a_line_in_the_document() {
+    let observer = full().snapshot(100 * S).observer;
+    let losses = Stat::ALL.iter().filter(|(_, _, is_loss)| *is_loss);
+    let of_kernel = losses.map(|(_, name, _)| (*name).to_owned());
+    let mut causes: Vec<String> = observer.lost.into_keys().chain(of_kernel).collect();
+    // Made up by `full`.
+    causes.retain(|cause| cause != "a");
+    for cause in causes {
+        let row = format!("| `{cause}` |");
+        assert!(DOCS.contains(&row), "no line begins with {row}");
+    }
 }

@@ -136,9 +136,9 @@ impl Exception<'_> {
     /// Tells it of a request that entered.
     #[inline(always)]
     pub fn tell_of(&self, flow: &mut Flow) {
-        if self.tell(flow.entered_ns) {
-            flow.exceptions += 1;
-        }
+        // Also if it cannot be told: then that it is missing is known.
+        flow.exceptions += 1;
+        self.tell(flow.entered_ns);
     }
 
     /// Tells it of the request that is named so. False if there was no room.
@@ -379,6 +379,8 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
         return Ok(());
     };
     let raised = layout.raised_exception(&User, tstate);
+    // Also if it cannot be told: then that something is missing is known.
+    flow.unwound += 1;
     let Some(mut entry) = reserve_spare::<UnwoundRecord>() else {
         return Ok(());
     };
@@ -396,6 +398,5 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
     record.frame.frame = frame;
     layout.frame_names(&User, frame, &mut record.frame);
     submit_later(entry);
-    flow.unwound += 1;
     Ok(())
 }

@@ -122,3 +122,7 @@ impl Layout {
         mem.peek(base.wrapping_add(u64::from(offset)))
     }
 }
+
+#[cfg(test)]
+#[path = "exception_tests.rs"]
+mod tests;

@@ -80,6 +80,7 @@ impl Layout {
     }
 
     /// Copies the end of a `str`; how many bytes, and how many a character has.
+    #[expect(clippy::cast_possible_truncation, reason = "the width has three bits")]
     #[inline(always)]
     fn tail<M: Memory, const N: usize>(&self, mem: &M, object: u64, buf: &mut [u8; N]) -> (u8, u8) {
         let Ok((data, length, width)) = self.str_parts(mem, object) else {
@@ -93,6 +94,10 @@ impl Layout {
 }
 
 /// Copies so many bytes; how many that were.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no more bytes than their place has, fewer than 256"
+)]
 #[inline(always)]
 fn copy<M: Memory, const N: usize>(mem: &M, from: u64, bytes: u64, buf: &mut [u8; N]) -> u8 {
     let Some(place) = buf.get_mut(..bytes as usize) else {
@@ -113,7 +118,11 @@ fn has_zero(word: u64) -> bool {
 
 const _: () = {
     // Their lengths are kept in a byte, and hold characters of any width.
-    assert!(FILE_BYTES <= 255 && FILE_BYTES % 4 == 0);
-    assert!(FUNCTION_BYTES <= 255 && FUNCTION_BYTES % 4 == 0);
-    assert!(MODULE_BYTES <= 255 && CLASS_BYTES % 8 == 0);
+    assert!(FILE_BYTES <= 255 && FILE_BYTES.is_multiple_of(4));
+    assert!(FUNCTION_BYTES <= 255 && FUNCTION_BYTES.is_multiple_of(4));
+    assert!(MODULE_BYTES <= 255 && CLASS_BYTES.is_multiple_of(8));
 };
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;

@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::{ingest::decode, input::Input};
+use observer::ingest::decode;
+use observer::input::Input;
+use observer::model::{Settings, State};
 
 fuzz_target!(|bytes: &[u8]| {
     let input = decode::input(bytes);
@@ -10,4 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(_) => assert!(matches!(input, Input::Event(_))),
         Err(error) => assert!(matches!(input, Input::Malformed(what) if what == error.as_str())),
     }
+    // Twice: the same exception, or request, may come again.
+    let mut state = State::new(Settings::default());
+    state.apply(&input);
+    state.apply(&input);
+    let _ = state.snapshot(u64::MAX);
 });

@@ -14,6 +14,7 @@ use observer::python::{
     thread_pointer::ThreadPointer,
     threads,
 };
+use probe_ebpf::abi::{ClassNames, FrameNames};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, debug_offsets, tables};
 
@@ -83,7 +84,33 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
         let _ = objects
             .type_of(object)
             .and_then(|class| objects.type_name(class));
+        exceptions_of(layout, &memory, object);
     }
+    for &tstate in found.iter().take(2) {
+        exceptions_of(layout, &memory, tstate);
+    }
+}
+
+/// What the programs in the kernel read of exceptions: whatever there is, they come to an end.
+fn exceptions_of<M: Memory>(layout: &Layout, memory: &M, tstate: u64) {
+    let (class, raised) = layout.raised_exception(memory, tstate);
+    let handled = layout.handled_exception(memory, tstate);
+    let mut class_names = ClassNames::EMPTY;
+    let mut frame_names = FrameNames::EMPTY;
+    for exception in [raised, handled, tstate] {
+        let root = layout.root_cause(memory, exception);
+        let _ = layout.came_from(memory, root);
+        let frame = layout.caught_in(memory, root);
+        layout.frame_names(memory, frame, &mut frame_names);
+    }
+    for object in [class, tstate] {
+        layout.class_names(memory, object, &mut class_names);
+        layout.frame_names(memory, object, &mut frame_names);
+    }
+    let name = class_names.module.get(..class_names.module_len.into());
+    let file = frame_names.file.get(..frame_names.file_len.into());
+    let function = frame_names.function.get(..frame_names.function_len.into());
+    assert!(name.is_some() && file.is_some() && function.is_some());
 }
 
 fn everything_of<M: Memory>(objects: &Objects<'_, M>, arbiter: &Arbiter) {

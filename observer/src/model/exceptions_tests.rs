@@ -1,0 +1,117 @@
+use super::*;
+use crate::model::cause::{Cause, Failure};
+use crate::model::story::{exception, raising, request, unwound};
+
+const NOW: u64 = 1_000_000_000;
+
+fn failure(verdict: Verdict) -> Failure {
+    match verdict.cause {
+        Cause::Raised(failure) => *failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_is_given_its_own_exceptions_once() {
+    let mut exceptions = Exceptions::default();
+    let (one, another) = (raising(request(7, NOW)), raising(request(7, 2 * NOW)));
+    let of_another_worker = raising(request(8, NOW));
+    exceptions.handled(&exception(&one, 1, "A"));
+    exceptions.handled(&exception(&another, 1, "B"));
+    exceptions.unwound(&unwound(&of_another_worker, 1, "C", 3));
+    let class = |verdict| failure(verdict).raised.error.name;
+    assert_eq!(class(exceptions.verdict(&another, false)), "B");
+    assert_eq!(class(exceptions.verdict(&one, false)), "A");
+    assert_eq!(class(exceptions.verdict(&of_another_worker, false)), "C");
+    assert_eq!(exceptions.verdict(&one, false).cause, Cause::Unknown);
+    assert!(exceptions.seen.is_empty());
+}
+
+#[test]
+fn a_request_without_exceptions_of_its_own_is_given_none() {
+    let mut exceptions = Exceptions::default();
+    let plain = request(7, NOW);
+    exceptions.handled(&exception(&plain, 1, "A"));
+    assert_eq!(exceptions.verdict(&plain, true).cause, Cause::None);
+    assert_eq!(exceptions.verdict(&plain, false).cause, Cause::Unknown);
+}
+
+#[test]
+fn a_request_whose_exceptions_were_lost_is_not_said_to_have_had_none() {
+    let lost = raising(request(7, NOW));
+    let verdict = Exceptions::default().verdict(&lost, true);
+    assert_eq!(verdict.cause, Cause::Unknown);
+}
+
+#[test]
+fn the_same_exception_again_is_one_and_keeps_all_that_was_known_of_it() {
+    let of = raising(request(7, NOW));
+    let first = Exception {
+        has_left: true,
+        was_gunicorns: true,
+        ..exception(&of, 1, "A")
+    };
+    let again = Exception {
+        frames: Vec::new(),
+        ..exception(&of, 1, "A")
+    };
+    let mut exceptions = Exceptions::default();
+    for seen in [&first, &exception(&of, 2, "B"), &again] {
+        exceptions.handled(seen);
+    }
+    let verdict = exceptions.verdict(&of, false);
+    assert!(verdict.has_left && verdict.gunicorns.is_some());
+    let failure = failure(verdict);
+    assert_eq!(failure.raised.error.name, "A");
+    assert_eq!(failure.traceback, first.frames);
+
+    // Asked for again, it is the last that was asked for.
+    for (object, class) in [(1, "A"), (2, "B"), (1, "A")] {
+        exceptions.handled(&exception(&of, object, class));
+    }
+    let verdict = exceptions.verdict(&of, false);
+    assert_eq!(self::failure(verdict).raised.error.name, "A");
+}
+
+#[test]
+fn exceptions_of_requests_that_never_finish_are_bounded_and_their_loss_is_counted() {
+    let mut exceptions = Exceptions::default();
+    let requests = MAX_REQUESTS as u64 + 5;
+    for n in 0..requests {
+        let of = raising(request(7, NOW + n));
+        exceptions.handled(&exception(&of, 1, "A"));
+        exceptions.unwound(&unwound(&of, 2, "BB", 3));
+    }
+    assert_eq!(exceptions.seen.len(), MAX_REQUESTS);
+    assert_eq!(exceptions.forgotten, 5);
+    // The oldest were.
+    for (n, is_known) in [(0, false), (4, false), (5, true), (requests - 1, true)] {
+        let verdict = exceptions.verdict(&raising(request(7, NOW + n)), true);
+        assert_eq!(verdict.cause != Cause::Unknown, is_known, "{n}");
+    }
+}
+
+#[test]
+fn of_one_request_the_last_exceptions_are_kept() {
+    let mut exceptions = Exceptions::default();
+    let of = raising(request(7, NOW));
+    for object in 0..1000 {
+        exceptions.handled(&exception(&of, object, &format!("E{object}")));
+    }
+    let seen = exceptions.seen.first_key_value().unwrap().1;
+    assert_eq!(seen.handled.len(), MAX_EXCEPTIONS);
+    assert_eq!(seen.handled[0].class.name, "E936");
+}
+
+#[test]
+fn what_ended_is_forgotten_by_its_pid() {
+    let mut exceptions = Exceptions::default();
+    let (gone, lives) = (raising(request(7, NOW)), raising(request(8, NOW)));
+    for of in [&gone, &lives] {
+        exceptions.handled(&exception(of, 1, "A"));
+    }
+    exceptions.forget(7);
+    assert_eq!(exceptions.verdict(&gone, false).cause, Cause::Unknown);
+    assert_ne!(exceptions.verdict(&lives, false).cause, Cause::Unknown);
+    assert_eq!(exceptions.forgotten, 0);
+}

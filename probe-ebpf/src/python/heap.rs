@@ -1,0 +1,137 @@
+//! Memory made up object by object, as each version would lay it out, for tests.
+
+extern crate std;
+
+use super::debug_offsets;
+use super::tables::{CPYTHON_3_8, CPYTHON_3_11, CPYTHON_3_12};
+use super::{DIRECT, Layout};
+use crate::memory::{Fault, Memory};
+use std::vec::Vec;
+
+/// Versions that keep things in different ways.
+pub fn layouts() -> Vec<(&'static str, Layout)> {
+    let published = [
+        ("3.13", &include_bytes!("fixtures/debug_offsets_3.13.5")[..]),
+        ("3.14", include_bytes!("fixtures/debug_offsets_3.14.10")),
+        ("3.15", include_bytes!("fixtures/debug_offsets_3.15.2")),
+    ];
+    let published = published.map(|(version, bytes)| (version, debug_offsets::layout(bytes)));
+    let mut all = std::vec![
+        ("3.8", CPYTHON_3_8),
+        ("3.11", CPYTHON_3_11),
+        ("3.12", CPYTHON_3_12),
+    ];
+    all.extend(published.map(|(version, layout)| (version, layout.unwrap())));
+    all
+}
+
+/// Where it begins: below, nothing is mapped.
+const START: usize = 0x10000;
+/// Room for any one structure.
+const ROOM: usize = 1024;
+
+/// A heap of zeros, and what was put into it.
+pub struct Heap {
+    bytes: Vec<u8>,
+    pub layout: Layout,
+}
+
+impl Memory for Heap {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let at = usize::try_from(address).map_err(|_| Fault)?;
+        let at = at.checked_sub(START).ok_or(Fault)?;
+        let end = at.checked_add(buf.len()).ok_or(Fault)?;
+        buf.copy_from_slice(self.bytes.get(at..end).ok_or(Fault)?);
+        Ok(())
+    }
+}
+
+impl Heap {
+    pub fn new(layout: Layout) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, layout }
+    }
+
+    /// A structure of zeros.
+    pub fn new_object(&mut self) -> u64 {
+        let address = START + self.bytes.len();
+        self.bytes.resize(self.bytes.len() + ROOM, 0);
+        address as u64
+    }
+
+    pub fn put(&mut self, address: u64, bytes: &[u8]) {
+        let at = usize::try_from(address).unwrap() - START;
+        self.bytes[at..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, object: u64, offset: u32, value: u64) {
+        assert_ne!(offset, DIRECT, "there is no such field");
+        self.put(object + u64::from(offset), &value.to_le_bytes());
+    }
+
+    /// An object with one field.
+    pub fn with(&mut self, offset: u32, value: u64) -> u64 {
+        let object = self.new_object();
+        self.set(object, offset, value);
+        object
+    }
+
+    /// A `str` of so many characters, each of so many bytes.
+    pub fn str_of(&mut self, width: u64, is_ascii: bool, data: &[u8]) -> u64 {
+        let layout = self.layout;
+        let length = data.len() as u64 / width;
+        let state = width << 2 | 1 << 5 | u64::from(is_ascii) << 6;
+        let object = self.with(layout.str_length, length);
+        self.set(object, layout.str_state, state);
+        let at = if is_ascii {
+            layout.str_ascii
+        } else {
+            layout.str_latin1
+        };
+        self.put(object + u64::from(at), data);
+        object
+    }
+
+    pub fn str(&mut self, text: &str) -> u64 {
+        self.str_of(1, true, text.as_bytes())
+    }
+
+    /// A `dict` with these keys.
+    pub fn dict(&mut self, entries: &[(&str, u64)]) -> u64 {
+        let layout = self.layout;
+        let keys = self.new_object();
+        let entry_bytes = if layout.keys_size == DIRECT {
+            self.put(keys + u64::from(layout.keys_log2_index_bytes), &[4]);
+            self.put(keys + u64::from(layout.keys_kind), &[1]);
+            16
+        } else {
+            self.set(keys, layout.keys_size, 16);
+            24
+        };
+        // Sixteen one-byte indices are before them.
+        let first = keys + u64::from(layout.keys_indices) + 16 + (entry_bytes - 16);
+        for (index, (name, value)) in entries.iter().enumerate() {
+            let at = first + index as u64 * entry_bytes;
+            let key = self.str(name);
+            self.put(at, &key.to_le_bytes());
+            self.put(at + 8, &value.to_le_bytes());
+        }
+        self.with(layout.dict_keys, keys)
+    }
+
+    /// An exception of a class of its own.
+    pub fn exception(&mut self) -> u64 {
+        // `Py_TPFLAGS_BASE_EXC_SUBCLASS`, as `Include/object.h` has it.
+        let class = self.with(self.layout.type_flags, 1 << 30);
+        let metaclass = self.with(self.layout.type_flags, 1 << 31);
+        self.set(class, self.layout.object_type, metaclass);
+        self.with(self.layout.object_type, class)
+    }
+
+    /// An object that is no exception, such as `None`.
+    pub fn none(&mut self) -> u64 {
+        let class = self.with(self.layout.type_flags, 1 << 31 | 1 << 12);
+        self.with(self.layout.object_type, class)
+    }
+}
