@@ -193,11 +193,13 @@ impl Call {
             has_left: true,
             depth: NO_DEPTH,
         };
-        if object == 0 || !exception.tell(name) {
+        if object == 0 {
             return 0;
         }
-        if let Some(flow) = flow {
-            flow.exceptions += 1;
+        match flow {
+            Some(flow) => exception.tell_of(flow),
+            None if !exception.tell(name) => return 0,
+            None => {}
         }
         name
     }
