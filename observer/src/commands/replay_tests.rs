@@ -205,8 +205,8 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
         },
         &Default::default(),
     );
-    let mut live = live(&run.model);
-    live.fact(Fact::from(&run));
+    let mut live = live(&run.observe.model);
+    live.fact(Fact::from(&run.observe));
     let (live, _) = tell(live);
     let snapshot = live.state.snapshot(live.now_ns);
     let served = prometheus::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
