@@ -167,6 +167,9 @@ pub struct ObserverView {
     pub looks: Vec<LookView>,
     /// Closer looks that were begun.
     pub looks_begun: u64,
+    /// Failed requests whose exception was known without: what a look said was the same, or not.
+    pub looks_agreed: u64,
+    pub looks_disagreed: u64,
     pub cpu_seconds: Option<f64>,
     pub resident_bytes: Option<u64>,
 }

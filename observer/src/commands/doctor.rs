@@ -59,7 +59,7 @@ fn write_targets(out: &mut impl Write) -> Result<()> {
         let reason = match &found.coverage {
             Coverage::Full(_) if reason.is_empty() => format!("CPython {python}"),
             Coverage::Full(_) => format!("CPython {python}; {reason}"),
-            Coverage::Socket(_) | Coverage::None(_) => shown(reason, TEXT_CHARS).to_string(),
+            Coverage::Socket(_) | Coverage::None(_) => shown(&reason, TEXT_CHARS),
         };
         writeln!(out, "{level:<6}  {pid} {app}: {reason}")?;
     }

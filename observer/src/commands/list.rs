@@ -34,8 +34,8 @@ struct Row<'a> {
     pod_uid: Option<&'a str>,
     /// How well it can be observed: full, socket, none.
     level: &'static str,
-    /// Why not better, or what it costs more than it should; else empty.
-    reason: &'a str,
+    /// Why not better, or what is missing or costs more than it should; else empty.
+    reason: String,
     workers: Vec<WorkerRow<'a>>,
 }
 
@@ -147,7 +147,7 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "{:>8}  container {runtime} {id}{pod}", "")?;
         }
         if !row.reason.is_empty() {
-            let reason = shown(row.reason, TEXT_CHARS);
+            let reason = shown(&row.reason, TEXT_CHARS);
             writeln!(out, "{:>8}  level {}: {reason}", "", row.level)?;
         }
         for worker in &row.workers {
@@ -189,7 +189,7 @@ mod tests {
             container_runtime: Some(&hostile),
             pod_uid: Some(&hostile),
             level: "none",
-            reason: &hostile,
+            reason: hostile.clone(),
             workers: vec![WorkerRow {
                 pid: 11,
                 class: &hostile,

@@ -55,12 +55,13 @@ impl Coverage {
         }
     }
 
-    /// Why it is not better, or of the best what it costs more than it should; else empty.
+    /// Why it is not better, or of the best what is still missing, or costs more than it
+    /// should; else empty.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub fn reason(&self) -> String {
         match self {
-            Self::Full(interpreter) => interpreter.now.placement.warning().unwrap_or_default(),
-            Self::Socket(reason) | Self::None(reason) => reason,
+            Self::Full(interpreter) => interpreter.shortcomings().join("; "),
+            Self::Socket(reason) | Self::None(reason) => reason.clone(),
         }
     }
 }

@@ -151,7 +151,7 @@ fn a_32_bit_process_cannot_be_observed() {
             panic!()
         };
         assert_eq!(found.master.worker_class, "TornadoWorker");
-        (found.coverage.level(), found.coverage.reason().to_owned())
+        (found.coverage.level(), found.coverage.reason())
     };
     let (narrow, reason) = level(1);
     assert_eq!(narrow, Level::None);

@@ -51,6 +51,8 @@ pub struct Verdict {
     pub client_gone: bool,
     /// What Gunicorn's `handle_error` was called with.
     pub gunicorns: Option<Class>,
+    /// Whether a closer look alone would have said the same, where both were there.
+    pub closer_look_agrees: Option<bool>,
 }
 
 /// `file:function` of a frame.
@@ -73,9 +75,15 @@ pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdic
     };
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
-    let cause = match left.or_else(|| of_asked(of_app())) {
-        Some(exception) => Cause::Raised(Box::new(Failure::of(exception))),
-        None => match of_rises(rises) {
+    let told = left.or_else(|| of_asked(of_app())).map(Failure::of);
+    let risen = of_rises(rises);
+    let closer_look_agrees = told.as_ref().filter(|_| was_watched).map(|told| {
+        let raised = risen.map(|rise| rise.failure().raised);
+        raised.as_ref() == Some(&told.raised)
+    });
+    let cause = match told {
+        Some(failure) => Cause::Raised(Box::new(failure)),
+        None => match risen {
             Some(rise) => Cause::Raised(Box::new(rise.failure())),
             None if was_watched && !client_gone => Cause::None,
             None => Cause::Unknown,
@@ -86,6 +94,7 @@ pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdic
         has_left: left.is_some(),
         client_gone,
         gunicorns: gunicorns.map(|exception| exception.class.clone()),
+        closer_look_agrees,
     }
 }
 
@@ -229,16 +238,24 @@ impl Rise {
     }
 }
 
+/// Frames that an exception of a library goes up at least to be more than its way to say no:
+/// `KeyError` of `os.environ.get`, `AttributeError` of `hasattr`.
+const MIN_FRAMES: u32 = 3;
+
 /// Which of all exceptions of a request failed it: of those that left the application's own
 /// files for the framework's, the last that went furthest out. Without one, the last that
-/// was caught in the application's own files. Without one, that which went up most frames.
+/// was caught in the application's own files. Without one, likewise of those of libraries,
+/// if they went up some frames.
 fn of_rises(rises: &[Rise]) -> Option<&Rise> {
-    let left = rises.iter().filter(|rise| rise.has_left_own());
     // Of equals, the first is the least: so they are gone through backwards.
-    let left = left.rev().min_by_key(|rise| rise.depth);
+    let furthest = |is_meant: fn(&&Rise) -> bool| {
+        let meant = rises.iter().rev().filter(is_meant);
+        meant.min_by_key(|rise| rise.depth)
+    };
     let own = || rises.iter().rfind(|rise| rise.is_any_own);
-    left.or_else(own)
-        .or_else(|| rises.iter().max_by_key(|rise| rise.frame_count))
+    furthest(|rise| rise.has_left_own())
+        .or_else(own)
+        .or_else(|| furthest(|rise| rise.frame_count >= MIN_FRAMES))
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ pub struct Looks {
     pub told: BTreeMap<Pid, Look>,
     /// Looks that were begun.
     pub begun: u64,
+    /// Failed requests that a look was taken at though their exception was known: of how many it
+    /// would have said the same, and of how many not.
+    pub agreed: u64,
+    pub disagreed: u64,
     /// Masters with requests that failed for an unknown reason since this was last asked, and one
     /// of those requests.
     wanted: BTreeMap<Pid, String>,
@@ -49,6 +53,15 @@ impl Looks {
             return false;
         };
         pid == master && entered_ns >= since_ns
+    }
+
+    /// A failed request shows whether looks can be relied on.
+    pub fn check(&mut self, agrees: Option<bool>) {
+        match agrees {
+            Some(true) => self.agreed += 1,
+            Some(false) => self.disagreed += 1,
+            None => {}
+        }
     }
 
     /// A request of this master failed, and it is not known why.

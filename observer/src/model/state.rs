@@ -125,6 +125,9 @@ impl State {
         let owner = self.owners.get(&request.pid).copied().or_else(buried);
         let was_watched = owner.is_some_and(|master| self.looks.covers(master, request));
         let verdict = self.exceptions.verdict(request, was_watched);
+        if matches!(request.status, Some(500..)) {
+            self.looks.check(verdict.closer_look_agrees);
+        }
         let app = owner.and_then(|master| self.apps.get_mut(&master));
         let counted = app.and_then(|app| {
             let outcome = app.request(&self.settings, request, &verdict)?;

@@ -104,6 +104,8 @@ impl State {
             targets: targets.collect(),
             looks: self.looks(),
             looks_begun: self.looks.begun,
+            looks_agreed: self.looks.agreed,
+            looks_disagreed: self.looks.disagreed,
             cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
             resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
         }

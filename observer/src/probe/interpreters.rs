@@ -70,20 +70,20 @@ impl Interpreters {
         self.attach_at(pid, Uprobe::Request, &interpreter.now)
     }
 
-    /// Makes sure that exceptions are seen that it handles.
+    /// Makes sure that exceptions are seen that it handles, as far as its interpreter has
+    /// functions that tell: what is missing is among its shortcomings.
     ///
     /// # Errors
-    /// Likewise, or when the interpreter does not have the function.
+    /// Likewise.
     pub fn attach_asked(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let points = interpreter.asked.as_ref().map_err(|why| anyhow!("{why}"))?;
-        let mut points = points.iter();
+        let mut points = interpreter.asked.iter().flatten();
         points.try_for_each(|point| self.attach_at(pid, Uprobe::Asked, point))
     }
 
     /// Begins to see every frame that an exception of its goes up.
     ///
     /// # Errors
-    /// Likewise.
+    /// Likewise, or when its interpreter does not have the function.
     pub fn attach_unwound(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
         let point = interpreter.unwound.as_ref();
         let point = point.map_err(|why| anyhow!("{why}"))?;

@@ -78,6 +78,17 @@ impl Interpreter {
         Self::complete(&runtime, &mut files)
     }
 
+    /// What cannot be seen of it, or costs more than it should.
+    #[must_use]
+    pub fn shortcomings(&self) -> Vec<String> {
+        let placed = self.now.placement.warning().map(str::to_owned);
+        let asked = self.asked.as_ref().err();
+        let asked = asked.map(|why| format!("exceptions that are handled are not seen: {why}"));
+        let unwound = self.unwound.as_ref().err();
+        let unwound = unwound.map(|why| format!("no closer look at exceptions: {why}"));
+        [placed, asked, unwound].into_iter().flatten().collect()
+    }
+
     /// Finds out the rest about an interpreter that was found.
     ///
     /// # Errors

@@ -61,6 +61,12 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
         "Closer looks at exceptions that were begun.",
     );
     looks.count(&[], observer.looks_begun);
+    let mut checks = Family::counter(
+        "gunicorn_observer_closer_look_checks_total",
+        "5xx that a closer look was taken at though their exception was known: did it say the same?",
+    );
+    checks.count(&[("agrees", "yes")], observer.looks_agreed);
+    checks.count(&[("agrees", "no")], observer.looks_disagreed);
     let mut build = Family::gauge("gunicorn_observer_build_info", "Version of the observer.");
     let labels = [
         ("version", observer.version.as_str()),
@@ -91,7 +97,7 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
     }
 
     let mut all = vec![
-        events, lost, hits, entries, level, look, looks, build, cpu, memory,
+        events, lost, hits, entries, level, look, looks, checks, build, cpu, memory,
     ];
     all.extend(programs(snapshot));
     all

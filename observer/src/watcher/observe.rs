@@ -131,7 +131,7 @@ impl Watcher {
             python = found.master.python_version,
             gunicorn = found.master.gunicorn_version,
             level = found.coverage.level().as_str(),
-            reason = found.coverage.reason(),
+            reason = found.coverage.reason().as_str(),
             "observing a Gunicorn master"
         );
         found.workers.clear(); // read and told afresh below
@@ -171,7 +171,7 @@ impl Watcher {
             }
         }
         let level = coverage.level();
-        let reasons = [coverage.reason()].into_iter().chain(unseen.as_deref());
+        let reasons = [Some(coverage.reason()), unseen].into_iter().flatten();
         let reasons: Vec<_> = reasons.filter(|reason| !reason.is_empty()).collect();
         let reason = reasons.join("; ");
         self.tell(Fact::Level(TargetLevel { pid, level, reason }));

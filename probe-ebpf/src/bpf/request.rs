@@ -60,12 +60,22 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
             reserved: 0,
         },
     };
-    if code.kind == Kind::HandleError as u32 {
-        call.failed(layout, layout.local(&User, frame, HANDLE_ERROR_EXC)?);
-    } else if layout.local(&User, frame, code.start)? == 0 {
+    let is_error = code.kind == Kind::HandleError as u32;
+    if !is_error && layout.local(&User, frame, code.start)? == 0 {
         call.entered(layout);
+        return Ok(());
+    }
+    let (exception, seen_by) = if is_error {
+        let exception = layout.local(&User, frame, HANDLE_ERROR_EXC)?;
+        (exception, SeenBy::HandleError)
     } else {
-        call.exited(layout, handled(layout, target));
+        (handled(layout, target), SeenBy::Exit)
+    };
+    let name = call.tell(layout, exception, seen_by);
+    if is_error {
+        call.failed(layout, name);
+    } else {
+        call.exited();
     }
     Ok(())
 }
@@ -142,19 +152,15 @@ impl Call {
 
     /// The response is complete, or an exception came while it was made. Its
     /// status is known by now unless no byte of it was sent: then `handle_error`
-    /// may follow, and the close tells. `exception` is the one that ended it, or 0.
+    /// may follow, and the close tells.
     #[inline(always)]
-    fn exited(&self, layout: &Layout, exception: u64) {
+    fn exited(&self) {
         let Some(flow) = flow(&self.request, self.generation) else {
             count(Stat::ExitUnmatched);
             return;
         };
         flow.exited_ns = emit::now();
         flow.flags |= flags::EXITED;
-        if exception != 0 {
-            self.exception(layout, exception, SeenBy::Exit)
-                .tell_of(flow);
-        }
         let tid = self.id as u32;
         match conn(&self.conn_key(flow.fd), self.generation) {
             Some(conn) if conn.request == self.request.address => {
@@ -168,14 +174,39 @@ impl Call {
         let _ = FLOWS.remove(self.request);
     }
 
-    /// `handle_error` runs: for a request that entered, or for bytes that are none.
+    /// Tells the exception that ended the request, if there is one: what it names the
+    /// request by, else 0.
     #[inline(always)]
-    fn failed(&self, layout: &Layout, exception: u64) {
-        let exception = self.exception(layout, exception, SeenBy::HandleError);
+    fn tell(&self, layout: &Layout, object: u64, seen_by: SeenBy) -> u64 {
+        let flow = flow(&self.request, self.generation);
+        let name = match &flow {
+            // `handle_error` may ask for the time more than once.
+            Some(flow) if flow.flags & flags::ERROR_HANDLED == 0 => flow.entered_ns,
+            None if seen_by as u16 == SeenBy::HandleError as u16 => emit::now(),
+            _ => return 0,
+        };
+        let exception = Exception {
+            layout,
+            id: self.id,
+            object,
+            seen_by,
+            has_left: true,
+            depth: NO_DEPTH,
+        };
+        if object == 0 || !exception.tell(name) {
+            return 0;
+        }
+        if let Some(flow) = flow {
+            flow.exceptions += 1;
+        }
+        name
+    }
+
+    /// `handle_error` runs: for a request that entered, or for bytes that are none. The
+    /// exception was told by this name.
+    #[inline(always)]
+    fn failed(&self, layout: &Layout, name: u64) {
         if let Some(flow) = flow(&self.request, self.generation) {
-            if flow.flags & flags::ERROR_HANDLED == 0 {
-                exception.tell_of(flow);
-            }
             flow.flags |= flags::ERROR_HANDLED;
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();
@@ -192,32 +223,14 @@ impl Call {
             Some((_, conn)) if conn.request == 0 => {
                 if refused || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
-                    let now = emit::now();
-                    if conn.refused_ns == 0 && exception.tell(now) {
-                        conn.refused_ns = now;
-                    }
+                    conn.refused_ns = name;
                 }
             }
             _ if refused => {
-                let now = emit::now();
-                let name = if exception.tell(now) { now } else { 0 };
                 emit::request(self.tgid, self.id as u32, None, Teller::Refused(name));
             }
             // It entered before we came, or nothing of it could be seen.
             _ => count(Stat::ExitUnmatched),
-        }
-    }
-
-    /// One that has left the application, or never was in it.
-    #[inline(always)]
-    fn exception<'a>(&self, layout: &'a Layout, object: u64, seen_by: SeenBy) -> Exception<'a> {
-        Exception {
-            layout,
-            id: self.id,
-            object,
-            seen_by,
-            has_left: true,
-            depth: NO_DEPTH,
         }
     }
 
