@@ -24,7 +24,7 @@ const PHASES: [(Phase, char); 5] = [
 
 /// The line above all others.
 #[must_use]
-pub fn header() -> String {
+pub fn header(paths: bool) -> String {
     let phases: String = PHASES
         .iter()
         .map(|(phase, _)| format!("{:<9}", phase.as_str().to_uppercase()))
@@ -33,7 +33,7 @@ pub fn header() -> String {
         "TIME (UTC)",
         "CODE",
         "METHOD",
-        "ROUTE",
+        if paths { "PATH" } else { "ROUTE" },
         "DURATION",
         &phases,
         "WORKER",

@@ -50,7 +50,7 @@ fn failed(failure: Failure) -> Finished {
 fn a_line_is_under_its_header() {
     let failed = failed(failure("ValueError", "shop/views.py:checkout"));
     let lines = [
-        header(),
+        header(false),
         line(&finished(), false),
         line(&finished(), true),
         line(&failed, false),
@@ -166,12 +166,11 @@ fn what_comes_from_outside_cannot_drive_the_terminal() {
         let line = line(&finished, paths);
         let is_harmless = |c: char| (' '..='~').contains(&c) || "…←x".contains(c);
         assert!(line.chars().all(is_harmless), "{line:?}");
-        assert_eq!(line.matches("a\\u{1b}]0;owned").count(), 5, "{line}");
+        assert_eq!(line.matches("a\\u{1b}]0;owned").count(), 7, "{line}");
         assert!(line.chars().count() < 1500, "{line}");
         // The columns are where they always are.
-        assert_eq!(
-            line.find("12.3ms"),
-            header().find("DURATION").map(|at| at + 2 + 2)
-        );
+        let before = |line: &str, end: &str| line.split(end).next().unwrap().chars().count();
+        let column = before(&header(paths), "DURATION") + "DURATION".len();
+        assert_eq!(before(&line, "12.3ms") + "12.3ms".len(), column);
     }
 }

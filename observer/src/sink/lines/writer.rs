@@ -34,8 +34,10 @@ pub(super) fn write(
         written,
     };
     let mut gaps = Gaps::default();
-    if batch.out.is_terminal() && matches!(format, Format::Text { .. }) {
-        batch.text = text::header() + "\n";
+    if let Format::Text { paths } = format
+        && batch.out.is_terminal()
+    {
+        batch.text = text::header(paths) + "\n";
         batch.flush()?;
     }
     loop {
