@@ -222,6 +222,35 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
 }
 
 #[test]
+fn requests_are_shown_with_all_that_was_known_when_they_finished() {
+    let (live, _) = story();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
+    let mut out = Vec::new();
+    run(file.path(), Show::Requests, |_| Model::default(), &mut out).unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["app"], &line["route"], &line["duration_ns"]))
+        .collect();
+    let app = serde_json::json!("ho\"st\\ile\n");
+    let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
+    let (fast, slow) = (20_000_000 - 2, 700_000_000 - 2);
+    let [fast, slow] = [fast, slow].map(|ns: u64| serde_json::json!(ns));
+    // The first came before its master was known.
+    assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
+    let first = &lines[0];
+    assert_eq!(first["master_pid"], serde_json::Value::Null);
+    assert_eq!(first["phases_ns"]["queue"], 3);
+    assert_eq!(first["cause_is"], serde_json::Value::Null);
+    assert_eq!(first["cause"], serde_json::Value::Null);
+}
+
+#[test]
 fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
     let (live, served) = story();
     let mut file = live.recorder.into_inner().unwrap();

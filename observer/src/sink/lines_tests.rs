@@ -27,6 +27,57 @@ fn numbers(reader: impl io::Read) -> Vec<u64> {
 }
 
 #[test]
+fn json_tells_what_is_known_of_the_cause() {
+    use crate::event::Class;
+    use crate::model::cause::{Cause, Failure, Raised};
+    let raised = |name: &str, place: &str| Raised {
+        error: Class {
+            module: "m".to_owned(),
+            name: name.to_owned(),
+        },
+        raised_in: place.to_owned(),
+    };
+    let failure = Failure {
+        raised: raised("ValueError", "a.py:f"),
+        root_cause: Some(raised("KeyError", "b.py:g")),
+        called_from: None,
+        traceback: Vec::new(),
+    };
+    let exception = "{\"error\":{\"module\":\"m\",\"name\":\"ValueError\"},\"raised_in\":\"a.py:f\",\
+         \"root_cause\":{\"error\":{\"module\":\"m\",\"name\":\"KeyError\"},\"raised_in\":\"b.py:g\"},\
+         \"called_from\":null,\"traceback\":[]}";
+    for (cause, is, what) in [
+        (None, "null", "null"),
+        (Some(Cause::Unknown), "\"unknown\"", "null"),
+        (Some(Cause::None), "\"none\"", "null"),
+        (
+            Some(Cause::Raised(Box::new(failure))),
+            "\"raised\"",
+            exception,
+        ),
+    ] {
+        let finished = Finished {
+            cause,
+            ..Finished::default()
+        };
+        let line = Format::Json.line(&finished).unwrap();
+        let end = format!("\"failed\":false,\"cause_is\":{is},\"cause\":{what}}}\n");
+        assert!(line.ends_with(&end), "{line}");
+    }
+}
+
+/// What a program may rely on: docs/TRACE.md has each field.
+#[test]
+fn every_field_is_documented() {
+    let docs = include_str!("../../../docs/TRACE.md");
+    let line = Format::Json.line(&request(1)).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for field in line.as_object().unwrap().keys() {
+        assert!(docs.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
 fn what_is_taken_is_written_in_its_order() {
     let filter = Filter {
         min_duration: Some(Duration::from_nanos(2)),
