@@ -26,7 +26,7 @@ pub enum Fact {
     NotGunicorn { pid: Pid },
     /// How well a master and its workers can be observed.
     Level(TargetLevel),
-    /// A closer look at the exceptions of a master's workers began, ended or is to come.
+    /// A closer look at the exceptions of a master's workers began or ended.
     Look(Look),
     /// Running totals of the programs in the kernel.
     Kernel(KernelTotals),
@@ -140,8 +140,6 @@ pub struct TargetLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LookState {
-    /// Another master's turn is before it.
-    Waiting,
     /// It is taken.
     Looking,
     /// It was taken, and for what it cost there is none for a while.
@@ -157,7 +155,6 @@ impl LookState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Waiting => "waiting",
             Self::Looking => "looking",
             Self::Resting => "resting",
             Self::Failed => "failed",

@@ -163,7 +163,7 @@ pub struct ObserverView {
     /// Entries of the programs' maps.
     pub map_entries: BTreeMap<String, u64>,
     pub targets: Vec<TargetView>,
-    /// Closer looks that are taken, or were or will be.
+    /// Closer looks that are taken, or were just now.
     pub looks: Vec<LookView>,
     /// Closer looks that were begun.
     pub looks_begun: u64,

@@ -10,6 +10,7 @@
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record
+//! - [`errors`]: every way a request fails under every framework, as one table
 //! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod case;
 pub mod client;
 pub mod compare;
 pub mod container;
+pub mod errors;
 pub mod facts;
 pub mod gunicorn;
 pub mod interpreter;

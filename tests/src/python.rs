@@ -2,8 +2,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
+
+use anyhow::{Context as _, Result};
 
 use crate::venv::Venv;
 
@@ -71,6 +75,25 @@ impl Python {
     pub fn importing_first(mut self, folder: &Path) -> Self {
         self.path.insert(0, folder.to_owned());
         self
+    }
+
+    /// Its folders of packages are called as pip calls them, by links in this folder: what is
+    /// installed is so told from an application's own files.
+    pub fn as_installed(mut self, folder: &Path) -> Result<Self> {
+        for (number, path) in self.path.iter_mut().enumerate() {
+            let folder = folder.join(number.to_string());
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+            let link = folder.join("site-packages");
+            symlink(&*path, &link).with_context(|| format!("cannot link {}", link.display()))?;
+            for argument in &mut self.arguments {
+                if let Ok(rest) = Path::new(argument).strip_prefix(&path) {
+                    *argument = link.join(rest).into();
+                }
+            }
+            *path = link;
+        }
+        Ok(self)
     }
 
     /// The interpreter, where the host has it.

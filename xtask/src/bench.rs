@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, printed and written to `docs/BENCHMARKS.md`.
 
+mod errors;
 mod report;
 
 use std::{
@@ -17,7 +18,7 @@ use crate::{command, setup, workspace::Workspace};
 pub struct Arguments {
     #[arg(value_enum)]
     part: Part,
-    /// Interpreters to measure with, ROOT:PYTHON for one in a root folder of its own;
+    /// Interpreters to measure the placement with, ROOT:PYTHON for one in a root folder of its own;
     /// those of the test matrix where none is named
     #[arg(value_name = "[ROOT:]PYTHON")]
     pythons: Vec<String>,
@@ -28,13 +29,16 @@ enum Part {
     /// A hit of the probe on `datetime.now` at the place that is chosen, and at one that the
     /// kernel single-steps
     Placement,
+    /// What seeing exceptions costs a request: hits of the probes, and time of a hit
+    Errors,
 }
 
 impl Part {
-    /// Of the bench target of the observer, and of its part of the document.
+    /// Of its part of the document.
     fn name(self) -> &'static str {
         match self {
             Self::Placement => "placement",
+            Self::Errors => "errors",
         }
     }
 }
@@ -47,12 +51,13 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         );
     }
     setup::make(workspace)?;
-    let pythons = if arguments.pythons.is_empty() {
-        interpreters(workspace)
-    } else {
-        arguments.pythons.clone()
+    let measured = match arguments.part {
+        Part::Placement if arguments.pythons.is_empty() => {
+            measure(workspace, name, &interpreters(workspace))?
+        }
+        Part::Placement => measure(workspace, name, &arguments.pythons)?,
+        Part::Errors => errors::measure(workspace)?,
     };
-    let measured = measure(workspace, name, &pythons)?;
     println!("{measured}");
     let file = workspace.root.join("docs/BENCHMARKS.md");
     report::write(&file, name, &measured)

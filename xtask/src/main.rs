@@ -4,6 +4,7 @@
 mod bench;
 mod command;
 mod demo;
+mod errors;
 mod fuzz;
 mod interpreters;
 mod matrix;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
+use crate::{command, errors, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -17,12 +17,13 @@ pub struct Arguments {
     #[arg(value_enum)]
     part: Option<Part>,
     /// Run only tests whose name contains this; of the matrix, cells of which each of these begins
-    /// an interpreter, a Gunicorn's version or a class
+    /// an interpreter, a Gunicorn's version or a class; of the errors, frameworks and interpreters
+    /// whose name has each
     filter: Vec<String>,
     /// Of the matrix, only a part that has each interpreter with each class, and each Gunicorn
     #[arg(long)]
     subset: bool,
-    /// Write the table of the whole matrix to docs/MATRIX.md
+    /// Write the table of the whole matrix to docs/MATRIX.md, that of all errors to docs/ERRORS.md
     #[arg(long)]
     write: bool,
 }
@@ -40,6 +41,9 @@ enum Part {
     /// Every interpreter with every Gunicorn and worker class, as a table; needs root. Not a part
     /// of the gate, whose privileged part has a subset of it
     Matrix,
+    /// Every way a request fails under every framework, as a table; needs root. The gate's
+    /// privileged part has it as a test
+    Errors,
 }
 
 impl Part {
@@ -50,6 +54,7 @@ impl Part {
             Self::Fuzz => "fuzz",
             Self::Privileged => "privileged",
             Self::Matrix => "matrix",
+            Self::Errors => "errors",
         }
     }
 }
@@ -67,8 +72,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let skipped = not_privileged();
     // Who asks for nothing else must not take a skip for a success.
     if let Some(reason) = &skipped
-        && (matches!(arguments.part, Some(Part::Privileged | Part::Matrix))
-            || (arguments.part.is_none() && is_ci()))
+        && (matches!(
+            arguments.part,
+            Some(Part::Privileged | Part::Matrix | Part::Errors)
+        ) || (arguments.part.is_none() && is_ci()))
     {
         bail!("{reason}");
     }
@@ -84,8 +91,14 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
                 matrix::run(workspace, &choice).map(|()| Done::Ok)
             });
         }
+        (Some(Part::Errors), words) if !arguments.subset => {
+            timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
+            return timed("errors", || {
+                errors::run(workspace, words, arguments.write).map(|()| Done::Ok)
+            });
+        }
         _ if arguments.subset || arguments.write => {
-            bail!("--subset and --write are of `cargo xtask test matrix`");
+            bail!("--subset is of `cargo xtask test matrix`, --write of it and of `errors`");
         }
         (_, []) => None,
         (_, [filter]) => Some(filter.as_str()),
@@ -105,7 +118,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
                 None => privileged(workspace, filter).map(|()| Done::Ok),
             },
             // Taken above.
-            Part::Matrix => Ok(Done::Ok),
+            Part::Matrix | Part::Errors => Ok(Done::Ok),
         })?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The packages of the test matrix: one folder for each minor version of CPython, and one for each
-//! Gunicorn, which is pure Python. A cell takes one of each.
+//! Gunicorn, which is pure Python. A cell takes one of each. The shops whose errors are told take
+//! a set of frameworks besides.
 //!
 //! All are wheels, so one pip installs for every interpreter, also for those in other roots.
 
@@ -10,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use end_to_end::matrix::product::{GUNICORNS, INTERPRETERS};
+use end_to_end::{
+    errors::framework::PACKAGES,
+    matrix::product::{GUNICORNS, INTERPRETERS},
+};
 
 use crate::{
     command,
@@ -35,7 +39,7 @@ const LAST: u8 = 11;
 
 pub const WHEELS: Step = Step {
     name: "packages of the test matrix",
-    why: "The tests run each Gunicorn under each CPython.",
+    why: "The tests run each Gunicorn under each CPython, and each framework under some.",
     check: |workspace| match stale(workspace) {
         Ok(stale) if stale.is_empty() => Check::Present(FOLDER.to_owned()),
         Ok(stale) => {
@@ -61,6 +65,9 @@ struct Folder {
     requirements: PathBuf,
     /// The minor version of CPython that its packages are compiled for; none for pure ones.
     minor: Option<u8>,
+    /// Whether pip compiles what it installs: for its own Python alone, which is not worth the
+    /// time for much that others run too.
+    is_compiled: bool,
 }
 
 fn wanted(workspace: &Workspace) -> Vec<Folder> {
@@ -73,14 +80,23 @@ fn wanted(workspace: &Workspace) -> Vec<Folder> {
         path: place.packages(minor),
         requirements: requirements(&format!("python-3.{}.txt", minor.min(LAST))),
         minor: Some(minor),
+        is_compiled: true,
     });
     let gunicorns = GUNICORNS.into_iter().map(|version| Folder {
         name: format!("gunicorn-{version}"),
         path: place.gunicorn(version),
         requirements: requirements(&format!("gunicorn-{version}.txt")),
         minor: None,
+        is_compiled: true,
     });
-    pythons.chain(gunicorns).collect()
+    let frameworks = PACKAGES.into_iter().map(|(name, minor)| Folder {
+        name: name.to_owned(),
+        path: place.frameworks(name),
+        requirements: requirements(&format!("{name}.txt")),
+        minor,
+        is_compiled: false,
+    });
+    pythons.chain(gunicorns).chain(frameworks).collect()
 }
 
 fn stale(workspace: &Workspace) -> Result<Vec<Folder>> {
@@ -116,6 +132,9 @@ impl Folder {
             // All that is wanted is named. A Gunicorn is also run where it does not say it can.
             .args(["--no-deps", "--ignore-requires-python"])
             .args(["--only-binary", ":all:"]);
+        if !self.is_compiled {
+            pip.arg("--no-compile");
+        }
         if let Some(minor) = self.minor {
             pip.args(["--implementation", "cp", "--python-version"])
                 .arg(format!("3.{minor}"));

@@ -4,11 +4,11 @@ use crate::event::{Pid, Request};
 use crate::fact::{Look, LookState};
 use std::collections::BTreeMap;
 
-/// What is known of closer looks. One is taken at a time.
+/// What is known of closer looks.
 #[derive(Debug, Default)]
 pub struct Looks {
-    /// At whose workers it is taken, and since when.
-    current: Option<(Pid, u64)>,
+    /// At whose workers one is taken, and since when.
+    current: BTreeMap<Pid, u64>,
     /// What was told of each master, while it is of interest.
     pub told: BTreeMap<Pid, Look>,
     /// Looks that were begun.
@@ -23,16 +23,13 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// One began, ended, or is to come.
+    /// One began or ended.
     pub fn tell(&mut self, look: &Look) {
-        if let Some((pid, _)) = self.current
-            && pid == look.pid
-        {
-            self.current = None;
-        }
         if look.state == LookState::Looking {
-            self.current = Some((look.pid, look.since_ns));
+            self.current.insert(look.pid, look.since_ns);
             self.begun += 1;
+        } else {
+            self.current.remove(&look.pid);
         }
         if look.state == LookState::Over {
             self.told.remove(&look.pid);
@@ -41,18 +38,16 @@ impl Looks {
         }
     }
 
-    /// It has seen as much as it may: what ends from now on was not watched to its end.
+    /// They have seen as much as they may: what ends from now on was not watched to its end.
     pub fn exhausted(&mut self) {
-        self.current = None;
+        self.current.clear();
     }
 
     /// Whether no exception of a request can have been missed.
     #[must_use]
     pub fn covers(&self, master: Pid, request: &Request) -> bool {
-        let (Some((pid, since_ns)), Some(entered_ns)) = (self.current, request.entered_ns) else {
-            return false;
-        };
-        pid == master && entered_ns >= since_ns
+        let since_ns = self.current.get(&master);
+        since_ns.is_some_and(|since_ns| request.entered_ns.is_some_and(|ns| ns >= *since_ns))
     }
 
     /// A failed request shows whether looks can be relied on.
@@ -66,8 +61,7 @@ impl Looks {
 
     /// A request of this master failed, and it is not known why.
     pub fn want(&mut self, master: Pid, why: impl FnOnce() -> String) {
-        let looking = self.current.is_some_and(|(pid, _)| pid == master);
-        if !looking {
+        if !self.current.contains_key(&master) {
             self.wanted.entry(master).or_insert_with(why);
         }
     }
@@ -76,9 +70,7 @@ impl Looks {
     pub fn forget(&mut self, master: Pid) {
         self.told.remove(&master);
         self.wanted.remove(&master);
-        if self.current.is_some_and(|(pid, _)| pid == master) {
-            self.current = None;
-        }
+        self.current.remove(&master);
     }
 
     /// Who needs a look since this was last asked.

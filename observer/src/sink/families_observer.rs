@@ -44,7 +44,7 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
     }
     let mut look = Family::gauge(
         "gunicorn_observer_closer_look",
-        "Closer looks at exceptions: waiting, looking, resting or failed, and what for or why.",
+        "Closer looks at exceptions: looking, resting or failed, and what for or why.",
     );
     for view in &observer.looks {
         let pid = view.pid.to_string();

@@ -2,20 +2,20 @@
 //! that an exception goes up is told, for a bounded time and number of hits.
 //!
 //! ```text
-//!               nobody else's turn          time over, or hits used up
-//!  ── wanted ─> Waiting ───────────> Looking ──────────────────────────> Resting ──> over
+//!            time over, or hits used up
+//!  Looking ──────────────────────────────> Resting ──> over
 //! ```
 //!
-//! One is taken at a time, and the rest after it is as long as makes all looks of a master
-//! cost no more than a hundredth of a processor.
+//! Looks at several masters share the hits, and the rest after a look is as long as makes all
+//! looks at a master cost no more than a hundredth of a processor.
 
 use super::Watcher;
 use crate::clock::monotonic_ns;
 use crate::discover::tree::Coverage;
 use crate::event::Pid;
 use crate::fact::{Fact, Look, LookState};
-use anyhow::{Result, anyhow};
-use std::collections::{BTreeMap, VecDeque};
+use anyhow::Result;
+use std::collections::BTreeMap;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// How long a look is at most.
@@ -26,27 +26,27 @@ const LOOK_HITS: u64 = 50_000;
 /// for something that did not happen.
 const NOTICE_NS: u64 = SECOND_NS / 2;
 /// What a hit costs, as `cargo xtask bench errors` measures it, rounded up.
-const HIT_NS: u64 = 10_000;
+const HIT_NS: u64 = 12_000;
 /// A look may take this part of a processor.
 const SHARE: u64 = 100;
 const SHORTEST_REST_NS: u64 = SECOND_NS;
 /// After a look that could not be taken.
 const REST_OF_FAILED_NS: u64 = 600 * SECOND_NS;
 
-/// Whose turn it is.
+/// At which masters a look is taken, and which rest.
 #[derive(Debug, Default)]
 pub struct CloserLooks {
     is_off: bool,
-    waiting: VecDeque<(Pid, String)>,
-    current: Option<Current>,
+    current: BTreeMap<Pid, Current>,
     /// Until when.
     resting: BTreeMap<Pid, u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Current {
-    pid: Pid,
     reason: String,
+    /// Hits that were left when it began.
+    hits_left: u64,
     /// When the next step is due.
     at_ns: u64,
     is_ending: bool,
@@ -55,10 +55,10 @@ struct Current {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Begin(Pid, String),
     /// To be told that it ends.
     Announce(Pid, String),
-    End(Pid),
+    /// It began with so many hits left.
+    End(Pid, u64),
     /// It has rested.
     Forget(Pid),
 }
@@ -73,79 +73,65 @@ impl CloserLooks {
         }
     }
 
-    /// Whether it is now to come for this master, and was not before.
-    fn want(&mut self, pid: Pid, reason: String) -> bool {
-        let is_known = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.pid == pid)
-            || self.resting.contains_key(&pid)
-            || self.waiting.iter().any(|(waiting, _)| *waiting == pid);
-        if self.is_off || is_known {
-            return false;
-        }
-        self.waiting.push_back((pid, reason));
-        true
+    /// Whether one is to be taken at this master now.
+    fn is_due(&self, pid: Pid) -> bool {
+        let is_known = self.current.contains_key(&pid) || self.resting.contains_key(&pid);
+        !self.is_off && !is_known
     }
 
     /// The next thing that is due.
     fn due(&mut self, now: u64) -> Option<Step> {
-        if let Some(current) = self.current.as_mut().filter(|current| current.at_ns <= now) {
-            let pid = current.pid;
-            if current.is_ending {
-                self.current = None;
-                return Some(Step::End(pid));
+        let mut current = self.current.iter_mut();
+        if let Some((&pid, look)) = current.find(|(_, look)| look.at_ns <= now) {
+            if look.is_ending {
+                let hits_left = look.hits_left;
+                self.current.remove(&pid);
+                return Some(Step::End(pid, hits_left));
             }
-            current.is_ending = true;
-            current.at_ns = now + NOTICE_NS;
-            return Some(Step::Announce(pid, current.reason.clone()));
+            look.is_ending = true;
+            look.at_ns = now + NOTICE_NS;
+            return Some(Step::Announce(pid, look.reason.clone()));
         }
         let rested = self.resting.iter().find(|(_, until_ns)| **until_ns <= now);
-        if let Some(pid) = rested.map(|(&pid, _)| pid) {
-            self.resting.remove(&pid);
-            return Some(Step::Forget(pid));
-        }
-        if self.current.is_none() {
-            let (pid, reason) = self.waiting.pop_front()?;
-            return Some(Step::Begin(pid, reason));
-        }
-        None
+        let pid = rested.map(|(&pid, _)| pid)?;
+        self.resting.remove(&pid);
+        Some(Step::Forget(pid))
     }
 
-    fn began(&mut self, pid: Pid, reason: String, now: u64) {
-        self.current = Some(Current {
-            pid,
+    fn began(&mut self, pid: Pid, reason: String, hits_left: u64, now: u64) {
+        let look = Current {
             reason,
+            hits_left,
             at_ns: now + LOOK_NS,
             is_ending: false,
-        });
+        };
+        self.current.insert(pid, look);
     }
 
-    /// It sees no more, and so need not be announced to end.
+    /// They see no more, and so need not be announced to end.
     fn exhausted(&mut self, now: u64) {
-        if let Some(current) = &mut self.current {
-            current.is_ending = true;
-            current.at_ns = now;
+        for look in self.current.values_mut() {
+            look.is_ending = true;
+            look.at_ns = now;
         }
     }
 
     /// It was taken, and so many hits were looked at; or it could not be taken.
     fn rest(&mut self, pid: Pid, hits: Option<u64>, now: u64) {
         let rest_ns = hits.map_or(REST_OF_FAILED_NS, |hits| hits * HIT_NS * SHARE);
-        self.resting
-            .insert(pid, now + rest_ns.max(SHORTEST_REST_NS));
+        let until_ns = now + rest_ns.max(SHORTEST_REST_NS);
+        self.resting.insert(pid, until_ns);
     }
 
-    /// A master has gone.
+    /// A master has gone. Whether a look was taken at it.
     fn forget(&mut self, pid: Pid) -> bool {
-        self.waiting.retain(|(waiting, _)| *waiting != pid);
         self.resting.remove(&pid);
-        self.current.take_if(|current| current.pid == pid).is_some()
+        self.current.remove(&pid).is_some()
     }
 
     /// When something is due.
     pub(super) fn next_ns(&self) -> Option<u64> {
-        let current = self.current.as_ref().map(|current| current.at_ns);
+        let current = self.current.values().map(|look| look.at_ns);
         self.resting.values().copied().chain(current).min()
     }
 }
@@ -153,13 +139,41 @@ impl CloserLooks {
 impl Watcher {
     /// A request of this master failed, and it is not known why.
     pub(super) fn want_closer_look(&mut self, pid: Pid, reason: String) {
-        let is_read = self
-            .masters
-            .get(&pid)
-            .is_some_and(|master| matches!(master.found.coverage, Coverage::Full(_)));
-        if is_read && self.looks.want(pid, reason.clone()) {
-            self.tell_look(pid, LookState::Waiting, monotonic_ns(), reason);
+        if !self.looks.is_due(pid) {
+            return;
         }
+        match self.begin_look(pid) {
+            Ok(Some(hits_left)) => {
+                tracing::info!(pid, reason, "taking a closer look at exceptions");
+                let now = monotonic_ns();
+                self.looks.began(pid, reason.clone(), hits_left, now);
+                self.tell_look(pid, LookState::Looking, now, reason);
+            }
+            // It is not read any more.
+            Ok(None) => {}
+            Err(error) => {
+                let now = monotonic_ns();
+                let reason = format!("{error:#}");
+                tracing::warn!(pid, "cannot take a closer look at exceptions: {reason}");
+                self.looks.rest(pid, None, now);
+                self.tell_look(pid, LookState::Failed, now, reason);
+            }
+        }
+    }
+
+    /// How many hits it has.
+    fn begin_look(&mut self, pid: Pid) -> Result<Option<u64>> {
+        let master = self.masters.get(&pid);
+        let Some(Coverage::Full(interpreter)) = master.map(|master| &master.found.coverage) else {
+            return Ok(None);
+        };
+        // Those that used them up end as soon as we hear of it.
+        if self.looks.current.is_empty() || self.tables.look() == 0 {
+            self.tables.set_look(LOOK_HITS)?;
+        }
+        let hits_left = self.tables.look();
+        self.interpreters.attach_unwound(pid, interpreter)?;
+        Ok(Some(hits_left))
     }
 
     /// The kernel says that it looks at no more.
@@ -167,53 +181,27 @@ impl Watcher {
         self.looks.exhausted(monotonic_ns());
     }
 
-    /// Begins and ends what is due.
+    /// Ends what is over.
     pub(super) fn look_closer(&mut self) {
         while let Some(step) = self.looks.due(monotonic_ns()) {
+            let now = monotonic_ns();
             match step {
-                Step::Begin(pid, reason) => match self.begin_look(pid) {
-                    Ok(since_ns) => {
-                        tracing::info!(pid, reason, "taking a closer look at exceptions");
-                        self.looks.began(pid, reason.clone(), since_ns);
-                        self.tell_look(pid, LookState::Looking, since_ns, reason);
-                    }
-                    Err(error) => {
-                        let now = monotonic_ns();
-                        let reason = format!("{error:#}");
-                        tracing::warn!(pid, "cannot take a closer look at exceptions: {reason}");
-                        self.looks.rest(pid, None, now);
-                        self.tell_look(pid, LookState::Failed, now, reason);
-                    }
-                },
                 Step::Announce(pid, reason) => {
-                    self.tell_look(pid, LookState::Resting, monotonic_ns(), reason);
+                    self.tell_look(pid, LookState::Resting, now, reason);
                 }
-                Step::End(pid) => self.end_look(pid),
+                Step::End(pid, hits_left) => {
+                    self.interpreters.release_unwound(pid);
+                    let hits = hits_left.saturating_sub(self.tables.look());
+                    tracing::info!(pid, hits, "took a closer look at exceptions");
+                    self.looks.rest(pid, Some(hits), now);
+                    let reason = format!("{hits} hits were looked at");
+                    self.tell_look(pid, LookState::Resting, now, reason);
+                }
                 Step::Forget(pid) => {
-                    self.tell_look(pid, LookState::Over, monotonic_ns(), String::new());
+                    self.tell_look(pid, LookState::Over, now, String::new());
                 }
             }
         }
-    }
-
-    fn begin_look(&mut self, pid: Pid) -> Result<u64> {
-        let master = self.masters.get(&pid);
-        let Some(Coverage::Full(interpreter)) = master.map(|master| &master.found.coverage) else {
-            return Err(anyhow!("process {pid} is no master that is read any more"));
-        };
-        self.tables.set_look(LOOK_HITS)?;
-        self.interpreters.attach_unwound(pid, interpreter)?;
-        Ok(monotonic_ns())
-    }
-
-    fn end_look(&mut self, pid: Pid) {
-        self.interpreters.release_unwound(pid);
-        let now = monotonic_ns();
-        let hits = LOOK_HITS.saturating_sub(self.tables.look());
-        tracing::info!(pid, hits, "took a closer look at exceptions");
-        self.looks.rest(pid, Some(hits), now);
-        let reason = format!("{hits} hits were looked at");
-        self.tell_look(pid, LookState::Resting, now, reason);
     }
 
     /// A master has gone: it is looked at no more.
@@ -242,58 +230,56 @@ mod tests {
     }
 
     #[test]
-    fn one_look_is_taken_at_a_time_and_then_rests_for_what_it_cost() {
+    fn a_look_ends_after_its_time_and_then_rests_for_what_it_cost() {
         let mut looks = CloserLooks::new(false);
-        assert!(looks.want(7, "500 on /a".to_owned()));
-        assert!(!looks.want(7, "500 on /b".to_owned()));
-        assert!(looks.want(8, "no answer".to_owned()));
-        assert_eq!(looks.due(1), Some(Step::Begin(7, "500 on /a".to_owned())));
-        looks.began(7, "500 on /a".to_owned(), 1);
+        assert!(looks.is_due(7));
+        looks.began(7, "500 on /a".to_owned(), 60, 1);
+        assert!(!looks.is_due(7) && looks.is_due(8));
         assert_eq!(steps(&mut looks, LOOK_NS), []);
-        assert!(!looks.want(7, String::new()));
         let over = 1 + LOOK_NS;
         assert_eq!(looks.next_ns(), Some(over));
         let announced = [Step::Announce(7, "500 on /a".to_owned())];
         assert_eq!(steps(&mut looks, over), announced);
         let end = over + NOTICE_NS;
-        assert_eq!(looks.due(end), Some(Step::End(7)));
+        assert_eq!(steps(&mut looks, end), [Step::End(7, 60)]);
         looks.rest(7, Some(10_000), end);
-        assert_eq!(looks.due(end), Some(Step::Begin(8, "no answer".to_owned())));
-        looks.began(8, String::new(), end);
-        assert!(!looks.want(7, String::new()), "it rests");
-        // Ten thousand hits of ten microseconds each are a hundredth of ten seconds.
-        assert_eq!(steps(&mut looks, end + 10 * SECOND_NS - 1), []);
-        assert_eq!(steps(&mut looks, end + 10 * SECOND_NS), [Step::Forget(7)]);
-        assert!(looks.want(7, String::new()));
+        assert!(!looks.is_due(7), "it rests");
+        // Ten thousand hits of twelve microseconds are a hundredth of twelve seconds.
+        assert_eq!(steps(&mut looks, end + 12 * SECOND_NS - 1), []);
+        assert_eq!(steps(&mut looks, end + 12 * SECOND_NS), [Step::Forget(7)]);
+        assert!(looks.is_due(7));
     }
 
     #[test]
-    fn one_that_is_exhausted_ends_at_once() {
+    fn looks_that_have_no_hits_left_end_at_once() {
         let mut looks = CloserLooks::new(false);
-        looks.want(7, String::new());
-        looks.due(0);
-        looks.began(7, String::new(), 0);
+        looks.began(7, String::new(), 100, 0);
+        looks.began(8, String::new(), 50, 0);
         looks.exhausted(5);
-        assert_eq!(steps(&mut looks, 5), [Step::End(7)]);
+        let ends = [Step::End(7, 100), Step::End(8, 50)];
+        assert_eq!(steps(&mut looks, 5), ends);
+    }
+
+    #[test]
+    fn one_that_cannot_be_taken_is_not_tried_again_soon() {
+        let mut looks = CloserLooks::new(false);
+        looks.rest(7, None, 0);
+        assert_eq!(steps(&mut looks, REST_OF_FAILED_NS - 1), []);
+        assert!(!looks.is_due(7));
+        assert_eq!(steps(&mut looks, REST_OF_FAILED_NS), [Step::Forget(7)]);
     }
 
     #[test]
     fn a_master_that_has_gone_is_not_looked_at() {
         let mut looks = CloserLooks::new(false);
-        looks.want(7, String::new());
         assert!(!looks.forget(7));
-        assert_eq!(steps(&mut looks, 0), []);
-        looks.want(7, String::new());
-        looks.due(0);
-        looks.began(7, String::new(), 0);
+        looks.began(7, String::new(), 1, 0);
         assert!(looks.forget(7));
         assert_eq!(steps(&mut looks, u64::MAX), []);
     }
 
     #[test]
     fn none_is_taken_where_that_is_not_wanted() {
-        let mut looks = CloserLooks::new(true);
-        assert!(!looks.want(7, String::new()));
-        assert_eq!(steps(&mut looks, 0), []);
+        assert!(!CloserLooks::new(true).is_due(7));
     }
 }

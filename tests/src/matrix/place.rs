@@ -61,6 +61,12 @@ impl Place {
         self.folder.join(format!("packages/gunicorn-{version}"))
     }
 
+    /// A set of frameworks.
+    #[must_use]
+    pub fn frameworks(&self, name: &str) -> PathBuf {
+        self.folder.join("packages").join(name)
+    }
+
     /// Whether this machine has it.
     #[must_use]
     pub fn has(&self, interpreter: Interpreter) -> bool {

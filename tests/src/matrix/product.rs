@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use anyhow::{Context as _, Result};
+
 /// Where an interpreter comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -47,6 +49,14 @@ pub const INTERPRETERS: [Interpreter; 11] = [
     interpreter("debian-3.14", Source::Suite("sid"), 14),
     interpreter("debian-3.15", Source::Suite("sid"), 15),
 ];
+
+/// The one of this name.
+pub fn interpreter_named(name: &str) -> Result<Interpreter> {
+    INTERPRETERS
+        .into_iter()
+        .find(|interpreter| interpreter.name == name)
+        .with_context(|| format!("no interpreter is named {name}"))
+}
 
 /// All Gunicorns; each has a file of its packages, `tests/apps/matrix/gunicorn-<version>.txt`.
 pub const GUNICORNS: [&str; 9] = [

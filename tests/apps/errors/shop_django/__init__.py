@@ -1,0 +1,1 @@
+"""A shop of Django: one that runs on 4.2 and later."""

@@ -1,0 +1,35 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("ok", views.ok),
+    path("fence", views.ok),
+    path("raises", views.raises),
+    path("products", views.Products.as_view()),
+    path("deep", views.deep),
+    path("raises-from", views.raises_from),
+    path("raises-while-handling", views.raises_while_handling),
+    path("recovers-then-raises", views.recovers_then_raises),
+    path("handled", views.handled),
+    path("aborts", views.aborts),
+    path("answers", views.answers),
+    path("busy", views.busy),
+    path("mapped", views.mapped),
+    path("decorated", views.decorated),
+    path("swallowed", views.swallowed),
+    path("first-look", views.swallowed),
+    path("template", views.template),
+    path("template-missing", views.template_missing),
+    path("stream-fails", views.stream_fails),
+    path("stream-breaks", views.stream_breaks),
+    path("umlaut", views.umlaut),
+    path("long-name", views.long_name),
+    path("quoted-name", views.quoted_name),
+    path("missing-on-shelf", views.missing_on_shelf),
+    path("missing-in-ledger", views.missing_in_ledger),
+    path("exits", views.exits),
+    path("generator-exits", views.generator_exits),
+    path("missing-file", views.missing_file),
+    path("long-stream", views.long_stream),
+]

@@ -1,0 +1,1 @@
+"""A shop of Django REST Framework."""

@@ -1,0 +1,1 @@
+<p>{{price.label}}</p>

@@ -1,0 +1,419 @@
+//! What is asked of each shop, and what becomes of it: as data.
+
+use super::framework::{
+    Framework::{self, Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest},
+    Stand,
+};
+
+/// Where an exception was raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the view itself.
+    View,
+    /// In a function of this file, by its qualified name.
+    At(&'static str, &'static str),
+    /// In a template: this file, and what its code is called by `co_qualname` and by `co_name`.
+    Template(&'static str, &'static str, &'static str),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Answered with this, and nobody's error.
+    Well(u16),
+    /// Answered with this of 5xx by the application, without any exception.
+    Plain(u16),
+    /// The application answers its exception itself.
+    Answered(u16, &'static str, Origin),
+    /// An exception leaves the view. Bare WSGI and Pyramid let it out; the others answer 500.
+    Uncaught(&'static str, Origin),
+    /// An exception leaves the application, and Gunicorn answers 500.
+    Leaves(&'static str, Origin),
+    /// Likewise, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
+    /// `workers/sync.py`, `handle`).
+    LeavesUnanswered(&'static str, Origin),
+    /// It leaves after the head of a 200 was sent, and Gunicorn only closes.
+    Breaks(&'static str, Origin),
+}
+
+use Fate::{Answered, Breaks, Leaves, LeavesUnanswered, Plain, Uncaught, Well};
+use Origin::{At, Template, View};
+
+/// How the client behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// It reads all.
+    Reads,
+    /// It goes once it has the head.
+    Leaves,
+}
+
+/// One path of the shops.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub path: &'static str,
+    pub what: &'static str,
+    /// What becomes of it under most frameworks; of those in `but`, something else.
+    fate: Option<Fate>,
+    but: &'static [(Framework, Option<Fate>)],
+    pub client: Client,
+}
+
+const fn case(path: &'static str, what: &'static str, fate: Fate) -> Case {
+    Case {
+        path,
+        what,
+        fate: Some(fate),
+        but: &[],
+        client: Client::Reads,
+    }
+}
+
+impl Case {
+    const fn but(self, but: &'static [(Framework, Option<Fate>)]) -> Self {
+        Self { but, ..self }
+    }
+
+    /// No framework has it but those.
+    const fn only(self, only: &'static [(Framework, Option<Fate>)]) -> Self {
+        Self {
+            fate: None,
+            but: only,
+            ..self
+        }
+    }
+
+    /// What becomes of it there, if the framework has it.
+    #[must_use]
+    pub fn fate(&self, stand: &Stand) -> Option<Fate> {
+        let framework = stand.framework;
+        let other = self.but.iter().find(|(of, _)| *of == framework);
+        let fate = other.map_or(self.fate, |(_, fate)| *fate)?;
+        Some(match fate {
+            // Only gevent's worker takes it for its own (27.0.1, `workers/ggevent.py`,
+            // `handle_request`).
+            Leaves(name @ "SystemExit", origin) if stand.class == "gevent" => {
+                LeavesUnanswered(name, origin)
+            }
+            Uncaught(name, origin) if matches!(framework, Raw | Pyramid) => Leaves(name, origin),
+            Uncaught(name, origin) => Answered(500, name, origin),
+            other => other,
+        })
+    }
+
+    /// Whether it is told only by a closer look, at least under some framework.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        SILENT.contains(&self.path)
+    }
+
+    /// Whether it can be tried there.
+    #[must_use]
+    pub fn is_for(&self, stand: &Stand) -> bool {
+        let exits = matches!(self.path, "/exits" | "/generator-exits");
+        self.fate(stand).is_some() && (!exits || stand.survives_exits())
+    }
+}
+
+/// Deep in a chain of calls.
+const LEDGER: Origin = At("stock/ledger.py", "Ledger._subtract");
+const PRICE: Origin = At("stock/price.py", "Price.label");
+/// A name of 300 characters is told by its beginning.
+const LONG: &str = "LongNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
+    NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
+    NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
+    NameNameNameNameNameNameName";
+
+/// Silent: the application answers what nobody else hears of. Asked first, to have the observer
+/// look closer.
+pub const FIRST_LOOK: &str = "/first-look";
+/// Told only while the observer looks closer, which it does for so many exceptions; and what must
+/// not be taken for their cause.
+const SILENT: [&str; 7] = [
+    "/handled",
+    "/answers",
+    "/busy",
+    "/unavailable",
+    "/mapped",
+    "/decorated",
+    "/swallowed",
+];
+/// Nobody's error. Asked last.
+pub const FENCE: &str = "/fence";
+
+/// All of them, in the order they are asked: those that are silent first.
+pub const CASES: [Case; 34] = [
+    case("/ok", "nothing is wrong", Well(200)),
+    case("/raises", "a view raises", Uncaught("ValueError", View)),
+    case("/products", "a view of the other kind raises", Well(200)).only(&[
+        (
+            Django,
+            Some(Uncaught(
+                "ValueError",
+                At("shop_django/views.py", "Products.get"),
+            )),
+        ),
+        (
+            Rest,
+            Some(Uncaught("ValueError", At("shop_rest/views.py", "products"))),
+        ),
+    ]),
+    case(
+        "/deep",
+        "deep in a chain of calls",
+        Uncaught("OutOfStock", LEDGER),
+    ),
+    case(
+        "/raises-from",
+        "`raise X from error`",
+        Uncaught("LookupFailed", View),
+    ),
+    case(
+        "/raises-while-handling",
+        "raised while another is handled",
+        Uncaught("RuntimeError", View),
+    ),
+    case(
+        "/recovers-then-raises",
+        "one is handled, then another raised",
+        Uncaught("ValueError", View),
+    ),
+    case("/handled", "handled in the view, and logged", Well(200)),
+    case("/answers", "a 500 without any exception", Plain(500)),
+    case("/busy", "a 503 without any exception", Plain(503)),
+    case("/aborts", "a 404 by an exception", Well(404)),
+    case("/nowhere", "a 404 by the router", Well(404)),
+    case(
+        "/unavailable",
+        "a 503 by an exception",
+        Answered(503, "HTTPServiceUnavailable", View),
+    )
+    .but(&[
+        (Raw, Some(Answered(503, "Unavailable", View))),
+        (
+            Flask,
+            Some(Answered(
+                503,
+                "ServiceUnavailable",
+                At("werkzeug/exceptions.py", "Aborter.__call__"),
+            )),
+        ),
+        (
+            Bottle,
+            Some(Answered(503, "HTTPError", At("bottle.py", "abort"))),
+        ),
+        (Django, None),
+        (Rest, Some(Answered(503, "ServiceUnavailable", View))),
+    ]),
+    case(
+        "/mapped",
+        "answered by the shop's own error handler",
+        Answered(500, "OutOfCredit", View),
+    ),
+    case("/decorated", "answered by a view's decorator", Well(200))
+        .only(&[(Django, Some(Answered(500, "OutOfStock", LEDGER)))]),
+    case(
+        "/swallowed",
+        "answered by the view itself",
+        Answered(500, "OutOfStock", LEDGER),
+    ),
+    case("/middleware", "middleware raises", Well(200)).only(&[
+        (
+            Raw,
+            Some(Leaves("AuditFailed", At("shop_raw.py", "Audit.__call__"))),
+        ),
+        (
+            Flask,
+            Some(Leaves("AuditFailed", At("shop_flask.py", "Audit.__call__"))),
+        ),
+        (
+            Bottle,
+            Some(Leaves(
+                "AuditFailed",
+                At("shop_bottle.py", "Audit.__call__"),
+            )),
+        ),
+        (
+            Falcon,
+            Some(Uncaught(
+                "AuditFailed",
+                At("shop_falcon.py", "Audit.process_request"),
+            )),
+        ),
+        (
+            Pyramid,
+            Some(Uncaught("AuditFailed", At("shop_pyramid.py", "audited"))),
+        ),
+        (
+            Django,
+            Some(Uncaught(
+                "AuditFailed",
+                At("shop_django/middleware.py", "Audit.__call__"),
+            )),
+        ),
+        (
+            Rest,
+            Some(Uncaught(
+                "AuditFailed",
+                At("shop_rest/middleware.py", "audited"),
+            )),
+        ),
+    ]),
+    case("/hook", "what is called before each view raises", Well(200)).only(&[(
+        Flask,
+        Some(Uncaught("AuditFailed", At("shop_flask.py", "check"))),
+    )]),
+    case(
+        "/template",
+        "what a template calls raises",
+        Uncaught("BadPrice", PRICE),
+    ),
+    case(
+        "/template-undefined",
+        "a template has an undefined name",
+        Well(200),
+    )
+    .only(&[
+        (Flask, Some(UNDEFINED)),
+        (Falcon, Some(UNDEFINED)),
+        (Pyramid, Some(UNDEFINED)),
+    ]),
+    case("/template-ratio", "a template itself raises", Well(200)).only(&[(
+        Flask,
+        Some(Uncaught(
+            "ZeroDivisionError",
+            Template("ratio.html", "<module>", "top-level template code"),
+        )),
+    )]),
+    case("/template-missing", "there is no such template", Well(200)).only(&[
+        (
+            Flask,
+            Some(Uncaught(
+                "TemplateNotFound",
+                At(
+                    "flask/templating.py",
+                    "DispatchingJinjaLoader._get_source_fast",
+                ),
+            )),
+        ),
+        (
+            Bottle,
+            Some(Uncaught(
+                "TemplateError",
+                At("bottle.py", "BaseTemplate.__init__"),
+            )),
+        ),
+        (
+            Falcon,
+            Some(Uncaught(
+                "TemplateNotFound",
+                At("jinja2/loaders.py", "FileSystemLoader.get_source"),
+            )),
+        ),
+        (
+            Pyramid,
+            // An `OSError` by its class.
+            Some(LeavesUnanswered(
+                "TemplateNotFound",
+                At(
+                    "pyramid_jinja2/__init__.py",
+                    "SmartAssetSpecLoader.get_source",
+                ),
+            )),
+        ),
+        (
+            Django,
+            Some(Uncaught(
+                "TemplateDoesNotExist",
+                At("django/template/loader.py", "get_template"),
+            )),
+        ),
+    ]),
+    case(
+        "/stream-fails",
+        "a stream fails before its first byte",
+        Leaves("StreamFailed", At("stock/views.py", "nothing")),
+    )
+    // It asks for the first bytes before it answers.
+    .but(&[(
+        Bottle,
+        Some(Uncaught("StreamFailed", At("stock/views.py", "nothing"))),
+    )]),
+    case(
+        "/stream-breaks",
+        "a stream fails after its first bytes",
+        Breaks("StreamFailed", At("stock/views.py", "some")),
+    ),
+    case(
+        "/umlaut",
+        "a name that is not ASCII",
+        Uncaught("Überlauf", View),
+    ),
+    case(
+        "/long-name",
+        "a name of 300 characters",
+        Uncaught(LONG, View),
+    ),
+    case(
+        "/quoted-name",
+        "a name with quotes, a backslash and a newline",
+        // Control characters are not told.
+        Uncaught("Quo\"ted\\\u{fffd}Name", View),
+    ),
+    case(
+        "/missing-on-shelf",
+        "one of two classes of the same name",
+        // Such are told with their modules.
+        Uncaught("stock.shelf.Missing", At("stock/shelf.py", "find")),
+    ),
+    case(
+        "/missing-in-ledger",
+        "the other of them",
+        Uncaught("stock.ledger.Missing", At("stock/ledger.py", "find")),
+    ),
+    case("/exits", "SystemExit", Leaves("SystemExit", View)),
+    case(
+        "/generator-exits",
+        "GeneratorExit",
+        Leaves("GeneratorExit", View),
+    ),
+    case(
+        "/missing-file",
+        "FileNotFoundError",
+        Answered(500, "FileNotFoundError", View),
+    )
+    .but(&[
+        (Raw, Some(LeavesUnanswered("FileNotFoundError", View))),
+        (Pyramid, Some(LeavesUnanswered("FileNotFoundError", View))),
+    ]),
+    Case {
+        client: Client::Leaves,
+        ..case(
+            "/long-stream",
+            "the client goes within a long stream",
+            Well(200),
+        )
+    },
+    case("/ok", "nothing is wrong after all that", Well(200)),
+];
+
+const UNDEFINED: Fate = Uncaught(
+    "UndefinedError",
+    At("jinja2/environment.py", "Environment.getattr"),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::{CASES, LONG};
+
+    #[test]
+    fn the_long_name_has_three_hundred_characters() {
+        assert_eq!(LONG.len(), 300);
+    }
+
+    #[test]
+    fn paths_have_no_digits_which_would_be_taken_for_numbers() {
+        let has_digit = |path: &str| path.bytes().any(|byte| byte.is_ascii_digit());
+        assert!(CASES.iter().all(|case| !has_digit(case.path)));
+    }
+}

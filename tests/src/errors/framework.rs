@@ -1,0 +1,302 @@
+//! The shops in `tests/apps/errors`, one for each framework, and where each is run.
+
+use std::{fmt, path::Path};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    gunicorn::Builder,
+    matrix::{
+        place::Place,
+        product::{Cell, interpreter_named},
+    },
+};
+
+/// Where the shops are.
+pub const SHOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/errors");
+
+/// Where the shops' packages come from; each has a file `tests/apps/matrix/<name>.txt`. What is
+/// compiled in one is for the minor version beside it.
+pub const PACKAGES: [(&str, Option<u8>); 5] = [
+    ("frameworks-3.9", Some(9)),
+    ("frameworks-3.13", Some(13)),
+    ("django-4.2", None),
+    ("django-5.2", None),
+    ("django-6.1", None),
+];
+
+/// What an application is written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Framework {
+    /// None: bare WSGI.
+    Raw,
+    Flask,
+    Bottle,
+    Falcon,
+    Pyramid,
+    Django,
+    /// Django REST Framework.
+    Rest,
+}
+
+use Framework::{Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest};
+
+/// All of them.
+pub const FRAMEWORKS: [Framework; 7] = [Raw, Flask, Bottle, Falcon, Pyramid, Django, Rest];
+
+impl Framework {
+    /// As its shop's file is named: `shop_<name>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Raw => "raw",
+            Flask => "flask",
+            Bottle => "bottle",
+            Falcon => "falcon",
+            Pyramid => "pyramid",
+            Django => "django",
+            Rest => "rest",
+        }
+    }
+
+    /// As Gunicorn is told.
+    #[must_use]
+    pub fn app(self) -> String {
+        match self {
+            Django | Rest => format!("shop_{}.wsgi:application", self.name()),
+            _ => format!("shop_{}:app", self.name()),
+        }
+    }
+
+    /// The file and the function of the view at a path.
+    #[must_use]
+    pub fn view(self, path: &str) -> (String, String) {
+        let name = self.name();
+        let words = path.trim_start_matches('/');
+        match self {
+            Raw | Flask | Bottle | Pyramid => (format!("shop_{name}.py"), words.replace('-', "_")),
+            Django => (format!("shop_{name}/views.py"), words.replace('-', "_")),
+            Falcon => (
+                format!("shop_{name}.py"),
+                format!("{}.on_get", camel(words)),
+            ),
+            Rest => (
+                format!("shop_{name}/views.py"),
+                format!("{}.get", camel(words)),
+            ),
+        }
+    }
+}
+
+fn camel(words: &str) -> String {
+    let word = |word: &str| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_uppercase() + rest
+    };
+    words.split('-').map(word).collect()
+}
+
+/// A shop, the packages it has, and what runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    pub framework: Framework,
+    /// One of [`PACKAGES`].
+    pub packages: Option<&'static str>,
+    pub interpreter: &'static str,
+    pub gunicorn: &'static str,
+    pub class: &'static str,
+}
+
+const fn stand(
+    framework: Framework,
+    packages: Option<&'static str>,
+    interpreter: &'static str,
+    gunicorn: &'static str,
+    class: &'static str,
+) -> Stand {
+    Stand {
+        framework,
+        packages,
+        interpreter,
+        gunicorn,
+        class,
+    }
+}
+
+const OLD: Option<&str> = Some("frameworks-3.9");
+const NEW: Option<&str> = Some("frameworks-3.13");
+
+/// All that are run. The bare one has every interpreter and every Gunicorn.
+pub const STANDS: [Stand; 28] = [
+    stand(Raw, None, "pyenv-3.8", "20.1.0", "sync"),
+    stand(Raw, None, "debian-3.9", "21.2.0", "gthread"),
+    stand(Raw, None, "pyenv-3.10", "22.0.0", "gevent"),
+    stand(Raw, None, "pyenv-3.11", "23.0.0", "eventlet"),
+    stand(Raw, None, "debian-3.11", "25.3.0", "sync"),
+    stand(Raw, None, "pyenv-3.12", "24.1.1", "gthread"),
+    stand(Raw, None, "debian-3.13", "26.2.0", "gevent"),
+    stand(Raw, None, "debian-3.14", "27.0.1", "sync"),
+    stand(Raw, None, "debian-3.15", "27.0.1", "gthread"),
+    stand(Flask, OLD, "pyenv-3.9", "20.1.0", "sync"),
+    stand(Flask, NEW, "pyenv-3.11", "23.0.0", "gthread"),
+    stand(Flask, NEW, "pyenv-3.13", "27.0.1", "gevent"),
+    stand(Bottle, OLD, "pyenv-3.9", "23.0.0", "gthread"),
+    stand(Bottle, NEW, "pyenv-3.13", "27.0.1", "sync"),
+    // Where nothing of it is compiled, and where it is Cython's.
+    stand(Falcon, OLD, "pyenv-3.9", "23.0.0", "sync"),
+    stand(Falcon, NEW, "pyenv-3.12", "26.2.0", "gthread"),
+    stand(Falcon, NEW, "pyenv-3.13", "23.0.0", "gthread"),
+    stand(Falcon, NEW, "debian-3.13", "27.0.1", "sync"),
+    stand(Pyramid, OLD, "pyenv-3.9", "22.0.0", "sync"),
+    stand(Pyramid, NEW, "pyenv-3.13", "25.3.0", "gthread"),
+    stand(Django, Some("django-4.2"), "pyenv-3.9", "20.1.0", "gthread"),
+    stand(Django, Some("django-4.2"), "pyenv-3.11", "23.0.0", "sync"),
+    stand(
+        Django,
+        Some("django-5.2"),
+        "pyenv-3.13",
+        "25.3.0",
+        "gthread",
+    ),
+    stand(Django, Some("django-6.1"), "pyenv-3.12", "26.2.0", "sync"),
+    stand(
+        Django,
+        Some("django-6.1"),
+        "debian-3.14",
+        "27.0.1",
+        "gevent",
+    ),
+    stand(Rest, Some("django-4.2"), "pyenv-3.9", "23.0.0", "sync"),
+    stand(Rest, Some("django-5.2"), "pyenv-3.11", "23.0.0", "gthread"),
+    stand(Rest, Some("django-6.1"), "pyenv-3.13", "27.0.1", "sync"),
+];
+
+impl Stand {
+    /// The cell of the matrix that runs it.
+    pub fn cell(&self) -> Result<Cell> {
+        Ok(Cell {
+            interpreter: interpreter_named(self.interpreter)?,
+            gunicorn: self.gunicorn,
+            class: self.class,
+        })
+    }
+
+    /// What starts it, under its own name: one that has no other. Its packages are linked to in
+    /// this folder.
+    pub fn server(&self, place: &Place, installed: &Path) -> Result<Builder> {
+        let mut python = place.python(&self.cell()?)?;
+        if let Some(packages) = self.packages {
+            let folder = place.frameworks(packages);
+            ensure!(
+                folder.exists(),
+                "no {}: `cargo xtask setup`",
+                folder.display()
+            );
+            python = python.importing_first(&folder);
+        }
+        let python = python.as_installed(&installed.join(self.name()))?;
+        let threads = if self.class == "gthread" { 2 } else { 1 };
+        Ok(Builder::new(python, &self.framework.app())
+            .class(self.class)
+            .threads(threads)
+            .argument("--pythonpath")
+            .argument(SHOPS)
+            .argument("--name")
+            .argument(&self.name()))
+    }
+
+    /// What the observer calls it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let packages = self.packages.unwrap_or("none");
+        let Self {
+            framework,
+            interpreter,
+            gunicorn,
+            class,
+            ..
+        } = self;
+        format!(
+            "{}-{packages}-{interpreter}-{gunicorn}-{class}",
+            framework.name()
+        )
+    }
+
+    /// Whether each of these words is a part of its name.
+    #[must_use]
+    pub fn matches(&self, words: &[String]) -> bool {
+        let name = self.to_string();
+        words.iter().all(|word| name.contains(word.as_str()))
+    }
+
+    /// The minor version of its CPython.
+    pub fn minor(&self) -> Result<u8> {
+        Ok(self.cell()?.interpreter.minor)
+    }
+
+    /// Whether Gunicorn answers where the application raises what is no `Exception`: workers
+    /// before 22 end then, and those with threads never answer nor close (`gthread.py`, `handle`).
+    #[must_use]
+    pub fn survives_exits(&self) -> bool {
+        let old = ["19.", "20.", "21."];
+        self.class != "gthread" && !old.iter().any(|old| self.gunicorn.starts_with(old))
+    }
+}
+
+impl fmt::Display for Stand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.packages {
+            Some(packages) => format!("{} ({packages})", self.framework.name()),
+            None => self.framework.name().to_owned(),
+        };
+        write!(
+            f,
+            "{name} {} gunicorn-{} {}",
+            self.interpreter, self.gunicorn, self.class
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{FRAMEWORKS, Framework, PACKAGES, STANDS};
+    use crate::matrix::product::GUNICORNS;
+
+    #[test]
+    fn each_framework_has_two_interpreters_and_two_classes() {
+        for framework in FRAMEWORKS {
+            let mine = || STANDS.iter().filter(|stand| stand.framework == framework);
+            let minors: BTreeSet<_> = mine().filter_map(|stand| stand.minor().ok()).collect();
+            let classes: BTreeSet<_> = mine().map(|stand| stand.class).collect();
+            assert!(minors.len() > 1 && classes.len() > 1, "{framework:?}");
+        }
+    }
+
+    #[test]
+    fn every_stand_can_be_run_and_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = STANDS.iter().map(super::Stand::name).collect();
+        assert_eq!(names.len(), STANDS.len());
+        for stand in STANDS {
+            let cell = stand.cell().expect("an interpreter");
+            assert_eq!(cell.cannot_run(), None, "{stand}");
+            assert!(GUNICORNS.contains(&stand.gunicorn), "{stand}");
+            let packages = stand.packages;
+            assert!(packages.is_none_or(|name| PACKAGES.iter().any(|(known, _)| *known == name)));
+        }
+    }
+
+    #[test]
+    fn views_are_named_as_each_framework_has_them() {
+        let of = |framework: Framework| framework.view("/raises-from");
+        assert_eq!(
+            of(Framework::Flask),
+            ("shop_flask.py".into(), "raises_from".into())
+        );
+        assert_eq!(
+            of(Framework::Rest),
+            ("shop_rest/views.py".into(), "RaisesFrom.get".into())
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! Every stand, tried: several at a time, under one observer.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use super::{
+    case::{CASES, Case, Client as Behaviour, FENCE, FIRST_LOOK, Fate},
+    framework::Stand,
+    told::Told,
+};
+use crate::{
+    client::{self, Client, Request},
+    gunicorn::GunicornServer,
+    matrix::place::Place,
+    metrics::Metrics,
+    observer::Observer,
+    skip, wait,
+};
+
+/// Each case, of each stand: once after another of its kind too.
+const TIMES: usize = 2;
+/// On two cores the start of a framework is what takes time.
+const AT_A_TIME: usize = 4;
+/// After the last request: what is told late is told within this.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What came of a stand.
+pub struct Row {
+    pub stand: Stand,
+    pub cases: Vec<Tried>,
+    /// What is wrong beside the cases.
+    pub wrong: Vec<String>,
+}
+
+/// What came of a case.
+pub struct Tried {
+    pub case: Case,
+    pub fate: Fate,
+    /// Everything that is not as it should be.
+    pub wrong: Vec<String>,
+}
+
+impl Row {
+    /// All that is wrong of it.
+    fn wrong(&self) -> impl Iterator<Item = String> {
+        let of_cases = self.cases.iter().flat_map(|tried| {
+            let line = |wrong: &String| format!("{}: {wrong}", tried.case.path);
+            tried.wrong.iter().map(line)
+        });
+        self.wrong.iter().cloned().chain(of_cases)
+    }
+}
+
+/// How many cases were tried, and how many of them are wrong.
+#[must_use]
+pub fn counts(rows: &[Row]) -> (usize, usize) {
+    let cases = || rows.iter().flat_map(|row| &row.cases);
+    let wrong = cases().filter(|tried| !tried.wrong.is_empty()).count();
+    (cases().count(), wrong)
+}
+
+/// All that is wrong, each once, with the stands where it is so.
+#[must_use]
+pub fn wrong(rows: &[Row]) -> Vec<String> {
+    let mut stands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        for wrong in row.wrong() {
+            let of_wrong = stands.entry(wrong).or_default();
+            of_wrong.push(row.stand.to_string());
+        }
+    }
+    let line = |(wrong, stands): (String, Vec<String>)| {
+        format!("{wrong}\n    in {}: {}", stands.len(), stands.join(", "))
+    };
+    stands.into_iter().map(line).collect()
+}
+
+/// Tries stands. One whose interpreter this machine lacks is told, and under CI a failure.
+pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Vec<Row>> {
+    let mut found = Vec::new();
+    for stand in stands {
+        if place.has(stand.cell()?.interpreter) {
+            found.push(*stand);
+        } else {
+            skip::unless_ci(&format!("no interpreter {}", stand.interpreter))?;
+        }
+    }
+    // What ended is forgotten at once: a scrape has those only that run.
+    let observer = Observer::start_with(binary, false, ["--keep-ended", "1s"])?;
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(stand) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let row = try_one(place, installed.path(), *stand, &observer).unwrap_or_else(
+                        |error| Row {
+                            stand: *stand,
+                            cases: Vec::new(),
+                            wrong: vec![first_lines(&format!("{error:#}"))],
+                        },
+                    );
+                    rows.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(row);
+                }
+            });
+        }
+    });
+    observer.stop()?;
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let place_in_list = |row: &Row| found.iter().position(|of| of.name() == row.stand.name());
+    rows.sort_by_key(place_in_list);
+    Ok(rows)
+}
+
+fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -> Result<Row> {
+    let server = stand.server(place, installed)?.start()?;
+    let mut row = Row {
+        stand,
+        cases: Vec::new(),
+        wrong: Vec::new(),
+    };
+    wait_until_observed(observer, &server)?;
+    if let Err(error) = look_closer(observer, &stand.name(), &server) {
+        row.wrong.push(first_lines(&format!("{error:#}")));
+    }
+    for case in CASES.iter().filter(|case| case.is_for(&stand)) {
+        let fate = case.fate(&stand);
+        row.cases.push(Tried {
+            case: *case,
+            fate: fate.context("a case has no fate")?,
+            wrong: Vec::new(),
+        });
+    }
+    for is_silent in [true, false].into_iter().flat_map(|of| [of; TIMES]) {
+        let asked = |tried: &&mut Tried| tried.case.is_silent() == is_silent;
+        for tried in row.cases.iter_mut().filter(asked) {
+            if let Err(error) = ask(server.port, tried) {
+                tried.wrong.push(first_lines(&format!("{error:#}")));
+            }
+        }
+    }
+    fence(observer, &stand.name(), &server)?;
+    judge(observer, &server, &mut row)?;
+    Ok(row)
+}
+
+/// Waits until every probe of this master's kind is attached.
+pub fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Result<()> {
+    let pid = server.pid().to_string();
+    let labels = [("pid", pid.as_str()), ("level", "full")];
+    observer.wait_until("the master to be observed in full", |metrics| {
+        metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
+    })?;
+    Ok(())
+}
+
+/// Fails as nobody hears of, and waits until the observer looks for such.
+pub fn look_closer(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    let answer = client::fetch(server.port, &Request::get(FIRST_LOOK))?;
+    ensure!(answer.status == 500, "{FIRST_LOOK} is {}", answer.status);
+    let looking = [("app", name), ("state", "looking")];
+    let known = [("app", name), ("endpoint", FIRST_LOOK), ("status", "500")];
+    observer.wait_until("a closer look", |metrics| {
+        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+            || metrics
+                .all("gunicorn_http_errors_total", &known)
+                .any(|sample| sample.label("error_type") != "unknown")
+    })?;
+    Ok(())
+}
+
+/// Asks once, and checks what comes.
+fn ask(port: u16, tried: &Tried) -> Result<()> {
+    let request = Request::get(tried.case.path).header("Connection", "close");
+    let mut client = Client::connect(port)?;
+    client.send(&request.bytes())?;
+    let expected = match tried.fate {
+        Fate::LeavesUnanswered(..) => return client.wait_for_close(),
+        Fate::Well(status) | Fate::Plain(status) | Fate::Answered(status, ..) => status,
+        Fate::Breaks(..) => 200,
+        Fate::Leaves(..) | Fate::Uncaught(..) => 500,
+    };
+    if tried.case.client == Behaviour::Leaves {
+        client.head_bytes()?;
+        return Ok(());
+    }
+    let response = client.response("GET")?;
+    ensure!(
+        response.status == expected,
+        "answered {}, not {expected}",
+        response.status
+    );
+    let breaks = matches!(tried.fate, Fate::Breaks(..));
+    ensure!(
+        response.complete != breaks,
+        "complete: {}",
+        response.complete
+    );
+    Ok(())
+}
+
+/// A last request, after which all others are counted.
+pub fn fence(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    client::fetch(
+        server.port,
+        &Request::get(FENCE).header("Connection", "close"),
+    )?;
+    let labels = [("app", name), ("http_route", FENCE)];
+    observer.wait_until("the last request to be counted", |metrics| {
+        metrics.sum("http_server_request_duration_seconds_count", &labels) > 0.0
+    })?;
+    Ok(())
+}
+
+/// Compares all that is told with what should be.
+fn judge(observer: &Observer, server: &GunicornServer, row: &mut Row) -> Result<()> {
+    let minor = row.stand.minor()?;
+    let times: f64 = [1.0; TIMES].iter().sum();
+    let framework = row.stand.framework;
+    let expected =
+        |tried: &Tried| Told::expected(tried.fate, framework, tried.case.path, minor, times);
+    let name = row.stand.name();
+    let told = |metrics: &Metrics| Told::by_path(metrics, &name, server.pid());
+    let is_right = |metrics: &Metrics| {
+        let mut told = told(metrics);
+        row.cases
+            .iter()
+            .all(|tried| told.remove(tried.case.path).unwrap_or_default() == expected(tried))
+    };
+    // Right or not: what is wrong is named below.
+    let _ = wait::until_within(LATE, "all to be told", || {
+        Ok(is_right(&observer.scrape()?).then_some(()))
+    });
+    let mut told = told(&observer.scrape()?);
+    for tried in &mut row.cases {
+        let (is, should) = (
+            told.remove(tried.case.path).unwrap_or_default(),
+            expected(tried),
+        );
+        if is != should {
+            tried
+                .wrong
+                .push(format!("told: {is}\n    Python: {should}"));
+        }
+    }
+    let first = told.remove(FIRST_LOOK).unwrap_or_default();
+    if !is_of_first_look(&first) {
+        row.wrong.push(format!("{FIRST_LOOK} told: {first}"));
+    }
+    let of_others = told
+        .iter()
+        .map(|(path, told)| format!("{path} told: {told}"));
+    row.wrong.extend(of_others);
+    Ok(())
+}
+
+/// Whether that is told of one request nobody else hears of, whether or not it was looked at.
+fn is_of_first_look(told: &Told) -> bool {
+    let known = ["unknown", "OutOfStock"];
+    let of_http = told.http.iter().all(|(values, count)| {
+        let class = values.get(1).map_or("", String::as_str);
+        known.contains(&class) && count.to_string() == "1"
+    });
+    of_http && told.http.len() == 1 && told.failed.is_empty() && told.handled.is_empty()
+}
+
+/// Of an error that may hold a whole scrape.
+fn first_lines(text: &str) -> String {
+    const LINES: usize = 3;
+    let lines: Vec<_> = text.lines().take(LINES).collect();
+    lines.join("\n")
+}

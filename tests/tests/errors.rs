@@ -1,0 +1,208 @@
+//! Why requests fail: what the observer tells of each 5xx, of each exception that leaves an
+//! application and of each that Gunicorn handles, held against what Python did.
+
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::{
+    client::Request,
+    compare,
+    errors::{
+        case::FIRST_LOOK,
+        framework::{FRAMEWORKS, Framework, SHOPS, STANDS},
+        run,
+        told::Told,
+    },
+    gunicorn::{Builder, GunicornServer},
+    load::{Load, Tally},
+    matrix::{
+        place::Place,
+        product::{Cell, interpreter_named},
+    },
+    metrics::Metrics,
+    observer::{self, Observer},
+    skip,
+};
+use tempfile::TempDir;
+
+const FAILED: &str = "gunicorn_worker_failed_requests_total";
+const HANDLED: &str = "gunicorn_worker_error_handling_total";
+const HTTP: &str = "gunicorn_http_errors_total";
+
+#[test]
+fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let rows = run::run(&Place::find()?, &observer::binary()?, &STANDS)?;
+    ensure!(!rows.is_empty(), "no shop was tried");
+    let (tried, wrong_cases) = run::counts(&rows);
+    let wrong = run::wrong(&rows);
+    ensure!(
+        wrong.is_empty(),
+        "{wrong_cases} of {tried} are wrong:\n{}",
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// To each framework: half of them before the observer looks closer, half after.
+const GOOD: usize = 10_000;
+
+#[test]
+fn ten_thousand_good_requests_of_each_framework_make_no_error() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let place = Place::find()?;
+    let observer = Observer::run()?;
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let tries = FRAMEWORKS.map(|framework| {
+            let (place, observer) = (&place, &observer);
+            scope.spawn(move || {
+                good_requests(place, observer, framework)
+                    .err()
+                    .map(|error| format!("{framework:?}: {error:#}"))
+            })
+        });
+        let ended = tries.into_iter().map(|one| {
+            one.join()
+                .unwrap_or_else(|_| Some("a thread panicked".to_owned()))
+        });
+        ended.flatten().collect()
+    });
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Result<()> {
+    // Connections are kept by workers with threads.
+    let stand = STANDS
+        .into_iter()
+        .find(|stand| stand.framework == framework && stand.class == "gthread")
+        .context("no stand has threads")?;
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
+    let server = stand.server(place, installed.path())?.start()?;
+    run::wait_until_observed(observer, &server)?;
+    let paths = [
+        "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/handled", "/aborts", "/nowhere",
+    ];
+    let load = Load {
+        requests: GOOD / 2,
+        concurrency: 2,
+        routes: paths.map(Request::get).to_vec(),
+    };
+    all_good(&load.run(server.port))?;
+    nothing_told(&observer.scrape()?, &stand.name(), &server)?;
+    run::look_closer(observer, &stand.name(), &server)?;
+    all_good(&load.run(server.port))?;
+    run::fence(observer, &stand.name(), &server)?;
+    nothing_told(&observer.scrape()?, &stand.name(), &server)
+}
+
+fn all_good(tally: &Tally) -> Result<()> {
+    let failures = &tally.failures;
+    ensure!(
+        failures.is_empty(),
+        "{} failed: {:?}",
+        failures.len(),
+        failures.first()
+    );
+    let good = |(status, path): &(u16, String)| match path.as_str() {
+        "/aborts" | "/nowhere" => *status == 404,
+        _ => *status == 200,
+    };
+    ensure!(tally.answers.keys().all(good), "{:?}", tally.answers);
+    Ok(())
+}
+
+/// But of the request that made it look closer.
+fn nothing_told(metrics: &Metrics, name: &str, server: &GunicornServer) -> Result<()> {
+    let mut told = Told::by_path(metrics, name, server.pid());
+    told.remove(FIRST_LOOK);
+    let told: Vec<_> = told
+        .iter()
+        .map(|(path, told)| format!("{path}: {told}"))
+        .collect();
+    ensure!(
+        told.is_empty(),
+        "told of good requests: {}",
+        told.join("; ")
+    );
+    Ok(())
+}
+
+/// As `tests/apps/errors/crowd.py` has them.
+const CROWD: usize = 1000;
+const LETTERS: &str = "abcdefghij";
+
+#[test]
+fn a_hundred_ways_to_fail_among_a_thousand_greenlets_are_each_told_as_what_they_are() -> Result<()>
+{
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let place = Place::find()?;
+    let cell = Cell {
+        interpreter: interpreter_named("pyenv-3.11")?,
+        gunicorn: "23.0.0",
+        class: "gevent",
+    };
+    let installed = TempDir::new().context("cannot make a folder for packages")?;
+    let python = place.python(&cell)?.as_installed(installed.path())?;
+    let server = Builder::new(python, "crowd:app")
+        .class(cell.class)
+        .argument("--pythonpath")
+        .argument(SHOPS)
+        .argument("--worker-connections")
+        .argument("2000")
+        .start()?;
+    let observer = Observer::run()?;
+    run::wait_until_observed(&observer, &server)?;
+    run::look_closer(&observer, "crowd:app", &server)?;
+    let words: Vec<String> = LETTERS
+        .chars()
+        .flat_map(|first| {
+            LETTERS
+                .chars()
+                .map(move |second| format!("{first}{second}"))
+        })
+        .collect();
+    let mut routes = vec![Request::get("/fine"); CROWD - words.len()];
+    // Every tenth.
+    for (number, word) in words.iter().enumerate() {
+        routes.insert(number * 10, Request::get(&format!("/fail-{word}")));
+    }
+    let tally = Load {
+        requests: CROWD,
+        concurrency: CROWD,
+        routes,
+    }
+    .run(server.port);
+    ensure!(tally.failures.is_empty(), "{:?}", tally.failures.first());
+    run::fence(&observer, "crowd:app", &server)?;
+    let metrics = observer.scrape()?;
+    let http = words.iter().map(|word| {
+        let values = [
+            format!("/fail-{word}"),
+            "500".to_owned(),
+            format!("Fault{word}"),
+            format!("crowd.py:fail_{word}"),
+        ];
+        values.to_vec()
+    });
+    let labels = ["endpoint", "status", "error_type", "raised_in"];
+    let mut told = metrics.sum_by(HTTP, &[("app", "crowd:app")], &labels);
+    told.retain(|values, _| values.first().is_none_or(|path| path != FIRST_LOOK));
+    compare::equal(HTTP, &told, &compare::counted(http))?;
+    let leave = |word: &&String| !word.ends_with(['a', 'c', 'e', 'g', 'i']);
+    let leave = words.iter().filter(leave);
+    let expected =
+        compare::counted(leave.map(|word| vec![format!("/fail-{word}"), format!("Fault{word}")]));
+    let pid = server.pid().to_string();
+    for family in [FAILED, HANDLED] {
+        let told = metrics.sum_by(family, &[("master_pid", &pid)], &["endpoint", "error_type"]);
+        compare::equal(family, &told, &expected)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What seeing exceptions costs: hits of the probes in a request that is answered well, in one
+//! that fails, and while a closer look is taken; and how long the programs run at a hit.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use end_to_end::{
+    client::Request,
+    errors::framework::{FRAMEWORKS, STANDS, Stand},
+    load::Load,
+    matrix::place::Place,
+    metrics::Metrics,
+    observer::Observer,
+};
+
+use crate::workspace::Workspace;
+
+const GOOD: u32 = 5_000;
+const FAILING: u32 = 500;
+
+/// A program, and what it counts its hits as.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("datetime_now", "python_hits"),
+    ("exception_asked", "exception_hits"),
+    ("exception_unwound", "unwound_hits"),
+];
+
+/// Of one stand of each framework, as a table.
+pub fn measure(workspace: &Workspace) -> Result<String> {
+    let binary = workspace.build_observer()?;
+    let place = workspace.matrix();
+    let _stats = Stats::enable()?;
+    let mut table = "| framework | a good request: hits of `datetime.now`, asking, going up | \
+                     µs a hit of `datetime.now` | a 500: hits, asking | µs a hit | \
+                     a 500 under a closer look: hits, going up | µs a hit |\n\
+                     |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for framework in FRAMEWORKS {
+        let mut stands = STANDS.iter().rev();
+        let stand = stands.find(|stand| {
+            let has = |stand: &Stand| Ok::<_, anyhow::Error>(place.has(stand.cell()?.interpreter));
+            stand.framework == framework && has(stand).unwrap_or(false)
+        });
+        if let Some(stand) = stand {
+            let row = row(&place, &binary, stand).with_context(|| stand.to_string())?;
+            table.push_str(&row);
+        }
+    }
+    Ok(table.trim_end().to_owned())
+}
+
+fn row(place: &Place, binary: &std::path::Path, stand: &Stand) -> Result<String> {
+    let installed = tempfile::TempDir::new().context("cannot make a folder for packages")?;
+    let server = stand.server(place, installed.path())?.start()?;
+    let master = server.pid();
+    let observer = Observer::start(binary, false, &[master])?;
+    let mut sent = 0;
+    let mut send = |path: &str, requests: u32| {
+        let load = Load {
+            requests: requests as usize,
+            concurrency: 1,
+            routes: vec![Request::get(path)],
+        };
+        let _ = load.run(server.port);
+        sent += requests as usize;
+        observer.wait_for_requests(master, sent)
+    };
+    // What is done once only is done before.
+    let begin = send("/ok", 50)?;
+    let end = send("/ok", GOOD)?;
+    let good = Since::of(begin, end, GOOD);
+    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
+    let failing = Since::of(begin, end, FAILING);
+    send("/first-look", 1)?;
+    let looking = [("state", "looking")];
+    observer.wait_until("a closer look", |metrics| {
+        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+    })?;
+    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
+    let looked_at = Since::of(begin, end, FAILING);
+    observer.stop()?;
+    let [now, asked, unwound] = PROGRAMS;
+    Ok(format!(
+        "| {stand} | {:.2}, {:.2}, {:.2} | {:.1} | {:.2} | {:.1} | {:.2} | {:.1} |\n",
+        good.hits(now),
+        good.hits(asked),
+        good.hits(unwound),
+        good.microseconds(now),
+        failing.hits(asked),
+        failing.microseconds(asked),
+        looked_at.hits(unwound),
+        looked_at.microseconds(unwound),
+    ))
+}
+
+/// What happened between two scrapes, with so many requests.
+struct Since {
+    begin: Metrics,
+    end: Metrics,
+    requests: u32,
+}
+
+impl Since {
+    fn of(begin: Metrics, end: Metrics, requests: u32) -> Self {
+        Self {
+            begin,
+            end,
+            requests,
+        }
+    }
+
+    fn grown(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
+        self.end.sum(family, labels) - self.begin.sum(family, labels)
+    }
+
+    /// Hits of a program in a request.
+    fn hits(&self, (_, kind): (&str, &str)) -> f64 {
+        let hits = self.grown("gunicorn_observer_probe_hits_total", &[("kind", kind)]);
+        hits / f64::from(self.requests)
+    }
+
+    /// How long a program runs at a hit.
+    fn microseconds(&self, (program, _): (&str, &str)) -> f64 {
+        let labels = [("program", program)];
+        let seconds = self.grown("gunicorn_observer_program_run_seconds_total", &labels);
+        seconds * 1e6 / self.grown("gunicorn_observer_program_runs_total", &labels)
+    }
+}
+
+/// The kernel measures the run time of programs, until this is dropped.
+struct Stats {
+    before: String,
+}
+
+const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Stats {
+    fn enable() -> Result<Self> {
+        let before = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
+        fs::write(SWITCH, "1").with_context(|| format!("cannot write {SWITCH}"))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        // It only costs a little time.
+        let _ = fs::write(SWITCH, &self.before);
+    }
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask test errors`: every way a request fails under every framework, as a table.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::errors::{
+    framework::{STANDS, Stand},
+    run, table,
+};
+
+use crate::workspace::Workspace;
+
+const DOCUMENT: &str = "docs/ERRORS.md";
+
+pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
+    let stands: Vec<Stand> = STANDS
+        .into_iter()
+        .filter(|stand| stand.matches(words))
+        .collect();
+    if stands.is_empty() {
+        bail!(
+            "no framework and interpreter has all of `{}` in its name",
+            words.join(" ")
+        );
+    }
+    if write && stands.len() != STANDS.len() {
+        bail!("{DOCUMENT} is written of all frameworks only");
+    }
+    let binary = workspace.build_observer()?;
+    let rows = run::run(&workspace.matrix(), &binary, &stands)?;
+    let table = table::markdown(&rows);
+    println!("\n{table}");
+    let wrong = run::wrong(&rows);
+    for line in &wrong {
+        println!("WRONG: {line}");
+    }
+    if !wrong.is_empty() {
+        let (tried, wrong_cases) = run::counts(&rows);
+        bail!("{wrong_cases} of {tried} are wrong");
+    }
+    if write {
+        if rows.len() != STANDS.len() {
+            bail!("{DOCUMENT} is not written: this machine lacks interpreters, named above");
+        }
+        let path = workspace.root.join(DOCUMENT);
+        fs::write(&path, document(&table))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn document(table: &str) -> String {
+    format!(
+        "# What is told of errors\n\n\
+         Written by `cargo xtask test errors --write`. A shop of each framework is asked each of\n\
+         these, under the interpreters and Gunicorns below, and what the observer tells is held\n\
+         against what Python did: status, class and function of the exception behind each 5xx\n\
+         (`gunicorn_http_errors_total`), those that left the application\n\
+         (`gunicorn_worker_failed_requests_total`) and those that Gunicorn handled\n\
+         (`gunicorn_worker_error_handling_total`).\n\n\
+         A cell says who answered what, and in how many of the places it was tried the observer\n\
+         was right. The shops are in `tests/apps/errors`; what becomes of each request is data in\n\
+         `tests/src/errors/case.rs`. A dash is what a framework has no way for.\n\n{table}"
+    )
+}
