@@ -239,8 +239,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
         .collect();
     let app = serde_json::json!("ho\"st\\ile\n");
     let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
-    let (fast, slow) = (20_000_000 - 2, 700_000_000 - 2);
-    let [fast, slow] = [fast, slow].map(|ns: u64| serde_json::json!(ns));
+    let [fast, slow] = [20_000_000, 700_000_000].map(|ns: u64| serde_json::json!(ns));
     // The first came before its master was known.
     assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
     let first = &lines[0];
