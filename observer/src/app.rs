@@ -1,14 +1,15 @@
-//! The daemon: the one file that knows every task, and how they begin and end.
+//! What observes: the one file that knows every task, and how they begin and end.
 //!
 //! ```text
 //! main thread ── runtime ──┬── engine  (owns the state; drains the ring buffer)
 //!                          └── http    (asks the engine for snapshots)
+//! lines thread ── writes what the engine hands it; the engine waits for nobody
 //! watcher thread ── follows processes, owns the programs; facts ─> engine ─> seen
 //! ```
 //!
 //! The end, by a signal or because one of them failed: the engine stops, which
 //! ends the watcher, which detaches the programs; then what the ring buffer still
-//! holds is taken.
+//! holds is taken, and the lines of it are written.
 
 use crate::clock;
 use crate::config;
@@ -26,9 +27,14 @@ use crate::probe::tables::Tables;
 use crate::probe::totals::{Places, Totals};
 use crate::probe::{load, preflight, tracefs};
 use crate::sink::http::{self, SnapshotSource};
+use crate::sink::lines::filter::Filter;
+use crate::sink::lines::{self, Format};
 use crate::watcher::{CloserLooks, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail};
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,15 +44,26 @@ use tokio::sync::{mpsc, watch};
 /// Where processes are looked at.
 pub const PROC: &str = "/proc";
 
-/// Runs until SIGTERM or SIGINT; `record` is a file that takes all input.
+/// Where what is observed goes.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs<'a> {
+    /// `host:port` that metrics are served at.
+    pub metrics: Option<&'a str>,
+    /// A file that takes all input.
+    pub record: Option<&'a Path>,
+    /// Finished requests that are written to standard output, and how.
+    pub lines: Option<(Filter, Format)>,
+}
+
+/// Runs until SIGTERM or SIGINT, or until nobody reads its lines.
 ///
 /// # Errors
-/// When this host, the options or the file speak against it.
-pub fn run(run: &config::Run, record: Option<&Path>) -> Result<()> {
+/// When this host, the options or an output speak against it.
+pub fn run(observe: &config::Observe, outputs: Outputs<'_>) -> Result<()> {
     preflight::privileged()?;
     tracefs::ensure()?;
     let mut tree = tree()?;
-    let only = run
+    let only = observe
         .pids
         .iter()
         .map(|&pid| master_of(&mut tree, pid))
@@ -56,7 +73,7 @@ pub fn run(run: &config::Run, record: Option<&Path>) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(observe(run, record, tree, only))
+    runtime.block_on(until_stopped(observe, outputs, tree, only))
 }
 
 /// The processes of this host.
@@ -86,16 +103,25 @@ fn master_of(tree: &mut Tree, pid: Pid) -> Result<Pid> {
     }
 }
 
-async fn observe(
-    run: &config::Run,
-    record: Option<&Path>,
+async fn until_stopped(
+    observe: &config::Observe,
+    outputs: Outputs<'_>,
     tree: Tree,
     only: Vec<Pid>,
 ) -> Result<()> {
     let stop = Stop::on_signal()?;
-    let listener = http::bind(&run.listen).await?;
-    let address = listener.local_addr().context("the address listened on")?;
-    let recorder = record.map(recorder).transpose()?;
+    let listener = match outputs.metrics {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let told = match &listener {
+        Some(listener) => {
+            let address = listener.local_addr().context("the address listened on")?;
+            format!("metrics at http://{address}/metrics")
+        }
+        None => "Ctrl-C ends it".to_owned(),
+    };
+    let recorder = outputs.record.map(recorder).transpose()?;
 
     let mut ebpf = load::load()?;
     #[cfg(feature = "probe-log")]
@@ -105,19 +131,31 @@ async fn observe(
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
     let (source, requests) = SnapshotSource::new(is_ready);
+    let mut state = State::new(observe.model.settings.clone());
+    let (lines, writer) = match outputs.lines {
+        Some((filter, format)) => {
+            state.keep_finished();
+            let out = io::stdout().as_fd().try_clone_to_owned();
+            let out = File::from(out.context("cannot write to standard output")?);
+            let (lines, writer) = lines::start(filter, format, out, stop.clone().on_drop())?;
+            (Some(lines), Some(writer))
+        }
+        None => (None, None),
+    };
     let mut engine = Engine {
-        state: State::new(run.model.settings.clone()),
+        state,
         ring: Ring::take(&mut ebpf)?,
         totals: Totals::take(&mut ebpf, places.clone())?,
         facts,
         requests,
         seen: see,
         recorder,
+        lines,
     };
     let tables = Tables::take(&mut ebpf)?;
     load::attach_host(&mut ebpf)?;
     // The engine is gone only while everything ends.
-    let _ = tell.send(Fact::from(run));
+    let _ = tell.send(Fact::from(observe));
     let _ = tell.send(Fact::Started(Started {
         wall_offset_ns: clock::wall_offset_ns(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -127,7 +165,7 @@ async fn observe(
     }));
     let interpreters = Interpreters::new(ebpf, places.interpreters);
     let plain_calls = PlainCalls::new(places.plain_calls);
-    let looks = CloserLooks::new(run.no_deep_errors);
+    let looks = CloserLooks::new(observe.no_deep_errors);
     let mut watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);
     let watching = {
         let stop = stop.clone();
@@ -137,29 +175,39 @@ async fn observe(
                 // Whatever ends the watcher ends the daemon.
                 let _stop = stop.on_drop();
                 watcher.scan();
-                tracing::info!("observing; metrics at http://{address}/metrics");
+                tracing::info!("observing; {told}");
                 // Nobody waits for it while everything ends.
                 let _ = ready.send(true);
                 watcher.run(&seen);
             })?
     };
-    let served = tokio::spawn(http::serve(
-        listener,
-        source,
-        run.model.worker_label,
-        stop.clone().wait(),
-    ));
+    let label = observe.model.worker_label;
+    let served = listener
+        .map(|listener| tokio::spawn(http::serve(listener, source, label, stop.clone().wait())));
     let ran = engine.run(stop.clone().wait()).await;
     stop.stop();
     engine.close();
     let watched = tokio::task::spawn_blocking(move || watching.join()).await?;
     let finished = engine.finish();
-    served.await.context("the HTTP server failed")?;
+    if let Some(served) = served {
+        served.await.context("the HTTP server failed")?;
+    }
     watched.map_err(|_| anyhow!("the watcher of processes failed; please report it"))?;
-    let ended = ran.and(finished);
-    match record {
+    if let Some(writer) = writer {
+        writer.end()?;
+        tell_lost(finished.as_ref().ok());
+    }
+    let ended = ran.and(finished.map(drop));
+    match outputs.record {
         Some(path) => ended.with_context(|| format!("recording to {}", path.display())),
         None => ended,
+    }
+}
+
+/// Says what was lost where nobody can ask for metrics.
+fn tell_lost(lost: Option<&BTreeMap<String, u64>>) {
+    for (cause, count) in lost.into_iter().flatten().filter(|(_, count)| **count > 0) {
+        tracing::warn!("not all was seen: {count} by `{cause}`; docs/METRICS.md says what that is");
     }
 }
 

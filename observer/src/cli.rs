@@ -4,6 +4,7 @@
 use crate::commands::replay::Show;
 use crate::config::{self, LogLevel};
 use crate::model::route::Pattern;
+use crate::sink::lines::filter::{RouteGlob, Statuses};
 use crate::sink::prometheus::WorkerLabel;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -23,6 +24,7 @@ pub struct Cli {
 const TOP_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer run                  observe every Gunicorn of this host
+  sudo gunicorn-observer trace --status 5xx   each request that fails, and why
   sudo gunicorn-observer doctor               check what this host supports
   curl -s http://127.0.0.1:9918/metrics       what Prometheus gets";
 
@@ -52,6 +54,9 @@ pub enum Command {
     /// Find every Gunicorn master on this host, observe it and serve metrics
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Print a line for each request as it ends, with what it waited for and why it failed
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Show the masters and workers found; loads no probe
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
@@ -71,6 +76,15 @@ Examples:
   sudo gunicorn-observer run
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
+const TRACE_EXAMPLES: &str = "\
+A request is shown when every filter lets it through. It ends by Ctrl-C, by SIGTERM, or when
+nobody reads its output any more. docs/TRACE.md has every column and every field of the JSON.
+
+Examples:
+  sudo gunicorn-observer trace
+  sudo gunicorn-observer trace --status 5xx,none --pid 4242
+  sudo gunicorn-observer trace --route '/users/*' --min-duration 100ms --paths
+  sudo gunicorn-observer trace --json | jq 'select(.cause_is == \"raised\") | .cause'";
 const LIST_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer list
@@ -97,6 +111,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
           value_parser = config::parse_listen)]
     pub listen: Option<String>,
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// What is observed, and how closely.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetArgs {
     /// Observe only this master (a worker's pid means its master); repeatable [default: all]
     #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(config::PIDS))]
@@ -105,8 +128,55 @@ pub struct RunArgs {
     /// without asking for the exception, then stays `unknown`
     #[arg(long, env = "GUNICORN_OBSERVER_NO_DEEP_ERRORS", value_parser = FalseyValueParser::new())]
     pub no_deep_errors: bool,
+}
+
+/// Options of `trace`. Its routes are named as those of `run` are; there `--route` does that,
+/// so that its variable and its key in the file name routes here, too.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TraceArgs {
+    /// Show only requests with this status, such as `404`, all of `5xx`, or `none` where no answer
+    /// was seen; repeatable, or several with commas between them
+    #[arg(
+        long,
+        value_name = "STATUS",
+        env = "GUNICORN_OBSERVER_STATUS",
+        value_delimiter = ','
+    )]
+    pub status: Vec<Statuses>,
+    /// Show only requests that took at least so long, such as 100ms or 2s
+    #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_MIN_DURATION",
+          value_parser = config::parse_duration)]
+    pub min_duration: Option<Duration>,
+    /// Show only requests of this route or path, where `*` stands for one segment or a part of it
+    /// and `**` for any number; repeatable, or several with commas between them. It names no
+    /// routes, as `--route` of `run` does: that is `--name-route` here
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "GUNICORN_OBSERVER_TRACE_ROUTE",
+        value_delimiter = ','
+    )]
+    pub route: Vec<RouteGlob>,
+    /// Print each request as a JSON line
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    /// Show paths as they were sent, without the query, in the place of routes
+    #[arg(long, env = "GUNICORN_OBSERVER_PATHS", value_parser = FalseyValueParser::new())]
+    pub paths: bool,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub targets: TargetArgs,
+    /// Route to name paths by, as `--route` of `run`
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        env = "GUNICORN_OBSERVER_ROUTE",
+        value_delimiter = ','
+    )]
+    pub name_route: Vec<Pattern>,
+    /// Routes of one app, the rest is `other` [default: 200]
+    #[arg(long, value_name = "COUNT", env = "GUNICORN_OBSERVER_ROUTE_LIMIT",
+          value_parser = clap::value_parser!(u32).range(config::ROUTE_LIMITS))]
+    pub route_limit: Option<u32>,
 }
 
 /// How requests and workers are counted and named.
@@ -210,6 +280,12 @@ mod tests {
                     continue;
                 }
                 let variable = name.to_uppercase().replace('-', "_");
+                // What a variable means is the same for every command.
+                let variable = match (command.get_name(), name) {
+                    ("trace", "route") => "TRACE_ROUTE",
+                    ("trace", "name-route") => "ROUTE",
+                    _ => &variable,
+                };
                 let variable = format!("GUNICORN_OBSERVER_{variable}");
                 let env = option.get_env().and_then(|env| env.to_str());
                 assert_eq!(env, Some(variable.as_str()));
@@ -262,6 +338,12 @@ mod tests {
             "run --keep-ended soon",
             "run --worker-label name",
             "run --route-limit 0",
+            "trace --status 5x",
+            "trace --status 404,x",
+            "trace --min-duration 100",
+            "trace --route users",
+            "trace --name-route users",
+            "trace --listen 127.0.0.1:1",
             "record",
             "frobnicate",
         ] {

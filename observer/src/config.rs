@@ -1,9 +1,11 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
-use crate::cli::{GlobalArgs, ModelArgs, RunArgs};
+use crate::cli::{GlobalArgs, ModelArgs, RunArgs, TargetArgs, TraceArgs};
 use crate::fact::{self, Fact};
 use crate::model::Settings;
 use crate::model::route::Pattern;
+use crate::sink::lines::Format;
+use crate::sink::lines::filter::Filter;
 use crate::sink::prometheus::WorkerLabel;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
@@ -157,22 +159,38 @@ impl From<&Model> for fact::Settings {
 }
 
 /// What a record says of the options it was made with: its first fact.
-impl From<&Run> for Fact {
-    fn from(run: &Run) -> Self {
-        Self::Settings((&run.model).into())
+impl From<&Observe> for Fact {
+    fn from(observe: &Observe) -> Self {
+        Self::Settings((&observe.model).into())
+    }
+}
+
+/// What is observed, and how: the same for every output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// Masters or workers to observe; all when empty.
+    pub pids: Vec<u32>,
+    /// No closer look is ever taken at exceptions.
+    pub no_deep_errors: bool,
+    pub model: Model,
+}
+
+impl Observe {
+    fn resolve(targets: &TargetArgs, model: &ModelArgs, file: &File) -> Self {
+        Self {
+            pids: first_set(&targets.pid, &file.pid),
+            no_deep_errors: targets.no_deep_errors || file.no_deep_errors,
+            model: Model::resolve(model, file),
+        }
     }
 }
 
 /// Options of `run` and `record`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
+    pub observe: Observe,
     /// `host:port`.
     pub listen: String,
-    /// Masters or workers to observe; all when empty.
-    pub pids: Vec<u32>,
-    /// No closer look is ever taken at exceptions.
-    pub no_deep_errors: bool,
-    pub model: Model,
 }
 
 impl Run {
@@ -181,10 +199,41 @@ impl Run {
     pub fn resolve(args: &RunArgs, file: &File) -> Self {
         let listen = args.listen.as_ref().or(file.listen.as_ref());
         Self {
+            observe: Observe::resolve(&args.targets, &args.model, file),
             listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
-            pids: first_set(&args.pid, &file.pid),
-            no_deep_errors: args.no_deep_errors || file.no_deep_errors,
-            model: Model::resolve(&args.model, file),
+        }
+    }
+}
+
+/// Options of `trace`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub observe: Observe,
+    pub filter: Filter,
+    pub format: Format,
+}
+
+impl Trace {
+    /// Joins what was said where.
+    #[must_use]
+    pub fn resolve(args: &TraceArgs, file: &File) -> Self {
+        let naming = ModelArgs {
+            route: args.name_route.clone(),
+            route_limit: args.route_limit,
+            ..ModelArgs::default()
+        };
+        Self {
+            observe: Observe::resolve(&args.targets, &naming, file),
+            filter: Filter {
+                statuses: args.status.clone(),
+                min_duration: args.min_duration,
+                routes: args.route.clone(),
+            },
+            format: if args.json {
+                Format::Json
+            } else {
+                Format::Text { paths: args.paths }
+            },
         }
     }
 }
@@ -220,12 +269,12 @@ pub fn parse_listen(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a time such as `90s`, `5m`, `1h30m` or `1500ms`.
+/// Reads a time such as `100ms`, `90s`, `5m` or `1h30m`.
 ///
 /// # Errors
 /// With an example.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time such as 90s, 5m or 1h30m");
+    let wrong = || format!("`{text}` is no time such as 100ms, 90s or 1h30m");
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
     while !rest.is_empty() {

@@ -20,9 +20,12 @@ fn run(arguments: &str, file: &File) -> Run {
 #[test]
 fn without_a_word_the_defaults_hold() {
     let run = run("run", &File::default());
-    assert_eq!((run.listen.as_str(), run.pids.len()), ("127.0.0.1:9918", 0));
-    assert_eq!(run.model, Model::default());
-    assert_eq!(run.model.settings.keep_ended_ns, 300_000_000_000);
+    assert_eq!(
+        (run.listen.as_str(), run.observe.pids.len()),
+        ("127.0.0.1:9918", 0)
+    );
+    assert_eq!(run.observe.model, Model::default());
+    assert_eq!(run.observe.model.settings.keep_ended_ns, 300_000_000_000);
     assert_eq!(
         log_level(&GlobalArgs::default(), &File::default()),
         LogLevel::Info
@@ -37,10 +40,10 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     )
     .unwrap();
     let run = run("run --listen h:2 --pid 8 --pid 9", &file);
-    assert_eq!((run.listen.as_str(), run.pids), ("h:2", vec![8, 9]));
-    assert_eq!(run.model.worker_label, WorkerLabel::Slot);
-    assert_eq!(run.model.settings.keep_ended_ns, 5_400_000_000_000);
-    assert_eq!(run.model.settings.routes[0].as_str(), "/a/{x}");
+    assert_eq!((run.listen.as_str(), run.observe.pids), ("h:2", vec![8, 9]));
+    assert_eq!(run.observe.model.worker_label, WorkerLabel::Slot);
+    assert_eq!(run.observe.model.settings.keep_ended_ns, 5_400_000_000_000);
+    assert_eq!(run.observe.model.settings.routes[0].as_str(), "/a/{x}");
     assert_eq!(log_level(&GlobalArgs::default(), &file), LogLevel::Warn);
 }
 
@@ -55,11 +58,44 @@ fn closer_looks_are_refused_by_flag_or_file() {
         ("run", &against, false),
         ("run --no-deep-errors", &against, true),
     ] {
-        let is_off = run(arguments, file).no_deep_errors;
+        let is_off = run(arguments, file).observe.no_deep_errors;
         assert_eq!(is_off, expected, "{arguments} {file:?}");
     }
     let wrong = format!("{:#}", file("no-deep-errors = 1").unwrap_err());
     assert!(wrong.contains("expected a boolean"), "{wrong}");
+}
+
+#[test]
+fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
+    let file = file("route = [\"/a/{x}\"]\npid = [7]\nno-deep-errors = true").unwrap();
+    let trace = |arguments: &str, file: &File| {
+        let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));
+        match Cli::parse_from(words).command {
+            Command::Trace(args) => Trace::resolve(&args, file),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = trace("trace", &File::default());
+    assert_eq!(plain.filter, Filter::default());
+    assert_eq!(plain.format, Format::Text { paths: false });
+    assert_eq!(plain.observe, run("run", &File::default()).observe);
+
+    let of_file = trace("trace --route /b --json", &file);
+    assert_eq!(of_file.filter.routes, ["/b".parse().unwrap()]);
+    assert_eq!(of_file.format, Format::Json);
+    assert_eq!(of_file.observe, run("run", &file).observe);
+
+    let named = trace("trace --name-route /c/{x} --paths", &file);
+    let routes = named.observe.model.settings.routes;
+    assert_eq!(routes, ["/c/{x}".parse().unwrap()]);
+    assert_eq!(named.format, Format::Text { paths: true });
+    assert!(named.filter.routes.is_empty());
+
+    let words = "trace --status 404,5XX --status none --min-duration 1s50ms";
+    let filter = trace(words, &file).filter;
+    let statuses = ["404", "5xx", "none"].map(|text| text.parse().unwrap());
+    assert_eq!(filter.statuses, statuses);
+    assert_eq!(filter.min_duration, Some(Duration::from_millis(1050)));
 }
 
 #[test]
@@ -68,7 +104,7 @@ fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
         "run --route /a/{x} --route-limit 7 --keep-ended 9s --worker-label none",
         &File::default(),
     );
-    let Fact::Settings(recorded) = Fact::from(&recorder) else {
+    let Fact::Settings(recorded) = Fact::from(&recorder.observe) else {
         panic!("no settings");
     };
     let replay = |arguments: &str, file: &File| {
@@ -78,7 +114,7 @@ fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(replay("replay x", &File::default()), recorder.model);
+    assert_eq!(replay("replay x", &File::default()), recorder.observe.model);
     let file = file("keep-ended = \"1s\"").unwrap();
     let model = replay("replay x --worker-label slot --route /b", &file);
     assert_eq!(model.worker_label, WorkerLabel::Slot);

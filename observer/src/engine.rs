@@ -10,10 +10,12 @@ use crate::input::Input;
 use crate::model::State;
 use crate::probe::totals::Totals;
 use crate::sink::http::SnapshotRequest;
+use crate::sink::lines::Outlet;
 use crate::snapshot::Snapshot;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use procfs::WithCurrentSystemInfo as _;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
 use std::pin::pin;
@@ -38,6 +40,8 @@ pub struct Engine {
     pub seen: std::sync::mpsc::Sender<Seen>,
     /// Where the input is written to, for a replay.
     pub recorder: Option<Recorder<File>>,
+    /// Where finished requests go; the state keeps them if there is one.
+    pub lines: Option<Outlet>,
 }
 
 impl Engine {
@@ -59,6 +63,7 @@ impl Engine {
                 _ = drain.tick() => {
                     self.drain()?;
                     self.flush()?;
+                    self.grow_old();
                 }
                 Some(fact) = self.facts.recv() => self.found(fact)?,
                 Some(request) = self.requests.recv() => {
@@ -77,13 +82,22 @@ impl Engine {
         self.requests.close();
     }
 
-    /// Takes what the ring buffer still holds and ends the record.
+    /// Takes what the ring buffer still holds and ends the record. Says what was lost on the way.
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<BTreeMap<String, u64>> {
         self.take_all()?;
-        self.flush()
+        self.flush()?;
+        Ok(self.state.snapshot(monotonic_ns()).observer.lost)
+    }
+
+    /// Forgets what is over. Where views are asked for, each does that.
+    fn grow_old(&mut self) {
+        if self.lines.is_some() && self.recorder.is_none() {
+            let now_ns = monotonic_ns();
+            self.state.apply(&Input::Tick { now_ns });
+        }
     }
 
     /// Hands to the record file what is buffered: a crash loses no more than a moment.
@@ -100,6 +114,7 @@ impl Engine {
             ring,
             seen,
             recorder,
+            lines,
             ..
         } = self;
         let mut written = Ok(());
@@ -130,6 +145,11 @@ impl Engine {
         });
         for (master, request) in state.take_unexplained() {
             let _ = seen.send(Seen::Unexplained { master, request });
+        }
+        if let Some(lines) = lines {
+            for finished in state.take_finished() {
+                lines.take(finished);
+            }
         }
         written.context(RECORD)
     }

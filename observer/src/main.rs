@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use clap::Parser;
-use observer::app;
+use observer::app::{self, Outputs};
 use observer::cli::{Cli, Command};
 use observer::commands::{doctor, list, replay};
-use observer::config::{self, File, Model, Run};
+use observer::config::{self, File, Model, Run, Trace};
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -32,9 +33,26 @@ fn start(cli: &Cli) -> Result<()> {
             let model = |recorded| Model::replayed(recorded, &args.model, &file);
             replay::run(&args.file, args.show(), model, &mut io::stdout().lock())
         }
-        Command::Run(args) => app::run(&Run::resolve(args, &file), None),
-        Command::Record(args) => app::run(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::Run(args) => serve(&Run::resolve(args, &file), None),
+        Command::Record(args) => serve(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::Trace(args) => {
+            let trace = Trace::resolve(args, &file);
+            let outputs = Outputs {
+                lines: Some((trace.filter, trace.format)),
+                ..Outputs::default()
+            };
+            app::run(&trace.observe, outputs)
+        }
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
         Command::Doctor => doctor::run(&mut io::stdout().lock()),
     }
+}
+
+fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
+    let outputs = Outputs {
+        metrics: Some(&run.listen),
+        record,
+        ..Outputs::default()
+    };
+    app::run(&run.observe, outputs)
 }

@@ -116,8 +116,8 @@ pub type Talk = Box<dyn Fn(&GunicornServer) -> Result<Vec<Expected>>>;
 /// A record as it should be, but for the worker and the time, which differ from run to run.
 pub struct Expected {
     pub fact: Fact,
-    /// It entered the application, so it has a duration.
-    pub has_duration: bool,
+    /// It entered the application.
+    pub entered: bool,
     /// How much of the body was written only the server knows: more than nothing, less than this.
     pub body_below: Option<u64>,
     /// How much of the request's body was read for it is a matter of timing: unknown, or less
@@ -130,7 +130,7 @@ impl Expected {
     pub fn exactly(fact: Fact) -> Self {
         Self {
             fact,
-            has_duration: true,
+            entered: true,
             body_below: None,
             upload_below: None,
         }
@@ -160,13 +160,19 @@ fn check(facts: &[Fact], expected: &[Expected]) -> Result<()> {
         let fixed = Fact {
             pid: 0,
             timed_by: String::new(),
+            entered_ns: None,
             duration_ns: None,
             ..fact.clone()
         };
         ensure!(fact.timed_by == "python", "timed by the {}", fact.timed_by);
         ensure!(fixed == wanted, "recorded {fixed:#?}\nexpected {wanted:#?}");
         ensure!(
-            fact.duration_ns.is_some_and(|ns| ns > 0) == expected.has_duration,
+            fact.entered_ns.is_some() == expected.entered,
+            "it entered at {:?}",
+            fact.entered_ns
+        );
+        ensure!(
+            fact.duration_ns.is_some_and(|ns| ns > 0),
             "its duration is {:?}",
             fact.duration_ns
         );

@@ -12,6 +12,7 @@ pub struct Fact {
     pub method: Option<String>,
     pub path: Option<String>,
     pub status: Option<u16>,
+    pub entered_ns: Option<u64>,
     pub duration_ns: Option<u64>,
     pub request_body_bytes: Option<u64>,
     pub response_bytes: Option<u64>,

@@ -5,7 +5,8 @@
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`container`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one
-//! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request
+//! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
+//!   [`tracer`]: its command `trace`
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record
@@ -31,5 +32,6 @@ pub mod process;
 pub mod python;
 pub mod response;
 pub mod skip;
+pub mod tracer;
 pub mod venv;
 pub mod wait;

@@ -212,8 +212,7 @@ fn garbage() -> Talk {
             ..Fact::default()
         };
         Ok(vec![Expected {
-            // It never entered the application.
-            has_duration: false,
+            entered: false,
             ..Expected::exactly(fact)
         }])
     })

@@ -125,6 +125,31 @@ fn an_unknown_flag_is_a_usage_error() -> Result<()> {
 }
 
 #[test]
+fn a_wrong_filter_is_a_usage_error_with_an_example() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    for (option, value, example) in [
+        ("--status", "5x", "404, 5xx or none"),
+        ("--min-duration", "100", "100ms, 90s or 1h30m"),
+        ("--route", "users", "/users/*"),
+    ] {
+        let output = observer::output(["trace", option, value])?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(USAGE),
+            "{}: {stderr}",
+            output.status
+        );
+        ensure!(
+            stderr.contains(option) && stderr.contains(example),
+            "{stderr}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_recording_that_is_cut_or_missing_is_named() -> Result<()> {
     if skip::privileged()? {
         return Ok(());

@@ -2,16 +2,15 @@
 //! byte; or that of the record's very end; or its finished requests.
 
 use crate::config::Model;
-use crate::event::{Event, Request};
 use crate::fact::{self, Fact};
 use crate::ingest::replay::{Replay, ReplayError};
 use crate::input::Input;
 use crate::model::State;
+use crate::sink::lines;
 use crate::sink::prometheus::{self, Format};
 use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 /// What of a record is shown.
@@ -23,14 +22,6 @@ pub enum Show {
     End,
     /// Its finished requests, one JSON object a line.
     Requests,
-}
-
-/// A finished request as it is shown.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    request: &'a Request,
-    duration_ns: Option<u64>,
 }
 
 /// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
@@ -54,14 +45,18 @@ pub fn run(
         Show::End | Show::Requests => moments.end,
     };
     if let Some(moment) = moment {
-        let text = match show {
-            Show::Served | Show::End => exposition(open()?, moment, &model(moments.settings))?,
-            Show::Requests => requests(open()?, moment)?,
+        let model = model(moments.settings);
+        let written = match show {
+            Show::Served | Show::End => {
+                let text = exposition(open()?, moment, &model)?;
+                out.write_all(text.as_bytes()).and_then(|()| out.flush())
+            }
+            Show::Requests => requests(open()?, moment, &model, out)?,
         };
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match written {
             // `replay FILE | head` is no failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            written => written.context("the exposition cannot be written")?,
+            written => written.context("what is replayed cannot be written; is the disk full?")?,
         }
     } else if moments.flaw.is_none() {
         return Err(anyhow!(
@@ -147,19 +142,26 @@ fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> 
     )?)
 }
 
-fn requests(file: impl Read, moment: Moment) -> Result<String> {
-    let mut lines = String::new();
+/// Writes each request as it was when it finished; within, whether it could be written.
+fn requests(
+    file: impl Read,
+    moment: Moment,
+    model: &Model,
+    out: &mut impl Write,
+) -> Result<io::Result<()>> {
+    let mut out = BufWriter::new(out);
+    let mut state = State::new(model.settings.clone());
+    state.keep_finished();
     for input in Replay::new(file)?.take(moment.inputs) {
-        if let Input::Event(Event::Request(request)) = input? {
-            let line = Line {
-                request: &request,
-                duration_ns: request.duration_ns(),
-            };
-            lines.push_str(&serde_json::to_string(&line)?);
-            lines.push('\n');
+        state.apply(&input?);
+        for finished in state.take_finished() {
+            let line = lines::Format::Json.line(&finished)?;
+            if let Err(error) = out.write_all(line.as_bytes()) {
+                return Ok(Err(error));
+            }
         }
     }
-    Ok(lines)
+    Ok(out.flush())
 }
 
 #[cfg(test)]

@@ -206,8 +206,8 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
         },
         &Default::default(),
     );
-    let mut live = live(&run.model);
-    live.fact(Fact::from(&run));
+    let mut live = live(&run.observe.model);
+    live.fact(Fact::from(&run.observe));
     let (live, _) = tell(live);
     let snapshot = live.state.snapshot(live.now_ns);
     let served = prometheus::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
@@ -220,6 +220,34 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
     let shown = String::from_utf8(out).unwrap();
     assert_eq!(shown, served);
     assert!(shown.contains("http_route=\"/users/{name}\""), "{shown}");
+}
+
+#[test]
+fn requests_are_shown_with_all_that_was_known_when_they_finished() {
+    let (live, _) = story();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
+    let mut out = Vec::new();
+    run(file.path(), Show::Requests, |_| Model::default(), &mut out).unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["app"], &line["route"], &line["duration_ns"]))
+        .collect();
+    let app = serde_json::json!("ho\"st\\ile\n");
+    let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
+    let [fast, slow] = [20_000_000, 700_000_000].map(|ns: u64| serde_json::json!(ns));
+    // The first came before its master was known.
+    assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
+    let first = &lines[0];
+    assert_eq!(first["master_pid"], serde_json::Value::Null);
+    assert_eq!(first["phases_ns"]["queue"], 3);
+    assert_eq!(first["cause_is"], serde_json::Value::Null);
+    assert_eq!(first["cause"], serde_json::Value::Null);
 }
 
 #[test]

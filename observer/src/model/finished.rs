@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// A request, whose it is, and why it failed if it did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Finished {
     /// Unix time it ended.
     pub time_seconds: f64,
@@ -27,7 +27,7 @@ pub struct Finished {
     /// An exception left the application.
     pub failed: bool,
     /// Why it failed: only of what failed.
-    #[serde(serialize_with = "failure")]
+    #[serde(flatten, serialize_with = "cause")]
     pub cause: Option<Cause>,
 }
 
@@ -70,12 +70,20 @@ impl Finished {
     }
 }
 
-/// As JSON the exception; `null` where nothing failed, there was none or it is not known.
-fn failure<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
-    match cause {
-        Some(Cause::Raised(failure)) => failure.serialize(serializer),
-        _ => serializer.serialize_none(),
+/// As JSON: what is known, and the exception if that is one.
+fn cause<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        cause_is: Option<&'static str>,
+        cause: Option<&'a Failure>,
     }
+    let (cause_is, cause) = match cause {
+        None => (None, None),
+        Some(Cause::Unknown) => (Some("unknown"), None),
+        Some(Cause::None) => (Some("none"), None),
+        Some(Cause::Raised(failure)) => (Some("raised"), Some(&**failure)),
+    };
+    Shown { cause_is, cause }.serialize(serializer)
 }
 
 #[cfg(test)]

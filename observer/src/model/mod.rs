@@ -13,7 +13,7 @@
 //! ```
 //!
 //! - [`State`]: takes the input; [`app`], [`worker`]: who; [`ledger`], [`tally`],
-//!   [`histogram`]: how much; [`route`], [`routes`]: on which route
+//!   [`histogram`]: how much; [`route`], [`routes`], [`glob`]: on which route
 //! - [`exceptions`]: what was raised while a request is served; [`cause`]: which of it failed the
 //!   request; [`names`]: how that is called; [`finished`]: a request with all that is known of it
 //! - [`observer`]: the observer about itself; [`view`]: the snapshot of it all
@@ -25,6 +25,7 @@ pub mod cause;
 pub mod exceptions;
 mod facts;
 pub mod finished;
+pub mod glob;
 pub mod histogram;
 pub mod ledger;
 mod look;

@@ -3,6 +3,7 @@
 //! First the operator's patterns, then a heuristic; the cap is the business of
 //! [`super::routes`].
 
+use super::glob::{self, Segment};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -25,13 +26,6 @@ const MAX_PATTERN_BYTES: usize = 200;
 pub struct Pattern {
     text: String,
     segments: Vec<Segment>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Any,
-    /// With `*` for every placeholder.
-    Glob(String),
 }
 
 /// Why a text is no pattern.
@@ -59,6 +53,7 @@ impl FromStr for Pattern {
             if segment == "**" {
                 return Ok(Segment::Any);
             }
+            // With `*` for every placeholder.
             let mut glob = String::new();
             let mut rest = segment;
             while let Some((before, after)) = rest.split_once('{') {
@@ -114,55 +109,8 @@ impl Pattern {
             }
             path.pop();
         }
-        let is_any = |segment: &Segment| matches!(segment, Segment::Any);
-        let fits = |segment: &Segment, text: &&str| match segment {
-            Segment::Any => true,
-            Segment::Glob(glob) if glob.is_empty() => text.is_empty(),
-            Segment::Glob(glob) => !text.is_empty() && glob_matches(glob, text),
-        };
-        wildcard(&self.segments, &path, is_any, fits)
+        glob::matches(&self.segments, &path)
     }
-}
-
-fn glob_matches(glob: &str, text: &str) -> bool {
-    wildcard(
-        glob.as_bytes(),
-        text.as_bytes(),
-        |&g| g == b'*',
-        |g, t| g == t,
-    )
-}
-
-/// Matches a sequence against a pattern with "any number of items" in it.
-/// Only the last such item is ever tried again, so the time is bounded by the product.
-fn wildcard<P, T>(
-    pattern: &[P],
-    items: &[T],
-    is_any: impl Fn(&P) -> bool,
-    fits: impl Fn(&P, &T) -> bool,
-) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while let Some(item) = items.get(t) {
-        match pattern.get(p) {
-            Some(any) if is_any(any) => {
-                retry = Some((p + 1, t));
-                p += 1;
-            }
-            Some(one) if fits(one, item) => {
-                p += 1;
-                t += 1;
-            }
-            _ => match retry.as_mut() {
-                Some((after, from)) => {
-                    *from += 1;
-                    (p, t) = (*after, *from);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(p).all(is_any)
 }
 
 /// The route of a path: the first pattern that matches, else its reduced form.

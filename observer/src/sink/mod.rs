@@ -1,12 +1,14 @@
-//! The outputs: each reads the snapshot, none knows the state behind it.
+//! The outputs: each reads the snapshot or finished requests, none knows the state behind them.
 //!
 //! - [`family`]: metric families without double series; [`prometheus`]: which there
 //!   are; [`openmetrics`]: their other text format
 //! - [`http`]: what is served
+//! - [`lines`]: each finished request, to standard output
 
 mod families;
 mod families_observer;
 pub mod family;
 pub mod http;
+pub mod lines;
 pub mod openmetrics;
 pub mod prometheus;
