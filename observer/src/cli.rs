@@ -312,7 +312,7 @@ mod tests {
         let Command::Record(args) = Cli::try_parse_from(words).unwrap().command else {
             panic!("not `record`");
         };
-        assert!(args.run.no_deep_errors);
+        assert!(args.run.targets.no_deep_errors);
     }
 
     #[test]

@@ -276,6 +276,7 @@ fn an_exception_is_decoded_field_by_field() {
             file: "shop/views.py".to_owned(),
             function: "f0".to_owned(),
             is_own: true,
+            is_installed: false,
         }],
         frames_cut: 0,
         root_class: Some(class("builtins", "KeyError")),
@@ -284,6 +285,7 @@ fn an_exception_is_decoded_field_by_field() {
             file: "json/decoder.py".to_owned(),
             function: "JSONDecoder.decode".to_owned(),
             is_own: false,
+            is_installed: false,
         }),
     };
     assert_eq!(exception_of(&record.build()), expected);
@@ -384,6 +386,7 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
         pid: 7,
         request: 40,
         object: 0,
+        is_made: true,
         class_object: 0x500,
         depth: 2,
         class: class("zlib", "error"),
@@ -392,6 +395,7 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
             file: "<string>".to_owned(),
             function: "index".to_owned(),
             is_own: false,
+            is_installed: false,
         },
     };
     assert_eq!(decode(&bytes), Ok(Event::Unwound(Box::new(expected))));

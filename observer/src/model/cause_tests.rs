@@ -9,6 +9,7 @@ fn frame(module: &str, function: &str) -> Frame {
         file: format!("{}.py", module.replace('.', "/")),
         function: function.to_owned(),
         is_own: module.starts_with("shop"),
+        is_installed: !module.starts_with("shop"),
     }
 }
 
@@ -282,6 +283,7 @@ fn step(object: u64, name: &str, module: &str, depth: u32) -> Unwound {
         pid: 7,
         request: 1,
         object,
+        is_made: object != 0,
         class_object: name.bytes().map(u64::from).sum(),
         depth,
         class: class(name),
@@ -438,12 +440,12 @@ fn of_all_that_went_up_that_which_left_the_application_furthest_out_is_the_cause
             "A",
         ),
         (
-            "none was the application's: of those that went up some frames, it went furthest out",
+            "none was the application's: of those that left a package, it went furthest out",
             vec![
-                Way(1, "A", &[(FRAMEWORK, 9), (FRAMEWORK, 8), (FRAMEWORK, 7)]),
-                Way(2, "B", &[(FRAMEWORK, 6), (FRAMEWORK, 5), (FRAMEWORK, 4)]),
-                Way(3, "C", &[(FRAMEWORK, 8), (FRAMEWORK, 7), (FRAMEWORK, 6)]),
-                Way(4, "D", &[(FRAMEWORK, 4), (FRAMEWORK, 3)]),
+                Way(1, "A", &[("installed.views", 9), (FRAMEWORK, 8)]),
+                Way(2, "B", &[("installed.views", 6), (FRAMEWORK, 5)]),
+                Way(3, "C", &[("installed.views", 8), (FRAMEWORK, 7)]),
+                Way(4, "D", &[(FRAMEWORK, 4), (FRAMEWORK, 3), (FRAMEWORK, 2)]),
             ],
             "B",
         ),
@@ -501,8 +503,11 @@ fn how_a_library_says_no_is_no_cause() {
         let own = rises(&[Way(1, name, &[(APP, 5)])]);
         assert_eq!(self::name(weigh(&[], &own, true)), name);
     }
-    let other = rises(&[Way(1, "OSError", long)]);
-    assert_eq!(name(weigh(&[], &other, true)), "OSError");
+    let within = rises(&[Way(1, "OSError", long)]);
+    assert_eq!(weigh(&[], &within, true).cause, Cause::None);
+    let across: &[(&str, u32)] = &[("installed.views", 6), (FRAMEWORK, 5)];
+    let across = rises(&[Way(1, "OSError", across)]);
+    assert_eq!(name(weigh(&[], &across, true)), "OSError");
 }
 
 #[test]

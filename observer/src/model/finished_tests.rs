@@ -37,6 +37,7 @@ fn a_failed_request_is_told_with_its_exception() {
         file: "json/decoder.py".to_owned(),
         function: "decode".to_owned(),
         is_own: false,
+        is_installed: false,
     };
     let mut raised = exception(&failed, 1, "Empty");
     raised.frames.insert(0, library.clone());

@@ -242,6 +242,7 @@ pub fn unwound(request: &Request, object: u64, class: &str, depth: u32) -> Unwou
         pid: request.pid,
         request: request.entered_ns.unwrap_or(0),
         object,
+        is_made: true,
         class_object: class.len() as u64,
         depth,
         class: named(class),
@@ -262,6 +263,7 @@ fn own_frame() -> Frame {
         file: "shop/views.py".to_owned(),
         function: "index".to_owned(),
         is_own: true,
+        is_installed: false,
     }
 }
 
