@@ -463,7 +463,7 @@ impl Stat {
         (Stat::LineUnreadable, "request_line_unreadable", true),
         (Stat::ExceptionUnreadable, "exception_unreadable", true),
         (Stat::ExceptionDropped, "exception_dropped", true),
-        (Stat::StackTooDeep, "stack_too_deep", true),
+        (Stat::StackTooDeep, "stack_too_deep", false),
         (Stat::PythonHits, "python_hits", false),
         (Stat::PythonRequestHits, "python_request_hits", false),
         (Stat::ExceptionHits, "exception_hits", false),

@@ -52,7 +52,7 @@ def app(environ, start_response):
     if path == "/fence":
         return answer(start_response, "200 OK")
     if path == "/first-look":
-        return answers_itself("aa", start_response)
+        return answer(start_response, "500 Internal Server Error")
     wait_for_the_crowd()
     if path == "/fine":
         recover()

@@ -90,6 +90,7 @@ def unavailable():
 
 
 @shop.get("/answers")
+@shop.get("/first-look")
 def answers():
     return HTTPResponse("broken", status=500)
 
@@ -105,7 +106,6 @@ def mapped():
 
 
 @shop.get("/swallowed")
-@shop.get("/first-look")
 def swallowed():
     try:
         return shelf.order("tea")

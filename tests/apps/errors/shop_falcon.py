@@ -196,7 +196,7 @@ for path, resource in {
     "/busy": Busy,
     "/mapped": Mapped,
     "/swallowed": Swallowed,
-    "/first-look": Swallowed,
+    "/first-look": Answers,
     "/template": Template,
     "/template-undefined": TemplateUndefined,
     "/template-missing": TemplateMissing,

@@ -98,6 +98,7 @@ def unavailable():
 
 
 @app.get("/answers")
+@app.get("/first-look")
 def answers():
     return "broken", 500
 
@@ -113,7 +114,6 @@ def mapped():
 
 
 @app.get("/swallowed")
-@app.get("/first-look")
 def swallowed():
     try:
         return shelf.order("tea")

@@ -71,6 +71,7 @@ def unavailable(request):
 
 
 @view_config(route_name="answers")
+@view_config(route_name="first-look")
 def answers(request):
     return Response("broken", status=500)
 
@@ -92,7 +93,6 @@ def no_credit(error, request):
 
 
 @view_config(route_name="swallowed")
-@view_config(route_name="first-look")
 def swallowed(request):
     try:
         return shelf.order("tea")

@@ -173,7 +173,7 @@ VIEWS = {
         long_stream,
     )
 }
-VIEWS["/first-look"] = swallowed
+VIEWS["/first-look"] = answers
 VIEWS["/fence"] = ok
 
 

@@ -124,8 +124,7 @@ const LONG: &str = "LongNameNameNameNameNameNameNameNameNameNameNameNameNameName
     NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameName";
 
-/// Silent: the application answers what nobody else hears of. Asked first, to have the observer
-/// look closer.
+/// Fails without an exception, which nobody can know. Asked first, to have the observer look closer.
 pub const FIRST_LOOK: &str = "/first-look";
 /// Told only while the observer looks closer, which it does for so many exceptions; and what must
 /// not be taken for their cause.
