@@ -86,6 +86,8 @@ pub struct Unwound {
     pub object: u64,
     /// Whether it was made: before 3.12 that is not done before it is caught.
     pub is_made: bool,
+    /// Whether it went up other frames before, so was not raised in this one.
+    pub has_traceback: bool,
     /// Address of its class.
     pub class_object: u64,
     /// How many calls below `handle_request` the frame is.

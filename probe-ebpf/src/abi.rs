@@ -309,7 +309,9 @@ pub struct UnwoundRecord {
     /// Address of its class.
     pub class_object: u64,
     /// 1 if the exception was made; before 3.12 that is not done before it is caught.
-    pub is_made: u32,
+    pub is_made: u16,
+    /// 1 if it went up other frames before, so was not raised in this one.
+    pub has_traceback: u16,
     /// How many calls below `handle_request` the frame is.
     pub depth: u32,
     pub class: ClassNames,

@@ -218,13 +218,15 @@ fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Unwound, Decod
     let request = fields.u64()?;
     let object = fields.u64()?;
     let class_object = fields.u64()?;
-    let is_made = fields.u32()? != 0;
+    let is_made = fields.u16()? != 0;
+    let has_traceback = fields.u16()? != 0;
     Ok(Unwound {
         time_ns,
         pid,
         request,
         object,
         is_made,
+        has_traceback,
         class_object,
         depth: fields.u32()?,
         class: class(fields)?,

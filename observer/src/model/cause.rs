@@ -164,9 +164,8 @@ pub struct Rise {
     is_made: bool,
     class_object: u64,
     class: Class,
-    /// Where it was raised, and then each frame it went up to.
+    /// Where it was raised, and then each frame it went up to, also when it was raised again.
     frames: Vec<Frame>,
-    frame_count: u32,
     depth: u32,
     is_any_own: bool,
     is_last_own: bool,
@@ -182,24 +181,9 @@ const MAX_FRAMES: usize = 16;
 impl Rise {
     /// Takes one step of one of the exceptions of a request.
     pub fn step(rises: &mut Vec<Self>, unwound: &Unwound) {
-        let last = rises.len().saturating_sub(1);
-        let is_same = |(at, rise): &(usize, &mut Self)| {
-            // Between frames of Python there may be one that stands for C (3.12 on).
-            let is_next =
-                unwound.depth <= rise.depth && unwound.depth.saturating_add(2) >= rise.depth;
-            let is_object = rise.object == unwound.object && rise.object != 0;
-            // It was caught, made and raised again; or is nothing but its class.
-            let is_made_of_it =
-                *at == last && !rise.is_made && (unwound.is_made || rise.object == unwound.object);
-            // Its address may be another's by now.
-            let is_elsewhere = unwound.depth == rise.depth
-                && rise.frame_count as usize == rise.frames.len()
-                && rise.frames.last() != Some(&unwound.frame);
-            let is_class = rise.class_object == unwound.class_object;
-            is_class && is_next && !is_elsewhere && (is_object || is_made_of_it)
-        };
-        let same = rises.iter_mut().enumerate().rfind(is_same);
-        if let Some((_, rise)) = same {
+        if unwound.has_traceback
+            && let Some(rise) = Self::find(rises, unwound)
+        {
             rise.go_up(unwound);
             return;
         }
@@ -213,7 +197,6 @@ impl Rise {
             class_object: unwound.class_object,
             class: unwound.class.clone(),
             frames: Vec::new(),
-            frame_count: 0,
             depth: unwound.depth,
             is_any_own: false,
             is_last_own: false,
@@ -224,14 +207,26 @@ impl Rise {
         rises.push(rise);
     }
 
+    /// The one whose next step this is: the last of the same exception, or else the last that was
+    /// not made when it was seen.
+    fn find<'a>(rises: &'a mut [Self], unwound: &Unwound) -> Option<&'a mut Self> {
+        let is_class = |rise: &Self| rise.class_object == unwound.class_object;
+        let same = rises
+            .iter()
+            .rposition(|rise| is_class(rise) && rise.object == unwound.object);
+        let unmade = || {
+            rises
+                .iter()
+                .rposition(|rise| is_class(rise) && !rise.is_made)
+        };
+        let at = same.or_else(unmade)?;
+        rises.get_mut(at)
+    }
+
     fn go_up(&mut self, unwound: &Unwound) {
         self.object = unwound.object;
         self.is_made = unwound.is_made;
-        if self.frame_count > 0 && unwound.depth == self.depth {
-            return; // raised again where it was caught
-        }
         self.depth = unwound.depth;
-        self.frame_count += 1;
         self.is_any_own |= unwound.frame.is_own;
         self.is_last_own = unwound.frame.is_own;
         if unwound.frame.is_installed {

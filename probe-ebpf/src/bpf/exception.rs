@@ -392,7 +392,8 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
     record.request = flow.entered_ns;
     record.object = raised.object;
     record.class_object = raised.class;
-    record.is_made = raised.is_made as u32;
+    record.is_made = raised.is_made as u16;
+    record.has_traceback = raised.has_traceback as u16;
     record.depth = caller.depth;
     layout.class_names(&User, raised.class, &mut record.class);
     record.frame.frame = frame;

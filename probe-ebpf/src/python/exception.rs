@@ -21,6 +21,8 @@ pub struct Raised {
     /// it will be made of, if that is anything.
     pub object: u64,
     pub is_made: bool,
+    /// It went up other frames before.
+    pub has_traceback: bool,
 }
 
 impl Layout {
@@ -52,14 +54,17 @@ impl Layout {
                 class: self.peek(mem, raised, self.object_type),
                 object: raised,
                 is_made: true,
+                has_traceback: self.peek(mem, raised, self.exception_traceback) != 0,
             };
         }
-        // `curexc_value` is behind `curexc_type`.
-        let object = mem.peek(tstate.wrapping_add(u64::from(self.tstate_raised) + 8));
+        // `curexc_value` is behind `curexc_type`, and behind that `curexc_traceback`.
+        let behind = tstate.wrapping_add(u64::from(self.tstate_raised));
+        let object = mem.peek(behind.wrapping_add(8));
         Raised {
             class: raised,
             object,
             is_made: object != 0 && self.is_exception(mem, object),
+            has_traceback: mem.peek(behind.wrapping_add(16)) != 0,
         }
     }
 
