@@ -387,6 +387,7 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
         request: 40,
         object: 0,
         is_made: true,
+        has_traceback: true,
         class_object: 0x500,
         depth: 2,
         class: class("zlib", "error"),

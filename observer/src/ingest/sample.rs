@@ -151,7 +151,7 @@ pub fn unwound(
     for word in [request, object, class_object] {
         b.extend(word.to_le_bytes());
     }
-    b.extend(1_u32.to_le_bytes()); // made
+    b.extend([1, 0, 1, 0]); // made, and with a traceback
     b.extend(depth.to_le_bytes());
     b.extend(class(of));
     b.extend(frame(Some(at)));

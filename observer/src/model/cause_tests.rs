@@ -277,13 +277,17 @@ fn only_after_a_look_that_missed_nothing_there_is_no_exception() {
 /// One exception's way: object, class, then each frame it goes up with its depth.
 struct Way<'a>(u64, &'a str, &'a [(&'a str, u32)]);
 
+/// Beside an object: it went up other frames before.
+const AGAIN: u64 = 1 << 63;
+
 fn step(object: u64, name: &str, module: &str, depth: u32) -> Unwound {
     Unwound {
         time_ns: 0,
         pid: 7,
         request: 1,
-        object,
-        is_made: object != 0,
+        object: object & !AGAIN,
+        is_made: object & !AGAIN != 0,
+        has_traceback: object & AGAIN != 0,
         class_object: name.bytes().map(u64::from).sum(),
         depth,
         class: class(name),
@@ -294,8 +298,10 @@ fn step(object: u64, name: &str, module: &str, depth: u32) -> Unwound {
 fn rises(ways: &[Way]) -> Vec<Rise> {
     let mut rises = Vec::new();
     for Way(object, name, frames) in ways {
+        let mut object = *object;
         for (module, depth) in *frames {
-            Rise::step(&mut rises, &step(*object, name, module, *depth));
+            Rise::step(&mut rises, &step(object, name, module, *depth));
+            object |= AGAIN;
         }
     }
     rises
@@ -304,8 +310,7 @@ fn rises(ways: &[Way]) -> Vec<Rise> {
 #[test]
 fn an_exception_is_followed_from_frame_to_frame() {
     let one = rises(&[Way(1, "A", &[(APP, 5), ("shop.app", 4), (FRAMEWORK, 3)])]);
-    assert_eq!(one.len(), 1);
-    assert_eq!((one[0].frame_count, one[0].depth), (3, 3));
+    assert_eq!((one.len(), one[0].depth), (1, 3));
     let modules: Vec<_> = one[0].frames.iter().map(|f| f.module.as_str()).collect();
     assert_eq!(modules, [APP, "shop.app", FRAMEWORK]);
     for (what, ways, count) in [
@@ -314,15 +319,23 @@ fn an_exception_is_followed_from_frame_to_frame() {
             "made on the way",
             vec![
                 Way(0, "A", &[(APP, 5)]),
-                Way(1, "A", &[(APP, 4), (FRAMEWORK, 3)]),
+                Way(1 | AGAIN, "A", &[(APP, 4), (FRAMEWORK, 3)]),
             ],
             1,
         ),
-        // `finally` and `with` raise it again in the same frame.
+        // As `finally`, `with` and Pyramid's `reraise` do.
         (
-            "raised again",
-            vec![Way(1, "A", &[(APP, 5), (APP, 5), (APP, 4)])],
+            "raised again, in the same frame and elsewhere",
+            vec![
+                Way(1, "A", &[(APP, 5), (APP, 5), (APP, 4)]),
+                Way(1 | AGAIN, "A", &[(FRAMEWORK, 9), (FRAMEWORK, 8)]),
+            ],
             1,
+        ),
+        (
+            "another one, at the address of one that is gone",
+            vec![Way(1, "A", &[(APP, 5)]), Way(1, "A", &[(APP, 4)])],
+            2,
         ),
         (
             "of two objects",
@@ -330,39 +343,30 @@ fn an_exception_is_followed_from_frame_to_frame() {
             2,
         ),
         (
-            "of two classes",
-            vec![Way(0, "A", &[(APP, 5)]), Way(0, "B", &[(APP, 4)])],
+            "of two classes at one address",
+            vec![Way(1, "A", &[(APP, 5)]), Way(1 | AGAIN, "B", &[(APP, 4)])],
             2,
         ),
         (
-            "raised further in",
-            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 6)])],
-            2,
-        ),
-        (
-            "raised far out",
-            vec![Way(0, "A", &[(APP, 5)]), Way(0, "A", &[(APP, 2)])],
-            2,
-        ),
-        (
-            "across a frame that stands for C",
-            vec![Way(1, "A", &[(APP, 5), (FRAMEWORK, 3)])],
+            "raised before it was looked at",
+            vec![Way(1 | AGAIN, "A", &[(APP, 5), (FRAMEWORK, 4)])],
             1,
-        ),
-        (
-            "as deep, in another function",
-            vec![
-                Way(0, "A", &[("os", 5)]),
-                Way(0, "A", &[(APP, 5), (APP, 4)]),
-            ],
-            2,
         ),
         (
             "between the steps of another",
             vec![
                 Way(1, "A", &[(APP, 5)]),
                 Way(2, "B", &[(APP, 8), (APP, 7)]),
-                Way(1, "A", &[(APP, 4)]),
+                Way(1 | AGAIN, "A", &[(APP, 4)]),
+            ],
+            2,
+        ),
+        (
+            "between the steps of one that is not made",
+            vec![
+                Way(0, "A", &[(APP, 5)]),
+                Way(0, "B", &[(APP, 8), (APP, 7)]),
+                Way(AGAIN, "A", &[(APP, 4)]),
             ],
             2,
         ),
@@ -372,15 +376,14 @@ fn an_exception_is_followed_from_frame_to_frame() {
 }
 
 #[test]
-fn one_that_is_raised_again_where_it_was_caught_is_still_in_the_same_frame() {
-    let one = rises(&[Way(
-        1,
-        "A",
-        &[("os", 6), (APP, 5), (APP, 5), (APP, 5), (FRAMEWORK, 4)],
-    )]);
-    assert_eq!((one.len(), one[0].frame_count), (1, 3));
-    let modules: Vec<_> = one[0].frames.iter().map(|f| f.module.as_str()).collect();
-    assert_eq!(modules, ["os", APP, FRAMEWORK]);
+fn one_that_is_raised_again_elsewhere_began_where_it_was_raised_first() {
+    let again = rises(&[
+        Way(1, "A", &[(APP, 9), (FRAMEWORK, 8)]),
+        Way(1 | AGAIN, "A", &[(FRAMEWORK, 6), (FRAMEWORK, 5)]),
+    ]);
+    let failure = failure(weigh(&[], &again, true));
+    assert_eq!(failure.raised.raised_in, "shop/views.py:f");
+    assert_eq!(again[0].depth, 5);
 }
 
 #[test]
@@ -533,9 +536,8 @@ fn what_is_kept_of_one_request_is_bounded_and_spares_the_applications() {
     assert_eq!(rises.len(), MAX_RISES);
     let mut deep = Vec::new();
     for depth in (0..1000).rev() {
-        Rise::step(&mut deep, &step(1, "A", APP, depth));
+        Rise::step(&mut deep, &step(1 | AGAIN, "A", APP, depth));
     }
-    assert_eq!((deep.len(), deep[0].frame_count), (1, 1000));
-    assert_eq!(deep[0].frames.len(), MAX_FRAMES);
+    assert_eq!((deep.len(), deep[0].frames.len()), (1, MAX_FRAMES));
     assert_eq!(deep[0].depth, 0);
 }

@@ -243,6 +243,7 @@ pub fn unwound(request: &Request, object: u64, class: &str, depth: u32) -> Unwou
         request: request.entered_ns.unwrap_or(0),
         object,
         is_made: true,
+        has_traceback: false,
         class_object: class.len() as u64,
         depth,
         class: named(class),

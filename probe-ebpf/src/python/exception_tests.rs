@@ -67,6 +67,13 @@ fn generators_without_end_are_not_followed_for_ever() {
     });
 }
 
+const NOTHING: Raised = Raised {
+    class: 0,
+    object: 0,
+    is_made: false,
+    has_traceback: false,
+};
+
 #[test]
 fn the_raised_exception_is_an_object_from_3_12_on() {
     for_each_version(|version, layout, mut heap| {
@@ -76,10 +83,19 @@ fn the_raised_exception_is_an_object_from_3_12_on() {
         let exception = heap.exception();
         let class = heap.peek(exception + u64::from(layout.object_type));
         let tstate = heap.with(layout.tstate_raised, exception);
-        let raised = layout.raised_exception(&heap, tstate);
-        assert_eq!(raised, (class, exception), "{version}");
+        for traceback in [0, 7] {
+            heap.set(exception, layout.exception_traceback, traceback);
+            let raised = layout.raised_exception(&heap, tstate);
+            let expected = Raised {
+                class,
+                object: exception,
+                is_made: true,
+                has_traceback: traceback != 0,
+            };
+            assert_eq!(raised, expected, "{version}");
+        }
         let quiet = heap.new_object();
-        assert_eq!(layout.raised_exception(&heap, quiet), (0, 0), "{version}");
+        assert_eq!(layout.raised_exception(&heap, quiet), NOTHING, "{version}");
     });
 }
 
@@ -92,11 +108,20 @@ fn the_raised_exception_is_a_class_and_what_it_will_be_made_of_before_3_12() {
         let exception = heap.exception();
         let class = heap.peek(exception + u64::from(layout.object_type));
         let message = heap.str("no such key");
-        for (value, object) in [(0, 0), (message, 0), (exception, exception)] {
-            let tstate = heap.with(layout.tstate_raised, class);
-            heap.set(tstate, layout.tstate_raised + 8, value);
-            let raised = layout.raised_exception(&heap, tstate);
-            assert_eq!(raised, (class, object), "{version}");
+        for (object, is_made) in [(0, false), (message, false), (exception, true)] {
+            for traceback in [0, 7] {
+                let tstate = heap.with(layout.tstate_raised, class);
+                heap.set(tstate, layout.tstate_raised + 8, object);
+                heap.set(tstate, layout.tstate_raised + 16, traceback);
+                let raised = layout.raised_exception(&heap, tstate);
+                let expected = Raised {
+                    class,
+                    object,
+                    is_made,
+                    has_traceback: traceback != 0,
+                };
+                assert_eq!(raised, expected, "{version}");
+            }
         }
     });
 }
@@ -181,7 +206,7 @@ fn what_cannot_be_read_is_as_what_is_not_there() {
     for_each_version(|version, layout, heap| {
         for address in [0, 1, 0xfff8, u64::MAX - 100, u64::MAX] {
             assert_eq!(layout.handled_exception(&heap, address), 0, "{version}");
-            assert_eq!(layout.raised_exception(&heap, address), (0, 0));
+            assert_eq!(layout.raised_exception(&heap, address), NOTHING);
             assert!(!layout.is_exception(&heap, address));
             assert_eq!(layout.came_from(&heap, address), 0);
             assert_eq!(layout.root_cause(&heap, address), address);
