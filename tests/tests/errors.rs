@@ -34,7 +34,8 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
     if skip::privileged()? {
         return Ok(());
     }
-    let rows = run::run(&Place::find()?, &observer::binary()?, &STANDS)?;
+    let outcome = run::run(&Place::find()?, &observer::binary()?, &STANDS)?;
+    let rows = outcome.rows;
     ensure!(!rows.is_empty(), "no shop was tried");
     let (tried, wrong_cases) = run::counts(&rows);
     let wrong = run::wrong(&rows);
@@ -42,6 +43,13 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
         wrong.is_empty(),
         "{wrong_cases} of {tried} are wrong:\n{}",
         wrong.join("\n")
+    );
+    // It is a choice among many; Jinja, for one, makes its tracebacks anew.
+    ensure!(
+        outcome.agreed > 0.9 * outcome.checked,
+        "of {} the closer look said the same of {} only",
+        outcome.checked,
+        outcome.agreed
     );
     Ok(())
 }

@@ -91,7 +91,7 @@ fn text_is_right(line: &str, status: u16, route: &str, why: &str, worker: u32) -
             let number = word.strip_prefix(letter).unwrap_or_default();
             number.parse::<f64>().is_ok()
         };
-        ensure!(words.iter().any(|word| is_phase(word)), "{letter}: {line}");
+        ensure!(words.iter().any(is_phase), "{letter}: {line}");
     }
     let end = format!("{worker}  shop:app              {why}");
     ensure!(line.ends_with(end.trim_end()), "no {end:?}: {line}");

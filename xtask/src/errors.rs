@@ -27,9 +27,11 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
         bail!("{DOCUMENT} is written of all frameworks only");
     }
     let binary = workspace.build_observer()?;
-    let rows = run::run(&workspace.matrix(), &binary, &stands)?;
+    let outcome = run::run(&workspace.matrix(), &binary, &stands)?;
+    let agreement = agreement(&outcome);
+    let rows = outcome.rows;
     let table = table::markdown(&rows);
-    println!("\n{table}");
+    println!("\n{table}\n{agreement}");
     let wrong = run::wrong(&rows);
     for line in &wrong {
         println!("WRONG: {line}");
@@ -43,13 +45,22 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
             bail!("{DOCUMENT} is not written: this machine lacks interpreters, named above");
         }
         let path = workspace.root.join(DOCUMENT);
-        fs::write(&path, document(&table))
+        fs::write(&path, document(&table, &agreement))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-fn document(table: &str) -> String {
+/// How far a closer look can be relied on.
+fn agreement(outcome: &run::Outcome) -> String {
+    format!(
+        "Of {} 5xx whose exception was known without a closer look, while one was taken, it would\n\
+         have named the same class and function for {}.",
+        outcome.checked, outcome.agreed
+    )
+}
+
+fn document(table: &str, agreement: &str) -> String {
     format!(
         "# What is told of errors\n\n\
          Written by `cargo xtask test errors --write`. A shop of each framework is asked each of\n\
@@ -60,6 +71,6 @@ fn document(table: &str) -> String {
          (`gunicorn_worker_error_handling_total`).\n\n\
          A cell says who answered what, and in how many of the places it was tried the observer\n\
          was right. The shops are in `tests/apps/errors`; what becomes of each request is data in\n\
-         `tests/src/errors/case.rs`. A dash is what a framework has no way for.\n\n{table}"
+         `tests/src/errors/case.rs`. A dash is what a framework has no way for.\n\n{table}\n{agreement}\n"
     )
 }
