@@ -179,7 +179,7 @@ impl Observe {
     fn resolve(targets: &TargetArgs, model: &ModelArgs, file: &File) -> Self {
         Self {
             pids: first_set(&targets.pid, &file.pid),
-            no_deep_errors: targets.no_deep_errors || file.no_deep_errors,
+            no_deep_errors: targets.no_deep_errors.unwrap_or(file.no_deep_errors),
             model: Model::resolve(model, file),
         }
     }

@@ -57,6 +57,7 @@ fn closer_looks_are_refused_by_flag_or_file() {
         ("run", &by_file, true),
         ("run", &against, false),
         ("run --no-deep-errors", &against, true),
+        ("run --no-deep-errors=false", &by_file, false),
     ] {
         let is_off = run(arguments, file).observe.no_deep_errors;
         assert_eq!(is_off, expected, "{arguments} {file:?}");

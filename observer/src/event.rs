@@ -190,18 +190,6 @@ pub struct Request {
     pub exceptions: Option<u64>,
 }
 
-impl Request {
-    /// Time in the application, `handle_request` from entry to exit; where no Python
-    /// was seen, from the first byte read to the last byte written.
-    #[must_use]
-    pub fn duration_ns(&self) -> Option<u64> {
-        match self.timed_by {
-            TimedBy::Python => self.exited_ns?.checked_sub(self.entered_ns?),
-            TimedBy::Socket => self.last_write_ns?.checked_sub(self.first_read_ns?),
-        }
-    }
-}
-
 impl Event {
     /// When it happened.
     #[must_use]

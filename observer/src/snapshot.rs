@@ -53,7 +53,7 @@ pub struct AppView {
     pub http_errors: Vec<HttpErrorView>,
     /// Requests counted under the route `other` because there were too many routes.
     pub capped_requests: u64,
-    /// Errors counted under `other` because there were too many types or places.
+    /// How often a type or place of an error was called `other`, because there were too many.
     pub capped_errors: u64,
 }
 

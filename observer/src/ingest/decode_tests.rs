@@ -2,6 +2,7 @@ use super::*;
 use crate::ingest::sample::{
     ExceptionBytes, RequestBytes, exec, exit, fork, look_exhausted, unwound,
 };
+use crate::model::tally::duration_ns;
 use proptest::prelude::*;
 
 const EXCEPTION: usize = size_of::<ExceptionRecord>();
@@ -77,7 +78,7 @@ fn a_request_says_which_layer_timed_it() {
         ..python
     };
     assert_eq!(socket, expected);
-    assert_eq!(socket.duration_ns(), Some(30));
+    assert_eq!(duration_ns(&socket), Some(30));
 }
 
 #[test]

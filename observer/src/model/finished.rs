@@ -50,7 +50,10 @@ impl Finished {
             master_pid: None,
             worker_class: String::new(),
             route: String::new(),
-            request: request.clone(),
+            request: Request {
+                client_gone: request.client_gone || verdict.client_gone,
+                ..request.clone()
+            },
             duration_ns: duration_ns(request),
             phases_ns: phases(request)
                 .map(|(phase, ns)| (phase.as_str(), ns))

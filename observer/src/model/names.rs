@@ -30,7 +30,7 @@ pub struct Names {
     classes: BTreeMap<String, BTreeSet<String>>,
     class_count: usize,
     places: BTreeSet<String>,
-    /// Errors counted under `other`.
+    /// How often one was called `other`.
     pub capped: u64,
 }
 

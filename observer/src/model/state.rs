@@ -216,6 +216,8 @@ impl State {
         self.end_app(time_ns, pid);
         self.drop_provisional(pid);
         self.observer.levels.remove(&pid);
+        self.looks.forget(pid);
+        self.exceptions.forget(pid);
     }
 
     pub(super) fn exit(&mut self, time_ns: u64, pid: Pid, status: Option<ExitStatus>) {

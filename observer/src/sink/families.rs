@@ -208,7 +208,7 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
     );
     let mut capped_errors = Family::counter(
         "gunicorn_observer_capped_errors_total",
-        "Errors counted under `other`, for want of room for their names.",
+        "Times that a type or place of an error was called `other`, for want of room for its name.",
     );
     for view in &snapshot.apps {
         let app = ("app", view.app.as_str());
