@@ -77,8 +77,8 @@ Examples:
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
 const TRACE_EXAMPLES: &str = "\
-A request is shown when every filter lets it through. It ends by Ctrl-C, by SIGTERM, or when
-nobody reads its output any more. docs/TRACE.md has every column and every field of the JSON.
+A request is shown when every filter lets it through. The trace ends by Ctrl-C, by SIGTERM, or
+when nobody reads its output any more. docs/TRACE.md has every column and every field of the JSON.
 
 Examples:
   sudo gunicorn-observer trace
@@ -169,7 +169,8 @@ pub struct TraceArgs {
     #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     /// Show paths as they were sent, without the query, in the place of routes
-    #[arg(long, env = "GUNICORN_OBSERVER_PATHS", value_parser = FalseyValueParser::new())]
+    #[arg(long, conflicts_with = "json", env = "GUNICORN_OBSERVER_PATHS",
+          value_parser = FalseyValueParser::new())]
     pub paths: bool,
     #[command(flatten)]
     pub targets: TargetArgs,

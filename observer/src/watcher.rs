@@ -230,7 +230,12 @@ impl Watcher {
             match seen.recv_timeout(wait) {
                 Ok(seen) => self.see(seen),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The programs are detached one after the other: until the last has gone, what
+                    // some of them still see is half of what happens.
+                    self.tables.remove_targets();
+                    return;
+                }
             }
             while let Ok(seen) = seen.try_recv() {
                 self.see(seen);

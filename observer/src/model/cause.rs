@@ -67,12 +67,10 @@ fn place(frame: &Frame) -> String {
 /// Decides; `was_watched` says that no exception can have been missed.
 #[must_use]
 pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdict {
-    let client_gone = handled.iter().any(is_client_gone);
-    let of_app = || {
-        handled
-            .iter()
-            .filter(|exception| !is_client_gone(exception))
-    };
+    let gone = |exception: &Exception| is_client_gone(&exception.class, &exception.frames);
+    let rise_gone = |rise: &Rise| is_client_gone(&rise.class, &rise.frames);
+    let client_gone = handled.iter().any(gone) || rises.iter().any(rise_gone);
+    let of_app = || handled.iter().filter(|exception| !gone(exception));
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
     let told = left.or_else(|| of_asked(of_app())).map(Failure::of);
@@ -136,7 +134,7 @@ fn of_asked<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Exce
 
 /// Whether an exception only says that the client went away: Gunicorn met it when it
 /// read or wrote the connection, by whatever socket it has.
-fn is_client_gone(exception: &Exception) -> bool {
+fn is_client_gone(class: &Class, frames: &[Frame]) -> bool {
     const GONE: [&str; 8] = [
         "BrokenPipeError",
         "ConnectionResetError",
@@ -152,8 +150,8 @@ fn is_client_gone(exception: &Exception) -> bool {
         let top = frame.module.split('.').next().unwrap_or_default();
         SOCKETS.contains(&top)
     };
-    let caller = exception.frames.iter().find(|frame| !is_socket(frame));
-    GONE.contains(&exception.class.name.as_str())
+    let caller = frames.iter().find(|frame| !is_socket(frame));
+    GONE.contains(&class.name.as_str())
         && caller.is_some_and(|frame| frame.module.starts_with("gunicorn."))
 }
 
@@ -284,11 +282,15 @@ const ANSWERS: [&str; 7] = [
 /// mails of a 5xx, is its own affair.
 fn of_rises(rises: &[Rise]) -> Option<&Rise> {
     // Of equals, the first is the least: so they are gone through backwards.
+    let rises = || {
+        let is_of_app = |rise: &&Rise| !is_client_gone(&rise.class, &rise.frames);
+        rises.iter().rev().filter(is_of_app)
+    };
     let furthest = |is_meant: fn(&&Rise) -> bool| {
-        let meant = rises.iter().rev().filter(is_meant);
+        let meant = rises().filter(is_meant);
         meant.min_by_key(|rise| rise.depth)
     };
-    let own = || rises.iter().rfind(|rise| rise.is_any_own);
+    let own = || rises().find(|rise| rise.is_any_own);
     furthest(|rise| rise.has_left_own())
         .or_else(own)
         .or_else(|| furthest(|rise| rise.has_left_package()))

@@ -274,6 +274,20 @@ fn only_after_a_look_that_missed_nothing_there_is_no_exception() {
     assert_eq!(weigh(&[gone], &[], true).cause, Cause::Unknown);
 }
 
+#[test]
+fn a_client_that_went_is_no_cause_for_a_closer_look_either() {
+    let gone: &[(&str, u32)] = &[("gunicorn.http.unreader", 6), (APP, 5), (FRAMEWORK, 4)];
+    let gone = rises(&[Way(1, "ConnectionResetError", gone)]);
+    let verdict = weigh(&[], &gone, true);
+    assert_eq!(
+        (&verdict.cause, verdict.client_gone),
+        (&Cause::Unknown, true)
+    );
+    let own: &[(&str, u32)] = &[("redis", 6), (APP, 5), (FRAMEWORK, 4)];
+    let own = rises(&[Way(1, "ConnectionResetError", own)]);
+    assert_eq!(name(weigh(&[], &own, true)), "ConnectionResetError");
+}
+
 /// One exception's way: object, class, then each frame it goes up with its depth.
 struct Way<'a>(u64, &'a str, &'a [(&'a str, u32)]);
 

@@ -101,6 +101,11 @@ impl Tables {
         let _ = self.targets.remove(&pid);
     }
 
+    /// Observes nothing any more.
+    pub fn remove_targets(&mut self) {
+        remove(&mut self.targets, |_| true);
+    }
+
     /// Removes all that dead processes left behind, and those that died while
     /// they were made targets: of them the programs saw no end. So is what a bystander left that
     /// was a candidate before.
