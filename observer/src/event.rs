@@ -188,6 +188,9 @@ pub struct Request {
     /// What exceptions that were seen while it was served name it by.
     #[serde(skip)]
     pub exceptions: Option<u64>,
+    /// How many records there were of them.
+    #[serde(skip)]
+    pub exceptions_count: u64,
 }
 
 impl Event {

@@ -79,6 +79,8 @@ pub struct RequestRecord {
     pub response_bytes: u64,
     /// What the exceptions seen while it was served name it by; 0 when there were none.
     pub exceptions: u64,
+    /// How many records were made of them, told or lost.
+    pub exceptions_count: u64,
     /// Bytes of the request up to its body; 0 when its end was not seen.
     pub request_head_bytes: u32,
     /// Bytes of the response up to its body; 0 when its end was not seen.
@@ -104,7 +106,7 @@ pub struct RequestRecord {
     /// Start of the request: see [`LineSource`].
     pub line: [u8; HEAD_BYTES],
 }
-const _: () = assert!(size_of::<RequestRecord>() == 16 + 10 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
+const _: () = assert!(size_of::<RequestRecord>() == 16 + 11 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
 
 /// What [`RequestRecord::line`] holds.
 #[repr(u16)]
@@ -318,6 +320,16 @@ pub struct UnwoundRecord {
     pub frame: FrameNames,
 }
 const _: () = assert!(size_of::<UnwoundRecord>() == 16 + 4 * 8 + 120 + 256);
+
+/// Index into the `LOOK` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookWord {
+    /// Hits that are looked at, all told: written by userspace.
+    Granted = 0,
+    /// Hits that were: written by the program.
+    Used = 1,
+}
 
 /// The closer look that is taken has seen as much as it may: what comes after this is not
 /// looked at.

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     client::{Request, fetch},
     gunicorn::{Builder, GunicornServer},
-    load::Load,
+    load::{Background, Load},
     observer::{self, Observer},
     skip,
     tracer::Tracer,
     venv::Venv,
+    wait,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -201,6 +202,36 @@ fn what_a_slow_reader_misses_is_counted_and_hinders_nobody() -> Result<()> {
     let missing = REQUESTS - lines.len();
     let told = format!("{missing} of {REQUESTS} requests were not shown");
     ensure!(missing > 0 && said.contains(&told), "no {told:?}:\n{said}");
+    Ok(())
+}
+
+#[test]
+fn nothing_that_did_not_happen_is_shown_when_it_ends_under_load() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    const ENOUGH: usize = 500;
+    let server = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gthread")
+        .threads(2)
+        .workers(2)
+        .start()?;
+    let load = Background::start(server.port, 4, vec![Request::get("/hello")], || ());
+    let mut tracer = Tracer::start(server.pid(), &["--json"])?;
+    wait::until("many lines", || {
+        Ok((tracer.lines()?.len() >= ENOUGH).then_some(()))
+    })?;
+    tracer.stop(Signal::SIGINT)?;
+    drop(load);
+    for line in tracer.lines()? {
+        let line: Value = serde_json::from_str(&line)?;
+        ensure!(
+            line["status"] == 200 && line["route"] == "/hello",
+            "{line:#}"
+        );
+    }
+    let said = tracer.stderr()?;
+    ensure!(!said.contains("not all was seen"), "{said}");
     Ok(())
 }
 

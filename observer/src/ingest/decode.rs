@@ -119,6 +119,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     let request_bytes = fields.u64()?;
     let response_bytes = fields.u64()?;
     let exceptions = fields.time()?;
+    let exceptions_count = fields.u64()?;
     let request_head_bytes = fields.u32()?;
     let response_head_bytes = fields.u32()?;
     let _fd = fields.u32()?;
@@ -170,6 +171,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
         was_cut: entered_ns.is_some()
             && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
         exceptions,
+        exceptions_count,
     })
 }
 

@@ -54,6 +54,7 @@ fn a_request_is_decoded_field_by_field() {
         response_bytes: Some(1100),
         response_body_bytes: Some(1000),
         exceptions: Some(40),
+        exceptions_count: 1,
         ..Request::default()
     };
     assert_eq!(request, expected);

@@ -20,6 +20,11 @@ pub fn class(name: &[u8], module: &[u8]) -> Class {
         None => name.trim_end_matches(char::REPLACEMENT_CHARACTER),
     };
     let module = latin1(module);
+    // Some classes of C have their module in both.
+    let name = name
+        .strip_prefix(&module)
+        .and_then(|name| name.strip_prefix('.'))
+        .unwrap_or(name);
     let (module, name) = match (module.as_str(), name.rsplit_once('.')) {
         // Of a class of C: `zlib.error`.
         ("", Some((module, name))) => (module.to_owned(), name),
@@ -136,6 +141,7 @@ mod tests {
         assert_eq!(named("OutOfStock", "shop.cart"), "shop.cart:OutOfStock");
         assert_eq!(named("Überlauf", "shop"), "shop:Überlauf");
         assert_eq!(named("a.b", "shop"), "shop:a.b");
+        assert_eq!(named("ssl.SSLError", "ssl"), "ssl:SSLError");
         assert_eq!(named("", ""), ":");
         // Cut in the middle of a character.
         assert_eq!(class(b"\xc3\x9cber\xc3", b"m").name, "Über");

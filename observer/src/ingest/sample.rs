@@ -40,6 +40,7 @@ impl RequestBytes {
         b.extend(self.request_bytes.to_le_bytes());
         b.extend(self.response_bytes.to_le_bytes());
         b.extend(self.exceptions.to_le_bytes());
+        b.extend(u64::from(self.exceptions != 0).to_le_bytes());
         b.extend(self.request_head_bytes.to_le_bytes());
         b.extend(self.response_head_bytes.to_le_bytes());
         b.extend((-1_i32).to_le_bytes());

@@ -74,7 +74,8 @@ pub fn weigh(handled: &[Exception], rises: &[Rise], was_watched: bool) -> Verdic
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
     let told = left.or_else(|| of_asked(of_app())).map(Failure::of);
-    let risen = of_rises(rises);
+    // Of a part of what went up nothing follows.
+    let risen = of_rises(rises).filter(|_| was_watched);
     let closer_look_agrees = told.as_ref().filter(|_| was_watched).map(|told| {
         let raised = risen.map(|rise| rise.failure().raised);
         raised.as_ref() == Some(&told.raised)

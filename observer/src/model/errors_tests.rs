@@ -168,6 +168,7 @@ fn a_closer_look_finds_what_nobody_asked_for() {
     story.look(10, LookState::Looking).later(1);
     let of = Request {
         status: Some(500),
+        exceptions_count: 2,
         ..raising(request(11, story.now_ns))
     };
     for depth in [3, 2] {
@@ -194,6 +195,7 @@ fn a_closer_look_is_checked_where_the_exception_is_known_without_it() {
         story.later(1);
         let of = Request {
             status: Some(status),
+            exceptions_count: steps + 1,
             ..raising(request(11, story.now_ns))
         };
         for _ in 0..steps {

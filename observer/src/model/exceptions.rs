@@ -4,21 +4,32 @@ use super::cause::{Rise, Verdict, weigh};
 use crate::event::{Exception, Pid, Request, Unwound};
 use std::collections::BTreeMap;
 
-/// Requests whose exceptions are kept; of more, the oldest are forgotten.
-const MAX_REQUESTS: usize = 8192;
-/// Exceptions kept of one request.
-const MAX_EXCEPTIONS: usize = 64;
+/// Exceptions kept, of all requests together: of more, those of the oldest are forgotten. Each has
+/// some kilobytes at most.
+const MAX_KEPT: usize = 8192;
+/// … of one request.
+const MAX_EXCEPTIONS: usize = 16;
 
 #[derive(Debug, Default)]
 struct Seen {
     handled: Vec<Exception>,
     rises: Vec<Rise>,
+    /// Records that came of it.
+    records: u64,
+}
+
+impl Seen {
+    fn kept(&self) -> usize {
+        self.handled.len() + self.rises.len()
+    }
 }
 
 /// What requests name by [`Request::exceptions`], a time: the oldest come first.
 #[derive(Debug, Default)]
 pub struct Exceptions {
     seen: BTreeMap<(u64, Pid), Seen>,
+    /// Exceptions among them.
+    kept: usize,
     /// Requests whose exceptions were forgotten.
     pub forgotten: u64,
 }
@@ -26,11 +37,20 @@ pub struct Exceptions {
 impl Exceptions {
     /// An exception was handled.
     pub fn handled(&mut self, exception: &Exception) {
-        let handled = &mut self.of(exception.request, exception.pid).handled;
+        // Else it was caught before the request came.
+        let is_of_request = exception.has_left || exception.depth.is_some();
+        self.change(exception.request, exception.pid, |seen| {
+            if is_of_request {
+                Self::add(&mut seen.handled, exception);
+            }
+        });
+    }
+
+    fn add(handled: &mut Vec<Exception>, exception: &Exception) {
         // The same one again, further out.
         if let Some(at) = handled
             .iter()
-            .position(|seen| seen.object == exception.object)
+            .position(|seen| seen.object == exception.object && seen.class == exception.class)
         {
             let mut earlier = handled.remove(at);
             let mut exception = exception.clone();
@@ -50,16 +70,24 @@ impl Exceptions {
 
     /// One went up out of a frame.
     pub fn unwound(&mut self, unwound: &Unwound) {
-        Rise::step(&mut self.of(unwound.request, unwound.pid).rises, unwound);
+        self.change(unwound.request, unwound.pid, |seen| {
+            Rise::step(&mut seen.rises, unwound);
+        });
     }
 
-    fn of(&mut self, request: u64, pid: Pid) -> &mut Seen {
-        let key = (request, pid);
-        if self.seen.len() >= MAX_REQUESTS && !self.seen.contains_key(&key) {
-            self.seen.pop_first();
+    fn change(&mut self, request: u64, pid: Pid, change: impl FnOnce(&mut Seen)) {
+        let seen = self.seen.entry((request, pid)).or_default();
+        let before = seen.kept();
+        seen.records += 1;
+        change(seen);
+        self.kept += seen.kept();
+        self.kept -= before;
+        while self.kept > MAX_KEPT
+            && let Some((_, oldest)) = self.seen.pop_first()
+        {
+            self.kept -= oldest.kept();
             self.forgotten += 1;
         }
-        self.seen.entry(key).or_default()
     }
 
     /// What they say about a request that has finished.
@@ -67,15 +95,17 @@ impl Exceptions {
         let seen = request
             .exceptions
             .and_then(|name| self.seen.remove(&(name, request.pid)));
-        // It had some that were lost.
-        let was_watched = was_watched && (seen.is_some() || request.exceptions.is_none());
-        let Seen { handled, rises } = seen.unwrap_or_default();
-        weigh(&handled, &rises, was_watched)
+        let seen = seen.unwrap_or_default();
+        self.kept -= seen.kept();
+        // Some may have been lost.
+        let was_watched = was_watched && seen.records == request.exceptions_count;
+        weigh(&seen.handled, &seen.rises, was_watched)
     }
 
     /// A process ended: nothing of it will finish.
     pub fn forget(&mut self, pid: Pid) {
         self.seen.retain(|(_, of), _| *of != pid);
+        self.kept = self.seen.values().map(Seen::kept).sum();
     }
 }
 

@@ -22,7 +22,7 @@ fn a_request_is_given_its_own_exceptions_once() {
     let class = |verdict| failure(verdict).raised.error.name;
     assert_eq!(class(exceptions.verdict(&another, false)), "B");
     assert_eq!(class(exceptions.verdict(&one, false)), "A");
-    assert_eq!(class(exceptions.verdict(&of_another_worker, false)), "C");
+    assert_eq!(class(exceptions.verdict(&of_another_worker, true)), "C");
     assert_eq!(exceptions.verdict(&one, false).cause, Cause::Unknown);
     assert!(exceptions.seen.is_empty());
 }
@@ -76,13 +76,15 @@ fn the_same_exception_again_is_one_and_keeps_all_that_was_known_of_it() {
 #[test]
 fn exceptions_of_requests_that_never_finish_are_bounded_and_their_loss_is_counted() {
     let mut exceptions = Exceptions::default();
-    let requests = MAX_REQUESTS as u64 + 5;
+    let room = MAX_KEPT as u64 / 2;
+    let requests = room + 5;
     for n in 0..requests {
         let of = raising(request(7, NOW + n));
         exceptions.handled(&exception(&of, 1, "A"));
         exceptions.unwound(&unwound(&of, 2, "BB", 3));
     }
-    assert_eq!(exceptions.seen.len(), MAX_REQUESTS);
+    assert_eq!(exceptions.seen.len() as u64, room);
+    assert_eq!(exceptions.kept, MAX_KEPT);
     assert_eq!(exceptions.forgotten, 5);
     // The oldest were.
     for (n, is_known) in [(0, false), (4, false), (5, true), (requests - 1, true)] {
@@ -100,7 +102,43 @@ fn of_one_request_the_last_exceptions_are_kept() {
     }
     let seen = exceptions.seen.first_key_value().unwrap().1;
     assert_eq!(seen.handled.len(), MAX_EXCEPTIONS);
-    assert_eq!(seen.handled[0].class.name, "E936");
+    assert_eq!(seen.handled[0].class.name, "E984");
+    assert_eq!(exceptions.kept, MAX_EXCEPTIONS);
+    exceptions.verdict(&of, false);
+    assert_eq!(exceptions.kept, 0);
+}
+
+#[test]
+fn of_a_part_of_what_went_up_nothing_follows() {
+    let all = Request {
+        exceptions_count: 2,
+        ..raising(request(7, NOW))
+    };
+    for (records, is_known) in [(1, false), (2, true)] {
+        let mut exceptions = Exceptions::default();
+        for object in 0..records {
+            exceptions.unwound(&unwound(&all, object + 1, "A", 3));
+        }
+        let cause = exceptions.verdict(&all, true).cause;
+        assert_eq!(cause != Cause::Unknown, is_known);
+        for object in 0..records {
+            exceptions.unwound(&unwound(&all, object + 1, "A", 3));
+        }
+        assert_eq!(exceptions.verdict(&all, false).cause, Cause::Unknown);
+    }
+}
+
+#[test]
+fn what_was_caught_before_the_request_came_is_none_of_it() {
+    let of = raising(request(7, NOW));
+    let outside = Exception {
+        has_left: false,
+        depth: None,
+        ..exception(&of, 1, "ImportError")
+    };
+    let mut exceptions = Exceptions::default();
+    exceptions.handled(&outside);
+    assert_eq!(exceptions.verdict(&of, true).cause, Cause::None);
 }
 
 #[test]

@@ -211,6 +211,7 @@ pub fn request(pid: Pid, now_ns: u64) -> Request {
 pub fn raising(request: Request) -> Request {
     Request {
         exceptions: request.entered_ns,
+        exceptions_count: 1,
         ..request
     }
 }
@@ -226,7 +227,7 @@ pub fn exception(request: &Request, object: u64, class: &str) -> Exception {
         root: None,
         has_left: false,
         was_gunicorns: false,
-        depth: None,
+        depth: Some(1),
         class: named(class),
         frames: vec![own_frame()],
         frames_cut: 0,

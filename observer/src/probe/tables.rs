@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use probe_ebpf::abi::{Conn, ConnKey, Flow, ObjectKey, Role, Target, Thread};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, LookWord, ObjectKey, Role, Target, Thread};
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::python::Layout;
 use std::collections::{BTreeMap, HashSet};
@@ -56,18 +56,21 @@ impl Tables {
         Ok(index)
     }
 
-    /// Lets the next closer look have so many hits.
+    /// Lets closer looks have so many hits, all told.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub fn set_look(&mut self, hits: u64) -> Result<()> {
-        self.look.set(0, hits, 0).context("beginning a closer look")
+    pub fn grant_look(&mut self, hits: u64) -> Result<()> {
+        let granted = LookWord::Granted as u32;
+        self.look
+            .set(granted, hits, 0)
+            .context("beginning a closer look")
     }
 
-    /// How many hits of it are left.
+    /// How many they had.
     #[must_use]
-    pub fn look(&self) -> u64 {
-        self.look.get(&0, 0).unwrap_or(0)
+    pub fn look_used(&self) -> u64 {
+        self.look.get(&(LookWord::Used as u32), 0).unwrap_or(0)
     }
 
     /// The target a process is.

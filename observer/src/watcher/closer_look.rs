@@ -6,8 +6,9 @@
 //!  Looking ──────────────────────────────> Resting ──> over
 //! ```
 //!
-//! Looks at several masters share the hits that each brings along, and the rest after a look is as
-//! long as makes all looks at a master cost no more than a hundredth of a processor.
+//! Looks at several masters share the hits that each brings along. The rest after a look is as long
+//! as makes what all looks at a master see cost no more than a hundredth of a processor, and longer
+//! each time.
 
 use super::Watcher;
 use crate::clock::monotonic_ns;
@@ -30,9 +31,11 @@ const NOTICE_NS: u64 = SECOND_NS / 2;
 const HIT_NS: u64 = 25_000;
 /// A look may take this part of a processor.
 const SHARE: u64 = 100;
-const SHORTEST_REST_NS: u64 = SECOND_NS;
-/// After a look that could not be taken.
-const REST_OF_FAILED_NS: u64 = 600 * SECOND_NS;
+/// The first rest of a master is no shorter, and each further one twice as long, up to the longest:
+/// the kernel's traps are felt by every process of that interpreter, whoever's it is.
+const FIRST_REST_NS: u64 = 5 * SECOND_NS;
+/// After a look that could not be taken, too.
+const LONGEST_REST_NS: u64 = 600 * SECOND_NS;
 
 /// At which masters a look is taken, and which rest.
 #[derive(Debug, Default)]
@@ -43,6 +46,8 @@ pub struct CloserLooks {
     current: BTreeMap<Pid, Current>,
     /// Until when.
     resting: BTreeMap<Pid, u64>,
+    /// How many looks were taken at a master lately, and until when it rested last.
+    taken: BTreeMap<Pid, (u32, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -121,14 +126,22 @@ impl CloserLooks {
 
     /// It was taken, and so many hits were looked at; or it could not be taken.
     fn rest(&mut self, pid: Pid, hits: Option<u64>, now: u64) {
-        let rest_ns = hits.map_or(REST_OF_FAILED_NS, |hits| hits * HIT_NS * SHARE);
-        let until_ns = now + rest_ns.max(SHORTEST_REST_NS);
+        let (taken, rested_ns) = self.taken.entry(pid).or_default();
+        if now > rested_ns.saturating_add(LONGEST_REST_NS + LOOK_NS) {
+            *taken = 0;
+        }
+        let least_ns = FIRST_REST_NS.saturating_mul(1 << (*taken).min(16));
+        *taken += 1;
+        let rest_ns = hits.map_or(LONGEST_REST_NS, |hits| hits * HIT_NS * SHARE);
+        let until_ns = now + rest_ns.max(least_ns.min(LONGEST_REST_NS));
+        *rested_ns = until_ns;
         self.resting.insert(pid, until_ns);
     }
 
     /// A master has gone. Whether a look was taken at it.
     fn forget(&mut self, pid: Pid) -> bool {
         self.resting.remove(&pid);
+        self.taken.remove(&pid);
         self.current.remove(&pid).is_some()
     }
 
@@ -170,27 +183,31 @@ impl Watcher {
         let Some(Coverage::Full(interpreter)) = master.map(|master| &master.found.coverage) else {
             return Ok(None);
         };
-        let hits_left = self.tables.look();
-        let used = self.looks.granted.saturating_sub(hits_left);
+        let used = self.tables.look_used();
         // What the last one left over is not used.
-        let others = if self.looks.current.is_empty() {
-            0
-        } else {
-            hits_left
-        };
-        self.tables.set_look(others + LOOK_HITS)?;
-        self.looks.granted = used + others + LOOK_HITS;
+        if self.looks.current.is_empty() {
+            self.looks.granted = used;
+        }
+        let granted = self.looks.granted.max(used) + LOOK_HITS;
+        self.tables.grant_look(granted)?;
+        self.looks.granted = granted;
         self.interpreters.attach_unwound(pid, interpreter)?;
         Ok(Some(used))
     }
 
-    /// The kernel says that it looks at no more.
+    /// The kernel says that it looks at no more; that may be of looks before those of now.
     pub(super) fn closer_look_exhausted(&mut self) {
-        self.looks.exhausted(monotonic_ns());
+        if self.tables.look_used() >= self.looks.granted {
+            self.looks.exhausted(monotonic_ns());
+        }
     }
 
     /// Ends what is over.
     pub(super) fn look_closer(&mut self) {
+        // That may have found no room in the ring.
+        if !self.looks.current.is_empty() {
+            self.closer_look_exhausted();
+        }
         while let Some(step) = self.looks.due(monotonic_ns()) {
             let now = monotonic_ns();
             match step {
@@ -199,8 +216,7 @@ impl Watcher {
                 }
                 Step::End(pid, used_before) => {
                     self.interpreters.release_unwound(pid);
-                    let used = self.looks.granted.saturating_sub(self.tables.look());
-                    let hits = used.saturating_sub(used_before);
+                    let hits = self.tables.look_used().saturating_sub(used_before);
                     tracing::info!(pid, hits, "took a closer look at exceptions");
                     self.looks.rest(pid, Some(hits), now);
                     let reason = format!("{hits} hits were looked at");
@@ -213,10 +229,11 @@ impl Watcher {
         }
     }
 
-    /// A master has gone: it is looked at no more.
+    /// A master has gone, or is observed no more: it is looked at no more.
     pub(super) fn forget_look(&mut self, pid: Pid) {
         if self.looks.forget(pid) {
             self.interpreters.release_unwound(pid);
+            self.tell_look(pid, LookState::Over, monotonic_ns(), String::new());
         }
     }
 
@@ -260,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn each_further_rest_of_a_master_is_longer() {
+        let mut looks = CloserLooks::new(false);
+        let mut now = 0;
+        let mut rests = Vec::new();
+        for _ in 0..10 {
+            looks.began(7, String::new(), 0, now);
+            looks.due(now + LOOK_NS);
+            looks.due(now + LOOK_NS + NOTICE_NS);
+            looks.rest(7, Some(1), now);
+            let until_ns = looks.next_ns().unwrap();
+            rests.push((until_ns - now) / SECOND_NS);
+            looks.due(until_ns);
+            now = until_ns;
+        }
+        assert_eq!(rests, [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]);
+    }
+
+    #[test]
     fn looks_that_have_no_hits_left_end_at_once() {
         let mut looks = CloserLooks::new(false);
         looks.began(7, String::new(), 100, 0);
@@ -273,9 +308,9 @@ mod tests {
     fn one_that_cannot_be_taken_is_not_tried_again_soon() {
         let mut looks = CloserLooks::new(false);
         looks.rest(7, None, 0);
-        assert_eq!(steps(&mut looks, REST_OF_FAILED_NS - 1), []);
+        assert_eq!(steps(&mut looks, LONGEST_REST_NS - 1), []);
         assert!(!looks.is_due(7));
-        assert_eq!(steps(&mut looks, REST_OF_FAILED_NS), [Step::Forget(7)]);
+        assert_eq!(steps(&mut looks, LONGEST_REST_NS), [Step::Forget(7)]);
     }
 
     #[test]

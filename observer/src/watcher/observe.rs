@@ -96,6 +96,7 @@ impl Watcher {
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
         self.tables.remove_target(pid);
+        self.forget_look(pid);
         self.release(pid);
         if self.refused.insert(pid) {
             tracing::warn!(pid, "cannot observe this Gunicorn master: {reason}");

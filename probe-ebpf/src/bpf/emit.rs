@@ -104,6 +104,7 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
     record.fd = -1;
     record.timed_by = TimedBy::Python as u16;
     record.exceptions = 0;
+    record.exceptions_count = 0;
     match teller {
         Teller::Flow(flow) => {
             record.entered_ns = flow.entered_ns;
@@ -112,10 +113,12 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
             record.fd = flow.fd;
             record.flags = flow.flags;
             record.exceptions = flow.exceptions_name();
+            record.exceptions_count = u64::from(flow.exceptions) + u64::from(flow.unwound);
         }
         Teller::Refused(exceptions) => {
             record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED;
             record.exceptions = exceptions;
+            record.exceptions_count = u64::from(exceptions != 0);
         }
         Teller::Socket(fd) => {
             record.timed_by = TimedBy::Socket as u16;

@@ -9,8 +9,8 @@ use super::maps::{CODES, LOOK, NEW_EXCEPTION, count, current, flow, layout, serv
 use super::memory::{User, copy_kernel, thread_pointer};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    ExceptionRecord, Flow, LookExhaustedRecord, NO_DEPTH, ObjectKey, RecordKind, SeenBy, Stat,
-    TRACEBACK_FRAMES, Target, UnwoundRecord,
+    ExceptionRecord, Flow, LookExhaustedRecord, LookWord, NO_DEPTH, ObjectKey, RecordKind, Role,
+    SeenBy, Stat, TRACEBACK_FRAMES, Target, UnwoundRecord,
 };
 use probe_ebpf::gunicorn::Kind;
 use probe_ebpf::memory::{Fault, Memory};
@@ -50,21 +50,23 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
         return Ok(());
     }
     let process = Process::new(id);
-    // Of what has left the application the frame of `handle_request` may have gone, too.
-    let left = process.find_in_traceback(layout, object);
-    let caller = if left.is_some() {
-        left
+    let frame = layout.current_frame(&User, tstate)?;
+    let caught_in = layout.caught_in(&User, object);
+    let on_stack = process.find_on_stack(layout, frame, caught_in);
+    let caller = if on_stack.is_some() {
+        on_stack
     } else {
-        let frame = layout.current_frame(&User, tstate)?;
-        process.find_on_stack(layout, frame, layout.caught_in(&User, object))
+        // What has left the application may be asked for when `handle_request` is over.
+        process.find_in_traceback(layout, object)
     };
     let Some(caller) = caller else {
         return Ok(());
     };
+    let has_left = on_stack.is_none() || caller.frame == caught_in;
     let Some(flow) = flow(&process.key(caller.request), target.generation) else {
         return Ok(());
     };
-    if flow.exceptions >= MAX_TOLD && left.is_none() {
+    if flow.exceptions >= MAX_TOLD && !has_left {
         count(Stat::ExceptionDropped);
         return Ok(());
     }
@@ -73,7 +75,7 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
         id,
         object,
         seen_by: SeenBy::Asked,
-        has_left: left.is_some(),
+        has_left,
         depth: caller.depth,
     };
     seen.tell_of(flow);
@@ -86,12 +88,20 @@ pub fn thread_state(target: &Target) -> Result<u64, Fault> {
     User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))
 }
 
-/// The exception that the current thread handles while its request ends, if any.
+/// The exception that ends a request, if one does that has left the application.
 #[inline(always)]
-pub fn handled(layout: &Layout, target: &Target) -> u64 {
-    match thread_state(target) {
-        Ok(tstate) => layout.handled_exception(&User, tstate),
-        Err(Fault) => 0,
+pub fn ending(id: u64, layout: &Layout, tstate: u64, request: u64) -> u64 {
+    let object = layout.handled_exception(&User, tstate);
+    if object == 0 {
+        return 0;
+    }
+    // It may be of another request, or have nothing to do with any: some connections are closed by
+    // another thread, and Gunicorn itself may be started while one is handled.
+    let of = Process::new(id).find_in_traceback(layout, object);
+    if of.is_some_and(|caller| caller.request == request) {
+        object
+    } else {
+        0
     }
 }
 
@@ -99,17 +109,11 @@ pub fn handled(layout: &Layout, target: &Target) -> u64 {
 /// stopped, such as `SystemExit`, is handled by a `finally` then.
 #[inline(always)]
 pub fn unanswered(id: u64, target: &Target, request: u64, flow: &mut Flow) {
-    let Some(layout) = layout(target) else {
+    let (Some(layout), Ok(tstate)) = (layout(target), thread_state(target)) else {
         return;
     };
-    let object = handled(layout, target);
-    if object == 0 {
-        return;
-    }
-    let process = Process::new(id);
-    let of = process.find_in_traceback(layout, object);
-    // It may be of another request: some connections are closed by another thread.
-    if of.is_some_and(|caller| caller.request == request) {
+    let object = ending(id, layout, tstate, request);
+    if object != 0 {
         let seen = Exception {
             layout,
             id,
@@ -242,6 +246,7 @@ fn clear(record: &mut ExceptionRecord, empty: &ExceptionRecord) {
 /// A `handle_request` that was found.
 #[derive(Clone, Copy)]
 struct Caller {
+    frame: u64,
     request: u64,
     /// How many calls below it the frame is that was looked for.
     depth: u32,
@@ -251,6 +256,7 @@ impl Caller {
     #[inline(always)]
     fn of(layout: &Layout, frame: u64, slot: u32, depth: u32) -> Self {
         Self {
+            frame,
             request: layout.local(&User, frame, slot).unwrap_or(0),
             depth,
         }
@@ -336,16 +342,23 @@ pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
     let Some(target) = serving_target((id >> 32) as u32) else {
         return 0;
     };
-    let Some(hits_left) = LOOK.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: an integer; a lost race costs a hit more or less.
-    let hits_left = unsafe { &mut *hits_left };
-    if *hits_left == 0 {
+    // Those that are no worker have no requests.
+    if target.role != Role::Worker as u32 {
         return 0;
     }
-    *hits_left -= 1;
-    if *hits_left == 0 {
+    let (Some(granted), Some(used)) = (
+        LOOK.get(LookWord::Granted as u32),
+        LOOK.get_ptr_mut(LookWord::Used as u32),
+    ) else {
+        return 0;
+    };
+    // SAFETY: an integer that only this program writes; a lost race costs a hit more.
+    let used = unsafe { &mut *used };
+    if *used >= *granted {
+        return 0;
+    }
+    *used += 1;
+    if *used >= *granted {
         exhausted(id);
     }
     count(Stat::UnwoundHits);

@@ -63,9 +63,9 @@ pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::ALL.len() 
 /// An exception before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0);
-/// Hits of the closer look that are still looked at.
+/// Hits that closer looks may have and had, by [`LookWord`].
 #[map]
-pub static LOOK: Array<u64> = Array::with_max_entries(1, 0);
+pub static LOOK: Array<u64> = Array::with_max_entries(2, 0);
 /// A connection before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);

@@ -3,7 +3,7 @@
 //! object of the calling frame tells which.
 
 use super::emit::Teller;
-use super::exception::{Exception, handled};
+use super::exception::{Exception, ending};
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
 };
@@ -69,7 +69,10 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
         let exception = layout.local(&User, frame, HANDLE_ERROR_EXC)?;
         (exception, SeenBy::HandleError)
     } else {
-        (handled(layout, target), SeenBy::Exit)
+        (
+            ending(id, layout, tstate, call.request.address),
+            SeenBy::Exit,
+        )
     };
     let name = call.tell(layout, exception, seen_by);
     if is_error {
@@ -182,7 +185,9 @@ impl Call {
         let name = match &flow {
             // `handle_error` may ask for the time more than once.
             Some(flow) if flow.flags & flags::ERROR_HANDLED == 0 => flow.entered_ns,
-            None if seen_by as u16 == SeenBy::HandleError as u16 => emit::now(),
+            None if seen_by as u16 == SeenBy::HandleError as u16 && !self.is_refused() => {
+                emit::now()
+            }
             _ => return 0,
         };
         let exception = Exception {
@@ -202,6 +207,13 @@ impl Call {
             None => {}
         }
         name
+    }
+
+    /// Whether `handle_error` ran for it before.
+    #[inline(always)]
+    fn is_refused(&self) -> bool {
+        let conn = self.find_conn();
+        conn.is_some_and(|(_, conn)| conn.phase == Phase::Refused as u16)
     }
 
     /// `handle_error` runs: for a request that entered, or for bytes that are none. The
@@ -225,7 +237,9 @@ impl Call {
             Some((_, conn)) if conn.request == 0 => {
                 if refused || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
-                    conn.refused_ns = name;
+                    if conn.refused_ns == 0 {
+                        conn.refused_ns = name;
+                    }
                 }
             }
             _ if refused => {
