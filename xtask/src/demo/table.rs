@@ -9,9 +9,12 @@ const WORKER_SECONDS: &str = "gunicorn_worker_request_duration_seconds_bucket";
 const ROUTE_SECONDS: &str = "http_server_request_duration_seconds_bucket";
 const ROUTE_COUNT: &str = "http_server_request_duration_seconds_count";
 
-/// Workers, then routes. Rates are those since an earlier scrape, and left out without one.
+const ERRORS: &str = "gunicorn_http_errors_total";
+
+/// Workers, then routes, then why requests fail. Rates are those since an earlier scrape, and left out without one.
 pub fn rendered(metrics: &Metrics, before: Option<(&Metrics, Duration)>) -> String {
-    format!("{}\n{}", workers(metrics, before), routes(metrics))
+    let (workers, routes) = (workers(metrics, before), routes(metrics));
+    format!("{workers}\n{routes}\n{}", errors(metrics))
 }
 
 fn workers(metrics: &Metrics, before: Option<(&Metrics, Duration)>) -> String {
@@ -65,6 +68,33 @@ fn routes(metrics: &Metrics) -> String {
             requests.to_string(),
             quantile(0.5),
             quantile(0.95),
+        ]);
+    }
+    aligned(&rows)
+}
+
+fn errors(metrics: &Metrics) -> String {
+    let mut rows =
+        vec![["app", "route", "status", "error", "raised in", "times"].map(str::to_owned)];
+    let by = [
+        "app",
+        "method",
+        "endpoint",
+        "status",
+        "error_type",
+        "raised_in",
+    ];
+    for (key, times) in metrics.sum_by(ERRORS, &[], &by) {
+        let [app, method, endpoint, status, error, place] = key.as_slice() else {
+            continue;
+        };
+        rows.push([
+            app.clone(),
+            format!("{method} {endpoint}"),
+            status.clone(),
+            error.clone(),
+            place.clone(),
+            times.to_string(),
         ]);
     }
     aligned(&rows)
@@ -145,6 +175,7 @@ gunicorn_worker_requests_total{app="shop",worker_pid="7",worker_class="SyncWorke
 gunicorn_worker_request_duration_seconds_bucket{app="shop",worker_pid="7",le="0.1"} 5
 gunicorn_worker_request_duration_seconds_bucket{app="shop",worker_pid="7",le="0.5"} 10
 gunicorn_worker_request_duration_seconds_bucket{app="shop",worker_pid="7",le="+Inf"} 10
+gunicorn_http_errors_total{app="shop",method="GET",endpoint="/buy",status="500",error_type="Empty",raised_in="shop.py:buy"} 3
 "#;
 
     #[test]
@@ -154,6 +185,22 @@ gunicorn_worker_request_duration_seconds_bucket{app="shop",worker_pid="7",le="+I
         assert_eq!(quantile(&metrics, name, &[], 0.5), Some(0.1));
         assert_eq!(quantile(&metrics, name, &[], 0.75), Some(0.1 + 0.4 * 0.5));
         assert_eq!(quantile(&metrics, name, &[("app", "none")], 0.5), None);
+    }
+
+    #[test]
+    fn an_error_has_a_row() {
+        let metrics = Metrics::parse(TEXT).expect("a good exposition");
+        let text = rendered(&metrics, None);
+        let row: Vec<_> = text
+            .lines()
+            .last()
+            .expect("a row")
+            .split_whitespace()
+            .collect();
+        assert_eq!(
+            row,
+            ["shop", "GET", "/buy", "500", "Empty", "shop.py:buy", "3"]
+        );
     }
 
     #[test]
