@@ -16,6 +16,7 @@ use observer::python::{
 };
 use probe_ebpf::abi::{ClassNames, FrameNames};
 use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::exception::Raised;
 use probe_ebpf::python::{Layout, debug_offsets, tables};
 
 /// All that is mapped begins here: below is what small numbers would be as pointers.
@@ -93,7 +94,11 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
 
 /// What the programs in the kernel read of exceptions: whatever there is, they come to an end.
 fn exceptions_of<M: Memory>(layout: &Layout, memory: &M, tstate: u64) {
-    let (class, raised) = layout.raised_exception(memory, tstate);
+    let Raised {
+        class,
+        object: raised,
+        ..
+    } = layout.raised_exception(memory, tstate);
     let handled = layout.handled_exception(memory, tstate);
     let mut class_names = ClassNames::EMPTY;
     let mut frame_names = FrameNames::EMPTY;
