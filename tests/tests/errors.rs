@@ -21,7 +21,9 @@ use end_to_end::{
     },
     metrics::Metrics,
     observer::{self, Observer},
+    python::Python,
     skip,
+    venv::Venv,
 };
 use tempfile::TempDir;
 
@@ -51,6 +53,37 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
         outcome.checked,
         outcome.agreed
     );
+    Ok(())
+}
+
+#[test]
+fn what_was_handled_before_the_requests_came_is_none_of_their_errors() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    const REQUESTS: usize = 50;
+    let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/fallback.py");
+    let python = Python::from(&Venv::debian()?).running([fallback]);
+    let server = Builder::new(python, "raw:app").start()?;
+    let observer = Observer::run_for(&[server.pid()])?;
+    let load = Load {
+        requests: REQUESTS,
+        concurrency: 1,
+        routes: vec![Request::get("/hello")],
+    };
+    let tally = load.run(server.port);
+    ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+    let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
+    for family in [FAILED, HANDLED, HTTP] {
+        ensure!(metrics.sum(family, &[]) == 0.0, "{metrics:#?}");
+    }
+    // One of theirs is still told.
+    let answer = server.fetch(&Request::get("/raises"))?;
+    ensure!(answer.status == 500, "{}", answer.status);
+    observer.wait_until("the error of a request", |metrics| {
+        metrics.sum(HTTP, &[("error_type", "RuntimeError")]) > 0.0
+    })?;
+    observer.stop()?;
     Ok(())
 }
 
