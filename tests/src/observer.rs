@@ -24,6 +24,9 @@ use crate::{
 
 /// After a SIGTERM it must have detached, drained and exited within this.
 pub const STOP_BOUND: Duration = Duration::from_secs(2);
+/// … and while load keeps all processors busy, within this: the kernel detaches one program after
+/// the other, and waits each time until all that may run it have come by.
+pub const BUSY_STOP_BOUND: Duration = Duration::from_secs(10);
 
 /// Where the built program is; `cargo xtask test` says so in the environment.
 pub fn binary() -> Result<PathBuf> {
@@ -260,12 +263,21 @@ impl Observer {
     }
 
     /// Stops it as an operator does, and checks that it ends well and in time.
-    pub fn stop(mut self) -> Result<Stopped> {
+    pub fn stop(self) -> Result<Stopped> {
+        self.stop_within(STOP_BOUND)
+    }
+
+    /// Likewise, while load goes on.
+    pub fn stop_under_load(self) -> Result<Stopped> {
+        self.stop_within(BUSY_STOP_BOUND)
+    }
+
+    fn stop_within(mut self, bound: Duration) -> Result<Stopped> {
         process::signal(self.pid(), Signal::SIGTERM)?;
-        let status = process::wait_for(&mut self.child, STOP_BOUND)?;
+        let status = process::wait_for(&mut self.child, bound)?;
         let stderr = self.stderr()?;
         let Some(status) = status else {
-            bail!("it did not end within {STOP_BOUND:?} of a SIGTERM; it said:\n{stderr}");
+            bail!("it did not end within {bound:?} of a SIGTERM; it said:\n{stderr}");
         };
         ensure!(
             status.success(),

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     process::{Child, ChildStdout, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,7 +11,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    observer::{STOP_BOUND, binary},
+    observer::{BUSY_STOP_BOUND, STOP_BOUND, binary},
     process, wait,
 };
 
@@ -80,8 +81,17 @@ impl Tracer {
 
     /// Ends it by a signal, and checks that it ends well and in time.
     pub fn stop(&mut self, signal: Signal) -> Result<()> {
+        self.stop_within(signal, STOP_BOUND)
+    }
+
+    /// Likewise, while load goes on.
+    pub fn stop_under_load(&mut self, signal: Signal) -> Result<()> {
+        self.stop_within(signal, BUSY_STOP_BOUND)
+    }
+
+    fn stop_within(&mut self, signal: Signal, bound: Duration) -> Result<()> {
         process::signal(self.child.id(), signal)?;
-        let status = process::wait_for(&mut self.child, STOP_BOUND)?;
+        let status = process::wait_for(&mut self.child, bound)?;
         self.ended_well(status)
     }
 

@@ -49,7 +49,8 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         wait::until("load to go on", || {
             Ok((load.tally().answered() > answered + 10).then_some(()))
         })?;
-        observer.stop().with_context(|| format!("round {round}"))?;
+        let stopped = observer.stop_under_load();
+        stopped.with_context(|| format!("round {round}"))?;
     }
     let tally = load.stop();
     ensure!(

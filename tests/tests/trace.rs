@@ -221,7 +221,7 @@ fn nothing_that_did_not_happen_is_shown_when_it_ends_under_load() -> Result<()> 
     wait::until("many lines", || {
         Ok((tracer.lines()?.len() >= ENOUGH).then_some(()))
     })?;
-    tracer.stop(Signal::SIGINT)?;
+    tracer.stop_under_load(Signal::SIGINT)?;
     drop(load);
     for line in tracer.lines()? {
         let line: Value = serde_json::from_str(&line)?;
