@@ -6,7 +6,7 @@
 
 use super::emit::{header, reserve, reserve_spare, submit_later, submit_now};
 use super::maps::{CODES, LOOK, NEW_EXCEPTION, count, current, flow, layout, serving_target};
-use super::memory::{User, copy_kernel, thread_pointer};
+use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
     ExceptionRecord, Flow, LookExhaustedRecord, LookWord, NO_DEPTH, ObjectKey, RecordKind, Role,
@@ -80,12 +80,6 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
     };
     seen.tell_of(flow);
     Ok(())
-}
-
-/// The thread state of the current thread.
-#[inline(always)]
-pub fn thread_state(target: &Target) -> Result<u64, Fault> {
-    User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))
 }
 
 /// The exception that ends a request, if one does that has left the application.

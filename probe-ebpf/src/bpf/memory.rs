@@ -4,6 +4,7 @@ use super::offsets;
 use aya_ebpf::helpers::{
     bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_user_buf,
 };
+use probe_ebpf::abi::Target;
 use probe_ebpf::memory::{Fault, Memory};
 
 /// The memory of the current process.
@@ -48,8 +49,14 @@ pub fn task() -> u64 {
 
 /// Thread pointer of the current thread: the base of its thread-local storage.
 #[inline(always)]
-pub fn thread_pointer() -> Result<u64, Fault> {
+fn thread_pointer() -> Result<u64, Fault> {
     kernel(task() + u64::from(offsets::kernel().task_thread_pointer))
+}
+
+/// Address of the current thread's `PyThreadState`.
+#[inline(always)]
+pub fn thread_state(target: &Target) -> Result<u64, Fault> {
+    User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))
 }
 
 /// Whether a descriptor of the current process is a socket.

@@ -7,7 +7,7 @@ use super::exception::{Exception, ending};
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
 };
-use super::memory::{User, thread_pointer};
+use super::memory::{User, thread_state};
 use super::{conn as connection, emit};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
@@ -36,7 +36,7 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
     let Some(layout) = layout(target) else {
         return Ok(());
     };
-    let tstate = User.word(thread_pointer()?.wrapping_add(target.tstate_slot as u64))?;
+    let tstate = thread_state(target)?;
     let frame = layout.current_frame(&User, tstate)?;
     let address = layout.code(&User, frame)?;
     let code = known_code(tgid, layout, address)?;
