@@ -1,6 +1,7 @@
 //! Debian packages.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 
@@ -11,7 +12,8 @@ pub fn cure(packages: &[&str]) -> String {
     format!("apt-get install {} (as root)", packages.join(" "))
 }
 
-/// Installs `packages`, with fresh package lists if the present ones do not know them.
+/// Installs `packages`, in the newest version there is: what the lists on a new machine know may be
+/// older than what is needed.
 pub fn install(packages: &[&str]) -> Result<()> {
     if command::output("apt-get", &["--version"]).is_none() {
         bail!(
@@ -26,10 +28,10 @@ pub fn install(packages: &[&str]) -> Result<()> {
             cure(packages)
         );
     }
-    if apt(&["install", "-y", "--no-install-recommends"], packages).is_ok() {
-        return Ok(());
+    static UPDATED: AtomicBool = AtomicBool::new(false);
+    if !UPDATED.swap(true, Ordering::Relaxed) {
+        apt(&["update"], &[])?;
     }
-    apt(&["update"], &[])?;
     apt(&["install", "-y", "--no-install-recommends"], packages)
 }
 

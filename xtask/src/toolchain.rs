@@ -57,12 +57,10 @@ pub const BPF_TOOLCHAIN: Step = Step {
         ),
     },
     make: Some(|_| {
-        if let Some(toolchain) = chosen() {
+        if let Some(toolchain) = chosen().filter(|toolchain| toolchain != DEBIAN) {
             bail!("toolchain {toolchain} was found and cannot be used: set {CHOICE} to another");
         }
-        if !has_sources("/usr") {
-            packages::install(DEBIAN_PACKAGES)?;
-        }
+        packages::install(DEBIAN_PACKAGES)?;
         command::run(Command::new("rustup").args(["toolchain", "link", DEBIAN, "/usr"]))
     }),
 };
