@@ -28,6 +28,12 @@ pub enum Fact {
     Level(TargetLevel),
     /// A closer look at the exceptions of a master's workers began or ended.
     Look(Look),
+    /// Requests that are in progress.
+    InFlight(InFlight),
+    /// What `/proc` and their memory tell of the workers of all masters.
+    Gauges { workers: Vec<Gauges> },
+    /// The sockets that a master listens on.
+    Listeners { pid: Pid, listeners: Vec<Listener> },
     /// Running totals of the programs in the kernel.
     Kernel(KernelTotals),
     /// Entries of the programs' maps, by map: what dead processes leave is swept.
@@ -172,6 +178,68 @@ pub struct Look {
     pub since_ns: u64,
     /// What it is taken for, or why it cannot be.
     pub reason: String,
+}
+
+/// Requests that are in progress at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Every request that was in progress then is among these, or has a record of its own.
+    pub at_ns: u64,
+    /// Only this process was looked at; all of them if `None`.
+    pub only: Option<Pid>,
+    /// Those that have any.
+    pub workers: Vec<WorkerInFlight>,
+}
+
+/// Those of one worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInFlight {
+    pub pid: Pid,
+    pub count: u32,
+    /// Of them those that began first, the oldest first.
+    pub oldest: Vec<Pending>,
+}
+
+/// A request in progress.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// It entered the application; where Python tells nothing, its first byte was read.
+    pub begun_ns: u64,
+    /// The thread that it entered in, or 0.
+    pub tid: u32,
+    pub method: Option<String>,
+    pub path: Option<String>,
+    /// Only the beginning of its path was captured.
+    pub path_cut: bool,
+}
+
+/// What a worker uses, and how far it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gauges {
+    pub pid: Pid,
+    pub resident_bytes: u64,
+    /// User and system time since it started.
+    pub cpu_seconds: f64,
+    pub threads: u32,
+    pub open_fds: Option<u32>,
+    /// Since it last told its master that it is alive (the ctime of its `WorkerTmp` file).
+    pub heartbeat_age_seconds: Option<f64>,
+    /// `Worker.booted`, `Worker.alive`: as its own memory has them; `None` when not known.
+    pub booted: Option<bool>,
+    pub alive: Option<bool>,
+}
+
+/// A socket that a master listens on, as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `127.0.0.1:8000`, `[::1]:8000`, `unix:/run/app.sock`, `unix:@name`.
+    pub address: String,
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// … that may wait.
+    pub limit: u32,
+    /// Connections that were dropped, since it listens; not told of Unix sockets.
+    pub drops: Option<u64>,
 }
 
 /// Totals since the programs were loaded.

@@ -18,6 +18,7 @@ impl State {
             Fact::Settings(_) => {}
             Fact::Level(level) => self.level(level),
             Fact::Look(look) => self.looks.tell(look),
+            Fact::InFlight(_) | Fact::Gauges { .. } | Fact::Listeners { .. } => {}
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
             Fact::Maps { entries } => {
                 self.observer.map_entries.clone_from(entries);
