@@ -21,6 +21,7 @@ use crate::fact::{Fact, Started};
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::model::State;
+use crate::probe::in_flight::InFlightReader;
 use crate::probe::interpreters::Interpreters;
 use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
@@ -132,6 +133,7 @@ async fn until_stopped(
     let (ready, is_ready) = watch::channel(false);
     let (source, requests) = SnapshotSource::new(is_ready);
     let mut state = State::new(observe.model.settings.clone());
+    state.keep_events();
     let (lines, writer) = match outputs.lines {
         Some((filter, format)) => {
             state.keep_finished();
@@ -146,6 +148,7 @@ async fn until_stopped(
         state,
         ring: Ring::take(&mut ebpf)?,
         totals: Totals::take(&mut ebpf, places.clone())?,
+        in_flight: InFlightReader::new(&ebpf)?,
         facts,
         requests,
         seen: see,

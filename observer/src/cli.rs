@@ -3,6 +3,7 @@
 
 use crate::commands::replay::Show;
 use crate::config::{self, LogLevel};
+use crate::model::finding::Threshold;
 use crate::model::route::Pattern;
 use crate::sink::lines::filter::{RouteGlob, Statuses};
 use crate::sink::prometheus::WorkerLabel;
@@ -211,6 +212,18 @@ pub struct ModelArgs {
     #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_KEEP_ENDED",
           value_parser = config::parse_duration)]
     pub keep_ended: Option<Duration>,
+    /// From when on something is a finding, such as `stuck=30s` (a request in progress),
+    /// `heartbeat=90%` (of the timeout), `restarts=5` (in a minute), `backlog=20%` (of its limit),
+    /// `one-worker=80%` (of all requests) or `memory=25%` (grown in two minutes); repeatable, or
+    /// several with commas between them
+    /// [default: stuck=10s,heartbeat=80%,restarts=3,backlog=10%,one-worker=90%,memory=10%]
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "GUNICORN_OBSERVER_FINDING",
+        value_delimiter = ','
+    )]
+    pub finding: Vec<Threshold>,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -351,6 +364,7 @@ mod tests {
             "run --keep-ended soon",
             "run --worker-label name",
             "run --route-limit 0",
+            "run --finding stuck",
             "trace --status 5x",
             "trace --status 404,x",
             "trace --min-duration 100",

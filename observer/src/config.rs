@@ -3,6 +3,7 @@
 use crate::cli::{GlobalArgs, ModelArgs, RunArgs, TargetArgs, TraceArgs};
 use crate::fact::{self, Fact};
 use crate::model::Settings;
+use crate::model::finding::Threshold;
 use crate::model::route::Pattern;
 use crate::sink::lines::Format;
 use crate::sink::lines::filter::Filter;
@@ -64,6 +65,8 @@ pub struct File {
     route_limit: Option<u32>,
     #[serde(deserialize_with = "duration")]
     keep_ended: Option<Duration>,
+    #[serde(deserialize_with = "thresholds")]
+    finding: Vec<Threshold>,
     log_level: Option<LogLevel>,
 }
 
@@ -119,6 +122,10 @@ impl Model {
         let limit = args.route_limit.or(file.route_limit);
         let keep = args.keep_ended.or(file.keep_ended);
         let label = args.worker_label.or(file.worker_label);
+        let mut thresholds = settings.thresholds;
+        for &threshold in file.finding.iter().chain(&args.finding) {
+            thresholds.set(threshold);
+        }
         Self {
             settings: Settings {
                 routes: first_set(&args.route, &first_set(&file.route, &settings.routes)),
@@ -128,6 +135,7 @@ impl Model {
                 keep_ended_ns: keep
                     .map(|keep| u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX))
                     .unwrap_or(settings.keep_ended_ns),
+                thresholds,
             },
             worker_label: label.unwrap_or(worker_label),
         }
@@ -141,6 +149,7 @@ impl From<fact::Settings> for Model {
                 routes: recorded.routes,
                 route_limit: recorded.route_limit,
                 keep_ended_ns: recorded.keep_ended_ns,
+                thresholds: recorded.thresholds,
             },
             worker_label: recorded.worker_label,
         }
@@ -154,6 +163,7 @@ impl From<&Model> for fact::Settings {
             route_limit: model.settings.route_limit,
             keep_ended_ns: model.settings.keep_ended_ns,
             worker_label: model.worker_label,
+            thresholds: model.settings.thresholds,
         }
     }
 }
@@ -319,6 +329,14 @@ fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D:
     parse_duration(&String::deserialize(source)?)
         .map(Some)
         .map_err(de::Error::custom)
+}
+
+fn thresholds<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Threshold>, D::Error> {
+    let texts = Vec::<String>::deserialize(source)?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(de::Error::custom))
+        .collect()
 }
 
 fn pids<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u32>, D::Error> {

@@ -1,16 +1,19 @@
 //! The one owner of the state: takes records and facts in, gives snapshots out.
 
 use crate::clock::monotonic_ns;
-use crate::event::Event;
+use crate::commands::shown;
+use crate::event::{Event, ExitStatus, Pid};
 use crate::fact::{Fact, Usage};
 use crate::ingest::decode;
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::input::Input;
 use crate::model::State;
+use crate::model::happened::Happened;
+use crate::probe::in_flight::InFlightReader;
 use crate::probe::totals::Totals;
 use crate::sink::http::SnapshotRequest;
-use crate::sink::lines::Outlet;
+use crate::sink::lines::{Line, Outlet, event};
 use crate::snapshot::Snapshot;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
@@ -26,12 +29,15 @@ use tokio::time::MissedTickBehavior;
 
 /// How long a request's record may lie in the ring buffer when nobody asks.
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
+/// Requests in progress are looked at this often, when nobody asks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The engine and all it reads from.
 pub struct Engine {
     pub state: State,
     pub ring: Ring,
     pub totals: Totals,
+    pub in_flight: InFlightReader,
     /// What userspace found.
     pub facts: mpsc::UnboundedReceiver<Fact>,
     /// Who wants a snapshot.
@@ -53,6 +59,8 @@ impl Engine {
         let mut stop = pin!(stop);
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -65,6 +73,7 @@ impl Engine {
                     self.flush()?;
                     self.grow_old();
                 }
+                _ = look.tick() => self.look()?,
                 Some(fact) = self.facts.recv() => self.found(fact)?,
                 Some(request) = self.requests.recv() => {
                     let snapshot = self.snapshot()?;
@@ -115,6 +124,7 @@ impl Engine {
             seen,
             recorder,
             lines,
+            in_flight,
             ..
         } = self;
         let mut written = Ok(());
@@ -136,6 +146,18 @@ impl Engine {
                     return;
                 }
             }
+            // What it was doing when it was killed is still known, for a moment.
+            if let Input::Event(Event::Exit { time_ns, pid, status }) = &input
+                && *status != ExitStatus::Code(0)
+            {
+                let found = in_flight_at_end(in_flight, *pid, *time_ns);
+                if let Some(recorder) = recorder
+                    && written.is_ok()
+                {
+                    written = recorder.fact(*time_ns, &found);
+                }
+                state.apply(&Input::Fact { time_ns: *time_ns, fact: found });
+            }
             if let Some(recorder) = recorder
                 && written.is_ok()
             {
@@ -148,7 +170,13 @@ impl Engine {
         }
         if let Some(lines) = lines {
             for finished in state.take_finished() {
-                lines.take(finished);
+                lines.take(Line::Request(Box::new(finished)));
+            }
+        }
+        for happened in state.take_events() {
+            tell(&happened);
+            if let Some(lines) = lines {
+                lines.take(Line::Event(Box::new(happened)));
             }
         }
         written.context(RECORD)
@@ -170,12 +198,29 @@ impl Engine {
         Ok(())
     }
 
+    /// Looks at the requests in progress. Those that ended before that have a record, which is to be
+    /// taken first.
+    fn look(&mut self) -> Result<()> {
+        let found = self.in_flight.read(None);
+        self.drain()?;
+        self.fact(Fact::InFlight(found))?;
+        for finding in self.state.take_findings() {
+            let app = shown(&finding.app, TEXT_CHARS);
+            let evidence = shown(&finding.evidence, TEXT_CHARS);
+            let (finding, master, worker) =
+                (finding.finding.as_str(), finding.master_pid, finding.worker_pid);
+            tracing::warn!(app, master, worker, "{finding}: {evidence}");
+        }
+        Ok(())
+    }
+
     /// Takes all that is there to be taken: records, facts, running totals.
     fn take_all(&mut self) -> Result<()> {
         self.drain()?;
         while let Ok(fact) = self.facts.try_recv() {
             self.found(fact)?;
         }
+        self.look()?;
         self.fact(Fact::Kernel(self.totals.read()))?;
         if let Some(usage) = usage() {
             self.fact(Fact::Usage(usage))?;
@@ -197,6 +242,27 @@ impl Engine {
 
 const RECORD: &str = "it cannot be written; is the disk full?";
 
+/// Characters of a text of an observed process that are logged.
+const TEXT_CHARS: usize = 300;
+
+fn in_flight_at_end(in_flight: &InFlightReader, pid: Pid, time_ns: u64) -> Fact {
+    let mut found = in_flight.read(Some(pid));
+    found.at_ns = time_ns;
+    Fact::InFlight(found)
+}
+
+/// Into the log.
+fn tell(happened: &Happened) {
+    let trouble = happened.ended.as_ref().is_some_and(|ended| ended.reason.is_trouble());
+    for line in event::lines(happened) {
+        match (trouble, &happened.ended) {
+            (true, _) => tracing::warn!("{line}"),
+            (false, Some(_)) => tracing::info!("{line}"),
+            (false, None) => tracing::debug!("{line}"),
+        }
+    }
+}
+
 /// What the watcher has to hear of an event.
 fn told(event: &Event) -> Option<Seen> {
     match *event {
@@ -204,7 +270,12 @@ fn told(event: &Event) -> Option<Seen> {
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
         Event::LookExhausted { .. } => Some(Seen::LookExhausted),
-        Event::Request(_) | Event::Exception(_) | Event::Unwound(_) => None,
+        Event::Request(_)
+        | Event::Exception(_)
+        | Event::Unwound(_)
+        | Event::Signal { .. }
+        | Event::Oom { .. }
+        | Event::Stack(_) => None,
     }
 }
 

@@ -16,6 +16,18 @@ pub enum Event {
     Unwound(Box<Unwound>),
     /// The closer look that is taken has seen as much as it may.
     LookExhausted { time_ns: u64 },
+    /// A signal was sent to an observed process.
+    Signal {
+        time_ns: u64,
+        pid: Pid,
+        signal: u8,
+        /// Who sent it; `None` if that was the kernel.
+        sender: Option<Pid>,
+    },
+    /// The kernel is about to kill an observed process, for want of memory.
+    Oom { time_ns: u64, pid: Pid },
+    /// Where a thread was when its process got `SIGABRT`.
+    Stack(Box<Stack>),
     /// An observed process forked.
     Fork {
         time_ns: u64,
@@ -94,6 +106,34 @@ pub struct Unwound {
     pub depth: u32,
     pub class: Class,
     pub frame: Frame,
+}
+
+/// Where a thread was when its process got `SIGABRT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    pub time_ns: u64,
+    pub pid: Pid,
+    /// Address of its `PyThreadState`, which tells threads apart.
+    pub thread_state: u64,
+    /// It is the thread that got the signal: the main thread of Python, mostly.
+    pub is_current: bool,
+    /// When the request that it serves entered the application.
+    pub entered_ns: Option<u64>,
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub path_cut: bool,
+    /// The innermost first.
+    pub frames: Vec<Place>,
+    /// There are more, further out.
+    pub is_cut: bool,
+}
+
+/// A frame, and the line it is at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    #[serde(flatten)]
+    pub frame: Frame,
+    pub line: Option<u32>,
 }
 
 /// A class, by its names; empty where they could not be read.
@@ -201,7 +241,10 @@ impl Event {
             Self::Request(request) => request.finished_ns,
             Self::Exception(exception) => exception.time_ns,
             Self::Unwound(unwound) => unwound.time_ns,
-            Self::LookExhausted { time_ns }
+            Self::Stack(stack) => stack.time_ns,
+            Self::Signal { time_ns, .. }
+            | Self::Oom { time_ns, .. }
+            | Self::LookExhausted { time_ns }
             | Self::Fork { time_ns, .. }
             | Self::Exec { time_ns, .. }
             | Self::Exit { time_ns, .. } => *time_ns,

@@ -5,6 +5,7 @@
 //! `#[serde(default)]`, and no field is renamed.
 
 use crate::event::Pid;
+use crate::model::finding::Thresholds;
 use crate::model::route::Pattern;
 use crate::sink::prometheus::WorkerLabel;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub route_limit: usize,
     pub keep_ended_ns: u64,
     pub worker_label: WorkerLabel,
+    #[serde(default)]
+    pub thresholds: Thresholds,
 }
 
 /// A Gunicorn master, as read from its memory and `/proc`.
@@ -83,6 +86,9 @@ pub struct Master {
     pub threads: Option<u32>,
     /// `timeout` setting in seconds.
     pub timeout_seconds: Option<u32>,
+    /// `max_requests` setting; 0 for no limit.
+    #[serde(default)]
+    pub max_requests: Option<u64>,
     /// Addresses it listens on, as configured.
     pub bind: Vec<String>,
     /// Of the container it was found in, which its workers share; empty outside of one.

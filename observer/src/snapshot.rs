@@ -1,7 +1,11 @@
 //! The view every output reads: immutable, complete, in a fixed order.
 
 use crate::event::Pid;
-use crate::fact::ProgramTotals;
+use crate::fact::{Gauges, Listener, ProgramTotals};
+use crate::model::ending::{Manner, Reason};
+use crate::model::finding::Finding;
+use crate::model::happened::{Happened, PendingView};
+use crate::model::life::Stage;
 use crate::model::histogram::Histogram;
 use crate::model::tally::{Phase, Tally};
 use serde::Serialize;
@@ -14,6 +18,10 @@ pub struct Snapshot {
     /// Unix time it was taken.
     pub time_seconds: f64,
     pub apps: Vec<AppView>,
+    /// What an operator should know.
+    pub findings: Vec<Finding>,
+    /// What happened to workers, the last in the end.
+    pub events: Vec<Happened>,
     pub observer: ObserverView,
 }
 
@@ -51,6 +59,13 @@ pub struct AppView {
     pub phases: Vec<PhaseView>,
     /// Every 5xx, by what raised it.
     pub http_errors: Vec<HttpErrorView>,
+    /// Signals that the master got, by name.
+    pub signals: BTreeMap<&'static str, u64>,
+    /// Workers that ended, by each reason there is.
+    pub ends: BTreeMap<&'static str, u64>,
+    /// Workers that did not beat in time, by where they hung.
+    pub timeouts: Vec<TimeoutView>,
+    pub listeners: Vec<Listener>,
     /// Requests counted under the route `other` because there were too many routes.
     pub capped_requests: u64,
     /// How often a type or place of an error was called `other`, because there were too many.
@@ -73,11 +88,33 @@ pub struct WorkerView {
     pub ended: bool,
     pub exit_code: Option<u8>,
     pub exit_signal: Option<u8>,
+    /// Why it ended, and how; `None` while it lives.
+    pub reason: Option<Reason>,
+    pub restart_type: Option<Manner>,
+    /// How far it is; `None` once it ended, or when nothing tells.
+    pub state: Option<Stage>,
+    /// What it uses; `None` once it ended, and until it was looked at.
+    pub gauges: Option<Gauges>,
+    /// Of one processor.
+    pub cpu_percent: Option<f64>,
+    /// Requests in progress.
+    pub in_flight: u32,
+    /// The one of them that began first.
+    pub oldest_request: Option<PendingView>,
     pub tally: Tally,
     /// Requests that an exception left the application with.
     pub failed: Vec<ErrorView>,
     /// Requests that Gunicorn's `handle_error` ran for.
     pub handled: Vec<ErrorView>,
+}
+
+/// Workers of a class that hung in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimeoutView {
+    pub class: Arc<str>,
+    /// `file:function`.
+    pub stuck_in: String,
+    pub count: u64,
 }
 
 /// What the workers of one slot did.

@@ -37,6 +37,12 @@ pub enum RecordKind {
     Unwound = 6,
     /// [`LookExhaustedRecord`]
     LookExhausted = 7,
+    /// [`SignalRecord`]
+    Signal = 8,
+    /// [`OomRecord`]
+    Oom = 9,
+    /// [`StackRecord`]
+    Stack = 10,
 }
 
 /// Begins every record.
@@ -340,6 +346,98 @@ pub struct LookExhaustedRecord {
 }
 const _: () = assert!(size_of::<LookExhaustedRecord>() == 16);
 
+/// A signal was sent to a target, by `kill` or by the kernel itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SignalRecord {
+    /// `tgid` is the process that it was sent to.
+    pub header: Header,
+    /// Process that sent it; 0 for the kernel.
+    pub sender: u32,
+    pub signal: u32,
+}
+const _: () = assert!(size_of::<SignalRecord>() == 24);
+
+/// Signals that are told: those that end or steer a Gunicorn. Left out are those of job control and
+/// timers, and `SIGCHLD`, which a master gets from the kernel for each worker that ends.
+pub const TOLD_SIGNALS: u32 = {
+    // HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 TERM TTIN TTOU XCPU WINCH SYS
+    let told = [
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 21, 22, 24, 28, 31,
+    ];
+    let mut set = 0;
+    let mut at = 0;
+    while at < told.len() {
+        set |= 1 << told[at];
+        at += 1;
+    }
+    set
+};
+
+/// The kernel chose a process to end, for want of memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct OomRecord {
+    pub header: Header,
+}
+const _: () = assert!(size_of::<OomRecord>() == 16);
+
+/// Frames of a stack that are told, the innermost ones.
+pub const STACK_FRAMES: usize = 48;
+/// Threads of a process whose stacks are told.
+pub const STACK_THREADS: u32 = 32;
+/// Bytes kept of the line table of a function, of its beginning.
+pub const LINES_BYTES: usize = 1024;
+
+/// Where a thread of Python is, frame by frame, when the process gets `SIGABRT`: that is how
+/// Gunicorn ends a worker that hangs (`gunicorn/arbiter.py`, `murder_workers`). Only of threads
+/// that serve a request, and of the one that gets the signal.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StackRecord {
+    pub header: Header,
+    /// When the request that the thread serves entered; 0 if it serves none.
+    pub entered_ns: u64,
+    /// Address of its `PyThreadState`.
+    pub thread_state: u64,
+    /// 1 for the thread that got the signal.
+    pub is_current: u32,
+    /// Frames that were found; those beyond [`STACK_FRAMES`] are not told.
+    pub frames_len: u32,
+    /// As of [`RequestRecord`].
+    pub line_len: u16,
+    pub line_source: u16,
+    pub reserved: u32,
+    pub line: [u8; HEAD_BYTES],
+    /// The innermost first.
+    pub frames: [StackFrame; STACK_FRAMES],
+}
+const _: () = assert!(
+    size_of::<StackRecord>() == 16 + 2 * 8 + 4 * 4 + HEAD_BYTES + STACK_FRAMES * STACK_FRAME_BYTES
+);
+
+const STACK_FRAME_BYTES: usize = size_of::<FrameNames>() + 16 + LINES_BYTES;
+
+/// A frame of a stack, and what tells its line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StackFrame {
+    pub names: FrameNames,
+    /// Bytes from the beginning of its code to the instruction it is at; [`NO_INSTRUCTION`] when
+    /// unknown.
+    pub instruction: u32,
+    pub first_line: u32,
+    /// Which form `lines` has: a [`crate::python::LineTable`].
+    pub line_table: u32,
+    /// Bytes of `lines` that were filled.
+    pub lines_len: u32,
+    pub lines: [u8; LINES_BYTES],
+}
+const _: () = assert!(size_of::<StackFrame>() == STACK_FRAME_BYTES);
+
+/// [`StackFrame::instruction`] when it is not known.
+pub const NO_INSTRUCTION: u32 = u32::MAX;
+
 /// What a target is, as far as the programs care.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,6 +500,9 @@ pub struct KernelOffsets {
     pub file_inode: u32,
     pub inode_mode: u32,
     pub socket_sk: u32,
+    pub sock_socket: u32,
+    pub sock_family: u32,
+    pub unix_peer: u32,
 }
 
 /// Offsets of tracepoint fields, from their format files at start-up; likewise.
@@ -412,6 +513,8 @@ pub struct TracepointOffsets {
     pub enter_args: u32,
     /// `ret` of a `sys_exit_*` tracepoint.
     pub exit_ret: u32,
+    /// `pid` of `oom/mark_victim`.
+    pub oom_pid: u32,
 }
 
 /// Reasons why something was not observed, and other counts of the programs:
@@ -529,6 +632,15 @@ pub struct ObjectKey {
     pub address: u64,
     pub tgid: u32,
     pub reserved: u32,
+}
+
+/// Value of the `UNIX_SOCKS` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Established {
+    pub time_ns: u64,
+    /// The `struct sock` at the other end.
+    pub client: u64,
 }
 
 /// How far the request of a connection is.

@@ -13,6 +13,7 @@ mod offsets;
 mod process;
 mod read;
 mod request;
+mod signal;
 mod socket;
 mod write;
 

@@ -6,7 +6,7 @@ use crate::fact::{self, Fact};
 use crate::ingest::replay::{Replay, ReplayError};
 use crate::input::Input;
 use crate::model::State;
-use crate::sink::lines;
+use crate::sink::lines::{self, Line};
 use crate::sink::prometheus::{self, Format};
 use anyhow::{Context, Result, anyhow};
 use std::fs::File;
@@ -152,10 +152,14 @@ fn requests(
     let mut out = BufWriter::new(out);
     let mut state = State::new(model.settings.clone());
     state.keep_finished();
+    state.keep_events();
     for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
-        for finished in state.take_finished() {
-            let line = lines::Format::Json.line(&finished)?;
+        let requests = state.take_finished().into_iter();
+        let requests = requests.map(|finished| Line::Request(Box::new(finished)));
+        let ends = state.take_events().into_iter().filter(|event| event.ended.is_some());
+        for line in requests.chain(ends.map(|event| Line::Event(Box::new(event)))) {
+            let line = lines::Format::Json.line(&line)?;
             if let Err(error) = out.write_all(line.as_bytes()) {
                 return Ok(Err(error));
             }

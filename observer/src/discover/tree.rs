@@ -472,6 +472,7 @@ fn describe<M: probe_ebpf::memory::Memory>(
         workers: settings.workers,
         threads: settings.threads,
         timeout_seconds: settings.timeout_seconds,
+        max_requests: settings.max_requests,
         bind: settings.bind,
         ..fact::Master::default()
     }

@@ -5,12 +5,14 @@
 //! never guessed at.
 
 use super::{line, names};
+use super::stack;
 use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy, Unwound};
 use crate::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, ExceptionRecord, ExecRecord, ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord,
-    HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind,
-    RequestRecord, SeenBy, TRACEBACK_FRAMES, TimedBy as Teller, UnwoundRecord, flags,
+    HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord,
+    RecordKind, RequestRecord, SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES,
+    TimedBy as Teller, UnwoundRecord, flags,
 };
 
 /// Why bytes are no record.
@@ -64,6 +66,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
         k if k == RecordKind::Unwound as u16 => size_of::<UnwoundRecord>(),
         k if k == RecordKind::LookExhausted as u16 => size_of::<LookExhaustedRecord>(),
+        k if k == RecordKind::Signal as u16 => size_of::<SignalRecord>(),
+        k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
+        k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
         _ => return Err(DecodeError::Kind),
     };
     if bytes.len() != size || usize::from(len) != size {
@@ -100,6 +105,20 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Unwound(Box::new(unwound)))
         }
         k if k == RecordKind::LookExhausted as u16 => Ok(Event::LookExhausted { time_ns }),
+        k if k == RecordKind::Signal as u16 => {
+            let sender = fields.u32()?;
+            Ok(Event::Signal {
+                time_ns,
+                pid,
+                sender: (sender != 0).then_some(sender),
+                signal: u8::try_from(fields.u32()?).unwrap_or_default(),
+            })
+        }
+        k if k == RecordKind::Oom as u16 => Ok(Event::Oom { time_ns, pid }),
+        k if k == RecordKind::Stack as u16 => {
+            let stack = stack::stack(&mut fields, pid, time_ns)?;
+            Ok(Event::Stack(Box::new(stack)))
+        }
         _ => Ok(Event::Exit {
             time_ns,
             pid,
@@ -134,11 +153,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     let head = fields.bytes(HEAD_BYTES)?;
     let head = head.get(..usize::from(line_len)).unwrap_or(head);
 
-    let line = match line_source {
-        s if s == LineSource::Wire as u16 => line::from_wire(head),
-        s if s == LineSource::Python as u16 => line::from_python(head, HEAD_BYTES),
-        _ => line::RequestLine::default(),
-    };
+    let line = request_line(line_source, head);
     Ok(Request {
         pid,
         tid,
@@ -173,6 +188,15 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
         exceptions,
         exceptions_count,
     })
+}
+
+/// What is known of a request's first line; `head` is as much of it as was filled.
+pub(crate) fn request_line(line_source: u16, head: &[u8]) -> line::RequestLine {
+    match line_source {
+        s if s == LineSource::Wire as u16 => line::from_wire(head),
+        s if s == LineSource::Python as u16 => line::from_python(head, HEAD_BYTES),
+        _ => line::RequestLine::default(),
+    }
 }
 
 fn exception(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Exception, DecodeError> {
@@ -245,7 +269,7 @@ fn class(fields: &mut Fields) -> Result<Class, DecodeError> {
 }
 
 /// A frame, and whether there is one.
-fn frame(fields: &mut Fields) -> Result<(Frame, bool), DecodeError> {
+pub(super) fn frame(fields: &mut Fields) -> Result<(Frame, bool), DecodeError> {
     let address = fields.u64()?;
     let module = fields.bytes(MODULE_BYTES)?;
     let function = fields.bytes(FUNCTION_BYTES)?;
@@ -292,12 +316,12 @@ fn name(bytes: &[u8]) -> String {
 }
 
 /// The fields of a record, one after the other.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (bytes, rest) = self
             .rest
             .split_at_checked(count)
@@ -316,20 +340,20 @@ impl<'a> Fields<'a> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, DecodeError> {
+    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A time; zero means "not seen".
-    fn time(&mut self) -> Result<Option<u64>, DecodeError> {
+    pub(super) fn time(&mut self) -> Result<Option<u64>, DecodeError> {
         Ok(Some(self.u64()?).filter(|&t| t != 0))
     }
 }

@@ -11,6 +11,7 @@ pub mod names;
 pub mod record;
 pub mod replay;
 pub mod ring;
+mod stack;
 
 #[cfg(test)]
 pub mod sample;

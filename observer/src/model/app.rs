@@ -1,14 +1,19 @@
 //! A master and its workers.
 
 use super::cause::Verdict;
+use super::ending::{self, Evidence};
 use super::ledger::{ClassId, Ledger};
+use super::life::{Sent, signal};
 use super::settings::Settings;
-use super::tally::{Outcome, Tally};
+use super::tally::{Outcome, Tally, busy_time};
+use super::watch::Watch;
 use super::worker::{End, Worker};
-use crate::event::{Pid, Request};
-use crate::fact;
+use super::happened::{seconds, stuck_in};
+use crate::event::{ExitStatus, Pid, Request};
+use crate::fact::{self, Gauges, Listener, WorkerInFlight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Shown for a name that is not known.
 pub const UNKNOWN: &str = "unknown";
@@ -26,7 +31,22 @@ pub struct App {
     pub ledger: Ledger,
     /// The worker families by slot: what all workers that held it did.
     pub slots: BTreeMap<(u32, ClassId), Tally>,
+    /// Signals it got, the last ones, in order.
+    pub asked: Vec<Sent>,
+    /// Each by how often it came.
+    pub signals: BTreeMap<u8, u64>,
+    /// A worker could not boot, so that it stops by itself.
+    pub is_halting: bool,
+    /// How its workers ended.
+    pub ends: BTreeMap<ending::Reason, u64>,
+    /// Workers that it gave up, by class and by where they hung.
+    pub timeouts: BTreeMap<(ClassId, String), u64>,
+    pub listeners: Vec<Listener>,
+    pub watch: Watch,
 }
+
+/// Signals of a master that are kept.
+const MAX_ASKED: usize = 64;
 
 impl App {
     #[must_use]
@@ -39,6 +59,13 @@ impl App {
             ended: Vec::new(),
             ledger: Ledger::default(),
             slots: BTreeMap::new(),
+            asked: Vec::new(),
+            signals: BTreeMap::new(),
+            is_halting: false,
+            ends: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+            listeners: Vec::new(),
+            watch: Watch::default(),
         }
     }
 
@@ -92,6 +119,10 @@ impl App {
         };
         let (class, outcome) = self.ledger.request(settings, &class, request, verdict);
         worker.tally.request(request, &outcome);
+        worker.life.served = true;
+        if let Some((begin_ns, end_ns)) = busy_time(request) {
+            worker.busy.served(begin_ns, end_ns);
+        }
         let slot = self.slots.entry((slot, class)).or_default();
         slot.request(request, &outcome);
         Some(outcome)
@@ -111,29 +142,134 @@ impl App {
             .entry((worker.slot, class))
             .or_default()
             .merge(&worker.tally);
-        if worker.end.is_some() {
-            self.ended.push(worker);
-        } else {
-            self.live.insert(worker.pid, worker);
+        match worker.end {
+            Some(end) => self.bury(settings, worker, end),
+            None => _ = self.live.insert(worker.pid, worker),
         }
     }
 
     /// A worker ended.
-    pub fn end_worker(&mut self, pid: Pid, end: End) {
-        if let Some(mut worker) = self.live.remove(&pid) {
-            worker.end = Some(end);
-            self.ended.push(worker);
+    pub fn end_worker(&mut self, settings: &Settings, pid: Pid, end: End) -> Option<&Worker> {
+        let worker = self.live.remove(&pid)?;
+        self.bury(settings, worker, end);
+        self.ended.last()
+    }
+
+    fn bury(&mut self, settings: &Settings, mut worker: Worker, end: End) {
+        worker.end = Some(end);
+        let (reason, manner) = ending::of(&Evidence {
+            life: &worker.life,
+            status: end.status,
+            ended_ns: end.time_ns,
+            master: self.master.pid,
+            asked: &self.asked,
+            is_halting: self.is_halting,
+            master_ended: self.ended_ns.is_some(),
+            max_requests: self.master.max_requests,
+            served: worker.tally.requests,
+            is_all: worker.is_watched,
+        });
+        worker.reason = Some((reason, manner));
+        let exits_of_halt = [Some(ExitStatus::Code(3)), Some(ExitStatus::Code(4))];
+        self.is_halting |= exits_of_halt.contains(&end.status);
+        if reason.is_trouble() {
+            self.watch.trouble(end.time_ns);
+        }
+        *self.ends.entry(reason).or_default() += 1;
+        let class = self.class_id(&worker);
+        let busy_ns = worker.busy.end();
+        self.add(&mut worker, |tally| {
+            tally.busy_ns += busy_ns;
+            *tally.ends.entry((manner, reason)).or_default() += 1;
+        });
+        if reason == ending::Reason::Timeout {
+            let stuck_in = stuck_in(&worker.life.stacks).unwrap_or_else(|| UNKNOWN.to_owned());
+            let stuck_in = self.ledger.names.place(&stuck_in, settings.route_limit);
+            *self.timeouts.entry((class, stuck_in)).or_default() += 1;
+        }
+        self.ended.push(worker);
+    }
+
+    fn class_id(&mut self, worker: &Worker) -> ClassId {
+        let class = worker.class.clone();
+        let class = class.unwrap_or_else(|| self.default_class().into());
+        self.ledger.class(&class)
+    }
+
+    /// Adds to the counts of a worker, and to those of its slot and class.
+    fn add(&mut self, worker: &mut Worker, add: impl Fn(&mut Tally)) {
+        let class = self.class_id(worker);
+        add(&mut worker.tally);
+        add(self.slots.entry((worker.slot, class)).or_default());
+        add(self.ledger.totals.entry(class).or_default());
+    }
+
+    /// The master got a signal.
+    pub fn signal(&mut self, sent: Sent) {
+        *self.signals.entry(sent.signal).or_default() += 1;
+        // Those that ask it for nothing take no room.
+        let asks = [
+            signal::HUP,
+            signal::TTOU,
+            signal::TERM,
+            signal::INT,
+            signal::QUIT,
+            signal::WINCH,
+        ];
+        if asks.contains(&sent.signal) {
+            self.asked.push(sent);
+            if self.asked.len() > MAX_ASKED {
+                self.asked.remove(0);
+            }
         }
     }
 
+    /// What requests of a worker were in progress at `at_ns`.
+    pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: Option<&WorkerInFlight>) {
+        let Some(mut worker) = self.live.remove(&pid) else {
+            return;
+        };
+        let oldest = found.and_then(|found| found.oldest.first());
+        let busy_ns = worker.busy.look(at_ns, oldest.map(|oldest| oldest.begun_ns));
+        worker.life.in_flight = found.cloned().unwrap_or_default();
+        if busy_ns > 0 {
+            self.add(&mut worker, |tally| tally.busy_ns += busy_ns);
+        }
+        self.live.insert(pid, worker);
+    }
+
+    /// What a worker uses, and how far it is.
+    pub fn gauges(&mut self, time_ns: u64, gauges: &Gauges) {
+        let Some(mut worker) = self.live.remove(&gauges.pid) else {
+            return;
+        };
+        let life = &mut worker.life;
+        life.was_looked_at = true;
+        life.booted = gauges.booted.or(life.booted);
+        life.alive = gauges.alive.or(life.alive);
+        let before = worker.gauges.as_ref().map_or(0.0, |known| known.cpu_seconds);
+        let used = (gauges.cpu_seconds - before).max(0.0);
+        let passed_ns = time_ns.saturating_sub(worker.gauged_ns);
+        if worker.gauges.is_some() && passed_ns > 0 {
+            worker.cpu_percent = Some(100.0 * used / seconds(passed_ns));
+        }
+        worker.gauges = Some(gauges.clone());
+        worker.gauged_ns = time_ns;
+        let cpu_ns = Duration::try_from_secs_f64(used).map_or(0, |used| used.as_nanos());
+        if let Ok(cpu_ns @ 1..) = u64::try_from(cpu_ns) {
+            self.add(&mut worker, |tally| tally.cpu_ns += cpu_ns);
+        }
+        self.live.insert(gauges.pid, worker);
+    }
+
     /// A child of the master turned out to be no worker. What it did stays counted.
-    pub fn drop_worker(&mut self, pid: Pid, end: End) {
+    pub fn drop_worker(&mut self, settings: &Settings, pid: Pid, end: End) {
         let served = self
             .live
             .get(&pid)
             .is_some_and(|w| w.confirmed || w.tally.requests > 0);
         if served {
-            self.end_worker(pid, end);
+            self.end_worker(settings, pid, end);
         } else {
             self.live.remove(&pid);
         }

@@ -56,7 +56,7 @@ pub struct Verdict {
 }
 
 /// `file:function` of a frame.
-fn place(frame: &Frame) -> String {
+pub(super) fn place(frame: &Frame) -> String {
     if frame.file.is_empty() && frame.function.is_empty() {
         String::new()
     } else {

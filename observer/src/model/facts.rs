@@ -5,7 +5,7 @@ use super::state::State;
 use super::worker::{End, Provisional, is_same_start};
 use crate::event::Pid;
 use crate::fact::{self, Fact, Level, TargetLevel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 impl State {
     pub(super) fn fact(&mut self, time_ns: u64, fact: &Fact) {
@@ -18,7 +18,20 @@ impl State {
             Fact::Settings(_) => {}
             Fact::Level(level) => self.level(level),
             Fact::Look(look) => self.looks.tell(look),
-            Fact::InFlight(_) | Fact::Gauges { .. } | Fact::Listeners { .. } => {}
+            Fact::InFlight(found) => self.in_flight(found),
+            Fact::Gauges { workers } => {
+                for gauges in workers {
+                    let owner = self.owners.get(&gauges.pid);
+                    if let Some(app) = owner.and_then(|owner| self.apps.get_mut(owner)) {
+                        app.gauges(time_ns, gauges);
+                    }
+                }
+            }
+            Fact::Listeners { pid, listeners } => {
+                if let Some(app) = self.apps.get_mut(pid) {
+                    app.listeners.clone_from(listeners);
+                }
+            }
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
             Fact::Maps { entries } => {
                 self.observer.map_entries.clone_from(entries);
@@ -50,6 +63,7 @@ impl State {
                 && let Some(app) = self.apps.get_mut(&owner)
             {
                 app.drop_worker(
+                    &self.settings,
                     pid,
                     End {
                         time_ns: master.started_ns,
@@ -70,6 +84,31 @@ impl State {
             }
         }
         self.claim(pid);
+    }
+
+    /// Those that are not named have none. Whether something is found is looked at whenever all
+    /// are named.
+    fn in_flight(&mut self, found: &fact::InFlight) {
+        let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
+            found.workers.iter().map(|of| (of.pid, of)).collect();
+        let looked_at: Vec<(Pid, Pid)> = match found.only {
+            Some(pid) => self.owners.get(&pid).map(|&owner| (pid, owner)).into_iter().collect(),
+            None => self.owners.iter().map(|(&pid, &owner)| (pid, owner)).collect(),
+        };
+        for (pid, owner) in looked_at {
+            if let Some(app) = self.apps.get_mut(&owner) {
+                app.in_flight(pid, found.at_ns, by_pid.get(&pid).copied());
+            }
+        }
+        if let Some(pid) = found.only
+            && let Some(provisional) = self.provisional.get_mut(&pid)
+        {
+            let of = by_pid.get(&pid).copied();
+            provisional.life.in_flight = of.cloned().unwrap_or_default();
+        }
+        if found.only.is_none() {
+            self.look_for_findings(found.at_ns);
+        }
     }
 
     fn level(&mut self, level: &TargetLevel) {
@@ -115,7 +154,11 @@ impl State {
         } else if let Some(tomb) = self.tombstones.get_mut(&pid) {
             tomb.master = Some(master);
         }
+        let has_ended = worker.end.is_some();
         app.adopt(&self.settings, worker, &ledger);
+        if has_ended {
+            self.ended(master, pid);
+        }
         self.provisional
             .retain(|_, p| p.parent != Some(pid) || p.requests > 0);
     }

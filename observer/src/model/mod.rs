@@ -16,18 +16,25 @@
 //!   [`histogram`]: how much; [`route`], [`routes`], [`glob`]: on which route
 //! - [`exceptions`]: what was raised while a request is served; [`cause`]: which of it failed the
 //!   request; [`names`]: how that is called; [`finished`]: a request with all that is known of it
+//! - [`busy`]: how long a worker had something to do; [`life`]: how far it is; [`ending`]: why it
+//!   ended; [`happened`]: that, as an event; [`finding`]: what an operator should know of all this
 //! - [`observer`]: the observer about itself; [`view`]: the snapshot of it all
 
 #![deny(clippy::disallowed_methods)]
 
 pub mod app;
+pub mod busy;
 pub mod cause;
+pub mod ending;
 pub mod exceptions;
 mod facts;
+pub mod finding;
 pub mod finished;
 pub mod glob;
+pub mod happened;
 pub mod histogram;
 pub mod ledger;
+pub mod life;
 mod look;
 pub mod names;
 pub mod observer;
@@ -37,6 +44,7 @@ pub mod settings;
 mod state;
 pub mod tally;
 mod view;
+mod watch;
 pub mod worker;
 
 pub use settings::Settings;

@@ -19,6 +19,9 @@ pub struct Observer {
     pub exits: u64,
     pub exceptions: u64,
     pub unwound: u64,
+    pub signals: u64,
+    pub ooms: u64,
+    pub stacks: u64,
     /// Records that could not be decoded, by what was wrong.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Requests of processes that no master ever claimed.
@@ -35,6 +38,9 @@ impl Observer {
             Event::Exit { .. } => &mut self.exits,
             Event::Exception(_) => &mut self.exceptions,
             Event::Unwound(_) => &mut self.unwound,
+            Event::Signal { .. } => &mut self.signals,
+            Event::Oom { .. } => &mut self.ooms,
+            Event::Stack(_) => &mut self.stacks,
             Event::LookExhausted { .. } => return,
         };
         *count += 1;

@@ -1,5 +1,6 @@
 //! What the operator decides about the model.
 
+use super::finding::Thresholds;
 use super::route::Pattern;
 
 /// Settings of the model.
@@ -11,6 +12,7 @@ pub struct Settings {
     pub route_limit: usize,
     /// How long what ended is still shown.
     pub keep_ended_ns: u64,
+    pub thresholds: Thresholds,
 }
 
 impl Default for Settings {
@@ -19,6 +21,7 @@ impl Default for Settings {
             routes: Vec::new(),
             route_limit: 200,
             keep_ended_ns: 300 * 1_000_000_000,
+            thresholds: Thresholds::default(),
         }
     }
 }

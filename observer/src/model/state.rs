@@ -4,10 +4,15 @@
 use super::app::App;
 use super::cause::{Cause, Verdict};
 use super::exceptions::Exceptions;
+use super::finding::{Finding, Kind};
 use super::finished::Finished;
+use super::happened::{Ended, Events, Happened, PendingView, SignalView, StackView, stuck_in};
+use super::life::{Life, Sent};
 use super::look::Looks;
 use super::observer::Observer;
 use super::settings::Settings;
+use super::view::{wall_seconds, worker_id};
+use super::watch;
 use super::worker::{End, Provisional, Worker};
 use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
@@ -43,6 +48,11 @@ pub struct State {
     pub(super) looks: Looks,
     /// Requests finished since they were last taken, if anyone takes them.
     finished: Option<Vec<Finished>>,
+    pub(super) events: Events,
+    /// What is found, since when, and by what; of a master, and of a worker or all.
+    pub(super) findings: BTreeMap<(Pid, Kind, Option<Pid>), (u64, String)>,
+    /// Of them those that nobody took yet, if anyone does.
+    new_findings: Option<Vec<Finding>>,
 }
 
 impl State {
@@ -59,7 +69,29 @@ impl State {
             exceptions: Exceptions::default(),
             looks: Looks::default(),
             finished: None,
+            events: Events::default(),
+            findings: BTreeMap::new(),
+            new_findings: None,
         }
+    }
+
+    /// Keeps each event and finding from now on, until it is taken.
+    pub fn keep_events(&mut self) {
+        self.events.keep();
+        self.new_findings.get_or_insert_default();
+    }
+
+    /// What happened to workers since this was last asked.
+    pub fn take_events(&mut self) -> Vec<Happened> {
+        self.events.take()
+    }
+
+    /// What was found since this was last asked.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        self.new_findings
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Keeps each finished request from now on, until it is taken.
@@ -91,6 +123,21 @@ impl State {
                     Event::Exception(exception) => self.exceptions.handled(exception),
                     Event::Unwound(unwound) => self.exceptions.unwound(unwound),
                     Event::LookExhausted { .. } => self.looks.exhausted(),
+                    Event::Signal {
+                        time_ns,
+                        pid,
+                        signal,
+                        sender,
+                    } => self.signal(
+                        *pid,
+                        Sent {
+                            time_ns: *time_ns,
+                            signal: *signal,
+                            sender: *sender,
+                        },
+                    ),
+                    Event::Oom { pid, .. } => self.with_life(*pid, |life| life.oom = true),
+                    Event::Stack(stack) => self.with_life(stack.pid, |life| life.stack(stack)),
                     Event::Fork {
                         time_ns,
                         parent,
@@ -167,6 +214,23 @@ impl State {
         }
     }
 
+    fn signal(&mut self, pid: Pid, sent: Sent) {
+        if let Some(app) = self.apps.get_mut(&pid) {
+            app.signal(sent);
+        }
+        self.with_life(pid, |life| life.signal(sent));
+    }
+
+    /// Something happened to what is a worker, or may be one.
+    fn with_life(&mut self, pid: Pid, change: impl FnOnce(&mut Life)) {
+        let app = self.owners.get(&pid).and_then(|owner| self.apps.get_mut(owner));
+        if let Some(worker) = app.and_then(|app| app.live.get_mut(&pid)) {
+            change(&mut worker.life);
+        } else if let Some(provisional) = self.provisional.get_mut(&pid) {
+            change(&mut provisional.life);
+        }
+    }
+
     fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
         // Whoever had this pid has ended, seen or not.
         if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
@@ -185,10 +249,12 @@ impl State {
             let worker = Worker {
                 pid: child,
                 started_ns: Some(time_ns),
+                is_watched: true,
                 ..Worker::default()
             };
             app.adopt(&self.settings, worker, &Default::default());
             self.owners.insert(child, parent);
+            self.started(time_ns, parent, child);
         } else {
             let new = Provisional {
                 parent: Some(parent),
@@ -211,7 +277,7 @@ impl State {
             .remove(&pid)
             .and_then(|owner| self.apps.get_mut(&owner))
         {
-            app.drop_worker(pid, end);
+            app.drop_worker(&self.settings, pid, end);
         }
         self.end_app(time_ns, pid);
         self.drop_provisional(pid);
@@ -224,7 +290,10 @@ impl State {
         let end = End { time_ns, status };
         let master = self.owners.remove(&pid);
         if let Some(app) = master.and_then(|master| self.apps.get_mut(&master)) {
-            app.end_worker(pid, end);
+            app.end_worker(&self.settings, pid, end);
+        }
+        if let Some(master) = master {
+            self.ended(master, pid);
         }
         self.end_app(time_ns, pid);
         if let Some(provisional) = self.provisional.get_mut(&pid) {
@@ -237,6 +306,95 @@ impl State {
             self.tombstones.pop_first();
         }
         self.tombstones.insert(pid, Tombstone { end, master });
+    }
+
+    fn started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
+        let offset_ns = self.observer.wall_offset_ns();
+        let app = self.apps.get(&master);
+        if let Some((app, worker)) = app.and_then(|app| Some((app, app.live.get(&pid)?))) {
+            let event = happened("worker_started", app, worker, time_ns, offset_ns);
+            self.events.push(event);
+        }
+    }
+
+    /// The worker that ended last is this one, and says why.
+    pub(super) fn ended(&mut self, master: Pid, pid: Pid) {
+        let offset_ns = self.observer.wall_offset_ns();
+        let Some(app) = self.apps.get(&master) else {
+            return;
+        };
+        let worker = app.ended.last().filter(|worker| worker.pid == pid);
+        let Some((worker, end, (reason, manner))) =
+            worker.and_then(|worker| Some((worker, worker.end?, worker.reason?)))
+        else {
+            return;
+        };
+        let (exit_code, exit_signal) = Ended::status(end.status);
+        let life = &worker.life;
+        let pending = |of| PendingView::new(&self.settings.routes, of, end.time_ns);
+        let ended = Ended {
+            reason,
+            restart_type: manner,
+            exit_code,
+            exit_signal,
+            signals: life.signals.iter().map(SignalView::from).collect(),
+            uptime_seconds: worker
+                .started_ns
+                .map(|started| super::happened::seconds(end.time_ns.saturating_sub(started))),
+            served: worker.tally.requests,
+            requests: life.in_flight.oldest.iter().map(pending).collect(),
+            stuck_in: stuck_in(&life.stacks),
+            stacks: life
+                .stacks
+                .iter()
+                .map(|stack| StackView::new(&self.settings.routes, stack))
+                .collect(),
+        };
+        let event = happened("worker_ended", app, worker, end.time_ns, offset_ns);
+        self.events.push(Happened {
+            ended: Some(ended),
+            ..event
+        });
+    }
+
+    /// Looks at all apps for what an operator should know.
+    pub(super) fn look_for_findings(&mut self, now_ns: u64) {
+        let mut findings = BTreeMap::new();
+        for (&master, app) in &mut self.apps {
+            watch::sample(app, now_ns);
+            for (kind, worker, evidence) in watch::find(app, &self.settings, now_ns) {
+                let key = (master, kind, worker);
+                let since_ns = self.findings.get(&key).map_or(now_ns, |&(since, _)| since);
+                findings.insert(key, (since_ns, evidence));
+            }
+        }
+        let former = std::mem::replace(&mut self.findings, findings);
+        if let Some(mut new) = self.new_findings.take() {
+            let is_new = |finding: &(_, Finding)| !former.contains_key(&finding.0);
+            let found = self.findings_with_keys().filter(is_new);
+            new.extend(found.map(|(_, finding)| finding));
+            self.new_findings = Some(new);
+        }
+    }
+
+    /// What is found now, in order.
+    pub(super) fn findings_with_keys(
+        &self,
+    ) -> impl Iterator<Item = ((Pid, Kind, Option<Pid>), Finding)> + '_ {
+        let offset_ns = self.observer.wall_offset_ns();
+        self.findings.iter().map(move |(key, (since_ns, evidence))| {
+            let &(master_pid, finding, worker_pid) = key;
+            let app = self.apps.get(&master_pid).map(App::name);
+            let finding = Finding {
+                finding,
+                app: app.unwrap_or_default().to_owned(),
+                master_pid,
+                worker_pid,
+                since_seconds: wall_seconds(*since_ns, offset_ns),
+                evidence: evidence.clone(),
+            };
+            (*key, finding)
+        })
     }
 
     pub(super) fn end_app(&mut self, time_ns: u64, pid: Pid) {
@@ -312,6 +470,25 @@ impl State {
             from.ledger.http_errors.clear();
             from.ledger.phases.clear();
         }
+    }
+}
+
+fn happened(
+    event: &'static str,
+    app: &App,
+    worker: &Worker,
+    time_ns: u64,
+    offset_ns: i64,
+) -> Happened {
+    Happened {
+        time_seconds: wall_seconds(time_ns, offset_ns),
+        event,
+        app: app.name().to_owned(),
+        master_pid: app.master.pid,
+        worker_pid: worker.pid,
+        worker_id: worker_id(worker, offset_ns),
+        worker_class: app.class_of(worker.pid).into(),
+        ended: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is counted of requests, whoever they belong to.
 
+use super::ending::{Manner, Reason};
 use super::histogram::{BODY_SIZE, Histogram, WORKER_DURATION};
 use super::ledger::Method;
 use super::names::ErrorType;
@@ -46,6 +47,13 @@ pub struct Tally {
     /// Requests that Gunicorn's `handle_error` ran for, also of those that it refused.
     #[serde(skip)]
     pub handled: Errors,
+    /// Time with at least one request.
+    pub busy_ns: u64,
+    /// User and system time.
+    pub cpu_ns: u64,
+    /// How workers ended.
+    #[serde(skip)]
+    pub ends: BTreeMap<(Manner, Reason), u64>,
 }
 
 impl Default for Tally {
@@ -57,6 +65,9 @@ impl Default for Tally {
             response_size: Histogram::new(&BODY_SIZE),
             failed: Errors::new(),
             handled: Errors::new(),
+            busy_ns: 0,
+            cpu_ns: 0,
+            ends: BTreeMap::new(),
         }
     }
 }
@@ -98,6 +109,11 @@ impl Tally {
     /// Adds all of another one.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.busy_ns += other.busy_ns;
+        self.cpu_ns += other.cpu_ns;
+        for (&end, count) in &other.ends {
+            *self.ends.entry(end).or_default() += count;
+        }
         self.duration.merge(&other.duration);
         self.request_size.merge(&other.request_size);
         self.response_size.merge(&other.response_size);
@@ -117,11 +133,15 @@ impl Tally {
 /// first byte to the last of its response.
 #[must_use]
 pub fn duration_ns(request: &Request) -> Option<u64> {
+    let (begin, end) = busy_time(request)?;
+    end.checked_sub(begin)
+}
+
+/// From when to when that was.
+#[must_use]
+pub fn busy_time(request: &Request) -> Option<(u64, u64)> {
     let begin = request.entered_ns.or(request.first_read_ns)?;
-    request
-        .exited_ns
-        .or(request.last_write_ns)?
-        .checked_sub(begin)
+    Some((begin, request.exited_ns.or(request.last_write_ns)?))
 }
 
 /// A part of a request's life.

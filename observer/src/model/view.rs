@@ -1,8 +1,12 @@
 //! The snapshot of the state.
 
 use super::app::{App, UNKNOWN};
+use super::ending::Reason;
+use super::happened::PendingView;
 use super::ledger::Ledger;
+use super::life::signal;
 use super::observer::Observer;
+use super::settings::Settings;
 use super::state::State;
 use super::tally::{ErrorKey, Errors};
 use super::worker::Worker;
@@ -10,7 +14,7 @@ use crate::event::ExitStatus;
 use crate::fact::Look;
 use crate::snapshot::{
     AppView, ClassView, ErrorView, HttpErrorView, HttpView, LookView, ObserverView, PhaseView,
-    SlotView, Snapshot, TargetView, WorkerView,
+    SlotView, Snapshot, TargetView, TimeoutView, WorkerView,
 };
 use std::sync::Arc;
 
@@ -27,8 +31,10 @@ impl State {
             apps: self
                 .apps
                 .values()
-                .map(|app| app_view(app, &clock))
+                .map(|app| app_view(app, &self.settings, &clock))
                 .collect(),
+            findings: self.findings_with_keys().map(|(_, finding)| finding).collect(),
+            events: self.events.shown().cloned().collect(),
             observer: self.observer_view(),
         }
     }
@@ -94,6 +100,9 @@ impl State {
                 ("exit", self.observer.exits),
                 ("exception", self.observer.exceptions),
                 ("unwound", self.observer.unwound),
+                ("signal", self.observer.signals),
+                ("oom", self.observer.ooms),
+                ("stack", self.observer.stacks),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),
@@ -143,7 +152,7 @@ impl Clock {
     }
 }
 
-fn app_view(app: &App, clock: &Clock) -> AppView {
+fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
     let App { master, ledger, .. } = app;
     let workers = app.live.values().chain(&app.ended);
     AppView {
@@ -164,7 +173,7 @@ fn app_view(app: &App, clock: &Clock) -> AppView {
         bind: master.bind.clone(),
         workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
         workers: workers
-            .map(|worker| worker_view(app, worker, clock))
+            .map(|worker| worker_view(app, settings, worker, clock))
             .collect(),
         slots: slots(app),
         classes: ledger
@@ -188,6 +197,25 @@ fn app_view(app: &App, clock: &Clock) -> AppView {
                 duration: duration.clone(),
             })
             .collect(),
+        signals: app
+            .signals
+            .iter()
+            .map(|(&number, &count)| (signal::name(number), count))
+            .collect(),
+        ends: Reason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), app.ends.get(reason).copied().unwrap_or(0)))
+            .collect(),
+        timeouts: app
+            .timeouts
+            .iter()
+            .map(|((class, stuck_in), &count)| TimeoutView {
+                class: ledger.class_name(*class),
+                stuck_in: stuck_in.clone(),
+                count,
+            })
+            .collect(),
+        listeners: app.listeners.clone(),
         capped_requests: ledger.routes.capped(),
         capped_errors: ledger.names.capped,
     }
@@ -247,14 +275,21 @@ fn http_errors(app: &App) -> Vec<HttpErrorView> {
     series.collect()
 }
 
-fn worker_view(app: &App, worker: &Worker, clock: &Clock) -> WorkerView {
+/// `worker_<age>_<start>`.
+pub(super) fn worker_id(worker: &Worker, wall_offset_ns: i64) -> String {
     let age = worker
         .age
         .map_or_else(|| UNKNOWN.to_owned(), |age| age.to_string());
     let start = worker
         .started_ns
-        .map(|ns| clock.wall_ns(ns).div_euclid(1_000_000_000));
+        .map(|ns| (i128::from(ns) + i128::from(wall_offset_ns)).div_euclid(1_000_000_000));
     let start = start.map_or_else(|| UNKNOWN.to_owned(), |start| start.to_string());
+    format!("worker_{age}_{start}")
+}
+
+fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
+    let is_live = worker.end.is_none();
+    let oldest = worker.life.in_flight.oldest.first().filter(|_| is_live);
     let class: Arc<str> = worker
         .class
         .clone()
@@ -262,7 +297,7 @@ fn worker_view(app: &App, worker: &Worker, clock: &Clock) -> WorkerView {
     let status = worker.end.and_then(|end| end.status);
     WorkerView {
         pid: worker.pid,
-        id: format!("worker_{age}_{start}"),
+        id: worker_id(worker, clock.wall_offset_ns),
         slot: worker.slot,
         class,
         age: worker.age,
@@ -272,6 +307,13 @@ fn worker_view(app: &App, worker: &Worker, clock: &Clock) -> WorkerView {
             .filter(|_| worker.end.is_none())
             .map(|ns| clock.seconds_since(ns)),
         ended: worker.end.is_some(),
+        reason: worker.reason.map(|(reason, _)| reason),
+        restart_type: worker.reason.map(|(_, manner)| manner),
+        state: worker.life.stage().filter(|_| is_live),
+        gauges: worker.gauges.clone().filter(|_| is_live),
+        cpu_percent: worker.cpu_percent.filter(|_| is_live),
+        in_flight: if is_live { worker.life.in_flight.count } else { 0 },
+        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
         exit_code: match status {
             Some(ExitStatus::Code(code)) => Some(code),
             _ => None,

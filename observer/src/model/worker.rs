@@ -1,11 +1,14 @@
 //! Workers: of a known master, and those whose master is not known yet.
 
+use super::busy::Busy;
 use super::cause::Verdict;
+use super::ending::{Manner, Reason};
 use super::ledger::Ledger;
+use super::life::Life;
 use super::settings::Settings;
-use super::tally::{Outcome, Tally};
+use super::tally::{Outcome, Tally, busy_time};
 use crate::event::{ExitStatus, Pid, Request, TimedBy};
-use crate::fact;
+use crate::fact::{self, Gauges};
 use std::sync::Arc;
 
 /// Two times of one process's start differ by less: `/proc` counts in clock ticks.
@@ -32,7 +35,18 @@ pub struct Worker {
     /// Its master lists it as a worker.
     pub confirmed: bool,
     pub end: Option<End>,
+    /// Why it ended, and how.
+    pub reason: Option<(Reason, Manner)>,
     pub tally: Tally,
+    pub busy: Busy,
+    pub life: Life,
+    /// What it used when last looked at, and when that was.
+    pub gauges: Option<Gauges>,
+    pub gauged_ns: u64,
+    /// Of one processor, between the last two looks.
+    pub cpu_percent: Option<f64>,
+    /// It was forked under our eyes.
+    pub is_watched: bool,
 }
 
 impl Worker {
@@ -86,6 +100,8 @@ pub struct Provisional {
     pub end: Option<End>,
     pub tally: Tally,
     pub ledger: Ledger,
+    pub life: Life,
+    pub busy: Busy,
 }
 
 impl Provisional {
@@ -102,6 +118,10 @@ impl Provisional {
         self.requests += 1;
         self.by_socket += u64::from(request.timed_by == TimedBy::Socket);
         let (_, outcome) = self.ledger.request(settings, "", request, verdict);
+        self.life.served = true;
+        if let Some((begin_ns, end_ns)) = busy_time(request) {
+            self.busy.served(begin_ns, end_ns);
+        }
         self.tally.request(request, &outcome);
         outcome
     }
@@ -114,6 +134,9 @@ impl Provisional {
             started_ns: self.started_ns,
             end: self.end,
             tally: self.tally,
+            life: self.life,
+            busy: self.busy,
+            is_watched: self.started_ns.is_some(),
             ..Worker::default()
         };
         if let Some(fact) = &self.fact {

@@ -63,6 +63,9 @@ pub fn offsets() -> Result<KernelOffsets, KernelError> {
         file_inode: at("file", &["f_inode"])?,
         inode_mode: at("inode", &["i_mode"])?,
         socket_sk: at("socket", &["sk"])?,
+        sock_socket: at("sock", &["sk_socket"])?,
+        sock_family: at("sock", &["__sk_common", "skc_family"])?,
+        unix_peer: at("unix_sock", &["peer"])?,
     })
 }
 

@@ -20,7 +20,11 @@ const RAW_TRACEPOINTS: &[(&str, &str)] = &[
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
     ("socket_established", "inet_sock_set_state"),
+    ("signal_generated", "signal_generate"),
 ];
+
+/// Programs on other tracepoints: (program, tracepoint), of the group `oom`.
+const OOM: &[(&str, &str)] = &[("oom_victim", "mark_victim")];
 
 /// Programs on system calls: (program, tracepoint). A call's end is attached
 /// before its beginning, so that none is seen to begin and never to end.
@@ -33,6 +37,8 @@ const SYSCALLS: &[(&str, &str)] = &[
     ("exit_sendfile", "sys_exit_sendfile64"),
     ("enter_sendfile", "sys_enter_sendfile64"),
     ("enter_close", "sys_enter_close"),
+    ("exit_connect", "sys_exit_connect"),
+    ("enter_connect", "sys_enter_connect"),
 ];
 
 /// Programs on system calls that Gunicorn's own request handling does not make, and
@@ -89,7 +95,7 @@ pub enum When {
 
 /// Every program that is attached, and when.
 pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
-    let host = RAW_TRACEPOINTS.iter().chain(SYSCALLS);
+    let host = RAW_TRACEPOINTS.iter().chain(OOM).chain(SYSCALLS);
     host.map(|&(program, _)| (program, When::Always))
         .chain(
             PLAIN_CALLS
@@ -119,7 +125,7 @@ pub fn load() -> Result<Ebpf> {
             .load()
             .with_context(|| refused(program))?;
     }
-    let calls = SYSCALLS.iter().chain(PLAIN_CALLS);
+    let calls = OOM.iter().chain(SYSCALLS).chain(PLAIN_CALLS);
     let tails = Tail::ALL.iter().map(|(_, program)| program);
     for program in calls.map(|(program, _)| program).chain(tails) {
         find::<TracePoint>(&mut ebpf, program)?
@@ -160,10 +166,12 @@ pub fn attach_host(ebpf: &mut Ebpf) -> Result<()> {
             .attach(tracepoint)
             .with_context(|| not_attached(program, tracepoint))?;
     }
-    for &(program, tracepoint) in SYSCALLS {
-        find::<TracePoint>(ebpf, program)?
-            .attach("syscalls", tracepoint)
-            .with_context(|| not_attached(program, tracepoint))?;
+    for (group, programs) in [("oom", OOM), ("syscalls", SYSCALLS)] {
+        for &(program, tracepoint) in programs {
+            find::<TracePoint>(ebpf, program)?
+                .attach(group, tracepoint)
+                .with_context(|| not_attached(program, tracepoint))?;
+        }
     }
     Ok(())
 }

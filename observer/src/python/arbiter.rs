@@ -43,6 +43,7 @@ pub struct Settings {
     pub workers: Option<u32>,
     pub threads: Option<u32>,
     pub timeout_seconds: Option<u32>,
+    pub max_requests: Option<u64>,
     pub bind: Vec<String>,
 }
 
@@ -140,6 +141,7 @@ impl Arbiter {
             workers: unsigned(asked_for.or_else(|| config.int("workers"))),
             threads: unsigned(config.int("threads")),
             timeout_seconds: unsigned(config.int("timeout")),
+            max_requests: config.int("max_requests").and_then(|n| u64::try_from(n).ok()),
             bind: config.texts("bind"),
         }
     }

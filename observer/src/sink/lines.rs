@@ -1,15 +1,18 @@
-//! A line for each finished request, as it ends: for people, or as JSON.
+//! A line for each finished request, as it ends, and for each worker that does: for people, or as
+//! JSON.
 //!
 //! ```text
 //! engine ─ filter ─> bounded channel ─> writer thread ─> standard output
 //!                      └ full: counted, never waited for
 //! ```
 
+pub mod event;
 pub mod filter;
 pub mod text;
 mod writer;
 
 use crate::model::finished::Finished;
+use crate::model::happened::Happened;
 use anyhow::{Context as _, Result, anyhow};
 use filter::Filter;
 use std::fs::File;
@@ -26,6 +29,13 @@ const MAX_WAITING: usize = 4096;
 /// At the end, what waits may take that long to be written.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// What gets a line, or more.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    Request(Box<Finished>),
+    Event(Box<Happened>),
+}
+
 /// How a request is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -41,10 +51,12 @@ impl Format {
     ///
     /// # Errors
     /// Never, as the fields of a request are.
-    pub fn line(self, finished: &Finished) -> io::Result<String> {
-        let mut line = match self {
-            Self::Json => serde_json::to_string(finished)?,
-            Self::Text { paths } => text::line(finished, paths),
+    pub fn line(self, line: &Line) -> io::Result<String> {
+        let mut line = match (self, line) {
+            (Self::Json, Line::Request(finished)) => serde_json::to_string(finished)?,
+            (Self::Json, Line::Event(event)) => serde_json::to_string(event)?,
+            (Self::Text { paths }, Line::Request(finished)) => text::line(finished, paths),
+            (Self::Text { .. }, Line::Event(event)) => event::timed(event),
         };
         line.push('\n');
         Ok(line)
@@ -53,7 +65,7 @@ impl Format {
 
 /// A request on its way to the writer.
 struct Waiting {
-    finished: Finished,
+    line: Line,
     /// Requests before it that found no room.
     missed: u64,
 }
@@ -77,13 +89,18 @@ pub struct Outlet {
 
 impl Outlet {
     /// Takes a request, if it is wanted.
-    pub fn take(&mut self, finished: Finished) {
-        if !self.filter.lets_through(&finished) {
+    pub fn take(&mut self, line: Line) {
+        let is_wanted = match &line {
+            Line::Request(finished) => self.filter.lets_through(finished),
+            // What is asked for of requests says nothing of workers, which may have ended in one.
+            Line::Event(event) => event.ended.is_some(),
+        };
+        if !is_wanted {
             return;
         }
         self.counts.wanted.fetch_add(1, Ordering::Relaxed);
         let missed = self.missed;
-        match self.lines.try_send(Waiting { finished, missed }) {
+        match self.lines.try_send(Waiting { line, missed }) {
             Ok(()) => self.missed = 0,
             Err(TrySendError::Full(_)) => self.missed += 1,
             // The writer ended, and with it everything will.

@@ -12,7 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Conn, ConnKey, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail, Target, Thread,
+    Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail,
+    Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -45,6 +46,12 @@ pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
 /// When a TCP connection was established, by its `struct sock`.
 #[map]
 pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
+/// When a connection to a Unix socket was established, by the `struct sock` to be accepted.
+#[map]
+pub static UNIX_SOCKS: LruHashMap<u64, Established> = LruHashMap::with_max_entries(8192, 0);
+/// The descriptor that a thread connects to a Unix socket, by tgid << 32 | tid.
+#[map]
+pub static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 /// Counters, by [`Stat`].
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);

@@ -18,12 +18,16 @@ static KERNEL: KernelOffsets = KernelOffsets {
     file_inode: 0,
     inode_mode: 0,
     socket_sk: 0,
+    sock_socket: 0,
+    sock_family: 0,
+    unix_peer: 0,
 };
 
 #[unsafe(no_mangle)]
 static TRACEPOINT: TracepointOffsets = TracepointOffsets {
     enter_args: 0,
     exit_ret: 0,
+    oom_pid: 0,
 };
 
 /// Kernel structure offsets of this machine.

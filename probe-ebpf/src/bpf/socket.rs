@@ -1,13 +1,15 @@
 //! A connection comes and goes: established, accepted, closed.
 
 use super::call::{argument, result};
-use super::maps::{SOCKS, count, current, serving_target};
-use super::{conn as connection, emit, memory};
+use super::maps::{CONNECTING, SOCKS, UNIX_SOCKS, count, current, serving_target};
+use super::memory::User;
+use super::{conn as connection, emit, memory, offsets};
 use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use probe_ebpf::abi::{ConnKey, Stat};
+use probe_ebpf::abi::{ConnKey, Established, Stat};
+use probe_ebpf::memory::{Fault, Memory as _};
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
 const ESTABLISHED: i32 = 1;
@@ -26,6 +28,69 @@ pub fn socket_established(ctx: RawTracePointContext) -> i32 {
         _ => {}
     }
     0
+}
+
+/// `AF_UNIX` of `linux/socket.h`, where an address begins with its family.
+const UNIX: u16 = 1;
+
+/// Whoever connects to a Unix socket establishes the connection before that returns
+/// (`net/unix/af_unix.c`, `unix_stream_connect`).
+#[tracepoint]
+pub fn enter_connect(ctx: TracePointContext) -> u32 {
+    let mut family = [0; 2];
+    if User.read(argument(&ctx, 1), &mut family).is_ok() && family == UNIX.to_ne_bytes() {
+        let _ = CONNECTING.insert(current(), argument(&ctx, 0) as u32, 0);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn exit_connect(ctx: TracePointContext) -> u32 {
+    let id = current();
+    // SAFETY: an integer, copied at once.
+    if let Some(&fd) = unsafe { CONNECTING.get(id) } {
+        let _ = CONNECTING.remove(id);
+        if result(&ctx) == 0 {
+            let _ = connected(fd);
+        }
+    }
+    0
+}
+
+/// The other end waits to be accepted from now on, unless somebody was faster.
+#[inline(always)]
+fn connected(fd: u32) -> Result<(), Fault> {
+    let at = offsets::kernel();
+    let client = memory::sock_of_fd(fd)?;
+    let family: u16 = memory::kernel(client + u64::from(at.sock_family))?;
+    if family != UNIX {
+        return Ok(());
+    }
+    let server: u64 = memory::kernel(client + u64::from(at.unix_peer))?;
+    // `sock_graft` by `accept`; the other end of datagrams has its own already.
+    if server == 0 || memory::kernel::<u64>(server + u64::from(at.sock_socket))? != 0 {
+        // What an earlier socket at this address left is not this one's.
+        let _ = UNIX_SOCKS.remove(server);
+        return Ok(());
+    }
+    let established = Established {
+        time_ns: emit::now(),
+        client,
+    };
+    let _ = UNIX_SOCKS.insert(server, established, 0);
+    Ok(())
+}
+
+/// When the connection to a Unix socket was established. An entry that was never accepted, or by
+/// nobody who is observed, may be of an earlier socket at this address: then its client differs.
+#[inline(always)]
+fn unix_established(sock: u64) -> Option<u64> {
+    // SAFETY: integers, copied at once.
+    let established = *unsafe { UNIX_SOCKS.get(sock) }?;
+    let _ = UNIX_SOCKS.remove(sock);
+    let peer = memory::kernel::<u64>(sock + u64::from(offsets::kernel().unix_peer));
+    // The client may have gone, and with it the way to it.
+    (peer.is_ok_and(|peer| peer == established.client || peer == 0)).then_some(established.time_ns)
 }
 
 /// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
@@ -68,6 +133,8 @@ fn accepted(ctx: &TracePointContext) {
     if let Some(established) = unsafe { SOCKS.get(sock) } {
         conn.established_ns = *established;
         let _ = SOCKS.remove(sock);
+    } else if let Some(established) = unix_established(sock) {
+        conn.established_ns = established;
     }
 }
 

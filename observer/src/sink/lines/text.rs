@@ -93,7 +93,7 @@ fn columns(
 }
 
 /// `12:34:56.789Z`
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     let ms = Duration::try_from_secs_f64(seconds)
         .unwrap_or_default()
         .as_millis();

@@ -51,10 +51,10 @@ pub(super) fn write(
             Ok(next) => Ok(next),
         };
         match next {
-            Ok(Waiting { finished, missed }) => {
+            Ok(Waiting { line, missed }) => {
                 gaps.missed += missed;
                 gaps.tell();
-                batch.add(&format.line(&finished)?)?;
+                batch.add(&format.line(&line)?)?;
             }
             Err(RecvTimeoutError::Timeout) if is_closed(&batch.out) => {
                 return Err(ErrorKind::BrokenPipe.into());

@@ -1,0 +1,202 @@
+//! A worker between its fork and its end.
+//!
+//! ```text
+//!             Worker.booted           TERM, QUIT, INT; Worker.alive is false
+//!  Booting ─────────────────> Running ──────────────────────────────────────> Quitting
+//!     └────────────┬─────────────┴──────────────────────┬─────────────────────────┘
+//!                  │ ABRT: its master gave it up         v
+//!                  └───────────────────────────────> Aborting
+//! ```
+
+use crate::event::{Pid, Stack};
+use crate::fact::WorkerInFlight;
+use serde::Serialize;
+
+/// Signals and stacks that are kept of a worker, the first ones.
+const MAX_SIGNALS: usize = 16;
+const MAX_STACKS: usize = 32;
+
+/// Numbers of signals on x86-64 and aarch64 (`asm-generic/signal.h`).
+pub mod signal {
+    pub const HUP: u8 = 1;
+    pub const INT: u8 = 2;
+    pub const QUIT: u8 = 3;
+    pub const ABRT: u8 = 6;
+    pub const KILL: u8 = 9;
+    pub const TERM: u8 = 15;
+    pub const TTOU: u8 = 22;
+    pub const WINCH: u8 = 28;
+
+    const NAMES: [(u8, &str); 18] = [
+        (HUP, "HUP"),
+        (INT, "INT"),
+        (QUIT, "QUIT"),
+        (4, "ILL"),
+        (5, "TRAP"),
+        (ABRT, "ABRT"),
+        (7, "BUS"),
+        (8, "FPE"),
+        (KILL, "KILL"),
+        (10, "USR1"),
+        (11, "SEGV"),
+        (12, "USR2"),
+        (TERM, "TERM"),
+        (21, "TTIN"),
+        (TTOU, "TTOU"),
+        (24, "XCPU"),
+        (WINCH, "WINCH"),
+        (31, "SYS"),
+    ];
+
+    /// Its name without `SIG`.
+    #[must_use]
+    pub fn name(signal: u8) -> &'static str {
+        let known = NAMES.iter().find(|(number, _)| *number == signal);
+        known.map_or("other", |(_, name)| name)
+    }
+}
+
+/// A signal that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub time_ns: u64,
+    pub signal: u8,
+    /// `None` for the kernel.
+    pub sender: Option<Pid>,
+}
+
+/// How far a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Booting,
+    Running,
+    Quitting,
+    Aborting,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Booting, Self::Running, Self::Quitting, Self::Aborting];
+
+    /// As it is exported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::Quitting => "quitting",
+            Self::Aborting => "aborting",
+        }
+    }
+}
+
+/// What happened to a worker, beside its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    pub signals: Vec<Sent>,
+    /// The kernel chose it to be killed for want of memory.
+    pub oom: bool,
+    /// Its memory was looked at, and told or not.
+    pub was_looked_at: bool,
+    /// `Worker.booted` and `Worker.alive`, as last seen.
+    pub booted: Option<bool>,
+    pub alive: Option<bool>,
+    /// It had a request.
+    pub served: bool,
+    /// Where its threads were when it was aborted.
+    pub stacks: Vec<Stack>,
+    /// Its requests in progress when last looked at.
+    pub in_flight: WorkerInFlight,
+}
+
+impl Life {
+    /// A signal was sent to it.
+    pub fn signal(&mut self, sent: Sent) {
+        if self.signals.len() < MAX_SIGNALS {
+            self.signals.push(sent);
+        }
+    }
+
+    /// Where one of its threads is.
+    pub fn stack(&mut self, stack: &Stack) {
+        if self.stacks.len() < MAX_STACKS {
+            self.stacks.push(stack.clone());
+        }
+    }
+
+    /// It began to serve, as far as was seen.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.served || self.booted == Some(true) || self.in_flight.count > 0
+    }
+
+    /// How far it is; `None` where nothing tells.
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        let got = |wanted: &[u8]| self.signals.iter().any(|sent| wanted.contains(&sent.signal));
+        if got(&[signal::ABRT]) {
+            Some(Stage::Aborting)
+        } else if got(&[signal::TERM, signal::QUIT, signal::INT]) || self.alive == Some(false) {
+            Some(Stage::Quitting)
+        } else if self.has_run() {
+            Some(Stage::Running)
+        } else if self.booted.is_none() && self.was_looked_at {
+            None
+        } else {
+            Some(Stage::Booting)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(signal: u8) -> Sent {
+        Sent {
+            time_ns: 1,
+            signal,
+            sender: None,
+        }
+    }
+
+    #[test]
+    fn a_worker_boots_runs_quits_and_is_aborted() {
+        let mut life = Life::default();
+        assert_eq!(life.stage(), Some(Stage::Booting));
+        life.was_looked_at = true;
+        assert_eq!(life.stage(), None, "its memory does not tell");
+        life.booted = Some(false);
+        assert_eq!(life.stage(), Some(Stage::Booting));
+        life.booted = Some(true);
+        assert_eq!(life.stage(), Some(Stage::Running));
+        life.signal(sent(10));
+        assert_eq!(life.stage(), Some(Stage::Running));
+        life.alive = Some(false);
+        assert_eq!(life.stage(), Some(Stage::Quitting));
+        life.signal(sent(signal::ABRT));
+        assert_eq!(life.stage(), Some(Stage::Aborting));
+    }
+
+    #[test]
+    fn a_worker_that_serves_runs_whatever_its_memory_says() {
+        let life = Life {
+            served: true,
+            was_looked_at: true,
+            ..Life::default()
+        };
+        assert_eq!(life.stage(), Some(Stage::Running));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_worker_is_bounded() {
+        let mut life = Life::default();
+        for _ in 0..1000 {
+            life.signal(sent(signal::TERM));
+            life.stack(&Stack::default());
+        }
+        assert_eq!(life.signals.len(), MAX_SIGNALS);
+        assert_eq!(life.stacks.len(), MAX_STACKS);
+    }
+}

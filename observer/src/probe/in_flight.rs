@@ -1,0 +1,151 @@
+//! Requests in progress, as the programs' maps have them.
+
+use crate::clock::monotonic_ns;
+use crate::event::Pid;
+use crate::fact::{InFlight, Pending, WorkerInFlight};
+use crate::ingest::decode::request_line;
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{HashMap, Map, MapData};
+use aya::{Ebpf, Pod};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::AsFd as _;
+
+/// Of each worker, the requests that are told of one by one.
+const TOLD: usize = 5;
+
+/// Reads the requests in progress.
+pub struct InFlightReader {
+    targets: HashMap<MapData, u32, Target>,
+    conns: HashMap<MapData, ConnKey, Conn>,
+    flows: HashMap<MapData, ObjectKey, Flow>,
+}
+
+/// A request that was found.
+struct Found {
+    begun_ns: u64,
+    tid: u32,
+    fd: i32,
+    /// Its connection is this one only if it has the same.
+    generation: u64,
+    request: u64,
+}
+
+impl InFlightReader {
+    /// A reader of the maps of the loaded object, which others may use too.
+    ///
+    /// # Errors
+    /// When the object lacks one, or it is of another type.
+    pub fn new(ebpf: &Ebpf) -> Result<Self> {
+        Ok(Self {
+            targets: shared(ebpf, "TARGETS")?,
+            conns: shared(ebpf, "CONNS")?,
+            flows: shared(ebpf, "FLOWS")?,
+        })
+    }
+
+    /// Those of now, or `only` of one process. A request that ends while they are read may be
+    /// among them or not: what matters is that its record is in the ring buffer then.
+    #[must_use]
+    pub fn read(&self, only: Option<Pid>) -> InFlight {
+        let at_ns = monotonic_ns();
+        let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
+        self.entered(only, &mut workers);
+        self.unread(only, &mut workers);
+        let workers = workers.into_iter().map(|(pid, found)| self.of_worker(pid, found));
+        InFlight {
+            at_ns,
+            only,
+            workers: workers.collect(),
+        }
+    }
+
+    /// Those that entered the application.
+    fn entered(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
+        let is_open = |flow: &Flow| flow.exited_ns == 0 && flow.sent == 0;
+        for (key, flow) in self.flows.iter().flatten().filter(|(_, flow)| is_open(flow)) {
+            if only.is_none_or(|pid| pid == key.tgid) {
+                workers.entry(key.tgid).or_default().push(Found {
+                    begun_ns: flow.entered_ns,
+                    tid: flow.tid,
+                    fd: flow.fd,
+                    generation: flow.generation,
+                    request: key.address,
+                });
+            }
+        }
+    }
+
+    /// Those of processes whose Python is not read.
+    fn unread(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
+        let is_unread = |target: &Target| {
+            target.layout == NO_LAYOUT && target.role == Role::Worker as u32
+        };
+        let targets = self.targets.iter().flatten();
+        let unread: HashSet<Pid> = targets
+            .filter(|(pid, target)| is_unread(target) && only.is_none_or(|only| only == *pid))
+            .map(|(pid, _)| pid)
+            .collect();
+        if unread.is_empty() {
+            return;
+        }
+        for (key, conn) in self.conns.iter().flatten() {
+            let is_reading = conn.phase == Phase::Reading as u16 && conn.first_read_ns != 0;
+            if is_reading && unread.contains(&key.tgid) {
+                workers.entry(key.tgid).or_default().push(Found {
+                    begun_ns: conn.first_read_ns,
+                    tid: 0,
+                    fd: key.fd,
+                    generation: conn.generation,
+                    request: conn.request,
+                });
+            }
+        }
+    }
+
+    fn of_worker(&self, pid: Pid, mut found: Vec<Found>) -> WorkerInFlight {
+        found.sort_by_key(|found| found.begun_ns);
+        WorkerInFlight {
+            pid,
+            count: u32::try_from(found.len()).unwrap_or(u32::MAX),
+            oldest: found
+                .iter()
+                .take(TOLD)
+                .map(|found| self.pending(pid, found))
+                .collect(),
+        }
+    }
+
+    fn pending(&self, pid: Pid, found: &Found) -> Pending {
+        let key = ConnKey {
+            tgid: pid,
+            fd: found.fd,
+        };
+        let is_its = |conn: &Conn| {
+            conn.generation == found.generation && conn.request == found.request
+        };
+        let line = self.conns.get(&key, 0).ok().filter(is_its).map(|conn| {
+            let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
+            let head = conn.line.get(..len.min(HEAD_BYTES)).unwrap_or_default();
+            request_line(conn.line_source, head)
+        });
+        let line = line.unwrap_or_default();
+        Pending {
+            begun_ns: found.begun_ns,
+            tid: found.tid,
+            method: line.method,
+            path: line.path,
+            path_cut: line.path_cut,
+        }
+    }
+}
+
+/// Another handle of a map, which stays with the object.
+fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
+    let Some(Map::HashMap(map)) = ebpf.map(name) else {
+        bail!("the eBPF object has no map {name}");
+    };
+    let fd = map.fd().as_fd().try_clone_to_owned()?;
+    let map = MapData::from_fd(fd).with_context(|| format!("the eBPF map {name}"))?;
+    HashMap::try_from(Map::HashMap(map)).with_context(|| format!("the eBPF map {name}"))
+}

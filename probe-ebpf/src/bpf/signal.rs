@@ -1,0 +1,84 @@
+//! Signals to masters and workers, and the kernel's own choice of whom to end.
+
+use super::emit::{header, reserve, submit_later};
+use super::maps::{TARGETS, current};
+use super::{memory, offsets};
+use aya_ebpf::{
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
+use probe_ebpf::abi::{OomRecord, RecordKind, Role, SignalRecord, TOLD_SIGNALS, Target};
+use probe_ebpf::memory::Fault;
+
+/// `signal_generate(sig, info, task, group, result)`: runs in the process that sends.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn signal_generated(ctx: RawTracePointContext) -> i32 {
+    let signal: u64 = ctx.arg(0);
+    let is_told = signal < 32 && TOLD_SIGNALS >> signal & 1 == 1;
+    if is_told {
+        let _ = try_generated(&ctx, signal as u32);
+    }
+    0
+}
+
+fn try_generated(ctx: &RawTracePointContext, signal: u32) -> Result<(), Fault> {
+    let task: u64 = ctx.arg(2);
+    let tgid: u32 = memory::kernel(task + u64::from(offsets::kernel().task_tgid))?;
+    if observed(tgid).is_none() {
+        return Ok(());
+    }
+    let sender = if is_of_process(ctx.arg(1))? {
+        (current() >> 32) as u32
+    } else {
+        0
+    };
+    if let Some(mut entry) = reserve::<SignalRecord>() {
+        entry.write(SignalRecord {
+            header: header::<SignalRecord>(RecordKind::Signal, tgid),
+            sender,
+            signal,
+        });
+        submit_later(entry);
+    }
+    Ok(())
+}
+
+/// Whether a process sent it, not the kernel.
+fn is_of_process(info: u64) -> Result<bool, Fault> {
+    /// `SEND_SIG_NOINFO`, `SEND_SIG_PRIV` of `linux/sched/signal.h`: no pointers.
+    const NO_INFO: u64 = 0;
+    const KERNEL: u64 = 1;
+    /// `si_code` in `struct kernel_siginfo`: above zero from the kernel (`asm-generic/siginfo.h`).
+    const CODE: u64 = 8;
+    match info {
+        NO_INFO => Ok(true),
+        KERNEL => Ok(false),
+        info => Ok(memory::kernel::<i32>(info + CODE)? <= 0),
+    }
+}
+
+/// `oom/mark_victim`: it is about to be killed, which `SIGKILL` alone does not tell. The
+/// arguments of the raw tracepoint differ between kernels, the field `pid` has always been there.
+#[tracepoint]
+pub fn oom_victim(ctx: TracePointContext) -> u32 {
+    // SAFETY: the offset is the kernel's own; the helper checks the read.
+    let pid = unsafe { ctx.read_at::<u32>(offsets::tracepoint().oom_pid as usize) };
+    if let Ok(tgid) = pid
+        && observed(tgid).is_some()
+        && let Some(mut entry) = reserve::<OomRecord>()
+    {
+        entry.write(OomRecord {
+            header: header::<OomRecord>(RecordKind::Oom, tgid),
+        });
+        submit_later(entry);
+    }
+    0
+}
+
+/// A target, but for Python programs that are no Gunicorn.
+#[inline(always)]
+fn observed(tgid: u32) -> Option<&'static Target> {
+    // SAFETY: the value outlives the program's run.
+    let target = unsafe { TARGETS.get(tgid) }?;
+    (target.role != Role::Bystander as u32).then_some(target)
+}
