@@ -147,7 +147,11 @@ impl Engine {
                 }
             }
             // What it was doing when it was killed is still known, for a moment.
-            if let Input::Event(Event::Exit { time_ns, pid, status }) = &input
+            if let Input::Event(Event::Exit {
+                time_ns,
+                pid,
+                status,
+            }) = &input
                 && *status != ExitStatus::Code(0)
             {
                 let found = in_flight_at_end(in_flight, *pid, *time_ns);
@@ -156,7 +160,10 @@ impl Engine {
                 {
                     written = recorder.fact(*time_ns, &found);
                 }
-                state.apply(&Input::Fact { time_ns: *time_ns, fact: found });
+                state.apply(&Input::Fact {
+                    time_ns: *time_ns,
+                    fact: found,
+                });
             }
             if let Some(recorder) = recorder
                 && written.is_ok()
@@ -207,8 +214,11 @@ impl Engine {
         for finding in self.state.take_findings() {
             let app = shown(&finding.app, TEXT_CHARS);
             let evidence = shown(&finding.evidence, TEXT_CHARS);
-            let (finding, master, worker) =
-                (finding.finding.as_str(), finding.master_pid, finding.worker_pid);
+            let (finding, master, worker) = (
+                finding.finding.as_str(),
+                finding.master_pid,
+                finding.worker_pid,
+            );
             tracing::warn!(app, master, worker, "{finding}: {evidence}");
         }
         Ok(())
@@ -253,7 +263,10 @@ fn in_flight_at_end(in_flight: &InFlightReader, pid: Pid, time_ns: u64) -> Fact 
 
 /// Into the log.
 fn tell(happened: &Happened) {
-    let trouble = happened.ended.as_ref().is_some_and(|ended| ended.reason.is_trouble());
+    let trouble = happened
+        .ended
+        .as_ref()
+        .is_some_and(|ended| ended.reason.is_trouble());
     for line in event::lines(happened) {
         match (trouble, &happened.ended) {
             (true, _) => tracing::warn!("{line}"),

@@ -634,6 +634,18 @@ pub struct ObjectKey {
     pub reserved: u32,
 }
 
+/// Value of the `STACK_WALKS` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackWalk {
+    /// `PyThreadState` of the thread that looks.
+    pub own: u64,
+    /// … of the one to be looked at next.
+    pub next: u64,
+    pub threads: u32,
+    pub reserved: u32,
+}
+
 /// Value of the `UNIX_SOCKS` map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod read;
 mod request;
 mod signal;
 mod socket;
+mod stack;
 mod write;
 
 #[panic_handler]

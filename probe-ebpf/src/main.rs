@@ -4,7 +4,7 @@
 //! - `socket`, `read`, `write`: accept and close, the bytes of a request, those of its response
 //! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
 //! - `exception`: what went wrong in it
-//! - `signal`: signals to masters and workers
+//! - `signal`: signals to masters and workers; `stack`: where one is when it gets `SIGABRT`
 //!
 //! beside what they share: `conn`, `call`, `maps`, `memory`, `offsets`, `emit`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]

@@ -157,7 +157,10 @@ fn requests(
         state.apply(&input?);
         let requests = state.take_finished().into_iter();
         let requests = requests.map(|finished| Line::Request(Box::new(finished)));
-        let ends = state.take_events().into_iter().filter(|event| event.ended.is_some());
+        let ends = state
+            .take_events()
+            .into_iter()
+            .filter(|event| event.ended.is_some());
         for line in requests.chain(ends.map(|event| Line::Event(Box::new(event)))) {
             let line = lines::Format::Json.line(&line)?;
             if let Err(error) = out.write_all(line.as_bytes()) {

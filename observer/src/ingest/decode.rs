@@ -4,8 +4,8 @@
 //! byte order the programs are built for). Bytes that do not fit are refused,
 //! never guessed at.
 
-use super::{line, names};
 use super::stack;
+use super::{line, names};
 use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy, Unwound};
 use crate::input::Input;
 use probe_ebpf::abi::{

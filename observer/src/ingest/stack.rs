@@ -14,7 +14,10 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
     let line_source = fields.u16()?;
     let _reserved = fields.u32()?;
     let head = fields.bytes(HEAD_BYTES)?;
-    let line = request_line(line_source, head.get(..usize::from(line_len)).unwrap_or(head));
+    let line = request_line(
+        line_source,
+        head.get(..usize::from(line_len)).unwrap_or(head),
+    );
     let mut frames = Vec::new();
     for _ in 0..STACK_FRAMES.min(found) {
         let place = place(fields)?;

@@ -2,13 +2,13 @@
 
 use super::cause::Verdict;
 use super::ending::{self, Evidence};
+use super::happened::{seconds, stuck_in};
 use super::ledger::{ClassId, Ledger};
 use super::life::{Sent, signal};
 use super::settings::Settings;
 use super::tally::{Outcome, Tally, busy_time};
 use super::watch::Watch;
 use super::worker::{End, Worker};
-use super::happened::{seconds, stuck_in};
 use crate::event::{ExitStatus, Pid, Request};
 use crate::fact::{self, Gauges, Listener, WorkerInFlight};
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,7 +230,9 @@ impl App {
             return;
         };
         let oldest = found.and_then(|found| found.oldest.first());
-        let busy_ns = worker.busy.look(at_ns, oldest.map(|oldest| oldest.begun_ns));
+        let busy_ns = worker
+            .busy
+            .look(at_ns, oldest.map(|oldest| oldest.begun_ns));
         worker.life.in_flight = found.cloned().unwrap_or_default();
         if busy_ns > 0 {
             self.add(&mut worker, |tally| tally.busy_ns += busy_ns);
@@ -247,7 +249,10 @@ impl App {
         life.was_looked_at = true;
         life.booted = gauges.booted.or(life.booted);
         life.alive = gauges.alive.or(life.alive);
-        let before = worker.gauges.as_ref().map_or(0.0, |known| known.cpu_seconds);
+        let before = worker
+            .gauges
+            .as_ref()
+            .map_or(0.0, |known| known.cpu_seconds);
         let used = (gauges.cpu_seconds - before).max(0.0);
         let passed_ns = time_ns.saturating_sub(worker.gauged_ns);
         if worker.gauges.is_some() && passed_ns > 0 {

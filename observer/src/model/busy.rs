@@ -31,12 +31,16 @@ impl Busy {
         }
         // Requests end in about the order of time: what overlaps is at the end.
         let first = self.intervals.partition_point(|&(_, end)| end < begin_ns);
-        let last = self.intervals.partition_point(|&(begin, _)| begin <= end_ns);
+        let last = self
+            .intervals
+            .partition_point(|&(begin, _)| begin <= end_ns);
         if first == last && self.intervals.len() >= MAX_INTERVALS {
             return;
         }
         let overlapped = self.intervals.get(first..last).unwrap_or_default();
-        let begin_ns = overlapped.first().map_or(begin_ns, |&(b, _)| b.min(begin_ns));
+        let begin_ns = overlapped
+            .first()
+            .map_or(begin_ns, |&(b, _)| b.min(begin_ns));
         let end_ns = overlapped.last().map_or(end_ns, |&(_, e)| e.max(end_ns));
         self.intervals.splice(first..last, [(begin_ns, end_ns)]);
     }

@@ -126,7 +126,13 @@ pub struct Evidence<'a> {
 /// Why it ended, and how.
 #[must_use]
 pub fn of(evidence: &Evidence<'_>) -> (Reason, Manner) {
-    let got = |wanted: u8| evidence.life.signals.iter().any(|sent| sent.signal == wanted);
+    let got = |wanted: u8| {
+        evidence
+            .life
+            .signals
+            .iter()
+            .any(|sent| sent.signal == wanted)
+    };
     let rough = [signal::QUIT, signal::INT, signal::ABRT, signal::KILL];
     let is_graceful = evidence.status == Some(ExitStatus::Code(0)) && !rough.into_iter().any(got);
     let manner = if is_graceful {
@@ -149,7 +155,12 @@ fn reason(evidence: &Evidence<'_>) -> Reason {
     if life.oom && status == Some(ExitStatus::Signal(signal::KILL)) {
         return Reason::Oom;
     }
-    if life.signals.iter().filter(by_master).any(|sent| sent.signal == signal::ABRT) {
+    if life
+        .signals
+        .iter()
+        .filter(by_master)
+        .any(|sent| sent.signal == signal::ABRT)
+    {
         return Reason::Timeout;
     }
     let mut of_master = life.signals.iter().filter(by_master);
@@ -161,7 +172,10 @@ fn reason(evidence: &Evidence<'_>) -> Reason {
             Reason::Unknown
         });
     }
-    let quit = life.signals.iter().find(|sent| stops.contains(&sent.signal));
+    let quit = life
+        .signals
+        .iter()
+        .find(|sent| stops.contains(&sent.signal));
     let has_quit = match status {
         Some(ExitStatus::Code(code)) => code == 0,
         Some(ExitStatus::Signal(signal)) => stops.contains(&signal),
@@ -169,7 +183,9 @@ fn reason(evidence: &Evidence<'_>) -> Reason {
     };
     if let Some(quit) = quit.filter(|_| has_quit) {
         let asked = asked_for(evidence, quit.time_ns + TOGETHER_NS);
-        return asked.filter(|&asked| asked == Reason::Shutdown).unwrap_or(Reason::Quit);
+        return asked
+            .filter(|&asked| asked == Reason::Shutdown)
+            .unwrap_or(Reason::Quit);
     }
     match status {
         Some(ExitStatus::Signal(_)) => Reason::Crash,
@@ -186,7 +202,11 @@ fn reason(evidence: &Evidence<'_>) -> Reason {
 
 /// What the master was asked for last before it sent a signal at `until_ns`.
 fn asked_for(evidence: &Evidence<'_>, until_ns: u64) -> Option<Reason> {
-    let asked = evidence.asked.iter().rev().filter(|sent| sent.time_ns <= until_ns);
+    let asked = evidence
+        .asked
+        .iter()
+        .rev()
+        .filter(|sent| sent.time_ns <= until_ns);
     asked
         .filter_map(|sent| match sent.signal {
             signal::HUP => Some(Reason::Reload),

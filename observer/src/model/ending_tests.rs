@@ -73,7 +73,11 @@ impl Case {
 
 #[test]
 fn what_the_master_sent_is_for_what_it_was_asked() {
-    let case = |signal| Case::exited(0).asked(100, signal).got(200, signal::TERM, MASTER);
+    let case = |signal| {
+        Case::exited(0)
+            .asked(100, signal)
+            .got(200, signal::TERM, MASTER)
+    };
     assert_eq!(case(signal::HUP).end(), (Reason::Reload, Manner::Graceful));
     assert_eq!(case(signal::TTOU).end(), (Reason::Ttou, Manner::Graceful));
     for stop in [signal::TERM, signal::INT, signal::QUIT, signal::WINCH] {
@@ -102,7 +106,9 @@ fn what_had_to_be_killed_was_forced() {
         .got(200, signal::TERM, MASTER)
         .got(300, signal::KILL, MASTER);
     assert_eq!(killed.end(), (Reason::Reload, Manner::Forced));
-    let quick = Case::exited(0).asked(100, signal::QUIT).got(200, signal::QUIT, MASTER);
+    let quick = Case::exited(0)
+        .asked(100, signal::QUIT)
+        .got(200, signal::QUIT, MASTER);
     assert_eq!(quick.end(), (Reason::Shutdown, Manner::Forced));
 }
 
@@ -138,9 +144,13 @@ fn whoever_asks_a_worker_to_stop_makes_it_quit_unless_its_master_stops_too() {
     assert_eq!(quit.end(), (Reason::Quit, Manner::Forced));
     let gently = Case::exited(0).got(200, signal::TERM, OTHER);
     assert_eq!(gently.end(), (Reason::Quit, Manner::Graceful));
-    let group = Case::exited(0).got(200, signal::INT, 0).asked(201, signal::INT);
+    let group = Case::exited(0)
+        .got(200, signal::INT, 0)
+        .asked(201, signal::INT);
     assert_eq!(group.end().0, Reason::Shutdown);
-    let reloaded_before = Case::exited(0).asked(100, signal::HUP).got(200, signal::TERM, OTHER);
+    let reloaded_before = Case::exited(0)
+        .asked(100, signal::HUP)
+        .got(200, signal::TERM, OTHER);
     assert_eq!(reloaded_before.end().0, Reason::Quit);
     let itself = Case::new(ExitStatus::Signal(signal::TERM)).got(200, signal::TERM, 55);
     assert_eq!(itself.end(), (Reason::Quit, Manner::Forced));

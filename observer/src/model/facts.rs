@@ -92,8 +92,17 @@ impl State {
         let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
             found.workers.iter().map(|of| (of.pid, of)).collect();
         let looked_at: Vec<(Pid, Pid)> = match found.only {
-            Some(pid) => self.owners.get(&pid).map(|&owner| (pid, owner)).into_iter().collect(),
-            None => self.owners.iter().map(|(&pid, &owner)| (pid, owner)).collect(),
+            Some(pid) => self
+                .owners
+                .get(&pid)
+                .map(|&owner| (pid, owner))
+                .into_iter()
+                .collect(),
+            None => self
+                .owners
+                .iter()
+                .map(|(&pid, &owner)| (pid, owner))
+                .collect(),
         };
         for (pid, owner) in looked_at {
             if let Some(app) = self.apps.get_mut(&owner) {

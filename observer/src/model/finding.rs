@@ -112,13 +112,19 @@ impl FromStr for Threshold {
         let wrong = || NoThreshold(text.to_owned());
         let (name, value) = text.split_once('=').ok_or_else(wrong)?;
         let percent = || {
-            let number = value.strip_suffix('%').and_then(|number| number.parse().ok());
-            number.filter(|percent| (1..=100).contains(percent)).ok_or_else(wrong)
+            let number = value
+                .strip_suffix('%')
+                .and_then(|number| number.parse().ok());
+            number
+                .filter(|percent| (1..=100).contains(percent))
+                .ok_or_else(wrong)
         };
         match name.trim() {
             "stuck" => {
                 let time = crate::config::parse_duration(value).map_err(|_| wrong())?;
-                u64::try_from(time.as_nanos()).map(Self::Stuck).map_err(|_| wrong())
+                u64::try_from(time.as_nanos())
+                    .map(Self::Stuck)
+                    .map_err(|_| wrong())
             }
             "heartbeat" => percent().map(Self::Heartbeat),
             "restarts" => {
@@ -129,8 +135,13 @@ impl FromStr for Threshold {
             "one-worker" => percent().map(Self::OneWorker),
             // A worker may well double its memory.
             "memory" => {
-                let number = value.strip_suffix('%').and_then(|number| number.parse().ok());
-                number.filter(|&number| number > 0).map(Self::Memory).ok_or_else(wrong)
+                let number = value
+                    .strip_suffix('%')
+                    .and_then(|number| number.parse().ok());
+                number
+                    .filter(|&number| number > 0)
+                    .map(Self::Memory)
+                    .ok_or_else(wrong)
             }
             _ => Err(wrong()),
         }
@@ -194,9 +205,19 @@ mod tests {
 
     #[test]
     fn what_is_no_threshold_is_refused_with_an_example() {
-        for text in ["", "stuck", "stuck=", "stuck=5", "heartbeat=0%", "heartbeat=101%", "backlog=5",
-            "restarts=0", "restarts=-1", "memory=0%", "x=1"]
-        {
+        for text in [
+            "",
+            "stuck",
+            "stuck=",
+            "stuck=5",
+            "heartbeat=0%",
+            "heartbeat=101%",
+            "backlog=5",
+            "restarts=0",
+            "restarts=-1",
+            "memory=0%",
+            "x=1",
+        ] {
             let error = text.parse::<Threshold>().unwrap_err();
             assert!(error.to_string().contains("stuck=30s"), "{text}");
         }

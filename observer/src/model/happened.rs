@@ -172,7 +172,10 @@ impl Events {
 
     /// Those since this was last asked.
     pub fn take(&mut self) -> Vec<Happened> {
-        self.untaken.as_mut().map(std::mem::take).unwrap_or_default()
+        self.untaken
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     pub fn push(&mut self, event: Happened) {
@@ -184,8 +187,17 @@ impl Events {
             self.shown.pop_front();
         }
         let mut frames = 0;
-        for ended in self.shown.iter_mut().rev().filter_map(|event| event.ended.as_mut()) {
-            frames += ended.stacks.iter().map(|stack| stack.frames.len()).sum::<usize>();
+        for ended in self
+            .shown
+            .iter_mut()
+            .rev()
+            .filter_map(|event| event.ended.as_mut())
+        {
+            frames += ended
+                .stacks
+                .iter()
+                .map(|stack| stack.frames.len())
+                .sum::<usize>();
             if frames > MAX_FRAMES {
                 ended.stacks.clear();
             }
@@ -234,7 +246,11 @@ mod tests {
     fn it_hangs_in_the_applications_own_frame_of_the_oldest_request() {
         let main = stack(None, true, &[("wait", false), ("run", false)]);
         let young = stack(Some(20), false, &[("young", true)]);
-        let old = stack(Some(10), false, &[("acquire", false), ("old", true), ("view", true)]);
+        let old = stack(
+            Some(10),
+            false,
+            &[("acquire", false), ("old", true), ("view", true)],
+        );
         let all = [main.clone(), young, old];
         assert_eq!(stuck_in(&all).as_deref(), Some("shop.py:old"));
         // Nothing is served: it is its main thread that hangs.
@@ -268,10 +284,18 @@ mod tests {
         }
         assert_eq!(events.shown().count(), MAX_EVENTS);
         let with_stacks = |event: &&Happened| {
-            event.ended.as_ref().is_some_and(|ended| !ended.stacks.is_empty())
+            event
+                .ended
+                .as_ref()
+                .is_some_and(|ended| !ended.stacks.is_empty())
         };
         assert_eq!(events.shown().filter(with_stacks).count(), MAX_FRAMES / 48);
-        assert!(events.shown().last().is_some_and(|event| with_stacks(&event)));
+        assert!(
+            events
+                .shown()
+                .last()
+                .is_some_and(|event| with_stacks(&event))
+        );
         assert!(events.take().is_empty(), "nobody takes them");
         events.keep();
         events.push(Happened::default());

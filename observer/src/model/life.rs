@@ -134,7 +134,11 @@ impl Life {
     /// How far it is; `None` where nothing tells.
     #[must_use]
     pub fn stage(&self) -> Option<Stage> {
-        let got = |wanted: &[u8]| self.signals.iter().any(|sent| wanted.contains(&sent.signal));
+        let got = |wanted: &[u8]| {
+            self.signals
+                .iter()
+                .any(|sent| wanted.contains(&sent.signal))
+        };
         if got(&[signal::ABRT]) {
             Some(Stage::Aborting)
         } else if got(&[signal::TERM, signal::QUIT, signal::INT]) || self.alive == Some(false) {

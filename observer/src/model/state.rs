@@ -223,7 +223,10 @@ impl State {
 
     /// Something happened to what is a worker, or may be one.
     fn with_life(&mut self, pid: Pid, change: impl FnOnce(&mut Life)) {
-        let app = self.owners.get(&pid).and_then(|owner| self.apps.get_mut(owner));
+        let app = self
+            .owners
+            .get(&pid)
+            .and_then(|owner| self.apps.get_mut(owner));
         if let Some(worker) = app.and_then(|app| app.live.get_mut(&pid)) {
             change(&mut worker.life);
         } else if let Some(provisional) = self.provisional.get_mut(&pid) {
@@ -382,19 +385,21 @@ impl State {
         &self,
     ) -> impl Iterator<Item = ((Pid, Kind, Option<Pid>), Finding)> + '_ {
         let offset_ns = self.observer.wall_offset_ns();
-        self.findings.iter().map(move |(key, (since_ns, evidence))| {
-            let &(master_pid, finding, worker_pid) = key;
-            let app = self.apps.get(&master_pid).map(App::name);
-            let finding = Finding {
-                finding,
-                app: app.unwrap_or_default().to_owned(),
-                master_pid,
-                worker_pid,
-                since_seconds: wall_seconds(*since_ns, offset_ns),
-                evidence: evidence.clone(),
-            };
-            (*key, finding)
-        })
+        self.findings
+            .iter()
+            .map(move |(key, (since_ns, evidence))| {
+                let &(master_pid, finding, worker_pid) = key;
+                let app = self.apps.get(&master_pid).map(App::name);
+                let finding = Finding {
+                    finding,
+                    app: app.unwrap_or_default().to_owned(),
+                    master_pid,
+                    worker_pid,
+                    since_seconds: wall_seconds(*since_ns, offset_ns),
+                    evidence: evidence.clone(),
+                };
+                (*key, finding)
+            })
     }
 
     pub(super) fn end_app(&mut self, time_ns: u64, pid: Pid) {

@@ -33,7 +33,10 @@ impl State {
                 .values()
                 .map(|app| app_view(app, &self.settings, &clock))
                 .collect(),
-            findings: self.findings_with_keys().map(|(_, finding)| finding).collect(),
+            findings: self
+                .findings_with_keys()
+                .map(|(_, finding)| finding)
+                .collect(),
             events: self.events.shown().cloned().collect(),
             observer: self.observer_view(),
         }
@@ -312,7 +315,11 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
         state: worker.life.stage().filter(|_| is_live),
         gauges: worker.gauges.clone().filter(|_| is_live),
         cpu_percent: worker.cpu_percent.filter(|_| is_live),
-        in_flight: if is_live { worker.life.in_flight.count } else { 0 },
+        in_flight: if is_live {
+            worker.life.in_flight.count
+        } else {
+            0
+        },
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
         exit_code: match status {
             Some(ExitStatus::Code(code)) => Some(code),

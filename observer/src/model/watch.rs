@@ -73,7 +73,11 @@ pub fn sample(app: &mut App, now_ns: u64) {
             .iter()
             .map(|listener| (listener.address.clone(), listener.backlog))
             .collect(),
-        workers: app.live.iter().map(|(&pid, worker)| (pid, of_worker(worker))).collect(),
+        workers: app
+            .live
+            .iter()
+            .map(|(&pid, worker)| (pid, of_worker(worker)))
+            .collect(),
     };
     app.watch.sampled_ns = now_ns;
     app.watch.samples.push_back(sample);
@@ -116,7 +120,11 @@ fn stuck(app: &App, settings: &Settings, now_ns: u64, found: &mut Vec<Found>) {
         let evidence = format!(
             "{} {} is in progress for {age_seconds:.1} s; the worker has {count} in all",
             method.as_deref().unwrap_or("a request"),
-            if route.is_empty() { "of an unknown path" } else { &route },
+            if route.is_empty() {
+                "of an unknown path"
+            } else {
+                &route
+            },
         );
         found.push((Kind::WorkerStuck, Some(pid), evidence));
     }
@@ -128,7 +136,10 @@ fn heartbeats(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
     };
     let late = f64::from(timeout) * f64::from(thresholds.heartbeat_percent) / 100.0;
     for (&pid, worker) in &app.live {
-        let age = worker.gauges.as_ref().and_then(|gauges| gauges.heartbeat_age_seconds);
+        let age = worker
+            .gauges
+            .as_ref()
+            .and_then(|gauges| gauges.heartbeat_age_seconds);
         if let Some(age) = age.filter(|&age| age >= late) {
             let evidence = format!(
                 "its last heartbeat was {age:.1} s ago; its master gives it up after {timeout} s"
@@ -140,11 +151,20 @@ fn heartbeats(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
 
 fn restarts(app: &App, thresholds: &Thresholds, now_ns: u64, found: &mut Vec<Found>) {
     let since_ns = now_ns.saturating_sub(RESTARTS_NS);
-    let ended = app.watch.troubles.iter().filter(|&&at_ns| at_ns >= since_ns).count();
+    let ended = app
+        .watch
+        .troubles
+        .iter()
+        .filter(|&&at_ns| at_ns >= since_ns)
+        .count();
     if ended < usize::try_from(thresholds.restarts).unwrap_or(usize::MAX) {
         return;
     }
-    let last = app.ended.iter().rev().find(|w| w.reason.is_some_and(|(r, _)| r.is_trouble()));
+    let last = app
+        .ended
+        .iter()
+        .rev()
+        .find(|w| w.reason.is_some_and(|(r, _)| r.is_trouble()));
     let last = last.and_then(|worker| worker.reason);
     let last = last.map_or("unknown", |(reason, _)| reason.as_str());
     let evidence = format!("{ended} workers ended within a minute, the last one by {last}");
@@ -168,7 +188,8 @@ fn backlogs(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
         let time = SAMPLE_NS / SECOND_NS * (BACKLOG_SAMPLES as u64 - 1);
         let address = &listener.address;
         let limit = listener.limit;
-        let is_much = u64::from(now) * 100 >= u64::from(limit) * u64::from(thresholds.backlog_percent);
+        let is_much =
+            u64::from(now) * 100 >= u64::from(limit) * u64::from(thresholds.backlog_percent);
         let grows = now > before && last.is_sorted_by(|later, earlier| later >= earlier);
         let evidence = format!(
             "{now} of at most {limit} connections wait at {address}, {before} waited {time} s before"
@@ -197,7 +218,10 @@ fn spread(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
     };
     let is_most = most * 100 >= all * u64::from(thresholds.one_worker_percent);
     if served.len() > 1 && all >= SPREAD_REQUESTS && is_most {
-        let evidence = format!("it served {most} of the last {all} requests of {} workers", served.len());
+        let evidence = format!(
+            "it served {most} of the last {all} requests of {} workers",
+            served.len()
+        );
         found.push((Kind::OneWorkerBusy, Some(pid), evidence));
     }
 }

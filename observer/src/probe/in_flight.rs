@@ -52,7 +52,9 @@ impl InFlightReader {
         let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
         self.entered(only, &mut workers);
         self.unread(only, &mut workers);
-        let workers = workers.into_iter().map(|(pid, found)| self.of_worker(pid, found));
+        let workers = workers
+            .into_iter()
+            .map(|(pid, found)| self.of_worker(pid, found));
         InFlight {
             at_ns,
             only,
@@ -63,7 +65,12 @@ impl InFlightReader {
     /// Those that entered the application.
     fn entered(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
         let is_open = |flow: &Flow| flow.exited_ns == 0 && flow.sent == 0;
-        for (key, flow) in self.flows.iter().flatten().filter(|(_, flow)| is_open(flow)) {
+        for (key, flow) in self
+            .flows
+            .iter()
+            .flatten()
+            .filter(|(_, flow)| is_open(flow))
+        {
             if only.is_none_or(|pid| pid == key.tgid) {
                 workers.entry(key.tgid).or_default().push(Found {
                     begun_ns: flow.entered_ns,
@@ -78,9 +85,8 @@ impl InFlightReader {
 
     /// Those of processes whose Python is not read.
     fn unread(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
-        let is_unread = |target: &Target| {
-            target.layout == NO_LAYOUT && target.role == Role::Worker as u32
-        };
+        let is_unread =
+            |target: &Target| target.layout == NO_LAYOUT && target.role == Role::Worker as u32;
         let targets = self.targets.iter().flatten();
         let unread: HashSet<Pid> = targets
             .filter(|(pid, target)| is_unread(target) && only.is_none_or(|only| only == *pid))
@@ -121,9 +127,8 @@ impl InFlightReader {
             tgid: pid,
             fd: found.fd,
         };
-        let is_its = |conn: &Conn| {
-            conn.generation == found.generation && conn.request == found.request
-        };
+        let is_its =
+            |conn: &Conn| conn.generation == found.generation && conn.request == found.request;
         let line = self.conns.get(&key, 0).ok().filter(is_its).map(|conn| {
             let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
             let head = conn.line.get(..len.min(HEAD_BYTES)).unwrap_or_default();

@@ -21,7 +21,11 @@ const RAW_TRACEPOINTS: &[(&str, &str)] = &[
     ("process_exit", "sched_process_exit"),
     ("socket_established", "inet_sock_set_state"),
     ("signal_generated", "signal_generate"),
+    ("signal_delivered", "signal_deliver"),
 ];
+
+/// The program on a raw tracepoint that goes on with itself.
+const STACK_TAIL: &str = "stack_of_thread";
 
 /// Programs on other tracepoints: (program, tracepoint), of the group `oom`.
 const OOM: &[(&str, &str)] = &[("oom_victim", "mark_victim")];
@@ -120,7 +124,8 @@ pub fn load() -> Result<Ebpf> {
         .context(
             "the kernel refused the eBPF maps; run `gunicorn-observer doctor` for the reason",
         )?;
-    for (program, _) in RAW_TRACEPOINTS {
+    let raw = RAW_TRACEPOINTS.iter().map(|&(program, _)| program);
+    for program in raw.chain([STACK_TAIL]) {
         find::<RawTracePoint>(&mut ebpf, program)?
             .load()
             .with_context(|| refused(program))?;
@@ -153,7 +158,13 @@ fn link_tails(ebpf: &mut Ebpf) -> Result<()> {
             .set(tail as u32, &program, 0)
             .with_context(|| refused(name))?;
     }
-    Ok(())
+    let program = find::<RawTracePoint>(ebpf, STACK_TAIL)?.fd()?.try_clone()?;
+    let map = ebpf
+        .map_mut("STACK_TAILS")
+        .ok_or_else(|| anyhow!("the eBPF object has no map STACK_TAILS"))?;
+    ProgramArray::try_from(map)?
+        .set(0, &program, 0)
+        .with_context(|| refused(STACK_TAIL))
 }
 
 /// Attaches the programs of the whole host.

@@ -141,7 +141,9 @@ impl Arbiter {
             workers: unsigned(asked_for.or_else(|| config.int("workers"))),
             threads: unsigned(config.int("threads")),
             timeout_seconds: unsigned(config.int("timeout")),
-            max_requests: config.int("max_requests").and_then(|n| u64::try_from(n).ok()),
+            max_requests: config
+                .int("max_requests")
+                .and_then(|n| u64::try_from(n).ok()),
             bind: config.texts("bind"),
         }
     }

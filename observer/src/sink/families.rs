@@ -1,5 +1,6 @@
 //! The families of workers and apps.
 
+use super::families_now::{Now, NowFamilies};
 use super::family::{Family, Labels};
 use super::prometheus::WorkerLabel;
 use crate::model::tally::Tally;
@@ -22,6 +23,10 @@ pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
                     let labels = [a, m, ("worker_class", &*class.class)];
                     families.tally(&labels, &class.tally);
                     families.errors(&labels, &class.failed, &class.handled);
+                    let live = app.workers.iter().filter(|worker| !worker.ended);
+                    let of_class = live.filter(|worker| worker.class == class.class);
+                    let now = Now::all(of_class.map(Now::of));
+                    families.now.add(&labels, &now, true);
                 }
             }
         }
@@ -42,6 +47,9 @@ fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
         if app.observed {
             families.tally(&labels, &worker.tally);
             families.errors(&labels, &worker.failed, &worker.handled);
+        }
+        if !worker.ended {
+            families.now.add(&labels, &Now::of(worker), app.observed);
         }
         let class = ("worker_class", &*worker.class);
         families
@@ -73,6 +81,8 @@ fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
         let (pid, id) = (("worker_pid", pid.as_str()), ("worker_id", &*worker.id));
         let class = ("worker_class", &*worker.class);
         families.info.count(&[a, m, slot, pid, id, class], 1);
+        let labels = [a, m, slot, class];
+        families.now.add(&labels, &Now::of(worker), app.observed);
         if let Some(uptime) = worker.uptime_seconds {
             families.uptime.add(&[a, m, slot, class], uptime);
         }
@@ -86,6 +96,11 @@ struct WorkerFamilies {
     response_size: Family,
     failed: Family,
     handled: Family,
+    busy: Family,
+    cpu: Family,
+    restart: Family,
+    restart_count: Family,
+    now: NowFamilies,
     uptime: Family,
     info: Family,
 }
@@ -117,6 +132,23 @@ impl WorkerFamilies {
                 "gunicorn_worker_error_handling_total",
                 "Requests that Gunicorn's handle_error ran for, bad ones too.",
             ),
+            busy: Family::counter(
+                "gunicorn_worker_busy_seconds_total",
+                "Time that a worker had at least one request in progress.",
+            ),
+            cpu: Family::counter(
+                "gunicorn_worker_cpu_seconds_total",
+                "Processor time that a worker used.",
+            ),
+            restart: Family::counter(
+                "gunicorn_worker_restart_total",
+                "Ends of a worker, by reason.",
+            ),
+            restart_count: Family::counter(
+                "gunicorn_worker_restart_count_total",
+                "Ends of a worker, by how and why it ended.",
+            ),
+            now: NowFamilies::default(),
             uptime: Family::gauge(
                 "gunicorn_worker_uptime_seconds",
                 "Time since a worker process started.",
@@ -127,6 +159,18 @@ impl WorkerFamilies {
 
     fn tally(&mut self, labels: Labels, tally: &Tally) {
         self.requests.count(labels, tally.requests);
+        self.busy.add(labels, seconds(tally.busy_ns));
+        // Nothing uses none: then it was not looked at yet.
+        if tally.cpu_ns > 0 {
+            self.cpu.add(labels, seconds(tally.cpu_ns));
+        }
+        for (&(manner, reason), &count) in &tally.ends {
+            let mut labels = labels.to_vec();
+            labels.push(("reason", reason.as_str()));
+            self.restart.count(&labels, count);
+            labels.push(("restart_type", manner.as_str()));
+            self.restart_count.count(&labels, count);
+        }
         // From zero on, so that a rate sees the first request too.
         self.duration.observe(labels, &tally.duration);
         // Sizes are often all unknown: those are left out.
@@ -162,20 +206,36 @@ impl WorkerFamilies {
             response_size,
             failed,
             handled,
+            busy,
+            cpu,
+            restart,
+            restart_count,
+            now,
             uptime,
             info,
         } = self;
-        vec![
+        let mut all = vec![
             requests,
             duration,
             request_size,
             response_size,
             failed,
             handled,
+            busy,
+            cpu,
+            restart,
+            restart_count,
             uptime,
             info,
-        ]
+        ];
+        all.extend(now.into_vec());
+        all
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an exported value is a float")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 /// Families of whole apps.

@@ -6,6 +6,8 @@
 //! - [`lines`]: each finished request, to standard output
 
 mod families;
+mod families_master;
+mod families_now;
 mod families_observer;
 pub mod family;
 pub mod http;

@@ -1,6 +1,6 @@
 //! The exposition: all metric families of a snapshot, as text.
 
-use super::{families, families_observer, openmetrics};
+use super::{families, families_master, families_observer, openmetrics};
 use crate::snapshot::Snapshot;
 use clap::ValueEnum;
 use prometheus::TextEncoder;
@@ -66,6 +66,7 @@ impl Format {
 pub fn families(snapshot: &Snapshot, label: WorkerLabel) -> Vec<MetricFamily> {
     let mut all = families::workers(snapshot, label);
     all.extend(families::apps(snapshot));
+    all.extend(families_master::all(snapshot));
     all.extend(families_observer::all(snapshot));
     all.into_iter()
         .filter_map(super::family::Family::build)

@@ -239,9 +239,9 @@ fn clear(record: &mut ExceptionRecord, empty: &ExceptionRecord) {
 
 /// A `handle_request` that was found.
 #[derive(Clone, Copy)]
-struct Caller {
+pub struct Caller {
     frame: u64,
-    request: u64,
+    pub request: u64,
     /// How many calls below it the frame is that was looked for.
     depth: u32,
 }
@@ -258,12 +258,12 @@ impl Caller {
 }
 
 /// The process whose requests are looked for.
-struct Process {
+pub struct Process {
     tgid: u32,
 }
 
 impl Process {
-    fn new(id: u64) -> Self {
+    pub fn new(id: u64) -> Self {
         Self {
             tgid: (id >> 32) as u32,
         }
@@ -289,7 +289,7 @@ impl Process {
 
     /// The `handle_request` that a stack is below of.
     #[inline(always)]
-    fn find_on_stack(&self, layout: &Layout, mut frame: u64, caught_in: u64) -> Option<Caller> {
+    pub fn find_on_stack(&self, layout: &Layout, mut frame: u64, caught_in: u64) -> Option<Caller> {
         let mut depth = NO_DEPTH;
         for _ in 0..MAX_DEPTH {
             if frame == 0 {
@@ -320,7 +320,7 @@ impl Process {
     }
 
     #[inline(always)]
-    fn key(&self, address: u64) -> ObjectKey {
+    pub fn key(&self, address: u64) -> ObjectKey {
         ObjectKey {
             address,
             tgid: self.tgid,

@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail,
-    Target, Thread,
+    Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, StackRecord,
+    StackWalk, Stat, Tail, Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -70,6 +70,15 @@ pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::ALL.len() 
 /// An exception before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0);
+/// A stack before anything is known of it: likewise.
+#[map]
+pub static NEW_STACK: Array<StackRecord> = Array::with_max_entries(1, 0);
+/// Threads whose process is looked through, by tgid << 32 | tid.
+#[map]
+pub static STACK_WALKS: LruHashMap<u64, StackWalk> = LruHashMap::with_max_entries(1024, 0);
+/// The program that goes on with the next thread.
+#[map]
+pub static STACK_TAILS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Hits that closer looks may have and had, by [`LookWord`].
 #[map]
 pub static LOOK: Array<u64> = Array::with_max_entries(2, 0);

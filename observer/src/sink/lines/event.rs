@@ -93,10 +93,15 @@ fn stack(view: &StackView, lines: &mut Vec<String>) {
     } else {
         "another thread"
     };
-    let what = view.request.as_ref().map_or_else(String::new, |of| format!(", {}", request(of)));
+    let what = view
+        .request
+        .as_ref()
+        .map_or_else(String::new, |of| format!(", {}", request(of)));
     lines.push(format!("    {thread}{what}:"));
     for place in view.frames.iter().take(FRAMES) {
-        let line = place.line.map_or_else(String::new, |line| format!(":{line}"));
+        let line = place
+            .line
+            .map_or_else(String::new, |line| format!(":{line}"));
         let file = shown(&place.frame.file, NAME_CHARS);
         let function = shown(&place.frame.function, NAME_CHARS);
         lines.push(format!("      {file}{line} {function}"));
@@ -134,12 +139,26 @@ mod tests {
             restart_type: Manner::Forced,
             exit_code: None,
             exit_signal: Some(9),
-            signals: vec![SignalView { signal: "ABRT", sender_pid: Some(1) }, SignalView { signal: "KILL", sender_pid: None }],
+            signals: vec![
+                SignalView {
+                    signal: "ABRT",
+                    sender_pid: Some(1),
+                },
+                SignalView {
+                    signal: "KILL",
+                    sender_pid: None,
+                },
+            ],
             uptime_seconds: Some(12.0),
             served: 3,
             requests: vec![request.clone()],
             stuck_in: Some("shop.py:nap".to_owned()),
-            stacks: vec![StackView { is_current: true, request: Some(request), frames: vec![frame("nap", Some(7)), frame("app", None)], is_cut: true }],
+            stacks: vec![StackView {
+                is_current: true,
+                request: Some(request),
+                frames: vec![frame("nap", Some(7)), frame("app", None)],
+                is_cut: true,
+            }],
         };
         let event = Happened {
             time_seconds: 3_661.5,

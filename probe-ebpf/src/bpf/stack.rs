@@ -1,0 +1,207 @@
+//! Where the threads of a worker are when it gets `SIGABRT`.
+//!
+//! The thread that got the signal stands still in the kernel; others run on meanwhile, so that what
+//! is read of them may be garbage now and then. One program looks at one thread and then goes on
+//! with itself: the verifier walks one thread only.
+
+use super::emit::{header, reserve_spare, submit_later};
+use super::exception::Process;
+use super::maps::{
+    NEW_STACK, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout, serving_target,
+};
+use super::memory::{User, copy_kernel, thread_state};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use probe_ebpf::abi::{
+    ConnKey, Flow, HEAD_BYTES, LINES_BYTES, NO_INSTRUCTION, RecordKind, STACK_FRAMES,
+    STACK_THREADS, StackFrame, StackRecord, StackWalk, Stat, Target,
+};
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::Layout;
+
+const ABRT: i32 = 6;
+
+/// `signal_deliver(sig, info, ka)`: runs in the thread that gets the signal.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+pub fn signal_delivered(ctx: RawTracePointContext) -> i32 {
+    if ctx.arg::<i32>(0) == ABRT && begin(current()).is_some() {
+        // SAFETY: programs of the array take the same context.
+        unsafe { STACK_TAILS.tail_call(&ctx, 0) }
+    }
+    0
+}
+
+/// Prepares the walk through the threads of this process.
+#[inline(always)]
+fn begin(id: u64) -> Option<()> {
+    let target = serving_target((id >> 32) as u32)?;
+    layout(target)?;
+    let Ok(own) = thread_state(target) else {
+        count(Stat::FrameUnreadable);
+        return None;
+    };
+    if own == 0 {
+        return None; // no thread of Python
+    }
+    let walk = StackWalk {
+        own,
+        next: own,
+        threads: 0,
+        reserved: 0,
+    };
+    STACK_WALKS.insert(id, walk, 0).ok()
+}
+
+/// Looks at one thread, and goes on with the next.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+pub fn stack_of_thread(ctx: RawTracePointContext) -> i32 {
+    let id = current();
+    if step(id).is_some() {
+        // SAFETY: as above.
+        unsafe { STACK_TAILS.tail_call(&ctx, 0) }
+    }
+    let _ = STACK_WALKS.remove(id);
+    0
+}
+
+/// `None` when it was the last one.
+#[inline(always)]
+fn step(id: u64) -> Option<()> {
+    let target = serving_target((id >> 32) as u32)?;
+    let layout = layout(target)?;
+    // SAFETY: only this thread has this key.
+    let walk = unsafe { &mut *STACK_WALKS.get_ptr_mut(id)? };
+    let tstate = walk.next;
+    let is_first = walk.threads == 0;
+    if is_first || tstate != walk.own {
+        let thread = Thread {
+            id,
+            target,
+            layout,
+            tstate,
+            is_current: is_first,
+        };
+        if thread.tell().is_err() {
+            count(Stat::FrameUnreadable);
+        }
+    }
+    let (base, offset) = if is_first {
+        let interpreter = User.peek(tstate + u64::from(layout.tstate_interp));
+        (interpreter, layout.interp_threads)
+    } else {
+        (tstate, layout.tstate_next)
+    };
+    walk.next = User.peek(base + u64::from(offset));
+    walk.threads += 1;
+    (walk.next != 0 && walk.threads <= STACK_THREADS).then_some(())
+}
+
+struct Thread<'a> {
+    id: u64,
+    target: &'a Target,
+    layout: &'a Layout,
+    tstate: u64,
+    is_current: bool,
+}
+
+impl Thread<'_> {
+    /// Tells its stack, if it serves a request or got the signal.
+    #[inline(always)]
+    fn tell(&self) -> Result<(), Fault> {
+        let frame = self.layout.current_frame(&User, self.tstate)?;
+        let process = Process::new(self.id);
+        let caller = process.find_on_stack(self.layout, frame, 0);
+        let flow =
+            caller.and_then(|caller| flow(&process.key(caller.request), self.target.generation));
+        if flow.is_none() && !self.is_current {
+            return Ok(());
+        }
+        let (Some(mut entry), Some(empty)) = (reserve_spare::<StackRecord>(), NEW_STACK.get(0))
+        else {
+            return Ok(());
+        };
+        // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
+        let record = unsafe { &mut *entry.as_mut_ptr() };
+        clear(record, empty);
+        record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
+        record.thread_state = self.tstate;
+        record.is_current = self.is_current as u32;
+        if let Some(flow) = flow {
+            self.request(flow, record);
+        }
+        self.frames(frame, record);
+        submit_later(entry);
+        Ok(())
+    }
+
+    /// The request that it serves.
+    #[inline(always)]
+    fn request(&self, flow: &Flow, record: &mut StackRecord) {
+        record.entered_ns = flow.entered_ns;
+        let key = ConnKey {
+            tgid: (self.id >> 32) as u32,
+            fd: flow.fd,
+        };
+        if let Some(conn) = conn(&key, self.target.generation) {
+            record.line_len = conn.line_len as u16;
+            record.line_source = conn.line_source;
+            copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
+        }
+    }
+
+    #[inline(always)]
+    fn frames(&self, mut frame: u64, record: &mut StackRecord) {
+        let layout = self.layout;
+        for place in &mut record.frames {
+            if frame == 0 {
+                break;
+            }
+            record.frames_len += 1;
+            self.frame(frame, place);
+            frame = User.peek(frame + u64::from(layout.frame_back));
+        }
+        if frame != 0 {
+            record.frames_len = STACK_FRAMES as u32 + 1;
+        }
+    }
+
+    #[inline(always)]
+    fn frame(&self, frame: u64, place: &mut StackFrame) {
+        let layout = self.layout;
+        place.names.frame = frame;
+        layout.frame_names(&User, frame, &mut place.names);
+        let code = layout.code(&User, frame).unwrap_or(0);
+        place.instruction = layout
+            .instruction_offset(&User, frame, code)
+            .unwrap_or(NO_INSTRUCTION);
+        place.first_line = User.peek(code + u64::from(layout.code_first_line)) as u32;
+        place.line_table = layout.line_table;
+        let lines = User.peek(code + u64::from(layout.code_lines));
+        let len = User.peek(lines + u64::from(layout.var_size));
+        let len = if len > LINES_BYTES as u64 {
+            LINES_BYTES
+        } else {
+            len as usize
+        };
+        if let Some(bytes) = place.lines.get_mut(..len)
+            && User
+                .read(lines + u64::from(layout.bytes_data), bytes)
+                .is_ok()
+        {
+            place.lines_len = len as u32;
+        }
+    }
+}
+
+/// What is left in the ring of other records is not to be told again.
+#[inline(always)]
+fn clear(record: &mut StackRecord, empty: &StackRecord) {
+    const SIZE: usize = size_of::<StackRecord>();
+    // SAFETY: records are bytes without padding.
+    let (from, to) = unsafe {
+        (
+            &*core::ptr::from_ref(empty).cast::<[u8; SIZE]>(),
+            &mut *core::ptr::from_mut(record).cast::<[u8; SIZE]>(),
+        )
+    };
+    copy_kernel(from, to);
+}
