@@ -97,6 +97,7 @@ fn tell(mut live: Live) -> (Live, String) {
         workers: Some(2),
         threads: Some(1),
         timeout_seconds: Some(30),
+        max_requests: None,
         bind: vec!["127.0.0.1:8000".into()],
         container_id: "9bca8d63".into(),
         container_runtime: "docker".into(),
@@ -242,7 +243,12 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
     let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
     let [fast, slow] = [20_000_000, 700_000_000].map(|ns: u64| serde_json::json!(ns));
     // The first came before its master was known.
+    let (end, told) = told.split_last().unwrap();
     assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
+    // And how its worker ended.
+    assert_eq!(end.0, &app);
+    assert_eq!(lines[2]["event"], "worker_ended");
+    assert_eq!(lines[2]["reason"], "crash");
     let first = &lines[0];
     assert_eq!(first["master_pid"], serde_json::Value::Null);
     assert_eq!(first["phases_ns"]["queue"], 3);

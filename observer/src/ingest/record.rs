@@ -12,7 +12,7 @@
 use super::{decode, line};
 use crate::event::Event;
 use crate::fact::Fact;
-use probe_ebpf::abi::{Header, LineSource, RequestRecord};
+use probe_ebpf::abi::{HEAD_BYTES, Header, LineSource, RequestRecord, StackRecord};
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::mem::offset_of;
@@ -20,11 +20,11 @@ use std::mem::offset_of;
 /// First bytes of a record file.
 pub const MAGIC: [u8; 8] = *b"GUNIOBS\n";
 /// Version of the layout above.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Bytes before the payload of a frame.
 pub const FRAME_HEADER_BYTES: usize = 13;
 /// No payload is longer.
-pub const MAX_PAYLOAD_BYTES: u32 = 1 << 20;
+pub const MAX_PAYLOAD_BYTES: u32 = 16 << 20;
 
 /// What a frame holds.
 #[repr(u8)]
@@ -102,7 +102,7 @@ impl<W: Write> Recorder<W> {
         let len = u32::try_from(payload.len())
             .ok()
             .filter(|&len| len <= MAX_PAYLOAD_BYTES);
-        let len = len.ok_or_else(|| io::Error::other("a frame would be longer than 1 MiB"))?;
+        let len = len.ok_or_else(|| io::Error::other("a frame would be longer than 16 MiB"))?;
         self.out.write_all(&len.to_le_bytes())?;
         self.out.write_all(&[tag as u8])?;
         self.out.write_all(&time_ns.to_le_bytes())?;
@@ -115,7 +115,22 @@ fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
     match decode::decode(record) {
         Ok(Event::Request(_)) => {
             let mut kept = record.to_vec();
-            redact_request(&mut kept);
+            redact_line(
+                &mut kept,
+                offset_of!(RequestRecord, line_len),
+                offset_of!(RequestRecord, line_source),
+                offset_of!(RequestRecord, line),
+            );
+            Cow::Owned(kept)
+        }
+        Ok(Event::Stack(_)) => {
+            let mut kept = record.to_vec();
+            redact_line(
+                &mut kept,
+                offset_of!(StackRecord, line_len),
+                offset_of!(StackRecord, line_source),
+                offset_of!(StackRecord, line),
+            );
             Cow::Owned(kept)
         }
         Ok(_) => Cow::Borrowed(record),
@@ -130,14 +145,15 @@ fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-fn redact_request(record: &mut [u8]) {
+/// What is kept of a request's head in a record that has these fields there.
+fn redact_line(record: &mut [u8], line_len: usize, line_source: usize, line: usize) {
     let number = |at: usize| {
         let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
         bytes.map_or(0, |bytes| u16::from_le_bytes(*bytes))
     };
-    let len = usize::from(number(offset_of!(RequestRecord, line_len)));
-    let source = number(offset_of!(RequestRecord, line_source));
-    let Some(line) = record.get_mut(offset_of!(RequestRecord, line)..) else {
+    let len = usize::from(number(line_len));
+    let source = number(line_source);
+    let Some(line) = record.get_mut(line..line + HEAD_BYTES) else {
         return;
     };
     let (line, unused) = line.split_at_mut(len.min(line.len()));
@@ -152,7 +168,7 @@ fn redact_request(record: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::sample::RequestBytes;
+    use crate::ingest::sample::{RequestBytes, stack};
 
     #[test]
     fn a_record_keeps_nothing_secret_and_decodes_to_the_same() {
@@ -166,7 +182,13 @@ mod tests {
         .build();
         let mut dirty = whole.clone();
         dirty.splice(whole.len() - 6.., *b"secret");
-        for record in [whole.clone(), dirty, [whole.as_slice(), b"secret"].concat()] {
+        let of_stack = stack(1, 2, "GET /a?token=secret HTTP/1.1\r\nCookie: secret", &[]);
+        for record in [
+            of_stack,
+            whole.clone(),
+            dirty,
+            [whole.as_slice(), b"secret"].concat(),
+        ] {
             let kept = redacted(&record);
             assert!(!kept.windows(6).any(|bytes| bytes == b"secret"));
             assert_eq!(decode::decode(&kept), decode::decode(&record));

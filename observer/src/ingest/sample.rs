@@ -1,8 +1,9 @@
 //! Records as the kernel would write them, for tests.
 
 use probe_ebpf::abi::{
-    CLASS_BYTES, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES, LineSource, MODULE_BYTES,
-    NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, TRACEBACK_FRAMES, UnwoundRecord,
+    CLASS_BYTES, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES, LINES_BYTES, LineSource,
+    MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, StackRecord,
+    TRACEBACK_FRAMES, UnwoundRecord,
 };
 
 /// A request record; set what matters, leave the rest.
@@ -162,6 +163,42 @@ pub fn unwound(
 /// A record that a closer look is exhausted.
 pub fn look_exhausted(time_ns: u64) -> Vec<u8> {
     header(RecordKind::LookExhausted, 16, 7, time_ns)
+}
+
+/// A signal to process `pid`, from `sender`, or from the kernel if that is 0.
+pub fn signal(time_ns: u64, pid: u32, signal: u32, sender: u32) -> Vec<u8> {
+    let mut b = header(RecordKind::Signal, 24, pid, time_ns);
+    b.extend(sender.to_le_bytes());
+    b.extend(signal.to_le_bytes());
+    b
+}
+
+pub fn oom(time_ns: u64, pid: u32) -> Vec<u8> {
+    header(RecordKind::Oom, 16, pid, time_ns)
+}
+
+/// A stack of a thread that serves a request with this head, in such frames: module, function and
+/// file of each, the innermost first.
+pub fn stack(pid: u32, time_ns: u64, head: &str, frames: &[[&str; 3]]) -> Vec<u8> {
+    let mut b = header(RecordKind::Stack, size_of::<StackRecord>(), pid, time_ns);
+    b.extend((time_ns - 1).to_le_bytes());
+    b.extend(0xabc_u64.to_le_bytes());
+    b.extend(1_u32.to_le_bytes());
+    b.extend(u32::try_from(frames.len()).unwrap().to_le_bytes());
+    b.extend(u16::try_from(head.len()).unwrap().to_le_bytes());
+    b.extend((LineSource::Wire as u16).to_le_bytes());
+    b.extend([0; 4]);
+    b.extend(padded(head, HEAD_BYTES));
+    for &of in frames {
+        b.extend(frame(Some(of)));
+        // At the beginning of a function whose lines are not kept.
+        for word in [0, 7, 0, 0_u32] {
+            b.extend(word.to_le_bytes());
+        }
+        b.extend([0; LINES_BYTES]);
+    }
+    b.resize(size_of::<StackRecord>(), 0);
+    b
 }
 
 fn class([name, module]: [&str; 2]) -> Vec<u8> {

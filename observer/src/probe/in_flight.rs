@@ -11,8 +11,10 @@ use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Pha
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd as _;
 
-/// Of each worker, the requests that are told of one by one.
+/// Of each worker, the requests that are told of one by one; and of all workers, beyond which
+/// only the oldest one of each is.
 const TOLD: usize = 5;
+const ALL_TOLD: usize = 500;
 
 /// Reads the requests in progress.
 pub struct InFlightReader {
@@ -52,9 +54,12 @@ impl InFlightReader {
         let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
         self.entered(only, &mut workers);
         self.unread(only, &mut workers);
-        let workers = workers
-            .into_iter()
-            .map(|(pid, found)| self.of_worker(pid, found));
+        let mut told = 0;
+        let workers = workers.into_iter().map(|(pid, found)| {
+            let of = self.of_worker(pid, found, if told < ALL_TOLD { TOLD } else { 1 });
+            told += of.oldest.len();
+            of
+        });
         InFlight {
             at_ns,
             only,
@@ -109,14 +114,14 @@ impl InFlightReader {
         }
     }
 
-    fn of_worker(&self, pid: Pid, mut found: Vec<Found>) -> WorkerInFlight {
+    fn of_worker(&self, pid: Pid, mut found: Vec<Found>, told: usize) -> WorkerInFlight {
         found.sort_by_key(|found| found.begun_ns);
         WorkerInFlight {
             pid,
             count: u32::try_from(found.len()).unwrap_or(u32::MAX),
             oldest: found
                 .iter()
-                .take(TOLD)
+                .take(told)
                 .map(|found| self.pending(pid, found))
                 .collect(),
         }

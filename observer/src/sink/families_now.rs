@@ -112,7 +112,7 @@ impl Default for NowFamilies {
 impl NowFamilies {
     /// Adds a worker, or several; `observed` if their requests are seen.
     pub fn add(&mut self, labels: Labels, now: &Now, observed: bool) {
-        if let Some(state) = now.state {
+        if let Some(state) = now.state.filter(|_| observed) {
             for stage in Stage::ALL {
                 let mut labels = labels.to_vec();
                 labels.push(("state", stage.as_str()));

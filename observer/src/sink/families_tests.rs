@@ -1,9 +1,9 @@
 //! What is exported, held against docs/METRICS.md.
 
-use crate::event::{Event, Request};
+use crate::event::{Event, ExitStatus, Frame, Place, Request, Stack};
 use crate::fact::{
-    Fact, KernelTotals, Level, Look, LookState, Master, ProgramTotals, Started, TargetLevel, Usage,
-    Worker,
+    Fact, Gauges, InFlight, KernelTotals, Level, Listener, Look, LookState, Master, Pending,
+    ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
 };
 use crate::input::Input;
 use crate::model::{Settings, State};
@@ -52,6 +52,95 @@ fn level(state: &mut State, pid: u32, level: Level) {
     fact(state, Fact::Level(TargetLevel { pid, level, reason }));
 }
 
+/// A worker that its master gives up, and one that uses something and hangs.
+fn life(state: &mut State) {
+    let time_ns = 9 * S;
+    let event = |state: &mut State, event| state.apply(&Input::Event(event));
+    let (parent, child) = (10, 12);
+    event(
+        state,
+        Event::Fork {
+            time_ns,
+            parent,
+            child,
+        },
+    );
+    let place = Place {
+        frame: Frame {
+            file: "shop.py".to_owned(),
+            function: "view".to_owned(),
+            is_own: true,
+            ..Frame::default()
+        },
+        line: Some(7),
+    };
+    for (pid, signal, sender) in [(10, 1, None), (12, 6, Some(10))] {
+        event(
+            state,
+            Event::Signal {
+                time_ns,
+                pid,
+                signal,
+                sender,
+            },
+        );
+    }
+    let stack = Stack {
+        pid: 12,
+        is_current: true,
+        frames: vec![place],
+        ..Stack::default()
+    };
+    event(state, Event::Stack(Box::new(stack)));
+    event(
+        state,
+        Event::Exit {
+            time_ns,
+            pid: 12,
+            status: ExitStatus::Code(1),
+        },
+    );
+    let gauges = Gauges {
+        pid: 11,
+        resident_bytes: 1,
+        cpu_seconds: 1.0,
+        threads: 1,
+        open_fds: Some(1),
+        heartbeat_age_seconds: Some(1.0),
+        booted: Some(true),
+        alive: Some(true),
+    };
+    for seconds in [20, 21] {
+        let workers = vec![gauges.clone()];
+        state.apply(&Input::Fact {
+            time_ns: seconds * S,
+            fact: Fact::Gauges { workers },
+        });
+    }
+    let listener = Listener {
+        address: "127.0.0.1:8000".to_owned(),
+        backlog: 1,
+        limit: 2,
+        drops: Some(3),
+    };
+    let listeners = vec![listener];
+    fact(state, Fact::Listeners { pid: 10, listeners });
+    let oldest = vec![Pending {
+        begun_ns: 10 * S,
+        ..Pending::default()
+    }];
+    let (pid, count) = (11, 1);
+    let workers = vec![WorkerInFlight { pid, count, oldest }];
+    fact(
+        state,
+        Fact::InFlight(InFlight {
+            at_ns: 90 * S,
+            only: None,
+            workers,
+        }),
+    );
+}
+
 /// A state with something of everything.
 fn full() -> State {
     let mut state = State::new(Settings::default());
@@ -88,6 +177,7 @@ fn full() -> State {
         ..Request::default()
     };
     state.apply(&Input::Event(Event::Request(Box::new(failed))));
+    life(&mut state);
     fact(
         &mut state,
         Fact::Look(Look {
@@ -170,17 +260,26 @@ fn families_and_labels_are_those_of_the_document() {
     let mut by_slot = documented();
     let mut by_class = documented();
     for (family, (_, labels)) in &mut by_slot {
-        if family != "gunicorn_worker_info" && labels.remove("worker_pid") {
+        let is_of_worker = labels.contains("worker_pid") && labels.contains("worker_id");
+        if family != "gunicorn_worker_info" && is_of_worker {
+            labels.remove("worker_pid");
             labels.remove("worker_id");
             labels.insert("worker_slot".to_owned());
         }
     }
     assert_eq!(exported(&snapshot, WorkerLabel::Slot), by_slot);
     by_class.retain(|family, _| {
-        family != "gunicorn_worker_info" && family != "gunicorn_worker_uptime_seconds"
+        ![
+            "gunicorn_worker_info",
+            "gunicorn_worker_uptime_seconds",
+            "gunicorn_worker_state",
+        ]
+        .contains(&family.as_str())
     });
     for (_, labels) in by_class.values_mut() {
-        labels.retain(|label| label != "worker_pid" && label != "worker_id");
+        if labels.contains("worker_pid") && labels.contains("worker_id") {
+            labels.retain(|label| label != "worker_pid" && label != "worker_id");
+        }
     }
     assert_eq!(exported(&snapshot, WorkerLabel::None), by_class);
 }

@@ -2,11 +2,11 @@ use super::*;
 use std::io::{BufRead as _, BufReader, Read as _, pipe};
 use std::os::fd::OwnedFd;
 
-fn request(number: u64) -> Finished {
-    Finished {
+fn request(number: u64) -> Line {
+    Line::Request(Box::new(Finished {
         duration_ns: Some(number),
         ..Finished::default()
-    }
+    }))
 }
 
 fn start_piped(filter: Filter) -> (Outlet, Writer, io::PipeReader, Receiver<()>) {
@@ -60,7 +60,8 @@ fn json_tells_what_is_known_of_the_cause() {
             cause,
             ..Finished::default()
         };
-        let line = Format::Json.line(&finished).unwrap();
+        let line = Line::Request(Box::new(finished));
+        let line = Format::Json.line(&line).unwrap();
         let end = format!("\"failed\":false,\"cause_is\":{is},\"cause\":{what}}}\n");
         assert!(line.ends_with(&end), "{line}");
     }
