@@ -386,8 +386,27 @@ const _: () = assert!(size_of::<OomRecord>() == 16);
 pub const STACK_FRAMES: usize = 48;
 /// Threads of a process whose stacks are told.
 pub const STACK_THREADS: u32 = 32;
-/// Bytes kept of the line table of a function, of its beginning.
-pub const LINES_BYTES: usize = 1024;
+/// Frames whose lines matter most, the innermost ones: bytes kept of the line table of each, of its
+/// beginning. That is enough for a function of some hundred lines.
+pub const INNER_FRAMES: usize = 16;
+pub const INNER_LINES_BYTES: usize = 2048;
+/// … of each of the others.
+pub const OUTER_LINES_BYTES: usize = 512;
+/// … of all frames.
+pub const ALL_LINES_BYTES: usize =
+    INNER_FRAMES * INNER_LINES_BYTES + (STACK_FRAMES - INNER_FRAMES) * OUTER_LINES_BYTES;
+
+/// Where in [`StackRecord::lines`] a frame has its room, and how much.
+#[inline(always)]
+#[must_use]
+pub const fn lines_of(frame: usize) -> (usize, usize) {
+    if frame < INNER_FRAMES {
+        (frame * INNER_LINES_BYTES, INNER_LINES_BYTES)
+    } else {
+        let outer = (frame - INNER_FRAMES) * OUTER_LINES_BYTES;
+        (INNER_FRAMES * INNER_LINES_BYTES + outer, OUTER_LINES_BYTES)
+    }
+}
 
 /// Where a thread of Python is, frame by frame, when the process gets `SIGABRT`: that is how
 /// Gunicorn ends a worker that hangs (`gunicorn/arbiter.py`, `murder_workers`). Only of threads
@@ -411,12 +430,15 @@ pub struct StackRecord {
     pub line: [u8; HEAD_BYTES],
     /// The innermost first.
     pub frames: [StackFrame; STACK_FRAMES],
+    pub lines: [u8; ALL_LINES_BYTES],
 }
 const _: () = assert!(
-    size_of::<StackRecord>() == 16 + 2 * 8 + 4 * 4 + HEAD_BYTES + STACK_FRAMES * STACK_FRAME_BYTES
+    size_of::<StackRecord>()
+        == 16 + 2 * 8 + 4 * 4 + HEAD_BYTES + STACK_FRAMES * STACK_FRAME_BYTES + ALL_LINES_BYTES
 );
+const _: () = assert!(size_of::<StackRecord>() <= u16::MAX as usize);
 
-const STACK_FRAME_BYTES: usize = size_of::<FrameNames>() + 16 + LINES_BYTES;
+const STACK_FRAME_BYTES: usize = size_of::<FrameNames>() + 16;
 
 /// A frame of a stack, and what tells its line.
 #[repr(C)]
@@ -427,11 +449,10 @@ pub struct StackFrame {
     /// unknown.
     pub instruction: u32,
     pub first_line: u32,
-    /// Which form `lines` has: a [`crate::python::LineTable`].
+    /// Which form its line table has: a [`crate::python::LineTable`].
     pub line_table: u32,
-    /// Bytes of `lines` that were filled.
+    /// How long that is; as much of it as there is room for is in [`StackRecord::lines`].
     pub lines_len: u32,
-    pub lines: [u8; LINES_BYTES],
 }
 const _: () = assert!(size_of::<StackFrame>() == STACK_FRAME_BYTES);
 

@@ -1,9 +1,9 @@
 //! Records as the kernel would write them, for tests.
 
 use probe_ebpf::abi::{
-    CLASS_BYTES, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES, LINES_BYTES, LineSource,
-    MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, StackRecord,
-    TRACEBACK_FRAMES, UnwoundRecord,
+    CLASS_BYTES, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES, LineSource, MODULE_BYTES,
+    NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, StackRecord, TRACEBACK_FRAMES,
+    UnwoundRecord,
 };
 
 /// A request record; set what matters, leave the rest.
@@ -195,7 +195,6 @@ pub fn stack(pid: u32, time_ns: u64, head: &str, frames: &[[&str; 3]]) -> Vec<u8
         for word in [0, 7, 0, 0_u32] {
             b.extend(word.to_le_bytes());
         }
-        b.extend([0; LINES_BYTES]);
     }
     b.resize(size_of::<StackRecord>(), 0);
     b

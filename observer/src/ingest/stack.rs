@@ -2,7 +2,8 @@
 
 use super::decode::{DecodeError, Fields, frame, request_line};
 use crate::event::{Frame, Pid, Place, Stack};
-use probe_ebpf::abi::{HEAD_BYTES, LINES_BYTES, NO_INSTRUCTION, STACK_FRAMES};
+use crate::python::lines::Lines;
+use probe_ebpf::abi::{ALL_LINES_BYTES, HEAD_BYTES, NO_INSTRUCTION, STACK_FRAMES, lines_of};
 
 /// The fields of a record after its header.
 pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack, DecodeError> {
@@ -18,14 +19,15 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
         line_source,
         head.get(..usize::from(line_len)).unwrap_or(head),
     );
-    let mut frames = Vec::new();
-    for _ in 0..STACK_FRAMES.min(found) {
-        let place = place(fields)?;
-        // A frame that only marks the border to C has no code.
-        if !(place.frame.file.is_empty() && place.frame.function.is_empty()) {
-            frames.push(place);
-        }
+    let mut frames = Vec::with_capacity(STACK_FRAMES);
+    for _ in 0..STACK_FRAMES {
+        frames.push(raw_frame(fields)?);
     }
+    let lines = fields.bytes(ALL_LINES_BYTES)?;
+    let frames = frames.into_iter().take(found).enumerate();
+    let frames = frames.map(|(n, raw)| raw.place(n, lines));
+    // A frame that only marks the border to C has no code.
+    let frames = frames.filter(|place| !is_nameless(&place.frame));
     Ok(Stack {
         time_ns,
         pid,
@@ -35,25 +37,50 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
         method: line.method,
         path: line.path,
         path_cut: line.path_cut,
-        frames,
+        frames: frames.collect(),
         is_cut: found > STACK_FRAMES,
     })
 }
 
-fn place(fields: &mut Fields) -> Result<Place, DecodeError> {
+fn is_nameless(frame: &Frame) -> bool {
+    frame.file.is_empty() && frame.function.is_empty()
+}
+
+/// A frame as it is in the record.
+struct RawFrame {
+    frame: Frame,
+    instruction: u32,
+    first_line: u32,
+    line_table: u32,
+    lines_len: usize,
+}
+
+fn raw_frame(fields: &mut Fields) -> Result<RawFrame, DecodeError> {
     let (frame, is_there) = frame(fields)?;
-    let instruction = fields.u32()?;
-    let first_line = fields.u32()?;
-    let _line_table = fields.u32()?;
-    let lines_len = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
-    let lines = fields.bytes(LINES_BYTES)?;
-    let _lines = lines.get(..lines_len).unwrap_or(lines);
-    if !is_there {
-        return Ok(Place::default());
-    }
-    let line = (instruction != NO_INSTRUCTION).then_some(first_line);
-    Ok(Place {
-        frame: Frame { ..frame },
-        line,
+    Ok(RawFrame {
+        frame: if is_there { frame } else { Frame::default() },
+        instruction: fields.u32()?,
+        first_line: fields.u32()?,
+        line_table: fields.u32()?,
+        lines_len: usize::try_from(fields.u32()?).unwrap_or(usize::MAX),
     })
+}
+
+impl RawFrame {
+    /// Number `n`, with the line that it is at; `all` has the line tables of all frames.
+    fn place(self, n: usize, all: &[u8]) -> Place {
+        let (at, room) = lines_of(n);
+        let table = all.get(at..at + room.min(self.lines_len));
+        let lines = Lines {
+            table: table.unwrap_or_default(),
+            is_cut: self.lines_len > room,
+            format: self.line_table,
+            first_line: self.first_line,
+        };
+        let line = (self.instruction != NO_INSTRUCTION).then(|| lines.line(self.instruction));
+        Place {
+            frame: self.frame,
+            line: line.flatten(),
+        }
+    }
 }

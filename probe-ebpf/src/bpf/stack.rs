@@ -12,8 +12,8 @@ use super::maps::{
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{
-    ConnKey, Flow, HEAD_BYTES, LINES_BYTES, NO_INSTRUCTION, RecordKind, STACK_FRAMES,
-    STACK_THREADS, StackFrame, StackRecord, StackWalk, Stat, Target,
+    ConnKey, Flow, HEAD_BYTES, NO_INSTRUCTION, RecordKind, STACK_FRAMES, STACK_THREADS, StackFrame,
+    StackRecord, StackWalk, Stat, Target, lines_of,
 };
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
@@ -151,12 +151,15 @@ impl Thread<'_> {
     #[inline(always)]
     fn frames(&self, mut frame: u64, record: &mut StackRecord) {
         let layout = self.layout;
-        for place in &mut record.frames {
+        for (n, place) in record.frames.iter_mut().enumerate() {
             if frame == 0 {
                 break;
             }
             record.frames_len += 1;
-            self.frame(frame, place);
+            let (at, room) = lines_of(n);
+            if let Some(lines) = record.lines.get_mut(at..at + room) {
+                self.frame(frame, place, lines);
+            }
             frame = User.peek(frame + u64::from(layout.frame_back));
         }
         if frame != 0 {
@@ -165,7 +168,7 @@ impl Thread<'_> {
     }
 
     #[inline(always)]
-    fn frame(&self, frame: u64, place: &mut StackFrame) {
+    fn frame(&self, frame: u64, place: &mut StackFrame, lines: &mut [u8]) {
         let layout = self.layout;
         place.names.frame = frame;
         layout.frame_names(&User, frame, &mut place.names);
@@ -175,20 +178,18 @@ impl Thread<'_> {
             .unwrap_or(NO_INSTRUCTION);
         place.first_line = User.peek(code + u64::from(layout.code_first_line)) as u32;
         place.line_table = layout.line_table;
-        let lines = User.peek(code + u64::from(layout.code_lines));
-        let len = User.peek(lines + u64::from(layout.var_size));
-        let len = if len > LINES_BYTES as u64 {
-            LINES_BYTES
+        let table = User.peek(code + u64::from(layout.code_lines));
+        let len = User.peek(table + u64::from(layout.var_size));
+        let kept = if len > lines.len() as u64 {
+            lines.len()
         } else {
             len as usize
         };
-        if let Some(bytes) = place.lines.get_mut(..len)
-            && User
-                .read(lines + u64::from(layout.bytes_data), bytes)
-                .is_ok()
-        {
-            place.lines_len = len as u32;
+        if let Some(lines) = lines.get_mut(..kept) {
+            // What cannot be read is filled with zeros, and is then no table.
+            let _ = User.read(table + u64::from(layout.bytes_data), lines);
         }
+        place.lines_len = len as u32;
     }
 }
 
