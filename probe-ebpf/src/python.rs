@@ -10,6 +10,7 @@ pub mod debug_offsets;
 pub mod exception;
 #[cfg(test)]
 mod heap;
+pub mod instruction;
 pub mod names;
 pub mod tables;
 
@@ -143,6 +144,22 @@ pub struct Layout {
     pub traceback_next: u32,
     /// `PyTracebackObject` → `tb_frame`.
     pub traceback_frame: u32,
+    /// `PyThreadState` → `interp`, the interpreter it is a thread of.
+    pub tstate_interp: u32,
+    /// Frame → the instruction it is at: `f_lasti`, an `int`, up to 3.10; then a pointer,
+    /// `prev_instr` in 3.11 and 3.12 and `instr_ptr` from 3.13 on.
+    pub frame_instruction: u32,
+    /// `PyCodeObject` → `co_firstlineno`, an `int`.
+    pub code_first_line: u32,
+    /// `PyCodeObject` → the `bytes` that tell the lines of its instructions: `co_lnotab` in
+    /// 3.8 and 3.9, then `co_linetable`.
+    pub code_lines: u32,
+    /// `PyCodeObject` → `co_code_adaptive`, its first instruction; [`DIRECT`] before 3.11.
+    pub code_instructions: u32,
+    /// `PyBytesObject` → `ob_sval`; how many they are is at `var_size`.
+    pub bytes_data: u32,
+    /// A [`LineTable`]: what the bytes at `code_lines` mean.
+    pub line_table: u32,
 }
 
 /// Marks a thread state that is no thread-specific value but a thread-local variable
@@ -168,6 +185,19 @@ pub enum InlineValues {
     Tagged24 = 2,
     /// 3.13+: a dict 24 bytes before, else values behind the object's own fields.
     Trailing = 3,
+}
+
+/// How a code object tells the lines of its instructions.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineTable {
+    /// `co_lnotab`, pairs of steps (3.8 and 3.9, `Objects/lnotab_notes.txt`).
+    Lnotab = 0,
+    /// `co_linetable`, pairs of ranges (3.10, `Objects/lnotab_notes.txt`).
+    Ranges = 1,
+    /// `co_linetable`, entries of varying length (from 3.11 on, `Objects/locations.md`, later
+    /// `InternalDocs/code_objects.md`).
+    Locations = 2,
 }
 
 impl Layout {

@@ -32,12 +32,13 @@ pub enum OffsetsError {
     Impossible { word: usize, value: u64 },
 }
 
-/// A field of the layout, the word with its value, and the one with the size of
-/// the structure it is in.
+/// A field of the layout, the word with its value, the one with the size of
+/// the structure it is in, and how many bytes are there.
 struct Published {
     field: fn(&mut Layout) -> &mut u32,
     word: usize,
     size: usize,
+    bytes: u64,
 }
 
 /// What one minor version publishes, and what it does not.
@@ -47,11 +48,18 @@ struct Version {
     published: &'static [Published],
 }
 
-/// Word numbers count from 1, as the cookie is word 0.
+/// Word numbers count from 1, as the cookie is word 0. What is no word itself says what it is.
 macro_rules! published {
-    ($($field:ident = $word:literal of $size:literal),+ $(,)?) => {
-        &[$(Published { field: |layout| &mut layout.$field, word: $word, size: $size }),+]
+    ($($field:ident $(: $kind:ident)? = $word:literal of $size:literal),+ $(,)?) => {
+        &[$(Published {
+            field: |layout| &mut layout.$field,
+            word: $word,
+            size: $size,
+            bytes: published!(@bytes $($kind)?),
+        }),+]
     };
+    (@bytes) => { 8 };
+    (@bytes int) => { 4 };
 }
 
 /// What 3.13 does not publish is as in 3.12, but for this (`pycore_frame.h`,
@@ -76,15 +84,20 @@ const VERSIONS: &[Version] = &[
             interp_threads = 9 of 6,
             interp_sysdict = 12 of 6,
             tstate_next = 21 of 19,
+            tstate_interp = 22 of 19,
             tstate_frame = 23 of 19,
             tstate_thread_id = 24 of 19,
             tstate_native_thread_id = 25 of 19,
             frame_back = 29 of 28,
             frame_code = 30 of 28,
+            frame_instruction = 31 of 28,
             frame_localsplus = 32 of 28,
             code_filename = 35 of 34,
             code_name = 36 of 34,
             code_qualname = 37 of 34,
+            code_lines = 38 of 34,
+            code_first_line: int = 39 of 34,
+            code_instructions = 43 of 34,
             object_type = 45 of 44,
             type_name = 47 of 46,
             type_flags = 49 of 46,
@@ -95,6 +108,7 @@ const VERSIONS: &[Version] = &[
             dict_values = 58 of 56,
             int_size = 62 of 61,
             int_digits = 63 of 61,
+            bytes_data = 66 of 64,
             str_state = 68 of 67,
             str_length = 69 of 67,
             str_ascii = 70 of 67,
@@ -109,15 +123,20 @@ const VERSIONS: &[Version] = &[
             interp_threads = 9 of 6,
             interp_sysdict = 13 of 6,
             tstate_next = 24 of 22,
+            tstate_interp = 25 of 22,
             tstate_frame = 26 of 22,
             tstate_thread_id = 27 of 22,
             tstate_native_thread_id = 28 of 22,
             frame_back = 32 of 31,
             frame_code = 33 of 31,
+            frame_instruction = 34 of 31,
             frame_localsplus = 35 of 31,
             code_filename = 40 of 39,
             code_name = 41 of 39,
             code_qualname = 42 of 39,
+            code_lines = 43 of 39,
+            code_first_line: int = 44 of 39,
+            code_instructions = 48 of 39,
             object_type = 51 of 50,
             type_name = 53 of 52,
             type_flags = 55 of 52,
@@ -128,6 +147,7 @@ const VERSIONS: &[Version] = &[
             dict_values = 68 of 66,
             int_size = 72 of 71,
             int_digits = 73 of 71,
+            bytes_data = 76 of 74,
             str_state = 78 of 77,
             str_length = 79 of 77,
             str_ascii = 80 of 77,
@@ -146,16 +166,21 @@ const VERSIONS: &[Version] = &[
             interp_threads = 9 of 6,
             interp_sysdict = 13 of 6,
             tstate_next = 24 of 22,
+            tstate_interp = 25 of 22,
             tstate_frame = 26 of 22,
             tstate_thread_id = 30 of 22,
             tstate_native_thread_id = 31 of 22,
             tstate_raised = 36 of 22,
             frame_back = 40 of 39,
             frame_code = 41 of 39,
+            frame_instruction = 42 of 39,
             frame_localsplus = 43 of 39,
             code_filename = 48 of 47,
             code_name = 49 of 47,
             code_qualname = 50 of 47,
+            code_lines = 51 of 47,
+            code_first_line: int = 52 of 47,
+            code_instructions = 56 of 47,
             object_type = 59 of 58,
             type_name = 61 of 60,
             type_flags = 63 of 60,
@@ -169,6 +194,7 @@ const VERSIONS: &[Version] = &[
             dict_values = 80 of 78,
             int_size = 84 of 83,
             int_digits = 85 of 83,
+            bytes_data = 88 of 86,
             str_state = 90 of 89,
             str_length = 91 of 89,
             str_ascii = 92 of 89,
@@ -209,8 +235,9 @@ pub fn layout(bytes: &[u8]) -> Result<Layout, OffsetsError> {
         let index = published.word;
         let (value, size) = (word(index)?, word(published.size)?);
         let impossible = OffsetsError::Impossible { word: index, value };
-        let fits = size <= MAX_SIZE && value.checked_add(8).is_some_and(|end| end <= size);
-        if !fits || value % 8 != 0 {
+        let bytes = published.bytes;
+        let fits = size <= MAX_SIZE && value.checked_add(bytes).is_some_and(|end| end <= size);
+        if !fits || !value.is_multiple_of(bytes) {
             return Err(impossible);
         }
         *(published.field)(&mut layout) = u32::try_from(value).map_err(|_| impossible)?;

@@ -47,6 +47,29 @@ fn each_version_says_where_its_fields_are() {
 }
 
 #[test]
+fn each_version_says_where_its_lines_are() {
+    let seen = DEBIAN.map(|(_, bytes)| {
+        let layout = layout(bytes).unwrap();
+        [
+            layout.tstate_interp,
+            layout.frame_instruction,
+            layout.code_first_line,
+            layout.code_lines,
+            layout.code_instructions,
+            layout.bytes_data,
+        ]
+    });
+    assert_eq!(
+        seen,
+        [
+            [16, 56, 68, 136, 200, 32],
+            [16, 56, 68, 136, 208, 32],
+            [16, 56, 68, 136, 208, 32],
+        ]
+    );
+}
+
+#[test]
 fn another_version_and_another_kind_are_refused_by_name() {
     let (_, bytes) = DEBIAN[1];
     let refused = |word, value| layout(&with_word(bytes, word, value)).unwrap_err();

@@ -5,7 +5,7 @@
 //! its layout within a minor version. What is no structure's member was read
 //! from the headers that the fields of [`Layout`] name.
 
-use super::{DIRECT, InlineValues, Layout};
+use super::{DIRECT, InlineValues, Layout, LineTable};
 
 /// CPython 3.8.
 pub const CPYTHON_3_8: Layout = Layout {
@@ -67,6 +67,13 @@ pub const CPYTHON_3_8: Layout = Layout {
     exception_suppress_context: 56,
     traceback_next: 16,
     traceback_frame: 24,
+    tstate_interp: 16,
+    frame_instruction: 104,
+    code_first_line: 40,
+    code_lines: 120,
+    code_instructions: DIRECT,
+    bytes_data: 32,
+    line_table: LineTable::Lnotab as u32,
 };
 
 /// CPython 3.9.
@@ -80,6 +87,8 @@ pub const CPYTHON_3_9: Layout = Layout {
 /// CPython 3.10.
 pub const CPYTHON_3_10: Layout = Layout {
     frame_localsplus: 352,
+    frame_instruction: 96,
+    line_table: LineTable::Ranges as u32,
     type_cached_keys: 872,
     function_code: 48,
     ..CPYTHON_3_9
@@ -93,10 +102,15 @@ pub const CPYTHON_3_11: Layout = Layout {
     frame_back: 48,
     frame_localsplus: 72,
     frame_globals: 8,
+    frame_instruction: 56,
     code_filename: 112,
     code_name: 120,
     code_qualname: 128,
     code_names: 32,
+    code_first_line: 72,
+    code_lines: 136,
+    code_instructions: 184,
+    line_table: LineTable::Locations as u32,
     keys_indices: 32,
     keys_size: DIRECT,
     keys_log2_index_bytes: 9,
@@ -127,6 +141,8 @@ pub const CPYTHON_3_12: Layout = Layout {
     frame_code: 0,
     frame_back: 8,
     frame_globals: 24,
+    code_first_line: 68,
+    code_instructions: 192,
     str_ascii: 40,
     str_latin1: 56,
     type_cached_keys: 880,

@@ -175,6 +175,23 @@ fields! {
     exception_suppress_context: [8 => Member("PyBaseExceptionObject", "suppress_context")];
     traceback_next: [8 => Member("PyTracebackObject", "tb_next")];
     traceback_frame: [8 => Member("PyTracebackObject", "tb_frame")];
+    tstate_interp: [8 => Member("PyThreadState", "interp")];
+    frame_instruction: [
+        8 => Member("PyFrameObject", "f_lasti"),
+        11 => Member("_PyInterpreterFrame", "prev_instr"),
+        13 => Member("_PyInterpreterFrame", "instr_ptr")
+    ];
+    code_first_line: [8 => Member("PyCodeObject", "co_firstlineno")];
+    code_lines: [
+        8 => Member("PyCodeObject", "co_lnotab"),
+        10 => Member("PyCodeObject", "co_linetable")
+    ];
+    code_instructions: [8 => Unused, 11 => Member("PyCodeObject", "co_code_adaptive")];
+    bytes_data: [8 => Member("PyBytesObject", "ob_sval")];
+    line_table: [8 => Elsewhere(
+        "a format, no structure: `Objects/lnotab_notes.txt` (3.8 to 3.10), \
+         `Objects/locations.md` (3.11, 3.12), `InternalDocs/code_objects.md` (3.13)"
+    )];
 }
 
 /// What a [`Source::Unused`] field has.
