@@ -9,6 +9,7 @@
 //! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state, from its
 //!   [`thread_pointer`]
 //! - [`files`]: what was found out about a file, once for all processes
+//! - [`lines`]: which line of its file an instruction is of
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
@@ -23,6 +24,7 @@ pub mod error;
 pub mod files;
 pub mod handling;
 pub mod insn;
+pub mod lines;
 pub mod maps;
 pub mod memory;
 pub mod object;
