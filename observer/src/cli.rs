@@ -61,6 +61,10 @@ pub enum Command {
     /// Show the masters and workers found; loads no probe
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
+    /// Show what each thread of a worker does in Python now, and the request it serves; loads no
+    /// probe and stops nothing
+    #[command(after_help = STACK_EXAMPLES)]
+    Stack(StackArgs),
     /// Check what this host and each Python found support, and how to mend what fails
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor,
@@ -90,6 +94,13 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer list
   sudo gunicorn-observer list --json | jq '.[].pid'";
+const STACK_EXAMPLES: &str = "\
+PID is any process that runs Python: a worker, a master, or another program.
+docs/STACK.md has every field of the JSON.
+
+Examples:
+  sudo gunicorn-observer stack 4243
+  sudo gunicorn-observer stack 4243 --json | jq '.threads[] | select(.request) | .frames[0]'";
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer doctor || echo 'run would not work here'";
@@ -234,6 +245,16 @@ pub struct ListArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct StackArgs {
+    /// Process to look at
+    #[arg(value_parser = clap::value_parser!(u32).range(config::PIDS))]
+    pub pid: u32,
+    /// As JSON
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct RecordArgs {
     /// File to write; an existing one is replaced
     pub file: PathBuf,
@@ -372,6 +393,11 @@ mod tests {
             "trace --name-route users",
             "trace --listen 127.0.0.1:1",
             "record",
+            "stack",
+            "stack 0",
+            "stack -1",
+            "stack 4294967296",
+            "stack python",
             "frobnicate",
         ] {
             let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));

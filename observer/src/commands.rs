@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod list;
 pub mod replay;
+pub mod stack;
 
 /// A text of an observed process, made fit for a terminal: no control characters,
 /// nothing that is written from right to left, which would turn what is beside it,

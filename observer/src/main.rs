@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Parser;
 use observer::app::{self, Outputs};
 use observer::cli::{Cli, Command};
-use observer::commands::{doctor, list, replay};
+use observer::commands::{doctor, list, replay, stack};
 use observer::config::{self, File, Model, Run, Trace};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -44,6 +44,7 @@ fn start(cli: &Cli) -> Result<()> {
             app::run(&trace.observe, outputs)
         }
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
+        Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
         Command::Doctor => doctor::run(&mut io::stdout().lock()),
     }
 }

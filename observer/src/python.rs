@@ -10,6 +10,8 @@
 //!   [`thread_pointer`]
 //! - [`files`]: what was found out about a file, once for all processes
 //! - [`lines`]: which line of its file an instruction is of
+//! - [`stack`]: what each thread does: the [`position`] of each of its frames and the request it
+//!   is [`serving`]; [`tasks`]: which of the kernel's threads it is
 //! - [`error`]: why it is not known
 //! - [`target`]: all of the above for one process: [`target::Interpreter`]
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
@@ -28,9 +30,13 @@ pub mod lines;
 pub mod maps;
 pub mod memory;
 pub mod object;
+pub mod position;
+pub mod serving;
 pub mod slot;
+pub mod stack;
 pub mod sys;
 pub mod target;
+pub mod tasks;
 pub mod thread_pointer;
 pub mod threads;
 pub mod version;
