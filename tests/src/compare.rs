@@ -42,6 +42,17 @@ pub fn equal<K: Ord + Debug + Clone>(
     Ok(())
 }
 
+/// Fails with every failure, not only the first.
+pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let wrong: Vec<_> = results
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| format!("{error:#}"))
+        .collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(())
+}
+
 /// A master, and the Python class of its workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Master<'a> {

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
     access_log::{self, Line},
+    cgroup::MemoryGroup,
     client::{self, Request},
     compare::Master,
     container::Container,
@@ -23,10 +24,15 @@ use crate::{
     wait,
 };
 
-const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
+/// Where the applications are.
+pub(crate) const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
 /// In its own folder.
 const ERROR_LOG: &str = "error.log";
 const PID_FILE: &str = "master.pid";
+const SOCKET: &str = "gunicorn.sock";
+
+/// Becomes the program in `$@`, after its pid was written to `$0`.
+const JOIN: &str = r#"echo $$ > "$0" && exec "$@""#;
 
 /// How to start one.
 #[derive(Clone, Debug)]
@@ -41,6 +47,8 @@ pub struct Builder {
     is_configured: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
+    /// A file that takes its pid before it starts.
+    group: Option<PathBuf>,
 }
 
 impl Builder {
@@ -58,7 +66,36 @@ impl Builder {
             is_configured: false,
             environment: Vec::new(),
             container: None,
+            group: None,
         }
+    }
+
+    /// It runs in a control group, with all that it starts.
+    #[must_use]
+    pub fn within(self, group: &MemoryGroup) -> Self {
+        Self {
+            group: Some(group.processes()),
+            ..self
+        }
+    }
+
+    /// A worker that is silent for so many seconds is aborted.
+    #[must_use]
+    pub fn timeout(self, seconds: u32) -> Self {
+        self.argument("--timeout").argument(&seconds.to_string())
+    }
+
+    /// Workers that are to stop may finish what they do for so many seconds.
+    #[must_use]
+    pub fn graceful_timeout(self, seconds: u32) -> Self {
+        self.argument("--graceful-timeout")
+            .argument(&seconds.to_string())
+    }
+
+    /// It listens at a unix socket too: [`GunicornServer::unix_socket`].
+    #[must_use]
+    pub fn unix(self) -> Self {
+        self.argument("--bind").argument(&format!("unix:{SOCKET}"))
     }
 
     /// It runs in a container.
@@ -225,7 +262,14 @@ impl Builder {
         match self.container.or(in_root) {
             Some(container) => container.command(shared, &launch),
             None => {
-                let mut command = process::bound_to_us(&launch.program);
+                let mut command = match &self.group {
+                    None => process::bound_to_us(&launch.program),
+                    Some(group) => {
+                        let mut command = process::bound_to_us("sh");
+                        command.args(["-c", JOIN]).arg(group).arg(&launch.program);
+                        command
+                    }
+                };
                 command.args(&launch.arguments).envs(launch.environment);
                 Ok(command)
             }
@@ -266,6 +310,42 @@ impl GunicornServer {
     /// Every port it listens at on 127.0.0.1, in the order of its binds.
     pub fn ports(&self) -> Result<Vec<u16>> {
         Ok(ports(&self.log()?))
+    }
+
+    /// Where it listens besides, if it was told to.
+    #[must_use]
+    pub fn unix_socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
+    /// Every worker it ever started, as it says, in the order of their starts.
+    pub fn booted(&self) -> Result<Vec<u32>> {
+        let log = self.log()?;
+        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
+        let pids = complete.lines().filter_map(|line| {
+            let (_, pid) = line.split_once("Booting worker with pid: ")?;
+            pid.parse().ok()
+        });
+        Ok(pids.collect())
+    }
+
+    /// Waits until it logged this, and says all that it logged.
+    pub fn wait_for_log(&self, text: &str) -> Result<String> {
+        let waited = wait::until(format!("`{text}` in Gunicorn's log"), || {
+            Ok(Some(self.log()?).filter(|log| log.contains(text)))
+        });
+        waited.with_context(|| format!("it said:\n{}", self.log().unwrap_or_default()))
+    }
+
+    /// Waits until its master has ended by itself, with this code.
+    pub fn ends_with(&mut self, code: i32) -> Result<()> {
+        let status = process::wait_for(&mut self.child, wait::BOUND)?;
+        let log = self.log()?;
+        ensure!(
+            status.is_some_and(|status| status.code() == Some(code)),
+            "the master ended with {status:?}, not {code}; it said:\n{log}"
+        );
+        Ok(())
     }
 
     /// A request on a connection of its own, made where it listens.

@@ -4,21 +4,26 @@
 //! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
-//! - [`container`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one
+//! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
+//!   [`nginx`]: what is in front of one
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
 //!   [`tracer`]: its command `trace`
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
-//! - [`case`]: one request alone, and its record
+//! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
+//! - [`endings`]: which workers ended and why, wherever it is told; [`source`]: lines of the
+//!   applications
 //! - [`errors`]: every way a request fails under every framework, as one table
 //! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
 pub mod case;
+pub mod cgroup;
 pub mod client;
 pub mod compare;
 pub mod container;
+pub mod endings;
 pub mod errors;
 pub mod facts;
 pub mod gunicorn;
@@ -27,11 +32,14 @@ pub mod kernel;
 pub mod load;
 pub mod matrix;
 pub mod metrics;
+pub mod nginx;
 pub mod observer;
+pub mod phases;
 pub mod process;
 pub mod python;
 pub mod response;
 pub mod skip;
+pub mod source;
 pub mod tracer;
 pub mod venv;
 pub mod wait;

@@ -140,6 +140,22 @@ pub fn sleeps(pid: u32) -> bool {
         .any(is_sleep)
 }
 
+/// How many threads of a process, beside its main one, wait for a futex without an end, as for a
+/// lock of Python's.
+pub fn threads_waiting(pid: u32) -> usize {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return 0;
+    };
+    let main = pid.to_string();
+    threads
+        .filter_map(Result::ok)
+        .filter(|thread| thread.file_name() != main.as_str())
+        .filter_map(|thread| fs::read_to_string(thread.path().join("syscall")).ok())
+        // Its number on x86-64 and on aarch64.
+        .filter(|call| call.starts_with("202 ") || call.starts_with("98 "))
+        .count()
+}
+
 /// When a process started, to a second: ticks since boot, and the time of boot in whole seconds.
 pub fn started_unix_seconds(pid: u32) -> Result<i64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))

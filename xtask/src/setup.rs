@@ -56,6 +56,7 @@ const TO_TEST: &[Step] = &[
     interpreters::INTERPRETERS_STEP,
     wheels::WHEELS,
     tools::CONTAINERS,
+    tools::NGINX,
     tools::PYPY,
 ];
 

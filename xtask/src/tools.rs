@@ -120,6 +120,22 @@ pub const CONTAINERS: Step = Step {
     make: Some(|_| packages::install(CONTAINER_PACKAGES)),
 };
 
+const NGINX_PACKAGES: &[&str] = &["nginx-light"];
+
+pub const NGINX: Step = Step {
+    name: "nginx",
+    why: "The tests observe Gunicorn behind it.",
+    // Debian has it where only root looks for programs.
+    check: |_| match Path::new("/usr/sbin/nginx") {
+        path if path.exists() => Check::Present(path.display().to_string()),
+        path => Check::missing(
+            format!("{} does not exist", path.display()),
+            packages::cure(NGINX_PACKAGES),
+        ),
+    },
+    make: Some(|_| packages::install(NGINX_PACKAGES)),
+};
+
 pub const PYPY: Step = Step {
     name: "PyPy",
     why: "The tests observe Gunicorn on an interpreter that is not read.",
