@@ -204,7 +204,7 @@ fn told(event: &Event) -> Option<Seen> {
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
         Event::LookExhausted { .. } => Some(Seen::LookExhausted),
-        Event::Request(_) | Event::Exception(_) | Event::Unwound(_) => None,
+        Event::Request(_) | Event::Exception(_) | Event::Unwound(_) | Event::Gc { .. } => None,
     }
 }
 

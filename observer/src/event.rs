@@ -16,6 +16,12 @@ pub enum Event {
     Unwound(Box<Unwound>),
     /// The closer look that is taken has seen as much as it may.
     LookExhausted { time_ns: u64 },
+    /// A thread of an observed process collected garbage.
+    Gc {
+        time_ns: u64,
+        pid: Pid,
+        pause_ns: u64,
+    },
     /// An observed process forked.
     Fork {
         time_ns: u64,
@@ -202,6 +208,7 @@ impl Event {
             Self::Exception(exception) => exception.time_ns,
             Self::Unwound(unwound) => unwound.time_ns,
             Self::LookExhausted { time_ns }
+            | Self::Gc { time_ns, .. }
             | Self::Fork { time_ns, .. }
             | Self::Exec { time_ns, .. }
             | Self::Exit { time_ns, .. } => *time_ns,

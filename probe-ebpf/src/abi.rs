@@ -37,6 +37,8 @@ pub enum RecordKind {
     Unwound = 6,
     /// [`LookExhaustedRecord`]
     LookExhausted = 7,
+    /// [`GcRecord`]
+    Gc = 11,
 }
 
 /// Begins every record.
@@ -340,6 +342,16 @@ pub struct LookExhaustedRecord {
 }
 const _: () = assert!(size_of::<LookExhaustedRecord>() == 16);
 
+/// A thread of a target collected garbage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct GcRecord {
+    pub header: Header,
+    /// How long it took.
+    pub pause_ns: u64,
+}
+const _: () = assert!(size_of::<GcRecord>() == 24);
+
 /// What a target is, as far as the programs care.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -638,3 +650,15 @@ pub struct Thread {
     pub last_read_fd: i32,
 }
 const _: () = assert!(size_of::<Thread>() == 24);
+
+/// Value of the `COLLECTIONS` map, keyed by tgid << 32 | tid: a thread collects garbage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Collection {
+    /// [`Target::generation`] of its process.
+    pub generation: u64,
+    pub begun_ns: u64,
+    /// Its stack pointer then: a collection within this one has a lower one.
+    pub stack: u64,
+}
+const _: () = assert!(size_of::<Collection>() == 24);

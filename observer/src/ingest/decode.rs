@@ -9,8 +9,8 @@ use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy,
 use crate::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, ExceptionRecord, ExecRecord, ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord,
-    HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind,
-    RequestRecord, SeenBy, TRACEBACK_FRAMES, TimedBy as Teller, UnwoundRecord, flags,
+    GcRecord, HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH,
+    RecordKind, RequestRecord, SeenBy, TRACEBACK_FRAMES, TimedBy as Teller, UnwoundRecord, flags,
 };
 
 /// Why bytes are no record.
@@ -64,6 +64,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
         k if k == RecordKind::Unwound as u16 => size_of::<UnwoundRecord>(),
         k if k == RecordKind::LookExhausted as u16 => size_of::<LookExhaustedRecord>(),
+        k if k == RecordKind::Gc as u16 => size_of::<GcRecord>(),
         _ => return Err(DecodeError::Kind),
     };
     if bytes.len() != size || usize::from(len) != size {
@@ -100,6 +101,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Unwound(Box::new(unwound)))
         }
         k if k == RecordKind::LookExhausted as u16 => Ok(Event::LookExhausted { time_ns }),
+        k if k == RecordKind::Gc as u16 => Ok(Event::Gc {
+            time_ns,
+            pid,
+            pause_ns: fields.u64()?,
+        }),
         _ => Ok(Event::Exit {
             time_ns,
             pid,

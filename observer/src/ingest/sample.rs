@@ -164,6 +164,13 @@ pub fn look_exhausted(time_ns: u64) -> Vec<u8> {
     header(RecordKind::LookExhausted, 16, 7, time_ns)
 }
 
+/// A record of a collection of garbage, in process 7.
+pub fn gc(time_ns: u64, pause_ns: u64) -> Vec<u8> {
+    let mut b = header(RecordKind::Gc, 24, 7, time_ns);
+    b.extend(pause_ns.to_le_bytes());
+    b
+}
+
 fn class([name, module]: [&str; 2]) -> Vec<u8> {
     let mut b = padded(name, CLASS_BYTES);
     b.extend(padded(module, MODULE_BYTES));

@@ -19,6 +19,7 @@ pub struct Observer {
     pub exits: u64,
     pub exceptions: u64,
     pub unwound: u64,
+    pub collections: u64,
     /// Records that could not be decoded, by what was wrong.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Requests of processes that no master ever claimed.
@@ -35,6 +36,7 @@ impl Observer {
             Event::Exit { .. } => &mut self.exits,
             Event::Exception(_) => &mut self.exceptions,
             Event::Unwound(_) => &mut self.unwound,
+            Event::Gc { .. } => &mut self.collections,
             Event::LookExhausted { .. } => return,
         };
         *count += 1;

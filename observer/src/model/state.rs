@@ -90,6 +90,7 @@ impl State {
                     Event::Request(request) => self.request(request),
                     Event::Exception(exception) => self.exceptions.handled(exception),
                     Event::Unwound(unwound) => self.exceptions.unwound(unwound),
+                    Event::Gc { pid, pause_ns, .. } => self.collection(*pid, *pause_ns),
                     Event::LookExhausted { .. } => self.looks.exhausted(),
                     Event::Fork {
                         time_ns,
@@ -164,6 +165,18 @@ impl State {
                 route: route.to_owned(),
                 ..Finished::new(request, verdict, &outcome, wall_offset_ns)
             });
+        }
+    }
+
+    /// A process collected garbage. Of one that nobody forked, and that no master told of, nobody
+    /// asks.
+    fn collection(&mut self, pid: Pid, pause_ns: u64) {
+        let buried = || self.tombstones.get(&pid).and_then(|tomb| tomb.master);
+        let owner = self.owners.get(&pid).copied().or_else(buried);
+        if let Some(app) = owner.and_then(|master| self.apps.get_mut(&master)) {
+            app.count(pid, |tally| tally.gc_pause.observe(pause_ns));
+        } else if let Some(provisional) = self.provisional.get_mut(&pid) {
+            provisional.count(|tally| tally.gc_pause.observe(pause_ns));
         }
     }
 

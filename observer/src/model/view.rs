@@ -94,6 +94,7 @@ impl State {
                 ("exit", self.observer.exits),
                 ("exception", self.observer.exceptions),
                 ("unwound", self.observer.unwound),
+                ("gc", self.observer.collections),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),

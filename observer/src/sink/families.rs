@@ -84,6 +84,7 @@ struct WorkerFamilies {
     duration: Family,
     request_size: Family,
     response_size: Family,
+    gc_pause: Family,
     failed: Family,
     handled: Family,
     uptime: Family,
@@ -109,6 +110,10 @@ impl WorkerFamilies {
                 "gunicorn_worker_response_size_bytes",
                 "Bytes of a response's body on the wire.",
             ),
+            gc_pause: Family::histogram(
+                "gunicorn_worker_gc_pause_seconds",
+                "Time that a worker stood still while Python collected garbage.",
+            ),
             failed: Family::counter(
                 "gunicorn_worker_failed_requests_total",
                 "Requests that an exception left the application with.",
@@ -129,10 +134,11 @@ impl WorkerFamilies {
         self.requests.count(labels, tally.requests);
         // From zero on, so that a rate sees the first request too.
         self.duration.observe(labels, &tally.duration);
-        // Sizes are often all unknown: those are left out.
+        // Sizes are often all unknown, and collections not seen: those are left out.
         for (family, sizes) in [
             (&mut self.request_size, &tally.request_size),
             (&mut self.response_size, &tally.response_size),
+            (&mut self.gc_pause, &tally.gc_pause),
         ] {
             if sizes.count() > 0 {
                 family.observe(labels, sizes);
@@ -160,6 +166,7 @@ impl WorkerFamilies {
             duration,
             request_size,
             response_size,
+            gc_pause,
             failed,
             handled,
             uptime,
@@ -170,6 +177,7 @@ impl WorkerFamilies {
             duration,
             request_size,
             response_size,
+            gc_pause,
             failed,
             handled,
             uptime,

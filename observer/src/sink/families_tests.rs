@@ -88,6 +88,11 @@ fn full() -> State {
         ..Request::default()
     };
     state.apply(&Input::Event(Event::Request(Box::new(failed))));
+    state.apply(&Input::Event(Event::Gc {
+        time_ns: 8 * S,
+        pid: 11,
+        pause_ns: S,
+    }));
     fact(
         &mut state,
         Fact::Look(Look {

@@ -12,7 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Conn, ConnKey, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail, Target, Thread,
+    Collection, Conn, ConnKey, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, Stat, Tail,
+    Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -45,6 +46,9 @@ pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
 /// When a TCP connection was established, by its `struct sock`.
 #[map]
 pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
+/// Threads that collect garbage, by tgid << 32 | tid.
+#[map]
+pub static COLLECTIONS: LruHashMap<u64, Collection> = LruHashMap::with_max_entries(8192, 0);
 /// Counters, by [`Stat`].
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);
