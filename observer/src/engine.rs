@@ -286,6 +286,7 @@ fn told(event: &Event) -> Option<Seen> {
         Event::Request(_)
         | Event::Exception(_)
         | Event::Unwound(_)
+        | Event::Gc { .. }
         | Event::Signal { .. }
         | Event::Oom { .. }
         | Event::Stack(_) => None,

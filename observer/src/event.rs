@@ -28,6 +28,12 @@ pub enum Event {
     Oom { time_ns: u64, pid: Pid },
     /// Where a thread was when its process got `SIGABRT`.
     Stack(Box<Stack>),
+    /// A thread of an observed process collected garbage.
+    Gc {
+        time_ns: u64,
+        pid: Pid,
+        pause_ns: u64,
+    },
     /// An observed process forked.
     Fork {
         time_ns: u64,
@@ -243,6 +249,7 @@ impl Event {
             Self::Unwound(unwound) => unwound.time_ns,
             Self::Stack(stack) => stack.time_ns,
             Self::Signal { time_ns, .. }
+            | Self::Gc { time_ns, .. }
             | Self::Oom { time_ns, .. }
             | Self::LookExhausted { time_ns }
             | Self::Fork { time_ns, .. }

@@ -5,6 +5,7 @@
 //! - [`maps`]: which files it has mapped, and how to open exactly those
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
+//! - `collector`: where its garbage collector is; `stapsdt`: by the probes it was built with
 //! - [`insn`]: where in a function a probe is cheap
 //! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state, from its
 //!   [`thread_pointer`]
@@ -21,6 +22,7 @@
 
 pub mod arbiter;
 pub mod attributes;
+mod collector;
 pub mod elf;
 pub mod error;
 pub mod files;
@@ -34,6 +36,7 @@ pub mod position;
 pub mod serving;
 pub mod slot;
 pub mod stack;
+mod stapsdt;
 pub mod sys;
 pub mod target;
 pub mod tasks;

@@ -43,6 +43,8 @@ pub enum RecordKind {
     Oom = 9,
     /// [`StackRecord`]
     Stack = 10,
+    /// [`GcRecord`]
+    Gc = 11,
 }
 
 /// Begins every record.
@@ -458,6 +460,15 @@ const _: () = assert!(size_of::<StackFrame>() == STACK_FRAME_BYTES);
 
 /// [`StackFrame::instruction`] when it is not known.
 pub const NO_INSTRUCTION: u32 = u32::MAX;
+/// A thread of a target collected garbage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct GcRecord {
+    pub header: Header,
+    /// How long it took.
+    pub pause_ns: u64,
+}
+const _: () = assert!(size_of::<GcRecord>() == 24);
 
 /// What a target is, as far as the programs care.
 #[repr(u32)]
@@ -783,3 +794,15 @@ pub struct Thread {
     pub last_read_fd: i32,
 }
 const _: () = assert!(size_of::<Thread>() == 24);
+
+/// Value of the `COLLECTIONS` map, keyed by tgid << 32 | tid: a thread collects garbage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Collection {
+    /// [`Target::generation`] of its process.
+    pub generation: u64,
+    pub begun_ns: u64,
+    /// Its stack pointer then: a collection within this one has a lower one.
+    pub stack: u64,
+}
+const _: () = assert!(size_of::<Collection>() == 24);

@@ -4,6 +4,7 @@
 )]
 
 mod call;
+mod collection;
 mod conn;
 mod emit;
 mod exception;

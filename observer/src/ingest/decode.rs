@@ -10,8 +10,8 @@ use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy,
 use crate::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, ExceptionRecord, ExecRecord, ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord,
-    HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord,
-    RecordKind, RequestRecord, SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES,
+    GcRecord, HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH,
+    OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES,
     TimedBy as Teller, UnwoundRecord, flags,
 };
 
@@ -69,6 +69,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Signal as u16 => size_of::<SignalRecord>(),
         k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
         k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
+        k if k == RecordKind::Gc as u16 => size_of::<GcRecord>(),
         _ => return Err(DecodeError::Kind),
     };
     if bytes.len() != size || usize::from(len) != size {
@@ -119,6 +120,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let stack = stack::stack(&mut fields, pid, time_ns)?;
             Ok(Event::Stack(Box::new(stack)))
         }
+        k if k == RecordKind::Gc as u16 => Ok(Event::Gc {
+            time_ns,
+            pid,
+            pause_ns: fields.u64()?,
+        }),
         _ => Ok(Event::Exit {
             time_ns,
             pid,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ingest::sample::{
-    ExceptionBytes, RequestBytes, exec, exit, fork, look_exhausted, unwound,
+    ExceptionBytes, RequestBytes, exec, exit, fork, gc, look_exhausted, unwound,
 };
 use crate::model::tally::duration_ns;
 use proptest::prelude::*;
@@ -411,11 +411,22 @@ fn a_look_tells_that_it_is_exhausted() {
 }
 
 #[test]
+fn a_collection_of_garbage_tells_how_long_it_took() {
+    let told = Event::Gc {
+        time_ns: 9,
+        pid: 7,
+        pause_ns: 5,
+    };
+    assert_eq!(decode(&gc(9, 5)), Ok(told));
+}
+
+#[test]
 fn a_record_of_another_length_than_its_kind_has_is_refused() {
     for record in [
         raised(2).build(),
         unwound([7, 2], [60, 40, 0, 0x500], ["E", "m"], ["m", "f", "m.py"]),
         look_exhausted(9),
+        gc(9, 5),
     ] {
         assert!(decode(&record).is_ok());
         for length in [16, record.len() - 1, record.len() + 1] {

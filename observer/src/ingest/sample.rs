@@ -200,6 +200,13 @@ pub fn stack(pid: u32, time_ns: u64, head: &str, frames: &[[&str; 3]]) -> Vec<u8
     b
 }
 
+/// A record of a collection of garbage, in process 7.
+pub fn gc(time_ns: u64, pause_ns: u64) -> Vec<u8> {
+    let mut b = header(RecordKind::Gc, 24, 7, time_ns);
+    b.extend(pause_ns.to_le_bytes());
+    b
+}
+
 fn class([name, module]: [&str; 2]) -> Vec<u8> {
     let mut b = padded(name, CLASS_BYTES);
     b.extend(padded(module, MODULE_BYTES));

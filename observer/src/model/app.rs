@@ -128,6 +128,22 @@ impl App {
         Some(outcome)
     }
 
+    /// Counts what is no request, of a worker, also of one that ended meanwhile.
+    pub fn count(&mut self, pid: Pid, add: impl Fn(&mut Tally)) {
+        let ended = self.ended.iter_mut().rev();
+        let mut workers = self.live.get_mut(&pid).into_iter().chain(ended);
+        let Some(worker) = workers.find(|worker| worker.pid == pid) else {
+            return;
+        };
+        add(&mut worker.tally);
+        let slot = worker.slot;
+        let class = worker.class.clone();
+        let class = class.unwrap_or_else(|| self.default_class().into());
+        let class = self.ledger.class(&class);
+        add(self.slots.entry((slot, class)).or_default());
+        add(self.ledger.totals.entry(class).or_default());
+    }
+
     /// Takes a worker in, with what it did so far.
     pub fn adopt(&mut self, settings: &Settings, mut worker: Worker, ledger: &Ledger) {
         worker.slot = self.free_slot();

@@ -87,6 +87,29 @@ pub static PHASE: Bounds = Bounds {
     per_unit: SECOND,
 };
 
+/// `gunicorn_worker_gc_pause_seconds`: from a young generation to millions of objects.
+pub static GC_PAUSE: Bounds = Bounds {
+    limits: &[
+        10 * US,
+        25 * US,
+        50 * US,
+        100 * US,
+        250 * US,
+        500 * US,
+        MS,
+        2_500 * US,
+        5 * MS,
+        10 * MS,
+        25 * MS,
+        50 * MS,
+        100 * MS,
+        250 * MS,
+        500 * MS,
+        S,
+    ],
+    per_unit: SECOND,
+};
+
 /// How often values fell into each bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {

@@ -22,6 +22,7 @@ pub struct Observer {
     pub signals: u64,
     pub ooms: u64,
     pub stacks: u64,
+    pub collections: u64,
     /// Records that could not be decoded, by what was wrong.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Requests of processes that no master ever claimed.
@@ -41,6 +42,7 @@ impl Observer {
             Event::Signal { .. } => &mut self.signals,
             Event::Oom { .. } => &mut self.ooms,
             Event::Stack(_) => &mut self.stacks,
+            Event::Gc { .. } => &mut self.collections,
             Event::LookExhausted { .. } => return,
         };
         *count += 1;

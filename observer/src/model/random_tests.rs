@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// What can happen, to few enough processes that they meet.
 fn step() -> impl Strategy<Value = (u8, Pid, Pid)> {
-    (0..22_u8, 1..6_u32, 1..6_u32)
+    (0..23_u8, 1..6_u32, 1..6_u32)
 }
 
 fn happens(story: &mut Story, (what, a, b): (u8, Pid, Pid)) {
@@ -35,6 +35,11 @@ fn happens(story: &mut Story, (what, a, b): (u8, Pid, Pid)) {
         19 => story.event(Event::LookExhausted { time_ns: now_ns }),
         // While a look may be taken: what fails then has no exception.
         20 => story.later(1).fail(a, 503),
+        21 => story.event(Event::Gc {
+            time_ns: now_ns,
+            pid: a,
+            pause_ns: u64::from(b) * 1_000,
+        }),
         // It never finishes.
         _ => story.event(Event::Exception(Box::new(exception(
             &request(a, now_ns + 1),

@@ -122,6 +122,7 @@ impl State {
                     Event::Request(request) => self.request(request),
                     Event::Exception(exception) => self.exceptions.handled(exception),
                     Event::Unwound(unwound) => self.exceptions.unwound(unwound),
+                    Event::Gc { pid, pause_ns, .. } => self.collection(*pid, *pause_ns),
                     Event::LookExhausted { .. } => self.looks.exhausted(),
                     Event::Signal {
                         time_ns,
@@ -231,6 +232,18 @@ impl State {
             change(&mut worker.life);
         } else if let Some(provisional) = self.provisional.get_mut(&pid) {
             change(&mut provisional.life);
+        }
+    }
+
+    /// A process collected garbage. Of one that nobody forked, and that no master told of, nobody
+    /// asks.
+    fn collection(&mut self, pid: Pid, pause_ns: u64) {
+        let buried = || self.tombstones.get(&pid).and_then(|tomb| tomb.master);
+        let owner = self.owners.get(&pid).copied().or_else(buried);
+        if let Some(app) = owner.and_then(|master| self.apps.get_mut(&master)) {
+            app.count(pid, |tally| tally.gc_pause.observe(pause_ns));
+        } else if let Some(provisional) = self.provisional.get_mut(&pid) {
+            provisional.count(|tally| tally.gc_pause.observe(pause_ns));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is counted of requests, whoever they belong to.
 
 use super::ending::{Manner, Reason};
-use super::histogram::{BODY_SIZE, Histogram, WORKER_DURATION};
+use super::histogram::{BODY_SIZE, GC_PAUSE, Histogram, WORKER_DURATION};
 use super::ledger::Method;
 use super::names::ErrorType;
 use super::routes::RouteId;
@@ -41,6 +41,8 @@ pub struct Tally {
     pub duration: Histogram,
     pub request_size: Histogram,
     pub response_size: Histogram,
+    /// Collections of garbage, each of which stops the worker.
+    pub gc_pause: Histogram,
     /// Requests that an exception left the application with; by ids of the app's ledger.
     #[serde(skip)]
     pub failed: Errors,
@@ -63,6 +65,7 @@ impl Default for Tally {
             duration: Histogram::new(&WORKER_DURATION),
             request_size: Histogram::new(&BODY_SIZE),
             response_size: Histogram::new(&BODY_SIZE),
+            gc_pause: Histogram::new(&GC_PAUSE),
             failed: Errors::new(),
             handled: Errors::new(),
             busy_ns: 0,
@@ -117,6 +120,7 @@ impl Tally {
         self.duration.merge(&other.duration);
         self.request_size.merge(&other.request_size);
         self.response_size.merge(&other.response_size);
+        self.gc_pause.merge(&other.gc_pause);
         for (mine, theirs) in [
             (&mut self.failed, &other.failed),
             (&mut self.handled, &other.handled),

@@ -106,6 +106,7 @@ impl State {
                 ("signal", self.observer.signals),
                 ("oom", self.observer.ooms),
                 ("stack", self.observer.stacks),
+                ("gc", self.observer.collections),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),

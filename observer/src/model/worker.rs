@@ -126,6 +126,13 @@ impl Provisional {
         outcome
     }
 
+    /// Counts what is no request; likewise.
+    pub fn count(&mut self, add: impl Fn(&mut Tally)) {
+        let class = self.ledger.class("");
+        add(self.ledger.totals.entry(class).or_default());
+        add(&mut self.tally);
+    }
+
     /// It, as a worker.
     #[must_use]
     pub fn into_worker(self, pid: Pid) -> (Worker, Ledger) {

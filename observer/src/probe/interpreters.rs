@@ -80,6 +80,27 @@ impl Interpreters {
         points.try_for_each(|point| self.attach_at(pid, Uprobe::Asked, point))
     }
 
+    /// Makes sure that its garbage collections are seen, as far as its interpreter tells where
+    /// they begin and end.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn attach_collector(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let Ok(collector) = &interpreter.collector else {
+            return Ok(());
+        };
+        // The end first: what is seen to begin is seen to end.
+        let ends = collector.ends.iter();
+        ends.map(|point| (Uprobe::CollectionEnds, point))
+            .chain(
+                collector
+                    .begins
+                    .iter()
+                    .map(|point| (Uprobe::CollectionBegins, point)),
+            )
+            .try_for_each(|(uprobe, point)| self.attach_at(pid, uprobe, point))
+    }
+
     /// Begins to see every frame that an exception of its goes up.
     ///
     /// # Errors
@@ -121,6 +142,8 @@ impl Interpreters {
                 unused.push(*place);
             }
         }
+        // Beginnings before ends, likewise.
+        unused.sort_unstable();
         for place in unused {
             let Some(attached) = self.attached.remove(&place) else {
                 continue;

@@ -69,11 +69,21 @@ pub enum Uprobe {
     Asked,
     /// On `PyTraceBack_Here`: an exception goes up out of a frame.
     Unwound,
+    /// Where the garbage collector begins.
+    CollectionBegins,
+    /// Where it ends.
+    CollectionEnds,
 }
 
 impl Uprobe {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Request, Self::Asked, Self::Unwound];
+    pub const ALL: [Self; 5] = [
+        Self::Request,
+        Self::Asked,
+        Self::Unwound,
+        Self::CollectionBegins,
+        Self::CollectionEnds,
+    ];
 
     /// The program's name.
     #[must_use]
@@ -82,6 +92,8 @@ impl Uprobe {
             Self::Request => "datetime_now",
             Self::Asked => "exception_asked",
             Self::Unwound => "exception_unwound",
+            Self::CollectionBegins => "collection_begins",
+            Self::CollectionEnds => "collection_ends",
         }
     }
 }

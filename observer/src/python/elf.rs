@@ -5,7 +5,9 @@ use object::elf::{
     SHT_DYNSYM, SHT_SYMTAB_SHNDX,
 };
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
-use object::{Architecture, LittleEndian, Object, ObjectSymbol, ReadRef, RelocationFlags};
+use object::{
+    Architecture, LittleEndian, Object, ObjectSection, ObjectSymbol, ReadRef, RelocationFlags,
+};
 use std::collections::{BTreeSet, HashMap};
 use thiserror::Error;
 
@@ -180,6 +182,35 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
                 symbol.is_definition() && symbol.name_bytes().is_ok_and(|n| n == name.as_bytes())
             })
             .map(|symbol| symbol.address())
+    }
+
+    /// Functions by their symbols: name, address and bytes of those that `is_meant` by name.
+    /// Local ones, too, where the file was not stripped; so many at most.
+    pub(super) fn functions(
+        &self,
+        is_meant: impl Fn(&[u8]) -> bool,
+        limit: usize,
+    ) -> Vec<(&'data [u8], u64, u64)> {
+        self.elf
+            .symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.size() > 0)
+            .filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol)))
+            .filter(|(name, _)| is_meant(name))
+            .map(|(name, symbol)| (name, symbol.address(), symbol.size()))
+            .take(limit)
+            .collect()
+    }
+
+    /// Address and bytes of a section.
+    pub(super) fn section(&self, name: &str) -> Option<(u64, &'data [u8])> {
+        let section = self.elf.section_by_name(name)?;
+        Some((section.address(), section.data().ok()?))
+    }
+
+    /// All code, by address.
+    pub(super) fn code(&self) -> impl Iterator<Item = (u64, &'data [u8])> {
+        let code = self.segments.iter().filter(|segment| segment.executable);
+        code.map(|segment| (segment.address, self.segment_bytes(segment)))
     }
 
     /// Where in the file the byte at an address is; `None` for what is not in it (`.bss`).

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::collector::CollectorPlaces;
 use super::elf::{self, ElfError, Image, Machine};
 use super::error::InspectError;
 use super::insn::{self, Placement};
 use super::maps::{self, MappedFile, Mapping};
+use super::target::ProbePoint;
 use super::version::Release;
 use probe_ebpf::python::Layout;
 use probe_ebpf::python::debug_offsets::{self, OffsetsError};
@@ -110,6 +112,7 @@ pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
     functions: HashMap<(FileId, Function), Result<FunctionPlace, String>>,
     libcs: HashMap<FileId, LibcFile>,
+    collectors: HashMap<FileId, Result<CollectorPlaces, String>>,
     /// Whether an executable is an interpreter: of every program of a host, so that each is looked
     /// into once.
     executables: HashMap<FileId, bool>,
@@ -189,6 +192,21 @@ impl Files {
         ))
     }
 
+    /// Where the garbage collector of an interpreter is, likewise.
+    pub(super) fn collector(
+        &mut self,
+        at: Place<'_>,
+    ) -> Result<(Result<CollectorPlaces, String>, Location), InspectError> {
+        let Opened { id, cache, path } = at.open()?;
+        limit(&mut self.collectors);
+        let found = self.collectors.entry(id).or_insert_with(|| {
+            let image = Image::parse(&cache).map_err(|error| error.to_string())?;
+            CollectorPlaces::of(&image)
+        });
+        let (dev, inode) = (id.dev, id.inode);
+        Ok((found.clone(), Location { path, dev, inode }))
+    }
+
     /// What a C library tells debuggers.
     pub(super) fn libc(&mut self, at: Place<'_>) -> Result<LibcFile, InspectError> {
         let opened = at.open()?;
@@ -246,6 +264,19 @@ pub(super) struct Location {
     pub path: PathBuf,
     pub dev: u64,
     pub inode: u64,
+}
+
+impl Location {
+    /// A probe at a place of the file.
+    pub fn point(&self, function: FunctionPlace) -> ProbePoint {
+        ProbePoint {
+            path_to_open: self.path.clone(),
+            dev: self.dev,
+            inode: self.inode,
+            file_offset: function.file_offset,
+            placement: function.placement,
+        }
+    }
 }
 
 struct Opened {

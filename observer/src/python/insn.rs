@@ -78,6 +78,20 @@ pub fn place_first(machine: Machine, code: &[u8]) -> Placement {
     }
 }
 
+/// Every place where a function is left, when it is passed: its returns, and jumps to where
+/// `is_within` says is no part of it. `code` is the whole function, at `address`.
+pub fn ends(
+    machine: Machine,
+    address: u64,
+    code: &[u8],
+    is_within: impl Fn(u64) -> bool,
+) -> Vec<Placement> {
+    match machine {
+        Machine::X86_64 => x86_64::ends(address, code, is_within),
+        Machine::Aarch64 => aarch64::returns(code),
+    }
+}
+
 #[cfg(test)]
 #[path = "insn/prologues.rs"]
 mod prologues;

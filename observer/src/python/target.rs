@@ -49,6 +49,13 @@ pub struct ProbePoint {
     pub placement: Placement,
 }
 
+/// Where the garbage collector begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    pub begins: Vec<ProbePoint>,
+    pub ends: Vec<ProbePoint>,
+}
+
 /// The interpreter of one process, ready to be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -63,6 +70,8 @@ pub struct Interpreter {
     pub asked: Result<Vec<ProbePoint>, String>,
     /// Where an exception goes up out of a frame; likewise.
     pub unwound: Result<ProbePoint, String>,
+    /// Where garbage is collected; likewise.
+    pub collector: Result<Collector, String>,
     /// Where from its thread pointer a thread keeps its `PyThreadState *`.
     pub tstate_slot: i64,
 }
@@ -102,6 +111,7 @@ impl Interpreter {
             now: found.datetime_now(files)?,
             asked: found.asked(files),
             unwound: found.probe_point(TRACEBACK_HERE, files),
+            collector: found.collector(files),
         })
     }
 }
@@ -255,6 +265,23 @@ impl Runtime {
         Ok([first].into_iter().chain(second).collect())
     }
 
+    /// Where garbage is collected.
+    fn collector(&self, files: &mut Files) -> Result<Collector, String> {
+        let mapping = self.mappings.get(self.interpreter);
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        let (found, location) = files
+            .collector(self.place(mapping))
+            .map_err(|error| error.to_string())?;
+        let points = |places: Vec<FunctionPlace>| {
+            let points = places.into_iter().map(|place| location.point(place));
+            points.collect()
+        };
+        found.map(|places| Collector {
+            begins: points(places.begins),
+            ends: points(places.ends),
+        })
+    }
+
     /// A function of the interpreter itself.
     fn probe_point(&self, function: Function, files: &mut Files) -> Result<ProbePoint, String> {
         let mapping = self.mappings.get(self.interpreter);
@@ -271,15 +298,8 @@ impl Runtime {
         files: &mut Files,
     ) -> Result<Result<ProbePoint, String>, InspectError> {
         let (found, location) = files.function(self.place(mapping), function)?;
-        let point = |function: FunctionPlace| ProbePoint {
-            path_to_open: location.path,
-            dev: location.dev,
-            inode: location.inode,
-            file_offset: function.file_offset,
-            placement: function.placement,
-        };
         Ok(found
-            .map(point)
+            .map(|function| location.point(function))
             .map_err(|reason| format!("{}: {reason}", mapping.path.display())))
     }
 }

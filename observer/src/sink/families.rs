@@ -94,6 +94,7 @@ struct WorkerFamilies {
     duration: Family,
     request_size: Family,
     response_size: Family,
+    gc_pause: Family,
     failed: Family,
     handled: Family,
     busy: Family,
@@ -123,6 +124,10 @@ impl WorkerFamilies {
             response_size: Family::histogram(
                 "gunicorn_worker_response_size_bytes",
                 "Bytes of a response's body on the wire.",
+            ),
+            gc_pause: Family::histogram(
+                "gunicorn_worker_gc_pause_seconds",
+                "Time that a worker stood still while Python collected garbage.",
             ),
             failed: Family::counter(
                 "gunicorn_worker_failed_requests_total",
@@ -173,10 +178,11 @@ impl WorkerFamilies {
         }
         // From zero on, so that a rate sees the first request too.
         self.duration.observe(labels, &tally.duration);
-        // Sizes are often all unknown: those are left out.
+        // Sizes are often all unknown, and collections not seen: those are left out.
         for (family, sizes) in [
             (&mut self.request_size, &tally.request_size),
             (&mut self.response_size, &tally.response_size),
+            (&mut self.gc_pause, &tally.gc_pause),
         ] {
             if sizes.count() > 0 {
                 family.observe(labels, sizes);
@@ -204,6 +210,7 @@ impl WorkerFamilies {
             duration,
             request_size,
             response_size,
+            gc_pause,
             failed,
             handled,
             busy,
@@ -219,6 +226,7 @@ impl WorkerFamilies {
             duration,
             request_size,
             response_size,
+            gc_pause,
             failed,
             handled,
             busy,

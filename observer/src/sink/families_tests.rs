@@ -178,6 +178,11 @@ fn full() -> State {
     };
     state.apply(&Input::Event(Event::Request(Box::new(failed))));
     life(&mut state);
+    state.apply(&Input::Event(Event::Gc {
+        time_ns: 8 * S,
+        pid: 11,
+        pause_ns: S,
+    }));
     fact(
         &mut state,
         Fact::Look(Look {

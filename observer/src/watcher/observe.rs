@@ -192,6 +192,12 @@ impl Watcher {
         let unseen = asked.err().map(|error| {
             format!("exceptions that the application handles are not seen: {error:#}")
         });
+        if let Err(why) = &interpreter.collector {
+            tracing::debug!(pid, "garbage collections are not seen: {why}");
+        }
+        if let Err(error) = self.interpreters.attach_collector(pid, interpreter) {
+            tracing::warn!(pid, "garbage collections are not seen: {error:#}");
+        }
         let target = Target {
             layout: self.tables.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,

@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role, StackRecord,
-    StackWalk, Stat, Tail, Target, Thread,
+    Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role,
+    StackRecord, StackWalk, Stat, Tail, Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -52,6 +52,9 @@ pub static UNIX_SOCKS: LruHashMap<u64, Established> = LruHashMap::with_max_entri
 /// The descriptor that a thread connects to a Unix socket, by tgid << 32 | tid.
 #[map]
 pub static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+/// Threads that collect garbage, by tgid << 32 | tid.
+#[map]
+pub static COLLECTIONS: LruHashMap<u64, Collection> = LruHashMap::with_max_entries(8192, 0);
 /// Counters, by [`Stat`].
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);

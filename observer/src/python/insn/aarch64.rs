@@ -6,7 +6,7 @@
 //! Encodings: Arm Architecture Reference Manual, C4.1 "A64 instruction set encoding". Nothing of
 //! this was run on such a machine.
 
-use super::WINDOW_BYTES;
+use super::{Placement, WINDOW_BYTES};
 
 /// A group of instructions, told by some of their bits.
 struct Group {
@@ -91,6 +91,15 @@ pub fn place(code: &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+/// Every `ret` (C6.2 "RET"). A function left by a jump is not told from a loop.
+pub fn returns(code: &[u8]) -> Vec<Placement> {
+    instructions(code)
+        .filter(|(_, instruction)| instruction & 0xffff_fc1f == 0xd65f_0000)
+        .filter_map(|(index, _)| u64::try_from(index * 4).ok())
+        .map(Placement::emulated_at)
+        .collect()
 }
 
 fn instructions(code: &[u8]) -> impl Iterator<Item = (usize, u32)> {

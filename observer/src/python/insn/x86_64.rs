@@ -3,7 +3,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
-use super::WINDOW_BYTES;
+use super::{Placement, WINDOW_BYTES};
 
 /// A call of `__tls_get_addr` as the linker wants it, padded to be replaced ("ELF Handling For
 /// Thread-Local Storage", 4.4.1): it returns, but for the prefixes the kernel does not take it.
@@ -45,6 +45,26 @@ pub fn untouched(code: &[u8]) -> u64 {
         }
     }
     0
+}
+
+/// The places of [`super::ends`].
+pub fn ends(address: u64, code: &[u8], is_within: impl Fn(u64) -> bool) -> Vec<Placement> {
+    let leaves = |instruction: &Instruction| match instruction.flow_control() {
+        FlowControl::Return => true,
+        FlowControl::UnconditionalBranch => !is_within(instruction.near_branch_target()),
+        _ => false,
+    };
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+        .into_iter()
+        .filter(leaves)
+        .map(|instruction| {
+            let offset = instruction.ip().wrapping_sub(address);
+            let bytes = usize::try_from(offset).ok().and_then(|at| code.get(at..));
+            // A return is not (`arch/x86/kernel/uprobes.c`, `branch_setup_xol_ops`).
+            let emulated = matches!(bytes, Some([0xe9 | 0xeb, ..]));
+            Placement { offset, emulated }
+        })
+        .collect()
 }
 
 fn is_emulated(instruction: &Instruction, bytes: &[u8]) -> bool {
@@ -144,6 +164,20 @@ mod tests {
         for &(name, code, place_of) in cases {
             assert_eq!(place(code), place_of, "{name}");
         }
+    }
+
+    #[test]
+    fn a_function_ends_where_it_returns_or_jumps_away() {
+        // xor %eax,%eax; je +1; ret; jmp to the next; jmp 0x2000; ret $8
+        let code = [
+            0x31, 0xc0, 0x74, 0x01, 0xc3, 0xeb, 0x00, 0xe9, 0xf4, 0x0f, 0x00, 0x00, 0xc2, 8, 0,
+        ];
+        let is_within = |target| (0x1000..0x100f).contains(&target);
+        let found: Vec<_> = ends(0x1000, &code, is_within)
+            .iter()
+            .map(|end| (end.offset, end.emulated))
+            .collect();
+        assert_eq!(found, [(4, false), (7, true), (12, false)]);
     }
 
     #[test]
