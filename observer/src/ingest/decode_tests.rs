@@ -480,3 +480,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_signal_names_who_sent_it_unless_that_was_the_kernel() {
+    use crate::ingest::sample::{oom, signal};
+    let decoded = |sender| decode(&signal(5, 7, 15, sender)).unwrap();
+    let expected = |sender| Event::Signal {
+        time_ns: 5,
+        pid: 7,
+        signal: 15,
+        sender,
+    };
+    assert_eq!(decoded(9), expected(Some(9)));
+    assert_eq!(decoded(0), expected(None));
+    let victim = Event::Oom { time_ns: 5, pid: 7 };
+    assert_eq!(decode(&oom(5, 7)), Ok(victim));
+}
+
+#[test]
+fn a_stack_is_decoded_from_the_innermost_frame_out() {
+    use crate::ingest::sample::stack;
+    let frames = [
+        ["shop", "view", "/srv/shop.py"],
+        ["", "", ""],
+        ["m", "f", "/srv/m.py"],
+    ];
+    let bytes = stack(7, 5, "GET /a?secret HTTP/1.1", &frames);
+    let Ok(Event::Stack(stack)) = decode(&bytes) else {
+        panic!("not a stack");
+    };
+    assert_eq!(
+        (stack.pid, stack.time_ns, stack.entered_ns),
+        (7, 5, Some(4))
+    );
+    assert_eq!(stack.path.as_deref(), Some("/a"));
+    assert!(stack.is_current && !stack.is_cut);
+    let named: Vec<_> = stack
+        .frames
+        .iter()
+        .map(|place| (place.frame.file.as_str(), place.frame.function.as_str()))
+        .collect();
+    // The frame without names only marks the border to C.
+    assert_eq!(named, [("shop.py", "view"), ("m.py", "f")]);
+}

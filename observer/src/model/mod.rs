@@ -55,6 +55,8 @@ mod app_tests;
 #[cfg(test)]
 mod errors_tests;
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod story;
