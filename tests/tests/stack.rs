@@ -24,8 +24,6 @@ use serde::Deserialize;
 const GUNICORN: &str = "23.0.0";
 /// Views of `stuck.py` that do not answer.
 const STUCK: [&str; 3] = ["/in_c", "/in_python", "/on_lock"];
-/// The newest minor version that py-spy 0.4.3 reads.
-const LAST_OF_PY_SPY: u8 = 14;
 
 #[derive(Debug, Deserialize)]
 struct Dump {
@@ -180,11 +178,9 @@ fn check(server: &mut GunicornServer, interpreter: Interpreter) -> Result<()> {
         let (others, asked) = own(server)?;
         same(&dump(worker)?, &others, asked)
     })?;
-    if interpreter.minor <= LAST_OF_PY_SPY {
-        agree("py-spy to say the same", || {
-            same(&dump(worker)?, &spied(worker)?, None)
-        })?;
-    }
+    agree("py-spy to say the same", || {
+        same(&dump(worker)?, &spied(worker)?, None)
+    })?;
     drop(clients);
     Ok(())
 }
