@@ -14,6 +14,12 @@ pub fn wall_offset_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC)
 }
 
+/// Nanoseconds since the Unix epoch, as files are stamped.
+#[must_use]
+pub fn wall_ns() -> i64 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
 /// How far `CLOCK_BOOTTIME`, by which `/proc` tells when a process started, is ahead
 /// of [`monotonic_ns`]: the time the host was suspended.
 #[must_use]

@@ -18,7 +18,7 @@
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes
 //! - [`sys`]: the module `sys`
 //! - [`arbiter`]: the Gunicorn master on the main thread's stack; [`handling`]: how its workers
-//!   handle requests
+//!   handle requests; [`worker`]: what one of them is
 
 pub mod arbiter;
 pub mod attributes;
@@ -43,3 +43,4 @@ pub mod tasks;
 pub mod thread_pointer;
 pub mod threads;
 pub mod version;
+pub mod worker;

@@ -4,20 +4,27 @@ use crate::event::Pid;
 use crate::fact::{self, Level};
 use crate::python::arbiter::Arbiter;
 use crate::python::target::Interpreter;
+use crate::python::worker::WorkerObject;
 use probe_ebpf::memory::Fault;
 use probe_ebpf::python::Layout;
+use std::collections::HashMap;
 
 /// A master and what it knows.
 #[derive(Clone, Debug)]
 pub struct FoundMaster {
     pub master: fact::Master,
     pub workers: Vec<fact::Worker>,
+    /// Of those that it told of itself.
+    pub objects: WorkerObjects,
     pub coverage: Coverage,
     /// Its interpreter, or why that cannot be probed.
     pub(super) interpreter: Result<Interpreter, String>,
     /// How to read it again; `None` when its memory is not understood.
     pub(super) reader: Option<Reader>,
 }
+
+/// Where to read more of workers.
+pub type WorkerObjects = HashMap<Pid, WorkerObject>;
 
 /// How a master and its workers can be observed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use procfs::process::Stat;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::container::{self, Container};
 use crate::clock::suspended_ns;
@@ -34,6 +35,18 @@ pub struct Process {
     pub started_ns: u64,
     /// It ended, and its parent has not yet asked how.
     pub is_zombie: bool,
+}
+
+/// What a process uses, of `/proc/<pid>/stat`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Of which process: a pid may be another's by now.
+    pub process: Process,
+    /// As the kernel counts it: each thread may hold back some pages (`sync_mm_rss`).
+    pub resident_bytes: u64,
+    /// In user and system mode, since it started.
+    pub cpu_seconds: f64,
+    pub threads: u32,
 }
 
 impl ProcFs {
@@ -92,16 +105,39 @@ impl ProcFs {
     /// # Errors
     /// When it went.
     pub fn process(&self, pid: Pid) -> io::Result<Process> {
+        Ok(self.process_of(pid, &self.stat(pid)?))
+    }
+
+    /// What a process uses.
+    ///
+    /// # Errors
+    /// When it went.
+    pub fn usage(&self, pid: Pid) -> io::Result<Usage> {
+        let stat = self.stat(pid)?;
+        let ticks = stat.utime.saturating_add(stat.stime);
+        let cpu = Duration::from_nanos(ticks.saturating_mul(self.tick_ns));
+        Ok(Usage {
+            process: self.process_of(pid, &stat),
+            resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
+            cpu_seconds: cpu.as_secs_f64(),
+            threads: u32::try_from(stat.num_threads).unwrap_or_default(),
+        })
+    }
+
+    fn stat(&self, pid: Pid) -> io::Result<Stat> {
         let file = File::open(self.root.join(format!("{pid}/stat")))?;
-        let stat = Stat::from_read(file).map_err(io::Error::other)?;
+        Stat::from_read(file).map_err(io::Error::other)
+    }
+
+    fn process_of(&self, pid: Pid, stat: &Stat) -> Process {
         let started_ns = stat.starttime.saturating_mul(self.tick_ns);
-        Ok(Process {
+        Process {
             pid,
             parent: Pid::try_from(stat.ppid).unwrap_or_default(),
             // `fs/proc/array.c`, `do_task_stat`: `starttime` is of CLOCK_BOOTTIME.
             started_ns: started_ns.saturating_sub(self.suspended_ns),
             is_zombie: matches!(stat.state, 'Z' | 'X' | 'x'),
-        })
+        }
     }
 
     /// Living children of a process.
@@ -245,6 +281,22 @@ mod tests {
         assert_eq!(started(300), 12_340_000_000);
         assert_eq!(started(2_000_000_000), 10_340_000_000);
         assert_eq!(started(u64::MAX), 0);
+    }
+
+    #[test]
+    fn what_a_process_uses_is_told_in_seconds_and_bytes() {
+        let root = proc_root();
+        let procfs = ProcFs::with_clocks(root.path(), TICK_NS, 0);
+        let used = "0 0 0 0 0 0 0 0 0 150 25 0 0 0 0 3 0";
+        let rest = ["0"; 30].join(" ");
+        let stat = format!("10 (x) S 1 {used} 7 0 12 {rest}\n");
+        fs::write(root.path().join("10/stat"), stat).unwrap();
+        let usage = procfs.usage(10).unwrap();
+        assert_eq!(usage.process, procfs.process(10).unwrap());
+        assert_eq!(usage.process.started_ns, 70_000_000);
+        assert_eq!((usage.cpu_seconds, usage.threads), (1.75, 3));
+        assert_eq!(usage.resident_bytes, 12 * procfs::page_size());
+        assert!(procfs.usage(99).is_err());
     }
 
     #[test]

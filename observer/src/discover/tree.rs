@@ -5,7 +5,7 @@ use std::io;
 
 use super::cmdline::{self, Hint};
 use super::found::Reader;
-pub use super::found::{Candidate, Coverage, FoundMaster, Scan};
+pub use super::found::{Candidate, Coverage, FoundMaster, Scan, WorkerObjects};
 use super::procfs::{ProcFs, Process};
 use crate::clock::monotonic_ns;
 use crate::event::Pid;
@@ -154,11 +154,14 @@ impl Tree {
     /// # Errors
     /// [`InspectError::Gone`] when the master went; another when its memory
     /// changed while it was read, or may not be read.
-    pub fn refresh_workers(&self, found: &FoundMaster) -> Result<Vec<fact::Worker>, InspectError> {
+    pub fn refresh_workers(
+        &self,
+        found: &FoundMaster,
+    ) -> Result<(Vec<fact::Worker>, WorkerObjects), InspectError> {
         let master = &found.master;
         let process = self.still(master)?;
         let Some(reader) = found.reader else {
-            return Ok(self.children_as_workers(process));
+            return Ok((self.children_as_workers(process), WorkerObjects::new()));
         };
         let memory = Snapshot::new(ProcessMemory::new(master.pid));
         let objects = Objects::new(&memory, &reader.layout);
@@ -279,6 +282,7 @@ impl Tree {
             };
         };
         let version = runtime.release(&objects);
+        let (workers, worker_objects) = self.workers(pid, entries);
         Candidate::Master(Box::new(FoundMaster {
             master: self.contained(describe(
                 &objects,
@@ -287,7 +291,8 @@ impl Tree {
                 process.started_ns,
                 &version,
             )),
-            workers: self.workers(pid, entries),
+            workers,
+            objects: worker_objects,
             coverage: Coverage::of(&interpreter, arbiter.own_way(&objects)),
             interpreter,
             reader: Some(Reader {
@@ -319,7 +324,7 @@ impl Tree {
             return None;
         }
         let objects = Objects::new(&running.memory, &running.runtime.layout);
-        let workers = self.workers(parent, running.arbiter.workers(&objects).ok()?);
+        let (workers, _) = self.workers(parent, running.arbiter.workers(&objects).ok()?);
         let knows = workers.iter().any(|worker| worker.pid == process.pid);
         knows.then_some(parent)
     }
@@ -375,6 +380,7 @@ impl Tree {
         Candidate::Master(Box::new(FoundMaster {
             master: self.contained(master),
             workers,
+            objects: WorkerObjects::new(),
             coverage,
             interpreter: Err(reason),
             reader: None,
@@ -427,7 +433,12 @@ impl Tree {
     }
 
     /// Ties what the master knows, in pids of its own namespace, to its children.
-    fn workers(&self, master_pid: Pid, entries: Vec<WorkerEntry>) -> Vec<fact::Worker> {
+    fn workers(
+        &self,
+        master_pid: Pid,
+        entries: Vec<WorkerEntry>,
+    ) -> (Vec<fact::Worker>, WorkerObjects) {
+        let mut objects = WorkerObjects::new();
         let depth = self
             .procfs
             .namespace_pids(master_pid)
@@ -440,6 +451,7 @@ impl Tree {
         }
         let worker = |entry: WorkerEntry| {
             let child = children.get(&entry.pid)?;
+            objects.insert(child.pid, entry.object);
             Some(fact::Worker {
                 pid: child.pid,
                 master_pid,
@@ -450,7 +462,7 @@ impl Tree {
         };
         let mut workers: Vec<_> = entries.into_iter().filter_map(worker).collect();
         workers.sort_by_key(|worker| (worker.age, worker.pid));
-        workers
+        (workers, objects)
     }
 }
 

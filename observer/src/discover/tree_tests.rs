@@ -97,7 +97,7 @@ fn gunicorn_on_an_interpreter_that_is_not_read_is_found_and_its_level_says_why()
     ));
     assert!(matches!(tree.inspect_candidate(30), Candidate::NotGunicorn));
     assert_eq!(scan.bystanders, [30]);
-    assert_eq!(tree.refresh_workers(found).unwrap(), found.workers);
+    assert_eq!(tree.refresh_workers(found).unwrap().0, found.workers);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use probe_ebpf::python::DIRECT;
 use super::handling;
 use super::object::Objects;
 use super::threads;
+use super::worker::{self, WorkerObject};
 
 /// `Arbiter.run`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct WorkerEntry {
     pub age: Option<u64>,
     /// Concrete class name; empty when it could not be read.
     pub class: String,
+    pub object: WorkerObject,
 }
 
 /// What the master was asked to do; what could not be read is absent.
@@ -89,7 +91,8 @@ impl Arbiter {
     /// forked worker it is what the master knew then.
     ///
     /// # Errors
-    /// [`Fault`] when the dictionary cannot be read; a worker that cannot has no age and class.
+    /// [`Fault`] when the dictionary cannot be read; a worker that cannot has no age, class and
+    /// heartbeat.
     pub fn workers<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<WorkerEntry>, Fault> {
         let workers = objects.attribute(self.object, "WORKERS")?.ok_or(Fault)?;
         let mut found = Vec::new();
@@ -97,7 +100,11 @@ impl Arbiter {
             let Ok(pid) = u32::try_from(objects.int(pid)?) else {
                 continue;
             };
-            let age = attribute_int(objects, worker, "age").and_then(|age| u64::try_from(age).ok());
+            let attributes = objects.instance_attributes(worker).unwrap_or_default();
+            let age = objects.find(&attributes, "age");
+            let age = age.and_then(|age| u64::try_from(objects.int(age).ok()?).ok());
+            let tmp = objects.find(&attributes, "tmp");
+            let heartbeat_fd = tmp.and_then(|tmp| worker::heartbeat_fd(objects, tmp).ok());
             let class = objects
                 .type_of(worker)
                 .and_then(|class| class_name(objects, class));
@@ -105,9 +112,28 @@ impl Arbiter {
                 pid,
                 age,
                 class: class.unwrap_or_default(),
+                object: WorkerObject {
+                    address: worker,
+                    heartbeat_fd,
+                },
             });
         }
         Ok(found)
+    }
+
+    /// Descriptors of `Arbiter.LISTENERS`: the sockets that its workers accept from. Not among
+    /// them is that of its control interface (`gunicorn/ctl`, from 25.0).
+    ///
+    /// # Errors
+    /// [`Fault`] when they cannot be read, or are no sockets of the interpreter's own, as after
+    /// gevent has replaced these.
+    pub fn listeners<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<u32>, Fault> {
+        let listeners = objects.attribute(self.object, "LISTENERS")?.ok_or(Fault)?;
+        let fd = |listener| {
+            let socket = objects.attribute(listener, "sock")?.ok_or(Fault)?;
+            worker::socket_fd(objects, socket)
+        };
+        objects.items(listeners)?.into_iter().map(fd).collect()
     }
 
     /// Why requests of new workers are not seen in Python; `None` if they are.

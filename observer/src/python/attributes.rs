@@ -23,7 +23,7 @@ impl<M: Memory> Objects<'_, M> {
     /// # Errors
     /// As [`Objects::entries`].
     pub fn get(&self, dict: u64, key: &str) -> Result<Option<u64>, Fault> {
-        Ok(self.find(self.entries(dict)?, key))
+        Ok(self.find(&self.entries(dict)?, key))
     }
 
     /// An attribute as `getattr` finds it on plain classes: of the instance,
@@ -32,7 +32,7 @@ impl<M: Memory> Objects<'_, M> {
     /// # Errors
     /// [`Fault`]
     pub fn attribute(&self, object: u64, name: &str) -> Result<Option<u64>, Fault> {
-        match self.find(self.instance_attributes(object)?, name) {
+        match self.find(&self.instance_attributes(object)?, name) {
             Some(value) => Ok(Some(value)),
             None => self.class_attribute(self.type_of(object)?, name),
         }
@@ -92,9 +92,10 @@ impl<M: Memory> Objects<'_, M> {
         Ok(found)
     }
 
-    fn find(&self, entries: Vec<(u64, u64)>, name: &str) -> Option<u64> {
+    /// The value of a string key, of keys and values.
+    pub(super) fn find(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
         let length = name.len() as u64;
-        entries.into_iter().find_map(|(key, value)| {
+        entries.iter().find_map(|&(key, value)| {
             let same = self.field(key, self.layout.str_length) == Ok(length)
                 && self.text(key).is_ok_and(|text| text == name);
             same.then_some(value)

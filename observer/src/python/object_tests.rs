@@ -5,6 +5,7 @@ use super::super::handling;
 use super::super::memory::Snapshot;
 use super::super::memory::tests::PageMap;
 use super::super::threads;
+use super::super::worker::{self, Stage, WorkerObject};
 use super::*;
 use probe_ebpf::python::tables::CPYTHON_3_11;
 use proptest::prelude::*;
@@ -286,6 +287,79 @@ fn a_class_is_seen_in_python_if_its_methods_lead_to_gunicorns() {
     assert_eq!(handling::own_way(&objects, 0x99_0000), Err(Fault));
 }
 
+/// An instance of a class of this name, with these attributes in a dictionary.
+fn instance(heap: &mut Heap, class: u64, name: &str, attributes: &[(&str, u64)]) -> u64 {
+    let entries: Vec<_> = attributes
+        .iter()
+        .map(|&(name, value)| (heap.str(name), value))
+        .collect();
+    let dict = heap.dict(1, &entries);
+    heap.type_at(class, name, MANAGED_DICT, 0, 0, 0);
+    heap.words(&[0, dict, 0, 0, 1, class]) + 32
+}
+
+#[test]
+fn a_heartbeat_is_that_of_the_file_with_or_without_a_buffer() {
+    let mut heap = Heap::new();
+    heap.type_at(0x30_0000, "_io.FileIO", 0, 0, 0, 0);
+    heap.type_at(0x31_0000, "_io.BufferedRandom", 0, 0, 0, 0);
+    let file = heap.words(&[1, 0x30_0000, 7]);
+    let closed = heap.words(&[1, 0x30_0000, u64::from(u32::MAX)]);
+    let buffered = heap.words(&[1, 0x31_0000, file]);
+    let odd = heap.words(&[1, 0x31_0000, buffered]);
+    let text = heap.str("7");
+    let found = [file, buffered, closed, odd, text].map(|file| {
+        let tmp = instance(&mut heap, 0x32_0000, "WorkerTmp", &[("_tmp", file)]);
+        worker::heartbeat_fd(&heap.objects(), tmp)
+    });
+    assert_eq!(found, [Ok(7), Ok(7), Err(Fault), Err(Fault), Err(Fault)]);
+}
+
+#[test]
+fn a_worker_tells_how_far_it_is_as_far_as_it_can_be_read() {
+    let mut heap = Heap::new();
+    let (no, yes, other) = (
+        heap.int(&[], false),
+        heap.int(&[1], false),
+        heap.int(&[2], false),
+    );
+    let stage = |heap: &Heap, address| {
+        let heartbeat_fd = None;
+        WorkerObject {
+            address,
+            heartbeat_fd,
+        }
+        .stage(&heap.objects())
+    };
+    let worker = [("age", other), ("booted", no), ("alive", yes)];
+    let worker = instance(&mut heap, 0x30_0000, "SyncWorker", &worker);
+    let half = instance(&mut heap, 0x30_0000, "SyncWorker", &[("booted", other)]);
+    let (booted, alive) = (Some(false), Some(true));
+    assert_eq!(stage(&heap, worker), Stage { booted, alive });
+    assert_eq!(stage(&heap, half), Stage::default());
+    assert_eq!(stage(&heap, 0x99_0000), Stage::default());
+}
+
+#[test]
+fn the_listeners_of_a_master_are_sockets_of_the_interpreters_own() {
+    let mut heap = Heap::new();
+    heap.type_at(0x30_0000, "_socket.socket", 0, 0, 0, 0);
+    heap.type_at(0x31_0000, "socket", 0, 0x30_0000, 0, 0);
+    heap.type_at(0x32_0000, "socket", 0, 0, 0, 0);
+    let sockets = [(0x30_0000, 5), (0x31_0000, 6), (0x32_0000, 7)];
+    let [plain, derived, replaced] = sockets.map(|(class, fd)| {
+        let socket = heap.words(&[1, class, fd]);
+        instance(&mut heap, 0x33_0000, "TCPSocket", &[("sock", socket)])
+    });
+    let found = [vec![plain, derived], vec![plain, replaced], vec![]].map(|listeners| {
+        let items = heap.words(&listeners);
+        let list = heap.words(&[1, LIST, listeners.len() as u64, items]);
+        let arbiter = instance(&mut heap, 0x34_0000, "Arbiter", &[("LISTENERS", list)]);
+        Arbiter::at(arbiter, 0).listeners(&heap.objects())
+    });
+    assert_eq!(found, [Ok(vec![5, 6]), Err(Fault), Ok(vec![])]);
+}
+
 /// Memory full of words that mostly point into itself, or are small.
 fn garbage() -> impl Strategy<Value = PageMap> {
     let word = prop_oneof![
@@ -323,7 +397,14 @@ proptest! {
             let arbiter = Arbiter::at(at, at);
             let _ = arbiter.workers(&objects);
             let _ = arbiter.settings(&objects);
+            let _ = arbiter.listeners(&objects);
             let _ = arbiter.own_way(&objects);
+            let _ = worker::heartbeat_fd(&objects, at);
+            let object = WorkerObject {
+                address: at,
+                heartbeat_fd: None,
+            };
+            let _ = object.stage(&objects);
             let _ = handling::own_way(&objects, at);
         }
     }

@@ -227,7 +227,7 @@ impl Watcher {
                 }
             }
         }
-        if let Ok(workers) = self.tree.refresh_workers(&master.found) {
+        if let Ok((workers, objects)) = self.tree.refresh_workers(&master.found) {
             for worker in &workers {
                 self.observe_worker(worker, &master.found.master.worker_class);
                 master.expected.remove(&worker.pid);
@@ -236,6 +236,7 @@ impl Watcher {
                 }
             }
             master.found.workers = workers;
+            master.found.objects = objects;
         }
         self.masters.insert(pid, master);
     }
