@@ -73,6 +73,12 @@ impl Nginx {
         Ok(nginx)
     }
 
+    /// Pid of its master.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until so many requests are logged.
     pub fn wait_for_log(&self, count: usize) -> Result<Vec<Passed>> {
         let path = self.folder.path().join("access.log");

@@ -1,14 +1,16 @@
 //! The guards themselves, against a real Gunicorn and without the observer: what the other tests
 //! compare with must be right first.
 
-use std::thread;
+use std::{fs, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
+    cgroup::MemoryGroup,
     client::{Client, Request, fetch},
     gunicorn::Builder,
     load::Load,
-    process,
+    nginx::Nginx,
+    process, skip,
     venv::Venv,
     wait,
 };
@@ -156,5 +158,65 @@ fn a_busy_server_is_ended_with_its_workers() -> Result<()> {
     );
     wait::until("the workers to end", || {
         Ok((!workers.iter().any(|worker| process::is_alive(*worker))).then_some(()))
+    })
+}
+
+#[test]
+fn a_memory_group_has_a_worker_killed_that_takes_more_and_not_its_master() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let group = MemoryGroup::new(256 << 20)?;
+    let mut server = Builder::new(&Venv::debian()?, "hangs:app")
+        .within(&group)
+        .start()?;
+    let worker = server.workers()[0];
+    let inside = group.pids()?;
+    ensure!(inside.contains(&worker) && inside.contains(&server.pid()));
+    ensure!(fetch(server.port, &Request::get("/eat")).is_err());
+    server.wait_for_log(&format!("Worker (pid:{worker}) was sent SIGKILL"))?;
+    server.wait_for_workers(1)?;
+    ensure!(fetch(server.port, &Request::get("/ok"))?.status == 200);
+    Ok(())
+}
+
+#[test]
+fn nginx_passes_on_and_logs_how_long_it_took() -> Result<()> {
+    let server = Builder::new(&Venv::debian()?, "hangs:app").unix().start()?;
+    let upstreams = [
+        format!("127.0.0.1:{}", server.port),
+        format!("unix:{}", server.unix_socket().display()),
+    ];
+    for upstream in upstreams {
+        let nginx = Nginx::start(&upstream)?;
+        ensure!(fetch(nginx.port, &Request::get("/7/sleep?s=0.2"))?.status == 200);
+        let passed = nginx.wait_for_log(1)?;
+        ensure!(passed.len() == 1 && passed[0].path == "/7/sleep");
+        ensure!((190.0..2000.0).contains(&passed[0].response_ms));
+        let master = nginx.pid();
+        drop(nginx);
+        let left = process::children(master);
+        ensure!(!process::is_alive(master) && left.is_empty(), "{left:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_worker_boots_as_its_application_is_told_to() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let how = folder.path().join("how");
+    let mut server = Builder::new(&Venv::debian()?, "hangs:app")
+        .variable("HANGS_AT_BOOT", &how.to_string_lossy())
+        .start()?;
+    fs::write(&how, "waits")?;
+    server.signal(Signal::SIGTTIN)?;
+    let workers = server.wait_for_workers(2)?;
+    let waiting = *workers.iter().max().context("no workers")?;
+    wait::until("the new worker to sleep in its import", || {
+        Ok(process::sleeps(waiting).then_some(()))
+    })?;
+    fs::remove_file(&how)?;
+    wait::until("it to have booted", || {
+        Ok((!process::sleeps(waiting)).then_some(()))
     })
 }
