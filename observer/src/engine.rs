@@ -8,6 +8,7 @@ use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::input::Input;
 use crate::model::State;
+use crate::probe::gil::GilWaits;
 use crate::probe::totals::Totals;
 use crate::sink::http::SnapshotRequest;
 use crate::sink::lines::Outlet;
@@ -32,6 +33,8 @@ pub struct Engine {
     pub state: State,
     pub ring: Ring,
     pub totals: Totals,
+    /// Waits for the GIL, if they are asked for.
+    pub gil: Option<GilWaits>,
     /// What userspace found.
     pub facts: mpsc::UnboundedReceiver<Fact>,
     /// Who wants a snapshot.
@@ -177,6 +180,9 @@ impl Engine {
             self.found(fact)?;
         }
         self.fact(Fact::Kernel(self.totals.read()))?;
+        if let Some(waits) = self.gil.as_ref().map(GilWaits::read) {
+            self.fact(Fact::Gil { waits })?;
+        }
         if let Some(usage) = usage() {
             self.fact(Fact::Usage(usage))?;
         }

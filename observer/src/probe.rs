@@ -1,6 +1,7 @@
 //! What the kernel and the host offer; loading and attaching the programs.
 
 pub mod btf;
+pub mod gil;
 pub mod interpreters;
 pub mod kernel;
 pub mod load;

@@ -3,6 +3,7 @@
 //! - `process`: fork, exec, exit: which processes are observed
 //! - `socket`, `read`, `write`: accept and close, the bytes of a request, those of its response
 //! - `collection`: CPython's cyclic garbage collector begins and ends
+//! - `gil`: threads wait for CPython's global interpreter lock
 //! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
 //!
 //! beside what they share: `conn`, `call`, `maps`, `memory`, `offsets`, `emit`.

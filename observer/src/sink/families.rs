@@ -85,6 +85,7 @@ struct WorkerFamilies {
     request_size: Family,
     response_size: Family,
     gc_pause: Family,
+    gil_wait: Family,
     failed: Family,
     handled: Family,
     uptime: Family,
@@ -113,6 +114,10 @@ impl WorkerFamilies {
             gc_pause: Family::histogram(
                 "gunicorn_worker_gc_pause_seconds",
                 "Time that a worker stood still while Python collected garbage.",
+            ),
+            gil_wait: Family::counter(
+                "gunicorn_worker_gil_wait_seconds_total",
+                "Time that threads of a worker waited for the GIL.",
             ),
             failed: Family::counter(
                 "gunicorn_worker_failed_requests_total",
@@ -144,6 +149,9 @@ impl WorkerFamilies {
                 family.observe(labels, sizes);
             }
         }
+        if let Some(waited_ns) = tally.gil_wait_ns {
+            self.gil_wait.add(labels, seconds(waited_ns));
+        }
     }
 
     fn errors(&mut self, labels: Labels, failed: &[ErrorView], handled: &[ErrorView]) {
@@ -167,6 +175,7 @@ impl WorkerFamilies {
             request_size,
             response_size,
             gc_pause,
+            gil_wait,
             failed,
             handled,
             uptime,
@@ -178,12 +187,18 @@ impl WorkerFamilies {
             request_size,
             response_size,
             gc_pause,
+            gil_wait,
             failed,
             handled,
             uptime,
             info,
         ]
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an exported time is a float")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 /// Families of whole apps.
