@@ -22,6 +22,7 @@ use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::model::State;
 use crate::probe::in_flight::InFlightReader;
+use crate::probe::gil::GilWaits;
 use crate::probe::interpreters::Interpreters;
 use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
@@ -127,7 +128,11 @@ async fn until_stopped(
     let mut ebpf = load::load()?;
     #[cfg(feature = "probe-log")]
     crate::probe::log::start(&mut ebpf)?;
-    let places = Places::default();
+    let places = Places {
+        gil: observe.gil.into(),
+        ..Places::default()
+    };
+    let gil = observe.gil.then(|| GilWaits::of(&mut ebpf)).transpose()?;
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
@@ -149,6 +154,7 @@ async fn until_stopped(
         ring: Ring::take(&mut ebpf)?,
         totals: Totals::take(&mut ebpf, places.clone())?,
         in_flight: InFlightReader::new(&ebpf)?,
+        gil,
         facts,
         requests,
         seen: see,
@@ -157,6 +163,9 @@ async fn until_stopped(
     };
     let tables = Tables::take(&mut ebpf)?;
     load::attach_host(&mut ebpf)?;
+    if observe.gil {
+        load::attach_gil(&mut ebpf)?;
+    }
     // The engine is gone only while everything ends.
     let _ = tell.send(Fact::from(observe));
     let _ = tell.send(Fact::Started(Started {
@@ -169,7 +178,8 @@ async fn until_stopped(
     let interpreters = Interpreters::new(ebpf, places.interpreters);
     let plain_calls = PlainCalls::new(places.plain_calls);
     let looks = CloserLooks::new(observe.no_deep_errors);
-    let mut watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);
+    let watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);
+    let mut watcher = watcher.counting_gil(observe.gil);
     let watching = {
         let stop = stop.clone();
         std::thread::Builder::new()

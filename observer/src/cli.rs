@@ -123,6 +123,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
           value_parser = config::parse_listen)]
     pub listen: Option<String>,
+    /// Count how long threads of each worker wait for the GIL: takes some time of every thread of
+    /// this host that waits for another
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "GUNICORN_OBSERVER_GIL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = FalseyValueParser::new()
+    )]
+    pub gil: Option<bool>,
     #[command(flatten)]
     pub targets: TargetArgs,
     #[command(flatten)]

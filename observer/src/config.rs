@@ -59,6 +59,7 @@ pub struct File {
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
     no_deep_errors: bool,
+    gil: bool,
     route: Vec<Pattern>,
     worker_label: Option<WorkerLabel>,
     #[serde(deserialize_with = "route_limit")]
@@ -182,6 +183,8 @@ pub struct Observe {
     pub pids: Vec<u32>,
     /// No closer look is ever taken at exceptions.
     pub no_deep_errors: bool,
+    /// Waits for the GIL are counted.
+    pub gil: bool,
     pub model: Model,
 }
 
@@ -190,6 +193,7 @@ impl Observe {
         Self {
             pids: first_set(&targets.pid, &file.pid),
             no_deep_errors: targets.no_deep_errors.unwrap_or(file.no_deep_errors),
+            gil: false,
             model: Model::resolve(model, file),
         }
     }
@@ -209,7 +213,10 @@ impl Run {
     pub fn resolve(args: &RunArgs, file: &File) -> Self {
         let listen = args.listen.as_ref().or(file.listen.as_ref());
         Self {
-            observe: Observe::resolve(&args.targets, &args.model, file),
+            observe: Observe {
+                gil: args.gil.unwrap_or(file.gil),
+                ..Observe::resolve(&args.targets, &args.model, file)
+            },
             listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
         }
     }

@@ -67,6 +67,20 @@ fn closer_looks_are_refused_by_flag_or_file() {
 }
 
 #[test]
+fn waits_for_the_gil_are_counted_if_flag_or_file_says_so() {
+    let by_file = file("gil = true").unwrap();
+    for (arguments, file, expected) in [
+        ("run", &File::default(), false),
+        ("run --gil", &File::default(), true),
+        ("run", &by_file, true),
+        ("run --gil=false", &by_file, false),
+    ] {
+        let counted = run(arguments, file).observe.gil;
+        assert_eq!(counted, expected, "{arguments} {file:?}");
+    }
+}
+
+#[test]
 fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
     let file = file("route = [\"/a/{x}\"]\npid = [7]\nno-deep-errors = true").unwrap();
     let trace = |arguments: &str, file: &File| {

@@ -11,6 +11,7 @@ use crate::input::Input;
 use crate::model::State;
 use crate::model::happened::Happened;
 use crate::probe::in_flight::InFlightReader;
+use crate::probe::gil::GilWaits;
 use crate::probe::totals::Totals;
 use crate::sink::http::SnapshotRequest;
 use crate::sink::lines::{Line, Outlet, event};
@@ -38,6 +39,8 @@ pub struct Engine {
     pub ring: Ring,
     pub totals: Totals,
     pub in_flight: InFlightReader,
+    /// Waits for the GIL, if they are asked for.
+    pub gil: Option<GilWaits>,
     /// What userspace found.
     pub facts: mpsc::UnboundedReceiver<Fact>,
     /// Who wants a snapshot.
@@ -232,6 +235,9 @@ impl Engine {
         }
         self.look()?;
         self.fact(Fact::Kernel(self.totals.read()))?;
+        if let Some(waits) = self.gil.as_ref().map(GilWaits::read) {
+            self.fact(Fact::Gil { waits })?;
+        }
         if let Some(usage) = usage() {
             self.fact(Fact::Usage(usage))?;
         }

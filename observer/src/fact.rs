@@ -33,6 +33,8 @@ pub enum Fact {
     InFlight(InFlight),
     /// What `/proc` and their memory tell of the workers of all masters.
     Gauges { workers: Vec<Gauges> },
+    /// How long threads of processes waited for the GIL, in nanoseconds, since each is observed.
+    Gil { waits: BTreeMap<Pid, u64> },
     /// The sockets that a master listens on.
     Listeners { pid: Pid, listeners: Vec<Listener> },
     /// Running totals of the programs in the kernel.

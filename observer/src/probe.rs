@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod in_flight;
+pub mod gil;
 pub mod interpreters;
 pub mod kernel;
 pub mod load;

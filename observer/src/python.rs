@@ -6,6 +6,7 @@
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
 //! - `collector`: where its garbage collector is; `stapsdt`: by the probes it was built with
+//! - [`gil`]: where its threads wait for each other
 //! - [`insn`]: where in a function a probe is cheap
 //! - [`threads`]: its threads and their frames; [`slot`]: where each keeps its state, from its
 //!   [`thread_pointer`]
@@ -26,6 +27,7 @@ mod collector;
 pub mod elf;
 pub mod error;
 pub mod files;
+pub mod gil;
 pub mod handling;
 pub mod insn;
 pub mod lines;

@@ -120,6 +120,8 @@ pub struct Watcher {
     interpreters: Interpreters,
     plain_calls: PlainCalls,
     looks: CloserLooks,
+    /// Whether waits for the GIL are counted.
+    gil: bool,
     facts: UnboundedSender<Fact>,
     tree: Tree,
     /// Masters named by the user; all of the host if empty.
@@ -157,6 +159,7 @@ impl Watcher {
             interpreters,
             plain_calls,
             looks,
+            gil: false,
             facts,
             tree,
             only,
@@ -167,6 +170,12 @@ impl Watcher {
             sweep_ns: 0,
             rescan_ns: 0,
         }
+    }
+
+    /// Counts waits for the GIL, too.
+    #[must_use]
+    pub fn counting_gil(self, gil: bool) -> Self {
+        Self { gil, ..self }
     }
 
     /// Finds and attaches to the masters that run already.

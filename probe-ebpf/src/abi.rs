@@ -806,3 +806,15 @@ pub struct Collection {
     pub stack: u64,
 }
 const _: () = assert!(size_of::<Collection>() == 24);
+
+/// Value of the `GILS` map, keyed by tgid: what threads of a process that wait for its global
+/// interpreter lock wait on, a condition variable and the mutex behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Gil {
+    /// Where it begins.
+    pub from: u64,
+    /// … and ends.
+    pub to: u64,
+}
+const _: () = assert!(size_of::<Gil>() == 16);

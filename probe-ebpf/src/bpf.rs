@@ -8,6 +8,7 @@ mod collection;
 mod conn;
 mod emit;
 mod exception;
+mod gil;
 mod maps;
 mod memory;
 mod offsets;

@@ -3,6 +3,7 @@
 //! - `process`: fork, exec, exit: which processes are observed
 //! - `socket`, `read`, `write`: accept and close, the bytes of a request, those of its response
 //! - `collection`: CPython's cyclic garbage collector begins and ends
+//! - `gil`: threads wait for CPython's global interpreter lock
 //! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
 //! - `exception`: what went wrong in it
 //! - `signal`: signals to masters and workers; `stack`: where one is when it gets `SIGABRT`

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
 use crate::abi::{
-    Conn, ConnKey, Flow, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
+    Conn, ConnKey, Flow, Gil, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
 };
 use crate::gunicorn::Code;
 use crate::python::Layout;
@@ -23,6 +23,7 @@ pod!(
     Conn,
     ConnKey,
     Flow,
+    Gil,
     KernelOffsets,
     Layout,
     ObjectKey,

@@ -85,6 +85,10 @@ pub struct Layout {
     pub interp_next: u32,
     /// `PyInterpreterState` → `sysdict`, the names of the module `sys`.
     pub interp_sysdict: u32,
+    /// `_PyRuntime` → `ceval.gil`, the GIL itself; [`DIRECT`] from 3.12 on.
+    pub runtime_gil: u32,
+    /// `PyInterpreterState` → `ceval.gil`, which points to it; [`DIRECT`] before 3.12.
+    pub interp_gil: u32,
     /// `_PyRuntime` → `interpreters.head`.
     pub runtime_interpreters: u32,
     /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`);

@@ -134,7 +134,14 @@ pub fn of(evidence: &Evidence<'_>) -> (Reason, Manner) {
             .any(|sent| sent.signal == wanted)
     };
     let rough = [signal::QUIT, signal::INT, signal::ABRT, signal::KILL];
-    let is_graceful = evidence.status == Some(ExitStatus::Code(0)) && !rough.into_iter().any(got);
+    let terms = evidence.life.signals.iter().filter(|sent| sent.signal == signal::TERM);
+    let has_finished = match evidence.status {
+        Some(ExitStatus::Code(code)) => code == 0,
+        // The master asks again while it winds up, and then its own handler has gone already.
+        Some(ExitStatus::Signal(signal)) => signal == signal::TERM && terms.count() > 1,
+        None => false,
+    };
+    let is_graceful = has_finished && !rough.into_iter().any(got);
     let manner = if is_graceful {
         Manner::Graceful
     } else {

@@ -113,6 +113,15 @@ fn what_had_to_be_killed_was_forced() {
 }
 
 #[test]
+fn a_worker_that_is_asked_twice_was_done_with_its_work() {
+    let twice = Case::new(ExitStatus::Signal(signal::TERM))
+        .asked(100, signal::HUP)
+        .got(200, signal::TERM, MASTER)
+        .got(210, signal::TERM, MASTER);
+    assert_eq!(twice.end(), (Reason::Reload, Manner::Graceful));
+}
+
+#[test]
 fn only_its_master_tells_a_timeout() {
     let timeout = Case::exited(1).got(200, signal::ABRT, MASTER);
     assert_eq!(timeout.end(), (Reason::Timeout, Manner::Forced));

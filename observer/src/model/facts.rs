@@ -5,7 +5,7 @@ use super::state::State;
 use super::worker::{End, Provisional, is_same_start};
 use crate::event::Pid;
 use crate::fact::{self, Fact, Level, TargetLevel};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 impl State {
     pub(super) fn fact(&mut self, time_ns: u64, fact: &Fact) {
@@ -32,6 +32,7 @@ impl State {
                     app.listeners.clone_from(listeners);
                 }
             }
+            Fact::Gil { waits } => self.gil(waits),
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
             Fact::Maps { entries } => {
                 self.observer.map_entries.clone_from(entries);
@@ -117,6 +118,19 @@ impl State {
         }
         if found.only.is_none() {
             self.look_for_findings(found.at_ns);
+        }
+    }
+
+    /// Running totals of processes: what is more than before is counted.
+    fn gil(&mut self, waits: &BTreeMap<Pid, u64>) {
+        for (pid, &waited_ns) in waits {
+            let owner = self.owners.get(pid);
+            let Some(app) = owner.and_then(|master| self.apps.get_mut(master)) else {
+                continue;
+            };
+            let known = app.live.get(pid).and_then(|it| it.tally.gil_wait_ns);
+            let more_ns = waited_ns.saturating_sub(known.unwrap_or(0));
+            app.count(*pid, |tally| *tally.gil_wait_ns.get_or_insert(0) += more_ns);
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Tally {
     pub response_size: Histogram,
     /// Collections of garbage, each of which stops the worker.
     pub gc_pause: Histogram,
+    /// Time that threads waited for the GIL; `None` when that was not counted.
+    pub gil_wait_ns: Option<u64>,
     /// Requests that an exception left the application with; by ids of the app's ledger.
     #[serde(skip)]
     pub failed: Errors,
@@ -66,6 +68,7 @@ impl Default for Tally {
             request_size: Histogram::new(&BODY_SIZE),
             response_size: Histogram::new(&BODY_SIZE),
             gc_pause: Histogram::new(&GC_PAUSE),
+            gil_wait_ns: None,
             failed: Errors::new(),
             handled: Errors::new(),
             busy_ns: 0,
@@ -121,6 +124,9 @@ impl Tally {
         self.request_size.merge(&other.request_size);
         self.response_size.merge(&other.response_size);
         self.gc_pause.merge(&other.gc_pause);
+        if let Some(waited_ns) = other.gil_wait_ns {
+            *self.gil_wait_ns.get_or_insert(0) += waited_ns;
+        }
         for (mine, theirs) in [
             (&mut self.failed, &other.failed),
             (&mut self.handled, &other.handled),

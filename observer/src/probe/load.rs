@@ -60,6 +60,13 @@ const PLAIN_CALLS: &[(&str, &str)] = &[
     ("enter_writev", "sys_enter_writev"),
 ];
 
+/// Programs on waits for the GIL, which is asked for: every process makes these calls, and in
+/// great numbers. The end first, likewise.
+const GIL_CALLS: &[(&str, &str)] = &[
+    ("exit_futex", "sys_exit_futex"),
+    ("enter_futex", "sys_enter_futex"),
+];
+
 /// A program on functions of interpreters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Uprobe {
@@ -107,6 +114,8 @@ pub enum When {
     Interpreters(Uprobe),
     /// While a process is observed that needs it.
     Needed,
+    /// If waits for the GIL are asked for.
+    Gil,
 }
 
 /// Every program that is attached, and when.
@@ -118,6 +127,7 @@ pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
                 .iter()
                 .map(|&(program, _)| (program, When::Needed)),
         )
+        .chain(GIL_CALLS.iter().map(|&(program, _)| (program, When::Gil)))
         .chain(Uprobe::ALL.map(|uprobe| (uprobe.program(), When::Interpreters(uprobe))))
 }
 
@@ -142,7 +152,11 @@ pub fn load() -> Result<Ebpf> {
             .load()
             .with_context(|| refused(program))?;
     }
-    let calls = OOM.iter().chain(SYSCALLS).chain(PLAIN_CALLS);
+    let calls = OOM
+        .iter()
+        .chain(SYSCALLS)
+        .chain(PLAIN_CALLS)
+        .chain(GIL_CALLS);
     let tails = Tail::ALL.iter().map(|(_, program)| program);
     for program in calls.map(|(program, _)| program).chain(tails) {
         find::<TracePoint>(&mut ebpf, program)?
@@ -195,6 +209,19 @@ pub fn attach_host(ebpf: &mut Ebpf) -> Result<()> {
                 .attach(group, tracepoint)
                 .with_context(|| not_attached(program, tracepoint))?;
         }
+    }
+    Ok(())
+}
+
+/// Attaches the programs on waits for the GIL.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn attach_gil(ebpf: &mut Ebpf) -> Result<()> {
+    for &(program, tracepoint) in GIL_CALLS {
+        find::<TracePoint>(ebpf, program)?
+            .attach("syscalls", tracepoint)
+            .with_context(|| not_attached(program, tracepoint))?;
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use probe_ebpf::abi::{Conn, ConnKey, Flow, LookWord, ObjectKey, Role, Target, Thread};
+use probe_ebpf::abi::{Conn, ConnKey, Flow, Gil, LookWord, ObjectKey, Role, Target, Thread};
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::python::Layout;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 /// Maps that userspace owns a hand in.
 pub struct Tables {
@@ -19,6 +20,8 @@ pub struct Tables {
     codes: HashMap<MapData, ObjectKey, Code>,
     threads: HashMap<MapData, u64, Thread>,
     look: Array<MapData, u64>,
+    gils: HashMap<MapData, u32, Gil>,
+    gil_waits: HashMap<MapData, u64, u64>,
 }
 
 impl Tables {
@@ -37,6 +40,8 @@ impl Tables {
             codes: take(ebpf, "CODES")?,
             threads: take(ebpf, "THREADS")?,
             look: take(ebpf, "LOOK")?,
+            gils: take(ebpf, "GILS")?,
+            gil_waits: take(ebpf, "GIL_WAITS")?,
         })
     }
 
@@ -98,10 +103,40 @@ impl Tables {
         })
     }
 
+    /// Counts waits for the GIL of a process from now on; of one whose are counted already,
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn set_gil(&mut self, pid: u32, waited_on: Range<u64>) -> Result<()> {
+        if self.gils.get(&pid, 0).is_ok() {
+            return Ok(());
+        }
+        let gil = Gil {
+            from: waited_on.start,
+            to: waited_on.end,
+        };
+        self.gils
+            .insert(pid, gil, 0)
+            .with_context(|| format!("no room for the GIL of process {pid}"))
+    }
+
+    /// Likewise of a process that was forked by another one whose are.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn set_gil_as(&mut self, pid: u32, parent: u32) -> Result<()> {
+        match self.gils.get(&parent, 0) {
+            Ok(gil) => self.set_gil(pid, gil.from..gil.to),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Observes a process no more.
     pub fn remove_target(&mut self, pid: u32) {
         // It may have gone by itself.
         let _ = self.targets.remove(&pid);
+        let _ = self.gils.remove(&pid);
     }
 
     /// Observes nothing any more.
@@ -133,6 +168,10 @@ impl Tables {
         remove(&mut self.flows, |key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));
         remove(&mut self.codes, |key| dead(key.tgid));
+        remove(&mut self.gils, |pid| dead(*pid));
+        remove(&mut self.gil_waits, |key| {
+            u32::try_from(key >> 32).is_ok_and(dead)
+        });
         remove(&mut self.threads, |key| {
             u32::try_from(key >> 32).is_ok_and(dead)
         });
@@ -148,6 +187,8 @@ impl Tables {
             ("clients", count(&self.clients)),
             ("codes", count(&self.codes)),
             ("threads", count(&self.threads)),
+            ("gils", count(&self.gils)),
+            ("gil_waits", count(&self.gil_waits)),
         ]
         .into_iter()
         .map(|(name, entries)| (name.to_owned(), entries))

@@ -26,6 +26,8 @@ pub struct Places {
     pub interpreters: Counts,
     /// Each of those on calls that every process makes.
     pub plain_calls: Arc<AtomicU32>,
+    /// Each of those on waits for the GIL.
+    pub gil: u32,
 }
 
 impl Totals {
@@ -84,6 +86,7 @@ impl Totals {
         let attached = match when {
             When::Always => 1,
             When::Interpreters(uprobe) => self.places.interpreters.of(*uprobe),
+            When::Gil => self.places.gil,
             When::Needed => self.places.plain_calls.load(Ordering::Relaxed),
         };
         let totals = ProgramTotals {

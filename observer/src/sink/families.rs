@@ -95,6 +95,7 @@ struct WorkerFamilies {
     request_size: Family,
     response_size: Family,
     gc_pause: Family,
+    gil_wait: Family,
     failed: Family,
     handled: Family,
     busy: Family,
@@ -128,6 +129,10 @@ impl WorkerFamilies {
             gc_pause: Family::histogram(
                 "gunicorn_worker_gc_pause_seconds",
                 "Time that a worker stood still while Python collected garbage.",
+            ),
+            gil_wait: Family::counter(
+                "gunicorn_worker_gil_wait_seconds_total",
+                "Time that threads of a worker waited for the GIL.",
             ),
             failed: Family::counter(
                 "gunicorn_worker_failed_requests_total",
@@ -188,6 +193,9 @@ impl WorkerFamilies {
                 family.observe(labels, sizes);
             }
         }
+        if let Some(waited_ns) = tally.gil_wait_ns {
+            self.gil_wait.add(labels, seconds(waited_ns));
+        }
     }
 
     fn errors(&mut self, labels: Labels, failed: &[ErrorView], handled: &[ErrorView]) {
@@ -211,6 +219,7 @@ impl WorkerFamilies {
             request_size,
             response_size,
             gc_pause,
+            gil_wait,
             failed,
             handled,
             busy,
@@ -227,6 +236,7 @@ impl WorkerFamilies {
             request_size,
             response_size,
             gc_pause,
+            gil_wait,
             failed,
             handled,
             busy,

@@ -207,6 +207,8 @@ fn full() -> State {
         }),
     );
     fact(&mut state, Fact::Maps { entries: one() });
+    let waits = [(11, S)].into();
+    fact(&mut state, Fact::Gil { waits });
     let usage = Usage {
         cpu_seconds: 1.0,
         resident_bytes: 1,

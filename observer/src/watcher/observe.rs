@@ -5,6 +5,8 @@ use crate::clock::monotonic_ns;
 use crate::discover::tree::{Candidate, Coverage, FoundMaster};
 use crate::event::Pid;
 use crate::fact::{self, Fact, Level, TargetLevel};
+use crate::python::gil;
+use crate::python::memory::ProcessMemory;
 use crate::python::target::Interpreter;
 use anyhow::Result;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
@@ -205,7 +207,23 @@ impl Watcher {
             ..Target::default()
         };
         self.tables.set_target(pid, role, target)?;
+        self.count_gil(pid, interpreter);
         Ok(unseen)
+    }
+
+    /// If they are asked for, waits for the GIL are counted from now on.
+    fn count_gil(&mut self, pid: Pid, interpreter: &Interpreter) {
+        if !self.gil {
+            return;
+        }
+        let memory = ProcessMemory::new(pid);
+        let Ok(waited_on) = gil::waited_on(&memory, interpreter) else {
+            tracing::debug!(pid, "its GIL cannot be read");
+            return;
+        };
+        if let Err(error) = self.tables.set_gil(pid, waited_on) {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Reads a master's settings and workers, observes the workers, and tells what is new.
@@ -258,7 +276,9 @@ impl Watcher {
             generation,
             ..of_master
         };
-        if let Err(error) = self.tables.set_target(worker.pid, Role::Worker, target) {
+        let set = self.tables.set_target(worker.pid, Role::Worker, target);
+        let set = set.and_then(|()| self.tables.set_gil_as(worker.pid, worker.master_pid));
+        if let Err(error) = set {
             tracing::warn!("{error:#}");
         }
     }

@@ -9,10 +9,10 @@ use super::conn::Write;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, NO_LAYOUT, ObjectKey, Role,
+    Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, Gil, NO_LAYOUT, ObjectKey, Role,
     StackRecord, StackWalk, Stat, Tail, Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
@@ -55,6 +55,15 @@ pub static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024,
 /// Threads that collect garbage, by tgid << 32 | tid.
 #[map]
 pub static COLLECTIONS: LruHashMap<u64, Collection> = LruHashMap::with_max_entries(8192, 0);
+/// Global interpreter locks, by tgid: none but where their waits are asked for.
+#[map]
+pub static GILS: HashMap<u32, Gil> = HashMap::with_max_entries(8192, 0);
+/// Since when threads wait for one, by tgid << 32 | tid.
+#[map]
+pub static GIL_WAITS: HashMap<u64, u64> = HashMap::with_max_entries(32768, 0);
+/// How long threads waited for one, in nanoseconds, by tgid.
+#[map]
+pub static GIL_WAITED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(8192, 0);
 /// Counters, by [`Stat`].
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);

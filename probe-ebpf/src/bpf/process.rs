@@ -4,7 +4,7 @@
 //! the classic ones moved between kernels.
 
 use super::emit::{header, reserve, submit_now};
-use super::maps::{TARGETS, THREADS, count, current};
+use super::maps::{GIL_WAITED, GIL_WAITS, GILS, TARGETS, THREADS, count, current};
 use super::{memory, offsets};
 use aya_ebpf::{
     helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -52,6 +52,13 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     if TARGETS.insert(child, target, 0).is_err() {
         count(Stat::TargetsFull);
     }
+    // SAFETY: as above.
+    if let Some(gil) = unsafe { GILS.get(parent) } {
+        // Its memory is a copy.
+        if GILS.insert(child, *gil, 0).is_err() {
+            count(Stat::TargetsFull);
+        }
+    }
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "process {} forked {}", parent, child);
     if let Some(entry) = reserve::<ForkRecord>() {
@@ -65,6 +72,8 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (current() >> 32) as u32;
     let was_target = TARGETS.remove(tgid).is_ok() as u32;
+    let _ = GILS.remove(tgid);
+    let _ = GIL_WAITED.remove(tgid);
     if let Some(entry) = reserve::<ExecRecord>() {
         let record = ExecRecord {
             header: header::<ExecRecord>(RecordKind::Exec, tgid),
@@ -92,6 +101,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
         return Ok(());
     }
     let _ = THREADS.remove(id);
+    let _ = GIL_WAITS.remove(id);
     let at = offsets::kernel();
     let task: u64 = ctx.arg(0);
     let signal: u64 = memory::kernel(task + u64::from(at.task_signal))?;
@@ -103,6 +113,8 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     if TARGETS.remove(tgid).is_err() {
         return Ok(()); // the last two threads ended together, and the other one told
     }
+    let _ = GILS.remove(tgid);
+    let _ = GIL_WAITED.remove(tgid);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "process {} ended", tgid);
     if let Some(entry) = reserve::<ExitRecord>() {

@@ -30,6 +30,7 @@ fn each_version_says_where_its_fields_are() {
             layout.runtime_interpreters,
             layout.interp_threads,
             layout.interp_sysdict,
+            layout.interp_gil,
             layout.code_qualname,
             layout.type_cached_keys,
             layout.tuple_items,
@@ -39,9 +40,9 @@ fn each_version_says_where_its_fields_are() {
     assert_eq!(
         seen,
         [
-            [72, 152, 0, 8, 72, 632, 7344, 7640, 128, 880, 24, 56],
-            [72, 152, 0, 8, 80, 808, 7344, 7672, 128, 880, 32, 56],
-            [72, 176, 0, 8, 80, 936, 7336, 7576, 128, 888, 32, 56],
+            [72, 152, 0, 8, 72, 632, 7344, 7640, 16, 128, 880, 24, 56],
+            [72, 152, 0, 8, 80, 808, 7344, 7672, 16, 128, 880, 32, 56],
+            [72, 176, 0, 8, 80, 936, 7336, 7576, 16, 128, 888, 32, 56],
         ]
     );
 }

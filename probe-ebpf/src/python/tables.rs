@@ -54,6 +54,8 @@ pub const CPYTHON_3_8: Layout = Layout {
     interp_threads: 8,
     interp_next: 0,
     interp_sysdict: 72,
+    runtime_gil: 1152,
+    interp_gil: DIRECT,
     runtime_interpreters: 32,
     runtime_tss_key: 1396,
     frame_object_frame: DIRECT,
@@ -80,6 +82,7 @@ pub const CPYTHON_3_8: Layout = Layout {
 pub const CPYTHON_3_9: Layout = Layout {
     type_cached_keys: 864,
     interp_sysdict: 872,
+    runtime_gil: 352,
     runtime_tss_key: 588,
     ..CPYTHON_3_8
 };
@@ -121,6 +124,7 @@ pub const CPYTHON_3_11: Layout = Layout {
     tstate_native_thread_id: 160,
     interp_threads: 16,
     interp_sysdict: 904,
+    runtime_gil: 360,
     runtime_interpreters: 40,
     runtime_tss_key: 596,
     frame_object_frame: 24,
@@ -152,6 +156,8 @@ pub const CPYTHON_3_12: Layout = Layout {
     tstate_native_thread_id: 144,
     interp_threads: 72,
     interp_sysdict: 352,
+    runtime_gil: DIRECT,
+    interp_gil: 384,
     runtime_tss_key: 1548,
     tstate_exc_info: 104,
     ..CPYTHON_3_11

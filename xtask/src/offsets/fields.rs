@@ -122,6 +122,8 @@ fields! {
     ];
     interp_next: [8 => Member("PyInterpreterState", "next")];
     interp_sysdict: [8 => Member("PyInterpreterState", "sysdict")];
+    runtime_gil: [8 => Member("pyruntimestate", "ceval.gil"), 12 => Unused];
+    interp_gil: [8 => Unused, 12 => Member("PyInterpreterState", "ceval.gil")];
     runtime_interpreters: [8 => Member("pyruntimestate", "interpreters.head")];
     runtime_tss_key: [
         8 => Member("pyruntimestate", "gilstate.autoTSSkey._key"),
