@@ -1,8 +1,8 @@
 //! What the kernel and the host offer; loading and attaching the programs.
 
 pub mod btf;
-pub mod in_flight;
 pub mod gil;
+pub mod in_flight;
 pub mod interpreters;
 pub mod kernel;
 pub mod load;

@@ -138,8 +138,7 @@ impl App {
         add(&mut worker.tally);
         let slot = worker.slot;
         let class = worker.class.clone();
-        let class = class.unwrap_or_else(|| self.default_class().into());
-        let class = self.ledger.class(&class);
+        let class = self.class_id(class);
         add(self.slots.entry((slot, class)).or_default());
         add(self.ledger.totals.entry(class).or_default());
     }
@@ -192,32 +191,25 @@ impl App {
             self.watch.trouble(end.time_ns);
         }
         *self.ends.entry(reason).or_default() += 1;
-        let class = self.class_id(&worker);
+        let class = self.class_id(worker.class.clone());
         let busy_ns = worker.busy.end();
-        self.add(&mut worker, |tally| {
-            tally.busy_ns += busy_ns;
-            *tally.ends.entry((manner, reason)).or_default() += 1;
-        });
         if reason == ending::Reason::Timeout {
             let stuck_in = stuck_in(&worker.life.stacks).unwrap_or_else(|| UNKNOWN.to_owned());
             let stuck_in = self.ledger.names.place(&stuck_in, settings.route_limit);
             *self.timeouts.entry((class, stuck_in)).or_default() += 1;
         }
+        let pid = worker.pid;
         self.ended.push(worker);
+        self.count(pid, |tally| {
+            tally.busy_ns += busy_ns;
+            *tally.ends.entry((manner, reason)).or_default() += 1;
+        });
     }
 
-    fn class_id(&mut self, worker: &Worker) -> ClassId {
-        let class = worker.class.clone();
+    /// The id of a worker's class, or of the one that counts until it is told.
+    fn class_id(&mut self, class: Option<Arc<str>>) -> ClassId {
         let class = class.unwrap_or_else(|| self.default_class().into());
         self.ledger.class(&class)
-    }
-
-    /// Adds to the counts of a worker, and to those of its slot and class.
-    fn add(&mut self, worker: &mut Worker, add: impl Fn(&mut Tally)) {
-        let class = self.class_id(worker);
-        add(&mut worker.tally);
-        add(self.slots.entry((worker.slot, class)).or_default());
-        add(self.ledger.totals.entry(class).or_default());
     }
 
     /// The master got a signal.
@@ -242,7 +234,7 @@ impl App {
 
     /// What requests of a worker were in progress at `at_ns`.
     pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: Option<&WorkerInFlight>) {
-        let Some(mut worker) = self.live.remove(&pid) else {
+        let Some(worker) = self.live.get_mut(&pid) else {
             return;
         };
         let oldest = found.and_then(|found| found.oldest.first());
@@ -251,14 +243,13 @@ impl App {
             .look(at_ns, oldest.map(|oldest| oldest.begun_ns));
         worker.life.in_flight = found.cloned().unwrap_or_default();
         if busy_ns > 0 {
-            self.add(&mut worker, |tally| tally.busy_ns += busy_ns);
+            self.count(pid, |tally| tally.busy_ns += busy_ns);
         }
-        self.live.insert(pid, worker);
     }
 
     /// What a worker uses, and how far it is.
     pub fn gauges(&mut self, time_ns: u64, gauges: &Gauges) {
-        let Some(mut worker) = self.live.remove(&gauges.pid) else {
+        let Some(worker) = self.live.get_mut(&gauges.pid) else {
             return;
         };
         let life = &mut worker.life;
@@ -278,9 +269,8 @@ impl App {
         worker.gauged_ns = time_ns;
         let cpu_ns = Duration::try_from_secs_f64(used).map_or(0, |used| used.as_nanos());
         if let Ok(cpu_ns @ 1..) = u64::try_from(cpu_ns) {
-            self.add(&mut worker, |tally| tally.cpu_ns += cpu_ns);
+            self.count(gauges.pid, |tally| tally.cpu_ns += cpu_ns);
         }
-        self.live.insert(gauges.pid, worker);
     }
 
     /// A child of the master turned out to be no worker. What it did stays counted.

@@ -134,7 +134,11 @@ pub fn of(evidence: &Evidence<'_>) -> (Reason, Manner) {
             .any(|sent| sent.signal == wanted)
     };
     let rough = [signal::QUIT, signal::INT, signal::ABRT, signal::KILL];
-    let terms = evidence.life.signals.iter().filter(|sent| sent.signal == signal::TERM);
+    let terms = evidence
+        .life
+        .signals
+        .iter()
+        .filter(|sent| sent.signal == signal::TERM);
     let has_finished = match evidence.status {
         Some(ExitStatus::Code(code)) => code == 0,
         // The master asks again while it winds up, and then its own handler has gone already.
