@@ -15,6 +15,7 @@
 //! `multiprocessing` does.
 
 mod closer_look;
+mod gauges;
 mod observe;
 
 use crate::clock::monotonic_ns;
@@ -132,6 +133,7 @@ pub struct Watcher {
     refused: HashSet<Pid>,
     /// Workers of masters that ended: they may serve on for a moment.
     orphans: HashMap<Pid, Vec<Pid>>,
+    gauges: gauges::Due,
     sweep_ns: u64,
     rescan_ns: u64,
 }
@@ -167,6 +169,7 @@ impl Watcher {
             candidates: HashMap::new(),
             refused: HashSet::new(),
             orphans: HashMap::new(),
+            gauges: gauges::Due::default(),
             sweep_ns: 0,
             rescan_ns: 0,
         }
@@ -267,6 +270,7 @@ impl Watcher {
         looks
             .chain(follow_ups)
             .chain(self.looks.next_ns())
+            .chain((!self.masters.is_empty()).then(|| self.gauges.at_ns()))
             .chain([self.sweep_ns, self.rescan_ns])
             .min()
             .unwrap_or(0)
@@ -420,6 +424,7 @@ impl Watcher {
         if self.rescan_ns <= now {
             self.scan();
         }
+        self.tell_gauges(monotonic_ns());
     }
 
     /// Removes what the dead left, and lets go of interpreters nobody runs any more.

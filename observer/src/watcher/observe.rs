@@ -147,6 +147,7 @@ impl Watcher {
         self.masters.insert(pid, master);
         // Workers forked from now on are followed by the kernel; those from before are here.
         self.observe_workers(pid);
+        self.gauges.hasten(monotonic_ns());
     }
 
     /// Makes a master a target, as well as it can be observed; tells how well.
