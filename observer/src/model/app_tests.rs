@@ -4,6 +4,7 @@ use super::story::{S, Story, app_requests, request};
 use crate::event::{Event, Request};
 use crate::fact::{Fact, KernelTotals, Level, TargetLevel};
 use crate::input::Input;
+use crate::model::tally::Tally;
 
 #[test]
 fn an_app_stays_a_while_after_its_master_and_then_goes() {
@@ -260,4 +261,34 @@ fn losses_and_levels_are_shown() {
     );
     story.exit(10);
     assert!(story.snapshot().observer.targets.is_empty());
+}
+
+#[test]
+fn what_workers_waited_for_is_counted_once_and_stays_with_their_slot() {
+    let mut story = Story::new();
+    story.master(10).fork(10, 11).worker(10, 11, 1);
+    for total_ns in [S, 3 * S] {
+        let waits = [(11, total_ns), (99, S)].into();
+        story.fact(Fact::Gil { waits });
+    }
+    story.event(Event::Gc {
+        time_ns: story.now_ns,
+        pid: 11,
+        pause_ns: S,
+    });
+    story.exit(11).fork(10, 12);
+    let waits = [(12, S)].into();
+    story.fact(Fact::Gil { waits });
+    let app = story.app();
+    let workers: Vec<_> = app.workers.iter().map(|it| it.tally.gil_wait_ns).collect();
+    assert_eq!(workers, [Some(S), Some(3 * S)]);
+    // The second worker has not told its class.
+    let of_slots = |value: fn(&Tally) -> u64| -> Vec<u64> {
+        app.slots.iter().map(|slot| value(&slot.tally)).collect()
+    };
+    let mut waits = of_slots(|tally| tally.gil_wait_ns.unwrap_or(0));
+    waits.sort_unstable();
+    assert_eq!(waits, [S, 3 * S]);
+    let collections = of_slots(|tally| tally.gc_pause.count());
+    assert_eq!(collections.iter().sum::<u64>(), 1);
 }
