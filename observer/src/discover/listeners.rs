@@ -4,7 +4,7 @@
 //! thread: a short-lived thread asks in each other one. None is held open: it would outlive its
 //! container.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -46,21 +46,17 @@ impl Look {
     fn listening(&mut self, procfs: &ProcFs, pid: Pid) -> io::Result<&Listening> {
         let path = procfs.root().join(format!("{pid}/ns/net"));
         let namespace = identity(&path)?;
-        if !self.namespaces.contains_key(&namespace) {
-            let listening = if identity(Path::new("/proc/self/ns/net"))? == namespace {
-                sock_diag::listening()
-            } else {
-                listening_in(&path)
-            };
-            // It is not asked again when it could not be.
-            let listening = listening.inspect_err(|error| {
-                tracing::debug!(pid, "the kernel does not tell what listens: {error}");
-            });
-            self.namespaces
-                .insert(namespace, listening.unwrap_or_default());
-        }
-        let listening = self.namespaces.get(&namespace);
-        listening.ok_or_else(|| io::Error::other("no such network namespace"))
+        let entry = match self.namespaces.entry(namespace) {
+            Entry::Occupied(asked) => return Ok(asked.into_mut()),
+            Entry::Vacant(entry) => entry,
+        };
+        let own = identity(Path::new("/proc/self/ns/net"))?;
+        let listening = if namespace == own {
+            sock_diag::listening()?
+        } else {
+            listening_in(&path)?
+        };
+        Ok(entry.insert(listening))
     }
 }
 

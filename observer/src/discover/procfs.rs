@@ -14,6 +14,8 @@ use crate::event::Pid;
 
 /// More of a command line is not looked at: a process can make its own of any length.
 const MAX_COMMAND_BYTES: u64 = 64 << 10;
+/// Of `/proc/<pid>/stat`: more than 50 numbers of 20 digits.
+const MAX_STAT_BYTES: usize = 2048;
 /// Of `/proc/<pid>/cgroup`: a path is no longer than a page, and hierarchies are some dozen.
 const MAX_CGROUP_BYTES: u64 = 64 << 10;
 
@@ -125,8 +127,11 @@ impl ProcFs {
     }
 
     fn stat(&self, pid: Pid) -> io::Result<Stat> {
-        let file = File::open(self.root.join(format!("{pid}/stat")))?;
-        Stat::from_read(file).map_err(io::Error::other)
+        // A line of some 50 numbers and a name of 15 letters, made anew by the kernel for each read.
+        let mut line = [0; MAX_STAT_BYTES];
+        let length = File::open(self.root.join(format!("{pid}/stat")))?.read(&mut line)?;
+        let line = line.get(..length).unwrap_or_default();
+        Stat::from_read(line).map_err(io::Error::other)
     }
 
     fn process_of(&self, pid: Pid, stat: &Stat) -> Process {

@@ -9,7 +9,7 @@ use probe_ebpf::python::DIRECT;
 use super::handling;
 use super::object::Objects;
 use super::threads;
-use super::worker::{self, WorkerObject};
+use super::worker::{self, StageNames, WorkerObject};
 
 /// `Arbiter.run`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ impl Arbiter {
                 object: WorkerObject {
                     address: worker,
                     heartbeat_fd,
+                    names: StageNames::among(objects, &attributes),
                 },
             });
         }

@@ -94,11 +94,22 @@ impl<M: Memory> Objects<'_, M> {
 
     /// The value of a string key, of keys and values.
     pub(super) fn find(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
+        let (_, value) = self.find_entry(entries, name)?;
+        Some(value)
+    }
+
+    /// Likewise, the key.
+    pub(super) fn find_key(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
+        let (key, _) = self.find_entry(entries, name)?;
+        Some(key)
+    }
+
+    fn find_entry(&self, entries: &[(u64, u64)], name: &str) -> Option<(u64, u64)> {
         let length = name.len() as u64;
-        entries.iter().find_map(|&(key, value)| {
-            let same = self.field(key, self.layout.str_length) == Ok(length)
-                && self.text(key).is_ok_and(|text| text == name);
-            same.then_some(value)
-        })
+        let is_it = |key| {
+            self.field(key, self.layout.str_length) == Ok(length)
+                && self.text(key).is_ok_and(|text| text == name)
+        };
+        entries.iter().copied().find(|&(key, _)| is_it(key))
     }
 }

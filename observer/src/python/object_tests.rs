@@ -5,7 +5,7 @@ use super::super::handling;
 use super::super::memory::Snapshot;
 use super::super::memory::tests::PageMap;
 use super::super::threads;
-use super::super::worker::{self, Stage, WorkerObject};
+use super::super::worker::{self, Stage, StageNames, WorkerObject};
 use super::*;
 use probe_ebpf::python::tables::CPYTHON_3_11;
 use proptest::prelude::*;
@@ -324,12 +324,14 @@ fn a_worker_tells_how_far_it_is_as_far_as_it_can_be_read() {
         heap.int(&[2], false),
     );
     let stage = |heap: &Heap, address| {
-        let heartbeat_fd = None;
-        WorkerObject {
+        let objects = heap.objects();
+        let attributes = objects.instance_attributes(address);
+        let object = WorkerObject {
             address,
-            heartbeat_fd,
-        }
-        .stage(&heap.objects())
+            heartbeat_fd: None,
+            names: StageNames::among(&objects, &attributes.unwrap_or_default()),
+        };
+        object.stage(&objects)
     };
     let worker = [("age", other), ("booted", no), ("alive", yes)];
     let worker = instance(&mut heap, 0x30_0000, "SyncWorker", &worker);
@@ -403,6 +405,7 @@ proptest! {
             let object = WorkerObject {
                 address: at,
                 heartbeat_fd: None,
+                names: StageNames::default(),
             };
             let _ = object.stage(&objects);
             let _ = handling::own_way(&objects, at);
