@@ -108,11 +108,16 @@ pub struct Life {
     pub stacks: Vec<Stack>,
     /// Its requests in progress when last looked at.
     pub in_flight: WorkerInFlight,
+    /// … before it was aborted, and when that was: what it does then ends them.
+    pub aborted: Option<(u64, WorkerInFlight)>,
 }
 
 impl Life {
     /// A signal was sent to it.
     pub fn signal(&mut self, sent: Sent) {
+        if sent.signal == signal::ABRT && self.aborted.is_none() {
+            self.aborted = Some((sent.time_ns, self.in_flight.clone()));
+        }
         if self.signals.len() < MAX_SIGNALS {
             self.signals.push(sent);
         }

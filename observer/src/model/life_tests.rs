@@ -74,6 +74,15 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
         ..Stack::default()
     })));
     assert_eq!(story.one_worker().state, Some(Stage::Aborting));
+    // While it goes down, the request comes to an end.
+    story.later(1);
+    let at_ns = story.now_ns;
+    let workers = Vec::new();
+    story.fact(Fact::InFlight(InFlight {
+        at_ns,
+        only: None,
+        workers,
+    }));
     end(&mut story, 11, ExitStatus::Signal(9));
     let worker = story.one_worker();
     assert_eq!(worker.reason, Some(Reason::Timeout));

@@ -347,7 +347,9 @@ impl State {
         };
         let (exit_code, exit_signal) = Ended::status(end.status);
         let life = &worker.life;
-        let pending = |of| PendingView::new(&self.settings.routes, of, end.time_ns);
+        let at_end = (end.time_ns, life.in_flight.clone());
+        let (at_ns, in_flight) = life.aborted.as_ref().unwrap_or(&at_end);
+        let pending = |of| PendingView::new(&self.settings.routes, of, *at_ns);
         let ended = Ended {
             reason,
             restart_type: manner,
@@ -358,7 +360,7 @@ impl State {
                 .started_ns
                 .map(|started| super::happened::seconds(end.time_ns.saturating_sub(started))),
             served: worker.tally.requests,
-            requests: life.in_flight.oldest.iter().map(pending).collect(),
+            requests: in_flight.oldest.iter().map(pending).collect(),
             stuck_in: stuck_in(&life.stacks),
             stacks: life
                 .stacks
