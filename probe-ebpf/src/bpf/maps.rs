@@ -49,9 +49,12 @@ pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
 /// When a connection to a Unix socket was established, by the `struct sock` to be accepted.
 #[map]
 pub static UNIX_SOCKS: LruHashMap<u64, Established> = LruHashMap::with_max_entries(8192, 0);
-/// The descriptor that a thread connects to a Unix socket, by tgid << 32 | tid.
+/// The `struct sock` that a thread connects to a Unix socket, by tgid << 32 | tid; and the other way
+/// round.
 #[map]
-pub static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+pub static CONNECTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+pub static CONNECTING_SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
 /// Threads that collect garbage, by tgid << 32 | tid.
 #[map]
 pub static COLLECTIONS: LruHashMap<u64, Collection> = LruHashMap::with_max_entries(8192, 0);

@@ -1,15 +1,16 @@
 //! A connection comes and goes: established, accepted, closed.
 
 use super::call::{argument, result};
-use super::maps::{CONNECTING, SOCKS, UNIX_SOCKS, count, current, serving_target};
-use super::memory::User;
+use super::maps::{
+    CONNECTING, CONNECTING_SOCKS, SOCKS, UNIX_SOCKS, count, current, serving_target,
+};
 use super::{conn as connection, emit, memory, offsets};
 use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
 use probe_ebpf::abi::{ConnKey, Established, Stat};
-use probe_ebpf::memory::{Fault, Memory as _};
+use probe_ebpf::memory::Fault;
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
 const ESTABLISHED: i32 = 1;
@@ -30,16 +31,19 @@ pub fn socket_established(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `AF_UNIX` of `linux/socket.h`, where an address begins with its family.
+/// `AF_UNIX` of `linux/socket.h`.
 const UNIX: u16 = 1;
 
 /// Whoever connects to a Unix socket establishes the connection before that returns
 /// (`net/unix/af_unix.c`, `unix_stream_connect`).
 #[tracepoint]
 pub fn enter_connect(ctx: TracePointContext) -> u32 {
-    let mut family = [0; 2];
-    if User.read(argument(&ctx, 1), &mut family).is_ok() && family == UNIX.to_ne_bytes() {
-        let _ = CONNECTING.insert(current(), argument(&ctx, 0) as u32, 0);
+    if let Ok(client) = memory::sock_of_fd(argument(&ctx, 0) as u32)
+        && is_unix(client)
+    {
+        let thread = current();
+        let _ = CONNECTING.insert(thread, client, 0);
+        let _ = CONNECTING_SOCKS.insert(client, thread, 0);
     }
     0
 }
@@ -48,24 +52,27 @@ pub fn enter_connect(ctx: TracePointContext) -> u32 {
 pub fn exit_connect(ctx: TracePointContext) -> u32 {
     let id = current();
     // SAFETY: an integer, copied at once.
-    if let Some(&fd) = unsafe { CONNECTING.get(id) } {
-        let _ = CONNECTING.remove(id);
+    if let Some(&client) = unsafe { CONNECTING.get(id) } {
         if result(&ctx) == 0 {
-            let _ = connected(fd);
+            let _ = connected(client);
         }
+        let _ = CONNECTING.remove(id);
+        let _ = CONNECTING_SOCKS.remove(client);
     }
     0
 }
 
+/// Whether a `struct sock` is of a Unix socket.
+#[inline(always)]
+fn is_unix(sock: u64) -> bool {
+    let family = memory::kernel::<u16>(sock + u64::from(offsets::kernel().sock_family));
+    family.is_ok_and(|family| family == UNIX)
+}
+
 /// The other end waits to be accepted from now on, unless somebody was faster.
 #[inline(always)]
-fn connected(fd: u32) -> Result<(), Fault> {
+fn connected(client: u64) -> Result<(), Fault> {
     let at = offsets::kernel();
-    let client = memory::sock_of_fd(fd)?;
-    let family: u16 = memory::kernel(client + u64::from(at.sock_family))?;
-    if family != UNIX {
-        return Ok(());
-    }
     let server: u64 = memory::kernel(client + u64::from(at.unix_peer))?;
     // `sock_graft` by `accept`; the other end of datagrams has its own already.
     if server == 0 || memory::kernel::<u64>(server + u64::from(at.sock_socket))? != 0 {
@@ -81,16 +88,22 @@ fn connected(fd: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// When the connection to a Unix socket was established. An entry that was never accepted, or by
-/// nobody who is observed, may be of an earlier socket at this address: then its client differs.
+/// When the connection to a Unix socket that is accepted now was established.
 #[inline(always)]
-fn unix_established(sock: u64) -> Option<u64> {
-    // SAFETY: integers, copied at once.
+fn unix_established(sock: u64, now: u64) -> Option<u64> {
+    if !is_unix(sock) {
+        return None;
+    }
+    let client: u64 = memory::kernel(sock + u64::from(offsets::kernel().unix_peer)).ok()?;
+    // SAFETY: integers, copied at once; as below.
+    if unsafe { CONNECTING_SOCKS.get(client) }.is_some() {
+        // It has not even heard yet that it is connected.
+        return Some(now);
+    }
     let established = *unsafe { UNIX_SOCKS.get(sock) }?;
     let _ = UNIX_SOCKS.remove(sock);
-    let peer = memory::kernel::<u64>(sock + u64::from(offsets::kernel().unix_peer));
-    // The client may have gone, and with it the way to it.
-    (peer.is_ok_and(|peer| peer == established.client || peer == 0)).then_some(established.time_ns)
+    // One that was accepted by nobody who is observed may be of an earlier socket at this address.
+    (client == established.client).then_some(established.time_ns)
 }
 
 /// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
@@ -133,7 +146,7 @@ fn accepted(ctx: &TracePointContext) {
     if let Some(established) = unsafe { SOCKS.get(sock) } {
         conn.established_ns = *established;
         let _ = SOCKS.remove(sock);
-    } else if let Some(established) = unix_established(sock) {
+    } else if let Some(established) = unix_established(sock, conn.accepted_ns) {
         conn.established_ns = established;
     }
 }
