@@ -5,6 +5,10 @@ use crate::fact::Fact;
 
 /// One step of the stream.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, never kept: a box would only cost more"
+)]
 pub enum Input {
     /// From the kernel.
     Event(Event),

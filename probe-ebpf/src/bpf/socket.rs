@@ -95,11 +95,12 @@ fn unix_established(sock: u64, now: u64) -> Option<u64> {
         return None;
     }
     let client: u64 = memory::kernel(sock + u64::from(offsets::kernel().unix_peer)).ok()?;
-    // SAFETY: integers, copied at once; as below.
+    // SAFETY: an integer, not even looked at.
     if unsafe { CONNECTING_SOCKS.get(client) }.is_some() {
         // It has not even heard yet that it is connected.
         return Some(now);
     }
+    // SAFETY: as above.
     let established = *unsafe { UNIX_SOCKS.get(sock) }?;
     let _ = UNIX_SOCKS.remove(sock);
     // One that was accepted by nobody who is observed may be of an earlier socket at this address.
