@@ -139,6 +139,7 @@ async fn until_stopped(
     let (source, requests) = SnapshotSource::new(is_ready);
     let mut state = State::new(observe.model.settings.clone());
     state.keep_events();
+    state.keep_findings();
     let (lines, writer) = match outputs.lines {
         Some((filter, format)) => {
             state.keep_finished();

@@ -192,7 +192,11 @@ impl State {
             let app = self.apps.get_mut(&owner);
             let worker = app.and_then(|app| app.live.get_mut(&pid));
             if let Some(worker) = worker.filter(|w| owner == fact.master_pid && w.is_same(fact)) {
+                let is_new = worker.is_watched && !worker.confirmed;
                 worker.confirm(fact);
+                if is_new {
+                    self.started(time_ns, owner, pid);
+                }
                 return;
             }
             // Its pid was reused, and we did not see its end.

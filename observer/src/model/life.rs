@@ -12,8 +12,10 @@ use crate::event::{Pid, Stack};
 use crate::fact::WorkerInFlight;
 use serde::Serialize;
 
-/// Signals and stacks that are kept of a worker, the first ones.
-const MAX_SIGNALS: usize = 16;
+/// Signals of one kind that are kept of a worker, the first ones: however many of one it gets, as at
+/// each rotation of logs, the others are not lost for it.
+const SAME_SIGNALS: usize = 4;
+/// Stacks, likewise.
 const MAX_STACKS: usize = 32;
 
 /// Numbers of signals on x86-64 and aarch64 (`asm-generic/signal.h`).
@@ -118,7 +120,8 @@ impl Life {
         if sent.signal == signal::ABRT && self.aborted.is_none() {
             self.aborted = Some((sent.time_ns, self.in_flight.clone()));
         }
-        if self.signals.len() < MAX_SIGNALS {
+        let same = self.signals.iter().filter(|of| of.signal == sent.signal);
+        if same.count() < SAME_SIGNALS {
             self.signals.push(sent);
         }
     }
@@ -202,10 +205,12 @@ mod tests {
     fn what_is_kept_of_a_worker_is_bounded() {
         let mut life = Life::default();
         for _ in 0..1000 {
-            life.signal(sent(signal::TERM));
+            life.signal(sent(10));
             life.stack(&Stack::default());
         }
-        assert_eq!(life.signals.len(), MAX_SIGNALS);
+        life.signal(sent(signal::ABRT));
+        assert_eq!(life.signals.len(), SAME_SIGNALS + 1);
+        assert_eq!(life.stage(), Some(Stage::Aborting));
         assert_eq!(life.stacks.len(), MAX_STACKS);
     }
 }

@@ -75,9 +75,13 @@ impl State {
         }
     }
 
-    /// Keeps each event and finding from now on, until it is taken.
+    /// Keeps each event from now on, until it is taken.
     pub fn keep_events(&mut self) {
         self.events.keep();
+    }
+
+    /// Keeps each new finding from now on, until it is taken.
+    pub fn keep_findings(&mut self) {
         self.new_findings.get_or_insert_default();
     }
 
@@ -270,7 +274,6 @@ impl State {
             };
             app.adopt(&self.settings, worker, &Default::default());
             self.owners.insert(child, parent);
-            self.started(time_ns, parent, child);
         } else {
             let new = Provisional {
                 parent: Some(parent),
@@ -324,7 +327,8 @@ impl State {
         self.tombstones.insert(pid, Tombstone { end, master });
     }
 
-    fn started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
+    /// A worker that was forked under our eyes is known to be one.
+    pub(super) fn started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
         let offset_ns = self.observer.wall_offset_ns();
         let app = self.apps.get(&master);
         if let Some((app, worker)) = app.and_then(|app| Some((app, app.live.get(&pid)?))) {

@@ -234,7 +234,12 @@ fn memory(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
             Some((worker.requests, worker.resident_bytes?))
         });
         let of: Vec<(u64, u64)> = of.collect();
-        if of.len() < MEMORY_SAMPLES || !of.is_sorted_by_key(|&(_, bytes)| bytes) {
+        // One step is no growth; but where there are many workers, each second sample is new only.
+        let rises = of
+            .windows(2)
+            .filter(|pair| matches!(pair, [(_, a), (_, b)] if b > a));
+        let is_growth = rises.count() * 3 >= of.len();
+        if of.len() < MEMORY_SAMPLES || !is_growth || !of.is_sorted_by_key(|&(_, bytes)| bytes) {
             continue;
         }
         let (Some(&(requests_before, before)), Some(&(requests, bytes))) = (of.first(), of.last())

@@ -71,7 +71,7 @@ fn backlog(story: &mut Story, backlog: u32) {
 fn a_request_that_takes_long_is_found_while_it_does_and_since_when() {
     let mut story = story(&[11]);
     let begun_ns = story.now_ns;
-    story.state.keep_events();
+    story.state.keep_findings();
     story.later(9);
     assert_eq!(look(&mut story, &[(11, begun_ns)]), []);
     story.later(1);
@@ -182,9 +182,10 @@ fn memory_that_grows_with_requests_is_found_but_not_that_of_a_warm_up() {
         "{}",
         evidence(&story)
     );
-    // It stays what it is from now on.
-    for _ in 0..24 {
-        gauges(&mut story, 11, mib(72), 0.0);
+    // It stays what it is from now on, but for one step.
+    for step in 0..24 {
+        gauges(&mut story, 11, mib(if step < 12 { 72 } else { 90 }), 0.0);
+        story.get(11);
         story.later(5);
         found = look(&mut story, &[]);
     }

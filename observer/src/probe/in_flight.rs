@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData};
 use aya::{Ebpf, Pod};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
-use std::collections::{BTreeMap, HashSet};
+use probe_ebpf::gunicorn::Family;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 /// Of each worker, the requests that are told of one by one; and of all workers, beyond which
@@ -52,8 +53,9 @@ impl InFlightReader {
     pub fn read(&self, only: Option<Pid>) -> InFlight {
         let at_ns = monotonic_ns();
         let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
-        self.entered(only, &mut workers);
-        self.unread(only, &mut workers);
+        let targets: BTreeMap<Pid, Target> = self.targets.iter().flatten().collect();
+        self.entered(only, &targets, &mut workers);
+        self.unread(only, &targets, &mut workers);
         let mut told = 0;
         let workers = workers.into_iter().map(|(pid, found)| {
             let of = self.of_worker(pid, found, if told < ALL_TOLD { TOLD } else { 1 });
@@ -67,42 +69,68 @@ impl InFlightReader {
         }
     }
 
-    /// Those that entered the application.
-    fn entered(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
-        let is_open = |flow: &Flow| flow.exited_ns == 0 && flow.sent == 0;
-        for (key, flow) in self
-            .flows
-            .iter()
-            .flatten()
-            .filter(|(_, flow)| is_open(flow))
-        {
-            if only.is_none_or(|pid| pid == key.tgid) {
-                workers.entry(key.tgid).or_default().push(Found {
-                    begun_ns: flow.entered_ns,
-                    tid: flow.tid,
-                    fd: flow.fd,
-                    generation: flow.generation,
-                    request: key.address,
-                });
+    /// Those that entered the application. What an earlier process of the same pid left is none of
+    /// them; one process that is asked for may have ended just now, and is no target any more.
+    fn entered(
+        &self,
+        only: Option<Pid>,
+        targets: &BTreeMap<Pid, Target>,
+        workers: &mut BTreeMap<Pid, Vec<Found>>,
+    ) {
+        let is_its = |key: &ObjectKey, flow: &Flow| match (only, targets.get(&key.tgid)) {
+            (Some(pid), _) if pid != key.tgid => false,
+            (_, Some(target)) => target.generation == flow.generation,
+            (only, None) => only.is_some(),
+        };
+        // A thread has one request at a time: one before it never came to its end.
+        let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
+        for (key, flow) in self.flows.iter().flatten() {
+            if flow.exited_ns != 0 || flow.sent != 0 || !is_its(&key, &flow) {
+                continue;
             }
+            let found = Found {
+                begun_ns: flow.entered_ns,
+                tid: flow.tid,
+                fd: flow.fd,
+                generation: flow.generation,
+                request: key.address,
+            };
+            if flow.family == Family::Async as u32 {
+                workers.entry(key.tgid).or_default().push(found);
+                continue;
+            }
+            let before = of_thread.get(&(key.tgid, flow.tid));
+            if before.is_none_or(|before| before.begun_ns < found.begun_ns) {
+                of_thread.insert((key.tgid, flow.tid), found);
+            }
+        }
+        for ((pid, _), found) in of_thread {
+            workers.entry(pid).or_default().push(found);
         }
     }
 
     /// Those of processes whose Python is not read.
-    fn unread(&self, only: Option<Pid>, workers: &mut BTreeMap<Pid, Vec<Found>>) {
+    fn unread(
+        &self,
+        only: Option<Pid>,
+        targets: &BTreeMap<Pid, Target>,
+        workers: &mut BTreeMap<Pid, Vec<Found>>,
+    ) {
         let is_unread =
             |target: &Target| target.layout == NO_LAYOUT && target.role == Role::Worker as u32;
-        let targets = self.targets.iter().flatten();
-        let unread: HashSet<Pid> = targets
-            .filter(|(pid, target)| is_unread(target) && only.is_none_or(|only| only == *pid))
-            .map(|(pid, _)| pid)
-            .collect();
-        if unread.is_empty() {
+        let wanted = |pid: Pid| only.is_none_or(|only| only == pid);
+        if !targets
+            .iter()
+            .any(|(&pid, target)| wanted(pid) && is_unread(target))
+        {
             return;
         }
         for (key, conn) in self.conns.iter().flatten() {
             let is_reading = conn.phase == Phase::Reading as u16 && conn.first_read_ns != 0;
-            if is_reading && unread.contains(&key.tgid) {
+            let target = targets.get(&key.tgid).filter(|_| wanted(key.tgid));
+            let is_its = target
+                .is_some_and(|target| is_unread(target) && target.generation == conn.generation);
+            if is_reading && is_its {
                 workers.entry(key.tgid).or_default().push(Found {
                     begun_ns: conn.first_read_ns,
                     tid: 0,

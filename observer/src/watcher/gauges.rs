@@ -64,7 +64,12 @@ impl Watcher {
             workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
             match look.at(procfs, &master.found) {
                 Ok(listeners) => self.tell(Fact::Listeners { pid, listeners }),
-                Err(error) => tracing::debug!(pid, "what it listens on is not told: {error}"),
+                Err(error) => {
+                    tracing::debug!(pid, "what it listens on is not told: {error}");
+                    // What was told before is not so any more, for all that is known.
+                    let listeners = Vec::new();
+                    self.tell(Fact::Listeners { pid, listeners });
+                }
             }
         }
         let count = workers.len();

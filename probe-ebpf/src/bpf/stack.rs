@@ -125,8 +125,8 @@ impl Thread<'_> {
         record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
         record.thread_state = self.tstate;
         record.is_current = self.is_current as u32;
-        if let Some(flow) = flow {
-            self.request(flow, record);
+        if let (Some(flow), Some(caller)) = (flow, caller) {
+            self.request(flow, caller.request, record);
         }
         self.frames(frame, record);
         submit_later(entry);
@@ -135,13 +135,15 @@ impl Thread<'_> {
 
     /// The request that it serves.
     #[inline(always)]
-    fn request(&self, flow: &Flow, record: &mut StackRecord) {
+    fn request(&self, flow: &Flow, request: u64, record: &mut StackRecord) {
         record.entered_ns = flow.entered_ns;
         let key = ConnKey {
             tgid: (self.id >> 32) as u32,
             fd: flow.fd,
         };
-        if let Some(conn) = conn(&key, self.target.generation) {
+        if let Some(conn) = conn(&key, self.target.generation)
+            && conn.request == request
+        {
             record.line_len = conn.line_len as u16;
             record.line_source = conn.line_source;
             copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
