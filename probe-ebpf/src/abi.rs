@@ -545,8 +545,6 @@ pub struct TracepointOffsets {
     pub enter_args: u32,
     /// `ret` of a `sys_exit_*` tracepoint.
     pub exit_ret: u32,
-    /// `pid` of `oom/mark_victim`.
-    pub oom_pid: u32,
 }
 
 /// Reasons why something was not observed, and other counts of the programs:

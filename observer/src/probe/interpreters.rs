@@ -4,11 +4,16 @@
 use super::load::{self, Uprobe};
 use crate::event::Pid;
 use crate::python::target::{Interpreter, ProbePoint};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
 use aya::programs::uprobe::UProbeLinkId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Garbage collections are seen while so many interpreter files are observed: each place that a
+/// program is attached to takes about a tenth of a second when the observer ends, and it has two
+/// seconds for all.
+const MAX_COLLECTORS: usize = 1;
 
 /// A program, and a place in a file: device, inode, offset.
 type Place = (Uprobe, u64, u64, u64);
@@ -67,7 +72,26 @@ impl Interpreters {
     /// # Errors
     /// When the file cannot be opened or the kernel refuses.
     pub fn attach(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        self.attach_at(pid, Uprobe::Request, &interpreter.now)
+        self.attach_at(pid, Uprobe::Request, &interpreter.now)?;
+        if self.files() > MAX_COLLECTORS {
+            self.release_collectors();
+        }
+        Ok(())
+    }
+
+    /// How many interpreters there are.
+    fn files(&self) -> usize {
+        let requests = self.attached.keys();
+        requests.filter(|place| place.0 == Uprobe::Request).count()
+    }
+
+    fn release_collectors(&mut self) {
+        let is_meant = |uprobe| matches!(uprobe, Uprobe::CollectionBegins | Uprobe::CollectionEnds);
+        let of_collectors = self.attached.iter().filter(|(place, _)| is_meant(place.0));
+        let users = of_collectors.flat_map(|(_, attached)| &attached.users);
+        for pid in users.copied().collect::<Vec<_>>() {
+            self.release_of(pid, is_meant);
+        }
     }
 
     /// Makes sure that exceptions are seen that it handles, as far as its interpreter has
@@ -89,6 +113,9 @@ impl Interpreters {
         let Ok(collector) = &interpreter.collector else {
             return Ok(());
         };
+        if self.files() > MAX_COLLECTORS {
+            bail!("several interpreter files are observed, and that takes too long to be detached");
+        }
         // The end first: what is seen to begin is seen to end.
         let ends = collector.ends.iter();
         ends.map(|point| (Uprobe::CollectionEnds, point))

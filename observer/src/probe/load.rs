@@ -22,13 +22,11 @@ const RAW_TRACEPOINTS: &[(&str, &str)] = &[
     ("socket_established", "inet_sock_set_state"),
     ("signal_generated", "signal_generate"),
     ("signal_delivered", "signal_deliver"),
+    ("oom_victim", "mark_victim"),
 ];
 
 /// The program on a raw tracepoint that goes on with itself.
 const STACK_TAIL: &str = "stack_of_thread";
-
-/// Programs on other tracepoints: (program, tracepoint), of the group `oom`.
-const OOM: &[(&str, &str)] = &[("oom_victim", "mark_victim")];
 
 /// Programs on system calls: (program, tracepoint). A call's end is attached
 /// before its beginning, so that none is seen to begin and never to end.
@@ -120,7 +118,7 @@ pub enum When {
 
 /// Every program that is attached, and when.
 pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
-    let host = RAW_TRACEPOINTS.iter().chain(OOM).chain(SYSCALLS);
+    let host = RAW_TRACEPOINTS.iter().chain(SYSCALLS);
     host.map(|&(program, _)| (program, When::Always))
         .chain(
             PLAIN_CALLS
@@ -152,11 +150,7 @@ pub fn load() -> Result<Ebpf> {
             .load()
             .with_context(|| refused(program))?;
     }
-    let calls = OOM
-        .iter()
-        .chain(SYSCALLS)
-        .chain(PLAIN_CALLS)
-        .chain(GIL_CALLS);
+    let calls = SYSCALLS.iter().chain(PLAIN_CALLS).chain(GIL_CALLS);
     let tails = Tail::ALL.iter().map(|(_, program)| program);
     for program in calls.map(|(program, _)| program).chain(tails) {
         find::<TracePoint>(&mut ebpf, program)?
@@ -203,12 +197,10 @@ pub fn attach_host(ebpf: &mut Ebpf) -> Result<()> {
             .attach(tracepoint)
             .with_context(|| not_attached(program, tracepoint))?;
     }
-    for (group, programs) in [("oom", OOM), ("syscalls", SYSCALLS)] {
-        for &(program, tracepoint) in programs {
-            find::<TracePoint>(ebpf, program)?
-                .attach(group, tracepoint)
-                .with_context(|| not_attached(program, tracepoint))?;
-        }
+    for &(program, tracepoint) in SYSCALLS {
+        find::<TracePoint>(ebpf, program)?
+            .attach("syscalls", tracepoint)
+            .with_context(|| not_attached(program, tracepoint))?;
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ pub fn ensure() -> Result<(), TracefsError> {
         .map_err(TracefsError::NotMounted)
 }
 
-/// Offsets of the fields the programs read; two system calls stand for all.
+/// Offsets of the fields the programs read, of two system calls that stand for all.
 ///
 /// # Errors
 /// When a format file cannot be read or lacks a field.
@@ -75,7 +75,6 @@ pub fn offsets() -> Result<TracepointOffsets, TracefsError> {
     Ok(TracepointOffsets {
         enter_args: field_of(&root, "syscalls/sys_enter_close", "fd")?,
         exit_ret: field_of(&root, "syscalls/sys_exit_close", "ret")?,
-        oom_pid: field_of(&root, "oom/mark_victim", "pid")?,
     })
 }
 

@@ -199,7 +199,7 @@ impl Watcher {
             tracing::debug!(pid, "garbage collections are not seen: {why}");
         }
         if let Err(error) = self.interpreters.attach_collector(pid, interpreter) {
-            tracing::warn!(pid, "garbage collections are not seen: {error:#}");
+            tracing::info!(pid, "garbage collections are not seen: {error:#}");
         }
         let target = Target {
             layout: self.tables.layout(&interpreter.layout)?,

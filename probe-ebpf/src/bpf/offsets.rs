@@ -27,7 +27,6 @@ static KERNEL: KernelOffsets = KernelOffsets {
 static TRACEPOINT: TracepointOffsets = TracepointOffsets {
     enter_args: 0,
     exit_ret: 0,
-    oom_pid: 0,
 };
 
 /// Kernel structure offsets of this machine.

@@ -3,10 +3,7 @@
 use super::emit::{header, reserve, submit_later};
 use super::maps::{TARGETS, current};
 use super::{memory, offsets};
-use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
-    programs::{RawTracePointContext, TracePointContext},
-};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{OomRecord, RecordKind, Role, SignalRecord, TOLD_SIGNALS, Target};
 use probe_ebpf::memory::Fault;
 
@@ -57,13 +54,17 @@ fn is_of_process(info: u64) -> Result<bool, Fault> {
     }
 }
 
-/// `oom/mark_victim`: it is about to be killed, which `SIGKILL` alone does not tell. The
-/// arguments of the raw tracepoint differ between kernels, the field `pid` has always been there.
-#[tracepoint]
-pub fn oom_victim(ctx: TracePointContext) -> u32 {
-    // SAFETY: the offset is the kernel's own; the helper checks the read.
-    let pid = unsafe { ctx.read_at::<u32>(offsets::tracepoint().oom_pid as usize) };
-    if let Ok(tgid) = pid
+/// `mark_victim`: it is about to be killed, which `SIGKILL` alone does not tell. Its first argument is
+/// a pid up to Linux 6.7, and a `struct task_struct` since (`include/trace/events/oom.h`): no pid is as
+/// large as an address.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
+    const PIDS: u64 = 1 << 32;
+    let victim = match ctx.arg::<u64>(0) {
+        pid @ ..PIDS => Ok(pid as u32),
+        task => memory::kernel(task + u64::from(offsets::kernel().task_tgid)),
+    };
+    if let Ok(tgid) = victim
         && observed(tgid).is_some()
         && let Some(mut entry) = reserve::<OomRecord>()
     {
