@@ -72,17 +72,17 @@ impl Interpreters {
     /// # Errors
     /// When the file cannot be opened or the kernel refuses.
     pub fn attach(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        self.attach_at(pid, Uprobe::Request, &interpreter.now)?;
-        if self.files() > MAX_COLLECTORS {
-            self.release_collectors();
-        }
-        Ok(())
+        self.attach_at(pid, Uprobe::Request, &interpreter.now)
     }
 
     /// How many interpreters there are.
     fn files(&self) -> usize {
-        let requests = self.attached.keys();
-        requests.filter(|place| place.0 == Uprobe::Request).count()
+        let places = self.attached.keys();
+        let of_interpreters = places.filter(|place| place.0 == Uprobe::Asked);
+        let files: HashSet<_> = of_interpreters
+            .map(|&(_, dev, inode, _)| (dev, inode))
+            .collect();
+        files.len()
     }
 
     fn release_collectors(&mut self) {
@@ -114,6 +114,7 @@ impl Interpreters {
             return Ok(());
         };
         if self.files() > MAX_COLLECTORS {
+            self.release_collectors();
             bail!("several interpreter files are observed, and that takes too long to be detached");
         }
         // The end first: what is seen to begin is seen to end.

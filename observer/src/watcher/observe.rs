@@ -195,12 +195,6 @@ impl Watcher {
         let unseen = asked.err().map(|error| {
             format!("exceptions that the application handles are not seen: {error:#}")
         });
-        if let Err(why) = &interpreter.collector {
-            tracing::debug!(pid, "garbage collections are not seen: {why}");
-        }
-        if let Err(error) = self.interpreters.attach_collector(pid, interpreter) {
-            tracing::info!(pid, "garbage collections are not seen: {error:#}");
-        }
         let target = Target {
             layout: self.tables.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
@@ -209,6 +203,13 @@ impl Watcher {
         };
         self.tables.set_target(pid, role, target)?;
         self.count_gil(pid, interpreter);
+        // After that, and not before: requests come first.
+        if let Err(why) = &interpreter.collector {
+            tracing::debug!(pid, "garbage collections are not seen: {why}");
+        }
+        if let Err(error) = self.interpreters.attach_collector(pid, interpreter) {
+            tracing::info!(pid, "garbage collections are not seen: {error:#}");
+        }
         Ok(unseen)
     }
 
