@@ -10,7 +10,7 @@ use aya::programs::uprobe::UProbeLinkId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Garbage collections are seen while so many interpreter files are observed: each place that a
+/// Garbage collections are seen of so many interpreter files: each place that a
 /// program is attached to takes about a tenth of a second when the observer ends, and it has two
 /// seconds for all.
 const MAX_COLLECTORS: usize = 1;
@@ -48,6 +48,8 @@ impl Counts {
 pub struct Interpreters {
     ebpf: Ebpf,
     attached: HashMap<Place, Attached>,
+    /// Garbage collections were begun to be seen.
+    has_collected: bool,
     counts: Counts,
 }
 
@@ -58,6 +60,7 @@ impl Interpreters {
         Self {
             ebpf,
             attached: HashMap::new(),
+            has_collected: false,
             counts,
         }
     }
@@ -85,15 +88,6 @@ impl Interpreters {
         files.len()
     }
 
-    fn release_collectors(&mut self) {
-        let is_meant = |uprobe| matches!(uprobe, Uprobe::CollectionBegins | Uprobe::CollectionEnds);
-        let of_collectors = self.attached.iter().filter(|(place, _)| is_meant(place.0));
-        let users = of_collectors.flat_map(|(_, attached)| &attached.users);
-        for pid in users.copied().collect::<Vec<_>>() {
-            self.release_of(pid, is_meant);
-        }
-    }
-
     /// Makes sure that exceptions are seen that it handles, as far as its interpreter has
     /// functions that tell: what is missing is among its shortcomings.
     ///
@@ -113,10 +107,19 @@ impl Interpreters {
         let Ok(collector) = &interpreter.collector else {
             return Ok(());
         };
-        if self.files() > MAX_COLLECTORS {
-            self.release_collectors();
-            bail!("several interpreter files are observed, and that takes too long to be detached");
+        // Once only: what comes and goes would make all others wait, for requests too.
+        let place = |point: &ProbePoint| {
+            let uprobe = Uprobe::CollectionBegins;
+            (uprobe, point.dev, point.inode, point.file_offset)
+        };
+        let mut begins = collector.begins.iter().map(place);
+        let is_seen = begins.any(|place| self.attached.contains_key(&place));
+        if !is_seen && (self.has_collected || self.files() > MAX_COLLECTORS) {
+            bail!(
+                "those of the first interpreter are; of others that takes too long to be detached"
+            );
         }
+        self.has_collected = true;
         // The end first: what is seen to begin is seen to end.
         let ends = collector.ends.iter();
         ends.map(|point| (Uprobe::CollectionEnds, point))
