@@ -161,9 +161,7 @@ impl Bench {
         let before = self.hits()?;
         let took_ns = python.calls(CALLS)?;
         let hits = self.hits()? - before;
-        if let Some(link) = link {
-            load::detach_interpreter(&mut self.ebpf, Uprobe::Request, link)?;
-        }
+        drop(link);
         let wanted = if place.is_some() { u64::from(CALLS) } else { 0 };
         ensure!(
             hits == wanted,

@@ -163,9 +163,9 @@ async fn until_stopped(
         lines,
     };
     let tables = Tables::take(&mut ebpf)?;
-    load::attach_host(&mut ebpf)?;
+    let mut host = load::attach_host(&mut ebpf)?;
     if observe.gil {
-        load::attach_gil(&mut ebpf)?;
+        host.extend(load::attach_gil(&mut ebpf)?);
     }
     // The engine is gone only while everything ends.
     let _ = tell.send(Fact::from(observe));
@@ -176,7 +176,7 @@ async fn until_stopped(
             .unwrap_or_default()
             .to_owned(),
     }));
-    let interpreters = Interpreters::new(ebpf, places.interpreters);
+    let interpreters = Interpreters::new(ebpf, host, places.interpreters);
     let plain_calls = PlainCalls::new(places.plain_calls);
     let looks = CloserLooks::new(observe.no_deep_errors);
     let watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);

@@ -5,6 +5,7 @@ pub mod gil;
 pub mod in_flight;
 pub mod interpreters;
 pub mod kernel;
+pub mod links;
 pub mod load;
 #[cfg(feature = "probe-log")]
 pub mod log;

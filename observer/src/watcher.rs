@@ -243,7 +243,7 @@ impl Watcher {
                 Ok(seen) => self.see(seen),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    // The programs are detached one after the other: until the last has gone, what
+                    // Not all programs are detached at once: until the last has gone, what
                     // some of them still see is half of what happens.
                     self.tables.remove_targets();
                     return;

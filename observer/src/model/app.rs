@@ -164,10 +164,10 @@ impl App {
     }
 
     /// A worker ended.
-    pub fn end_worker(&mut self, settings: &Settings, pid: Pid, end: End) -> Option<&Worker> {
-        let worker = self.live.remove(&pid)?;
-        self.bury(settings, worker, end);
-        self.ended.last()
+    pub fn end_worker(&mut self, settings: &Settings, pid: Pid, end: End) {
+        if let Some(worker) = self.live.remove(&pid) {
+            self.bury(settings, worker, end);
+        }
     }
 
     fn bury(&mut self, settings: &Settings, mut worker: Worker, end: End) {

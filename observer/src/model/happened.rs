@@ -210,8 +210,10 @@ impl Events {
     }
 }
 
+/// Nanoseconds in seconds.
 #[expect(clippy::cast_precision_loss, reason = "shown as a float")]
-pub(super) fn seconds(ns: u64) -> f64 {
+#[must_use]
+pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 

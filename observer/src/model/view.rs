@@ -2,7 +2,7 @@
 
 use super::app::{App, UNKNOWN};
 use super::ending::Reason;
-use super::happened::PendingView;
+use super::happened::{Ended, PendingView, seconds};
 use super::ledger::Ledger;
 use super::life::signal;
 use super::observer::Observer;
@@ -10,7 +10,6 @@ use super::settings::Settings;
 use super::state::State;
 use super::tally::{ErrorKey, Errors};
 use super::worker::Worker;
-use crate::event::ExitStatus;
 use crate::fact::Look;
 use crate::snapshot::{
     AppView, ClassView, ErrorView, HttpErrorView, HttpView, LookView, ObserverView, PhaseView,
@@ -150,9 +149,8 @@ impl Clock {
         self.wall_ns(time_ns) as f64 / 1e9
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "shown as a float")]
     fn seconds_since(&self, time_ns: u64) -> f64 {
-        self.now_ns.saturating_sub(time_ns) as f64 / 1e9
+        seconds(self.now_ns.saturating_sub(time_ns))
     }
 }
 
@@ -298,7 +296,7 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
         .class
         .clone()
         .unwrap_or_else(|| app.default_class().into());
-    let status = worker.end.and_then(|end| end.status);
+    let (exit_code, exit_signal) = Ended::status(worker.end.and_then(|end| end.status));
     WorkerView {
         pid: worker.pid,
         id: worker_id(worker, clock.wall_offset_ns),
@@ -322,14 +320,8 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
             0
         },
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
-        exit_code: match status {
-            Some(ExitStatus::Code(code)) => Some(code),
-            _ => None,
-        },
-        exit_signal: match status {
-            Some(ExitStatus::Signal(signal)) => Some(signal),
-            _ => None,
-        },
+        exit_code,
+        exit_signal,
         failed: errors(&app.ledger, &worker.tally.failed),
         handled: errors(&app.ledger, &worker.tally.handled),
         tally: worker.tally.clone(),

@@ -1,12 +1,12 @@
 //! How long threads of each process waited for the GIL, as the programs count it.
 
+use super::tables::shared;
 use crate::event::Pid;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, PerCpuHashMap};
+use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use probe_ebpf::abi::Gil;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
 
 /// Reads the programs' counts.
 pub struct GilWaits {
@@ -22,13 +22,8 @@ impl GilWaits {
     pub fn of(ebpf: &mut Ebpf) -> Result<Self> {
         let waited_ns = ebpf.take_map("GIL_WAITED");
         let waited_ns = waited_ns.ok_or_else(|| anyhow!("the eBPF object has no GIL_WAITED"))?;
-        let Some(Map::HashMap(gils)) = ebpf.map("GILS") else {
-            return Err(anyhow!("the eBPF object has no map GILS"));
-        };
-        let fd = gils.fd().as_fd().try_clone_to_owned();
-        let gils = MapData::from_fd(fd.context("the eBPF map GILS")?)?;
         Ok(Self {
-            gils: Map::HashMap(gils).try_into()?,
+            gils: shared(ebpf, "GILS")?,
             waited_ns: waited_ns.try_into()?,
         })
     }

@@ -1,16 +1,16 @@
 //! Requests in progress, as the programs' maps have them.
 
+use super::tables::shared;
 use crate::clock::monotonic_ns;
 use crate::event::Pid;
 use crate::fact::{InFlight, Pending, WorkerInFlight};
 use crate::ingest::decode::request_line;
-use anyhow::{Context as _, Result, bail};
-use aya::maps::{HashMap, Map, MapData};
-use aya::{Ebpf, Pod};
+use anyhow::Result;
+use aya::Ebpf;
+use aya::maps::{HashMap, MapData};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
 
 /// Of each worker, the requests that are told of one by one; and of all workers, beyond which
 /// only the oldest one of each is.
@@ -176,14 +176,4 @@ impl InFlightReader {
             path_cut: line.path_cut,
         }
     }
-}
-
-/// Another handle of a map, which stays with the object.
-fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
-    let Some(Map::HashMap(map)) = ebpf.map(name) else {
-        bail!("the eBPF object has no map {name}");
-    };
-    let fd = map.fd().as_fd().try_clone_to_owned()?;
-    let map = MapData::from_fd(fd).with_context(|| format!("the eBPF map {name}"))?;
-    HashMap::try_from(Map::HashMap(map)).with_context(|| format!("the eBPF map {name}"))
 }

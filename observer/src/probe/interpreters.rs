@@ -1,12 +1,12 @@
 //! The interpreters the programs are attached to: once for each file and place, shared
 //! by all processes that map it, as long as one does.
 
+use super::links::{Detacher, Link};
 use super::load::{self, Uprobe};
 use crate::event::Pid;
 use crate::python::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
-use aya::programs::uprobe::UProbeLinkId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ const MAX_COLLECTORS: usize = 1;
 type Place = (Uprobe, u64, u64, u64);
 
 struct Attached {
-    link: UProbeLinkId,
+    link: Link,
     users: HashSet<Pid>,
 }
 
@@ -47,19 +47,32 @@ impl Counts {
 /// Owns the loaded programs; dropping it detaches all of them.
 pub struct Interpreters {
     ebpf: Ebpf,
+    /// Those of the whole host.
+    host: Vec<Link>,
     attached: HashMap<Place, Attached>,
+    detacher: Detacher,
     /// Garbage collections were begun to be seen.
     has_collected: bool,
     counts: Counts,
 }
 
+impl Drop for Interpreters {
+    fn drop(&mut self) {
+        let of_files = self.attached.drain().map(|(_, attached)| attached.link);
+        let all = self.host.drain(..).chain(of_files).collect();
+        self.detacher.detach_all(all);
+    }
+}
+
 impl Interpreters {
-    /// Nothing attached yet; `counts` are kept.
+    /// Attached are those of the whole `host`; `counts` are kept.
     #[must_use]
-    pub fn new(ebpf: Ebpf, counts: Counts) -> Self {
+    pub fn new(ebpf: Ebpf, host: Vec<Link>, counts: Counts) -> Self {
         Self {
             ebpf,
+            host,
             attached: HashMap::new(),
+            detacher: Detacher::default(),
             has_collected: false,
             counts,
         }
@@ -175,15 +188,11 @@ impl Interpreters {
         }
         // Beginnings before ends, likewise.
         unused.sort_unstable();
-        for place in unused {
-            let Some(attached) = self.attached.remove(&place) else {
-                continue;
-            };
-            let detached = load::detach_interpreter(&mut self.ebpf, place.0, attached.link);
-            if let Err(error) = detached {
-                tracing::warn!("{error:#}");
-            }
-        }
+        let unused = unused
+            .iter()
+            .filter_map(|place| self.attached.remove(place));
+        let links = unused.map(|attached| attached.link).collect();
+        self.detacher.detach(links);
         self.publish();
     }
 

@@ -1,11 +1,12 @@
 //! Loads the programs, attaches those of the whole host at once and those of
 //! an interpreter when one is found. Nothing is pinned: all of it goes with us.
 
+use super::links::Link;
 use super::{kernel, tracefs};
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::trace_point::TracePointLinkId;
-use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
+use aya::programs::uprobe::UProbeScope;
 use aya::programs::{RawTracePoint, TracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use probe_ebpf::abi::Tail;
@@ -191,31 +192,36 @@ fn link_tails(ebpf: &mut Ebpf) -> Result<()> {
 ///
 /// # Errors
 /// When the kernel has no such tracepoint or refuses.
-pub fn attach_host(ebpf: &mut Ebpf) -> Result<()> {
+pub fn attach_host(ebpf: &mut Ebpf) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
     for &(program, tracepoint) in RAW_TRACEPOINTS {
-        find::<RawTracePoint>(ebpf, program)?
+        let found = find::<RawTracePoint>(ebpf, program)?;
+        let link = found
             .attach(tracepoint)
             .with_context(|| not_attached(program, tracepoint))?;
+        links.push(Link::RawTracePoint(found.take_link(link)?));
     }
-    for &(program, tracepoint) in SYSCALLS {
-        find::<TracePoint>(ebpf, program)?
-            .attach("syscalls", tracepoint)
-            .with_context(|| not_attached(program, tracepoint))?;
-    }
-    Ok(())
+    links.extend(attach_calls(ebpf, SYSCALLS)?);
+    Ok(links)
 }
 
 /// Attaches the programs on waits for the GIL.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn attach_gil(ebpf: &mut Ebpf) -> Result<()> {
-    for &(program, tracepoint) in GIL_CALLS {
-        find::<TracePoint>(ebpf, program)?
+pub fn attach_gil(ebpf: &mut Ebpf) -> Result<Vec<Link>> {
+    attach_calls(ebpf, GIL_CALLS)
+}
+
+fn attach_calls(ebpf: &mut Ebpf, calls: &[(&str, &str)]) -> Result<Vec<Link>> {
+    let attach = |&(program, tracepoint): &(&str, &str)| {
+        let found = find::<TracePoint>(ebpf, program)?;
+        let link = found
             .attach("syscalls", tracepoint)
             .with_context(|| not_attached(program, tracepoint))?;
-    }
-    Ok(())
+        Ok(Link::TracePoint(found.take_link(link)?))
+    };
+    calls.iter().map(attach).collect()
 }
 
 /// The attached programs on calls that every process makes.
@@ -264,20 +270,12 @@ pub fn attach_interpreter(
     uprobe: Uprobe,
     file: &Path,
     offset: u64,
-) -> Result<UProbeLinkId> {
-    find::<UProbe>(ebpf, uprobe.program())?
+) -> Result<Link> {
+    let program = find::<UProbe>(ebpf, uprobe.program())?;
+    let link = program
         .attach(offset, file, UProbeScope::AllProcesses)
-        .with_context(|| format!("attaching to {} at {offset:#x}", file.display()))
-}
-
-/// Detaches it again.
-///
-/// # Errors
-/// When it was not attached.
-pub fn detach_interpreter(ebpf: &mut Ebpf, uprobe: Uprobe, link: UProbeLinkId) -> Result<()> {
-    find::<UProbe>(ebpf, uprobe.program())?
-        .detach(link)
-        .with_context(|| format!("detaching {} from an interpreter", uprobe.program()))
+        .with_context(|| format!("attaching to {} at {offset:#x}", file.display()))?;
+    Ok(Link::UProbe(program.take_link(link)?))
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

@@ -1,6 +1,6 @@
 //! The programs' maps, as far as userspace writes or sweeps them.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, Gil, LookWord, ObjectKey, Role, Target, Thread};
@@ -8,6 +8,7 @@ use probe_ebpf::gunicorn::Code;
 use probe_ebpf::python::Layout;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::os::fd::AsFd as _;
 
 /// Maps that userspace owns a hand in.
 pub struct Tables {
@@ -201,6 +202,16 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Resul
         .take_map(name)
         .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
     M::try_from(map).with_context(|| format!("the eBPF map {name}"))
+}
+
+/// Another handle of a map, which stays with the object.
+pub(super) fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
+    let Some(Map::HashMap(map)) = ebpf.map(name) else {
+        bail!("the eBPF object has no map {name}");
+    };
+    let fd = map.fd().as_fd().try_clone_to_owned()?;
+    let map = MapData::from_fd(fd).with_context(|| format!("the eBPF map {name}"))?;
+    HashMap::try_from(Map::HashMap(map)).with_context(|| format!("the eBPF map {name}"))
 }
 
 fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, is_dead: impl Fn(&K) -> bool) {

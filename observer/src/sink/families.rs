@@ -3,6 +3,7 @@
 use super::families_now::{Now, NowFamilies};
 use super::family::{Family, Labels};
 use super::prometheus::WorkerLabel;
+use crate::model::happened::seconds;
 use crate::model::tally::Tally;
 use crate::snapshot::{AppView, ErrorView, Snapshot};
 
@@ -249,11 +250,6 @@ impl WorkerFamilies {
         all.extend(now.into_vec());
         all
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an exported value is a float")]
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
 }
 
 /// Families of whole apps.
