@@ -152,17 +152,10 @@ fn requests(
     let mut out = BufWriter::new(out);
     let mut state = State::new(model.settings.clone());
     state.keep_finished();
-    state.keep_events();
     for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
-        let requests = state.take_finished().into_iter();
-        let requests = requests.map(|finished| Line::Request(Box::new(finished)));
-        let ends = state
-            .take_events()
-            .into_iter()
-            .filter(|event| event.ended.is_some());
-        for line in requests.chain(ends.map(|event| Line::Event(Box::new(event)))) {
-            let line = lines::Format::Json.line(&line)?;
+        for finished in state.take_finished() {
+            let line = lines::Format::Json.line(&Line::Request(Box::new(finished)))?;
             if let Err(error) = out.write_all(line.as_bytes()) {
                 return Ok(Err(error));
             }

@@ -243,12 +243,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
     let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
     let [fast, slow] = [20_000_000, 700_000_000].map(|ns: u64| serde_json::json!(ns));
     // The first came before its master was known.
-    let (end, told) = told.split_last().unwrap();
     assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
-    // And how its worker ended.
-    assert_eq!(end.0, &app);
-    assert_eq!(lines[2]["event"], "worker_ended");
-    assert_eq!(lines[2]["reason"], "crash");
     let first = &lines[0];
     assert_eq!(first["master_pid"], serde_json::Value::Null);
     assert_eq!(first["phases_ns"]["queue"], 3);

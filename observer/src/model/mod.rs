@@ -37,6 +37,7 @@ pub mod ledger;
 pub mod life;
 mod look;
 pub mod names;
+mod news;
 pub mod observer;
 pub mod route;
 pub mod routes;
