@@ -260,16 +260,21 @@ impl App {
             .gauges
             .as_ref()
             .map_or(0.0, |known| known.cpu_seconds);
+        let is_first = worker.gauges.is_none();
         let used = (gauges.cpu_seconds - before).max(0.0);
         let passed_ns = time_ns.saturating_sub(worker.gauged_ns);
-        if worker.gauges.is_some() && passed_ns > 0 {
+        if !is_first && passed_ns > 0 {
             worker.cpu_percent = Some(100.0 * used / seconds(passed_ns));
         }
         worker.gauges = Some(gauges.clone());
         worker.gauged_ns = time_ns;
         let cpu_ns = Duration::try_from_secs_f64(used).map_or(0, |used| used.as_nanos());
-        if let Ok(cpu_ns @ 1..) = u64::try_from(cpu_ns) {
-            self.count(gauges.pid, |tally| tally.cpu_ns += cpu_ns);
+        let cpu_ns = u64::try_from(cpu_ns).unwrap_or(0);
+        // Also when it is zero: the kernel tells whole ticks, and a young worker used less.
+        if cpu_ns > 0 || is_first {
+            self.count(gauges.pid, |tally| {
+                *tally.cpu_ns.get_or_insert(0) += cpu_ns;
+            });
         }
     }
 

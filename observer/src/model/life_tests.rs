@@ -185,23 +185,24 @@ fn what_a_worker_used_is_counted_once_and_shown_while_it_lives() {
         let workers = vec![gauges];
         story.fact(Fact::Gauges { workers });
     };
+    assert_eq!(story.one_worker().tally.cpu_ns, None);
+    look(&mut story, 0.0);
+    let worker = story.one_worker();
+    assert_eq!(worker.tally.cpu_ns, Some(0));
+    assert_eq!(worker.cpu_percent, None, "one look tells no rate");
+    story.later(1);
     look(&mut story, 2.0);
-    assert_eq!(
-        story.one_worker().cpu_percent,
-        None,
-        "one look tells no rate"
-    );
     story.later(2);
     look(&mut story, 3.0);
     let worker = story.one_worker();
-    assert_eq!(worker.tally.cpu_ns, 3 * S);
+    assert_eq!(worker.tally.cpu_ns, Some(3 * S));
     assert!((worker.cpu_percent.unwrap() - 50.0).abs() < 1e-9);
     assert_eq!(worker.state, Some(Stage::Running));
     end(&mut story, 11, ExitStatus::Code(0));
     let worker = story.one_worker();
     assert_eq!(
         (worker.tally.cpu_ns, worker.gauges, worker.cpu_percent),
-        (3 * S, None, None)
+        (Some(3 * S), None, None)
     );
 }
 

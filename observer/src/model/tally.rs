@@ -53,8 +53,8 @@ pub struct Tally {
     pub handled: Errors,
     /// Time with at least one request.
     pub busy_ns: u64,
-    /// User and system time.
-    pub cpu_ns: u64,
+    /// User and system time, if a worker was looked at.
+    pub cpu_ns: Option<u64>,
     /// How workers ended.
     #[serde(skip)]
     pub ends: BTreeMap<(Manner, Reason), u64>,
@@ -72,7 +72,7 @@ impl Default for Tally {
             failed: Errors::new(),
             handled: Errors::new(),
             busy_ns: 0,
-            cpu_ns: 0,
+            cpu_ns: None,
             ends: BTreeMap::new(),
         }
     }
@@ -116,7 +116,6 @@ impl Tally {
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.busy_ns += other.busy_ns;
-        self.cpu_ns += other.cpu_ns;
         for (&end, count) in &other.ends {
             *self.ends.entry(end).or_default() += count;
         }
@@ -124,8 +123,13 @@ impl Tally {
         self.request_size.merge(&other.request_size);
         self.response_size.merge(&other.response_size);
         self.gc_pause.merge(&other.gc_pause);
-        if let Some(waited_ns) = other.gil_wait_ns {
-            *self.gil_wait_ns.get_or_insert(0) += waited_ns;
+        for (mine, theirs) in [
+            (&mut self.cpu_ns, other.cpu_ns),
+            (&mut self.gil_wait_ns, other.gil_wait_ns),
+        ] {
+            if let Some(theirs) = theirs {
+                *mine.get_or_insert(0) += theirs;
+            }
         }
         for (mine, theirs) in [
             (&mut self.failed, &other.failed),

@@ -171,9 +171,8 @@ impl WorkerFamilies {
     fn tally(&mut self, labels: Labels, tally: &Tally) {
         self.requests.count(labels, tally.requests);
         self.busy.add(labels, seconds(tally.busy_ns));
-        // Nothing uses none: then it was not looked at yet.
-        if tally.cpu_ns > 0 {
-            self.cpu.add(labels, seconds(tally.cpu_ns));
+        if let Some(cpu_ns) = tally.cpu_ns {
+            self.cpu.add(labels, seconds(cpu_ns));
         }
         for (&(manner, reason), &count) in &tally.ends {
             let mut labels = labels.to_vec();
