@@ -1,6 +1,6 @@
 //! What the kernel told, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A process id in the host's pid namespace.
 pub type Pid = u32;
@@ -135,7 +135,7 @@ pub struct Stack {
 }
 
 /// A frame, and the line it is at.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     #[serde(flatten)]
     pub frame: Frame,
@@ -150,7 +150,7 @@ pub struct Class {
 }
 
 /// What a frame runs; empty where it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// As its module is imported, such as `shop.views`.
     pub module: String,

@@ -17,6 +17,7 @@
 //! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
 //! - [`app`]: the one file that knows every task
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -8,7 +8,7 @@
 
 use super::life::{Life, Sent, signal};
 use crate::event::{ExitStatus, Pid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const BOOT_ERRORS: [u8; 2] = [3, 4];
 /// A stop of the master is the reason also of what a worker was sent this long before: both
@@ -16,7 +16,7 @@ const BOOT_ERRORS: [u8; 2] = [3, 4];
 const TOGETHER_NS: u64 = 1_000_000_000;
 
 /// Why a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Its master heard nothing of it for the timeout.
@@ -84,7 +84,7 @@ impl Reason {
 }
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Manner {
     /// It finished what it had to do.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A request of a worker is in progress for long.
@@ -43,7 +43,7 @@ impl Kind {
 }
 
 /// Something found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub finding: Kind,
     pub app: String,

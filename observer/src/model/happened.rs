@@ -6,7 +6,8 @@ use super::life::{Sent, signal};
 use crate::event::{ExitStatus, Pid, Place, Stack};
 use crate::fact::Pending;
 use crate::model::route::{self, Pattern};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,12 +17,12 @@ const MAX_EVENTS: usize = 200;
 const MAX_FRAMES: usize = 4096;
 
 /// Something happened to a worker.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Happened {
     /// Unix time.
     pub time_seconds: f64,
     /// `worker_started` or `worker_ended`.
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     pub app: String,
     pub master_pid: Pid,
     pub worker_pid: Pid,
@@ -33,7 +34,7 @@ pub struct Happened {
 }
 
 /// How a worker ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     pub reason: Reason,
     pub restart_type: Manner,
@@ -53,10 +54,10 @@ pub struct Ended {
 }
 
 /// A signal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalView {
     /// Such as `TERM`.
-    pub signal: &'static str,
+    pub signal: Cow<'static, str>,
     /// `None` for the kernel.
     pub sender_pid: Option<Pid>,
 }
@@ -64,14 +65,14 @@ pub struct SignalView {
 impl From<&Sent> for SignalView {
     fn from(sent: &Sent) -> Self {
         Self {
-            signal: signal::name(sent.signal),
+            signal: signal::name(sent.signal).into(),
             sender_pid: sent.sender,
         }
     }
 }
 
 /// A request in progress.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PendingView {
     /// Unknown as long as `None`.
     pub method: Option<String>,
@@ -98,7 +99,7 @@ impl PendingView {
 }
 
 /// Where a thread was.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackView {
     /// It is the one that got the signal, mostly the main thread.
     pub is_current: bool,

@@ -10,7 +10,7 @@
 
 use crate::event::{Pid, Stack};
 use crate::fact::WorkerInFlight;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Signals of one kind that are kept of a worker, the first ones: however many of one it gets, as at
 /// each rotation of logs, the others are not lost for it.
@@ -68,7 +68,7 @@ pub struct Sent {
 }
 
 /// How far a worker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     Booting,

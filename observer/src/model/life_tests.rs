@@ -1,4 +1,5 @@
 //! Ends of workers as events, and what is told of them.
+use std::borrow::Cow;
 
 use super::ending::{Manner, Reason};
 use super::happened::Happened;
@@ -30,7 +31,10 @@ fn events(story: &mut Story) -> Vec<(&'static str, Pid, Option<Reason>)> {
     let taken = story.state.take_events();
     let of = |event: &Happened| {
         let reason = event.ended.as_ref().map(|ended| ended.reason);
-        (event.event, event.worker_pid, reason)
+        let Cow::Borrowed(name) = event.event else {
+            panic!("`{}` was made at run time", event.event)
+        };
+        (name, event.worker_pid, reason)
     };
     taken.iter().map(of).collect()
 }

@@ -138,7 +138,7 @@ fn happened(
 ) -> Happened {
     Happened {
         time_seconds: wall_seconds(time_ns, offset_ns),
-        event,
+        event: event.into(),
         app: app.name().to_owned(),
         master_pid: app.master.pid,
         worker_pid: worker.pid,

@@ -141,11 +141,11 @@ mod tests {
             exit_signal: Some(9),
             signals: vec![
                 SignalView {
-                    signal: "ABRT",
+                    signal: "ABRT".into(),
                     sender_pid: Some(1),
                 },
                 SignalView {
-                    signal: "KILL",
+                    signal: "KILL".into(),
                     sender_pid: None,
                 },
             ],
