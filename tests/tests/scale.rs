@@ -1,7 +1,9 @@
 //! Fifty apps with twenty workers and two hundred routes each: what a scrape and the API make of it.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::{
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use end_to_end::{
@@ -17,6 +19,11 @@ const ROUTES: u32 = 200;
 /// Far above what is measured: a machine may be busy with something else.
 const SCRAPE: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 400 << 20;
+
+/// Also when it is well: `println!` is shown of failed tests only.
+fn say(line: &str) -> Result<()> {
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
 
 /// How long the fastest of three took, and what was answered.
 fn timed(observer: &Observer, path: &str, accept: &str) -> Result<(Duration, Vec<u8>)> {
@@ -35,7 +42,10 @@ fn timed(observer: &Observer, path: &str, accept: &str) -> Result<(Duration, Vec
         body = response.body;
     }
     let took = fastest.unwrap_or_default();
-    println!("{path} as {accept}: {took:?}, {} bytes", body.len());
+    say(&format!(
+        "{path} as {accept}: {took:?}, {} bytes",
+        body.len()
+    ))?;
     Ok((took, body))
 }
 
@@ -75,7 +85,7 @@ fn a_large_fleet_is_shown_in_time_and_in_bounded_memory() -> Result<()> {
     );
     ensure!(app["requests_total"] == 1000, "{}", app["requests_total"]);
     let peak = process::peak_memory(observer.pid())?;
-    println!("{} MiB at the most", peak >> 20);
+    say(&format!("{} MiB at the most", peak >> 20))?;
     ensure!(peak < MEMORY, "it used {peak} bytes");
     observer.stop()?;
     Ok(())
