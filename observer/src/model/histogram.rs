@@ -147,6 +147,7 @@ pub struct Histogram {
     counts: Box<[u64]>,
     count: u64,
     sum: u64,
+    max: u64,
 }
 
 impl Histogram {
@@ -158,6 +159,7 @@ impl Histogram {
             counts,
             count: 0,
             sum: 0,
+            max: 0,
         }
     }
 
@@ -169,6 +171,7 @@ impl Histogram {
         }
         self.count += 1;
         self.sum = self.sum.saturating_add(value);
+        self.max = self.max.max(value);
     }
 
     /// Adds all values of another one with the same bounds.
@@ -179,6 +182,7 @@ impl Histogram {
         }
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
     }
 
     /// Values seen.
@@ -203,23 +207,25 @@ impl Histogram {
     }
 
     /// The value, in exported units, that a share `q` of all values is not above: by a line from
-    /// the lower to the upper limit of the bucket that it is in. Of those above all limits no more
-    /// is known than that. `None` without values.
+    /// the lower to the upper limit of the bucket that it is in, and never above the greatest of all.
+    /// `None` without values.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = q * self.count as f64;
+        let max = self.max as f64 / f64::from(self.bounds.per_unit);
         let mut below = 0.0;
         let mut lower = 0.0;
         for ((upper, _), &count) in self.cumulative().zip(&self.counts) {
             let count = count as f64;
             if count > 0.0 && below + count >= rank {
-                return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
+                let part = ((rank - below) / count).clamp(0.0, 1.0);
+                return Some((lower + (upper - lower) * part).min(max));
             }
             below += count;
             lower = upper;
         }
-        (self.count > 0).then_some(lower)
+        (self.count > 0).then_some(max)
     }
 
     /// Upper limit in exported units, and how many values are at or below it.
@@ -279,8 +285,10 @@ mod tests {
         }
         // Evenly spread within the bucket of 50 to 100 ms.
         assert!((histogram.quantile(0.75).unwrap() - 0.075).abs() < 1e-9);
+        histogram.observe(110 * MS);
+        assert_eq!(histogram.quantile(1.0), Some(0.11));
         histogram.observe(100 * S);
-        assert_eq!(histogram.quantile(1.0), Some(60.0));
+        assert_eq!(histogram.quantile(1.0), Some(100.0));
         assert_eq!(histogram.counts().last(), Some(&1));
         assert_eq!(histogram.counts().iter().sum::<u64>(), histogram.count());
     }

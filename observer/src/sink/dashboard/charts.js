@@ -74,7 +74,7 @@ function options(chart, width) {
     stroke: color(name),
     width: 1.5,
     dash,
-    points: { show: false },
+    points: { size: 4 },
     value: (_, value) => (format ?? chart.format)(value),
   });
   const floor = (_, low, high) => (chart.range ? chart.range : [0, high > 0 ? high * 1.1 : 1]);
