@@ -8,6 +8,7 @@
 //!   [`nginx`]: what is in front of one
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
 //!   [`tracer`]: its command `trace`
+//! - [`browser`]: a page as a person sees it
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod browser;
 pub mod case;
 pub mod cgroup;
 pub mod client;

@@ -168,6 +168,14 @@ impl Observer {
         Self::start(&binary()?, false, masters)
     }
 
+    /// Likewise, where another served before.
+    pub fn run_at(port: u16, masters: &[u32]) -> Result<Self> {
+        let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+        Self::start_as(&binary()?, port, |command, _| {
+            command.arg("run").args(masters);
+        })
+    }
+
     /// `record` over these masters only.
     pub fn record_for(masters: &[u32]) -> Result<Self> {
         Self::start(&binary()?, true, masters)
@@ -185,7 +193,7 @@ impl Observer {
         record: bool,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        Self::start_as(binary, |command, folder| {
+        Self::start_as(binary, free_port()?, |command, folder| {
             if record {
                 command.arg("record").arg(folder.join(RECORDING));
             } else {
@@ -197,14 +205,17 @@ impl Observer {
 
     /// `replay --serve` of a recording: nothing is observed.
     pub fn show(recording: &Path) -> Result<Self> {
-        Self::start_as(&binary()?, |command, _| {
+        Self::start_as(&binary()?, free_port()?, |command, _| {
             command.args(["replay", "--serve"]).arg(recording);
         })
     }
 
-    fn start_as(binary: &Path, arguments: impl FnOnce(&mut Command, &Path)) -> Result<Self> {
+    fn start_as(
+        binary: &Path,
+        port: u16,
+        arguments: impl FnOnce(&mut Command, &Path),
+    ) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for the observer's log")?;
-        let port = free_port()?;
         let mut command = process::bound_to_us(binary);
         arguments(&mut command, folder.path());
         command.args(["--listen", &format!("127.0.0.1:{port}")]);

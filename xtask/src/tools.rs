@@ -136,6 +136,32 @@ pub const NGINX: Step = Step {
     make: Some(|_| packages::install(NGINX_PACKAGES)),
 };
 
+const BROWSER_PACKAGES: &[&str] = &["chromium", "chromium-driver"];
+
+pub const BROWSER: Step = Step {
+    name: "browser",
+    why: "The tests look at the dashboard as people do.",
+    check: |_| {
+        let missing = ["/usr/bin/chromium", "/usr/bin/chromedriver"]
+            .into_iter()
+            .find(|path| !Path::new(path).exists());
+        if let Some(path) = missing {
+            return Check::missing(
+                format!("{path} does not exist"),
+                packages::cure(BROWSER_PACKAGES),
+            );
+        }
+        match command::output("/usr/bin/chromedriver", &["--version"]) {
+            Some(version) => Check::Present(version),
+            None => Check::missing(
+                "`chromedriver` does not run",
+                packages::cure(BROWSER_PACKAGES),
+            ),
+        }
+    },
+    make: Some(|_| packages::install(BROWSER_PACKAGES)),
+};
+
 pub const PYPY: Step = Step {
     name: "PyPy",
     why: "The tests observe Gunicorn on an interpreter that is not read.",
