@@ -6,7 +6,6 @@
 //! Within version 1 fields may be added and none is removed, renamed or given another meaning.
 
 pub mod history;
-pub mod view;
 
 use crate::event::Pid;
 use crate::fact::Listener;

@@ -28,12 +28,13 @@ use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
 use crate::probe::totals::{Places, Totals};
 use crate::probe::{load, preflight, tracefs};
-use crate::sink::http::{self, SnapshotSource};
+use crate::sink::http;
 use crate::sink::lines::filter::Filter;
 use crate::sink::lines::{self, Format};
+use crate::sink::source::Source;
+use crate::snapshot::ObserverView;
 use crate::watcher::{CloserLooks, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -136,7 +137,7 @@ async fn until_stopped(
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
-    let (source, requests) = SnapshotSource::new(is_ready);
+    let (source, asked) = Source::new(is_ready);
     let mut state = State::new(observe.model.settings.clone());
     state.keep_events();
     state.keep_findings();
@@ -157,7 +158,7 @@ async fn until_stopped(
         in_flight: InFlightReader::new(&ebpf)?,
         gil,
         facts,
-        requests,
+        asked,
         seen: see,
         recorder,
         lines,
@@ -219,10 +220,8 @@ async fn until_stopped(
 }
 
 /// Says what was lost where nobody can ask for metrics.
-fn tell_lost(lost: Option<&BTreeMap<String, u64>>) {
-    // Requests that were in progress when we came are no loss of ours.
-    let is_loss = |(cause, count): &(&String, &u64)| **count > 0 && *cause != "exit_unmatched";
-    for (cause, count) in lost.into_iter().flatten().filter(is_loss) {
+fn tell_lost(observer: Option<&ObserverView>) {
+    for (cause, count) in observer.into_iter().flat_map(ObserverView::losses) {
         tracing::warn!("not all was seen: {count} by `{cause}`; docs/METRICS.md says what that is");
     }
 }

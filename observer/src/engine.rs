@@ -13,17 +13,15 @@ use crate::model::happened::Happened;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
 use crate::probe::totals::Totals;
-use crate::sink::http::SnapshotRequest;
 use crate::sink::lines::{Line, Outlet, event};
-use crate::snapshot::Snapshot;
+use crate::sink::source::Ask;
+use crate::snapshot::ObserverView;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use procfs::WithCurrentSystemInfo as _;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -43,8 +41,8 @@ pub struct Engine {
     pub gil: Option<GilWaits>,
     /// What userspace found.
     pub facts: mpsc::UnboundedReceiver<Fact>,
-    /// Who wants a snapshot.
-    pub requests: mpsc::Receiver<SnapshotRequest>,
+    /// Who wants to know what is there.
+    pub asked: mpsc::Receiver<Ask>,
     /// Where the watcher hears of processes.
     pub seen: std::sync::mpsc::Sender<Seen>,
     /// Where the input is written to, for a replay.
@@ -78,11 +76,7 @@ impl Engine {
                 }
                 _ = look.tick() => self.look()?,
                 Some(fact) = self.facts.recv() => self.found(fact)?,
-                Some(request) = self.requests.recv() => {
-                    let snapshot = self.snapshot()?;
-                    // Who asked may have gone.
-                    let _ = request.send(Arc::new(snapshot));
-                }
+                Some(ask) = self.asked.recv() => self.answer(ask)?,
             }
         }
     }
@@ -91,17 +85,17 @@ impl Engine {
     /// snapshots are no longer given.
     pub fn close(&mut self) {
         (self.seen, _) = std::sync::mpsc::channel();
-        self.requests.close();
+        self.asked.close();
     }
 
     /// Takes what the ring buffer still holds and ends the record. Says what was lost on the way.
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn finish(mut self) -> Result<BTreeMap<String, u64>> {
+    pub fn finish(mut self) -> Result<ObserverView> {
         self.take_all()?;
         self.flush()?;
-        Ok(self.state.snapshot(monotonic_ns()).observer.lost)
+        Ok(self.state.snapshot(monotonic_ns()).observer)
     }
 
     /// Forgets what is over. Where views are asked for, each does that.
@@ -244,15 +238,16 @@ impl Engine {
         Ok(())
     }
 
-    /// The view of now: whatever happened before is in it.
-    fn snapshot(&mut self) -> Result<Snapshot> {
+    /// Answers as of now: whatever happened before is in it.
+    fn answer(&mut self, ask: Ask) -> Result<()> {
         self.take_all()?;
         let now_ns = monotonic_ns();
         if let Some(recorder) = &mut self.recorder {
             recorder.tick(now_ns).context(RECORD)?;
         }
         self.state.apply(&Input::Tick { now_ns });
-        Ok(self.state.snapshot(now_ns))
+        ask.answer(&self.state, now_ns);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use crate::event::Pid;
 use crate::fact::{Gauges, Listener, ProgramTotals};
 use crate::model::ending::{Manner, Reason};
 use crate::model::finding::Finding;
-use crate::model::happened::{Happened, PendingView};
+use crate::model::happened::PendingView;
 use crate::model::histogram::Histogram;
 use crate::model::life::Stage;
 use crate::model::tally::{Phase, Tally};
@@ -20,8 +20,6 @@ pub struct Snapshot {
     pub apps: Vec<AppView>,
     /// What an operator should know.
     pub findings: Vec<Finding>,
-    /// What happened to workers, the last in the end.
-    pub events: Vec<Happened>,
     pub observer: ObserverView,
 }
 
@@ -185,6 +183,14 @@ pub struct PhaseView {
     pub class: Arc<str>,
     pub phase: Phase,
     pub duration: Histogram,
+}
+
+impl ObserverView {
+    /// What was lost, by cause; not those requests that were in progress when it came.
+    pub fn losses(&self) -> impl Iterator<Item = (&String, &u64)> {
+        let is_loss = |(cause, count): &(&String, &u64)| **count > 0 && *cause != "exit_unmatched";
+        self.lost.iter().filter(is_loss)
+    }
 }
 
 /// The observer about itself.

@@ -3,8 +3,11 @@
 use super::cause::Verdict;
 use super::ending::{self, Evidence};
 use super::happened::{seconds, stuck_in};
+use super::history::{History, Look};
 use super::ledger::{ClassId, Ledger};
 use super::life::{Sent, signal};
+use super::rate::Counts;
+use super::recent::Recent;
 use super::settings::Settings;
 use super::tally::{Outcome, Tally, busy_time};
 use super::watch::Watch;
@@ -43,6 +46,8 @@ pub struct App {
     pub timeouts: BTreeMap<(ClassId, String), u64>,
     pub listeners: Vec<Listener>,
     pub watch: Watch,
+    pub history: History,
+    pub recent: Recent,
 }
 
 /// Signals of a master that are kept.
@@ -66,6 +71,8 @@ impl App {
             timeouts: BTreeMap::new(),
             listeners: Vec::new(),
             watch: Watch::default(),
+            history: History::default(),
+            recent: Recent::default(),
         }
     }
 
@@ -125,6 +132,17 @@ impl App {
         }
         let slot = self.slots.entry((slot, class)).or_default();
         slot.request(request, &outcome);
+        // One that Gunicorn refused counts as no request: see [`Tally::request`].
+        if !request.bad_request {
+            let Outcome {
+                method,
+                route,
+                is_error,
+                ..
+            } = outcome;
+            self.history.request(request, is_error);
+            self.recent.request(request, method, route, is_error);
+        }
         Some(outcome)
     }
 
@@ -242,9 +260,27 @@ impl App {
             .busy
             .look(at_ns, oldest.map(|oldest| oldest.begun_ns));
         worker.life.in_flight = found.cloned().unwrap_or_default();
+        worker.rate.look(Counts {
+            time_ns: at_ns,
+            requests: worker.tally.requests,
+            busy_ns: worker.tally.busy_ns + busy_ns,
+        });
         if busy_ns > 0 {
             self.count(pid, |tally| tally.busy_ns += busy_ns);
         }
+    }
+
+    /// All of its workers were looked at.
+    pub fn look(&mut self, time_ns: u64) {
+        self.recent.grow_old(time_ns);
+        let in_flight = self.live.values().map(|of| of.life.in_flight.count).sum();
+        self.history.look(Look {
+            time_ns,
+            busy_ns: self.ledger.totals.values().map(|of| of.busy_ns).sum(),
+            workers: u32::try_from(self.live.len()).unwrap_or(u32::MAX),
+            in_flight,
+            backlog: self.listeners.iter().map(|of| of.backlog).sum(),
+        });
     }
 
     /// What a worker uses, and how far it is.

@@ -117,6 +117,9 @@ impl State {
             provisional.life.in_flight = of.cloned().unwrap_or_default();
         }
         if found.only.is_none() {
+            for app in self.apps.values_mut().filter(|app| app.ended_ns.is_none()) {
+                app.look(found.at_ns);
+            }
             self.look_for_findings(found.at_ns);
         }
     }

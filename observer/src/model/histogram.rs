@@ -87,6 +87,37 @@ pub static PHASE: Bounds = Bounds {
     per_unit: SECOND,
 };
 
+/// Durations for charts and percentiles: finer, from a tenth of a millisecond to a minute.
+pub static HISTORY: Bounds = Bounds {
+    limits: &[
+        100 * US,
+        200 * US,
+        300 * US,
+        500 * US,
+        MS,
+        2 * MS,
+        3 * MS,
+        5 * MS,
+        10 * MS,
+        20 * MS,
+        30 * MS,
+        50 * MS,
+        100 * MS,
+        200 * MS,
+        300 * MS,
+        500 * MS,
+        S,
+        2 * S,
+        3 * S,
+        5 * S,
+        10 * S,
+        20 * S,
+        30 * S,
+        60 * S,
+    ],
+    per_unit: SECOND,
+};
+
 /// `gunicorn_worker_gc_pause_seconds`: from a young generation to millions of objects.
 pub static GC_PAUSE: Bounds = Bounds {
     limits: &[
@@ -165,6 +196,34 @@ impl Histogram {
         self.sum as f64 / f64::from(self.bounds.per_unit)
     }
 
+    /// How many values are in each bucket: at most its limit, and above the one before; the last
+    /// are above all limits.
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        let above = self.count - self.counts.iter().sum::<u64>();
+        self.counts.iter().copied().chain([above]).collect()
+    }
+
+    /// The value, in exported units, that a share `q` of all values is not above: by a line from
+    /// the lower to the upper limit of the bucket that it is in. Of those above all limits no more
+    /// is known than that. `None` without values.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let rank = q * self.count as f64;
+        let mut below = 0.0;
+        let mut lower = 0.0;
+        for ((upper, _), &count) in self.cumulative().zip(&self.counts) {
+            let count = count as f64;
+            if count > 0.0 && below + count >= rank {
+                return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+            lower = upper;
+        }
+        (self.count > 0).then_some(lower)
+    }
+
     /// Upper limit in exported units, and how many values are at or below it.
     #[expect(clippy::cast_precision_loss, reason = "an exported limit is a float")]
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
@@ -219,6 +278,25 @@ mod tests {
         }
         a.merge(&b);
         assert_eq!(a, all);
+    }
+
+    #[test]
+    fn quantiles_lie_within_the_bucket_of_their_value() {
+        let mut histogram = Histogram::new(&HISTORY);
+        assert_eq!(histogram.quantile(0.5), None);
+        for ms in 1..=100 {
+            histogram.observe(ms * MS);
+        }
+        for (q, at_least, at_most) in [(0.0, 0.0, 0.001), (0.5, 0.03, 0.05), (0.99, 0.05, 0.1)] {
+            let quantile = histogram.quantile(q).unwrap();
+            assert!((at_least..=at_most).contains(&quantile), "{q}: {quantile}");
+        }
+        // Evenly spread within the bucket of 50 to 100 ms.
+        assert!((histogram.quantile(0.75).unwrap() - 0.075).abs() < 1e-9);
+        histogram.observe(100 * S);
+        assert_eq!(histogram.quantile(1.0), Some(60.0));
+        assert_eq!(histogram.counts().last(), Some(&1));
+        assert_eq!(histogram.counts().iter().sum::<u64>(), histogram.count());
     }
 
     #[test]

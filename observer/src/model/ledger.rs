@@ -27,6 +27,13 @@ pub struct ClassId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Method(usize);
 
+impl Default for Method {
+    /// That of a request whose method is not known.
+    fn default() -> Self {
+        Self(METHODS.len())
+    }
+}
+
 impl Method {
     fn of(method: Option<&str>) -> Self {
         let known = method.and_then(|method| METHODS.iter().position(|&known| known == method));
@@ -190,8 +197,11 @@ impl Ledger {
             Some(class) => ErrorType::Class(class.clone()),
             None => ErrorType::Unknown,
         });
+        let is_gone = request.client_gone || verdict.client_gone;
         Outcome {
+            method,
             route,
+            is_error: matches!(request.status, Some(500..)) || request.was_cut && !is_gone,
             failed: failed.map(&mut key),
             handled: handled.map(&mut key),
         }

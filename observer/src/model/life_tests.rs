@@ -97,7 +97,7 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
     assert_eq!(app.ends.values().sum::<u64>(), 1);
     assert_eq!(app.timeouts[0].stuck_in, "shop.py:view");
     assert_eq!(&*app.timeouts[0].class, "ThreadWorker");
-    let event = story.snapshot().events.pop().unwrap();
+    let event = story.view().events.pop().unwrap();
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["reason"], "timeout");
     assert_eq!(json["worker_id"], "worker_1_1700000100");
@@ -224,7 +224,7 @@ fn every_field_of_an_event_is_documented() {
     })));
     end(&mut story, 11, ExitStatus::Code(1));
     let docs = include_str!("../../../docs/TRACE.md");
-    let events = story.snapshot().events;
+    let events = story.view().events;
     let event = serde_json::to_value(events.last().unwrap()).unwrap();
     let mut objects = vec![&event, &event["signals"][0], &event["stacks"][0]];
     objects.extend([

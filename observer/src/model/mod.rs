@@ -33,12 +33,16 @@ pub mod finished;
 pub mod glob;
 pub mod happened;
 pub mod histogram;
+pub mod history;
 pub mod ledger;
 pub mod life;
 mod look;
 pub mod names;
 mod news;
 pub mod observer;
+mod overview;
+pub mod rate;
+pub mod recent;
 pub mod route;
 pub mod routes;
 pub mod settings;
@@ -57,6 +61,8 @@ mod app_tests;
 mod errors_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod overview_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::cause::{Cause, Verdict};
 use super::{Settings, State};
+use crate::api::View;
 use crate::event::{Class, Event, Exception, ExitStatus, Frame, Pid, Request, Unwound};
 use crate::fact::{self, Fact, Level, Look, LookState, Started, TargetLevel};
 use crate::input::Input;
@@ -151,6 +152,10 @@ impl Story {
     pub fn level(&mut self, pid: Pid, level: Level) -> &mut Self {
         let reason = "made up".to_owned();
         self.fact(Fact::Level(TargetLevel { pid, level, reason }))
+    }
+
+    pub fn view(&self) -> View {
+        self.state.view(self.now_ns)
     }
 
     pub fn snapshot(&self) -> Snapshot {

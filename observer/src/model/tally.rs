@@ -26,7 +26,10 @@ pub type Errors = BTreeMap<ErrorKey, u64>;
 /// What a request counts as, beside being one.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    pub method: Method,
     pub route: RouteId,
+    /// Answered with a 5xx, or not at all though the client was there.
+    pub is_error: bool,
     /// An exception left the application.
     pub failed: Option<ErrorKey>,
     /// Gunicorn's `handle_error` ran.
@@ -38,6 +41,8 @@ pub struct Outcome {
 pub struct Tally {
     /// Requests that reached the application (or would have: refused ones are not among them).
     pub requests: u64,
+    /// See [`Outcome::is_error`].
+    pub errors: u64,
     pub duration: Histogram,
     pub request_size: Histogram,
     pub response_size: Histogram,
@@ -64,6 +69,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             requests: 0,
+            errors: 0,
             duration: Histogram::new(&WORKER_DURATION),
             request_size: Histogram::new(&BODY_SIZE),
             response_size: Histogram::new(&BODY_SIZE),
@@ -102,6 +108,7 @@ impl Tally {
             return;
         }
         self.requests += 1;
+        self.errors += u64::from(outcome.is_error);
         let observe = |histogram: &mut Histogram, value: Option<u64>| {
             if let Some(value) = value {
                 histogram.observe(value);
@@ -115,6 +122,7 @@ impl Tally {
     /// Adds all of another one.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.errors += other.errors;
         self.busy_ns += other.busy_ns;
         for (&end, count) in &other.ends {
             *self.ends.entry(end).or_default() += count;
@@ -175,6 +183,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// In the order of time.
+    pub const ALL: [Self; 5] = [
+        Self::Queue,
+        Self::Dispatch,
+        Self::Read,
+        Self::App,
+        Self::Write,
+    ];
+
     /// As it is exported.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -243,6 +260,8 @@ mod tests {
             ..Request::default()
         };
         let outcome = Outcome {
+            method: Method::default(),
+            is_error: false,
             route: RouteId::UNKNOWN,
             failed: None,
             handled: None,

@@ -2,6 +2,7 @@
 
 use super::app::{App, UNKNOWN};
 use super::ending::Reason;
+use super::finding::Finding;
 use super::happened::{Ended, PendingView, seconds};
 use super::ledger::Ledger;
 use super::life::signal;
@@ -21,10 +22,7 @@ impl State {
     /// The view of everything at `now_ns`.
     #[must_use]
     pub fn snapshot(&self, now_ns: u64) -> Snapshot {
-        let clock = Clock {
-            now_ns,
-            wall_offset_ns: self.observer.wall_offset_ns(),
-        };
+        let clock = self.clock(now_ns);
         Snapshot {
             time_seconds: clock.wall_seconds(now_ns),
             apps: self
@@ -32,13 +30,20 @@ impl State {
                 .values()
                 .map(|app| app_view(app, &self.settings, &clock))
                 .collect(),
-            findings: self
-                .findings_with_keys()
-                .map(|(_, finding)| finding)
-                .collect(),
-            events: self.events.shown().cloned().collect(),
+            findings: self.findings().collect(),
             observer: self.observer_view(),
         }
+    }
+
+    pub(super) fn clock(&self, now_ns: u64) -> Clock {
+        Clock {
+            now_ns,
+            wall_offset_ns: self.observer.wall_offset_ns(),
+        }
+    }
+
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
+        self.findings_with_keys().map(|(_, finding)| finding)
     }
 
     fn looks(&self) -> Vec<LookView> {
@@ -55,7 +60,7 @@ impl State {
         self.looks.told.values().map(view).collect()
     }
 
-    fn observer_view(&self) -> ObserverView {
+    pub(super) fn observer_view(&self) -> ObserverView {
         let Observer {
             started,
             kernel,
@@ -134,8 +139,8 @@ pub(super) fn wall_seconds(time_ns: u64, wall_offset_ns: i64) -> f64 {
 }
 
 /// Ties monotonic times to the wall.
-struct Clock {
-    now_ns: u64,
+pub(super) struct Clock {
+    pub now_ns: u64,
     wall_offset_ns: i64,
 }
 
@@ -145,8 +150,18 @@ impl Clock {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "shown as a float")]
-    fn wall_seconds(&self, time_ns: u64) -> f64 {
+    pub fn wall_seconds(&self, time_ns: u64) -> f64 {
         self.wall_ns(time_ns) as f64 / 1e9
+    }
+
+    /// The monotonic time of a Unix time; the nearest there is.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast of a float takes the nearest integer that there is"
+    )]
+    pub fn monotonic_ns(&self, wall_seconds: f64) -> u64 {
+        (wall_seconds * 1e9 - self.wall_offset_ns as f64) as u64
     }
 
     fn seconds_since(&self, time_ns: u64) -> f64 {
@@ -260,7 +275,7 @@ fn errors(ledger: &Ledger, errors: &Errors) -> Vec<ErrorView> {
     errors.iter().map(view).collect()
 }
 
-fn http_errors(app: &App) -> Vec<HttpErrorView> {
+pub(super) fn http_errors(app: &App) -> Vec<HttpErrorView> {
     let ledger = &app.ledger;
     let series = ledger
         .http_errors
@@ -289,7 +304,12 @@ pub(super) fn worker_id(worker: &Worker, wall_offset_ns: i64) -> String {
     format!("worker_{age}_{start}")
 }
 
-fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
+pub(super) fn worker_view(
+    app: &App,
+    settings: &Settings,
+    worker: &Worker,
+    clock: &Clock,
+) -> WorkerView {
     let is_live = worker.end.is_none();
     let oldest = worker.life.in_flight.oldest.first().filter(|_| is_live);
     let class: Arc<str> = worker

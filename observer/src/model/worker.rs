@@ -5,6 +5,7 @@ use super::cause::Verdict;
 use super::ending::{Manner, Reason};
 use super::ledger::Ledger;
 use super::life::Life;
+use super::rate::Rate;
 use super::settings::Settings;
 use super::tally::{Outcome, Tally, busy_time};
 use crate::event::{ExitStatus, Pid, Request, TimedBy};
@@ -39,6 +40,7 @@ pub struct Worker {
     pub reason: Option<(Reason, Manner)>,
     pub tally: Tally,
     pub busy: Busy,
+    pub rate: Rate,
     pub life: Life,
     /// What it used when last looked at, and when that was.
     pub gauges: Option<Gauges>,

@@ -1,7 +1,8 @@
 //! What is served over HTTP. Nothing is writable.
 
+use super::feed::Feed;
 use super::prometheus::{self, Format, WorkerLabel};
-use crate::snapshot::Snapshot;
+use super::source::Source;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,14 +17,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 
-/// Requests for snapshots that wait for the engine.
-const MAX_WAITING: usize = 64;
 /// A client must have sent the head of its request by then.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The engine must have answered by then.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Responses under way may take that long once shutdown has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed `accept` (too many open files), before the next.
@@ -34,6 +31,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Limits {
     /// Connections at a time; the next ones wait in the listener's backlog.
     connections: u32,
+    /// Those of them that may follow events: the others are for who asks once.
+    streams: usize,
+    /// Time of such a stream, less than that of its connection.
+    stream_lifetime: Duration,
     /// A connection takes no new request after that time.
     lifetime: Duration,
     /// Then its last response must be taken by then, however slowly it is read.
@@ -44,46 +45,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            streams: 32,
+            stream_lifetime: Duration::from_secs(50),
             lifetime: Duration::from_secs(60),
             last_response: Duration::from_secs(10),
         }
-    }
-}
-
-/// A request for a fresh snapshot; the engine sends it back.
-pub type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
-
-/// Where outputs get snapshots from.
-#[derive(Clone, Debug)]
-pub struct SnapshotSource {
-    engine: mpsc::Sender<SnapshotRequest>,
-    ready: watch::Receiver<bool>,
-}
-
-impl SnapshotSource {
-    /// A source, and the requests that the engine is to answer. `ready` turns true
-    /// once the probes are attached.
-    #[must_use]
-    pub fn new(ready: watch::Receiver<bool>) -> (Self, mpsc::Receiver<SnapshotRequest>) {
-        let (engine, requests) = mpsc::channel(MAX_WAITING);
-        (Self { engine, ready }, requests)
-    }
-
-    /// A snapshot of this moment; `None` when the engine has ended or hangs.
-    pub async fn fresh(&self) -> Option<Arc<Snapshot>> {
-        let (answer, snapshot) = oneshot::channel();
-        let ask = async {
-            self.engine.send(answer).await.ok()?;
-            snapshot.await.ok()
-        };
-        tokio::time::timeout(SNAPSHOT_TIMEOUT, ask)
-            .await
-            .ok()
-            .flatten()
-    }
-
-    fn is_ready(&self) -> bool {
-        *self.ready.borrow()
     }
 }
 
@@ -116,7 +82,7 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
 /// Serves until `shutdown` is done, then lets responses under way end.
 pub async fn serve(
     listener: TcpListener,
-    source: SnapshotSource,
+    source: Source,
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -126,11 +92,13 @@ pub async fn serve(
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
-    source: SnapshotSource,
+    source: Source,
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
-    let service = TowerToHyperService::new(router(source, label));
+    let feed = Feed::new(source.clone(), limits.streams, limits.stream_lifetime);
+    let feeding = tokio::spawn(feed.clone().run());
+    let service = TowerToHyperService::new(router(source, feed, label));
     let permits = usize::try_from(limits.connections).unwrap_or(Semaphore::MAX_PERMITS);
     let connections = Arc::new(Semaphore::new(permits));
     // Its receivers learn of the end by the sender's being dropped.
@@ -159,6 +127,7 @@ async fn serve_within(
             drop(permit);
         });
     }
+    feeding.abort();
     drop((listener, open));
     let all_ended = connections.acquire_many(limits.connections);
     if tokio::time::timeout(DRAIN_TIMEOUT, all_ended)
@@ -201,7 +170,7 @@ async fn converse(
 }
 
 /// All paths; anything else is 404, and other methods are 405.
-pub fn router(source: SnapshotSource, label: WorkerLabel) -> Router {
+fn router(source: Source, feed: Feed, label: WorkerLabel) -> Router {
     Router::new()
         .route("/", get(index))
         .route(
@@ -209,21 +178,18 @@ pub fn router(source: SnapshotSource, label: WorkerLabel) -> Router {
             get(move |source, headers| metrics(source, headers, label)),
         )
         .route("/api/v1/snapshot", get(snapshot))
+        .route("/api/v1/events", get(move |headers| events(feed, headers)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(source)
 }
 
-async fn metrics(
-    State(source): State<SnapshotSource>,
-    headers: HeaderMap,
-    label: WorkerLabel,
-) -> Response {
+async fn metrics(State(source): State<Source>, headers: HeaderMap, label: WorkerLabel) -> Response {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    let Some(snapshot) = source.fresh().await else {
+    let Some(snapshot) = source.snapshot().await else {
         return unavailable();
     };
     match prometheus::encode(&snapshot, label, format) {
@@ -232,17 +198,24 @@ async fn metrics(
     }
 }
 
-async fn snapshot(State(source): State<SnapshotSource>) -> Response {
-    let Some(snapshot) = source.fresh().await else {
+async fn snapshot(State(source): State<Source>) -> Response {
+    let Some(view) = source.view().await else {
         return unavailable();
     };
-    match serde_json::to_string(&*snapshot) {
+    match serde_json::to_string(&*view) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => failed(&error),
     }
 }
 
-async fn readyz(State(source): State<SnapshotSource>) -> Response {
+async fn events(feed: Feed, headers: HeaderMap) -> Response {
+    match feed.listen(&headers).await {
+        Some(stream) => stream.into_response(),
+        None => unavailable(),
+    }
+}
+
+async fn readyz(State(source): State<Source>) -> Response {
     if source.is_ready() {
         "ok\n".into_response()
     } else {

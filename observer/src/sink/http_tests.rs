@@ -3,6 +3,7 @@ use crate::model;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A server on a free port, with an engine that knows nothing.
@@ -20,11 +21,11 @@ impl Served {
 
     async fn start_within(limits: Limits) -> Self {
         let (ready, is_ready) = watch::channel(false);
-        let (source, mut requests) = SnapshotSource::new(is_ready);
+        let (source, mut asked) = Source::new(is_ready);
         tokio::spawn(async move {
             let state = model::State::new(model::Settings::default());
-            while let Some(request) = requests.recv().await {
-                let _ = request.send(Arc::new(state.snapshot(0)));
+            while let Some(ask) = asked.recv().await {
+                ask.answer(&state, 0);
             }
         });
         let listener = bind("127.0.0.1:0").await.unwrap();
@@ -117,6 +118,7 @@ async fn clients_that_do_not_read_cannot_hold_the_server() {
         connections: 2,
         lifetime: Duration::from_secs(3),
         last_response: Duration::from_millis(100),
+        ..Limits::default()
     };
     let served = Served::start_within(limits).await;
     let mut slow = Vec::new();
@@ -151,11 +153,72 @@ async fn a_connection_whose_time_is_up_ends_after_its_response() {
     assert_eq!(end.unwrap().unwrap(), 0);
 }
 
+/// The events of a stream, by name and id, until it ends.
+async fn follow(served: &Served, head: &str) -> Vec<(String, Option<String>)> {
+    let request = format!("GET /api/v1/events HTTP/1.1\r\n{head}");
+    let answer = tokio::time::timeout(Duration::from_secs(8), served.ask(&request)).await;
+    let answer = answer.unwrap();
+    assert!(answer.contains("text/event-stream"), "{answer}");
+    let lines = || answer.lines().map(str::trim);
+    let mut events = Vec::new();
+    for line in lines() {
+        if let Some(name) = line.strip_prefix("event: ") {
+            events.push((name.to_owned(), None));
+        } else if let Some(id) = line.strip_prefix("id: ")
+            && let Some((_, last)) = events.last_mut()
+        {
+            *last = Some(id.to_owned());
+        }
+    }
+    events
+}
+
+#[tokio::test]
+async fn events_are_the_history_then_a_view_each_second_until_the_stream_ends() {
+    let served = Served::start_within(Limits {
+        stream_lifetime: Duration::from_millis(2500),
+        ..Limits::default()
+    })
+    .await;
+    let events = follow(&served, "").await;
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.first(), Some(&"history"), "{names:?}");
+    assert!((3..=5).contains(&names.len()), "{names:?}");
+    assert!(names.iter().skip(1).all(|&name| name == "snapshot"));
+    let ids = events.iter().skip(1).map(|(_, id)| id.as_deref());
+    assert!(ids.into_iter().all(|id| id == Some("0")), "{events:?}");
+    // Whoever comes again, with whatever.
+    for last in ["12.5", "NaN", "nonsense"] {
+        let events = follow(&served, &format!("Last-Event-ID: {last}\r\n")).await;
+        assert_eq!(events[0].0, "history");
+    }
+}
+
+#[tokio::test]
+async fn those_who_follow_events_leave_room_for_others() {
+    let served = Served::start_within(Limits {
+        streams: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut first = TcpStream::connect(served.address).await.unwrap();
+    let ask = "GET /api/v1/events HTTP/1.1\r\nHost: h\r\n\r\n";
+    first.write_all(ask.as_bytes()).await.unwrap();
+    assert_eq!(first.read_u8().await.unwrap(), b'H');
+    let second = served.get("/api/v1/events").await;
+    assert!(second.starts_with("HTTP/1.1 503"), "{second}");
+    assert!(served.get("/metrics").await.starts_with("HTTP/1.1 200"));
+    // It learns of the server's end by that of its stream.
+    served.stop.send(()).unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(5), served.task).await;
+    end.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn without_an_engine_it_says_so() {
-    let (source, requests) = SnapshotSource::new(watch::channel(true).1);
+    let (source, requests) = Source::new(watch::channel(true).1);
     drop(requests);
-    assert!(source.fresh().await.is_none());
+    assert!(source.snapshot().await.is_none());
 }
 
 #[tokio::test]
