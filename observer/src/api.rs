@@ -228,3 +228,7 @@ pub struct Limited {
     pub level: String,
     pub reason: String,
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -28,9 +28,11 @@ use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
 use crate::probe::totals::{Places, Totals};
 use crate::probe::{load, preflight, tracefs};
+use crate::shutdown::Stop;
 use crate::sink::http;
 use crate::sink::lines::filter::Filter;
 use crate::sink::lines::{self, Format};
+use crate::sink::prometheus::WorkerLabel;
 use crate::sink::source::Source;
 use crate::snapshot::ObserverView;
 use crate::watcher::{CloserLooks, Watcher};
@@ -40,8 +42,6 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// Where processes are looked at.
@@ -219,6 +219,33 @@ async fn until_stopped(
     }
 }
 
+/// Serves what a state knows at one moment, until SIGTERM or SIGINT. Needs no root.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn show(state: State, now_ns: u64, address: &str, label: WorkerLabel) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let listener = http::bind(address).await?;
+        let stop = Stop::on_signal()?;
+        let address = listener.local_addr().context("the address listened on")?;
+        tracing::info!("showing what was recorded at http://{address}/; Ctrl-C ends it");
+        let (_ready, is_ready) = watch::channel(true);
+        let (source, mut asked) = Source::new(is_ready);
+        let served = http::serve(listener, source, label, stop.wait());
+        let answered = async {
+            while let Some(ask) = asked.recv().await {
+                ask.answer(&state, now_ns);
+            }
+        };
+        tokio::join!(served, answered);
+        Ok(())
+    })
+}
+
 /// Says what was lost where nobody can ask for metrics.
 fn tell_lost(observer: Option<&ObserverView>) {
     for (cause, count) in observer.into_iter().flat_map(ObserverView::losses) {
@@ -234,53 +261,4 @@ fn recorder(path: &Path) -> Result<Recorder<File>> {
         format!("cannot write the record {name}; is its folder there and writable?")
     })?;
     Recorder::new(file).with_context(|| format!("cannot write the record {name}"))
-}
-
-/// Tells everything that the end has come.
-#[derive(Clone)]
-struct Stop {
-    told: Arc<watch::Sender<bool>>,
-}
-
-impl Stop {
-    /// Comes at SIGTERM or SIGINT.
-    fn on_signal() -> Result<Self> {
-        let stop = Self {
-            told: Arc::new(watch::Sender::new(false)),
-        };
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let told = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping");
-            told.stop();
-        });
-        Ok(stop)
-    }
-
-    fn stop(&self) {
-        self.told.send_replace(true);
-    }
-
-    async fn wait(self) {
-        // The sender lives as long as `self`.
-        let _ = self.told.subscribe().wait_for(|&told| told).await;
-    }
-
-    /// Something whose end stops everything.
-    fn on_drop(self) -> StopOnDrop {
-        StopOnDrop(self)
-    }
-}
-
-struct StopOnDrop(Stop);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }

@@ -71,7 +71,8 @@ pub enum Command {
     /// Like `run`, and write all that is observed to a file
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
-    /// Print the metrics that were served last while a file was recorded; needs no root
+    /// Print the metrics that were served last while a file was recorded, or serve its dashboard;
+    /// needs no root
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
 }
@@ -114,6 +115,7 @@ Where no option says otherwise, requests are counted and named as when FILE was 
 Examples:
   gunicorn-observer replay incident.rec
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
+  gunicorn-observer replay --serve incident.rec    then open http://127.0.0.1:9918/
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
 
 /// Options of `run` and `record`.
@@ -282,6 +284,14 @@ pub struct ReplayArgs {
     #[arg(long, conflicts_with = "end", env = "GUNICORN_OBSERVER_REQUESTS",
           value_parser = FalseyValueParser::new())]
     pub requests: bool,
+    /// Serve the dashboard, the API and the metrics as of the end of the file, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["requests", "end"], env = "GUNICORN_OBSERVER_SERVE",
+          value_parser = FalseyValueParser::new())]
+    pub serve: bool,
+    /// Address to serve at [default: 127.0.0.1:9918]
+    #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
+          value_parser = config::parse_listen)]
+    pub listen: Option<String>,
     /// Print the metrics as of the end of the file, also what nobody had scraped yet
     #[arg(long, env = "GUNICORN_OBSERVER_END", value_parser = FalseyValueParser::new())]
     pub end: bool,
@@ -292,11 +302,15 @@ pub struct ReplayArgs {
 impl ReplayArgs {
     /// What is to be printed.
     #[must_use]
-    pub fn show(&self) -> Show {
-        match (self.requests, self.end) {
-            (true, _) => Show::Requests,
-            (false, true) => Show::End,
-            (false, false) => Show::Served,
+    pub fn show(&self, file: &config::File) -> Show {
+        if self.serve {
+            Show::Serve(config::listen_of(self.listen.as_ref(), file))
+        } else if self.requests {
+            Show::Requests
+        } else if self.end {
+            Show::End
+        } else {
+            Show::Served
         }
     }
 }

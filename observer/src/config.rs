@@ -207,17 +207,23 @@ pub struct Run {
     pub listen: String,
 }
 
+/// Where to listen.
+#[must_use]
+pub fn listen_of(listen: Option<&String>, file: &File) -> String {
+    let listen = listen.or(file.listen.as_ref());
+    listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned()
+}
+
 impl Run {
     /// Joins what was said where.
     #[must_use]
     pub fn resolve(args: &RunArgs, file: &File) -> Self {
-        let listen = args.listen.as_ref().or(file.listen.as_ref());
         Self {
             observe: Observe {
                 gil: args.gil.unwrap_or(file.gil),
                 ..Observe::resolve(&args.targets, &args.model, file)
             },
-            listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
+            listen: listen_of(args.listen.as_ref(), file),
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod input;
 pub mod model;
 pub mod probe;
 pub mod python;
+pub mod shutdown;
 pub mod sink;
 pub mod snapshot;
 pub mod watcher;

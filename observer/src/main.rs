@@ -31,7 +31,12 @@ fn start(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Replay(args) => {
             let model = |recorded| Model::replayed(recorded, &args.model, &file);
-            replay::run(&args.file, args.show(), model, &mut io::stdout().lock())
+            replay::run(
+                &args.file,
+                &args.show(&file),
+                model,
+                &mut io::stdout().lock(),
+            )
         }
         Command::Run(args) => serve(&Run::resolve(args, &file), None),
         Command::Record(args) => serve(&Run::resolve(&args.run, &file), Some(&args.file)),

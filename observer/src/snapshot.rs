@@ -8,12 +8,11 @@ use crate::model::happened::PendingView;
 use crate::model::histogram::Histogram;
 use crate::model::life::Stage;
 use crate::model::tally::{Phase, Tally};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Everything there is to show at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Unix time it was taken.
     pub time_seconds: f64,
@@ -24,7 +23,7 @@ pub struct Snapshot {
 }
 
 /// A master and its workers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AppView {
     pub app: String,
     pub master_pid: Pid,
@@ -71,7 +70,7 @@ pub struct AppView {
 }
 
 /// A worker.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkerView {
     pub pid: Pid,
     /// `worker_<age>_<start>`; the age is `unknown` until its master was asked.
@@ -107,7 +106,7 @@ pub struct WorkerView {
 }
 
 /// Workers of a class that hung in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeoutView {
     pub class: Arc<str>,
     /// `file:function`.
@@ -116,7 +115,7 @@ pub struct TimeoutView {
 }
 
 /// What the workers of one slot did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
     pub slot: u32,
     pub class: Arc<str>,
@@ -128,7 +127,7 @@ pub struct SlotView {
 }
 
 /// What the workers of one class did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClassView {
     pub class: Arc<str>,
     pub tally: Tally,
@@ -139,7 +138,7 @@ pub struct ClassView {
 }
 
 /// Requests of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpView {
     pub class: Arc<str>,
     pub method: &'static str,
@@ -152,7 +151,7 @@ pub struct HttpView {
 }
 
 /// Errors of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorView {
     pub method: &'static str,
     /// Empty when the path is unknown.
@@ -163,7 +162,7 @@ pub struct ErrorView {
 }
 
 /// Responses of one kind with a status of 500 or above.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpErrorView {
     pub class: Arc<str>,
     pub method: &'static str,
@@ -178,7 +177,7 @@ pub struct HttpErrorView {
 }
 
 /// A phase of requests.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PhaseView {
     pub class: Arc<str>,
     pub phase: Phase,
@@ -194,7 +193,7 @@ impl ObserverView {
 }
 
 /// The observer about itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObserverView {
     pub version: String,
     pub revision: String,
@@ -218,7 +217,7 @@ pub struct ObserverView {
 }
 
 /// How well a master and its workers are observed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TargetView {
     pub pid: Pid,
     /// Empty when it is no known master.
@@ -229,7 +228,7 @@ pub struct TargetView {
 }
 
 /// A closer look at the exceptions of a master's workers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LookView {
     /// The master.
     pub pid: Pid,

@@ -1,6 +1,7 @@
 //! `replay FILE`: the exposition that a record's observer served last, byte for
-//! byte; or that of the record's very end; or its finished requests.
+//! byte; or that of the record's very end; or its finished requests; or all of it over HTTP.
 
+use crate::app;
 use crate::config::Model;
 use crate::fact::{self, Fact};
 use crate::ingest::replay::{Replay, ReplayError};
@@ -14,7 +15,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 /// What of a record is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
     /// The exposition that was served last; that of its end if none was.
     Served,
@@ -22,6 +23,8 @@ pub enum Show {
     End,
     /// Its finished requests, one JSON object a line.
     Requests,
+    /// Over HTTP at this address, as of its end: metrics, dashboard and API.
+    Serve(String),
 }
 
 /// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
@@ -32,7 +35,7 @@ pub enum Show {
 /// When the file is no intact record, and when `out` cannot be written to.
 pub fn run(
     path: &Path,
-    show: Show,
+    show: &Show,
     model: impl FnOnce(Option<fact::Settings>) -> Model,
     out: &mut impl Write,
 ) -> Result<()> {
@@ -42,7 +45,7 @@ pub fn run(
     let moments = Moments::of(open()?);
     let moment = match show {
         Show::Served => moments.served.or(moments.end),
-        Show::End | Show::Requests => moments.end,
+        Show::End | Show::Requests | Show::Serve(_) => moments.end,
     };
     if let Some(moment) = moment {
         let model = model(moments.settings);
@@ -52,6 +55,13 @@ pub fn run(
                 out.write_all(text.as_bytes()).and_then(|()| out.flush())
             }
             Show::Requests => requests(open()?, moment, &model, out)?,
+            Show::Serve(address) => {
+                if let Some(flaw) = &moments.flaw {
+                    tracing::warn!("{name} {flaw}");
+                }
+                let state = state(open()?, moment, &model)?;
+                return app::show(state, moment.now_ns, address, model.worker_label);
+            }
         };
         match written {
             // `replay FILE | head` is no failure.
@@ -129,12 +139,17 @@ impl Moments {
     }
 }
 
-fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
+/// What was known at a moment.
+fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
     let mut state = State::new(model.settings.clone());
     for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
     }
-    let snapshot = state.snapshot(moment.now_ns);
+    Ok(state)
+}
+
+fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
+    let snapshot = state(file, moment, model)?.snapshot(moment.now_ns);
     Ok(prometheus::encode(
         &snapshot,
         model.worker_label,

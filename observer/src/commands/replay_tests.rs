@@ -126,7 +126,7 @@ fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
     std::fs::write(file.path(), bytes).unwrap();
     let mut out = Vec::new();
     let model = |_| model.clone();
-    let error = run(file.path(), Show::Served, model, &mut out)
+    let error = run(file.path(), &Show::Served, model, &mut out)
         .err()
         .map(|error| format!("{error:#}"));
     (String::from_utf8(out).unwrap(), error)
@@ -217,7 +217,7 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
 
     let mut out = Vec::new();
     let model = |recorded| Model::replayed(recorded, &Default::default(), &Default::default());
-    super::run(file.path(), Show::Served, model, &mut out).unwrap();
+    super::run(file.path(), &Show::Served, model, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
     assert_eq!(shown, served);
     assert!(shown.contains("http_route=\"/users/{name}\""), "{shown}");
@@ -229,7 +229,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
     let mut out = Vec::new();
-    run(file.path(), Show::Requests, |_| Model::default(), &mut out).unwrap();
+    run(file.path(), &Show::Requests, |_| Model::default(), &mut out).unwrap();
     let lines: Vec<serde_json::Value> = String::from_utf8(out)
         .unwrap()
         .lines()

@@ -1,7 +1,5 @@
 //! Histograms of integers: nanoseconds or bytes, exact to add and to merge.
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-
 /// The buckets of a histogram.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -236,18 +234,6 @@ impl Histogram {
             *below += count;
             Some(*below)
         }))
-    }
-}
-
-impl Serialize for Histogram {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (le, cumulative): (Vec<f64>, Vec<u64>) = self.cumulative().unzip();
-        let mut view = serializer.serialize_struct("Histogram", 4)?;
-        view.serialize_field("le", &le)?;
-        view.serialize_field("cumulative", &cumulative)?;
-        view.serialize_field("count", &self.count)?;
-        view.serialize_field("sum", &self.sum())?;
-        view.end()
     }
 }
 

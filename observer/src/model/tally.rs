@@ -37,7 +37,7 @@ pub struct Outcome {
 }
 
 /// The counts of the families gunicorn-prometheus-exporter has too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// Requests that reached the application (or would have: refused ones are not among them).
     pub requests: u64,
@@ -51,17 +51,14 @@ pub struct Tally {
     /// Time that threads waited for the GIL; `None` when that was not counted.
     pub gil_wait_ns: Option<u64>,
     /// Requests that an exception left the application with; by ids of the app's ledger.
-    #[serde(skip)]
     pub failed: Errors,
     /// Requests that Gunicorn's `handle_error` ran for, also of those that it refused.
-    #[serde(skip)]
     pub handled: Errors,
     /// Time with at least one request.
     pub busy_ns: u64,
     /// User and system time, if a worker was looked at.
     pub cpu_ns: Option<u64>,
     /// How workers ended.
-    #[serde(skip)]
     pub ends: BTreeMap<(Manner, Reason), u64>,
 }
 
