@@ -16,6 +16,8 @@ pub mod input;
 pub mod log;
 pub mod past;
 pub mod rows;
+#[cfg(test)]
+mod samples;
 pub mod source;
 pub mod sse;
 pub mod stacks;
@@ -30,7 +32,7 @@ use ratatui::crossterm::event::{self, Event};
 use source::Daemon;
 use stacks::Stacks;
 use state::{State, Update};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use term::Screen;
@@ -188,15 +190,10 @@ fn show(
                 return Ok(());
             }
         }
-        loop {
-            match told.try_recv() {
-                Ok(update) => {
-                    is_new = true;
-                    if !state.take(update, now()) {
-                        return Ok(());
-                    }
-                }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        while let Ok(update) = told.try_recv() {
+            is_new = true;
+            if !state.take(update, now()) {
+                return Ok(());
             }
         }
         let wanted = state.wanted_stack();

@@ -75,12 +75,14 @@ pub fn run(pid: u32, json: bool, out: &mut impl Write) -> Result<()> {
     }
 }
 
-/// The stacks of a process as lines of text. `files` knows what was read of files before.
+/// The stacks of a process as lines of text, those first that serve a request. `files` knows what
+/// was read of files before.
 ///
 /// # Errors
 /// When the process cannot be read; it names the cure.
 pub(crate) fn lines(pid: u32, files: &mut Files) -> Result<Vec<String>> {
-    let dump = read(pid, files).map_err(|error| explained(pid, error))?;
+    let mut dump = read(pid, files).map_err(|error| explained(pid, error))?;
+    dump.threads.sort_by_key(|thread| thread.request.is_none());
     let mut text = Vec::new();
     write_text(&dump, &mut text).context("the stacks cannot be written")?;
     let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn written(threads: Vec<Thread>) -> String {

@@ -47,7 +47,10 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, log: &[String], theme: Theme) 
         return Drawn::default();
     }
     let found = head::findings_height(state, area.height);
-    let charts = charts::height(area.height);
+    let charts = match state.screen() {
+        Screen::Table | Screen::Typing => charts::height(area.height),
+        _ => 0,
+    };
     let [title, health, findings, panes, body, charts, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -105,7 +108,7 @@ fn foot_line(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
                 parts.push(Span::styled(text, theme.title()));
             }
             parts.push(Span::styled(
-                "  ? help  q quit  Tab panes  / filter  s r sort  p pause  Enter opens",
+                "  ? help  q quit  / filter  s sort  p pause  Enter opens",
                 theme.dim(),
             ));
         }

@@ -44,7 +44,7 @@ const CHARTS: [Chart; 4] = [
 ];
 
 /// Columns before a chart.
-const LABEL_COLUMNS: u16 = 32;
+const LABEL_COLUMNS: u16 = 36;
 /// Steps of the highest bar.
 const STEPS: f64 = 10_000.0;
 

@@ -137,25 +137,21 @@ pub fn findings(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) 
 
 /// The panes with their keys; the one that is shown is between brackets.
 pub fn panes(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
-    let names = |pane: Pane| {
-        let number = pane.index() + 1;
+    let name = |pane: Pane| format!("{} {}", pane.index() + 1, pane.title());
+    let all: usize = Pane::ALL.into_iter().map(|pane| name(pane).len() + 1).sum();
+    // With the brackets.
+    let is_wide = all < usize::from(area.width);
+    let part = |pane: Pane| {
         if pane == state.pane() {
-            format!("[{number} {}]", pane.title())
-        } else {
-            format!(" {number} {} ", pane.title())
+            return Span::styled(format!("[{}] ", name(pane)), theme.title());
         }
-    };
-    let all: usize = Pane::ALL.into_iter().map(|pane| names(pane).len()).sum();
-    let is_wide = all <= usize::from(area.width);
-    let parts = Pane::ALL.into_iter().map(|pane| {
-        let is_it = pane == state.pane();
-        let name = match (is_wide, is_it) {
-            (true, _) | (_, true) => names(pane),
+        let name = if is_wide {
+            name(pane)
+        } else {
             // Its key alone.
-            (false, false) => format!(" {} ", pane.index() + 1),
+            (pane.index() + 1).to_string()
         };
-        let style = if is_it { theme.title() } else { theme.dim() };
-        Span::styled(name, style)
-    });
-    frame.render_widget(Line::from(parts.collect::<Vec<_>>()), area);
+        Span::styled(format!("{name} "), theme.dim())
+    };
+    frame.render_widget(Line::from_iter(Pane::ALL.map(part)), area);
 }

@@ -12,6 +12,8 @@ use ratatui::text::{Line, Span};
 
 /// Columns of the names of keys and of titles.
 const NAME_COLUMNS: usize = 17;
+/// Columns before what is left of a line that is too long.
+const GO_ON_COLUMNS: usize = 4;
 
 /// The lines of what is on top.
 #[must_use]
@@ -94,30 +96,39 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, lines: &[Line<'_>], scroll: usize
     }
 }
 
-/// A line as lines of so many columns, broken where words end if they do.
+/// A line as lines of so many columns, broken where words end if they do; those that go on are
+/// indented by more than it is.
 fn wrapped(line: &Line<'_>, columns: usize) -> Vec<Line<'static>> {
     let styled = line.spans.iter().flat_map(|span| {
         let style = line.style.patch(span.style);
         span.content.chars().map(move |c| (c, style))
     });
     let mut left: Vec<(char, Style)> = styled.collect();
+    let indent = left.iter().take_while(|(c, _)| *c == ' ').count() + GO_ON_COLUMNS;
+    let indent = if indent < columns / 3 { indent } else { 0 };
     let mut lines = Vec::new();
     loop {
-        let mut width = 0;
+        let before = if lines.is_empty() { 0 } else { indent };
+        let mut width = before;
         let fits = left.iter().take_while(|(c, _)| {
             width += Span::raw(c.to_string()).width();
             width <= columns
         });
         let fits = fits.count();
-        if fits == left.len() {
-            lines.push(joined(&left));
+        let push = |lines: &mut Vec<Line<'static>>, chars: &[(char, Style)]| {
+            let mut line = joined(chars);
+            line.spans.insert(0, Span::raw(" ".repeat(before)));
+            lines.push(line);
+        };
+        if fits == left.len() || left.len() < 2 {
+            push(&mut lines, &left);
             return lines;
         }
         let space = left[..fits].iter().rposition(|(c, _)| *c == ' ');
         let is_indent = |at: &usize| left[..*at].iter().all(|(c, _)| *c == ' ');
         let at = space.filter(|at| !is_indent(at)).map_or(fits, |at| at + 1);
         let rest = left.split_off(at.max(1));
-        lines.push(joined(&left));
+        push(&mut lines, &left);
         left = rest;
     }
 }
@@ -146,6 +157,10 @@ mod tests {
     fn lines_are_broken_where_words_end_if_they_do() {
         assert_eq!(texts("one two three", 8), ["one two ", "three"]);
         assert_eq!(texts("    abcdefgh", 8), ["    abcd", "efgh"]);
+        assert_eq!(
+            texts("one two three four", 15),
+            ["one two three ", "    four"]
+        );
         assert_eq!(texts("日本語", 4), ["日本", "語"]);
         assert_eq!(texts("ab", 0), ["a", "b"]);
         assert_eq!(texts("", 5), [""]);

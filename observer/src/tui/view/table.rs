@@ -103,12 +103,24 @@ fn titles(columns: &[Shown], state: &State, theme: Theme) -> Line<'static> {
     let mut text = " ".repeat(MARK_COLUMNS.into());
     for it in columns {
         let title = it.column.title;
-        let title = match (it.index == sort.column, sort.descending) {
-            (false, _) => title.to_owned(),
-            (true, true) => format!("{title}▼"),
-            (true, false) => format!("{title}▲"),
+        let is_sorted = it.index == sort.column;
+        let arrow = match (is_sorted, sort.descending) {
+            (false, _) => "",
+            (true, true) => "▼",
+            (true, false) => "▲",
         };
-        text.push_str(&padded(&title, *it));
+        let width = usize::from(it.width);
+        match it.column.width {
+            Width::Number(_) if title.len() < width => {
+                text.push_str(&format!("{:>width$} ", format!("{arrow}{title}")));
+            }
+            // In the place of the space after it.
+            Width::Number(_) => text.push_str(&format!("{title}{arrow:1}")),
+            Width::Text(_) | Width::Rest(_) => {
+                let width = width + 1;
+                text.push_str(&format!("{:<width$}", format!("{title}{arrow}")));
+            }
+        }
     }
     Line::styled(text, theme.title())
 }
