@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     fleet.begin(&mut recorder)?;
     let all = fleet.apps * fleet.routes * REQUESTS;
     let mut next = 0;
-    for second in 0..SECONDS {
+    for second in 0..=SECONDS {
         let now_ns = (1000 + second) * S;
         while next * SECONDS < all * second {
             recorder.kernel(&fleet.request(next, now_ns))?;
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
         }
         recorder.fact(now_ns, &fleet.in_flight(now_ns))?;
     }
-    let now_ns = (1000 + SECONDS) * S;
+    let now_ns = (1001 + SECONDS) * S;
     recorder.fact(now_ns, &fleet.gauges())?;
     recorder.tick(now_ns)?;
     recorder.into_inner()?.flush()?;

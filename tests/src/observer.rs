@@ -81,6 +81,19 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
+/// A recording of a fleet that never was: apps, workers of each, routes of each.
+pub fn fleet(recording: &Path, apps: u32, workers: u32, routes: u32) -> Result<()> {
+    // Built beside it.
+    let program = binary()?.with_file_name("examples/fleet");
+    let status = Command::new(&program)
+        .arg(recording)
+        .args([apps, workers, routes].map(|number| number.to_string()))
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(status.success(), "the fleet's record: {status}");
+    Ok(())
+}
+
 /// The exposition of a recording.
 pub fn replay(recording: &Path) -> Result<String> {
     replayed(&binary()?, &[OsStr::new("replay"), recording.as_os_str()])
@@ -172,16 +185,29 @@ impl Observer {
         record: bool,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
+        Self::start_as(binary, |command, folder| {
+            if record {
+                command.arg("record").arg(folder.join(RECORDING));
+            } else {
+                command.arg("run");
+            }
+            command.args(arguments);
+        })
+    }
+
+    /// `replay --serve` of a recording: nothing is observed.
+    pub fn show(recording: &Path) -> Result<Self> {
+        Self::start_as(&binary()?, |command, _| {
+            command.args(["replay", "--serve"]).arg(recording);
+        })
+    }
+
+    fn start_as(binary: &Path, arguments: impl FnOnce(&mut Command, &Path)) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for the observer's log")?;
         let port = free_port()?;
         let mut command = process::bound_to_us(binary);
-        if record {
-            command.arg("record").arg(folder.path().join(RECORDING));
-        } else {
-            command.arg("run");
-        }
+        arguments(&mut command, folder.path());
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
-        command.args(arguments);
         let stderr = File::create(folder.path().join("stderr"))?;
         let child = command
             .stdin(Stdio::null())

@@ -128,6 +128,15 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// The most memory that it had resident, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    let kib: u64 = kib.context("no VmHWM")?.parse()?;
+    Ok(kib << 10)
+}
+
 /// Whether a thread of a process sleeps in `clock_nanosleep`, as Python's `time.sleep` does.
 pub fn sleeps(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {

@@ -48,7 +48,14 @@ impl Workspace {
 
     /// Builds the observer as users run it, and says where it is.
     pub fn build_observer(&self) -> Result<PathBuf> {
-        let build = ["build", "--release", "--package", "gunicorn-observer"];
+        let build = [
+            "build",
+            "--release",
+            "--package",
+            "gunicorn-observer",
+            "--bins",
+            "--examples",
+        ];
         command::run(Command::new("cargo").args(build).current_dir(&self.root))?;
         Ok(self.target.join("release/gunicorn-observer"))
     }

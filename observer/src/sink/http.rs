@@ -1,12 +1,13 @@
 //! What is served over HTTP. Nothing is writable.
 
+use super::dashboard;
 use super::feed::Feed;
 use super::prometheus::{self, Format, WorkerLabel};
 use super::source::Source;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -171,8 +172,7 @@ async fn converse(
 
 /// All paths; anything else is 404, and other methods are 405.
 fn router(source: Source, feed: Feed, label: WorkerLabel) -> Router {
-    Router::new()
-        .route("/", get(index))
+    dashboard::routes()
         .route(
             "/metrics",
             get(move |source, headers| metrics(source, headers, label)),
@@ -225,17 +225,6 @@ async fn readyz(State(source): State<Source>) -> Response {
         )
             .into_response()
     }
-}
-
-async fn index() -> impl IntoResponse {
-    let headers = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, Html(include_str!("index.html")))
 }
 
 fn unavailable() -> Response {

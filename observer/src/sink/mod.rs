@@ -2,9 +2,11 @@
 //!
 //! - [`family`]: metric families without double series; [`prometheus`]: which there
 //!   are; [`openmetrics`]: their other text format
-//! - [`http`]: what is served
+//! - [`http`]: what is served; [`source`]: where it is from; [`feed`]: a view each second;
+//!   [`dashboard`]: the page
 //! - [`lines`]: each finished request, to standard output
 
+pub mod dashboard;
 mod families;
 mod families_master;
 mod families_now;

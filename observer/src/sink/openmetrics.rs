@@ -4,6 +4,7 @@
 //! `_total`, numbers are canonical floats, and the end is marked.
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Encodes counters, gauges and histograms; families of other types are left out.
@@ -16,22 +17,15 @@ pub fn encode(families: &[MetricFamily]) -> String {
             MetricType::COUNTER => {
                 let base = name.strip_suffix("_total").unwrap_or(name);
                 head(&mut out, base, "counter", family.help());
+                let name = format!("{base}_total");
                 for metric in family.get_metric() {
-                    let value = metric.get_counter().get_value();
-                    sample(&mut out, base, "_total", metric, None, value);
+                    sample(&mut out, &name, metric, metric.get_counter().get_value());
                 }
             }
             MetricType::GAUGE => {
                 head(&mut out, name, "gauge", family.help());
                 for metric in family.get_metric() {
-                    sample(
-                        &mut out,
-                        name,
-                        "",
-                        metric,
-                        None,
-                        metric.get_gauge().get_value(),
-                    );
+                    sample(&mut out, name, metric, metric.get_gauge().get_value());
                 }
             }
             MetricType::HISTOGRAM => {
@@ -47,61 +41,60 @@ pub fn encode(families: &[MetricFamily]) -> String {
     out
 }
 
+/// A histogram has many samples with the same labels: those are written once.
 #[expect(clippy::cast_precision_loss, reason = "an exported value is a float")]
 fn histogram(out: &mut String, name: &str, metric: &Metric) {
     let value = metric.get_histogram();
-    for bucket in value.get_bucket() {
-        let limit = number(bucket.upper_bound());
-        let count = bucket.cumulative_count() as f64;
-        sample(out, name, "_bucket", metric, Some(&limit), count);
+    let labels = labels(metric);
+    let begin = if labels.is_empty() { "{" } else { "," };
+    let mut bucket = |limit: &str, count: u64| {
+        let (labels, count) = (labels.strip_suffix('}').unwrap_or_default(), count as f64);
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(
+            out,
+            "{name}_bucket{labels}{begin}le=\"{limit}\"}} {count:?}"
+        );
+    };
+    for of in value.get_bucket() {
+        bucket(&format!("{:?}", of.upper_bound()), of.cumulative_count());
     }
+    bucket("+Inf", value.get_sample_count());
     let count = value.get_sample_count() as f64;
-    sample(out, name, "_bucket", metric, Some("+Inf"), count);
-    sample(out, name, "_count", metric, None, count);
-    sample(out, name, "_sum", metric, None, value.get_sample_sum());
+    let _ = writeln!(out, "{name}_count{labels} {count:?}");
+    let _ = writeln!(out, "{name}_sum{labels} {:?}", value.get_sample_sum());
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a string cannot fail.
     let _ = writeln!(out, "# TYPE {name} {kind}");
     let _ = writeln!(out, "# HELP {name} {}", escape(help));
 }
 
-fn sample(
-    out: &mut String,
-    name: &str,
-    suffix: &str,
-    metric: &Metric,
-    le: Option<&str>,
-    value: f64,
-) {
-    out.push_str(name);
-    out.push_str(suffix);
-    let labels = metric
-        .get_label()
-        .iter()
-        .map(|label| (label.name(), label.value()));
+/// A float is `1.0` there, not `1`.
+fn sample(out: &mut String, name: &str, metric: &Metric, value: f64) {
+    let _ = writeln!(out, "{name}{} {value:?}", labels(metric));
+}
+
+/// With their braces; empty if there are none.
+fn labels(metric: &Metric) -> String {
+    let mut out = String::new();
     let mut separator = '{';
-    for (name, value) in labels.chain(le.map(|le| ("le", le))) {
+    for label in metric.get_label() {
         out.push(separator);
         separator = ',';
-        let _ = write!(out, "{name}=\"{}\"", escape(value));
+        let _ = write!(out, "{}=\"{}\"", label.name(), escape(label.value()));
     }
     if separator == ',' {
         out.push('}');
     }
-    let _ = writeln!(out, " {}", number(value));
+    out
 }
 
-/// A float as OpenMetrics wants it: `1.0`, not `1`.
-fn number(value: f64) -> String {
-    format!("{value:?}")
-}
-
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('"', "\\\"")
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '\n', '"']) {
+        return text.into();
+    }
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    text.replace('"', "\\\"").into()
 }
 
 #[cfg(test)]
@@ -120,6 +113,7 @@ mod tests {
         let mut values = Histogram::new(&BODY_SIZE);
         values.observe(5000);
         size.observe(&[], &values);
+        size.observe(&[("a", "}")], &Histogram::new(&BODY_SIZE));
         let families: Vec<_> = [counter, gauge, size]
             .into_iter()
             .filter_map(Family::build)
@@ -143,6 +137,16 @@ size_bucket{le=\"4194304.0\"} 1.0
 size_bucket{le=\"+Inf\"} 1.0
 size_count 1.0
 size_sum 5000.0
+size_bucket{a=\"}\",le=\"1024.0\"} 0.0
+size_bucket{a=\"}\",le=\"4096.0\"} 0.0
+size_bucket{a=\"}\",le=\"16384.0\"} 0.0
+size_bucket{a=\"}\",le=\"65536.0\"} 0.0
+size_bucket{a=\"}\",le=\"262144.0\"} 0.0
+size_bucket{a=\"}\",le=\"1048576.0\"} 0.0
+size_bucket{a=\"}\",le=\"4194304.0\"} 0.0
+size_bucket{a=\"}\",le=\"+Inf\"} 0.0
+size_count{a=\"}\"} 0.0
+size_sum{a=\"}\"} 0.0
 # EOF
 ";
         assert_eq!(encode(&families), expected);

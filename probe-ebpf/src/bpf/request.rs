@@ -17,6 +17,11 @@ use probe_ebpf::gunicorn::{Code, Family, HANDLE_ERROR_EXC, Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
+/// Between the read that completes a request's head and its entry there is no more than parsing
+/// it. A request whose read was not seen, so soon after its process became a target, is one that
+/// was read before; one that Gunicorn decrypts itself has no read, but is hardly ever so soon.
+const READ_BEFORE_NS: u64 = 50_000_000;
+
 #[uprobe]
 pub fn datetime_now(_ctx: ProbeContext) -> u32 {
     let id = current();
@@ -146,6 +151,9 @@ impl Call {
                     let _ = CLIENTS.insert(self.client, fd, 0);
                 }
             }
+            // It was read before we came: like others that were in progress then, its exit finds
+            // nothing and counts as such.
+            None if new.entered_ns.wrapping_sub(self.generation) < READ_BEFORE_NS => return,
             None => count(Stat::FlowWithoutConn),
         }
         if FLOWS.insert(self.request, new, 0).is_err() {

@@ -1,0 +1,168 @@
+// Charts over the last fifteen minutes.
+
+import { element, say } from "./dom.js";
+import { rate, seconds, share, count } from "./format.js";
+import { heat } from "./heatmap.js";
+
+const HEIGHT = 170;
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** `per` turns a point into what a series has, given the seconds that a point covers. */
+const CHARTS = [
+  {
+    name: "rate",
+    title: "Requests and errors",
+    unit: "a second",
+    format: rate,
+    series: [
+      { label: "requests", color: "--c1", per: (point, step) => point.requests / step },
+      { label: "errors", color: "--c2", per: (point, step) => point.errors / step, dash: [6, 3] },
+    ],
+  },
+  {
+    name: "latency",
+    title: "Latency",
+    unit: "time in Gunicorn's request handling",
+    format: seconds,
+    series: [
+      { label: "p50", color: "--c1", per: (point) => point.p50_seconds },
+      { label: "p95", color: "--c4", per: (point) => point.p95_seconds, dash: [6, 3] },
+      { label: "p99", color: "--c2", per: (point) => point.p99_seconds, dash: [2, 2] },
+    ],
+  },
+  {
+    name: "utilisation",
+    title: "Utilisation",
+    unit: "share of the time that workers had a request",
+    format: share,
+    range: [0, 1],
+    series: [{ label: "busy", color: "--c3", per: (point) => point.utilisation }],
+  },
+  {
+    name: "queue",
+    title: "Waiting",
+    unit: "time to be accepted; connections and requests",
+    format: seconds,
+    series: [
+      { label: "queue p95", color: "--c2", per: (point) => point.queue_p95_seconds },
+      { label: "backlog", color: "--c4", per: (point) => point.backlog, scale: "n", format: count, dash: [6, 3] },
+      { label: "in flight", color: "--c3", per: (point) => point.in_flight, scale: "n", format: count, dash: [2, 2] },
+    ],
+  },
+];
+
+function axes(chart) {
+  const look = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+  const y = (format, scale, side) => ({
+    ...look,
+    scale,
+    side,
+    size: 62,
+    grid: { ...look.grid, show: side === 3 },
+    values: (_, values) => values.map((value) => (value === null ? "" : format(value))),
+  });
+  const all = [look, y(chart.format, "y", 3)];
+  const second = chart.series.find((series) => series.scale === "n");
+  return second ? [...all, y(second.format, "n", 1)] : all;
+}
+
+function options(chart, width) {
+  const of = ({ label, color: name, scale, format, dash }) => ({
+    label,
+    scale: scale ?? "y",
+    stroke: color(name),
+    width: 1.5,
+    dash,
+    points: { show: false },
+    value: (_, value) => (format ?? chart.format)(value),
+  });
+  const floor = (_, low, high) => (chart.range ? chart.range : [0, high > 0 ? high * 1.1 : 1]);
+  return {
+    width,
+    height: HEIGHT,
+    cursor: { y: false },
+    scales: { y: { range: floor }, n: { range: (_, low, high) => [0, Math.max(high, 4)] } },
+    axes: axes(chart),
+    series: [{ value: (_, at) => (at === null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) }, ...chart.series.map(of)],
+  };
+}
+
+/** A place for each time, also for those of which nothing is known. */
+function columns(chart, points, step) {
+  const xs = [];
+  const ys = chart.series.map(() => []);
+  let last = null;
+  for (const point of points) {
+    if (last !== null && point.time_seconds - last > step * 1.5) {
+      xs.push(last + step);
+      for (const values of ys) values.push(null);
+    }
+    last = point.time_seconds;
+    xs.push(last);
+    chart.series.forEach((series, at) => ys[at].push(series.per(point, step) ?? null));
+  }
+  return [xs, ...ys];
+}
+
+export class Charts {
+  constructor(node) {
+    this.node = node;
+    this.drawn = [];
+    this.watch = new ResizeObserver(() => this.resize());
+    this.watch.observe(node);
+  }
+
+  /** Begins anew: another app, or other colours. */
+  reset() {
+    for (const { plot } of this.drawn) plot.destroy();
+    this.drawn = [];
+    this.node.replaceChildren();
+  }
+
+  update(past, points) {
+    if (points.length === 0) return;
+    if (this.drawn.length === 0) this.begin(past, points);
+    for (const of of this.drawn) {
+      of.plot.setData(of.columns(past, points));
+      say(of.summary, of.tell(points[points.length - 1], past));
+    }
+  }
+
+  begin(past, points) {
+    const place = (name, title, unit) => {
+      const caption = element("figcaption", {}, title, element("small", { class: "quiet" }, unit));
+      const canvas = element("div", { role: "img" });
+      const figure = element("figure", { "data-chart": name }, caption, canvas);
+      const summary = element("p", { class: "quiet" });
+      this.node.append(figure);
+      figure.append(summary);
+      canvas.setAttribute("aria-label", `${title}, ${unit}: the last value is below`);
+      return { canvas, summary };
+    };
+    for (const chart of CHARTS) {
+      const { canvas, summary } = place(chart.name, chart.title, chart.unit);
+      const data = columns(chart, points, past.step);
+      const plot = new uPlot(options(chart, this.width()), data, canvas);
+      const tell = (point) =>
+        chart.series
+          .map((series) => `${series.label} ${(series.format ?? chart.format)(series.per(point, past.step))}`)
+          .join(", ");
+      this.drawn.push({ plot, summary, tell, columns: (past, points) => columns(chart, points, past.step) });
+    }
+    const { canvas, summary } = place("heatmap", "Latency by time", "the darker, the more requests");
+    this.drawn.push(heat(canvas, summary, this.width(), HEIGHT, past, color));
+  }
+
+  width() {
+    const first = this.node.querySelector("figure");
+    return Math.max(200, Math.floor((first ?? this.node).clientWidth - 18));
+  }
+
+  resize() {
+    const width = this.width();
+    for (const { plot } of this.drawn) {
+      if (plot.width !== width) plot.setSize({ width, height: HEIGHT });
+    }
+  }
+}

@@ -1,0 +1,89 @@
+// Requests by duration over time: one cell for each point and bucket.
+
+import { say } from "./dom.js";
+import { clock, count, seconds } from "./format.js";
+
+/** The buckets that any point uses, from the first to the last. */
+function used(points) {
+  const sums = [];
+  for (const { durations } of points) durations.forEach((n, at) => (sums[at] = (sums[at] ?? 0) + n));
+  const first = sums.findIndex((n) => n > 0);
+  const last = sums.findLastIndex((n) => n > 0);
+  return first < 0 ? [0, 1] : [first, last + 1];
+}
+
+export function heat(node, summary, width, height, past, color) {
+  let points = [];
+  const limits = past.limits;
+  const below = (at) => (at === 0 ? 0 : limits[at - 1]);
+  const name = (at) =>
+    at < limits.length ? `${seconds(below(at))} to ${seconds(limits[at])}` : `above ${seconds(below(at))}`;
+
+  const draw = (plot) => {
+    const { ctx } = plot;
+    const most = Math.max(1, ...points.flatMap((point) => point.durations));
+    const tone = color("--heat");
+    const wide = Math.max(1, plot.valToPos(past.step, "x", true) - plot.valToPos(0, "x", true));
+    ctx.save();
+    for (const point of points) {
+      const left = plot.valToPos(point.time_seconds, "x", true);
+      point.durations.forEach((n, at) => {
+        if (n === 0) return;
+        const top = plot.valToPos(at + 1, "y", true);
+        const bottom = plot.valToPos(at, "y", true);
+        ctx.fillStyle = `rgba(${tone}, ${0.15 + (0.85 * Math.log1p(n)) / Math.log1p(most)})`;
+        ctx.fillRect(left, top, Math.ceil(wide), bottom - top);
+      });
+    }
+    ctx.restore();
+  };
+  const point = () => {
+    const { left, top } = plot.cursor;
+    if (left < 0 || top < 0) return null;
+    const time = plot.posToVal(left, "x");
+    const at = Math.floor(plot.posToVal(top, "y"));
+    const found = points.find((of) => of.time_seconds <= time && time < of.time_seconds + past.step);
+    return found === undefined ? null : { found, at };
+  };
+  const tell = () => {
+    const under = point();
+    if (under === null) return "point at a cell to see how many requests took that long";
+    const n = under.found.durations[under.at] ?? 0;
+    return `${clock(under.found.time_seconds)}: ${count(n)} requests took ${name(under.at)}`;
+  };
+  const look = { stroke: color("--quiet"), grid: { show: false }, ticks: { show: false } };
+  const plot = new uPlot(
+    {
+      width,
+      height,
+      legend: { show: false },
+      cursor: { points: { show: false } },
+      scales: { y: { range: () => used(points) } },
+      axes: [
+        look,
+        {
+          ...look,
+          size: 62,
+          // A bucket reaches from one limit to the next.
+          splits: (_, __, low, high) => Array.from({ length: high - low + 1 }, (_, at) => low + at),
+          values: (_, at) => at.map((at, place) => (place % 2 === 0 ? seconds(below(at)) : "")),
+        },
+      ],
+      series: [{}, { stroke: "transparent", points: { show: false } }],
+      hooks: { draw: [draw], setCursor: [() => say(summary, tell())] },
+    },
+    [[], []],
+    node,
+  );
+  return {
+    plot,
+    summary,
+    tell,
+    columns: (_, now) => {
+      points = now;
+      // A line that nobody sees makes the axis of time.
+      const times = now.map((point) => point.time_seconds);
+      return [times, times.map(() => 0)];
+    },
+  };
+}
