@@ -4,6 +4,7 @@
 //! main thread ── runtime ──┬── engine  (owns the state; drains the ring buffer)
 //!                          └── http    (asks the engine for snapshots)
 //! lines thread ── writes what the engine hands it; the engine waits for nobody
+//! screen thread ── draws what the engine is asked for each second; its end ends everything
 //! watcher thread ── follows processes, owns the programs; facts ─> engine ─> seen
 //! ```
 //!
@@ -35,6 +36,7 @@ use crate::sink::lines::{self, Format};
 use crate::sink::prometheus::WorkerLabel;
 use crate::sink::source::Source;
 use crate::snapshot::ObserverView;
+use crate::tui::{self, Look, Own};
 use crate::watcher::{CloserLooks, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs::File;
@@ -56,9 +58,11 @@ pub struct Outputs<'a> {
     pub record: Option<&'a Path>,
     /// Finished requests that are written to standard output, and how.
     pub lines: Option<(Filter, Format)>,
+    /// The terminal that all of it is shown on, and how.
+    pub screen: Option<Look>,
 }
 
-/// Runs until SIGTERM or SIGINT, or until nobody reads its lines.
+/// Runs until SIGTERM or SIGINT, until nobody reads its lines, or until somebody quits its screen.
 ///
 /// # Errors
 /// When this host, the options or an output speak against it.
@@ -117,6 +121,10 @@ async fn until_stopped(
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
+    let screen = outputs
+        .screen
+        .map(|look| Own::start(&look, stop.clone().on_drop()))
+        .transpose()?;
     let told = match &listener {
         Some(listener) => {
             let address = listener.local_addr().context("the address listened on")?;
@@ -197,11 +205,21 @@ async fn until_stopped(
             })?
     };
     let label = observe.model.worker_label;
+    let shown = screen
+        .as_ref()
+        .map(|screen| tokio::spawn(tui::source::follow(source.clone(), screen.tell())));
     let served = listener
         .map(|listener| tokio::spawn(http::serve(listener, source, label, stop.clone().wait())));
     let ran = engine.run(stop.clone().wait()).await;
     stop.stop();
     engine.close();
+    let shown_well = match screen {
+        Some(screen) => tokio::task::spawn_blocking(|| screen.end()).await?,
+        None => Ok(()),
+    };
+    if let Some(shown) = shown {
+        shown.abort();
+    }
     let watched = tokio::task::spawn_blocking(move || watching.join()).await?;
     let finished = engine.finish();
     if let Some(served) = served {
@@ -212,7 +230,7 @@ async fn until_stopped(
         writer.end()?;
         tell_lost(finished.as_ref().ok());
     }
-    let ended = ran.and(finished.map(drop));
+    let ended = ran.and(finished.map(drop)).and(shown_well);
     match outputs.record {
         Some(path) => ended.with_context(|| format!("recording to {}", path.display())),
         None => ended,

@@ -7,6 +7,7 @@ use crate::model::finding::Threshold;
 use crate::model::route::Pattern;
 use crate::sink::lines::filter::{RouteGlob, Statuses};
 use crate::sink::prometheus::WorkerLabel;
+use crate::tui::source::Daemon;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub struct Cli {
 const TOP_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer run                  observe every Gunicorn of this host
+  sudo gunicorn-observer top                  the same on the terminal
   sudo gunicorn-observer trace --status 5xx   each request that fails, and why
   sudo gunicorn-observer doctor               check what this host supports
   curl -s http://127.0.0.1:9918/metrics       what Prometheus gets";
@@ -55,6 +57,9 @@ pub enum Command {
     /// Find every Gunicorn master on this host, observe it and serve metrics
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Show what runs now, what fails and why, on the terminal: by probes of its own, or of a daemon
+    #[command(after_help = TERMINAL_EXAMPLES, mut_arg("worker_label", |arg| arg.hide(true)))]
+    Top(TopArgs),
     /// Print a line for each request as it ends, with what it waited for and why it failed
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
@@ -82,6 +87,13 @@ Examples:
   sudo gunicorn-observer run
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
+const TERMINAL_EXAMPLES: &str = "\
+Press ? for its keys; docs/TOP.md has them, too, and what each column holds.
+
+Examples:
+  sudo gunicorn-observer top
+  sudo gunicorn-observer top --pid 4242 --finding stuck=5s
+  gunicorn-observer top --connect http://127.0.0.1:9918";
 const TRACE_EXAMPLES: &str = "\
 A request is shown when every filter lets it through. The trace ends by Ctrl-C, by SIGTERM, or
 when nobody reads its output any more. docs/TRACE.md has every column and every field of the JSON.
@@ -162,6 +174,26 @@ pub struct TargetArgs {
         value_parser = FalseyValueParser::new()
     )]
     pub no_deep_errors: Option<bool>,
+}
+
+/// Options of `top`. Those of what is observed are the daemon's if there is one.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TopArgs {
+    /// Show what the daemon (`run`) at this address says, and load no probe
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "GUNICORN_OBSERVER_CONNECT",
+        conflicts_with_all = ["pid", "no_deep_errors", "route", "route_limit", "keep_ended", "finding"]
+    )]
+    pub connect: Option<Daemon>,
+    /// Use no colours; so does NO_COLOR
+    #[arg(long, env = "GUNICORN_OBSERVER_NO_COLOR", value_parser = FalseyValueParser::new())]
+    pub no_color: bool,
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// Options of `trace`. Its routes are named as those of `run` are; there `--route` does that,
@@ -412,6 +444,10 @@ mod tests {
             "run --worker-label name",
             "run --route-limit 0",
             "run --finding stuck",
+            "top --connect localhost",
+            "top --connect https://127.0.0.1:9918",
+            "top --connect http://127.0.0.1:9918 --pid 1",
+            "top --listen 127.0.0.1:1",
             "trace --status 5x",
             "trace --status 404,x",
             "trace --min-duration 100",

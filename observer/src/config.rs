@@ -1,6 +1,6 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
-use crate::cli::{GlobalArgs, ModelArgs, RunArgs, TargetArgs, TraceArgs};
+use crate::cli::{GlobalArgs, ModelArgs, RunArgs, TargetArgs, TopArgs, TraceArgs};
 use crate::fact::{self, Fact};
 use crate::model::Settings;
 use crate::model::finding::Threshold;
@@ -225,6 +225,14 @@ impl Run {
             },
             listen: listen_of(args.listen.as_ref(), file),
         }
+    }
+}
+
+impl Observe {
+    /// What `top` observes by itself.
+    #[must_use]
+    pub fn top(args: &TopArgs, file: &File) -> Self {
+        Self::resolve(&args.targets, &args.model, file)
     }
 }
 

@@ -12,7 +12,7 @@
 //! - [`discover`]: processes, masters, workers
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
-//! - [`sink`]: the outputs
+//! - [`sink`]: the outputs; [`tui`]: the one on a terminal
 //! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
 //! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
 //! - [`app`]: the one file that knows every task
@@ -35,4 +35,5 @@ pub mod python;
 pub mod shutdown;
 pub mod sink;
 pub mod snapshot;
+pub mod tui;
 pub mod watcher;

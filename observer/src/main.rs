@@ -3,9 +3,10 @@
 use anyhow::Result;
 use clap::Parser;
 use observer::app::{self, Outputs};
-use observer::cli::{Cli, Command};
+use observer::cli::{Cli, Command, TopArgs};
 use observer::commands::{doctor, list, replay, stack};
-use observer::config::{self, File, Model, Run, Trace};
+use observer::config::{self, File, Model, Observe, Run, Trace};
+use observer::tui::{self, Look};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,11 +24,17 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Result<()> {
     let file = File::load(cli.global.config.as_deref())?;
-    tracing_subscriber::fmt()
-        .with_max_level(config::log_level(&cli.global, &file).filter())
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let level = config::log_level(&cli.global, &file).filter();
+    let log = tracing_subscriber::fmt().with_max_level(level);
+    let look = Look::default();
+    if let Command::Top(_) = cli.command {
+        // What it draws would be spoilt.
+        log.with_writer(look.log.clone()).with_ansi(false).init();
+    } else {
+        log.with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .init();
+    }
     match &cli.command {
         Command::Replay(args) => {
             let model = |recorded| Model::replayed(recorded, &args.model, &file);
@@ -40,6 +47,7 @@ fn start(cli: &Cli) -> Result<()> {
         }
         Command::Run(args) => serve(&Run::resolve(args, &file), None),
         Command::Record(args) => serve(&Run::resolve(&args.run, &file), Some(&args.file)),
+        Command::Top(args) => top(args, &file, look),
         Command::Trace(args) => {
             let trace = Trace::resolve(args, &file);
             let outputs = Outputs {
@@ -52,6 +60,22 @@ fn start(cli: &Cli) -> Result<()> {
         Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
         Command::Doctor => doctor::run(&mut io::stdout().lock()),
     }
+}
+
+fn top(args: &TopArgs, file: &File, look: Look) -> Result<()> {
+    let look = Look {
+        no_color: args.no_color,
+        ..look
+    };
+    if let Some(daemon) = &args.connect {
+        return tui::connected(daemon, &look);
+    }
+    tui::term::check()?;
+    let outputs = Outputs {
+        screen: Some(look),
+        ..Outputs::default()
+    };
+    app::run(&Observe::top(args, file), outputs)
 }
 
 fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
