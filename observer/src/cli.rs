@@ -9,6 +9,7 @@ use crate::sink::lines::filter::{RouteGlob, Statuses};
 use crate::sink::prometheus::WorkerLabel;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,12 @@ pub enum Command {
     /// Print the metrics that were served last while a file was recorded; needs no root
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
+    /// Print what lets a shell complete this command line; needs no root
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the man page, or write that of each command to a folder; needs no root
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -115,6 +122,15 @@ Examples:
   gunicorn-observer replay incident.rec
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  gunicorn-observer completions bash | sudo tee /etc/bash_completion.d/gunicorn-observer
+  gunicorn-observer completions zsh > ~/.zfunc/_gunicorn-observer
+  gunicorn-observer completions fish > ~/.config/fish/completions/gunicorn-observer.fish";
+const MAN_EXAMPLES: &str = "\
+Examples:
+  gunicorn-observer man | man -l -
+  sudo gunicorn-observer man --dir /usr/local/share/man/man1";
 
 /// Options of `run` and `record`.
 #[derive(Clone, Debug, Default, Args)]
@@ -289,6 +305,20 @@ pub struct ReplayArgs {
     pub model: ModelArgs,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// Shell to complete it in
+    pub shell: Shell,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct ManArgs {
+    /// Write a page for the program and one for each of its commands to this folder; it is made
+    /// where there is none
+    #[arg(long, value_name = "DIR", env = "GUNICORN_OBSERVER_DIR")]
+    pub dir: Option<PathBuf>,
+}
+
 impl ReplayArgs {
     /// What is to be printed.
     #[must_use]
@@ -410,6 +440,9 @@ mod tests {
             "stack -1",
             "stack 4294967296",
             "stack python",
+            "completions",
+            "completions sh",
+            "man run",
             "frobnicate",
         ] {
             let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));

@@ -110,6 +110,110 @@ fn a_recorder_whose_disk_is_full_ends_by_itself_and_says_so() -> Result<()> {
     Ok(())
 }
 
+/// Completes `gunicorn-observer` and the words in `$@` but the last, which is begun, as a shell that
+/// has the script in `$0` does when its user presses tab.
+const COMPLETE: &str = r#"
+source "$0"
+words=$(complete -p gunicorn-observer)
+[[ $words =~ -F\ ([^ ]+) ]]
+COMP_WORDS=(gunicorn-observer "$@")
+COMP_CWORD=$#
+COMP_LINE="${COMP_WORDS[*]}"
+COMP_POINT=${#COMP_LINE}
+"${BASH_REMATCH[1]}" gunicorn-observer "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"#;
+
+#[test]
+fn bash_completes_commands_options_and_their_values() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let output = observer::output_as_nobody(["completions", "bash"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let folder = TempDir::new()?;
+    let script = folder.path().join("completions");
+    fs::write(&script, &output.stdout)?;
+    let checked = Command::new("bash").arg("-n").arg(&script).output()?;
+    ensure!(
+        checked.status.success() && checked.stderr.is_empty(),
+        "{checked:?}"
+    );
+    let options = "--listen --pid --no-deep-errors".split(' ').collect();
+    for (typed, expected) in [
+        ("tr", vec!["trace"]),
+        ("completions zs", vec!["zsh"]),
+        ("run --work", vec!["--worker-label"]),
+        ("run --worker-label s", vec!["slot"]),
+        ("run --", options),
+    ] {
+        let output = Command::new("bash")
+            .args(["--norc", "-c", COMPLETE])
+            .arg(&script)
+            .args(typed.split(' '))
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.stderr.is_empty(), "{typed}: {output:?}");
+        let words: Vec<_> = said.lines().collect();
+        let has_all = expected.iter().all(|word| words.contains(word));
+        ensure!(
+            has_all && (expected.len() > 1 || words.len() == 1),
+            "{typed}: {words:?}, not {expected:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_man_page_is_one_to_groff() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let program = observer::output_as_nobody(["man"])?;
+    ensure!(program.status.success(), "{program:?}");
+    let folder = TempDir::new()?;
+    let name = folder.path().display().to_string();
+    let output = observer::output(["man", "--dir", &name])?;
+    ensure!(output.status.success(), "{output:?}");
+    let mut pages = 0;
+    for entry in fs::read_dir(folder.path())? {
+        let page = entry?.path();
+        // All warnings: of macros that there are not, too.
+        let shown = Command::new("groff")
+            .args(["-man", "-Tutf8", "-ww", "-P-cbou"])
+            .arg(&page)
+            .output()
+            .context("cannot run groff: run `cargo xtask setup`")?;
+        ensure!(
+            shown.status.success() && shown.stderr.is_empty(),
+            "{}: {shown:?}",
+            page.display()
+        );
+        let shown = String::from_utf8(shown.stdout)?;
+        ensure!(shown.contains("\nEXAMPLES\n"), "{shown}");
+        let words: Vec<_> = shown.split_whitespace().collect();
+        let words = words.join(" ");
+        let name = page.file_stem().unwrap_or_default().to_string_lossy();
+        let (program, version) = ("gunicorn-observer", env!("CARGO_PKG_VERSION"));
+        ensure!(
+            words.starts_with(&format!("{name}(1) Gunicorn {name}(1) ")),
+            "{shown}"
+        );
+        ensure!(words.contains(&format!("NAME {name} - ")), "{shown}");
+        ensure!(
+            words.ends_with(&format!(" {program} {version} {name}(1)")),
+            "{shown}"
+        );
+        let has_options = words.contains("GUNICORN_OBSERVER_LOG_LEVEL");
+        ensure!(has_options, "{shown}");
+        pages += 1;
+    }
+    let of_program = folder.path().join("gunicorn-observer.1");
+    ensure!(fs::read(of_program)? == program.stdout);
+    ensure!(pages > 8, "only {pages}");
+    Ok(())
+}
+
 /// The demo as `cargo xtask demo` runs it; ended when dropped.
 struct Demo {
     child: Child,

@@ -58,6 +58,7 @@ const TO_TEST: &[Step] = &[
     tools::CONTAINERS,
     tools::NGINX,
     tools::PYPY,
+    tools::GROFF,
 ];
 
 fn all() -> impl Iterator<Item = &'static Step> {

@@ -1,6 +1,6 @@
 //! `list`: the masters and workers of this host; loads no probe.
 
-use super::shown;
+use super::{shown, written};
 use crate::app;
 use crate::clock::monotonic_ns;
 use crate::discover::tree::FoundMaster;
@@ -62,16 +62,12 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
         .iter()
         .map(|found| row(found, now_ns))
         .collect();
-    let written = if json {
+    let result = if json {
         write_json(&rows, out)
     } else {
         write_table(&rows, out)
     };
-    match written {
-        // `list | head` is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("the list cannot be written"),
-    }
+    written(result, "the list")
 }
 
 fn known(text: &str) -> Option<&str> {
