@@ -98,6 +98,8 @@ Examples:
   sudo gunicorn-observer trace --route '/users/*' --min-duration 100ms --paths
   sudo gunicorn-observer trace --json | jq 'select(.cause_is == \"raised\") | .cause'";
 const LIST_EXAMPLES: &str = "\
+docs/LIST.md has every column and every field of the JSON.
+
 Examples:
   sudo gunicorn-observer list
   sudo gunicorn-observer list --json | jq '.[].pid'";

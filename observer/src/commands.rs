@@ -6,6 +6,10 @@ pub mod list;
 pub mod man;
 pub mod replay;
 pub mod stack;
+mod table;
+
+#[cfg(test)]
+mod documented;
 
 use anyhow::{Context as _, Result};
 use std::io;
