@@ -68,7 +68,7 @@ pub enum Command {
     Stack(StackArgs),
     /// Check what this host and each Python found support, and how to mend what fails
     #[command(after_help = DOCTOR_EXAMPLES)]
-    Doctor,
+    Doctor(DoctorArgs),
     /// Like `run`, and write all that is observed to a file
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
@@ -111,8 +111,11 @@ Examples:
   sudo gunicorn-observer stack 4243
   sudo gunicorn-observer stack 4243 --json | jq '.threads[] | select(.request) | .frames[0]'";
 const DOCTOR_EXAMPLES: &str = "\
+docs/DOCTOR.md says what each line means, and has every field of the JSON.
+
 Examples:
-  sudo gunicorn-observer doctor || echo 'run would not work here'";
+  sudo gunicorn-observer doctor || echo 'run would not work here'
+  sudo gunicorn-observer doctor --json | jq '.interpreters[] | select(.level != \"full\")'";
 const RECORD_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer record incident.rec
@@ -269,6 +272,13 @@ pub struct ModelArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
+    /// As JSON
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
     /// As JSON
     #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

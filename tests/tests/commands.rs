@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use end_to_end::{gunicorn::Builder, kernel::Loaded, observer, process, skip, venv::Venv, wait};
+use end_to_end::{
+    gunicorn::Builder, kernel::Loaded, observer, process, python::Python, skip, venv::Venv, wait,
+};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -77,6 +79,92 @@ fn doctor_is_content_here_and_not_without_root() -> Result<()> {
     let said = String::from_utf8_lossy(&unwell.stdout);
     ensure!(unwell.status.code() == Some(1), "{said}");
     ensure!(said.contains("FAIL") && said.contains("cure: "), "{said}");
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+struct Doctor {
+    works: bool,
+    checks: Vec<Check>,
+    interpreters: Option<Vec<InterpreterFile>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Check {
+    ok: bool,
+    cure: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct InterpreterFile {
+    file: String,
+    level: String,
+    cure: String,
+    masters: Vec<u32>,
+    probes: Vec<Probe>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Probe {
+    sees: String,
+    single_stepped: bool,
+}
+
+#[test]
+fn doctor_tells_of_each_interpreter_file_once_who_runs_it_and_how_well_it_is_seen() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let one = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    let two = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gthread")
+        .threads(2)
+        .start()?;
+    let Some(python) = Python::pypy(&Venv::debian()?)? else {
+        return skip::unless_ci("no pypy3");
+    };
+    let three = Builder::new(python, "raw:app").start()?;
+    // It is no master before it has had a worker for a moment.
+    let files = wait::until("doctor to find the master on PyPy", || {
+        let output = observer::output(["doctor", "--json"])?;
+        ensure!(output.status.code() == Some(0), "{output:?}");
+        let found: Doctor = serde_json::from_slice(&output.stdout)?;
+        ensure!(found.works && found.checks.iter().all(|check| check.ok));
+        let files = found
+            .interpreters
+            .context("processes were not looked into")?;
+        let is_found = files.iter().any(|file| file.masters.contains(&three.pid()));
+        Ok(is_found.then_some(files))
+    })?;
+    let of = |pid: u32| {
+        let mut files = files.iter().filter(|file| file.masters.contains(&pid));
+        let file = files.next().with_context(|| format!("no file of {pid}"))?;
+        ensure!(files.next().is_none(), "{pid} runs two: {files:#?}");
+        Ok(file)
+    };
+    let debian = of(one.pid())?;
+    ensure!(debian.masters.contains(&two.pid()), "{files:#?}");
+    ensure!(
+        debian.level == "full" && debian.file.ends_with("/python3.11"),
+        "{debian:#?}"
+    );
+    let requests = debian.probes.iter().find(|probe| probe.sees == "requests");
+    ensure!(
+        requests.is_some_and(|probe| !probe.single_stepped),
+        "{debian:#?}"
+    );
+    let pypy = of(three.pid())?;
+    ensure!(
+        pypy.level == "socket" && pypy.cure.contains("CPython"),
+        "{pypy:#?}"
+    );
+    ensure!(pypy.probes.is_empty(), "{pypy:#?}");
+    let unwell = observer::output_as_nobody(["doctor", "--json"])?;
+    ensure!(unwell.status.code() == Some(1), "{unwell:?}");
+    let found: Doctor = serde_json::from_slice(&unwell.stdout)?;
+    ensure!(!found.works && found.interpreters.is_none(), "{found:?}");
+    let mut failing = found.checks.iter().filter(|check| !check.ok);
+    ensure!(failing.all(|check| !check.cure.is_empty()), "{found:?}");
     Ok(())
 }
 
