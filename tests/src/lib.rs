@@ -6,6 +6,7 @@
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
+//! - [`prometheus`]: what scrapes the observer and is asked
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
 //!   [`tracer`]: its command `trace`
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
@@ -36,6 +37,7 @@ pub mod nginx;
 pub mod observer;
 pub mod phases;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 pub mod response;
 pub mod skip;
