@@ -10,6 +10,7 @@ use crate::sink::prometheus::WorkerLabel;
 use crate::tui::source::Daemon;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub enum Command {
     Stack(StackArgs),
     /// Check what this host and each Python found support, and how to mend what fails
     #[command(after_help = DOCTOR_EXAMPLES)]
-    Doctor,
+    Doctor(DoctorArgs),
     /// Like `run`, and write all that is observed to a file
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
@@ -80,6 +81,12 @@ pub enum Command {
     /// needs no root
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
+    /// Print what lets a shell complete this command line; needs no root
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the man page, or write that of each command to a folder; needs no root
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -104,6 +111,8 @@ Examples:
   sudo gunicorn-observer trace --route '/users/*' --min-duration 100ms --paths
   sudo gunicorn-observer trace --json | jq 'select(.cause_is == \"raised\") | .cause'";
 const LIST_EXAMPLES: &str = "\
+docs/LIST.md has every column and every field of the JSON.
+
 Examples:
   sudo gunicorn-observer list
   sudo gunicorn-observer list --json | jq '.[].pid'";
@@ -115,8 +124,11 @@ Examples:
   sudo gunicorn-observer stack 4243
   sudo gunicorn-observer stack 4243 --json | jq '.threads[] | select(.request) | .frames[0]'";
 const DOCTOR_EXAMPLES: &str = "\
+docs/DOCTOR.md says what each line means, and has every field of the JSON.
+
 Examples:
-  sudo gunicorn-observer doctor || echo 'run would not work here'";
+  sudo gunicorn-observer doctor || echo 'run would not work here'
+  sudo gunicorn-observer doctor --json | jq '.interpreters[] | select(.level != \"full\")'";
 const RECORD_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer record incident.rec
@@ -129,6 +141,15 @@ Examples:
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
   gunicorn-observer replay --serve incident.rec    then open http://127.0.0.1:9918/
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  gunicorn-observer completions bash | sudo tee /etc/bash_completion.d/gunicorn-observer
+  gunicorn-observer completions zsh > ~/.zfunc/_gunicorn-observer
+  gunicorn-observer completions fish > ~/.config/fish/completions/gunicorn-observer.fish";
+const MAN_EXAMPLES: &str = "\
+Examples:
+  gunicorn-observer man | man -l -
+  sudo gunicorn-observer man --dir /usr/local/share/man/man1";
 
 /// Options of `run` and `record`.
 #[derive(Clone, Debug, Default, Args)]
@@ -290,6 +311,13 @@ pub struct ListArgs {
     pub json: bool,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// As JSON
+    #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct StackArgs {
     /// Process to look at
@@ -329,6 +357,20 @@ pub struct ReplayArgs {
     pub end: bool,
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// Shell to complete it in
+    pub shell: Shell,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct ManArgs {
+    /// Write a page for the program and one for each of its commands to this folder; it is made
+    /// where there is none
+    #[arg(long, value_name = "DIR", env = "GUNICORN_OBSERVER_DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 impl ReplayArgs {
@@ -460,6 +502,9 @@ mod tests {
             "stack -1",
             "stack 4294967296",
             "stack python",
+            "completions",
+            "completions sh",
+            "man run",
             "frobnicate",
         ] {
             let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));

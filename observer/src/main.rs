@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Parser;
 use observer::app::{self, Outputs};
 use observer::cli::{Cli, Command, TopArgs};
-use observer::commands::{doctor, list, replay, stack};
+use observer::commands::{completions, doctor, list, man, replay, stack};
 use observer::config::{self, File, Model, Observe, Run, Trace};
 use observer::tui::{self, Look};
 use std::io::{self, IsTerminal as _};
@@ -58,7 +58,9 @@ fn start(cli: &Cli) -> Result<()> {
         }
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
         Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
-        Command::Doctor => doctor::run(&mut io::stdout().lock()),
+        Command::Doctor(args) => doctor::run(args.json, &mut io::stdout().lock()),
+        Command::Completions(args) => completions::run(args.shell, &mut io::stdout().lock()),
+        Command::Man(args) => man::run(args.dir.as_deref(), &mut io::stdout().lock()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is loaded in the kernel.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result};
 use aya::{maps::loaded_maps, programs::loaded_programs};
@@ -31,5 +31,28 @@ impl Loaded {
             programs: &self.programs - &before.programs,
             maps: &self.maps - &before.maps,
         }
+    }
+}
+
+/// The kernel measures how often and for how long programs run, until this is dropped.
+pub struct RunTimes {
+    before: String,
+}
+
+const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl RunTimes {
+    /// Measures them from now on.
+    pub fn measured() -> Result<Self> {
+        let before = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
+        fs::write(SWITCH, "1").with_context(|| format!("cannot write {SWITCH}"))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RunTimes {
+    fn drop(&mut self) {
+        // It only costs a little time.
+        let _ = fs::write(SWITCH, &self.before);
     }
 }

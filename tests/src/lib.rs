@@ -6,6 +6,7 @@
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
+//! - [`prometheus`]: what scrapes the observer and is asked
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
 //!   [`tracer`]: its command `trace`
 //! - [`browser`]: a page as a person sees it
@@ -38,6 +39,7 @@ pub mod nginx;
 pub mod observer;
 pub mod phases;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 pub mod response;
 pub mod skip;

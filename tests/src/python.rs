@@ -1,6 +1,7 @@
 //! An interpreter and the Gunicorn it runs.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
     fs,
     os::unix::fs::symlink,
@@ -49,6 +50,19 @@ impl Python {
             packages: Vec::new(),
             root: None,
         }
+    }
+
+    /// PyPy, with the Gunicorn of this environment: all that it imports is plain Python. `None`
+    /// where there is no PyPy.
+    pub fn pypy(venv: &Venv) -> Result<Option<Self>> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut programs = env::split_paths(&path).map(|folder| folder.join("pypy3"));
+        let Some(program) = programs.find(|program| program.exists()) else {
+            return Ok(None);
+        };
+        let packages = venv.packages()?;
+        let python = Self::new(program, &packages, &packages);
+        Ok(Some(python.running([venv.program("gunicorn")])))
     }
 
     /// It runs in a mount namespace of its own, in an overlay over this root.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use end_to_end::{gunicorn::Builder, kernel::Loaded, observer, process, skip, venv::Venv, wait};
+use end_to_end::{
+    gunicorn::Builder, kernel::Loaded, observer, process, python::Python, skip, venv::Venv, wait,
+};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -80,6 +82,92 @@ fn doctor_is_content_here_and_not_without_root() -> Result<()> {
     Ok(())
 }
 
+#[derive(Debug, Deserialize)]
+struct Doctor {
+    works: bool,
+    checks: Vec<Check>,
+    interpreters: Option<Vec<InterpreterFile>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Check {
+    ok: bool,
+    cure: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct InterpreterFile {
+    file: String,
+    level: String,
+    cure: String,
+    masters: Vec<u32>,
+    probes: Vec<Probe>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Probe {
+    sees: String,
+    single_stepped: bool,
+}
+
+#[test]
+fn doctor_tells_of_each_interpreter_file_once_who_runs_it_and_how_well_it_is_seen() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let one = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    let two = Builder::new(&Venv::debian()?, "raw:app")
+        .class("gthread")
+        .threads(2)
+        .start()?;
+    let Some(python) = Python::pypy(&Venv::debian()?)? else {
+        return skip::unless_ci("no pypy3");
+    };
+    let three = Builder::new(python, "raw:app").start()?;
+    // It is no master before it has had a worker for a moment.
+    let files = wait::until("doctor to find the master on PyPy", || {
+        let output = observer::output(["doctor", "--json"])?;
+        ensure!(output.status.code() == Some(0), "{output:?}");
+        let found: Doctor = serde_json::from_slice(&output.stdout)?;
+        ensure!(found.works && found.checks.iter().all(|check| check.ok));
+        let files = found
+            .interpreters
+            .context("processes were not looked into")?;
+        let is_found = files.iter().any(|file| file.masters.contains(&three.pid()));
+        Ok(is_found.then_some(files))
+    })?;
+    let of = |pid: u32| {
+        let mut files = files.iter().filter(|file| file.masters.contains(&pid));
+        let file = files.next().with_context(|| format!("no file of {pid}"))?;
+        ensure!(files.next().is_none(), "{pid} runs two: {files:#?}");
+        Ok(file)
+    };
+    let debian = of(one.pid())?;
+    ensure!(debian.masters.contains(&two.pid()), "{files:#?}");
+    ensure!(
+        debian.level == "full" && debian.file.ends_with("/python3.11"),
+        "{debian:#?}"
+    );
+    let requests = debian.probes.iter().find(|probe| probe.sees == "requests");
+    ensure!(
+        requests.is_some_and(|probe| !probe.single_stepped),
+        "{debian:#?}"
+    );
+    let pypy = of(three.pid())?;
+    ensure!(
+        pypy.level == "socket" && pypy.cure.contains("CPython"),
+        "{pypy:#?}"
+    );
+    ensure!(pypy.probes.is_empty(), "{pypy:#?}");
+    let unwell = observer::output_as_nobody(["doctor", "--json"])?;
+    ensure!(unwell.status.code() == Some(1), "{unwell:?}");
+    let found: Doctor = serde_json::from_slice(&unwell.stdout)?;
+    ensure!(!found.works && found.interpreters.is_none(), "{found:?}");
+    let mut failing = found.checks.iter().filter(|check| !check.ok);
+    ensure!(failing.all(|check| !check.cure.is_empty()), "{found:?}");
+    Ok(())
+}
+
 #[test]
 fn a_recorder_whose_disk_is_full_ends_by_itself_and_says_so() -> Result<()> {
     if skip::privileged()? {
@@ -107,6 +195,110 @@ fn a_recorder_whose_disk_is_full_ends_by_itself_and_says_so() -> Result<()> {
         "not one line:\n{said}"
     );
     ensure!(errors[0].contains("/dev/full"), "{said}");
+    Ok(())
+}
+
+/// Completes `gunicorn-observer` and the words in `$@` but the last, which is begun, as a shell that
+/// has the script in `$0` does when its user presses tab.
+const COMPLETE: &str = r#"
+source "$0"
+words=$(complete -p gunicorn-observer)
+[[ $words =~ -F\ ([^ ]+) ]]
+COMP_WORDS=(gunicorn-observer "$@")
+COMP_CWORD=$#
+COMP_LINE="${COMP_WORDS[*]}"
+COMP_POINT=${#COMP_LINE}
+"${BASH_REMATCH[1]}" gunicorn-observer "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"#;
+
+#[test]
+fn bash_completes_commands_options_and_their_values() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let output = observer::output_as_nobody(["completions", "bash"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let folder = TempDir::new()?;
+    let script = folder.path().join("completions");
+    fs::write(&script, &output.stdout)?;
+    let checked = Command::new("bash").arg("-n").arg(&script).output()?;
+    ensure!(
+        checked.status.success() && checked.stderr.is_empty(),
+        "{checked:?}"
+    );
+    let options = "--listen --pid --no-deep-errors".split(' ').collect();
+    for (typed, expected) in [
+        ("tr", vec!["trace"]),
+        ("completions zs", vec!["zsh"]),
+        ("run --work", vec!["--worker-label"]),
+        ("run --worker-label s", vec!["slot"]),
+        ("run --", options),
+    ] {
+        let output = Command::new("bash")
+            .args(["--norc", "-c", COMPLETE])
+            .arg(&script)
+            .args(typed.split(' '))
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.stderr.is_empty(), "{typed}: {output:?}");
+        let words: Vec<_> = said.lines().collect();
+        let has_all = expected.iter().all(|word| words.contains(word));
+        ensure!(
+            has_all && (expected.len() > 1 || words.len() == 1),
+            "{typed}: {words:?}, not {expected:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_man_page_is_one_to_groff() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let program = observer::output_as_nobody(["man"])?;
+    ensure!(program.status.success(), "{program:?}");
+    let folder = TempDir::new()?;
+    let name = folder.path().display().to_string();
+    let output = observer::output(["man", "--dir", &name])?;
+    ensure!(output.status.success(), "{output:?}");
+    let mut pages = 0;
+    for entry in fs::read_dir(folder.path())? {
+        let page = entry?.path();
+        // All warnings: of macros that there are not, too.
+        let shown = Command::new("groff")
+            .args(["-man", "-Tutf8", "-ww", "-P-cbou"])
+            .arg(&page)
+            .output()
+            .context("cannot run groff: run `cargo xtask setup`")?;
+        ensure!(
+            shown.status.success() && shown.stderr.is_empty(),
+            "{}: {shown:?}",
+            page.display()
+        );
+        let shown = String::from_utf8(shown.stdout)?;
+        ensure!(shown.contains("\nEXAMPLES\n"), "{shown}");
+        let words: Vec<_> = shown.split_whitespace().collect();
+        let words = words.join(" ");
+        let name = page.file_stem().unwrap_or_default().to_string_lossy();
+        let (program, version) = ("gunicorn-observer", env!("CARGO_PKG_VERSION"));
+        ensure!(
+            words.starts_with(&format!("{name}(1) Gunicorn {name}(1) ")),
+            "{shown}"
+        );
+        ensure!(words.contains(&format!("NAME {name} - ")), "{shown}");
+        ensure!(
+            words.ends_with(&format!(" {program} {version} {name}(1)")),
+            "{shown}"
+        );
+        let has_options = words.contains("GUNICORN_OBSERVER_LOG_LEVEL");
+        ensure!(has_options, "{shown}");
+        pages += 1;
+    }
+    let of_program = folder.path().join("gunicorn-observer.1");
+    ensure!(fs::read(of_program)? == program.stdout);
+    ensure!(pages > 8, "only {pages}");
     Ok(())
 }
 

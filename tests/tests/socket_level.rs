@@ -1,7 +1,7 @@
 //! Workers whose Python tells nothing are observed by their system calls alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
-use std::{collections::BTreeMap, env, fs};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Result, ensure};
 use end_to_end::{
@@ -364,15 +364,9 @@ fn pypy() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join("pypy3"));
-    let Some(program) = found.into_iter().find(|program| program.exists()) else {
+    let Some(python) = Python::pypy(&Venv::debian()?)? else {
         return skip::unless_ci("no pypy3");
     };
-    // All that the environment's Gunicorn imports is plain Python.
-    let venv = Venv::debian()?;
-    let packages = venv.packages()?;
-    let python = Python::new(program, &packages, &packages).running([venv.program("gunicorn")]);
     let mut server = Builder::new(python, "cell:app").workers(2).start()?;
     // Not by its pid: it is no master before it has had a worker for a moment.
     let observer = Observer::record_for(&[])?;

@@ -10,6 +10,7 @@ mod interpreters;
 mod matrix;
 mod offsets;
 mod packages;
+mod prometheus;
 mod python;
 mod setup;
 mod suite;

@@ -1,9 +1,11 @@
 //! Debian packages.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::command;
 
@@ -28,11 +30,34 @@ pub fn install(packages: &[&str]) -> Result<()> {
             cure(packages)
         );
     }
-    static UPDATED: AtomicBool = AtomicBool::new(false);
-    if !UPDATED.swap(true, Ordering::Relaxed) {
-        apt(&["update"], &[])?;
-    }
+    update()?;
     apt(&["install", "-y", "--no-install-recommends"], packages)
+}
+
+/// Downloads the archive of a package to `folder`, and says where it is. Nothing is installed.
+pub fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+    // Who is not root has to do with the lists there are.
+    if nix::unistd::geteuid().is_root() {
+        update()?;
+    }
+    // As ourselves: apt's own user may not write there.
+    let arguments = ["-qq", "-oAPT::Sandbox::User=root", "download", package];
+    command::quietly(Command::new("apt-get").args(arguments).current_dir(folder))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get downloaded no {package}"))
+}
+
+/// Once: the lists on a new machine may be older than what is needed.
+fn update() -> Result<()> {
+    static UPDATED: AtomicBool = AtomicBool::new(false);
+    if UPDATED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    apt(&["update"], &[])
 }
 
 fn apt(arguments: &[&str], packages: &[&str]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{interpreters, python, toolchain, tools, wheels, workspace::Workspace};
+use crate::{interpreters, prometheus, python, toolchain, tools, wheels, workspace::Workspace};
 
 /// Installs what is missing, and nothing else
 #[derive(clap::Args)]
@@ -59,6 +59,8 @@ const TO_TEST: &[Step] = &[
     tools::NGINX,
     tools::BROWSER,
     tools::PYPY,
+    tools::GROFF,
+    prometheus::PROMETHEUS,
 ];
 
 fn all() -> impl Iterator<Item = &'static Step> {

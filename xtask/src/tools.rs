@@ -162,6 +162,18 @@ pub const BROWSER: Step = Step {
     make: Some(|_| packages::install(BROWSER_PACKAGES)),
 };
 
+const GROFF_PACKAGES: &[&str] = &["groff-base"];
+
+pub const GROFF: Step = Step {
+    name: "groff",
+    why: "The tests set the man pages with it.",
+    check: |_| match command::output("groff", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing("`groff` does not run", packages::cure(GROFF_PACKAGES)),
+    },
+    make: Some(|_| packages::install(GROFF_PACKAGES)),
+};
+
 pub const PYPY: Step = Step {
     name: "PyPy",
     why: "The tests observe Gunicorn on an interpreter that is not read.",

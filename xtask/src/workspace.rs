@@ -46,6 +46,16 @@ impl Workspace {
         self.target.join("matrix")
     }
 
+    /// Where the package of Prometheus is unpacked.
+    pub fn prometheus_root(&self) -> PathBuf {
+        self.target.join("prometheus")
+    }
+
+    /// Where its programs are.
+    pub fn prometheus(&self) -> PathBuf {
+        self.prometheus_root().join("usr/bin")
+    }
+
     /// Builds the observer as users run it, and says where it is.
     pub fn build_observer(&self) -> Result<PathBuf> {
         let build = [

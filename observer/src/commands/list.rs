@@ -1,6 +1,7 @@
 //! `list`: the masters and workers of this host; loads no probe.
 
-use super::shown;
+use super::table::{Table, age};
+use super::{shown, written};
 use crate::app;
 use crate::clock::monotonic_ns;
 use crate::discover::tree::FoundMaster;
@@ -15,6 +16,19 @@ use std::io::{self, Write};
 const NAME_CHARS: usize = 64;
 /// Characters of addresses and reasons that are shown.
 const TEXT_CHARS: usize = 300;
+
+/// The columns.
+const HEAD: [&str; 8] = [
+    "PID",
+    "APP / WORKER",
+    "CLASS",
+    "GUNICORN",
+    "PYTHON",
+    "AGE",
+    "LEVEL",
+    "BIND",
+];
+const AGE: usize = 5;
 
 /// A master as it is listed.
 #[derive(Debug, Serialize)]
@@ -62,16 +76,12 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
         .iter()
         .map(|found| row(found, now_ns))
         .collect();
-    let written = if json {
+    let result = if json {
         write_json(&rows, out)
     } else {
         write_table(&rows, out)
     };
-    match written {
-        // `list | head` is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("the list cannot be written"),
-    }
+    written(result, "the list")
 }
 
 fn known(text: &str) -> Option<&str> {
@@ -120,58 +130,109 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "no Gunicorn master runs on this host");
     }
-    writeln!(
-        out,
-        "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>8}  {:<6}",
-        "PID", "APP / WORKER", "CLASS", "GUNICORN", "PYTHON", "AGE", "LEVEL"
-    )?;
+    let mut table = Table::new(&[0, AGE]);
+    table.cells(HEAD.map(str::to_owned));
     for row in rows {
-        writeln!(
-            out,
-            "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s  {:<6}  {}",
-            row.pid,
+        table.cells([
+            row.pid.to_string(),
             shown(row.app, NAME_CHARS),
             shown(row.worker_class, NAME_CHARS),
             shown(row.gunicorn_version, NAME_CHARS),
             shown(row.python_version, NAME_CHARS),
-            row.age_seconds,
-            row.level,
+            age(row.age_seconds),
+            row.level.to_owned(),
             shown(&row.bind.join(" "), TEXT_CHARS),
-        )?;
+        ]);
         if let Some(id) = row.container_id {
             let runtime = row.container_runtime.unwrap_or_default();
             let pod = row.pod_uid.map_or_else(String::new, |uid| {
                 format!("  in pod {}", shown(uid, NAME_CHARS))
             });
             let (runtime, id) = (shown(runtime, NAME_CHARS), shown(id, NAME_CHARS));
-            writeln!(out, "{:>8}  container {runtime} {id}{pod}", "")?;
+            table.note(format!("container {runtime} {id}{pod}"));
         }
         if !row.reason.is_empty() {
             let reason = shown(&row.reason, TEXT_CHARS);
-            writeln!(out, "{:>8}  level {}: {reason}", "", row.level)?;
+            table.note(format!("level {}: {reason}", row.level));
         }
         for worker in &row.workers {
             let number = worker
                 .number
-                .map_or_else(String::new, |number| format!("  worker {number}"));
-            writeln!(
-                out,
-                "{:>8}  {:<24} {:<16} {:<10} {:<9} {:>7}s",
-                worker.pid,
-                number,
-                shown(worker.class, NAME_CHARS),
-                "",
-                "",
-                worker.age_seconds
-            )?;
+                .map_or_else(String::new, |number| format!(" {number}"));
+            let mut cells = HEAD.map(|_| String::new());
+            cells[0] = worker.pid.to_string();
+            cells[1] = format!("  worker{number}");
+            cells[2] = shown(worker.class, NAME_CHARS);
+            cells[AGE] = age(worker.age_seconds);
+            table.cells(cells);
         }
     }
-    Ok(())
+    table.write(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::documented::{fields_in, fields_of};
+
+    #[test]
+    fn every_field_is_documented_and_no_other() {
+        let bind = ["127.0.0.1:8000".to_owned()];
+        let mut row = row(&bind);
+        row.workers.push(WorkerRow {
+            pid: 11,
+            class: "SyncWorker",
+            number: Some(1),
+            age_seconds: 1,
+        });
+        let docs = include_str!("../../../docs/LIST.md");
+        let rows = serde_json::to_value([row]).unwrap();
+        assert_eq!(fields_of(&rows), fields_in(docs));
+    }
+
+    fn row(bind: &[String]) -> Row<'_> {
+        Row {
+            pid: 10,
+            app: "shop",
+            worker_class: "SyncWorker",
+            gunicorn_version: "23.0.0",
+            python_version: "3.11.2",
+            age_seconds: 100_000,
+            bind,
+            container_id: None,
+            container_runtime: None,
+            pod_uid: None,
+            level: "full",
+            reason: String::new(),
+            workers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let bind = ["127.0.0.1:8000".to_owned(), "unix:/run/shop".to_owned()];
+        let mut long = row(&bind[..1]);
+        long.app = "a-name-that-is-longer-than-the-head";
+        long.pid = 1_234_567;
+        long.level = "socket";
+        long.reason = "PyPy is not supported".to_owned();
+        long.workers.push(WorkerRow {
+            pid: 1_234_568,
+            class: "SyncWorker",
+            number: None,
+            age_seconds: 59,
+        });
+        let mut out = Vec::new();
+        write_table(&[row(&bind), long], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "    PID  APP / WORKER                         CLASS       GUNICORN  PYTHON   AGE  LEVEL   BIND
+     10  shop                                 SyncWorker  23.0.0    3.11.2  1d3h  full    127.0.0.1:8000 unix:/run/shop
+1234567  a-name-that-is-longer-than-the-head  SyncWorker  23.0.0    3.11.2  1d3h  socket  127.0.0.1:8000
+         level socket: PyPy is not supported
+1234568    worker                             SyncWorker                     59s
+";
+        assert_eq!(text, expected, "\n{text}");
+    }
 
     #[test]
     fn what_a_process_says_of_itself_cannot_drive_the_terminal() {

@@ -1,6 +1,6 @@
 //! `stack`: what each thread of a Python process does now; loads no probe, stops nothing.
 
-use super::shown;
+use super::{shown, written};
 use crate::app;
 use crate::probe::preflight;
 use crate::python::error::InspectError;
@@ -63,16 +63,12 @@ struct Frame {
 pub fn run(pid: u32, json: bool, out: &mut impl Write) -> Result<()> {
     preflight::privileged()?;
     let dump = read(pid, &mut Files::default()).map_err(|error| explained(pid, error))?;
-    let written = if json {
+    let result = if json {
         write_json(&dump, out)
     } else {
         write_text(&dump, out)
     };
-    match written {
-        // `stack 42 | head` is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("the stacks cannot be written"),
-    }
+    written(result, "the stacks")
 }
 
 /// The stacks of a process as lines of text, those first that serve a request. `files` knows what

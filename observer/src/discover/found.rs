@@ -18,7 +18,7 @@ pub struct FoundMaster {
     pub objects: WorkerObjects,
     pub coverage: Coverage,
     /// Its interpreter, or why that cannot be probed.
-    pub(super) interpreter: Result<Interpreter, String>,
+    pub interpreter: Result<Interpreter, String>,
     /// How to read it again; `None` when its memory is not understood.
     pub(super) reader: Option<Reader>,
 }

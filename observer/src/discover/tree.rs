@@ -15,7 +15,7 @@ use crate::python::files::Files;
 use crate::python::maps;
 use crate::python::memory::{ProcessMemory, Snapshot};
 use crate::python::object::Objects;
-use crate::python::target::{self, InspectError, Interpreter, Runtime};
+use crate::python::target::{self, InspectError, Interpreter, InterpreterPath, Runtime};
 use probe_ebpf::memory::Fault;
 
 /// What looks like Gunicorn and has a child this old is a master: one that becomes
@@ -106,6 +106,11 @@ impl Tree {
     pub fn interpreter(&mut self, pid: Pid) -> Result<Interpreter, InspectError> {
         let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
         Interpreter::complete(&runtime, &mut self.files)
+    }
+
+    /// The file that holds the interpreter of a process, also of one that cannot be read.
+    pub fn interpreter_path(&mut self, pid: Pid) -> Option<InterpreterPath> {
+        InterpreterPath::of(pid, self.procfs.root(), &mut self.files)
     }
 
     /// Looks at one process.

@@ -361,6 +361,33 @@ fn find_unnamed(
     Some((mappings.iter().position(is_executable)?, unnamed))
 }
 
+/// The file that holds the interpreter of a process, also of one that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterpreterPath {
+    /// As the process sees it.
+    pub path: PathBuf,
+    /// Which file it is, as in [`ProbePoint`].
+    pub dev: u64,
+    pub inode: u64,
+}
+
+impl InterpreterPath {
+    /// Of a process that runs one.
+    #[must_use]
+    pub fn of(pid: u32, proc_root: &Path, files: &mut Files) -> Option<Self> {
+        let mappings = maps::read(proc_root, pid).ok()?;
+        let (at, _) = find_interpreter(&mappings)
+            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))?;
+        let mapping = mappings.get(at)?;
+        let file = maps::open(proc_root, pid, mapping).ok()?;
+        Some(Self {
+            path: mapping.path.clone(),
+            dev: file.dev,
+            inode: file.inode,
+        })
+    }
+}
+
 fn is_libc(name: &str) -> bool {
     // `libc-2.31.so` before 2.34.
     name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))

@@ -217,6 +217,9 @@ fn full() -> State {
     state
 }
 
+#[path = "queries_tests.rs"]
+mod queries;
+
 /// Types and label names of the families of a snapshot.
 fn exported(snapshot: &Snapshot, label: WorkerLabel) -> Documented {
     let families = families(snapshot, label);

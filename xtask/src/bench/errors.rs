@@ -1,12 +1,11 @@
 //! What seeing exceptions costs: hits of the probes in a request that is answered well, in one
 //! that fails, and while a closer look is taken; and how long the programs run at a hit.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use end_to_end::{
     client::Request,
     errors::framework::{FRAMEWORKS, STANDS, Stand},
+    kernel::RunTimes,
     load::Load,
     matrix::place::Place,
     metrics::Metrics,
@@ -29,7 +28,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 pub fn measure(workspace: &Workspace) -> Result<String> {
     let binary = workspace.build_observer()?;
     let place = workspace.matrix();
-    let _stats = Stats::enable()?;
+    let _run_times = RunTimes::measured()?;
     let mut table = "| framework | a good request: hits of `datetime.now`, asking, going up | \
                      µs a hit of `datetime.now` | a 500: hits, asking | µs a hit | \
                      a 500 under a closer look: hits, going up | µs a hit |\n\
@@ -124,27 +123,5 @@ impl Since {
         let labels = [("program", program)];
         let seconds = self.grown("gunicorn_observer_program_run_seconds_total", &labels);
         seconds * 1e6 / self.grown("gunicorn_observer_program_runs_total", &labels)
-    }
-}
-
-/// The kernel measures the run time of programs, until this is dropped.
-struct Stats {
-    before: String,
-}
-
-const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-impl Stats {
-    fn enable() -> Result<Self> {
-        let before = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
-        fs::write(SWITCH, "1").with_context(|| format!("cannot write {SWITCH}"))?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Stats {
-    fn drop(&mut self) {
-        // It only costs a little time.
-        let _ = fs::write(SWITCH, &self.before);
     }
 }

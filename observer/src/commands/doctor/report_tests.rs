@@ -1,0 +1,184 @@
+//! On made-up findings.
+
+use super::*;
+use crate::commands::doctor::text;
+use crate::commands::documented::{fields_in, fields_of};
+use crate::discover::procfs::ProcFs;
+use crate::discover::tree::Tree;
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn check(ok: bool) -> Check {
+    Check {
+        name: "tracefs",
+        ok,
+        found: "not mounted".to_owned(),
+        cure: "mount it".to_owned(),
+    }
+}
+
+fn probe(place: &'static str, file: &str, single_stepped: bool) -> Probe {
+    Probe {
+        sees: "requests",
+        place,
+        file: format!("/proc/10/root/usr/bin/{file}"),
+        file_offset: 0x1234,
+        entry_offset: 4,
+        single_stepped,
+    }
+}
+
+fn report(hostile: &str) -> Report {
+    let interpreter = InterpreterFile {
+        file: "/usr/bin/python3.11".to_owned() + hostile,
+        id: None,
+        python_version: "3.11.2".to_owned() + hostile,
+        level: "full",
+        reason: hostile.to_owned(),
+        cure: "",
+        masters: vec![10, 20],
+        probes: vec![
+            probe("datetime.now", &format!("python3.11{hostile}"), false),
+            probe("again", &format!("_datetime.so{hostile}"), true),
+        ],
+        unseen: vec![Unseen {
+            what: "collections of garbage",
+            why: "stripped".to_owned() + hostile,
+        }],
+    };
+    let master = Master {
+        pid: 10,
+        app: "shop".to_owned() + hostile,
+        worker_class: "SyncWorker".to_owned() + hostile,
+        gunicorn_version: "18.0".to_owned() + hostile,
+        gunicorn_supported: Some(false),
+        python_version: "3.11.2".to_owned() + hostile,
+        level: "full",
+        reason: hostile.to_owned(),
+        cure: TESTED_GUNICORN,
+    };
+    let refused = Refused {
+        pid: 30,
+        reason: "denied".to_owned() + hostile,
+        cure: AS_ROOT,
+    };
+    let targets = Targets {
+        interpreters: vec![interpreter],
+        masters: vec![master],
+        refused: vec![refused],
+    };
+    Report::new(vec![check(true), check(false)], Some(targets))
+}
+
+fn written(report: &Report) -> String {
+    let mut out = Vec::new();
+    text::write(report, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn every_field_is_documented_and_no_other() {
+    let docs = include_str!("../../../../docs/DOCTOR.md");
+    let report = serde_json::to_value(report("")).unwrap();
+    assert_eq!(fields_of(&report), fields_in(docs));
+}
+
+#[test]
+fn what_fails_and_what_is_missing_is_told_with_its_cure() {
+    let report = report("");
+    assert!(!report.works);
+    let expected = "\
+ok      tracefs: not mounted
+        cure: mount it
+FAIL    tracefs: not mounted
+        cure: mount it
+
+Interpreters of Gunicorn masters:
+full    /usr/bin/python3.11, Python 3.11.2
+        of 10, 20
+        requests                    datetime.now      0x1234 (entry + 4), emulated, 1.5 µs a hit
+                                    again             0x1234 of _datetime.so (entry + 4), single-stepped, some 13 µs a hit
+        collections of garbage      not seen: stripped
+
+Gunicorn masters:
+full    10 shop, SyncWorker, Gunicorn 18.0, Python 3.11.2
+        this version of Gunicorn was not tried
+        cure: use Gunicorn 19.10 to 27
+none    30: denied
+        cure: run this as root (sudo) on the host
+";
+    assert_eq!(written(&report), expected, "\n{}", written(&report));
+}
+
+#[test]
+fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
+    let hostile = format!("a'b\x1b]0;owned\x07\u{9b}2J\n{}", "x".repeat(5000));
+    let text = written(&report(&hostile));
+    assert!(
+        !text.contains(|c: char| c.is_control() && c != '\n'),
+        "{text:?}"
+    );
+    assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 11, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 1500));
+}
+
+/// A master on PyPy with a worker, in a made-up proc file system.
+fn process(root: &Path, master: Pid) {
+    let (zeros, rest) = (["0"; 17].join(" "), ["0"; 30].join(" "));
+    for (pid, parent) in [(master, 1), (master + 1, master)] {
+        let dir = root.join(pid.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        let stat = format!("{pid} (x) S {parent} {zeros} 500 {rest}\n");
+        let maps = "1000-2000 r-xp 0 0:0 1 /usr/bin/pypy3.10\n";
+        fs::write(dir.join("stat"), stat).unwrap();
+        fs::write(dir.join("cmdline"), "pypy3\0/bin/gunicorn\0shop:app").unwrap();
+        fs::write(dir.join("maps"), maps).unwrap();
+    }
+}
+
+#[test]
+fn a_file_is_told_once_with_all_that_run_it() {
+    let root = tempfile::tempdir().unwrap();
+    for master in [10, 20, 30, 40, 50] {
+        process(root.path(), master);
+    }
+    let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
+    let scan = tree.scan(HashSet::new()).unwrap();
+    // Of the last two the file is not known.
+    let path = |pid| {
+        (pid < 40).then_some(InterpreterPath {
+            path: PathBuf::from("/usr/bin/pypy3.10"),
+            dev: 1,
+            inode: if pid == 20 { 2 } else { 1 },
+        })
+    };
+    let mut targets = Targets::of(&scan, path);
+    targets
+        .interpreters
+        .sort_by_key(|file| file.masters.clone());
+    let files = targets.interpreters.iter();
+    let masters: Vec<_> = files.map(|file| file.masters.len()).collect();
+    assert_eq!(masters, [2, 1, 1, 1]);
+    let first = &targets.interpreters[0];
+    assert_eq!(
+        (first.level, first.reason.as_str(), first.cure),
+        ("socket", "PyPy is not supported", ORDINARY_PYTHON)
+    );
+}
+
+#[test]
+fn the_versions_of_the_matrix_are_supported() {
+    for (version, expected) in [
+        ("19.10.0", Some(true)),
+        ("27.0.1", Some(true)),
+        ("20.1.0", Some(true)),
+        ("19.9.0", Some(false)),
+        ("18.0", Some(false)),
+        ("28.0.0", Some(false)),
+        ("", None),
+        ("dev", None),
+    ] {
+        assert_eq!(is_supported(version), expected, "{version}");
+    }
+}

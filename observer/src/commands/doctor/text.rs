@@ -1,0 +1,126 @@
+//! What `doctor` found, for people.
+
+use super::report::{InterpreterFile, Master, Report, Targets};
+use crate::commands::shown;
+use crate::probe::preflight::Check;
+use std::io::{self, Write};
+
+/// Characters shown of what a process says of itself.
+const TEXT_CHARS: usize = 300;
+/// Where what is said of a line stands below it.
+const INDENT: &str = "        ";
+/// Longest of what is seen, and of its places.
+const SEES: usize = 26;
+const PLACE: usize = 16;
+
+/// Writes all of it.
+pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    for check in &report.checks {
+        write_check(check, out)?;
+    }
+    match &report.targets {
+        Some(targets) => write_targets(targets, out),
+        None => writeln!(out, "\nGunicorn masters were not looked for"),
+    }
+}
+
+fn write_check(check: &Check, out: &mut impl Write) -> io::Result<()> {
+    let mark = if check.ok { "ok" } else { "FAIL" };
+    writeln!(out, "{mark:<6}  {}: {}", check.name, check.found)?;
+    write_cure(&check.cure, out)
+}
+
+fn write_cure(cure: &str, out: &mut impl Write) -> io::Result<()> {
+    if cure.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{INDENT}cure: {cure}")
+}
+
+fn write_targets(targets: &Targets, out: &mut impl Write) -> io::Result<()> {
+    if targets.masters.is_empty() && targets.refused.is_empty() {
+        return writeln!(out, "\nno Gunicorn master runs on this host now");
+    }
+    if !targets.interpreters.is_empty() {
+        writeln!(out, "\nInterpreters of Gunicorn masters:")?;
+    }
+    for interpreter in &targets.interpreters {
+        write_interpreter(interpreter, out)?;
+    }
+    writeln!(out, "\nGunicorn masters:")?;
+    for master in &targets.masters {
+        write_master(master, out)?;
+    }
+    for refused in &targets.refused {
+        let reason = shown(&refused.reason, TEXT_CHARS);
+        writeln!(out, "{:<6}  {}: {reason}", "none", refused.pid)?;
+        write_cure(refused.cure, out)?;
+    }
+    Ok(())
+}
+
+fn write_interpreter(it: &InterpreterFile, out: &mut impl Write) -> io::Result<()> {
+    let known = |text: &str| match text {
+        "" => "?".to_owned(),
+        text => shown(text, TEXT_CHARS),
+    };
+    let (file, version) = (known(&it.file), known(&it.python_version));
+    writeln!(out, "{:<6}  {file}, Python {version}", it.level)?;
+    let pids: Vec<_> = it.masters.iter().map(ToString::to_string).collect();
+    writeln!(out, "{INDENT}of {}", pids.join(", "))?;
+    if !it.reason.is_empty() {
+        writeln!(out, "{INDENT}{}", shown(&it.reason, TEXT_CHARS))?;
+    }
+    write_cure(it.cure, out)?;
+    let mut last = "";
+    for probe in &it.probes {
+        let sees = if probe.sees == last { "" } else { probe.sees };
+        last = probe.sees;
+        let cost = if probe.single_stepped {
+            "single-stepped, some 13 µs a hit"
+        } else {
+            "emulated, 1.5 µs a hit"
+        };
+        let (place, at, entry) = (probe.place, probe.file_offset, probe.entry_offset);
+        // Such as an extension module.
+        let other = match file_name(&probe.file) {
+            name if name == file_name(&it.file) => String::new(),
+            name => format!(" of {}", shown(name, TEXT_CHARS)),
+        };
+        writeln!(
+            out,
+            "{INDENT}{sees:<SEES$}  {place:<PLACE$}  {at:#x}{other} (entry + {entry}), {cost}"
+        )?;
+    }
+    for unseen in &it.unseen {
+        let why = shown(&unseen.why, TEXT_CHARS);
+        writeln!(out, "{INDENT}{:<SEES$}  not seen: {why}", unseen.what)?;
+    }
+    Ok(())
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+fn write_master(master: &Master, out: &mut impl Write) -> io::Result<()> {
+    let app = shown(&master.app, TEXT_CHARS);
+    write!(out, "{:<6}  {} {app}", master.level, master.pid)?;
+    for (name, value) in [
+        ("", &master.worker_class),
+        ("Gunicorn ", &master.gunicorn_version),
+        ("Python ", &master.python_version),
+    ] {
+        if !value.is_empty() {
+            write!(out, ", {name}{}", shown(value, TEXT_CHARS))?;
+        }
+    }
+    writeln!(out)?;
+    if !master.reason.is_empty() {
+        writeln!(out, "{INDENT}{}", shown(&master.reason, TEXT_CHARS))?;
+    }
+    if master.gunicorn_supported == Some(false) {
+        writeln!(out, "{INDENT}this version of Gunicorn was not tried")?;
+    }
+    write_cure(master.cure, out)
+}
