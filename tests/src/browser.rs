@@ -32,6 +32,13 @@ const GRACE: Duration = Duration::from_secs(5);
 pub const TAB: &str = "\u{e004}";
 pub const ENTER: &str = "\u{e007}";
 
+/// Writes what a page of this text looks like, this wide, to a PNG; it is as high as it has to be.
+pub fn picture_of(html: &str, width: u32, path: &Path) -> Result<()> {
+    let browser = Browser::start(width, 100)?;
+    browser.show(html)?;
+    browser.screenshot_of_page(path)
+}
+
 /// A running browser without a window, with one page; ended when dropped.
 pub struct Browser {
     driver: Child,
@@ -197,8 +204,12 @@ impl Browser {
         self.picture(path, &json!({"format": "png"}))
     }
 
-    /// Likewise the page from its top down to this height.
-    pub fn screenshot_of_page(&self, path: &Path, width: u32, height: u32) -> Result<()> {
+    /// Likewise all of the page, down to its end.
+    pub fn screenshot_of_page(&self, path: &Path) -> Result<()> {
+        let size = self.value(
+            "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]",
+        )?;
+        let (width, height) = (&size[0], &size[1]);
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         self.picture(
             path,

@@ -50,28 +50,44 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let binary = workspace.build_observer()?;
     // From here on Ctrl-C is a message, so that everything started below is dropped in order.
     let interrupted = interruption()?;
-    let venv = Venv::all_in(&workspace.venvs())?.remove(0);
     println!("Starting two Gunicorns with tests/apps/shop.py: sync workers and gthread workers.");
-    let shop = |name: &str| {
-        Builder::new(&venv, "shop:app")
-            .workers(2)
-            .argument("--name")
-            .argument(name)
-    };
-    let servers = [
-        shop("shop").start()?,
-        shop("shop-threads").class("gthread").threads(4).start()?,
-    ];
-    let _loads = servers
-        .each_ref()
-        .map(|server| Background::start(server.port, 2, routes(), || thread::sleep(THINKING)));
+    let shops = Shops::start(&Venv::all_in(&workspace.venvs())?.remove(0))?;
     let observer = Observer::start(&binary, false, &[])?;
     if arguments.once {
-        once(&observer, &servers, &interrupted)?;
+        once(&observer, &shops.servers, &interrupted)?;
     } else {
         follow(&observer, &interrupted)?;
     }
     observer.stop().map(|_| ())
+}
+
+/// Two Gunicorns, and load on both as long as they are held.
+pub struct Shops {
+    // It ends before them.
+    _loads: [Background; 2],
+    pub servers: [GunicornServer; 2],
+}
+
+impl Shops {
+    pub fn start(venv: &Venv) -> Result<Self> {
+        let shop = |name: &str| {
+            Builder::new(venv, "shop:app")
+                .workers(2)
+                .argument("--name")
+                .argument(name)
+        };
+        let servers = [
+            shop("shop").start()?,
+            shop("shop-threads").class("gthread").threads(4).start()?,
+        ];
+        let loads = servers
+            .each_ref()
+            .map(|server| Background::start(server.port, 2, routes(), || thread::sleep(THINKING)));
+        Ok(Self {
+            _loads: loads,
+            servers,
+        })
+    }
 }
 
 fn routes() -> Vec<Request> {

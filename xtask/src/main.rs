@@ -12,6 +12,7 @@ mod offsets;
 mod packages;
 mod prometheus;
 mod python;
+mod screenshots;
 mod setup;
 mod suite;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Arguments),
     /// See it run: two Gunicorns, light load, the observer
     Demo(demo::Arguments),
+    /// Take the pictures of the dashboard that are in docs/images
+    Screenshots(screenshots::Arguments),
     /// Measure what the probes cost
     Bench(bench::Arguments),
     /// Hold the layouts of CPython against the debug information of interpreters at hand
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
+        Command::Screenshots(arguments) => screenshots::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Offsets(arguments) => offsets::run(&arguments),
     });

@@ -1,0 +1,94 @@
+//! `cargo xtask screenshots`: the pictures of the dashboard in docs/images, of real Gunicorns in
+//! some trouble.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::{
+    browser::Browser,
+    client::{Client, Request},
+    gunicorn::{Builder, GunicornServer},
+    observer::Observer,
+    venv::Venv,
+};
+
+use crate::{demo::Shops, setup, workspace::Workspace};
+
+const FOLDER: &str = "docs/images";
+/// Name, whether it is dark, width and height.
+const PICTURES: [(&str, bool, u32, u32); 3] = [
+    ("dashboard-dark", true, 1600, 1250),
+    ("dashboard-light", false, 1600, 1250),
+    ("dashboard-phone", true, 400, 850),
+];
+/// How long the second of the requests that hang does so: longer than it takes to be a finding,
+/// shorter than Gunicorn's timeout.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// Takes pictures of the dashboard for the documentation
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long the Gunicorns run before; from 40 on a worker is killed meanwhile
+    #[arg(long, default_value_t = 45)]
+    seconds: u64,
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask screenshots`"
+        );
+    }
+    setup::make(workspace)?;
+    let binary = workspace.build_observer()?;
+    let venv = Venv::all_in(&workspace.venvs())?.remove(0);
+    let shops = Shops::start(&venv)?;
+    let reports = Builder::new(&venv, "hangs:app")
+        .workers(2)
+        .argument("--name")
+        .argument("reports")
+        .start()?;
+    let [shop, threads] = shops.servers.each_ref().map(GunicornServer::pid);
+    let observer = Observer::start(&binary, false, &[shop, threads, reports.pid()])?;
+    let browser = Browser::start(1600, 1000)?;
+    let start = Instant::now();
+    let whole = Duration::from_secs(arguments.seconds);
+    // Gunicorn kills the worker of the first after 30 seconds.
+    let _first = hang(&reports)?;
+    thread::sleep(whole.saturating_sub(HANGS));
+    let _second = hang(&reports)?;
+    thread::sleep(whole.saturating_sub(start.elapsed()));
+    browser.open(&format!("http://127.0.0.1:{}/#/{shop}", observer.port))?;
+    take(workspace, &browser)?;
+    observer.stop().map(drop)
+}
+
+/// A request that is not answered.
+fn hang(server: &GunicornServer) -> Result<Client> {
+    let mut client = Client::connect(server.port)?;
+    client.send(&Request::get("/sleep?s=600").bytes())?;
+    Ok(client)
+}
+
+fn take(workspace: &Workspace, browser: &Browser) -> Result<()> {
+    let folder = workspace.root.join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, is_dark, width, height) in PICTURES {
+        browser.resize(width, height)?;
+        browser.dark(is_dark)?;
+        // As if it had been opened like that.
+        browser.reload()?;
+        browser.wait_for(
+            "document.querySelector('#connection[data-state=live]')
+                && document.querySelector('figure[data-chart=heatmap] canvas')",
+            "the page to be drawn",
+        )?;
+        let path = folder.join(format!("{name}.png"));
+        browser.screenshot(&path)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
