@@ -7,7 +7,8 @@
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
-//!   [`tracer`]: its command `trace`
+//!   [`tracer`]: its command `trace`; [`tmux`]: a terminal, and its command `top` on that;
+//!   [`terminal_page`]: what is on a terminal, as HTML
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
@@ -40,6 +41,8 @@ pub mod python;
 pub mod response;
 pub mod skip;
 pub mod source;
+pub mod terminal_page;
+pub mod tmux;
 pub mod tracer;
 pub mod venv;
 pub mod wait;

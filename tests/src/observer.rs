@@ -202,9 +202,24 @@ impl Observer {
         })
     }
 
+    /// `run` over these masters only, serving at this port of 127.0.0.1.
+    pub fn run_at(port: u16, masters: &[u32]) -> Result<Self> {
+        Self::start_at(port, &binary()?, |command, _| {
+            let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+            command.arg("run").args(masters);
+        })
+    }
+
     fn start_as(binary: &Path, arguments: impl FnOnce(&mut Command, &Path)) -> Result<Self> {
+        Self::start_at(free_port()?, binary, arguments)
+    }
+
+    fn start_at(
+        port: u16,
+        binary: &Path,
+        arguments: impl FnOnce(&mut Command, &Path),
+    ) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for the observer's log")?;
-        let port = free_port()?;
         let mut command = process::bound_to_us(binary);
         arguments(&mut command, folder.path());
         command.args(["--listen", &format!("127.0.0.1:{port}")]);

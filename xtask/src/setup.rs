@@ -57,6 +57,7 @@ const TO_TEST: &[Step] = &[
     wheels::WHEELS,
     tools::CONTAINERS,
     tools::NGINX,
+    tools::TMUX,
     tools::PYPY,
 ];
 
