@@ -8,7 +8,8 @@
 //!   [`nginx`]: what is in front of one
 //! - [`prometheus`]: what scrapes the observer and is asked
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
-//!   [`tracer`]: its command `trace`
+//!   [`tracer`]: its command `trace`; [`tmux`]: a terminal, and its command `top` on that;
+//!   [`terminal_page`]: what is on a terminal, as HTML
 //! - [`browser`]: a page as a person sees it
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
 //! - [`compare`]: what the observer counted against what Gunicorn logged
@@ -44,6 +45,8 @@ pub mod python;
 pub mod response;
 pub mod skip;
 pub mod source;
+pub mod terminal_page;
+pub mod tmux;
 pub mod tracer;
 pub mod venv;
 pub mod wait;

@@ -58,6 +58,7 @@ const TO_TEST: &[Step] = &[
     tools::CONTAINERS,
     tools::NGINX,
     tools::BROWSER,
+    tools::TMUX,
     tools::PYPY,
     tools::GROFF,
     prometheus::PROMETHEUS,

@@ -174,6 +174,16 @@ pub const GROFF: Step = Step {
     make: Some(|_| packages::install(GROFF_PACKAGES)),
 };
 
+pub const TMUX: Step = Step {
+    name: "tmux",
+    why: "The tests press keys of `gunicorn-observer top` in it, and look at its screen.",
+    check: |_| match command::output("tmux", &["-V"]) {
+        Some(version) => Check::Present(version.trim().to_owned()),
+        None => Check::missing("`tmux` does not run", packages::cure(&["tmux"])),
+    },
+    make: Some(|_| packages::install(&["tmux"])),
+};
+
 pub const PYPY: Step = Step {
     name: "PyPy",
     why: "The tests observe Gunicorn on an interpreter that is not read.",
