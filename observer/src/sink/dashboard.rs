@@ -37,12 +37,13 @@ const PAGE: Asset = Asset {
     text: include_str!("dashboard/index.html"),
 };
 
-const ASSETS: [Asset; 16] = [
+const ASSETS: [Asset; 18] = [
     PAGE,
     asset!("app.js", "text/javascript; charset=utf-8"),
     asset!("apps.js", "text/javascript; charset=utf-8"),
     asset!("charts.js", "text/javascript; charset=utf-8"),
     asset!("dom.js", "text/javascript; charset=utf-8"),
+    asset!("ends.js", "text/javascript; charset=utf-8"),
     asset!("events.js", "text/javascript; charset=utf-8"),
     asset!("feed.js", "text/javascript; charset=utf-8"),
     asset!("findings.js", "text/javascript; charset=utf-8"),
@@ -54,6 +55,7 @@ const ASSETS: [Asset; 16] = [
     asset!("table.js", "text/javascript; charset=utf-8"),
     asset!("tables.js", "text/javascript; charset=utf-8"),
     asset!("theme.js", "text/javascript; charset=utf-8"),
+    asset!("time.js", "text/javascript; charset=utf-8"),
 ];
 
 const VENDORED: [Asset; 2] = [

@@ -19,16 +19,24 @@ let latest = null;
 /** The master that is shown. */
 let shown = null;
 
-/** The one that the address names, else the first that runs. */
-function chosen(apps) {
-  const wanted = Number(location.hash.replace(/^#\//, ""));
-  return apps.find((app) => app.master_pid === wanted) ?? apps.find((app) => !app.ended) ?? apps[0];
+/** The master and the worker that the address names: `#/MASTER` or `#/MASTER/WORKER`. */
+function named() {
+  const [, master, worker] = location.hash.match(/^#\/(\d+)(?:\/(\d+))?$/) ?? [];
+  return { master: Number(master) || null, worker: Number(worker) || null };
+}
+
+/** The one that the address names, else the one that is shown, else the first with a finding. */
+function chosen({ apps, findings }) {
+  const live = apps.filter((app) => !app.ended);
+  const troubled = (app) => findings.some((of) => of.master_pid === app.master_pid);
+  const is = (pid) => (app) => app.master_pid === pid;
+  return apps.find(is(named().master)) ?? apps.find(is(shown)) ?? live.find(troubled) ?? live[0] ?? apps[0];
 }
 
 function draw() {
   if (latest === null) return;
   const view = latest;
-  const app = chosen(view.apps);
+  const app = chosen(view);
   if (app?.master_pid !== shown) {
     shown = app?.master_pid ?? null;
     charts.reset();
@@ -38,6 +46,9 @@ function draw() {
   showFindings(view.findings);
   showApps(view);
   find("app").hidden = app === undefined;
+  const { master } = named();
+  find("gone").hidden = master === null || master === app?.master_pid;
+  say(find("gone"), `Master ${master} is not there any more.`);
   if (app !== undefined) showApp(app, view);
   const { version, cpu_seconds, resident_bytes } = view.observer;
   say(find("about"), `gunicorn-observer ${version}: as of ${date(view.time_seconds)}; uses ${bytes(resident_bytes)}, ${seconds(cpu_seconds)} of processor time since it started`);
@@ -46,7 +57,10 @@ function draw() {
 function showApp(app, view) {
   const section = find("app");
   mark(section, "data-master", app.master_pid);
-  say(find("app-title"), `${app.app} (master ${app.master_pid})`);
+  const [name, pid] = find("app-title").children;
+  say(name, app.app);
+  mark(name, "title", app.app);
+  say(pid, `master ${app.master_pid}${app.ended ? ", ended" : ""}`);
   describe(find("facts"), [
     ["level", "observed", app.level_reason ? `${text(app.level)}: ${app.level_reason}` : text(app.level)],
     ["requests_total", "requests", count(app.requests_total), app.requests_total],
@@ -66,7 +80,7 @@ function showApp(app, view) {
   document.body.dataset.points = points.length;
   // The last one is not over yet.
   charts.update(past, points.length > 1 ? points.slice(0, -1) : points);
-  showTables(app);
+  showTables(app, named().worker);
   showEvents(view.events.filter((event) => event.master_pid === app.master_pid));
 }
 
@@ -86,11 +100,15 @@ function showTotals({ apps, findings }) {
 /** What is lost, and what is not covered. */
 function showCoverage({ observer }) {
   const lost = Object.entries(observer.lost).map(([cause, n]) => [cause, `lost: ${count(n)} by ${cause}; totals are lower bounds`]);
-  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `${app} (${pid}) is observed at the level ${level}: ${reason}`]);
+  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `master ${pid} is observed at the level ${level}: ${reason} · `, app]);
   const all = [...lost, ...limited];
   find("coverage").hidden = all.length === 0;
   const list = find("coverage").querySelector("ul");
-  keyed(list, all, ([key]) => key, () => element("li"), (item, [, said]) => say(item, said));
+  const make = () => element("li", {}, element("span"), element("bdi", { class: "cut" }));
+  keyed(list, all, ([key]) => key, make, (item, [, said, app]) => {
+    say(item.firstChild, said);
+    say(item.lastChild, app ?? "");
+  });
 }
 
 startTheme(() => {
@@ -98,8 +116,17 @@ startTheme(() => {
   draw();
 });
 addEventListener("hashchange", () => {
+  const { master, worker } = named();
+  if (master === null) return;
   draw();
-  find("app").scrollIntoView({ block: "start" });
+  const row = worker === null ? null : find("workers").querySelector(`[data-worker="${worker}"]`);
+  (row ?? find("app-title")).focus({ preventScroll: true });
+  (row ?? find("app")).scrollIntoView({ block: row === null ? "start" : "center" });
+});
+// The address stays that of the app.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  find("apps-title").focus();
 });
 follow(
   (history) => past.load(history),

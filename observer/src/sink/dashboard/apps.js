@@ -29,19 +29,19 @@ export function appsTable(past, isChosen) {
       title: "App",
       kind: "text",
       show: (cell, app) => {
-        if (cell.firstChild === null) cell.append(element("a", { href: `#/${app.master_pid}` }), " ", element("small"));
+        if (cell.firstChild === null) cell.append(element("a", { class: "cut", href: `#/${app.master_pid}` }), " ", element("small"));
         say(cell.firstChild, app.app);
         const level = app.level && app.level !== "full" ? `, level ${app.level}` : "";
         say(cell.lastChild, `${app.master_pid}${app.ended ? ", ended" : ""}${level}`);
       },
     },
     number("rate", "Requests", (app) => rate(app.now.requests_per_second)),
+    number("errors", "Errors", (app) => rate(app.now.errors_per_second), (app) => (app.now.errors_per_second > 0 ? "bad" : "")),
     {
       name: "spark",
       title: "15 minutes",
       show: (cell, app) => spark(cell, past.of(app.master_pid), past.kept, now),
     },
-    number("errors", "Errors", (app) => rate(app.now.errors_per_second), (app) => (app.now.errors_per_second > 0 ? "bad" : "")),
     number("p50", "p50", (app) => seconds(app.now.p50_seconds)),
     number("p95", "p95", (app) => seconds(app.now.p95_seconds)),
     number("p99", "p99", (app) => seconds(app.now.p99_seconds)),

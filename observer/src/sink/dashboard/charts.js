@@ -1,12 +1,15 @@
 // Charts over the last fifteen minutes.
 
-import { element, say } from "./dom.js";
-import { rate, seconds, share, count } from "./format.js";
+import { element, find, mark, say } from "./dom.js";
+import { clock, count, rate, seconds, share } from "./format.js";
 import { heat } from "./heatmap.js";
+import { AXIS, times } from "./time.js";
 
 const HEIGHT = 170;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const wide = (node) => Math.max(200, node.clientWidth);
 
 /** `per` turns a point into what a series has, given the seconds that a point covers. */
 const CHARTS = [
@@ -62,12 +65,12 @@ function axes(chart) {
     grid: { ...look.grid, show: side === 3 },
     values: (_, values) => values.map((value) => (value === null ? "" : format(value))),
   });
-  const all = [look, y(chart.format, "y", 3)];
+  const all = [{ ...look, ...AXIS }, y(chart.format, "y", 3)];
   const second = chart.series.find((series) => series.scale === "n");
   return second ? [...all, y(second.format, "n", 1)] : all;
 }
 
-function options(chart, width) {
+function options(chart, width, span) {
   const of = ({ label, color: name, scale, format, dash }) => ({
     label,
     scale: scale ?? "y",
@@ -82,9 +85,9 @@ function options(chart, width) {
     width,
     height: HEIGHT,
     cursor: { y: false },
-    scales: { y: { range: floor }, n: { range: (_, low, high) => [0, Math.max(high, 4)] } },
+    scales: { x: { range: span }, y: { range: floor }, n: { range: (_, low, high) => [0, Math.max(high, 4)] } },
     axes: axes(chart),
-    series: [{ value: (_, at) => (at === null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) }, ...chart.series.map(of)],
+    series: [{ value: (_, at) => (at === null ? "–" : clock(at)) }, ...chart.series.map(of)],
   };
 }
 
@@ -109,6 +112,7 @@ export class Charts {
   constructor(node) {
     this.node = node;
     this.drawn = [];
+    this.points = [];
     this.watch = new ResizeObserver(() => this.resize());
     this.watch.observe(node);
   }
@@ -121,47 +125,50 @@ export class Charts {
   }
 
   update(past, points) {
+    find("no-history").hidden = points.length > 0;
+    this.points = points;
     if (points.length === 0) return;
     if (this.drawn.length === 0) this.begin(past, points);
     for (const of of this.drawn) {
       of.plot.setData(of.columns(past, points));
-      say(of.summary, of.tell(points[points.length - 1], past));
+      of.say(of.tell(points[points.length - 1]));
     }
   }
 
   begin(past, points) {
-    const place = (name, title, unit) => {
-      const caption = element("figcaption", {}, title, element("small", { class: "quiet" }, unit));
-      const canvas = element("div", { role: "img" });
-      const figure = element("figure", { "data-chart": name }, caption, canvas);
-      const summary = element("p", { class: "quiet" });
-      this.node.append(figure);
-      figure.append(summary);
-      canvas.setAttribute("aria-label", `${title}, ${unit}: the last value is below`);
-      return { canvas, summary };
-    };
-    for (const chart of CHARTS) {
-      const { canvas, summary } = place(chart.name, chart.title, chart.unit);
-      const data = columns(chart, points, past.step);
-      const plot = new uPlot(options(chart, this.width()), data, canvas);
+    // All have their places before one is drawn: how wide they are depends on how many there are.
+    const places = CHARTS.map(({ name, title, unit }) => this.place(name, title, unit));
+    const last = this.place("heatmap", "Latency by time", "the stronger the colour, the more requests");
+    const span = times(past, () => this.points);
+    CHARTS.forEach((chart, at) => {
+      const plot = new uPlot(options(chart, wide(places[at].canvas), span), columns(chart, points, past.step), places[at].canvas);
       const tell = (point) =>
         chart.series
           .map((series) => `${series.label} ${(series.format ?? chart.format)(series.per(point, past.step))}`)
           .join(", ");
-      this.drawn.push({ plot, summary, tell, columns: (past, points) => columns(chart, points, past.step) });
-    }
-    const { canvas, summary } = place("heatmap", "Latency by time", "the darker, the more requests");
-    this.drawn.push(heat(canvas, summary, this.width(), HEIGHT, past, color));
+      this.drawn.push({ plot, say: places[at].say, tell, columns: (past, points) => columns(chart, points, past.step) });
+    });
+    this.drawn.push({ ...heat(last.canvas, wide(last.canvas), HEIGHT, past, color, last.say), say: last.say });
   }
 
-  width() {
-    const first = this.node.querySelector("figure");
-    return Math.max(200, Math.floor((first ?? this.node).clientWidth - 18));
+  /** Where a chart comes; what it shows is also told in so many words. */
+  place(name, title, unit) {
+    const caption = element("figcaption", {}, title, element("small", { class: "quiet" }, unit));
+    const canvas = element("div", { role: "img" });
+    const summary = element("p", { class: "quiet" });
+    this.node.append(element("figure", { "data-chart": name }, caption, canvas, summary));
+    return {
+      canvas,
+      say: (text) => {
+        say(summary, text);
+        mark(canvas, "aria-label", `${title}, ${unit}, lately: ${text}`);
+      },
+    };
   }
 
   resize() {
-    const width = this.width();
     for (const { plot } of this.drawn) {
+      const width = wide(plot.root.parentElement);
       if (plot.width !== width) plot.setSize({ width, height: HEIGHT });
     }
   }

@@ -13,7 +13,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 function filled(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) if (value !== null) node.setAttribute(name, value);
   node.append(...children);
   return node;
 }

@@ -7,6 +7,7 @@ const digits = (value) => (value >= 100 ? 0 : value >= 10 ? 1 : 2);
 
 export function seconds(value) {
   if (!known(value)) return UNKNOWN;
+  if (value === 0) return "0 s";
   if (value < 1) return `${(value * 1000).toFixed(digits(value * 1000))} ms`;
   if (value < 60) return `${value.toFixed(value < 10 ? 2 : 1)} s`;
   const whole = Math.floor(value);
@@ -29,7 +30,7 @@ export function bytes(value) {
 
 export const rate = (value) => (known(value) ? `${value.toFixed(value === 0 ? 0 : digits(value))}/s` : UNKNOWN);
 
-export const share = (value) => (known(value) ? `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %` : UNKNOWN);
+export const share = (value) => (known(value) ? `${(value * 100).toFixed(value > 0 && value < 0.1 ? 1 : 0)} %` : UNKNOWN);
 
 export const percent = (value) => (known(value) ? `${value.toFixed(value < 10 ? 1 : 0)} %` : UNKNOWN);
 

@@ -1,7 +1,7 @@
 // Requests by duration over time: one cell for each point and bucket.
 
-import { say } from "./dom.js";
 import { clock, count, seconds } from "./format.js";
+import { AXIS, times } from "./time.js";
 
 /** The buckets that any point uses, from the first to the last. */
 function used(points) {
@@ -12,7 +12,7 @@ function used(points) {
   return first < 0 ? [0, 1] : [first, last + 1];
 }
 
-export function heat(node, summary, width, height, past, color) {
+export function heat(node, width, height, past, color, tellNow) {
   let points = [];
   const limits = past.limits;
   const below = (at) => (at === 0 ? 0 : limits[at - 1]);
@@ -45,9 +45,18 @@ export function heat(node, summary, width, height, past, color) {
     const found = points.find((of) => of.time_seconds <= time && time < of.time_seconds + past.step);
     return found === undefined ? null : { found, at };
   };
+  /** All of the points in so many words. */
+  const sum = () => {
+    const sums = limits.map((_, at) => points.reduce((all, { durations }) => all + (durations[at] ?? 0), 0));
+    sums.push(points.reduce((all, { durations }) => all + (durations[limits.length] ?? 0), 0));
+    const all = sums.reduce((a, b) => a + b, 0);
+    if (all === 0) return "no requests";
+    const usual = sums.indexOf(Math.max(...sums));
+    return `${count(all)} requests, most often ${name(usual)}; the longest ${name(sums.findLastIndex((n) => n > 0))}`;
+  };
   const tell = () => {
     const under = point();
-    if (under === null) return "point at a cell to see how many requests took that long";
+    if (under === null) return sum();
     const n = under.found.durations[under.at] ?? 0;
     return `${clock(under.found.time_seconds)}: ${count(n)} requests took ${name(under.at)}`;
   };
@@ -58,26 +67,25 @@ export function heat(node, summary, width, height, past, color) {
       height,
       legend: { show: false },
       cursor: { points: { show: false } },
-      scales: { y: { range: () => used(points) } },
+      scales: { x: { range: times(past, () => points) }, y: { range: () => used(points) } },
       axes: [
-        look,
+        { ...look, ...AXIS },
         {
           ...look,
           size: 62,
           // A bucket reaches from one limit to the next.
           splits: (_, __, low, high) => Array.from({ length: high - low + 1 }, (_, at) => low + at),
-          values: (_, at) => at.map((at, place) => (place % 2 === 0 ? seconds(below(at)) : "")),
+          values: (_, places) => places.map((at, place) => (place % Math.ceil(places.length / 6) === 0 ? seconds(below(at)) : "")),
         },
       ],
       series: [{}, { stroke: "transparent", points: { show: false } }],
-      hooks: { draw: [draw], setCursor: [() => say(summary, tell())] },
+      hooks: { draw: [draw], setCursor: [() => tellNow(tell())] },
     },
     [[], []],
     node,
   );
   return {
     plot,
-    summary,
     tell,
     columns: (_, now) => {
       points = now;

@@ -4,19 +4,25 @@ import { element, keyed, mark, say } from "./dom.js";
 
 /**
  * Columns are { name, title, kind, value, show, state }: `kind` is "number" or "text"; `value` gives
- * the text of a cell, or `show` draws into it; `state` gives a class for it.
+ * the text of a cell, or `show` draws into it; `state` gives a class for it. The first column says
+ * what a row is of.
  */
 export class Table {
   constructor(node, caption, columns, { key, row, empty }) {
-    Object.assign(this, { columns, key, row, empty });
+    Object.assign(this, { node, columns, key, row, empty });
     const heads = columns.map(({ title, kind, name }) =>
       element("th", { scope: "col", class: kind === "number" ? "number" : "", "data-column": name }, title),
     );
-    this.body = element("tbody");
-    this.node = node;
-    this.head = element("thead", {}, element("tr", {}, ...heads));
-    this.caption = caption;
-    node.setAttribute("aria-label", caption);
+    this.parts = [
+      element("caption", { class: "unseen" }, caption),
+      element("thead", {}, element("tr", {}, ...heads)),
+      element("tbody"),
+    ];
+    this.body = this.parts[2];
+    // What was cut is shown whole when asked.
+    this.body.addEventListener("click", ({ target }) => {
+      target.closest(".text")?.toggleAttribute("data-whole");
+    });
   }
 
   update(items) {
@@ -24,8 +30,9 @@ export class Table {
       this.node.replaceChildren();
       return;
     }
-    if (this.node.firstChild === null) this.node.append(this.head, this.body);
+    if (this.node.firstChild === null) this.node.append(...this.parts);
     if (items.length === 0) {
+      if (this.body.firstChild?.dataset.key === "empty") return;
       const cell = element("td", { class: "empty", colspan: this.columns.length }, this.empty);
       this.body.replaceChildren(element("tr", { "data-key": "empty" }, cell));
       return;
@@ -34,8 +41,8 @@ export class Table {
   }
 
   make() {
-    const cells = this.columns.map(({ name, kind }) =>
-      element("td", { class: kind ?? "", "data-column": name }),
+    const cells = this.columns.map(({ name, kind }, at) =>
+      element(at === 0 ? "th" : "td", { class: kind ?? "", "data-column": name, scope: at === 0 ? "row" : null }),
     );
     return element("tr", {}, ...cells);
   }
@@ -48,7 +55,7 @@ export class Table {
       else say(cell, value(item));
       // What does not fit is cut: the whole of it is said when asked.
       if (kind === "text") mark(cell, "title", cell.textContent || null);
-      if (state !== undefined) cell.className = `${kind ?? ""} ${state(item) ?? ""}`.trim();
+      if (state !== undefined) mark(cell, "class", `${kind ?? ""} ${state(item) ?? ""}`.trim());
     });
   }
 }

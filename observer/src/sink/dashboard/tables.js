@@ -3,6 +3,7 @@
 import { element, find, mark, say, svg } from "./dom.js";
 import { bytes, clock, count, percent, rate, seconds, share, text } from "./format.js";
 import { meter } from "./apps.js";
+import { endsTables, isTrouble } from "./ends.js";
 import { Table } from "./table.js";
 
 const number = (name, title, value, state) => ({ name, title, kind: "number", value, state });
@@ -31,7 +32,7 @@ function heartbeat(worker, timeout) {
 function phases(cell, of, longest) {
   if (cell.firstChild === null) {
     const parts = PHASES.map((phase) => svg("rect", { class: `phase-${phase}`, y: 0, height: BAR.height }, svg("title")));
-    cell.append(svg("svg", { class: "phases", viewBox: `0 0 ${BAR.width} ${BAR.height}`, role: "img" }, ...parts));
+    cell.append(svg("svg", { class: "phases", viewBox: `0 0 ${BAR.width} ${BAR.height}`, role: "img" }, ...parts), element("small"));
   }
   let left = 0;
   const told = [];
@@ -45,8 +46,8 @@ function phases(cell, of, longest) {
     left += width;
     if (value !== null) told.push(`${phase} ${seconds(value)}`);
   });
-  mark(cell.firstChild, "aria-label", told.join(", "));
-  mark(cell, "title", told.join(", "));
+  mark(cell.firstChild, "aria-label", `phases: ${told.join(", ")}`);
+  say(cell.lastChild, told.join(" · "));
 }
 
 const whole = (of) => PHASES.reduce((sum, phase) => sum + (of[`${phase}_seconds`] ?? 0), 0);
@@ -58,6 +59,8 @@ function key(node) {
 
 export function appTables() {
   let app = null;
+  /** The worker that the address names. */
+  let current = null;
   let longest = 1;
   const workers = new Table(
     find("workers"),
@@ -65,7 +68,7 @@ export function appTables() {
     [
       number("pid", "PID", (of) => String(of.pid)),
       words("class", "Class", (of) => of.class),
-      words("state", "State", state, (of) => (of.ended && ["timeout", "oom", "crash", "boot_error", "unknown"].includes(of.reason) ? "bad" : "")),
+      words("state", "State", state, (of) => (of.ended && isTrouble(of.reason) ? "bad" : "")),
       number("in_flight", "In flight", (of) => count(of.in_flight)),
       number("oldest", "Oldest", (of) => seconds(of.oldest_request?.age_seconds), (of) => (of.oldest_request?.age_seconds > 10 ? "bad" : "")),
       { name: "busy", title: "Busy", kind: "number", show: (cell, of) => meter(cell, of.busy, share(of.busy)) },
@@ -91,6 +94,8 @@ export function appTables() {
       key: (of) => of.id + of.pid,
       row: (node, of) => {
         mark(node, "data-worker", of.pid);
+        mark(node, "tabindex", -1);
+        mark(node, "aria-current", of.pid === current ? "true" : null);
         mark(node, "class", of.ended ? "ended" : null);
       },
     },
@@ -158,9 +163,11 @@ export function appTables() {
     ],
     { key: (of) => of.address, empty: "none is known" },
   );
+  const ends = endsTables();
   key(find("routes-title"));
-  return (of) => {
+  return (of, worker) => {
     app = of;
+    current = worker;
     longest = Math.max(1e-9, ...of.routes.map((route) => whole(route.phases)));
     workers.update(of.workers);
     const pending = of.workers
@@ -174,7 +181,6 @@ export function appTables() {
     const rest = (n, what) => (n > 0 ? `and ${count(n)} more ${what}: all are in the metrics` : "");
     say(find("routes-rest"), rest(of.routes_left_off, "routes"));
     say(find("errors-rest"), rest(of.errors_left_off, "kinds of errors"));
-    const ends = Object.entries(of.ends).filter(([, n]) => n > 0);
-    say(find("ends"), ends.length === 0 ? "no worker has ended" : `ended: ${ends.map(([reason, n]) => `${reason} ${n}`).join(", ")}`);
+    ends(of);
   };
 }
