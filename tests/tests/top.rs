@@ -10,6 +10,7 @@ use end_to_end::{
     process, skip, terminal_page,
     tmux::Tmux,
     venv::Venv,
+    wait,
 };
 use nix::sys::signal::Signal;
 
@@ -293,7 +294,10 @@ fn it_ends_when_its_terminal_is_gone() -> Result<()> {
         let tmux = top(&arguments, server.pid())?;
         let running = tmux.running()?;
         drop(tmux);
-        wait::until("its end", || Ok((!process::is_alive(running)).then_some(())))?;
+        wait::until(
+            "its end",
+            || Ok((!process::is_alive(running)).then_some(())),
+        )?;
     }
     Ok(())
 }
