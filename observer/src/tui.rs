@@ -32,7 +32,7 @@ use ratatui::crossterm::event::{self, Event};
 use source::Daemon;
 use stacks::Stacks;
 use state::{State, Update};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use term::Screen;
@@ -163,6 +163,7 @@ fn show(
     };
     let stacks = Stacks::start(tell)?;
     let mut screen = Screen::take()?;
+    let keys = keys()?;
     let begun = Instant::now();
     let now = || begun.elapsed().as_secs_f64();
     let mut ticked = Instant::now();
@@ -181,14 +182,15 @@ fn show(
             state.drawn(drawn.page, drawn.lines);
         }
         is_new = false;
-        if event::poll(LOOK_EVERY).context("the terminal cannot be read")? {
-            is_new = true;
-            if !took(
-                event::read().context("the terminal cannot be read")?,
-                &mut state,
-            ) {
-                return Ok(());
+        match keys.recv_timeout(LOOK_EVERY) {
+            Ok(event) => {
+                is_new = true;
+                if !took(event.context("the terminal cannot be read")?, &mut state) {
+                    return Ok(());
+                }
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         while let Ok(update) = told.try_recv() {
             is_new = true;
@@ -207,6 +209,24 @@ fn show(
             asked = wanted;
         }
     }
+}
+
+/// What comes from the terminal. It is read by a thread that nobody waits for: once the terminal is
+/// gone, reading does not return (crossterm 0.29, `event/source/unix/mio.rs`, has no end of file).
+fn keys() -> Result<Receiver<std::io::Result<Event>>> {
+    let (tell, told) = channel();
+    std::thread::Builder::new()
+        .name("keys".to_owned())
+        .spawn(move || {
+            loop {
+                let event = event::read();
+                let is_last = event.is_err();
+                if tell.send(event).is_err() || is_last {
+                    return;
+                }
+            }
+        })?;
+    Ok(told)
 }
 
 /// Takes what came from the terminal. False when that is the end.

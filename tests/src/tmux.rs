@@ -44,11 +44,13 @@ impl Tmux {
             Ok(tmux.socket().exists().then_some(()))
         })?;
         let size = (columns.to_string(), lines.to_string());
-        let prompt = format!("PS1={PROMPT}");
-        let shell = ["new-session", "-d", "-s", "terminal", "-e", &prompt];
+        let shell = ["new-session", "-d", "-s", "terminal"];
         let sized = ["-x", &size.0, "-y", &size.1, "sh"];
         tmux.ask(&[&shell[..], &sized[..]].concat())?;
-        tmux.wait_for("a prompt", |screen| screen.contains(PROMPT.trim_end()))?;
+        tmux.run(&format!("PS1='{PROMPT}'"))?;
+        tmux.wait_for("a prompt", |screen| {
+            screen.lines().any(|line| line == PROMPT.trim_end())
+        })?;
         Ok(tmux)
     }
 
@@ -101,10 +103,18 @@ impl Tmux {
 
     /// Runs `top` of the program under test; once it has ended, `ended` and its exit code are told.
     pub fn run_top(&self, arguments: &str) -> Result<()> {
+        self.run_top_with("", arguments)
+    }
+
+    /// Likewise, with these variables in its environment.
+    pub fn run_top_with(&self, variables: &str, arguments: &str) -> Result<()> {
         let binary = binary()?;
         self.run("clear")?;
+        self.wait_for("a clean screen", |screen| {
+            screen.trim() == PROMPT.trim_end()
+        })?;
         self.run(&format!(
-            "{} top {arguments}; echo ended $?",
+            "{variables} {} top {arguments}; echo ended $?",
             binary.display()
         ))
     }

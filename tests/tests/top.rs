@@ -30,7 +30,10 @@ fn top(arguments: &str, master: u32) -> Result<Tmux> {
     let tmux = Tmux::start(COLUMNS, LINES)?;
     tmux.run_top(arguments)?;
     let master = format!(" {master} ");
-    tmux.wait_for("the master", |screen| screen.contains(&master))?;
+    // Not in the command line.
+    tmux.wait_for("the master", |screen| {
+        screen.starts_with("gunicorn-observer top") && screen.contains(&master)
+    })?;
     Ok(tmux)
 }
 
@@ -238,6 +241,8 @@ fn a_daemon_that_was_lost_is_told_and_found_again() -> Result<()> {
     tmux.is_given_back(0)?;
     tmux.run_top(&connect)?;
     let screen = tmux.wait_for("a refusal", |screen| screen.contains("cannot connect to"))?;
+    // The terminal breaks lines where they are.
+    let screen = screen.replace('\n', "");
     ensure!(screen.contains("gunicorn-observer run"), "{screen}");
     tmux.is_given_back(1)
 }
@@ -263,10 +268,34 @@ fn a_window_that_becomes_tiny_and_large_again_is_survived() -> Result<()> {
         };
     }
     let colored = tmux.colored_screen()?;
-    ensure!(!colored.contains("\x1b[3"), "colours: {colored:?}");
-    ensure!(colored.contains("\x1b[7m"), "nothing selected: {colored:?}");
+    let colors = (30..38).chain(90..98);
+    for color in colors.map(|color| format!("\x1b[{color}m")) {
+        ensure!(!colored.contains(&color), "colours: {colored:?}");
+    }
+    let selected = colored.lines().find(|line| line.contains('>'));
+    ensure!(
+        selected.is_some_and(|line| line.contains("7m")),
+        "not reversed: {colored:?}"
+    );
     process::signal(tmux.running()?, Signal::SIGTERM)?;
     tmux.is_given_back(0)
+}
+
+#[test]
+fn it_ends_when_its_terminal_is_gone() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let (server, _) = hangs()?;
+    let daemon = Observer::run_for(&[server.pid()])?;
+    let connect = format!("--connect http://127.0.0.1:{}", daemon.port);
+    for arguments in [connect, format!("--pid {}", server.pid())] {
+        let tmux = top(&arguments, server.pid())?;
+        let running = tmux.running()?;
+        drop(tmux);
+        wait::until("its end", || Ok((!process::is_alive(running)).then_some(())))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -288,8 +317,7 @@ fn where_it_cannot_draw_or_observe_it_says_what_to_do() -> Result<()> {
     tmux.run_top("--pid 1")?;
     tmux.wait_for("a refusal", |screen| screen.contains("process 1 "))?;
     tmux.is_given_back(1)?;
-    tmux.run("TERM=dumb")?;
-    tmux.run_top("")?;
+    tmux.run_top_with("TERM=dumb", "")?;
     tmux.wait_for("a refusal", |screen| screen.contains("of the type `dumb`"))?;
     tmux.is_given_back(1)
 }

@@ -19,6 +19,8 @@ use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// It says something each second.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until its probes are attached, this process is looked at that often.
+const READY_EVERY: Duration = Duration::from_millis(50);
 /// Time between two attempts to reach a daemon that was lost, and between two views.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -187,8 +189,12 @@ pub fn connect(daemon: &Daemon, tell: Sender<Update>) -> Result<()> {
     Ok(())
 }
 
-/// Tells what the engine of this process says, until it or who listens has ended.
+/// Tells what the engine of this process says, from when the probes are attached until it or who
+/// listens has ended.
 pub async fn follow(source: Source, tell: Sender<Update>) {
+    while !source.is_ready() {
+        tokio::time::sleep(READY_EVERY).await;
+    }
     let mut every = tokio::time::interval(EVERY);
     while let Some(view) = source.view().await {
         if tell.send(Update::View(view)).is_err() {

@@ -104,13 +104,12 @@ fn one(
         .series(app.master_pid, now, bars.width.into(), chart.of);
     let known = || series.iter().flatten().copied();
     let most = known().fold(0.0, f64::max);
-    let last = known().next_back().map_or("-".to_owned(), chart.shown);
+    let told = known().next_back().map_or("-".to_owned(), |last| {
+        let (last, most) = ((chart.shown)(last), (chart.shown)(most));
+        format!("{last}, most {most}")
+    });
     let name = cut(&text(&app.app), 8);
-    let told = format!(
-        "{name} {} {last}, most {}",
-        chart.title,
-        (chart.shown)(most)
-    );
+    let told = format!("{name} {} {told}", chart.title);
     frame.render_widget(Line::styled(told, theme.dim()), label);
     let bar = |value: &Option<f64>| SparklineBar::from(value.map(|value| step(value, most)));
     let bars_of = Sparkline::default()

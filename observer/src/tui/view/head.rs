@@ -32,7 +32,7 @@ pub fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
             Span::styled(text, theme.trouble())
         }
         (Some(why), None) => Span::styled(format!("  LOST the daemon: {why}"), theme.trouble()),
-        (None, None) => Span::raw("  waiting for data"),
+        (None, None) => Span::raw("  waiting for data (probes are attached first)"),
         (None, Some(_)) => Span::raw(""),
     };
     if state.is_paused() {
@@ -54,8 +54,14 @@ pub fn health(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let (lost, limited) = (lost(view), limited(view));
     let line = match (lost, limited) {
         (None, None) => {
-            let masters = view.apps.iter().filter(|app| !app.ended).count();
-            let text = format!("nothing lost; masters observed with all probes: {masters}");
+            let live = || view.apps.iter().filter(|app| !app.ended);
+            let full = live().filter(|app| app.level == "full").count();
+            let text = match live().count() - full {
+                0 => format!("nothing lost; masters observed with all probes: {full}"),
+                others => format!(
+                    "nothing lost; masters observed with all probes: {full}, not known yet: {others}"
+                ),
+            };
             Line::styled(text, theme.fine())
         }
         (lost, limited) => {
