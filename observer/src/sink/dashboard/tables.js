@@ -54,7 +54,7 @@ const whole = (of) => PHASES.reduce((sum, phase) => sum + (of[`${phase}_seconds`
 
 function key(node) {
   if (node.querySelector(".key") !== null) return;
-  for (const phase of PHASES) node.append(element("span", { class: `key key-${phase}` }, phase));
+  for (const phase of PHASES) node.append(" ", element("span", { class: `key key-${phase}` }, phase));
 }
 
 export function appTables() {
