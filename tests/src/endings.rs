@@ -306,6 +306,20 @@ pub fn told(observer: &Observer, server: &GunicornServer, endings: &[Ending]) ->
     counters(&observer.scrape()?, master, &events)
 }
 
+/// The id of a worker that may have ended before its master told its age: then the event could not
+/// tell it either, and the series has it later.
+fn known_id(metrics: &Metrics, event: &Event) -> String {
+    let pid = event.worker_pid.to_string();
+    let labels = [("worker_pid", pid.as_str())];
+    let mut series = metrics.all("gunicorn_worker_restart_total", &labels);
+    match (event.worker_id.split_once("_unknown_"), series.next()) {
+        (Some((_, start)), Some(sample)) if sample.label("worker_id").ends_with(start) => {
+            sample.label("worker_id").to_owned()
+        }
+        _ => event.worker_id.clone(),
+    }
+}
+
 fn counters(metrics: &Metrics, master: u32, events: &[Event]) -> Result<()> {
     let master = master.to_string();
     let labels = [("master_pid", master.as_str())];
@@ -314,7 +328,7 @@ fn counters(metrics: &Metrics, master: u32, events: &[Event]) -> Result<()> {
             "reason" => event.reason.clone().context("no reason")?,
             "restart_type" => event.restart_type.clone().context("no restart_type")?,
             "worker_pid" => event.worker_pid.to_string(),
-            "worker_id" => event.worker_id.clone(),
+            "worker_id" => known_id(metrics, event),
             "worker_class" => event.worker_class.clone(),
             "app" => event.app.clone(),
             other => bail!("events have no {other}"),
