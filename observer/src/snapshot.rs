@@ -1,4 +1,5 @@
-//! The view every output reads: immutable, complete, in a fixed order.
+//! What `/metrics` reads: immutable, complete, in a fixed order. What people are shown is in
+//! [`crate::api`].
 
 use crate::event::Pid;
 use crate::fact::{Gauges, Listener, ProgramTotals};
@@ -14,8 +15,6 @@ use std::sync::Arc;
 /// Everything there is to show at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Unix time it was taken.
-    pub time_seconds: f64,
     pub apps: Vec<AppView>,
     /// What an operator should know.
     pub findings: Vec<Finding>,
@@ -31,8 +30,6 @@ pub struct AppView {
     pub ended: bool,
     /// False when its requests cannot be seen: what is zero then was not counted.
     pub observed: bool,
-    /// Unix time.
-    pub started_seconds: f64,
     pub gunicorn_version: String,
     pub python_version: String,
     pub worker_class: String,
@@ -83,8 +80,6 @@ pub struct WorkerView {
     /// `None` once it ended, or when its start is unknown.
     pub uptime_seconds: Option<f64>,
     pub ended: bool,
-    pub exit_code: Option<u8>,
-    pub exit_signal: Option<u8>,
     /// Why it ended, and how; `None` while it lives.
     pub reason: Option<Reason>,
     pub restart_type: Option<Manner>,

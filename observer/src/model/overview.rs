@@ -1,17 +1,19 @@
 //! The view for people: see [`crate::api`].
 
 use super::app::App;
-use super::happened::{PendingView, seconds as in_seconds};
+use super::happened::{Ended, PendingView, seconds as in_seconds};
 use super::histogram::{HISTORY, Histogram};
 use super::history::{BIN_NS, BINS, Bin};
 use super::recent::{PhaseSums, RouteStats, Slow};
 use super::settings::Settings;
 use super::state::State;
 use super::tally::Phase;
-use super::view::{Clock, worker_view};
+use super::view::{Clock, uptime_seconds, worker_id};
+use super::worker::Worker;
 use crate::api::history::{AppHistory, History};
 use crate::api::{self, Limited, Phases, Point, Rates, View};
-use crate::snapshot::{ObserverView, WorkerView};
+use crate::fact::TargetLevel;
+use crate::snapshot::ObserverView;
 use std::cmp::Reverse;
 
 /// Routes and errors of an app that are shown.
@@ -28,13 +30,8 @@ impl State {
         let clock = self.clock(now_ns);
         let observer = self.observer_view();
         let apps = self.apps.values().map(|app| {
-            let of = |level: &&crate::snapshot::TargetView| level.pid == app.master.pid;
-            let mut view = app_view(app, &self.settings, &clock);
-            if let Some(target) = observer.targets.iter().find(of) {
-                target.level.clone_into(&mut view.level);
-                view.level_reason.clone_from(&target.reason);
-            }
-            view
+            let level = self.observer.levels.get(&app.master.pid);
+            app_view(app, level, &self.settings, &clock)
         });
         View {
             time_seconds: clock.wall_seconds(now_ns),
@@ -72,7 +69,12 @@ fn in_whole_seconds(ns: u64) -> u32 {
     u32::try_from(ns / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
-fn app_view(app: &App, settings: &Settings, clock: &Clock) -> api::App {
+fn app_view(
+    app: &App,
+    level: Option<&TargetLevel>,
+    settings: &Settings,
+    clock: &Clock,
+) -> api::App {
     let master = &app.master;
     let live = app.live.values();
     let oldest = live
@@ -90,8 +92,8 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> api::App {
         app: app.name().to_owned(),
         master_pid: master.pid,
         ended: app.ended_ns.is_some(),
-        level: String::new(),
-        level_reason: String::new(),
+        level: level.map_or("", |of| of.level.as_str()).to_owned(),
+        level_reason: level.map(|of| of.reason.clone()).unwrap_or_default(),
         started_seconds: clock.wall_seconds(master.started_ns),
         gunicorn_version: master.gunicorn_version.clone(),
         python_version: master.python_version.clone(),
@@ -109,10 +111,7 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> api::App {
         in_flight: live.map(|worker| worker.life.in_flight.count).sum(),
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
         workers: workers
-            .map(|worker| {
-                let rate = worker.rate.lately().filter(|_| worker.end.is_none());
-                shown_worker(worker_view(app, settings, worker, clock), rate)
-            })
+            .map(|worker| shown_worker(app, settings, worker, clock))
             .collect(),
         listeners: app.listeners.clone(),
         routes,
@@ -238,27 +237,36 @@ fn shown_slow(app: &App, slow: &Slow, clock: &Clock) -> api::Slow {
     }
 }
 
-fn shown_worker(worker: WorkerView, rate: Option<(f64, f64)>) -> api::Worker {
-    let gauges = worker.gauges.as_ref();
+fn shown_worker(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> api::Worker {
+    let is_live = worker.end.is_none();
+    let life = &worker.life;
+    let oldest = life.in_flight.oldest.first().filter(|_| is_live);
+    let gauges = worker.gauges.as_ref().filter(|_| is_live);
+    let rate = worker.rate.lately().filter(|_| is_live);
+    let (exit_code, exit_signal) = Ended::status(worker.end.and_then(|end| end.status));
     api::Worker {
         pid: worker.pid,
-        id: worker.id,
+        id: worker_id(worker, clock.wall_offset_ns),
         slot: worker.slot,
-        class: worker.class.to_string(),
-        state: worker.state,
-        uptime_seconds: worker.uptime_seconds,
-        ended: worker.ended,
-        exit_code: worker.exit_code,
-        exit_signal: worker.exit_signal,
-        reason: worker.reason,
-        restart_type: worker.restart_type,
+        class: worker
+            .class
+            .as_deref()
+            .unwrap_or(app.default_class())
+            .to_owned(),
+        state: life.stage().filter(|_| is_live),
+        uptime_seconds: uptime_seconds(worker, clock),
+        ended: !is_live,
+        exit_code,
+        exit_signal,
+        reason: worker.reason.map(|(reason, _)| reason),
+        restart_type: worker.reason.map(|(_, manner)| manner),
         requests_total: worker.tally.requests,
         requests_per_second: rate.map(|(requests, _)| requests),
         busy: rate.map(|(_, busy)| busy),
-        in_flight: worker.in_flight,
-        oldest_request: worker.oldest_request,
+        in_flight: if is_live { life.in_flight.count } else { 0 },
+        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
         memory_bytes: gauges.map(|of| of.resident_bytes),
-        cpu_percent: worker.cpu_percent,
+        cpu_percent: worker.cpu_percent.filter(|_| is_live),
         threads: gauges.map(|of| of.threads),
         open_fds: gauges.and_then(|of| of.open_fds),
         heartbeat_age_seconds: gauges.and_then(|of| of.heartbeat_age_seconds),

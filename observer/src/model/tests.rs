@@ -26,7 +26,10 @@ fn a_worker_that_ended_before_its_master_was_known_still_counts() {
     story.fork(10, 11).get(11).exit(11).master(10);
     assert_eq!(story.workers(), [(11, 1)]);
     assert_eq!(
-        (story.app().workers_live, story.one_worker().exit_code),
+        (
+            story.app().workers_live,
+            story.view().apps[0].workers[0].exit_code
+        ),
         (0, Some(3))
     );
     // What its master tells of it now does not wake it up.

@@ -3,7 +3,7 @@
 use super::app::{App, UNKNOWN};
 use super::ending::Reason;
 use super::finding::Finding;
-use super::happened::{Ended, PendingView, seconds};
+use super::happened::{PendingView, seconds};
 use super::ledger::Ledger;
 use super::life::signal;
 use super::observer::Observer;
@@ -24,7 +24,6 @@ impl State {
     pub fn snapshot(&self, now_ns: u64) -> Snapshot {
         let clock = self.clock(now_ns);
         Snapshot {
-            time_seconds: clock.wall_seconds(now_ns),
             apps: self
                 .apps
                 .values()
@@ -141,7 +140,7 @@ pub(super) fn wall_seconds(time_ns: u64, wall_offset_ns: i64) -> f64 {
 /// Ties monotonic times to the wall.
 pub(super) struct Clock {
     pub now_ns: u64,
-    wall_offset_ns: i64,
+    pub wall_offset_ns: i64,
 }
 
 impl Clock {
@@ -177,7 +176,6 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         master_pid: master.pid,
         ended: app.ended_ns.is_some(),
         observed: app.observed,
-        started_seconds: clock.wall_seconds(master.started_ns),
         gunicorn_version: master.gunicorn_version.clone(),
         python_version: master.python_version.clone(),
         worker_class: app.default_class().to_owned(),
@@ -304,19 +302,19 @@ pub(super) fn worker_id(worker: &Worker, wall_offset_ns: i64) -> String {
     format!("worker_{age}_{start}")
 }
 
-pub(super) fn worker_view(
-    app: &App,
-    settings: &Settings,
-    worker: &Worker,
-    clock: &Clock,
-) -> WorkerView {
+/// Since it started; `None` once it ended.
+pub(super) fn uptime_seconds(worker: &Worker, clock: &Clock) -> Option<f64> {
+    let started_ns = worker.started_ns.filter(|_| worker.end.is_none())?;
+    Some(clock.seconds_since(started_ns))
+}
+
+fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
     let is_live = worker.end.is_none();
     let oldest = worker.life.in_flight.oldest.first().filter(|_| is_live);
     let class: Arc<str> = worker
         .class
         .clone()
         .unwrap_or_else(|| app.default_class().into());
-    let (exit_code, exit_signal) = Ended::status(worker.end.and_then(|end| end.status));
     WorkerView {
         pid: worker.pid,
         id: worker_id(worker, clock.wall_offset_ns),
@@ -324,10 +322,7 @@ pub(super) fn worker_view(
         class,
         age: worker.age,
         confirmed: worker.confirmed,
-        uptime_seconds: worker
-            .started_ns
-            .filter(|_| worker.end.is_none())
-            .map(|ns| clock.seconds_since(ns)),
+        uptime_seconds: uptime_seconds(worker, clock),
         ended: worker.end.is_some(),
         reason: worker.reason.map(|(reason, _)| reason),
         restart_type: worker.reason.map(|(_, manner)| manner),
@@ -340,8 +335,6 @@ pub(super) fn worker_view(
             0
         },
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
-        exit_code,
-        exit_signal,
         failed: errors(&app.ledger, &worker.tally.failed),
         handled: errors(&app.ledger, &worker.tally.handled),
         tally: worker.tally.clone(),
