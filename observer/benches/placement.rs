@@ -150,12 +150,11 @@ impl Bench {
     ) -> Result<f64> {
         let entry = point.file_offset - point.placement.offset;
         let attach = |offset| {
-            load::attach_interpreter(
-                &mut self.ebpf,
-                Uprobe::Request,
-                &point.path_to_open,
-                entry + offset,
-            )
+            let point = ProbePoint {
+                file_offset: entry + offset,
+                ..point.clone()
+            };
+            load::attach_interpreter(&mut self.ebpf, Uprobe::Request, &point)
         };
         let link = place.map(attach).transpose()?;
         let before = self.hits()?;

@@ -2,7 +2,7 @@
 //! are, and what its memory says about Gunicorn.
 //!
 //! - [`memory`]: another process's memory, page by page
-//! - [`maps`]: which files it has mapped, and how to open exactly those
+//! - [`maps`]: which files it has mapped, and how to open exactly those; `overlay`: the file below overlayfs
 //! - [`elf`]: symbols, addresses and method tables of such a file
 //! - [`version`]: which interpreter a file is
 //! - `collector`: where its garbage collector is; `stapsdt`: by the probes it was built with
@@ -34,6 +34,7 @@ pub mod lines;
 pub mod maps;
 pub mod memory;
 pub mod object;
+mod overlay;
 pub mod position;
 pub mod serving;
 pub mod slot;

@@ -59,12 +59,6 @@ impl Venv {
             .context("no Python environment debian-*: run `cargo xtask setup`")
     }
 
-    /// The one under an interpreter that was built here, which every such machine has too.
-    pub fn pyenv() -> Result<Self> {
-        of_shape(&Self::all_in(&folder()?)?, SHAPES[1])
-            .context("no Python environment pyenv-*: run `cargo xtask setup`")
-    }
-
     /// Its name, as in `debian-3.11`.
     #[must_use]
     pub fn name(&self) -> String {

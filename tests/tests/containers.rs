@@ -55,6 +55,27 @@ fn every_request_is_counted_once(container: Container) -> Result<()> {
     Ok(())
 }
 
+/// The files of a container that are not its own are those of its host's: one attachment is for both.
+#[test]
+fn a_gunicorn_over_the_interpreter_of_its_host_is_counted_once() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let outside = Builder::new(&Venv::debian()?, "raw:app").workers(2);
+    let inside = outside.clone().in_container(Container::Runc);
+    let (outside, inside) = (outside.start()?, inside.start()?);
+    let observer = Observer::run()?;
+    for server in [&outside, &inside] {
+        ask(server)?;
+        let logged = server.wait_for_access_log(REQUESTS)?;
+        let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
+        compare::workers(&metrics, server, &logged)?;
+        attached_once(&metrics)?;
+    }
+    observer.stop()?;
+    Ok(())
+}
+
 fn ask(server: &GunicornServer) -> Result<()> {
     for _ in 0..REQUESTS {
         let answer = server.fetch(&Request::get("/hello"))?;
@@ -79,6 +100,10 @@ fn counted(observer: &Observer, server: &GunicornServer, container: Container) -
         compare::equal("ages of workers", &ages(metrics, server), &expected).is_ok()
     })?;
     compare::nothing_lost(&metrics)?;
+    attached_once(&metrics)
+}
+
+fn attached_once(metrics: &Metrics) -> Result<()> {
     let places = [("program", "datetime_now")];
     let attached = metrics.sum("gunicorn_observer_program_attachments", &places);
     ensure!(attached.to_string() == "1", "attached at {attached} places");

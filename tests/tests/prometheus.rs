@@ -54,12 +54,8 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
     let _run_times = RunTimes::measured()?;
     let image = Builder::new(&Venv::debian()?, "operated:app");
     let mut sync = image.clone().workers(2).timeout(2).start()?;
+    let contained = image.clone().in_container(Container::Runc).start()?;
     let mut threaded = image.class("gthread").threads(4).start()?;
-    // On an interpreter of its own: that of the others is below the container's root as well, would
-    // be attached to twice, and requests be counted twice (README, Limits).
-    let contained = Builder::new(&Venv::pyenv()?, "operated:app")
-        .in_container(Container::Runc)
-        .start()?;
     let masters = [&sync, &threaded, &contained];
     let mut arguments = masters
         .map(|server| format!("--pid={}", server.pid()))

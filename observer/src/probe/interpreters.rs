@@ -4,6 +4,7 @@
 use super::links::{Detacher, Link};
 use super::load::{self, Uprobe};
 use crate::event::Pid;
+use crate::python::maps::FileNumber;
 use crate::python::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
@@ -15,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// seconds for all.
 const MAX_COLLECTORS: usize = 1;
 
-/// A program, and a place in a file: device, inode, offset.
-type Place = (Uprobe, u64, u64, u64);
+/// A program, and a place in a file.
+type Place = (Uprobe, FileNumber, u64);
 
 struct Attached {
     link: Link,
@@ -95,9 +96,7 @@ impl Interpreters {
     fn files(&self) -> usize {
         let places = self.attached.keys();
         let of_interpreters = places.filter(|place| place.0 == Uprobe::Asked);
-        let files: HashSet<_> = of_interpreters
-            .map(|&(_, dev, inode, _)| (dev, inode))
-            .collect();
+        let files: HashSet<_> = of_interpreters.map(|&(_, file, _)| file).collect();
         files.len()
     }
 
@@ -123,7 +122,7 @@ impl Interpreters {
         // Once only: what comes and goes would make all others wait, for requests too.
         let place = |point: &ProbePoint| {
             let uprobe = Uprobe::CollectionBegins;
-            (uprobe, point.dev, point.inode, point.file_offset)
+            (uprobe, point.probed, point.file_offset)
         };
         let mut begins = collector.begins.iter().map(place);
         let is_seen = begins.any(|place| self.attached.contains_key(&place));
@@ -156,13 +155,12 @@ impl Interpreters {
     }
 
     fn attach_at(&mut self, pid: Pid, uprobe: Uprobe, point: &ProbePoint) -> Result<()> {
-        let place = (uprobe, point.dev, point.inode, point.file_offset);
+        let place = (uprobe, point.probed, point.file_offset);
         if let Some(attached) = self.attached.get_mut(&place) {
             attached.users.insert(pid);
             return Ok(());
         }
-        let (file, offset) = (&point.path_to_open, point.file_offset);
-        let link = load::attach_interpreter(&mut self.ebpf, uprobe, file, offset)?;
+        let link = load::attach_interpreter(&mut self.ebpf, uprobe, point)?;
         let users = HashSet::from([pid]);
         self.attached.insert(place, Attached { link, users });
         self.publish();

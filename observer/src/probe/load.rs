@@ -3,6 +3,8 @@
 
 use super::links::Link;
 use super::{kernel, tracefs};
+use crate::python::maps;
+use crate::python::target::ProbePoint;
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::trace_point::TracePointLinkId;
@@ -10,7 +12,7 @@ use aya::programs::uprobe::UProbeScope;
 use aya::programs::{RawTracePoint, TracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use probe_ebpf::abi::Tail;
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
@@ -265,16 +267,16 @@ pub fn detach_plain_calls(ebpf: &mut Ebpf, links: PlainLinks) -> Result<()> {
 ///
 /// # Errors
 /// When the file cannot be opened or the kernel refuses.
-pub fn attach_interpreter(
-    ebpf: &mut Ebpf,
-    uprobe: Uprobe,
-    file: &Path,
-    offset: u64,
-) -> Result<Link> {
+pub fn attach_interpreter(ebpf: &mut Ebpf, uprobe: Uprobe, point: &ProbePoint) -> Result<Link> {
     let program = find::<UProbe>(ebpf, uprobe.program())?;
+    let (path, offset) = (&point.path_to_open, point.file_offset);
+    let attaching = || format!("attaching to {} at {offset:#x}", path.display());
+    // The very file that was read: whoever runs the process can put another on the path.
+    let file = maps::reopen(path, point.opened).with_context(attaching)?;
+    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = program
         .attach(offset, file, UProbeScope::AllProcesses)
-        .with_context(|| format!("attaching to {} at {offset:#x}", file.display()))?;
+        .with_context(attaching)?;
     Ok(Link::UProbe(program.take_link(link)?))
 }
 

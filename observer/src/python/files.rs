@@ -9,7 +9,7 @@ use super::collector::CollectorPlaces;
 use super::elf::{self, ElfError, Image, Machine};
 use super::error::InspectError;
 use super::insn::{self, Placement};
-use super::maps::{self, MappedFile, Mapping};
+use super::maps::{self, FileNumber, MappedFile, Mapping};
 use super::target::ProbePoint;
 use super::version::Release;
 use probe_ebpf::python::Layout;
@@ -29,8 +29,7 @@ const EXPORTS: [&str; 2] = ["_PyRuntime", "Py_GetVersion"];
 /// One file and one state of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileId {
-    dev: u64,
-    inode: u64,
+    number: FileNumber,
     size: u64,
     modified: (i64, i64),
 }
@@ -38,8 +37,7 @@ struct FileId {
 impl FileId {
     fn of(file: &MappedFile) -> Self {
         Self {
-            dev: file.dev,
-            inode: file.inode,
+            number: file.opened,
             size: file.size,
             modified: file.modified,
         }
@@ -130,7 +128,7 @@ pub(super) enum Function {
 impl Files {
     /// Whether the program of a process is a CPython, whatever its file is named.
     pub fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
-        let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
+        let Ok(file) = maps::open_program(proc_root, pid) else {
             return false;
         };
         if file.size > MAX_FILE_BYTES {
@@ -175,21 +173,14 @@ impl Files {
         at: Place<'_>,
         function: Function,
     ) -> Result<(Result<FunctionPlace, String>, Location), InspectError> {
-        let Opened { id, cache, path } = at.open()?;
+        let Opened { id, cache, at } = at.open()?;
         limit(&mut self.functions);
         let found = self.functions.entry((id, function)).or_insert_with(|| {
             Image::parse(&cache)
                 .and_then(|image| find_function(&image, function))
                 .map_err(|error| error.to_string())
         });
-        Ok((
-            found.clone(),
-            Location {
-                path,
-                dev: id.dev,
-                inode: id.inode,
-            },
-        ))
+        Ok((found.clone(), at))
     }
 
     /// Where the garbage collector of an interpreter is, likewise.
@@ -197,14 +188,13 @@ impl Files {
         &mut self,
         at: Place<'_>,
     ) -> Result<(Result<CollectorPlaces, String>, Location), InspectError> {
-        let Opened { id, cache, path } = at.open()?;
+        let Opened { id, cache, at } = at.open()?;
         limit(&mut self.collectors);
         let found = self.collectors.entry(id).or_insert_with(|| {
             let image = Image::parse(&cache).map_err(|error| error.to_string())?;
             CollectorPlaces::of(&image)
         });
-        let (dev, inode) = (id.dev, id.inode);
-        Ok((found.clone(), Location { path, dev, inode }))
+        Ok((found.clone(), at))
     }
 
     /// What a C library tells debuggers.
@@ -261,9 +251,9 @@ pub(super) struct Place<'a> {
 /// How to open a mapped file, and which it is.
 #[derive(Debug)]
 pub(super) struct Location {
-    pub path: PathBuf,
-    pub dev: u64,
-    pub inode: u64,
+    path: PathBuf,
+    opened: FileNumber,
+    probed: FileNumber,
 }
 
 impl Location {
@@ -271,8 +261,8 @@ impl Location {
     pub fn point(&self, function: FunctionPlace) -> ProbePoint {
         ProbePoint {
             path_to_open: self.path.clone(),
-            dev: self.dev,
-            inode: self.inode,
+            opened: self.opened,
+            probed: self.probed,
             file_offset: function.file_offset,
             placement: function.placement,
         }
@@ -282,7 +272,7 @@ impl Location {
 struct Opened {
     id: FileId,
     cache: ReadCache<File>,
-    path: PathBuf,
+    at: Location,
 }
 
 impl Place<'_> {
@@ -305,7 +295,11 @@ impl Place<'_> {
         Ok(Opened {
             id: FileId::of(&file),
             cache: ReadCache::new(file.file),
-            path: file.path,
+            at: Location {
+                path: file.path,
+                opened: file.opened,
+                probed: file.probed,
+            },
         })
     }
 

@@ -1,8 +1,9 @@
 //! Files a process has mapped, and how to open exactly those.
 
+use super::overlay;
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -91,15 +92,34 @@ pub fn read(proc_root: &Path, pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(parse(&maps))
 }
 
+/// The number of a file, and the device on which it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileNumber {
+    pub dev: u64,
+    pub inode: u64,
+}
+
+impl FileNumber {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            dev: meta.dev(),
+            inode: meta.ino(),
+        }
+    }
+}
+
 /// A mapped file, opened.
 #[derive(Debug)]
 pub struct MappedFile {
     pub file: File,
     /// How it was opened: good for as long as the process lives.
     pub path: PathBuf,
-    /// As `stat` says: one file has one pair, whoever maps it.
-    pub dev: u64,
-    pub inode: u64,
+    /// What was opened. Nobody can make another file have the same.
+    pub opened: FileNumber,
+    /// What the kernel puts a probe on, whoever maps it: below overlayfs another file than that
+    /// which was opened. Whoever lays the mount can lie about it, so nothing that is read of the
+    /// file is kept by it.
+    pub probed: FileNumber,
     pub size: u64,
     /// Changes when the file is written to.
     pub modified: (i64, i64),
@@ -115,49 +135,108 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
     if !mapping.deleted {
         let in_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
         let path = proc_root.join(format!("{pid}/root")).join(in_root);
-        if let Ok(opened) = open_at(path)
-            && opened.inode == mapping.inode
+        if let Ok((file, seen)) = open_regular(&path)
+            && seen.ino() == mapping.inode
         {
-            return Ok(opened);
+            return Ok(MappedFile::new(
+                proc_root,
+                pid,
+                &mapping.path,
+                path,
+                file,
+                &seen,
+            ));
         }
     }
     let range = format!("{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    open_at(proc_root.join(range))
+    let path = proc_root.join(range);
+    let (file, seen) = open_regular(&path)?;
+    Ok(MappedFile::new(
+        proc_root,
+        pid,
+        &mapping.path,
+        path,
+        file,
+        &seen,
+    ))
 }
 
-pub(super) fn open_at(path: PathBuf) -> io::Result<MappedFile> {
+/// Opens the program of a process.
+///
+/// # Errors
+/// When the process went, or it may not be looked at.
+pub(super) fn open_program(proc_root: &Path, pid: u32) -> io::Result<MappedFile> {
+    let path = proc_root.join(format!("{pid}/exe"));
+    let (file, seen) = open_regular(&path)?;
+    let in_root = fs::read_link(&path)?;
+    Ok(MappedFile::new(proc_root, pid, &in_root, path, file, &seen))
+}
+
+/// Opens a file that was opened before, for the kernel to take the very same: what is on its path
+/// now may be another.
+///
+/// # Errors
+/// When it is another, or cannot be opened.
+pub fn reopen(path: &Path, opened: FileNumber) -> io::Result<File> {
+    let (file, seen) = open_regular(path)?;
+    if FileNumber::of(&seen) != opened {
+        return Err(io::Error::other("was replaced by another file"));
+    }
+    Ok(file)
+}
+
+fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     // Something else may have been put in the file's place: opening must not block.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = File::options()
         .read(true)
         .custom_flags(flags.bits())
-        .open(&path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
+        .open(path)?;
+    let seen = file.metadata()?;
+    if !seen.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    Ok(MappedFile {
-        dev: device(&file, &meta),
-        file,
-        path,
-        inode: meta.ino(),
-        size: meta.size(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-    })
+    Ok((file, seen))
 }
 
-/// The device a file is on. Every overlay mount has a device of its own, but the
-/// kernel puts a probe on the file below, which containers of one image share by
-/// its inode number: there size and time stand for the device.
-fn device(file: &File, meta: &fs::Metadata) -> u64 {
-    match fstatfs(file) {
-        Ok(fs) if fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC => {
-            meta.size().rotate_left(32)
-                ^ meta.mtime().cast_unsigned().rotate_left(16)
-                ^ meta.mtime_nsec().cast_unsigned()
+impl MappedFile {
+    /// `in_root` is its path as the process sees it.
+    fn new(
+        proc_root: &Path,
+        pid: u32,
+        in_root: &Path,
+        path: PathBuf,
+        file: File,
+        seen: &Metadata,
+    ) -> Self {
+        Self {
+            opened: FileNumber::of(seen),
+            probed: probed(proc_root, pid, in_root, &file, seen),
+            file,
+            path,
+            size: seen.size(),
+            modified: (seen.mtime(), seen.mtime_nsec()),
         }
-        _ => meta.dev(),
     }
+}
+
+/// Every overlay mount has a device of its own, but the kernel puts a probe on the file below, which
+/// containers of one image, and some with their host, share. Where that is not found, its number
+/// on the overlay mostly is that of the file below, and size and time stand for the device.
+fn probed(proc_root: &Path, pid: u32, in_root: &Path, file: &File, seen: &Metadata) -> FileNumber {
+    let is_overlay = fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+    if !is_overlay {
+        return FileNumber::of(seen);
+    }
+    overlay::below(proc_root, pid, in_root, seen).map_or_else(
+        || FileNumber {
+            dev: seen.size().rotate_left(32)
+                ^ seen.mtime().cast_unsigned().rotate_left(16)
+                ^ seen.mtime_nsec().cast_unsigned(),
+            inode: seen.ino(),
+        },
+        |below| FileNumber::of(&below),
+    )
 }
 
 #[cfg(test)]
@@ -196,8 +275,10 @@ zz-1 r--p 0 0:0 1 /x";
         let mappings = read(root, pid).unwrap();
         let mapping = mappings.iter().find(|m| m.path == exe).unwrap();
         let opened = open(root, pid, mapping).unwrap();
-        assert_eq!(opened.inode, fs::metadata(&exe).unwrap().ino());
+        assert_eq!(opened.opened, FileNumber::of(&fs::metadata(&exe).unwrap()));
         assert!(opened.path.starts_with("/proc"));
+        reopen(&opened.path, opened.opened).unwrap();
+        assert!(reopen(Path::new("/proc/version"), opened.opened).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::elf::Machine;
 pub use super::error::InspectError;
 use super::files::{Files, Function, FunctionPlace, InterpreterFile, LibcFile, Place};
 use super::insn::Placement;
-use super::maps::{self, Mapping};
+use super::maps::{self, FileNumber, Mapping};
 use super::memory::{ProcessMemory, Snapshot};
 use super::object::Objects;
 use super::slot::{self, Libc, SlotError};
@@ -40,9 +40,10 @@ pub const NO_MODULE: &str = "the module of datetime.now is not loaded yet";
 pub struct ProbePoint {
     /// Leads to the file while the process lives, from outside its root too.
     pub path_to_open: PathBuf,
-    /// Which file it is: processes that share it have the same pair.
-    pub dev: u64,
-    pub inode: u64,
+    /// What that was when the file was read.
+    pub opened: FileNumber,
+    /// Which file the kernel puts it on: the same for all processes that share it.
+    pub probed: FileNumber,
     /// Of the instruction in the file.
     pub file_offset: u64,
     /// That instruction, relative to the function.
@@ -366,9 +367,8 @@ fn find_unnamed(
 pub struct InterpreterPath {
     /// As the process sees it.
     pub path: PathBuf,
-    /// Which file it is, as in [`ProbePoint`].
-    pub dev: u64,
-    pub inode: u64,
+    /// As in [`ProbePoint`].
+    pub probed: FileNumber,
 }
 
 impl InterpreterPath {
@@ -382,8 +382,7 @@ impl InterpreterPath {
         let file = maps::open(proc_root, pid, mapping).ok()?;
         Some(Self {
             path: mapping.path.clone(),
-            dev: file.dev,
-            inode: file.inode,
+            probed: file.probed,
         })
     }
 }

@@ -5,6 +5,7 @@ use crate::discover::tree::{FoundMaster, Scan};
 use crate::event::Pid;
 use crate::fact::Level;
 use crate::probe::preflight::Check;
+use crate::python::maps::FileNumber;
 use crate::python::target::InterpreterPath;
 use serde::Serialize;
 
@@ -40,7 +41,7 @@ pub struct InterpreterFile {
     /// As its processes see it; empty when not known.
     pub file: String,
     #[serde(skip)]
-    id: Option<(u64, u64)>,
+    id: Option<FileNumber>,
     pub python_version: String,
     /// What it lets masters have at best.
     pub level: &'static str,
@@ -94,7 +95,7 @@ impl Targets {
         for found in &scan.masters {
             let pid = found.master.pid;
             let path = path(pid);
-            let id = path.as_ref().map(|path| (path.dev, path.inode));
+            let id = path.as_ref().map(|path| path.probed);
             // What is not known is nobody else's.
             let known = interpreters
                 .iter_mut()
@@ -130,7 +131,7 @@ impl InterpreterFile {
         };
         let reason = found.interpreter.as_ref().err().cloned();
         Self {
-            id: path.as_ref().map(|path| (path.dev, path.inode)),
+            id: path.as_ref().map(|path| path.probed),
             file: path.map_or_else(String::new, |it| it.path.display().to_string()),
             python_version: found.master.python_version.clone(),
             level: level.as_str(),

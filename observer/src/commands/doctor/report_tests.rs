@@ -5,6 +5,7 @@ use crate::commands::doctor::text;
 use crate::commands::documented::{fields_in, fields_of};
 use crate::discover::procfs::ProcFs;
 use crate::discover::tree::Tree;
+use crate::python::maps::FileNumber;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -149,8 +150,10 @@ fn a_file_is_told_once_with_all_that_run_it() {
     let path = |pid| {
         (pid < 40).then_some(InterpreterPath {
             path: PathBuf::from("/usr/bin/pypy3.10"),
-            dev: 1,
-            inode: if pid == 20 { 2 } else { 1 },
+            probed: FileNumber {
+                dev: 1,
+                inode: if pid == 20 { 2 } else { 1 },
+            },
         })
     };
     let mut targets = Targets::of(&scan, path);
