@@ -1,22 +1,22 @@
 //! What is on a terminal, as a page that a browser shows: for pictures of `top`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::Result;
 
 use crate::tmux::Tmux;
 
-/// `top` over these masters, on a terminal of so many columns and lines, as a page; after `keys`, as
-/// tmux calls them, and once its screen is as wanted.
+/// `top` of this program, with these arguments, on a terminal of so many columns and lines, as a
+/// page; after `keys`, as tmux calls them, and once its screen is as wanted.
 pub fn of_top(
-    masters: &[u32],
+    program: &Path,
+    arguments: &str,
     (columns, lines): (u16, u16),
     keys: &[&str],
     wanted: impl Fn(&str) -> bool,
 ) -> Result<String> {
     let tmux = Tmux::start(columns, lines)?;
-    let masters: String = masters.iter().map(|pid| format!("--pid={pid} ")).collect();
-    tmux.run_top(&masters)?;
+    tmux.run_top_of(program, "", arguments)?;
     tmux.wait_for("the masters", |screen| {
         screen.contains("masters observed") || screen.contains("NOT COVERED")
     })?;

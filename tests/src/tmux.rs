@@ -1,7 +1,7 @@
 //! A terminal of a fixed size with a shell in it: a tmux server of our own.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -103,19 +103,23 @@ impl Tmux {
 
     /// Runs `top` of the program under test; once it has ended, `ended` and its exit code are told.
     pub fn run_top(&self, arguments: &str) -> Result<()> {
-        self.run_top_with("", arguments)
+        self.run_top_of(&binary()?, "", arguments)
     }
 
     /// Likewise, with these variables in its environment.
     pub fn run_top_with(&self, variables: &str, arguments: &str) -> Result<()> {
-        let binary = binary()?;
+        self.run_top_of(&binary()?, variables, arguments)
+    }
+
+    /// Likewise, of this program.
+    pub fn run_top_of(&self, program: &Path, variables: &str, arguments: &str) -> Result<()> {
         self.run("clear")?;
         self.wait_for("a clean screen", |screen| {
             screen.trim() == PROMPT.trim_end()
         })?;
         self.run(&format!(
             "{variables} {} top {arguments}; echo ended $?",
-            binary.display()
+            program.display()
         ))
     }
 

@@ -333,7 +333,13 @@ fn the_screen_becomes_a_page() -> Result<()> {
     }
     let (server, workers) = hangs()?;
     let is_there = |screen: &str| workers.iter().all(|&pid| row(screen, pid).is_some());
-    let page = terminal_page::of_top(&[server.pid()], (COLUMNS, LINES), &["3"], is_there)?;
+    let page = terminal_page::of_top(
+        &observer::binary()?,
+        &format!("--pid={}", server.pid()),
+        (COLUMNS, LINES),
+        &["3"],
+        is_there,
+    )?;
     ensure!(page.starts_with("<!doctype html>"), "{page}");
     ensure!(
         page.contains("[3 Workers]") && page.contains("<span style="),

@@ -1,17 +1,20 @@
-//! `cargo xtask screenshots`: the pictures of the dashboard in docs/images, of real Gunicorns in
-//! some trouble.
+//! `cargo xtask screenshots`: the pictures of the dashboard and of `top` in docs/images, of real
+//! Gunicorns in some trouble.
 
 use std::{
-    fs, thread,
+    fs,
+    path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::{
-    browser::Browser,
+    browser::{self, Browser},
     client::{Client, Request},
     gunicorn::{Builder, GunicornServer},
     observer::Observer,
+    terminal_page,
     venv::Venv,
 };
 
@@ -20,15 +23,18 @@ use crate::{demo::Shops, setup, workspace::Workspace};
 const FOLDER: &str = "docs/images";
 /// Name, whether it is dark, width and height.
 const PICTURES: [(&str, bool, u32, u32); 3] = [
-    ("dashboard-dark", true, 1600, 1250),
-    ("dashboard-light", false, 1600, 1250),
+    ("dashboard-dark", true, 1600, 1225),
+    ("dashboard-light", false, 1600, 1225),
     ("dashboard-phone", true, 400, 850),
 ];
+/// Columns and lines of the terminal, and how wide it is as a picture.
+const TERMINAL: (u16, u16) = (120, 30);
+const TERMINAL_PIXELS: u32 = 1050;
 /// How long the second of the requests that hang does so: longer than it takes to be a finding,
 /// shorter than Gunicorn's timeout.
 const HANGS: Duration = Duration::from_secs(20);
 
-/// Takes pictures of the dashboard for the documentation
+/// Takes pictures of the dashboard and of `top` for the documentation
 #[derive(clap::Args)]
 pub struct Arguments {
     /// How long the Gunicorns run before; from 40 on a worker is killed meanwhile
@@ -61,8 +67,12 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     thread::sleep(whole.saturating_sub(HANGS));
     let _second = hang(&reports)?;
     thread::sleep(whole.saturating_sub(start.elapsed()));
-    browser.open(&format!("http://127.0.0.1:{}/#/{shop}", observer.port))?;
-    take(workspace, &browser)?;
+    let folder = workspace.root.join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let daemon = format!("http://127.0.0.1:{}", observer.port);
+    browser.open(&format!("{daemon}/#/{shop}"))?;
+    dashboard(&folder, &browser)?;
+    top(&folder, &binary, &daemon)?;
     observer.stop().map(drop)
 }
 
@@ -73,9 +83,7 @@ fn hang(server: &GunicornServer) -> Result<Client> {
     Ok(client)
 }
 
-fn take(workspace: &Workspace, browser: &Browser) -> Result<()> {
-    let folder = workspace.root.join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+fn dashboard(folder: &Path, browser: &Browser) -> Result<()> {
     for (name, is_dark, width, height) in PICTURES {
         browser.resize(width, height)?;
         browser.dark(is_dark)?;
@@ -90,5 +98,20 @@ fn take(workspace: &Workspace, browser: &Browser) -> Result<()> {
         browser.screenshot(&path)?;
         println!("{}", path.display());
     }
+    Ok(())
+}
+
+/// The workers of the daemon's Gunicorns, as a terminal shows them.
+fn top(folder: &Path, program: &Path, daemon: &str) -> Result<()> {
+    let page = terminal_page::of_top(
+        program,
+        &format!("--connect {daemon}"),
+        TERMINAL,
+        &["3"],
+        |screen| screen.contains("[3 Workers]") && screen.contains("shop-threads"),
+    )?;
+    let path: PathBuf = folder.join("top.png");
+    browser::picture_of(&page, TERMINAL_PIXELS, &path)?;
+    println!("{}", path.display());
     Ok(())
 }
