@@ -251,6 +251,9 @@ pub struct TraceArgs {
     #[arg(long, conflicts_with = "json", env = "GUNICORN_OBSERVER_PATHS",
           value_parser = FalseyValueParser::new())]
     pub paths: bool,
+    /// Use no colours on a terminal; so does NO_COLOR
+    #[arg(long, env = "GUNICORN_OBSERVER_NO_COLOR", value_parser = FalseyValueParser::new())]
+    pub no_color: bool,
     #[command(flatten)]
     pub targets: TargetArgs,
     /// Route to name paths by, as `--route` of `run`

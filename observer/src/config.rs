@@ -263,7 +263,10 @@ impl Trace {
             format: if args.json {
                 Format::Json
             } else {
-                Format::Text { paths: args.paths }
+                Format::Text {
+                    paths: args.paths,
+                    colors: !args.no_color,
+                }
             },
         }
     }

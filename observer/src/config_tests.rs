@@ -92,7 +92,13 @@ fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
     };
     let plain = trace("trace", &File::default());
     assert_eq!(plain.filter, Filter::default());
-    assert_eq!(plain.format, Format::Text { paths: false });
+    assert_eq!(
+        plain.format,
+        Format::Text {
+            paths: false,
+            colors: true
+        }
+    );
     assert_eq!(plain.observe, run("run", &File::default()).observe);
 
     let of_file = trace("trace --route /b --json", &file);
@@ -100,10 +106,16 @@ fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
     assert_eq!(of_file.format, Format::Json);
     assert_eq!(of_file.observe, run("run", &file).observe);
 
-    let named = trace("trace --name-route /c/{x} --paths", &file);
+    let named = trace("trace --name-route /c/{x} --paths --no-color", &file);
     let routes = named.observe.model.settings.routes;
     assert_eq!(routes, ["/c/{x}".parse().unwrap()]);
-    assert_eq!(named.format, Format::Text { paths: true });
+    assert_eq!(
+        named.format,
+        Format::Text {
+            paths: true,
+            colors: false
+        }
+    );
     assert!(named.filter.routes.is_empty());
 
     let words = "trace --status 404,5XX --status none --min-duration 1s50ms";

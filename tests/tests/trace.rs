@@ -9,6 +9,7 @@ use end_to_end::{
     load::{Background, Load},
     observer::{self, Observer},
     skip,
+    tmux::Tmux,
     tracer::Tracer,
     venv::Venv,
     wait,
@@ -64,16 +65,29 @@ fn each_request_has_a_line_for_people_and_one_for_programs() -> Result<()> {
         let json = Tracer::start(server.pid(), &["--json"])?;
         talk(&server)?;
         let (text, json) = (text.finish(TALK.len())?, json.finish(TALK.len())?);
+        let json: Vec<Value> = json
+            .iter()
+            .map(|line| serde_json::from_str(line))
+            .collect::<Result<_, _>>()?;
         let worker = server.workers()[0];
-        for ((_, status, route, why), (text, json)) in TALK.iter().zip(text.iter().zip(&json)) {
-            text_is_right(text, *status, route, why, worker)?;
-            let line: Value = serde_json::from_str(json)?;
-            json_is_right(&line, *status, route, why)
+        for (_, status, route, why) in TALK {
+            // A thread ends its request after the answer, so the next one's may end before.
+            let line = text
+                .iter()
+                .find(|line| line.contains(&format!("  {status}   GET       {route} ")))
+                .with_context(|| format!("{class}: no {route}: {text:#?}"))?;
+            text_is_right(line, status, route, why, worker)?;
+            ensure!(!line.contains("secret"));
+            let line = json
+                .iter()
+                .find(|line| line["route"] == route && line["status"] == status)
+                .with_context(|| format!("{class}: no {route}: {json:#?}"))?;
+            json_is_right(line, status, route, why)
                 .with_context(|| format!("{class}: {line:#}"))?;
-            ensure!(line["pid"] == worker, "not of {worker}: {json}");
-            ensure!(line["master_pid"] == server.pid(), "{json}");
-            ensure!(line["worker_class"] == server.worker_class(), "{json}");
-            ensure!(!json.contains("secret") && !text.contains("secret"));
+            ensure!(line["pid"] == worker, "not of {worker}: {line}");
+            ensure!(line["master_pid"] == server.pid(), "{line}");
+            ensure!(line["worker_class"] == server.worker_class(), "{line}");
+            ensure!(!line.to_string().contains("secret"));
         }
     }
     Ok(())
@@ -276,4 +290,47 @@ fn timeless(line: &str) -> Result<Value> {
         }
     }
     Ok(line)
+}
+
+#[test]
+fn on_a_terminal_what_failed_has_a_colour() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = shop("sync")?;
+    let tmux = Tmux::start(200, 30)?;
+    for (option, colored) in [("", true), ("--no-color", false)] {
+        let program = observer::binary()?;
+        let pid = server.pid();
+        tmux.run(&format!(
+            "clear; {} trace {option} --pid {pid}",
+            program.display()
+        ))?;
+        tmux.wait_for("the header", |screen| screen.contains("TIME (UTC)"))?;
+        // Probes may not be attached yet: the last request is asked for until it is seen.
+        let is_seen = |screen: &str| screen.contains("/checkout") && screen.contains(" 404 ");
+        wait::until("the requests", || {
+            talk(&server)?;
+            Ok(is_seen(&tmux.screen()?).then_some(()))
+        })?;
+        let screen = tmux.colored_screen()?;
+        let line = |part: &str| {
+            screen
+                .lines()
+                .find(|line| line.contains(part))
+                .unwrap_or_default()
+        };
+        for (part, color) in [("/checkout", "\x1b[31m"), (" 404 ", "\x1b[33m")] {
+            ensure!(
+                line(part).contains(color) == colored,
+                "{option} {part}: {screen:?}"
+            );
+        }
+        ensure!(!line(" / ").contains("\x1b[3"), "{screen:?}");
+        tmux.press(&["C-c"])?;
+        tmux.wait_for("the prompt", |screen| {
+            screen.trim_end().ends_with("prompt>")
+        })?;
+    }
+    Ok(())
 }

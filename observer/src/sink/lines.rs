@@ -40,9 +40,11 @@ pub enum Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
-    /// With paths in the place of routes, or not.
     Text {
+        /// Paths in the place of routes.
         paths: bool,
+        /// Where it goes to a terminal that has them.
+        colors: bool,
     },
 }
 
@@ -55,7 +57,7 @@ impl Format {
         let mut line = match (self, line) {
             (Self::Json, Line::Request(finished)) => serde_json::to_string(finished)?,
             (Self::Json, Line::Event(event)) => serde_json::to_string(event)?,
-            (Self::Text { paths }, Line::Request(finished)) => text::line(finished, paths),
+            (Self::Text { paths, .. }, Line::Request(finished)) => text::line(finished, paths),
             (Self::Text { .. }, Line::Event(event)) => event::timed(event),
         };
         line.push('\n');

@@ -127,7 +127,10 @@ fn when_nobody_reads_any_more_that_is_noticed_without_a_line_and_is_no_failure()
 #[test]
 fn a_full_disk_is_a_failure() {
     let out = File::options().write(true).open("/dev/full").unwrap();
-    let format = Format::Text { paths: false };
+    let format = Format::Text {
+        paths: false,
+        colors: true,
+    };
     let (mut outlet, writer) = start(Filter::default(), format, out, ()).unwrap();
     outlet.take(request(1));
     drop(outlet);

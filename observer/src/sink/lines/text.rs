@@ -1,8 +1,11 @@
 //! A finished request as a line for people.
 
+use super::Line;
 use crate::commands::shown;
 use crate::model::cause::{Cause, Failure, Raised};
+use crate::model::ending::Manner;
 use crate::model::finished::Finished;
+use crate::model::happened::Ended;
 use crate::model::tally::Phase;
 use std::time::Duration;
 
@@ -90,6 +93,46 @@ fn columns(
          {duration:>10}  {phases:<45} {worker:>7}  {app:<app_columns$}  {why}"
     );
     line.trim_end().to_owned()
+}
+
+/// What stands out on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    Red,
+    Yellow,
+}
+
+impl Color {
+    /// A line in this colour, by an escape that every terminal with colours knows (ECMA-48, SGR).
+    #[must_use]
+    pub fn paint(self, line: &str) -> String {
+        let code = match self {
+            Self::Red => 31,
+            Self::Yellow => 33,
+        };
+        format!("\x1b[{code}m{}\x1b[0m\n", line.trim_end_matches('\n'))
+    }
+}
+
+/// The colour of a line: red is what the server did wrong, yellow what its client did, or what
+/// nobody knows.
+#[must_use]
+pub fn color(line: &Line) -> Option<Color> {
+    match line {
+        Line::Request(finished) => match finished.request.status {
+            Some(500..) => Some(Color::Red),
+            Some(400..) | None => Some(Color::Yellow),
+            Some(_) => finished.cause.as_ref().map(|_| Color::Red),
+        },
+        Line::Event(event) => {
+            let is_forced = |ended: &Ended| ended.restart_type == Manner::Forced;
+            event
+                .ended
+                .as_ref()
+                .is_some_and(is_forced)
+                .then_some(Color::Red)
+        }
+    }
 }
 
 /// `12:34:56.789Z`

@@ -78,6 +78,23 @@ fn what_is_not_known_is_a_dash_never_a_zero() {
 }
 
 #[test]
+fn what_went_wrong_stands_out() {
+    let of = |status| {
+        let mut finished = finished();
+        finished.request.status = status;
+        color(&Line::Request(Box::new(finished)))
+    };
+    assert_eq!(of(Some(200)), None);
+    assert_eq!(of(Some(302)), None);
+    assert_eq!(of(Some(404)), Some(Color::Yellow));
+    assert_eq!(of(None), Some(Color::Yellow));
+    assert_eq!(of(Some(503)), Some(Color::Red));
+    let answered = failed(failure("KeyError", "shop.py:total"));
+    assert_eq!(color(&Line::Request(Box::new(answered))), Some(Color::Red));
+    assert_eq!(Color::Red.paint("line\n"), "\x1b[31mline\x1b[0m\n");
+}
+
+#[test]
 fn times_are_told_to_a_tenth_of_a_millisecond() {
     for (ns, text) in [
         (0, "0.0"),

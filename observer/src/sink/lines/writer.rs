@@ -1,6 +1,7 @@
 //! The writer's thread: it may wait for who reads as long as that takes.
 
 use super::{Format, Waiting, text};
+use crate::tui::term;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
@@ -34,9 +35,11 @@ pub(super) fn write(
         written,
     };
     let mut gaps = Gaps::default();
-    if let Format::Text { paths } = format
+    let mut has_colors = false;
+    if let Format::Text { paths, colors } = format
         && batch.out.is_terminal()
     {
+        has_colors = term::has_colors(!colors);
         batch.text = text::header(paths) + "\n";
         batch.flush()?;
     }
@@ -54,7 +57,12 @@ pub(super) fn write(
             Ok(Waiting { line, missed }) => {
                 gaps.missed += missed;
                 gaps.tell();
-                batch.add(&format.line(&line)?)?;
+                let color = has_colors.then(|| text::color(&line)).flatten();
+                let line = format.line(&line)?;
+                match color {
+                    Some(color) => batch.add(&color.paint(&line))?,
+                    None => batch.add(&line)?,
+                }
             }
             Err(RecvTimeoutError::Timeout) if is_closed(&batch.out) => {
                 return Err(ErrorKind::BrokenPipe.into());
