@@ -14,6 +14,7 @@ pub mod fds;
 pub mod found;
 pub mod gauges;
 pub mod listeners;
+pub mod pod;
 pub mod procfs;
 pub mod sock_diag;
 pub mod tree;

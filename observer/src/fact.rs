@@ -102,6 +102,17 @@ pub struct Master {
     /// Of the Kubernetes pod; empty outside of one, or when unknown.
     #[serde(default)]
     pub pod_uid: String,
+    /// Names in Kubernetes, as far as they are known.
+    #[serde(default)]
+    pub pod: Pod,
+}
+
+/// What Kubernetes calls a container and what it is in; empty where that is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub container: String,
 }
 
 /// A worker, as its master knows it (`Arbiter.WORKERS`).

@@ -2,7 +2,7 @@
 //! [`crate::api`].
 
 use crate::event::Pid;
-use crate::fact::{Gauges, Listener, ProgramTotals};
+use crate::fact::{Gauges, Listener, Pod, ProgramTotals};
 use crate::model::ending::{Manner, Reason};
 use crate::model::finding::Finding;
 use crate::model::happened::PendingView;
@@ -42,6 +42,7 @@ pub struct AppView {
     pub container_id: String,
     pub container_runtime: String,
     pub pod_uid: String,
+    pub pod: Pod,
     /// Workers that live.
     pub workers_live: u32,
     pub workers: Vec<WorkerView>,

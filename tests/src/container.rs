@@ -24,6 +24,15 @@ pub enum Container {
     Namespaces,
     /// What runc makes of a bundle, as for Docker with its cgroupfs driver.
     Runc,
+    /// Likewise, as kubelet has containerd do it for the pod of this number.
+    Pod(u32),
+}
+
+/// What Kubernetes would call the pod of a number: namespace and name.
+#[must_use]
+pub fn pod_names(number: u32) -> (String, String) {
+    let namespace = format!("team-{}", number % 3);
+    (namespace, format!("shop-5d9c7b6f4-{number:05}"))
 }
 
 /// Makes the root `$layers/root`, an overlay over `$1`. `$2` is a folder that both sides see and
@@ -78,7 +87,8 @@ impl Container {
             Self::Overlay => (OVERLAY, Signal::SIGTERM),
             // `unshare` waits for its child and does not heed a SIGTERM.
             Self::Namespaces => (UNSHARE, Signal::SIGKILL),
-            Self::Runc => return runc(shared, launch),
+            Self::Runc => return runc(None, shared, launch),
+            Self::Pod(number) => return runc(Some(number), shared, launch),
         };
         let mut command = in_root(script, end, shared, launch);
         command
@@ -90,12 +100,15 @@ impl Container {
     }
 }
 
-fn runc(shared: &Path, launch: &Launch) -> Result<Command> {
+fn runc(pod: Option<u32>, shared: &Path, launch: &Launch) -> Result<Command> {
     static CONTAINERS: AtomicUsize = AtomicUsize::new(0);
     // As long as real ones.
     let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
     let container = format!("{:032x}{number:032x}", id());
-    let config = config(&container, shared, launch);
+    let mut config = config(&container, shared, launch);
+    if let Some(number) = pod {
+        in_pod(&mut config, number, &container, shared)?;
+    }
     let path = shared.join("config.json");
     fs::write(&path, config.to_string())
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -158,4 +171,26 @@ fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
             "namespaces": namespaces,
         },
     })
+}
+
+/// Names the control group as containerd does where kubelet asks for systemd's slices, and mounts
+/// what kubelet mounts: the host name, and the namespace next to the token of the service account.
+fn in_pod(config: &mut Value, number: u32, container: &str, shared: &Path) -> Result<()> {
+    let (namespace, name) = pod_names(number);
+    let uid = format!("{:08x}_0000_4000_8000_{number:012x}", id());
+    let slice = format!("kubepods-burstable-pod{uid}.slice");
+    config["linux"]["cgroupsPath"] = format!("/{slice}:cri-containerd:{container}").into();
+    config["hostname"] = name.as_str().into();
+    let (host_name, account) = (shared.join("hostname"), shared.join("serviceaccount"));
+    fs::write(&host_name, format!("{name}\n"))?;
+    fs::create_dir_all(&account)?;
+    fs::write(account.join("namespace"), namespace)?;
+    let bind = |destination: &str, source: &Path| json!({ "destination": destination, "type": "bind", "source": source, "options": ["bind"] });
+    let mounts = [
+        bind("/etc/hostname", &host_name),
+        bind("/var/run/secrets/kubernetes.io/serviceaccount", &account),
+    ];
+    let all = config["mounts"].as_array_mut().context("no mounts")?;
+    all.extend(mounts);
+    Ok(())
 }

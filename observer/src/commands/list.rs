@@ -46,6 +46,10 @@ struct Row<'a> {
     container_runtime: Option<&'a str>,
     /// Absent outside of Kubernetes.
     pod_uid: Option<&'a str>,
+    /// Names in Kubernetes, absent when unknown.
+    namespace: Option<&'a str>,
+    pod: Option<&'a str>,
+    container: Option<&'a str>,
     /// How well it can be observed: full, socket, none.
     level: &'static str,
     /// Why not better, or what is missing or costs more than it should; else empty.
@@ -103,6 +107,9 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         container_id: known(&master.container_id),
         container_runtime: known(&master.container_runtime),
         pod_uid: known(&master.pod_uid),
+        namespace: known(&master.pod.namespace),
+        pod: known(&master.pod.name),
+        container: known(&master.pod.container),
         level: found.coverage.level().as_str(),
         reason: found.coverage.reason(),
         workers: found
@@ -145,8 +152,11 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
         ]);
         if let Some(id) = row.container_id {
             let runtime = row.container_runtime.unwrap_or_default();
-            let pod = row.pod_uid.map_or_else(String::new, |uid| {
-                format!("  in pod {}", shown(uid, NAME_CHARS))
+            // A pod has a name in its namespace, and where that is not known, its uid.
+            let pod = row.pod.or(row.pod_uid).map_or_else(String::new, |pod| {
+                let names = [row.namespace, Some(pod), row.container];
+                let names: Vec<&str> = names.into_iter().flatten().collect();
+                format!("  in pod {}", shown(&names.join("/"), NAME_CHARS))
             });
             let (runtime, id) = (shown(runtime, NAME_CHARS), shown(id, NAME_CHARS));
             table.note(format!("container {runtime} {id}{pod}"));
@@ -202,6 +212,9 @@ mod tests {
             container_id: None,
             container_runtime: None,
             pod_uid: None,
+            namespace: None,
+            pod: None,
+            container: None,
             level: "full",
             reason: String::new(),
             workers: Vec::new(),
@@ -249,6 +262,9 @@ mod tests {
             container_id: Some(&hostile),
             container_runtime: Some(&hostile),
             pod_uid: Some(&hostile),
+            namespace: Some(&hostile),
+            pod: Some(&hostile),
+            container: Some(&hostile),
             level: "none",
             reason: hostile.clone(),
             workers: vec![WorkerRow {

@@ -6,6 +6,7 @@ use std::io;
 use super::cmdline::{self, Hint};
 use super::found::Reader;
 pub use super::found::{Candidate, Coverage, FoundMaster, Scan, WorkerObjects};
+use super::pod;
 use super::procfs::{ProcFs, Process};
 use crate::clock::monotonic_ns;
 use crate::event::Pid;
@@ -207,6 +208,7 @@ impl Tree {
             container_id: old.container_id.clone(),
             container_runtime: old.container_runtime.clone(),
             pod_uid: old.pod_uid.clone(),
+            pod: old.pod.clone(),
             ..master
         };
         // Each setting that cannot be read is absent, and all of them are when the process goes.
@@ -398,10 +400,14 @@ impl Tree {
             return master;
         };
         let runtime = container.runtime.map(|runtime| runtime.as_str().to_owned());
+        let in_pod = container.pod_uid.is_some();
+        let find = || pod::find(self.procfs.root(), master.pid, &container.id);
+        let pod = in_pod.then(find).unwrap_or_default();
         fact::Master {
             container_id: container.id,
             container_runtime: runtime.unwrap_or_default(),
             pod_uid: container.pod_uid.unwrap_or_default(),
+            pod,
             ..master
         }
     }

@@ -2,6 +2,7 @@
 
 use super::families_now::{Now, NowFamilies};
 use super::family::{Family, Labels};
+use super::names::Names;
 use super::prometheus::WorkerLabel;
 use crate::model::happened::seconds;
 use crate::model::tally::Tally;
@@ -11,17 +12,15 @@ use crate::snapshot::{AppView, ErrorView, Snapshot};
 pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
     let mut families = WorkerFamilies::new();
     for app in &snapshot.apps {
-        let pid = app.master_pid.to_string();
-        let master = [("app", app.app.as_str()), ("master_pid", pid.as_str())];
+        let names = Names::of(app);
         match label {
-            WorkerLabel::Pid => by_pid(&mut families, app, master),
-            WorkerLabel::Slot => by_slot(&mut families, app, master),
+            WorkerLabel::Pid => by_pid(&mut families, app, &names),
+            WorkerLabel::Slot => by_slot(&mut families, app, &names),
             // Nothing was seen of its requests: that is not zero.
             WorkerLabel::None if !app.observed => {}
             WorkerLabel::None => {
                 for class in &app.classes {
-                    let [a, m] = master;
-                    let labels = [a, m, ("worker_class", &*class.class)];
+                    let labels = names.master(&[("worker_class", &*class.class)]);
                     families.tally(&labels, &class.tally);
                     families.errors(&labels, &class.failed, &class.handled);
                     let live = app.workers.iter().filter(|worker| !worker.ended);
@@ -35,16 +34,15 @@ pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
     families.into_vec()
 }
 
-type Master<'a> = [(&'static str, &'a str); 2];
-
-fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
+fn by_pid(families: &mut WorkerFamilies, app: &AppView, names: &Names<'_>) {
     for worker in &app.workers {
         let (pid, slot) = (worker.pid.to_string(), worker.slot.to_string());
         let (pid, id) = (
             ("worker_pid", pid.as_str()),
             ("worker_id", worker.id.as_str()),
         );
-        let labels = [a, m, pid, id, ("worker_class", &worker.class)];
+        let class = ("worker_class", &*worker.class);
+        let labels = names.master(&[pid, id, class]);
         if app.observed {
             families.tally(&labels, &worker.tally);
             families.errors(&labels, &worker.failed, &worker.handled);
@@ -52,26 +50,23 @@ fn by_pid(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
         if !worker.ended {
             families.now.add(&labels, &Now::of(worker), app.observed);
         }
-        let class = ("worker_class", &*worker.class);
         families
             .info
-            .count(&[a, m, ("worker_slot", &slot), pid, id, class], 1);
+            .count(&names.master(&[("worker_slot", &slot), pid, id, class]), 1);
         if let Some(uptime) = worker.uptime_seconds {
             families.uptime.add(&labels, uptime);
         }
     }
 }
 
-fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
+fn by_slot(families: &mut WorkerFamilies, app: &AppView, names: &Names<'_>) {
     let seen = app.observed.then_some(&app.slots);
     for slot in seen.into_iter().flatten() {
         let number = slot.slot.to_string();
-        let labels = [
-            a,
-            m,
+        let labels = names.master(&[
             ("worker_slot", number.as_str()),
             ("worker_class", &slot.class),
-        ];
+        ]);
         families.tally(&labels, &slot.tally);
         families.errors(&labels, &slot.failed, &slot.handled);
     }
@@ -81,11 +76,13 @@ fn by_slot(families: &mut WorkerFamilies, app: &AppView, [a, m]: Master) {
         let slot = ("worker_slot", slot.as_str());
         let (pid, id) = (("worker_pid", pid.as_str()), ("worker_id", &*worker.id));
         let class = ("worker_class", &*worker.class);
-        families.info.count(&[a, m, slot, pid, id, class], 1);
-        let labels = [a, m, slot, class];
+        families
+            .info
+            .count(&names.master(&[slot, pid, id, class]), 1);
+        let labels = names.master(&[slot, class]);
         families.now.add(&labels, &Now::of(worker), app.observed);
         if let Some(uptime) = worker.uptime_seconds {
-            families.uptime.add(&[a, m, slot, class], uptime);
+            families.uptime.add(&labels, uptime);
         }
     }
 }
@@ -284,12 +281,11 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
         "Times that a type or place of an error was called `other`, for want of room for its name.",
     );
     for view in &snapshot.apps {
-        let app = ("app", view.app.as_str());
-        let pid = view.master_pid.to_string();
-        let master = [app, ("master_pid", pid.as_str())];
+        let names = Names::of(view);
+        let master = names.master(&[]);
         if !view.ended {
-            app_info(&mut info, view, master);
-            container_info(&mut container, view, master);
+            app_info(&mut info, view, &names);
+            container_info(&mut container, view, &names);
         }
         if let Some(seconds) = view.timeout_seconds {
             timeout.count(&master, seconds.into());
@@ -303,26 +299,24 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
                 .status
                 .map(|status| status.to_string())
                 .unwrap_or_default();
-            let labels = [
-                app,
+            let labels = names.app(&[
                 ("worker_class", &series.class),
                 ("http_request_method", series.method),
                 ("http_route", &series.route),
                 ("http_response_status_code", &status),
                 ("error_type", &series.error_type),
-            ];
+            ]);
             http.observe(&labels, &series.duration);
         }
         for series in &view.phases {
-            let labels = [
-                app,
+            let labels = names.app(&[
                 ("worker_class", &series.class),
                 ("phase", series.phase.as_str()),
-            ];
+            ]);
             phases.observe(&labels, &series.duration);
         }
         workers.count(&master, view.workers_live.into());
-        http_errors(&mut errors, view, app);
+        http_errors(&mut errors, view, &names);
         capped.count(&master, view.capped_requests);
         capped_errors.count(&master, view.capped_errors);
     }
@@ -339,48 +333,46 @@ pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
     ]
 }
 
-fn http_errors(errors: &mut Family, view: &AppView, app: (&'static str, &str)) {
+fn http_errors(errors: &mut Family, view: &AppView, names: &Names<'_>) {
     for error in &view.http_errors {
-        let labels = [
-            app,
+        let status = error.status.to_string();
+        let labels = names.app(&[
             ("worker_class", &*error.class),
             ("method", error.method),
             ("endpoint", &error.endpoint),
-            ("status", &error.status.to_string()),
+            ("status", &status),
             ("error_type", &error.error_type),
             ("raised_in", &error.raised_in),
-        ];
+        ]);
         errors.count(&labels, error.count);
     }
 }
 
-fn app_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
+fn app_info(info: &mut Family, view: &AppView, names: &Names<'_>) {
     let number = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();
-    let labels = [
-        app,
-        master_pid,
+    let (workers, threads) = (number(view.workers_wanted), number(view.threads));
+    let (timeout, bind) = (number(view.timeout_seconds), view.bind.join(","));
+    let labels = names.master(&[
         ("gunicorn_version", &view.gunicorn_version),
         ("python_version", &view.python_version),
         ("worker_class", &view.worker_class),
-        ("workers", &number(view.workers_wanted)),
-        ("threads", &number(view.threads)),
-        ("timeout", &number(view.timeout_seconds)),
-        ("bind", &view.bind.join(",")),
-    ];
+        ("workers", &workers),
+        ("threads", &threads),
+        ("timeout", &timeout),
+        ("bind", &bind),
+    ]);
     info.count(&labels, 1);
 }
 
-fn container_info(info: &mut Family, view: &AppView, [app, master_pid]: Master) {
+fn container_info(info: &mut Family, view: &AppView, names: &Names<'_>) {
     if view.container_id.is_empty() {
         return;
     }
-    let labels = [
-        app,
-        master_pid,
+    let labels = names.master(&[
         ("container_id", view.container_id.as_str()),
         ("container_runtime", &view.container_runtime),
         ("pod_uid", &view.pod_uid),
-    ];
+    ]);
     info.count(&labels, 1);
 }
 

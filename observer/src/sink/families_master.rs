@@ -1,6 +1,7 @@
 //! What happened to a master and its workers, and who waits for it.
 
 use super::family::Family;
+use super::names::Names;
 use crate::snapshot::{AppView, Snapshot};
 
 /// Families of masters: ends of workers, signals, listeners, findings.
@@ -23,39 +24,35 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
     );
     let mut listeners = Listeners::default();
     for view in &snapshot.apps {
-        let pid = view.master_pid.to_string();
-        let master = [("app", view.app.as_str()), ("master_pid", pid.as_str())];
-        let [app, master_pid] = master;
+        let names = Names::of(view);
         // What was not seen is left out, never counted as zero.
         if !view.observed {
             continue;
         }
         for (reason, &count) in &view.ends {
-            restarts.count(&[app, master_pid, ("reason", reason)], count);
+            restarts.count(&names.master(&[("reason", reason)]), count);
         }
         for worker in &view.workers {
             let (Some(reason), Some(manner)) = (worker.reason, worker.restart_type) else {
                 continue;
             };
-            let labels = [
-                app,
-                master_pid,
+            let labels = names.master(&[
                 ("worker_id", worker.id.as_str()),
                 ("restart_type", manner.as_str()),
                 ("reason", reason.as_str()),
-            ];
+            ]);
             restart_counts.count(&labels, 1);
         }
         for timeout in &view.timeouts {
             let class = ("worker_class", &*timeout.class);
-            let labels = [app, master_pid, class, ("stuck_in", &timeout.stuck_in)];
+            let labels = names.master(&[class, ("stuck_in", &timeout.stuck_in)]);
             timeouts.count(&labels, timeout.count);
         }
         for (signal, &count) in &view.signals {
-            signals.count(&[app, master_pid, ("signal", signal)], count);
+            signals.count(&names.master(&[("signal", signal)]), count);
         }
         if !view.ended {
-            listeners.add(view, master);
+            listeners.add(view, &names);
         }
     }
     let Listeners {
@@ -101,9 +98,9 @@ impl Default for Listeners {
 }
 
 impl Listeners {
-    fn add(&mut self, view: &AppView, [app, master_pid]: [(&'static str, &str); 2]) {
+    fn add(&mut self, view: &AppView, names: &Names<'_>) {
         for listener in &view.listeners {
-            let labels = [app, master_pid, ("listener", listener.address.as_str())];
+            let labels = names.master(&[("listener", listener.address.as_str())]);
             self.backlog.count(&labels, listener.backlog.into());
             self.limit.count(&labels, listener.limit.into());
             if let Some(drops) = listener.drops {
@@ -119,14 +116,16 @@ fn findings(snapshot: &Snapshot) -> Family {
         "1 for what an operator should know; the snapshot of the API has the evidence.",
     );
     for finding in &snapshot.findings {
-        let master = finding.master_pid.to_string();
+        let is_its = |view: &&AppView| view.master_pid == finding.master_pid;
+        let Some(view) = snapshot.apps.iter().find(is_its) else {
+            continue;
+        };
         let worker = finding.worker_pid.map(|pid| pid.to_string());
-        let labels = [
-            ("app", finding.app.as_str()),
-            ("master_pid", &master),
+        let names = Names::of(view);
+        let labels = names.master(&[
             ("worker_pid", worker.as_deref().unwrap_or_default()),
             ("finding", finding.finding.as_str()),
-        ];
+        ]);
         findings.count(&labels, 1);
     }
     findings

@@ -1,6 +1,7 @@
 //! What is exported, held against docs/METRICS.md.
 
 use crate::event::{Event, ExitStatus, Frame, Place, Request, Stack};
+use crate::fact::Pod;
 use crate::fact::{
     Fact, Gauges, InFlight, KernelTotals, Level, Listener, Look, LookState, Master, Pending,
     ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
@@ -345,6 +346,41 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
     let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
     assert!(families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
+}
+
+#[test]
+fn every_family_of_a_master_in_a_pod_names_the_pod() {
+    let mut snapshot = full().snapshot(100 * S);
+    let names = ["namespace", "pod", "container"];
+    let named = |snapshot: &Snapshot, label| -> Vec<(String, usize)> {
+        let families = families(snapshot, label);
+        let of_masters = families
+            .iter()
+            .filter(|family| !family.name().starts_with("gunicorn_observer_"));
+        let of_series = of_masters.flat_map(|family| {
+            family.get_metric().iter().map(|metric| {
+                let labels = metric.get_label().iter();
+                let count = labels.filter(|label| names.contains(&label.name())).count();
+                (family.name().to_owned(), count)
+            })
+        });
+        of_series.collect()
+    };
+    for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
+        assert!(named(&snapshot, label).iter().all(|(_, count)| *count == 0));
+    }
+    for app in &mut snapshot.apps {
+        app.pod = Pod {
+            namespace: "prod".to_owned(),
+            name: "shop-0".to_owned(),
+            container: "web".to_owned(),
+        };
+    }
+    for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
+        for (family, count) in named(&snapshot, label) {
+            assert_eq!(count, 3, "{family}");
+        }
+    }
 }
 
 #[test]

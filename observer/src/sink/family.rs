@@ -10,8 +10,11 @@ use std::collections::BTreeMap;
 /// Characters of a label value; what is longer is cut.
 const MAX_VALUE_CHARS: usize = 256;
 
-/// Labels of a series: names and values.
-pub type Labels<'a> = &'a [(&'static str, &'a str)];
+/// Name and value of a label.
+pub type Label<'a> = (&'static str, &'a str);
+
+/// Labels of a series.
+pub type Labels<'a> = &'a [Label<'a>];
 
 /// A family under construction.
 pub struct Family {

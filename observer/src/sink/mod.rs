@@ -1,7 +1,7 @@
 //! The outputs: each reads the snapshot or finished requests, none knows the state behind them.
 //!
-//! - [`family`]: metric families without double series; [`prometheus`]: which there
-//!   are; [`openmetrics`]: their other text format
+//! - [`family`]: metric families without double series; `names`: their common labels;
+//!   [`prometheus`]: which there are; [`openmetrics`]: their other text format
 //! - [`http`]: what is served; [`source`]: where it is from; [`feed`]: a view each second;
 //!   [`dashboard`]: the page
 //! - [`lines`]: each finished request, to standard output
@@ -15,6 +15,7 @@ pub mod family;
 pub mod feed;
 pub mod http;
 pub mod lines;
+mod names;
 pub mod openmetrics;
 pub mod prometheus;
 pub mod source;
