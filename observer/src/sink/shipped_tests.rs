@@ -233,11 +233,10 @@ impl Known {
         if metric == "up" {
             return Some(targets.collect());
         }
-        let part = ["_bucket", "_sum", "_count"].into_iter();
-        let part = part.filter_map(|part| metric.strip_suffix(part).map(|base| (base, part)));
-        let of_histogram = part
-            .filter(|(base, _)| self.families.contains_key(*base))
-            .next_back();
+        let parts = ["_bucket", "_sum", "_count"].into_iter();
+        let of_histogram = parts
+            .filter_map(|part| Some((metric.strip_suffix(part)?, part)))
+            .find(|(base, _)| self.families.contains_key(*base));
         let (base, part) = of_histogram.unwrap_or((metric, ""));
         let (kind, labels) = self.families.get(base)?;
         let limit = (part == "_bucket").then(|| "le".to_owned());
