@@ -3,10 +3,12 @@
 //!
 //! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
-//! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
+//! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served;
+//!   [`boot`]: how its workers fail to boot
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
-//! - [`prometheus`]: what scrapes the observer and is asked
+//! - [`operated`]: load and trouble for who asks about it; [`prometheus`]: what scrapes the observer,
+//!   evaluates rules and is asked; [`shipped`]: rules and dashboards of `deploy`
 //! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
 //!   [`tracer`]: its command `trace`; [`tmux`]: a terminal, and its command `top` on that;
 //!   [`terminal_page`]: what is on a terminal, as HTML
@@ -21,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod boot;
 pub mod browser;
 pub mod case;
 pub mod cgroup;
@@ -38,11 +41,13 @@ pub mod matrix;
 pub mod metrics;
 pub mod nginx;
 pub mod observer;
+pub mod operated;
 pub mod phases;
 pub mod process;
 pub mod prometheus;
 pub mod python;
 pub mod response;
+pub mod shipped;
 pub mod skip;
 pub mod source;
 pub mod terminal_page;

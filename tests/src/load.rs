@@ -12,7 +12,8 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    client::{Client, Request},
+    client::{self, Client, Request},
+    gunicorn::GunicornServer,
     response::Response,
 };
 
@@ -63,6 +64,13 @@ impl Load {
         });
         tally.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Sends a request that will not be answered, and does not wait.
+pub fn ask_in_vain(server: &GunicornServer, path: &str) {
+    let (port, request) = (server.port, Request::get(path));
+    // It ends when the server does, at the latest.
+    thread::spawn(move || client::fetch(port, &request));
 }
 
 fn work(port: u16, routes: &[Request], tally: &Mutex<Tally>, next: impl Fn() -> Option<usize>) {

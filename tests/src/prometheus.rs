@@ -1,11 +1,12 @@
 //! A real Prometheus that scrapes the observer.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::{self, File},
     io::Write as _,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -19,8 +20,8 @@ use crate::{
     process, wait,
 };
 
-/// Of the scrapes, as in the configuration.
-const JOB: &str = "gunicorn";
+/// Of the scrapes, as in the configuration: the shipped alerts know the observer by it.
+const JOB: &str = "gunicorn-observer";
 
 /// A running Prometheus; ended when dropped.
 pub struct Prometheus {
@@ -33,11 +34,18 @@ pub struct Prometheus {
 /// A series of an answer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Series {
+    metric: BTreeMap<String, String>,
     /// When, and the value as text.
     value: (f64, String),
 }
 
 impl Series {
+    /// A label's value, empty if it has none.
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
+        self.metric.get(name).map_or("", String::as_str)
+    }
+
     /// What it is now; `None` if that is no number, as when nothing is divided by nothing.
     #[must_use]
     pub fn number(&self) -> Option<f64> {
@@ -60,6 +68,47 @@ struct Targets {
     active: Vec<Target>,
 }
 
+/// A rule that it evaluates, and how that went.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    pub name: String,
+    pub health: String,
+    #[serde(default)]
+    pub last_error: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+/// An alert that is pending or firing.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alert {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub state: String,
+}
+
+impl Alert {
+    /// Which rule it is of.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.labels.get("alertname").map_or("", String::as_str)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Alerts {
+    alerts: Vec<Alert>,
+}
+
 #[derive(Debug, Deserialize)]
 struct Vector {
     result: Vec<Series>,
@@ -74,11 +123,20 @@ struct Answer<T> {
 impl Prometheus {
     /// Starts one that scrapes this port once a second, and waits until it has.
     pub fn start(observer: u16) -> Result<Self> {
+        Self::start_with(observer, &[])
+    }
+
+    /// Likewise, and it evaluates the rules of these texts once a second.
+    pub fn start_with(observer: u16, rules: &[String]) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for Prometheus")?;
         let port = free_port()?;
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, configuration(observer))
             .with_context(|| format!("cannot write {}", file.display()))?;
+        for (number, text) in rules.iter().enumerate() {
+            let file = folder.path().join(format!("{number}.rules.yml"));
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
         let output = File::create(folder.path().join("output"))?;
         let child = process::bound_to_us(program("prometheus")?)
             .arg(format!("--config.file={}", file.display()))
@@ -122,6 +180,24 @@ impl Prometheus {
     pub fn targets(&self) -> Result<Vec<Target>> {
         let targets: Targets = self.ask("targets?state=active")?;
         Ok(targets.active)
+    }
+
+    /// The rules that it evaluates.
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        let groups: Groups = self.ask("rules")?;
+        Ok(groups
+            .groups
+            .into_iter()
+            .flat_map(|group| group.rules)
+            .collect())
+    }
+
+    /// The alerts that fire now.
+    pub fn firing(&self) -> Result<Vec<Alert>> {
+        let alerts: Alerts = self.ask("alerts")?;
+        let mut alerts = alerts.alerts;
+        alerts.retain(|alert| alert.state == "firing");
+        Ok(alerts)
     }
 
     /// What it tells of itself.
@@ -180,6 +256,21 @@ pub fn objections(exposition: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Whether `promtool` is here.
+pub fn promtool_is_there() -> Result<()> {
+    program("promtool").map(|_| ())
+}
+
+/// Runs `promtool` to its end, in a folder.
+pub fn promtool(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    Command::new(program("promtool")?)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start promtool")
+}
+
 /// One of Prometheus' programs; `cargo xtask test` says in the environment where they are.
 fn program(name: &str) -> Result<PathBuf> {
     let folder = env::var_os("GUNICORN_OBSERVER_PROMETHEUS").map_or_else(
@@ -205,6 +296,8 @@ fn configuration(observer: u16) -> String {
         "global:\n\
          \x20 scrape_interval: 1s\n\
          \x20 scrape_timeout: 1s\n\
+         \x20 evaluation_interval: 1s\n\
+         rule_files: ['*.rules.yml']\n\
          scrape_configs:\n\
          \x20 - job_name: {JOB}\n\
          \x20   static_configs:\n\

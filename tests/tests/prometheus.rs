@@ -1,27 +1,23 @@
 //! A real Prometheus scrapes the observer while Gunicorns meet all that an operator may ask about:
 //! it must take every sample, and have an answer to every query of docs/METRICS.md.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
-    client::{Client, Request, fetch},
+    client::Request,
     compare,
     container::Container,
     gunicorn::{Builder, GunicornServer},
     kernel::RunTimes,
     load::Background,
     observer::{self, Observer},
-    process,
+    operated,
     prometheus::{self, Prometheus},
     skip,
     venv::Venv,
     wait,
 };
-use nix::sys::signal::Signal;
 
 const DOCS: &str = include_str!("../../docs/METRICS.md");
 
@@ -65,8 +61,8 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
     let prometheus = Prometheus::start(observer.port)?;
 
     let loads = [
-        load(&sync, &["/ok", "/raises", "/refuses", "/collects"]),
-        load(&threaded, &["/ok", "/burns", "/collects"]),
+        operated::load(&sync, &operated::SYNC_PATHS),
+        operated::load(&threaded, &operated::THREADED_PATHS),
     ];
     happens(&mut sync, &mut threaded, &contained)?;
     let answered = every_query_is_answered(&prometheus, || {
@@ -90,39 +86,14 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
     Ok(())
 }
 
-fn load(server: &GunicornServer, paths: &[&str]) -> Background {
-    let upload = Request::new("POST", "/upload").body(vec![b'u'; 5000]);
-    let paths = paths.iter().map(|path| Request::get(path));
-    let routes = paths.chain([upload]).collect();
-    // Some hundred a second, so that the machine is not busy with nothing else.
-    let pause = || thread::sleep(Duration::from_millis(5));
-    Background::start(server.port, 2, routes, pause)
-}
-
-/// A timeout, a kill, a bad request, a reload: each told by Gunicorn itself.
+/// All that happens to the others, and a collection in the container.
 fn happens(
     sync: &mut GunicornServer,
     threaded: &mut GunicornServer,
     contained: &GunicornServer,
 ) -> Result<()> {
-    let port = sync.port;
-    // It is cut when its worker is aborted.
-    let hung = thread::spawn(move || fetch(port, &Request::get("/hangs")));
-    sync.wait_for_log("WORKER TIMEOUT")?;
-    ensure!(hung.join().is_ok(), "a client panicked");
-    let workers = sync.wait_for_workers(2)?;
-    let victim = workers.first().context("no worker")?;
-    process::signal(*victim, Signal::SIGKILL)?;
-    wait::until("another worker", || {
-        let workers = sync.workers();
-        Ok((workers.len() == 2 && !workers.contains(victim)).then_some(()))
-    })?;
-    threaded.reload()?;
+    operated::trouble(sync, threaded)?;
     contained.fetch(&Request::get("/collects"))?;
-    let mut client = Client::connect(sync.port)?;
-    client.send(b"no request\r\n\r\n")?;
-    let answer = client.response("GET")?;
-    ensure!(answer.status == 400, "answered {}", answer.status);
     Ok(())
 }
 

@@ -1,15 +1,17 @@
 //! Why workers end: each reason is brought about for real, and told of each ended worker once, in
 //! every place where it is told.
 
-use std::{collections::BTreeSet, fs, thread};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
+    boot::Boot,
     cgroup::MemoryGroup,
     client::{Client, Request, fetch},
     compare,
     endings::{self, Ending, Event, Exit},
     gunicorn::{Builder, GunicornServer},
+    load::ask_in_vain,
     matrix::{
         place::Place,
         product::{self, CLASSES, Cell},
@@ -23,7 +25,6 @@ use end_to_end::{
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// What a master and its workers may have: several times of what they need until one eats.
 const MEMORY: u64 = 256 << 20;
@@ -78,13 +79,6 @@ fn ended_as_provoked(
     endings::told(&observer, server, &endings)?;
     observer.stop()?;
     Ok(())
-}
-
-/// Sends a request that will not be answered, and does not wait.
-fn ask_in_vain(server: &GunicornServer, path: &str) {
-    let (port, request) = (server.port, Request::get(path));
-    // It ends when the server does, at the latest.
-    thread::spawn(move || fetch(port, &request));
 }
 
 /// The one worker, which must end and be replaced.
@@ -343,38 +337,6 @@ fn workers_of_a_master_that_is_terminated_end_by_shutdown() -> Result<()> {
             Ok(workers.iter().map(ending).collect())
         },
     )
-}
-
-/// A file that says how a worker boots.
-struct Boot {
-    folder: TempDir,
-}
-
-impl Boot {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            folder: TempDir::new()?,
-        })
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("how")
-    }
-
-    fn prepare(&self, builder: Builder) -> Builder {
-        builder.variable("HANGS_AT_BOOT", &self.path().to_string_lossy())
-    }
-
-    fn say(&self, how: &str) -> Result<()> {
-        // At once, so that none reads half of it.
-        let new = self.folder.path().join("new");
-        fs::write(&new, how)?;
-        Ok(fs::rename(new, self.path())?)
-    }
-
-    fn well(&self) -> Result<()> {
-        Ok(fs::remove_file(self.path())?)
-    }
 }
 
 #[test]

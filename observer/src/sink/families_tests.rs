@@ -220,6 +220,8 @@ fn full() -> State {
 
 #[path = "queries_tests.rs"]
 mod queries;
+#[path = "shipped_tests.rs"]
+mod shipped;
 
 /// Types and label names of the families of a snapshot.
 fn exported(snapshot: &Snapshot, label: WorkerLabel) -> Documented {

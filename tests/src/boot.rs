@@ -1,0 +1,45 @@
+//! How workers of the application `hangs` fail to boot.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::gunicorn::Builder;
+
+/// A file that says how a worker boots.
+pub struct Boot {
+    folder: TempDir,
+}
+
+impl Boot {
+    /// It says nothing yet: workers boot well.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            folder: TempDir::new()?,
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("how")
+    }
+
+    /// Workers of this one are told by it.
+    #[must_use]
+    pub fn prepare(&self, builder: Builder) -> Builder {
+        builder.variable("HANGS_AT_BOOT", &self.path().to_string_lossy())
+    }
+
+    /// From now on they fail so, as `tests/apps/hangs.py` has it.
+    pub fn say(&self, how: &str) -> Result<()> {
+        // At once, so that none reads half of it.
+        let new = self.folder.path().join("new");
+        fs::write(&new, how)?;
+        Ok(fs::rename(new, self.path())?)
+    }
+
+    /// They boot well again.
+    pub fn well(&self) -> Result<()> {
+        Ok(fs::remove_file(self.path())?)
+    }
+}
