@@ -104,7 +104,7 @@ pub struct Master {
     pub pod_uid: String,
     /// Names in Kubernetes, as far as they are known.
     #[serde(default)]
-    pub pod: Pod,
+    pub pod: Box<Pod>,
 }
 
 /// What Kubernetes calls a container and what it is in; empty where that is not known.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fact::{Fact, Master, Pod, Started, Worker};
+use crate::fact::{Fact, Master, Started, Worker};
 use crate::ingest::decode;
 use crate::ingest::record::Recorder;
 use crate::ingest::sample::{RequestBytes, exit, fork};
@@ -102,7 +102,7 @@ fn tell(mut live: Live) -> (Live, String) {
         container_id: "9bca8d63".into(),
         container_runtime: "docker".into(),
         pod_uid: "2c48913c".into(),
-        pod: Pod::default(),
+        pod: Box::default(),
     }));
     live.tick();
     live.fact(Fact::Worker(Worker {

@@ -402,7 +402,7 @@ impl Tree {
         let runtime = container.runtime.map(|runtime| runtime.as_str().to_owned());
         let in_pod = container.pod_uid.is_some();
         let find = || pod::find(self.procfs.root(), master.pid, &container.id);
-        let pod = in_pod.then(find).unwrap_or_default();
+        let pod = Box::new(in_pod.then(find).unwrap_or_default());
         fact::Master {
             container_id: container.id,
             container_runtime: runtime.unwrap_or_default(),

@@ -185,7 +185,7 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         container_id: master.container_id.clone(),
         container_runtime: master.container_runtime.clone(),
         pod_uid: master.pod_uid.clone(),
-        pod: master.pod.clone(),
+        pod: (*master.pod).clone(),
         bind: master.bind.clone(),
         workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
         workers: workers
