@@ -43,6 +43,11 @@ impl Metrics {
         Ok(Self { samples })
     }
 
+    /// Names of the series.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.samples.iter().map(|sample| sample.name.as_str())
+    }
+
     /// The samples of a name that have these labels.
     pub fn all<'a>(
         &'a self,
