@@ -79,8 +79,10 @@ fn an_interpreter_of_another_name_is_observed() -> Result<()> {
     Ok(())
 }
 
-/// All requests since the observer started are counted, by this many attachments.
+/// All requests since the observer knows the master are counted, by this many attachments. A request
+/// that a worker was reading before then is not: on a busy machine that may be the first one.
 fn counted(observer: &Observer, server: &GunicornServer, attachments: usize) -> Result<()> {
+    observer.wait_until("the master", |metrics| metrics.knows_master(server.pid()))?;
     counted_more(observer, server, 1, attachments)
 }
 
