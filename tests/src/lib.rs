@@ -4,6 +4,7 @@
 //! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
+//! - [`chart`]: the Helm chart, rendered and validated
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
 //! - [`prometheus`]: what scrapes the observer and is asked
@@ -24,6 +25,7 @@ pub mod access_log;
 pub mod browser;
 pub mod case;
 pub mod cgroup;
+pub mod chart;
 pub mod client;
 pub mod compare;
 pub mod container;
