@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -87,6 +88,14 @@ impl Tools {
     #[must_use]
     pub fn helm(&self, helm: &Helm) -> PathBuf {
         self.folder.join("bin").join(helm.name)
+    }
+
+    /// The filter of system calls that container runtimes set by default, as they write it.
+    pub fn seccomp(&self) -> Result<Value> {
+        let path = self.folder.join("usr/share/containers/seccomp.json");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("no {}: run `cargo xtask setup`", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("unreadable: {}", path.display()))
     }
 
     /// Runs a Helm, which must succeed, and returns what it prints.

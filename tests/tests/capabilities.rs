@@ -1,0 +1,163 @@
+//! With exactly the capabilities that the chart gives, all is observed; of each that is missing,
+//! `doctor` tells.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::{
+    families::{self, REQUESTS},
+    observer::{self, Observer},
+    skip,
+};
+use tempfile::TempDir;
+
+const SECURITY: &str = include_str!("../../docs/SECURITY.md");
+/// Above the rows of its capabilities.
+const TABLE: &str =
+    "| capability | for | the kernel asks in | without it | `doctor` |\n|---|---|---|---|---|\n";
+
+/// A row: the capability, and whether `doctor` fails without it.
+struct Row {
+    name: &'static str,
+    fails: bool,
+}
+
+fn rows() -> Result<Vec<Row>> {
+    let (_, rows) = SECURITY.split_once(TABLE).context("no such table")?;
+    let lines = rows.lines().take_while(|line| line.starts_with('|'));
+    lines
+        .map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            ensure!(cells.len() == 5, "{line}");
+            Ok(Row {
+                name: cells[0].trim_matches('`'),
+                fails: match cells[4] {
+                    "fails" => true,
+                    "tells" => false,
+                    other => anyhow::bail!("`doctor` fails or tells, it does not {other:?}"),
+                },
+            })
+        })
+        .collect()
+}
+
+/// The observer as a container of root has it: with these capabilities and no way to others.
+struct Confined {
+    folder: TempDir,
+}
+
+impl Confined {
+    fn to(names: &[&str]) -> Result<Self> {
+        let folder = TempDir::new().context("cannot make a folder for a script")?;
+        let bounding: String = names
+            .iter()
+            .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
+            .collect();
+        let script = format!(
+            "#!/bin/sh\nexec setpriv --bounding-set=-all{bounding} --inh-caps=-all \
+             --ambient-caps=-all --no-new-privs -- {} \"$@\"\n",
+            observer::binary()?.display()
+        );
+        let confined = Self { folder };
+        let path = confined.program();
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(confined)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("gunicorn-observer")
+    }
+
+    fn doctor(&self) -> Result<Output> {
+        observer::output_of(&self.program(), ["doctor"])
+    }
+}
+
+/// Its effective capabilities, by `/proc`.
+fn effective(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
+    let found = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .context("no CapEff")?;
+    Ok(u64::from_str_radix(found.trim(), 16)?)
+}
+
+/// The bit of each in `linux/capability.h`.
+fn bit(name: &str) -> Result<u64> {
+    let number = match name {
+        "CAP_DAC_READ_SEARCH" => 2,
+        "CAP_SYS_PTRACE" => 19,
+        "CAP_SYS_ADMIN" => 21,
+        "CAP_PERFMON" => 38,
+        "CAP_BPF" => 39,
+        other => anyhow::bail!("what is {other}?"),
+    };
+    Ok(1 << number)
+}
+
+#[test]
+fn with_exactly_the_charts_capabilities_every_family_flows() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let rows = rows()?;
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    let confined = Confined::to(&names)?;
+    let server = families::server()?;
+    let observer = Observer::start(&confined.program(), false, &[])?;
+    let expected = names
+        .iter()
+        .try_fold(0, |all, name| bit(name).map(|bit| all | bit))?;
+    let found = effective(observer.pid())?;
+    ensure!(found == expected, "it has {found:x}, not {expected:x}");
+    families::ask(&server)?;
+    observer.wait_for_requests(server.pid(), REQUESTS)?;
+    observer.wait_until("every family", |metrics| {
+        families::missing(metrics).is_empty()
+    })?;
+    observer.stop()?;
+    Ok(())
+}
+
+#[test]
+fn doctor_names_the_capability_that_is_missing_and_no_other() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let rows = rows()?;
+    let all: Vec<_> = rows.iter().map(|row| row.name).collect();
+    let said = Confined::to(&all)?.doctor()?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    ensure!(said.status.code() == Some(0), "{text}");
+    ensure!(!text.contains("CAP_"), "nothing is missing:\n{text}");
+    for missing in &rows {
+        let rest: Vec<_> = all.iter().filter(|name| **name != missing.name).collect();
+        let rest: Vec<_> = rest.into_iter().copied().collect();
+        let said = Confined::to(&rest)?.doctor()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        let code = i32::from(missing.fails);
+        ensure!(
+            said.status.code() == Some(code),
+            "without {}: {}\n{text}",
+            missing.name,
+            said.status
+        );
+        for name in &all {
+            let is_named = text.contains(&format!("lacks {name}"))
+                || text.contains(&format!("without {name}"));
+            ensure!(
+                is_named == (*name == missing.name),
+                "without {}, of {name}:\n{text}",
+                missing.name
+            );
+        }
+    }
+    Ok(())
+}
