@@ -17,7 +17,7 @@ use end_to_end::{
 
 const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
 const WORKSPACE: &str = include_str!("../../Cargo.toml");
-/// More than the image of a release takes; ten times that with what is for debuggers.
+/// Twice what a release takes; with what is for debuggers it would be more.
 const MOST_BYTES: u64 = 32 << 20;
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
