@@ -5,6 +5,9 @@
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
 //! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served;
 //!   [`boot`]: how its workers fail to boot
+//! - [`chart`]: the Helm chart, rendered and validated
+//! - [`families`]: what is served when all probes tell
+//! - [`pod`]: the image, run as the chart says
 //! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
 //!   [`nginx`]: what is in front of one
 //! - [`operated`]: load and trouble for who asks about it; [`prometheus`]: what scrapes the observer,
@@ -27,12 +30,14 @@ pub mod boot;
 pub mod browser;
 pub mod case;
 pub mod cgroup;
+pub mod chart;
 pub mod client;
 pub mod compare;
 pub mod container;
 pub mod endings;
 pub mod errors;
 pub mod facts;
+pub mod families;
 pub mod gunicorn;
 pub mod interpreter;
 pub mod kernel;
@@ -43,6 +48,7 @@ pub mod nginx;
 pub mod observer;
 pub mod operated;
 pub mod phases;
+pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod python;

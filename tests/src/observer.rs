@@ -52,7 +52,8 @@ pub fn output(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<
     output_of(&binary()?, arguments)
 }
 
-fn output_of(
+/// Likewise, of this program.
+pub fn output_of(
     binary: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<Output> {

@@ -1,129 +1,161 @@
-//! With no capabilities but those that docs/SECURITY.md names.
+//! With exactly the capabilities that the chart gives, all is observed; of each that is missing,
+//! `doctor` tells.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, Permissions},
+    fs,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::Command,
+    path::{Path, PathBuf},
+    process::Output,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
-    client::Request,
-    gunicorn::{Builder, GunicornServer},
-    metrics::Metrics,
+    families::{self, REQUESTS},
     observer::{self, Observer},
     skip,
-    venv::Venv,
 };
 use tempfile::TempDir;
 
-const DOCS: &str = include_str!("../../docs/SECURITY.md");
-const REQUESTS: usize = 5;
+const SECURITY: &str = include_str!("../../docs/SECURITY.md");
+/// Above the rows of its capabilities.
+const TABLE: &str =
+    "| capability | for | the kernel asks in | without it | `doctor` |\n|---|---|---|---|---|\n";
 
-/// Those of the document's table, as `CAP_SYS_ADMIN`.
-fn documented() -> Vec<&'static str> {
-    let names = DOCS.lines().filter_map(|line| line.strip_prefix("| `CAP_"));
-    names.filter_map(|line| line.split('`').next()).collect()
+/// A row: the capability, and whether `doctor` fails without it.
+struct Row {
+    name: &'static str,
+    fails: bool,
 }
 
-/// The observer as a program that has these capabilities and can get no others.
-struct Limited {
-    _folder: TempDir,
-    program: PathBuf,
+fn rows() -> Result<Vec<Row>> {
+    let (_, rows) = SECURITY.split_once(TABLE).context("no such table")?;
+    let lines = rows.lines().take_while(|line| line.starts_with('|'));
+    lines
+        .map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            ensure!(cells.len() == 5, "{line}");
+            Ok(Row {
+                name: cells[0].trim_matches('`'),
+                fails: match cells[4] {
+                    "fails" => true,
+                    "tells" => false,
+                    other => anyhow::bail!("`doctor` fails or tells, it does not {other:?}"),
+                },
+            })
+        })
+        .collect()
 }
 
-impl Limited {
-    fn to(capabilities: &[&str]) -> Result<Self> {
-        let folder = TempDir::new()?;
-        let program = folder.path().join("gunicorn-observer");
-        let list: String = capabilities
+/// The observer as a container of root has it: with these capabilities and no way to others.
+struct Confined {
+    folder: TempDir,
+}
+
+impl Confined {
+    fn to(names: &[&str]) -> Result<Self> {
+        let folder = TempDir::new().context("cannot make a folder for a script")?;
+        let bounding: String = names
             .iter()
-            .map(|name| format!(",+{}", name.to_lowercase()))
+            .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
             .collect();
         let script = format!(
-            "#!/bin/sh\nexec setpriv --no-new-privs --bounding-set=-all{list} -- '{}' \"$@\"\n",
+            "#!/bin/sh\nexec setpriv --bounding-set=-all{bounding} --inh-caps=-all \
+             --ambient-caps=-all --no-new-privs -- {} \"$@\"\n",
             observer::binary()?.display()
         );
-        fs::write(&program, script)?;
-        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-        Ok(Self {
-            _folder: folder,
-            program,
-        })
+        let confined = Self { folder };
+        let path = confined.program();
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(confined)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("gunicorn-observer")
+    }
+
+    fn doctor(&self) -> Result<Output> {
+        observer::output_of(&self.program(), ["doctor"])
     }
 }
 
-fn server() -> Result<GunicornServer> {
-    Builder::new(&Venv::debian()?, "shop:app")
-        .workers(2)
-        .start()
+/// Its effective capabilities, by `/proc`.
+fn effective(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
+    let found = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .context("no CapEff")?;
+    Ok(u64::from_str_radix(found.trim(), 16)?)
 }
 
-fn families(metrics: &Metrics) -> BTreeSet<String> {
-    metrics.names().map(str::to_owned).collect()
+/// The bit of each in `linux/capability.h`.
+fn bit(name: &str) -> Result<u64> {
+    let number = match name {
+        "CAP_DAC_READ_SEARCH" => 2,
+        "CAP_SYS_PTRACE" => 19,
+        "CAP_SYS_ADMIN" => 21,
+        "CAP_PERFMON" => 38,
+        "CAP_BPF" => 39,
+        other => anyhow::bail!("what is {other}?"),
+    };
+    Ok(1 << number)
 }
 
 #[test]
-fn the_documented_capabilities_are_enough_for_every_family() -> Result<()> {
+fn with_exactly_the_charts_capabilities_every_family_flows() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let server = server()?;
-    let limited = Limited::to(&documented())?;
-    let masters = || [format!("--pid={}", server.pid())];
-    let root = Observer::start_with(&observer::binary()?, false, masters())?;
-    let observer = Observer::start_with(&limited.program, false, masters())?;
-    let status = fs::read_to_string(format!("/proc/{}/status", observer.pid()))?;
-    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
-        let line = status.lines().find_map(|line| line.strip_prefix(set));
-        let bits = u64::from_str_radix(line.context("no capabilities")?.trim(), 16)?;
-        ensure!(
-            bits.count_ones() as usize == documented().len(),
-            "{set} {bits:x}"
-        );
-    }
-    for path in ["/", "/products/7", "/checkout", "/crash"].repeat(REQUESTS) {
-        server.fetch(&Request::get(path))?;
-    }
-    let asked = 4 * REQUESTS;
-    let expected = families(&root.wait_for_requests(server.pid(), asked)?);
-    observer.wait_for_requests(server.pid(), asked)?;
-    observer.wait_until("all families", |metrics| {
-        expected.is_subset(&families(metrics))
+    let rows = rows()?;
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    let confined = Confined::to(&names)?;
+    let server = families::server()?;
+    let observer = Observer::start(&confined.program(), false, &[])?;
+    let expected = names
+        .iter()
+        .try_fold(0, |all, name| bit(name).map(|bit| all | bit))?;
+    let found = effective(observer.pid())?;
+    ensure!(found == expected, "it has {found:x}, not {expected:x}");
+    families::ask(&server)?;
+    observer.wait_for_requests(server.pid(), REQUESTS)?;
+    observer.wait_until("every family", |metrics| {
+        families::missing(metrics).is_empty()
     })?;
-    for name in ["gunicorn_worker_memory_bytes", "gunicorn_http_errors_total"] {
-        ensure!(expected.contains(name), "no {name}: {expected:?}");
-    }
     observer.stop()?;
-    root.stop()?;
     Ok(())
 }
 
 #[test]
-fn doctor_names_each_capability_that_is_missing() -> Result<()> {
+fn doctor_names_the_capability_that_is_missing_and_no_other() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let all = documented();
-    ensure!(all.len() == 3, "{all:?}");
-    for missing in &all {
-        let rest: Vec<&str> = all
-            .iter()
-            .filter(|name| *name != missing)
-            .copied()
-            .collect();
-        let limited = Limited::to(&rest)?;
-        for command in ["doctor", "run"] {
-            let output = Command::new(&limited.program).arg(command).output()?;
-            let told = [output.stdout, output.stderr].concat();
-            let told = String::from_utf8_lossy(&told);
-            ensure!(output.status.code() == Some(1), "{command}: {told}");
+    let rows = rows()?;
+    let all: Vec<_> = rows.iter().map(|row| row.name).collect();
+    let said = Confined::to(&all)?.doctor()?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    ensure!(said.status.code() == Some(0), "{text}");
+    ensure!(!text.contains("CAP_"), "nothing is missing:\n{text}");
+    for missing in &rows {
+        let rest: Vec<_> = all.iter().filter(|name| **name != missing.name).collect();
+        let rest: Vec<_> = rest.into_iter().copied().collect();
+        let said = Confined::to(&rest)?.doctor()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        let code = i32::from(missing.fails);
+        ensure!(
+            said.status.code() == Some(code),
+            "without {}: {}\n{text}",
+            missing.name,
+            said.status
+        );
+        for name in &all {
+            let is_named = text.contains(&format!("lacks {name}"))
+                || text.contains(&format!("without {name}"));
             ensure!(
-                told.contains(&format!("lacks CAP_{missing}\n"))
-                    || told.contains(&format!("lacks CAP_{missing};")),
-                "{command} without {missing}: {told}"
+                is_named == (*name == missing.name),
+                "without {}, of {name}:\n{text}",
+                missing.name
             );
         }
     }

@@ -6,7 +6,10 @@ mod command;
 mod demo;
 mod errors;
 mod fuzz;
+mod image;
 mod interpreters;
+mod kubernetes;
+mod manifests;
 mod matrix;
 mod offsets;
 mod packages;
@@ -49,6 +52,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Hold the layouts of CPython against the debug information of interpreters at hand
     Offsets(offsets::Arguments),
+    /// Render the Helm chart into the plain manifests of deploy/kubernetes
+    Manifests(manifests::Arguments),
+    /// Fill a folder with all that is in the container image
+    Image(image::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +67,8 @@ fn main() -> ExitCode {
         Command::Screenshots(arguments) => screenshots::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Offsets(arguments) => offsets::run(&arguments),
+        Command::Manifests(arguments) => manifests::run(&workspace, &arguments),
+        Command::Image(arguments) => image::run(&workspace, &arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail};
 
-use crate::{interpreters, prometheus, python, toolchain, tools, wheels, workspace::Workspace};
+use crate::{
+    interpreters, kubernetes, prometheus, python, toolchain, tools, wheels, workspace::Workspace,
+};
 
 /// Installs what is missing, and nothing else
 #[derive(clap::Args)]
@@ -10,6 +12,9 @@ pub struct Arguments {
     /// Change nothing; name what is missing and its cure, and exit 1 if anything is
     #[arg(long)]
     check: bool,
+    /// Only what it takes to build the observer, not to test it or to see it run
+    #[arg(long)]
+    build: bool,
 }
 
 /// One thing this machine must have.
@@ -37,10 +42,11 @@ impl Check {
     }
 }
 
-/// What it takes to build the observer and see it at work.
+/// What it takes to build the observer.
+const TO_BUILD: &[Step] = &[toolchain::BPF_TOOLCHAIN, tools::BPF_LINKER];
+
+/// What it takes besides to see it at work.
 const TO_RUN: &[Step] = &[
-    toolchain::BPF_TOOLCHAIN,
-    tools::BPF_LINKER,
     python::INTERPRETER,
     python::ENVIRONMENTS,
     tools::KERNEL_TYPES,
@@ -62,23 +68,25 @@ const TO_TEST: &[Step] = &[
     tools::PYPY,
     tools::GROFF,
     prometheus::PROMETHEUS,
+    kubernetes::HELM,
 ];
 
 fn all() -> impl Iterator<Item = &'static Step> {
-    TO_RUN.iter().chain(TO_TEST)
+    TO_BUILD.iter().chain(TO_RUN).chain(TO_TEST)
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    if arguments.check {
-        check(workspace)
-    } else {
-        make(workspace)
+    match (arguments.check, arguments.build) {
+        (true, true) => check(TO_BUILD.iter(), workspace),
+        (true, false) => check(all(), workspace),
+        (false, true) => take(TO_BUILD.iter(), workspace),
+        (false, false) => make(workspace),
     }
 }
 
-fn check(workspace: &Workspace) -> Result<()> {
+fn check(steps: impl Iterator<Item = &'static Step>, workspace: &Workspace) -> Result<()> {
     let mut missing = Vec::new();
-    for step in all() {
+    for step in steps {
         match (step.check)(workspace) {
             Check::Present(found) => println!("ok       {}: {found}", step.name),
             Check::Missing { what, cure } => {
@@ -106,10 +114,11 @@ pub fn make(workspace: &Workspace) -> Result<()> {
 
 /// Likewise, but those that only tests need.
 pub fn make_to_run(workspace: &Workspace) -> Result<()> {
-    take(TO_RUN.iter(), workspace)
+    take(TO_BUILD.iter().chain(TO_RUN), workspace)
 }
 
-fn take(steps: impl Iterator<Item = &'static Step>, workspace: &Workspace) -> Result<()> {
+/// Takes these steps, as far as they are not yet done.
+pub fn take(steps: impl Iterator<Item = &'static Step>, workspace: &Workspace) -> Result<()> {
     for step in steps {
         let Check::Missing { what, cure } = (step.check)(workspace) else {
             continue;

@@ -56,6 +56,11 @@ impl Workspace {
         self.prometheus_root().join("usr/bin")
     }
 
+    /// Where Helm is, and what else the chart is looked at with.
+    pub fn kubernetes_folder(&self) -> PathBuf {
+        self.target.join("kubernetes")
+    }
+
     /// Builds the observer as users run it, and says where it is.
     pub fn build_observer(&self) -> Result<PathBuf> {
         let build = [

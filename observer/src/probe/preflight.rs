@@ -45,6 +45,10 @@ const CAPABILITIES: [(u32, &str); 3] = [
     (2, "CAP_DAC_READ_SEARCH"),
 ];
 
+/// Those that are asked for first, and for which `CAP_SYS_ADMIN` stands where they are not there
+/// (`bpf_capable` and `perfmon_capable` of `linux/capability.h`).
+const COVERED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+
 /// All checks, in the order in which they depend on each other. Loads the
 /// programs if nothing before spoke against it, and drops them again.
 #[must_use]
@@ -75,26 +79,35 @@ pub fn privileged() -> anyhow::Result<()> {
 }
 
 fn privilege() -> Check {
-    const NAME: &str = "privilege";
     let effective = Process::myself()
         .and_then(|me| me.status())
         .map_or(0, |status| status.capeff);
-    let missing: Vec<&str> = CAPABILITIES
-        .iter()
-        .filter(|(bit, _)| effective >> bit & 1 == 0)
-        .map(|&(_, name)| name)
-        .collect();
-    let user = Uid::effective();
-    if missing.is_empty() {
-        return Check::good(NAME, format!("user {user} with all capabilities needed"));
+    of_capabilities(effective, Uid::effective().as_raw())
+}
+
+/// What a process of this user with these effective capabilities may do.
+fn of_capabilities(effective: u64, user: u32) -> Check {
+    const NAME: &str = "privilege";
+    let missing = |of: &[(u32, &'static str)]| {
+        let missing = of.iter().filter(|(bit, _)| effective >> bit & 1 == 0);
+        let names: Vec<&str> = missing.map(|&(_, name)| name).collect();
+        names.join(", ")
+    };
+    let (needed, covered) = (missing(&CAPABILITIES), missing(&COVERED));
+    if !needed.is_empty() {
+        return Check::bad(
+            NAME,
+            format!("not enough privilege to watch other processes: user {user} lacks {needed}"),
+            "run it as root (sudo), or give the service these capabilities",
+        );
     }
-    Check::bad(
+    let found = format!("user {user} with all capabilities needed");
+    if covered.is_empty() {
+        return Check::good(NAME, found);
+    }
+    Check::good(
         NAME,
-        format!(
-            "not enough privilege to watch other processes: user {user} lacks {}",
-            missing.join(", ")
-        ),
-        "run it as root (sudo), or give the service these capabilities",
+        format!("{found}; without {covered}, for which CAP_SYS_ADMIN stands"),
     )
 }
 
@@ -172,5 +185,32 @@ fn programs() -> Check {
             format!("{error:#}").lines().next().unwrap_or_default(),
             "please report it with the output of `uname -a`",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = 1 << 39 | 1 << 38 | 1 << 21 | 1 << 19 | 1 << 2;
+
+    #[test]
+    fn each_capability_that_is_missing_is_named_and_no_other() {
+        for (bit, name) in CAPABILITIES.iter().chain(&COVERED) {
+            let check = of_capabilities(ALL & !(1 << bit), 0);
+            let is_needed = CAPABILITIES.iter().any(|(other, _)| other == bit);
+            assert_eq!(check.ok, !is_needed, "{check:?}");
+            for (_, other) in CAPABILITIES.iter().chain(&COVERED) {
+                let is_named = check.found.contains(&format!("lacks {other}"))
+                    || check.found.contains(&format!("without {other}"));
+                assert_eq!(is_named, other == name, "{check:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_all_of_them_nothing_is_said_of_any() {
+        let check = of_capabilities(ALL, 1000);
+        assert!(check.ok && !check.found.contains("CAP_"), "{check:?}");
     }
 }

@@ -1,0 +1,93 @@
+{{- define "observer.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "observer.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "observer.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "observer.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "observer.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "observer.labels" -}}
+{{ include "observer.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "observer.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "observer.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "observer.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "observer.scheme" -}}
+{{- if and .Values.webConfig.enabled .Values.webConfig.tls }}https{{ else }}http{{ end -}}
+{{- end -}}
+
+{{/* A probe of a path: what needs a password can only be connected to. */}}
+{{- define "observer.probe" -}}
+{{- $values := .context.Values -}}
+{{- if and $values.webConfig.enabled $values.webConfig.basicAuth -}}
+tcpSocket:
+  port: metrics
+{{- else -}}
+httpGet:
+  path: {{ .path }}
+  port: metrics
+  scheme: {{ include "observer.scheme" .context | upper }}
+{{- end }}
+{{ toYaml .probe }}
+{{- end -}}
+
+{{/* Kubernetes has a field for AppArmor since 1.30, an annotation before. */}}
+{{- define "observer.appArmorField" -}}
+{{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}true{{ end -}}
+{{- end -}}
+
+{{- define "observer.appArmorAnnotation" -}}
+{{- with .Values.appArmorProfile -}}
+{{- if eq .type "Unconfined" -}}
+unconfined
+{{- else if eq .type "RuntimeDefault" -}}
+runtime/default
+{{- else -}}
+localhost/{{ .localhostProfile }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a monitor scrapes; its own `endpoint` wins. */}}
+{{- define "observer.endpoint" -}}
+{{- $endpoint := dict "port" "metrics" "path" "/metrics" "scheme" (include "observer.scheme" .context) -}}
+{{- $_ := set $endpoint "interval" .monitor.interval -}}
+{{- $_ := set $endpoint "scrapeTimeout" .monitor.scrapeTimeout -}}
+{{/* The metrics of a node are known by its name, not by that of a pod which comes and goes. */}}
+{{- $node := dict "sourceLabels" (list "__meta_kubernetes_pod_node_name") "targetLabel" "node" -}}
+{{- $_ := set $endpoint "relabelings" (list $node) -}}
+{{- toYaml (mustMergeOverwrite $endpoint (deepCopy .monitor.endpoint)) -}}
+{{- end -}}

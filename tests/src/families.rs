@@ -1,0 +1,84 @@
+//! The metric families that an observer has when all of its probes tell: a Gunicorn that is asked
+//! for everything, and what is served of it.
+
+use std::{collections::BTreeSet, process};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    client::Request,
+    gunicorn::{Builder, GunicornServer},
+    metrics::Metrics,
+    venv::Venv,
+};
+
+/// Each needs something else of what is observed to work: (family, what that is).
+pub const CORE: [(&str, &str); 9] = [
+    (
+        "gunicorn_worker_requests_total",
+        "the probe on datetime.now",
+    ),
+    (
+        "gunicorn_worker_request_size_bytes_count",
+        "the tracepoints of system calls",
+    ),
+    (
+        "gunicorn_worker_failed_requests_total",
+        "the probe on sys.exc_info, and the memory of a worker",
+    ),
+    (
+        "gunicorn_request_phase_seconds_count",
+        "the raw tracepoint of established connections",
+    ),
+    ("gunicorn_worker_memory_bytes", "/proc of a worker"),
+    ("gunicorn_worker_open_fds", "/proc/<pid>/fd of a worker"),
+    (
+        "gunicorn_worker_heartbeat_age_seconds",
+        "a file that a worker has open",
+    ),
+    (
+        "gunicorn_listener_backlog_limit",
+        "the network namespace of a master",
+    ),
+    ("gunicorn_app_info", "the memory of a master"),
+];
+
+/// How many requests [`ask`] makes.
+pub const REQUESTS: usize = 6;
+
+/// A Gunicorn of another user than root, whose files and memory its owner alone may look into. No
+/// other has its name, as some families know an application by that only.
+pub fn server() -> Result<GunicornServer> {
+    Builder::new(&Venv::debian()?, "raw:app")
+        .argument("--user=65534")
+        .argument("--name")
+        .argument(&name())
+        .start()
+}
+
+fn name() -> String {
+    format!("families of {}", process::id())
+}
+
+/// Some requests that are answered well, and one that is not.
+pub fn ask(server: &GunicornServer) -> Result<()> {
+    for _ in 1..REQUESTS {
+        let answer = server.fetch(&Request::get("/hello"))?;
+        ensure!(answer.status == 200, "answered {}", answer.status);
+    }
+    let answer = server.fetch(&Request::get("/raises"))?;
+    ensure!(answer.status == 500, "answered {}", answer.status);
+    Ok(())
+}
+
+/// Those of the core that have no series of [`server`].
+#[must_use]
+pub fn missing(metrics: &Metrics) -> BTreeSet<&'static str> {
+    let name = name();
+    let labels = [("app", name.as_str())];
+    let is_missing = |family: &&str| metrics.all(family, &labels).next().is_none();
+    CORE.iter()
+        .map(|(family, _)| *family)
+        .filter(is_missing)
+        .collect()
+}
