@@ -1,0 +1,281 @@
+//! Who is connected, and who has to go for one more.
+//!
+//! ```text
+//!              ┌─────────────── answer sent ───────────────┐
+//!              v                                           │
+//! accepted ─> waiting ── request is whole, and allowed ─> answering ── peer takes no more ─> blocked
+//! ```
+//!
+//! When all places are taken, one that waits goes: of the peer that has most connections, the one
+//! that waits for longest. So none who asks nothing, however many, keeps out who asks. When none
+//! waits, the one that is blocked for longest goes, after a moment; otherwise the next one waits
+//! for a place.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// A peer that is blocked may merely be far away.
+const BLOCKED_ENOUGH: Duration = Duration::from_secs(1);
+/// Then somebody may have to go who did not before.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// All connections.
+pub struct Connections {
+    limit: u32,
+    places: Arc<Semaphore>,
+    open: Arc<Mutex<Vec<Arc<Place>>>>,
+}
+
+/// One of them; its place is free again when it is dropped.
+pub struct Connection {
+    place: Arc<Place>,
+    open: Arc<Mutex<Vec<Arc<Place>>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Place {
+    peer: IpAddr,
+    phase: Mutex<Phase>,
+    cut: Notify,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy)]
+struct Phase {
+    is_answering: bool,
+    /// Its peer does not take what is sent, since then.
+    blocked: Option<Instant>,
+    /// It neither answers nor is blocked since then.
+    waiting: Instant,
+    /// It has to go.
+    is_cut: bool,
+}
+
+impl Connections {
+    /// As many as that at a time.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
+        let permits = usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            limit,
+            places: Arc::new(Semaphore::new(permits)),
+            open: Arc::default(),
+        }
+    }
+
+    /// A place for one more.
+    pub async fn admit(&self, peer: IpAddr) -> Connection {
+        let permit = loop {
+            if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+                break permit;
+            }
+            self.make_room();
+            let permit = Arc::clone(&self.places).acquire_owned();
+            if let Ok(Ok(permit)) = tokio::time::timeout(LOOK_AGAIN, permit).await {
+                break permit;
+            }
+        };
+        let place = Arc::new(Place {
+            peer: network(peer),
+            phase: Mutex::new(Phase {
+                is_answering: false,
+                blocked: None,
+                waiting: Instant::now(),
+                is_cut: false,
+            }),
+            cut: Notify::new(),
+        });
+        locked(&self.open).push(Arc::clone(&place));
+        Connection {
+            place,
+            open: Arc::clone(&self.open),
+            _permit: permit,
+        }
+    }
+
+    /// Tells one that it has to go.
+    pub fn make_room(&self) {
+        if let Some(place) = self.first_to_go() {
+            locked(&place.phase).is_cut = true;
+            place.cut.notify_one();
+        }
+    }
+
+    fn first_to_go(&self) -> Option<Arc<Place>> {
+        let open = locked(&self.open);
+        let mut of_peer = HashMap::<_, usize>::new();
+        for place in open.iter() {
+            *of_peer.entry(place.peer).or_default() += 1;
+        }
+        let phases = || {
+            let phases = open.iter().map(|place| (place, *locked(&place.phase)));
+            phases.filter(|(_, phase)| !phase.is_cut)
+        };
+        let waits = phases().filter(|(_, phase)| !phase.is_answering && phase.blocked.is_none());
+        let longest = waits.max_by_key(|(place, phase)| {
+            (of_peer.get(&place.peer), std::cmp::Reverse(phase.waiting))
+        });
+        let blocked = || {
+            let blocked = phases().filter_map(|(place, phase)| Some((place, phase.blocked?)));
+            blocked
+                .filter(|(_, since)| since.elapsed() >= BLOCKED_ENOUGH)
+                .min_by_key(|&(_, since)| since)
+        };
+        let place = longest.map(|(place, _)| place);
+        place.or_else(|| blocked().map(|(place, _)| place)).cloned()
+    }
+
+    /// Until none is left.
+    pub async fn all_ended(&self) {
+        // It is never closed.
+        let _ = self.places.acquire_many(self.limit).await;
+    }
+}
+
+impl Connection {
+    /// Until it has to go.
+    pub async fn cut(&self) {
+        self.place.cut.notified().await;
+    }
+
+    /// Until its peer has been blocked for so long.
+    pub async fn blocked_for(&self, limit: Duration) {
+        loop {
+            let until = match locked(&self.place.phase).blocked {
+                Some(since) if since.elapsed() >= limit => return,
+                Some(since) => since + limit,
+                None => Instant::now() + limit.min(BLOCKED_ENOUGH),
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// A request of it is being answered until what this returns is dropped.
+    #[must_use]
+    pub fn answering(self: &Arc<Self>) -> Answering {
+        locked(&self.place.phase).is_answering = true;
+        Answering(Arc::clone(self))
+    }
+
+    fn is_blocked(&self) {
+        let blocked = &mut locked(&self.place.phase).blocked;
+        blocked.get_or_insert_with(Instant::now);
+    }
+
+    fn is_flushed(&self) {
+        let mut phase = locked(&self.place.phase);
+        if phase.blocked.take().is_some() {
+            phase.waiting = Instant::now();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        locked(&self.open).retain(|place| !Arc::ptr_eq(place, &self.place));
+    }
+}
+
+/// That a request is being answered.
+pub struct Answering(Arc<Connection>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut phase = locked(&self.0.place.phase);
+        phase.is_answering = false;
+        phase.waiting = Instant::now();
+    }
+}
+
+/// The bytes of a connection, which tell when its peer is blocked.
+pub struct Watched<S> {
+    stream: S,
+    connection: Arc<Connection>,
+}
+
+impl<S: Unpin> Watched<S> {
+    pub fn new(stream: S, connection: Arc<Connection>) -> Self {
+        Self { stream, connection }
+    }
+
+    fn noted<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_pending() {
+            self.connection.is_blocked();
+        }
+        poll
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.noted(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.noted(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_flush(context);
+        if poll.is_ready() {
+            self.connection.is_flushed();
+        }
+        self.noted(poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.noted(poll)
+    }
+}
+
+/// An IPv6 network has more addresses than anybody can count.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;
