@@ -9,8 +9,9 @@
 //! When all places are taken, one that waits goes: of the peer that has most connections, the one
 //! that waits for longest. So none who asks nothing, however many, keeps out who asks. When none
 //! waits, the one that is blocked for longest goes, after a moment; otherwise the next one waits
-//! for a place.
+//! for a place. Who came just now may have asked already, and stays for a moment.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,23 +23,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+/// Who asks has asked by then, unless it is far away.
+const WAITED_ENOUGH: Duration = Duration::from_millis(20);
 /// A peer that is blocked may merely be far away.
 const BLOCKED_ENOUGH: Duration = Duration::from_secs(1);
 /// Then somebody may have to go who did not before.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Blocked ones at a time: what each was not sent yet takes memory.
+const BLOCKED_LIMIT: usize = 32;
 
 /// All connections.
 pub struct Connections {
-    limit: u32,
+    limit: usize,
     places: Arc<Semaphore>,
     open: Arc<Mutex<Vec<Arc<Place>>>>,
+    /// Told of each that is gone.
+    left: Arc<Notify>,
 }
 
 /// One of them; its place is free again when it is dropped.
 pub struct Connection {
     place: Arc<Place>,
     open: Arc<Mutex<Vec<Arc<Place>>>>,
-    _permit: OwnedSemaphorePermit,
+    left: Arc<Notify>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 struct Place {
@@ -53,42 +61,49 @@ struct Phase {
     is_answering: bool,
     /// Its peer does not take what is sent, since then.
     blocked: Option<Instant>,
-    /// It neither answers nor is blocked since then.
-    waiting: Instant,
+    /// It neither answers nor is blocked since then; `None` before anything was read of it.
+    waiting: Option<Instant>,
     /// It has to go.
     is_cut: bool,
 }
 
+impl Place {
+    fn cut(&self) {
+        locked(&self.phase).is_cut = true;
+        self.cut.notify_one();
+    }
+}
+
 impl Connections {
-    /// As many as that at a time.
+    /// As many as that at a time, beside as many that were just told to go.
     #[must_use]
-    pub fn new(limit: u32) -> Self {
-        let permits = usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS);
+    pub fn new(limit: usize) -> Self {
         Self {
             limit,
-            places: Arc::new(Semaphore::new(permits)),
+            places: Arc::new(Semaphore::new(2 * limit)),
             open: Arc::default(),
+            left: Arc::default(),
         }
     }
 
     /// A place for one more.
     pub async fn admit(&self, peer: IpAddr) -> Connection {
         let permit = loop {
-            if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-                break permit;
+            // Who was told to go need not be gone yet: a crowd is let in and out faster so.
+            if !self.is_full() || self.make_room() {
+                let permit = Arc::clone(&self.places).try_acquire_owned();
+                if let Ok(permit) = permit {
+                    break permit;
+                }
             }
-            self.make_room();
-            let permit = Arc::clone(&self.places).acquire_owned();
-            if let Ok(Ok(permit)) = tokio::time::timeout(LOOK_AGAIN, permit).await {
-                break permit;
-            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
         };
         let place = Arc::new(Place {
             peer: network(peer),
             phase: Mutex::new(Phase {
                 is_answering: false,
                 blocked: None,
-                waiting: Instant::now(),
+                waiting: None,
                 is_cut: false,
             }),
             cut: Notify::new(),
@@ -97,16 +112,24 @@ impl Connections {
         Connection {
             place,
             open: Arc::clone(&self.open),
-            _permit: permit,
+            left: Arc::clone(&self.left),
+            permit: Some(permit),
         }
     }
 
-    /// Tells one that it has to go.
-    pub fn make_room(&self) {
-        if let Some(place) = self.first_to_go() {
-            locked(&place.phase).is_cut = true;
-            place.cut.notify_one();
+    fn is_full(&self) -> bool {
+        let open = locked(&self.open);
+        let stay = open.iter().filter(|place| !locked(&place.phase).is_cut);
+        stay.count() >= self.limit
+    }
+
+    /// Tells one that it has to go; false if none can.
+    pub fn make_room(&self) -> bool {
+        let place = self.first_to_go();
+        if let Some(place) = &place {
+            place.cut();
         }
+        place.is_some()
     }
 
     fn first_to_go(&self) -> Option<Arc<Place>> {
@@ -119,10 +142,12 @@ impl Connections {
             let phases = open.iter().map(|place| (place, *locked(&place.phase)));
             phases.filter(|(_, phase)| !phase.is_cut)
         };
-        let waits = phases().filter(|(_, phase)| !phase.is_answering && phase.blocked.is_none());
-        let longest = waits.max_by_key(|(place, phase)| {
-            (of_peer.get(&place.peer), std::cmp::Reverse(phase.waiting))
-        });
+        let waits = phases()
+            .filter(|(_, phase)| !phase.is_answering && phase.blocked.is_none())
+            .filter_map(|(place, phase)| Some((place, phase.waiting?)))
+            .filter(|(_, since)| since.elapsed() >= WAITED_ENOUGH);
+        let longest =
+            waits.max_by_key(|&(place, since)| (of_peer.get(&place.peer), Reverse(since)));
         let blocked = || {
             let blocked = phases().filter_map(|(place, phase)| Some((place, phase.blocked?)));
             blocked
@@ -135,12 +160,18 @@ impl Connections {
 
     /// Until none is left.
     pub async fn all_ended(&self) {
-        // It is never closed.
-        let _ = self.places.acquire_many(self.limit).await;
+        while !locked(&self.open).is_empty() {
+            self.left.notified().await;
+        }
     }
 }
 
 impl Connection {
+    /// It is read from, from now on.
+    pub fn begins(&self) {
+        locked(&self.place.phase).waiting = Some(Instant::now());
+    }
+
     /// Until it has to go.
     pub async fn cut(&self) {
         self.place.cut.notified().await;
@@ -166,14 +197,35 @@ impl Connection {
     }
 
     fn is_blocked(&self) {
-        let blocked = &mut locked(&self.place.phase).blocked;
-        blocked.get_or_insert_with(Instant::now);
+        let before = {
+            let blocked = &mut locked(&self.place.phase).blocked;
+            blocked.replace(blocked.unwrap_or_else(Instant::now))
+        };
+        if before.is_none() {
+            self.bound_blocked();
+        }
+    }
+
+    /// Of too many that are blocked, the one that is so for longest goes.
+    fn bound_blocked(&self) {
+        let open = locked(&self.open);
+        let blocked = open.iter().filter_map(|place| {
+            let phase = locked(&place.phase);
+            let since = phase.blocked.filter(|_| !phase.is_cut)?;
+            Some((since, place))
+        });
+        let blocked: Vec<_> = blocked.collect();
+        if blocked.len() > BLOCKED_LIMIT
+            && let Some((_, place)) = blocked.iter().min_by_key(|(since, _)| *since)
+        {
+            place.cut();
+        }
     }
 
     fn is_flushed(&self) {
         let mut phase = locked(&self.place.phase);
         if phase.blocked.take().is_some() {
-            phase.waiting = Instant::now();
+            phase.waiting = Some(Instant::now());
         }
     }
 }
@@ -181,6 +233,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         locked(&self.open).retain(|place| !Arc::ptr_eq(place, &self.place));
+        drop(self.permit.take());
+        self.left.notify_one();
     }
 }
 
@@ -191,7 +245,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let mut phase = locked(&self.0.place.phase);
         phase.is_answering = false;
-        phase.waiting = Instant::now();
+        phase.waiting = Some(Instant::now());
     }
 }
 

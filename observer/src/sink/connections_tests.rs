@@ -3,10 +3,12 @@ use super::*;
 const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-/// One of `peer`, come a moment after those before.
+/// One of `peer`, which has said nothing for long enough.
 async fn come(connections: &Connections, peer: IpAddr) -> Arc<Connection> {
-    tokio::time::advance(Duration::from_millis(1)).await;
-    Arc::new(connections.admit(peer).await)
+    let connection = connections.admit(peer).await;
+    connection.begins();
+    tokio::time::advance(WAITED_ENOUGH).await;
+    Arc::new(connection)
 }
 
 fn is_cut(connection: &Connection) -> bool {
@@ -20,15 +22,15 @@ async fn the_one_that_waits_for_longest_goes_and_who_is_answered_stays() {
     let second = come(&connections, ONE).await;
     let third = come(&connections, ONE).await;
     let answer = first.answering();
-    connections.make_room();
+    let _ = connections.make_room();
     assert!(!is_cut(&first) && is_cut(&second) && !is_cut(&third));
     drop(answer);
     // It waits since just now.
-    tokio::time::advance(Duration::from_millis(1)).await;
-    connections.make_room();
+    let _ = connections.make_room();
     assert!(!is_cut(&first) && is_cut(&third));
-    connections.make_room();
-    assert!(is_cut(&first));
+    assert!(!connections.make_room() && !is_cut(&first));
+    tokio::time::advance(WAITED_ENOUGH).await;
+    assert!(connections.make_room() && is_cut(&first));
     // It is told, and its place is free.
     first.cut().await;
     drop(first);
@@ -43,7 +45,7 @@ async fn a_peer_with_few_connections_keeps_them() {
         come(&connections, OTHER).await,
         come(&connections, OTHER).await,
     ];
-    connections.make_room();
+    let _ = connections.make_room();
     assert!(!is_cut(&lone) && is_cut(&many[0]) && !is_cut(&many[1]));
     let of = |text: &str| network(text.parse().unwrap());
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
@@ -56,12 +58,12 @@ async fn who_takes_nothing_goes_after_a_moment_if_nobody_waits() {
     let connections = Connections::new(1);
     let only = come(&connections, ONE).await;
     let _answer = only.answering();
-    connections.make_room();
+    let _ = connections.make_room();
     only.is_blocked();
-    connections.make_room();
+    let _ = connections.make_room();
     assert!(!is_cut(&only));
     tokio::time::advance(BLOCKED_ENOUGH).await;
-    connections.make_room();
+    let _ = connections.make_room();
     assert!(is_cut(&only));
 }
 
@@ -82,6 +84,21 @@ async fn a_peer_is_blocked_from_the_first_byte_it_does_not_take_until_it_took_al
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_told_to_go_and_is_not_gone_takes_no_place_but_only_as_many_as_stay() {
+    let connections = Connections::new(2);
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        crowd.push(come(&connections, ONE).await);
+    }
+    let cut: Vec<_> = crowd.iter().map(|one| is_cut(one)).collect();
+    assert_eq!(cut, [true, true, false, false]);
+    let next = tokio::time::timeout(Duration::from_millis(10), connections.admit(ONE));
+    assert!(next.await.is_err());
+    crowd.remove(0);
+    come(&connections, ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_all_are_answered_the_next_one_waits() {
     let connections = Connections::new(1);
     let only = come(&connections, ONE).await;
@@ -92,4 +109,31 @@ async fn where_all_are_answered_the_next_one_waits() {
     drop((answer, only));
     connections.admit(OTHER).await;
     connections.all_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_just_now_stays_until_it_could_ask() {
+    let connections = Connections::new(1);
+    let only = connections.admit(ONE).await;
+    // Nothing was read of it.
+    tokio::time::advance(WAITED_ENOUGH).await;
+    assert!(!connections.make_room());
+    only.begins();
+    assert!(!connections.make_room());
+    tokio::time::advance(WAITED_ENOUGH).await;
+    assert!(connections.make_room() && is_cut(&only));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_take_nothing_at_a_time() {
+    let connections = Connections::new(2 * BLOCKED_LIMIT);
+    let mut blocked = Vec::new();
+    for _ in 0..=BLOCKED_LIMIT {
+        assert!(blocked.iter().all(|one| !is_cut(one)));
+        let one = come(&connections, ONE).await;
+        one.is_blocked();
+        blocked.push(one);
+    }
+    let cut: Vec<_> = blocked.iter().filter(|one| is_cut(one)).collect();
+    assert!(cut.len() == 1 && is_cut(&blocked[0]));
 }

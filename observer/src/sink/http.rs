@@ -41,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Connections at a time. For one more, one has to go: see [`super::connections`].
-    connections: u32,
+    connections: usize,
     /// A client must have shaken hands by then, and again have sent the head of a request by then
     /// after it came or got its last answer.
     head: Duration,
@@ -137,7 +137,7 @@ async fn serve_within(
             Err(error) => {
                 tracing::warn!(%error, "a client could not be accepted");
                 // It may be for want of files.
-                connections.make_room();
+                let _ = connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -167,6 +167,7 @@ async fn greet(
     guarded: Guarded,
     mut closed: watch::Receiver<()>,
 ) {
+    guarded.connection.begins();
     let Some(tls) = guarded.web.now().tls.clone() else {
         return converse(limits, stream, guarded, closed).await;
     };
