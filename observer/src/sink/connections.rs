@@ -9,13 +9,15 @@
 //! When all places are taken, one that waits goes: of the peer that has most connections, the one
 //! that waits for longest. So none who asks nothing, however many, keeps out who asks. When none
 //! waits, the one that is blocked for longest goes, after a moment; otherwise the next one waits
-//! for a place. Who came just now may have asked already, and stays for a moment.
+//! for a place, and whoever gets an answer meanwhile goes after it. Who came just now may have asked
+//! already, and stays for a moment.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,16 +38,22 @@ const BLOCKED_LIMIT: usize = 32;
 pub struct Connections {
     limit: usize,
     places: Arc<Semaphore>,
-    open: Arc<Mutex<Vec<Arc<Place>>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    open: Mutex<Vec<Arc<Place>>>,
     /// Told of each that is gone.
-    left: Arc<Notify>,
+    left: Notify,
+    /// All places were taken when the last one came.
+    is_crowded: AtomicBool,
 }
 
 /// One of them; its place is free again when it is dropped.
 pub struct Connection {
     place: Arc<Place>,
-    open: Arc<Mutex<Vec<Arc<Place>>>>,
-    left: Arc<Notify>,
+    shared: Arc<Shared>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -81,22 +89,23 @@ impl Connections {
         Self {
             limit,
             places: Arc::new(Semaphore::new(2 * limit)),
-            open: Arc::default(),
-            left: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
     /// A place for one more.
     pub async fn admit(&self, peer: IpAddr) -> Connection {
         let permit = loop {
+            let is_full = self.is_full();
+            self.shared.is_crowded.store(is_full, Ordering::Relaxed);
             // Who was told to go need not be gone yet: a crowd is let in and out faster so.
-            if !self.is_full() || self.make_room() {
+            if !is_full || self.make_room() {
                 let permit = Arc::clone(&self.places).try_acquire_owned();
                 if let Ok(permit) = permit {
                     break permit;
                 }
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, self.shared.left.notified()).await;
         };
         let place = Arc::new(Place {
             peer: network(peer),
@@ -108,17 +117,16 @@ impl Connections {
             }),
             cut: Notify::new(),
         });
-        locked(&self.open).push(Arc::clone(&place));
+        locked(&self.shared.open).push(Arc::clone(&place));
         Connection {
             place,
-            open: Arc::clone(&self.open),
-            left: Arc::clone(&self.left),
+            shared: Arc::clone(&self.shared),
             permit: Some(permit),
         }
     }
 
     fn is_full(&self) -> bool {
-        let open = locked(&self.open);
+        let open = locked(&self.shared.open);
         let stay = open.iter().filter(|place| !locked(&place.phase).is_cut);
         stay.count() >= self.limit
     }
@@ -133,7 +141,7 @@ impl Connections {
     }
 
     fn first_to_go(&self) -> Option<Arc<Place>> {
-        let open = locked(&self.open);
+        let open = locked(&self.shared.open);
         let mut of_peer = HashMap::<_, usize>::new();
         for place in open.iter() {
             *of_peer.entry(place.peer).or_default() += 1;
@@ -160,8 +168,8 @@ impl Connections {
 
     /// Until none is left.
     pub async fn all_ended(&self) {
-        while !locked(&self.open).is_empty() {
-            self.left.notified().await;
+        while !locked(&self.shared.open).is_empty() {
+            self.shared.left.notified().await;
         }
     }
 }
@@ -170,6 +178,12 @@ impl Connection {
     /// It is read from, from now on.
     pub fn begins(&self) {
         locked(&self.place.phase).waiting = Some(Instant::now());
+    }
+
+    /// Others want its place: its answer is to be its last.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.shared.is_crowded.load(Ordering::Relaxed)
     }
 
     /// Until it has to go.
@@ -208,7 +222,7 @@ impl Connection {
 
     /// Of too many that are blocked, the one that is so for longest goes.
     fn bound_blocked(&self) {
-        let open = locked(&self.open);
+        let open = locked(&self.shared.open);
         let blocked = open.iter().filter_map(|place| {
             let phase = locked(&place.phase);
             let since = phase.blocked.filter(|_| !phase.is_cut)?;
@@ -232,9 +246,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        locked(&self.open).retain(|place| !Arc::ptr_eq(place, &self.place));
+        locked(&self.shared.open).retain(|place| !Arc::ptr_eq(place, &self.place));
         drop(self.permit.take());
-        self.left.notify_one();
+        self.shared.left.notify_one();
     }
 }
 

@@ -105,9 +105,11 @@ async fn where_all_are_answered_the_next_one_waits() {
     let answer = only.answering();
     let bound = Duration::from_secs(60);
     let next = tokio::time::timeout(bound, connections.admit(OTHER));
-    assert!(next.await.is_err() && !is_cut(&only));
+    assert!(next.await.is_err() && !is_cut(&only) && only.is_crowded());
     drop((answer, only));
-    connections.admit(OTHER).await;
+    let next = connections.admit(OTHER).await;
+    assert!(!next.is_crowded());
+    drop(next);
     connections.all_ended().await;
 }
 

@@ -10,7 +10,7 @@ use super::web::{Rules, Web};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -257,6 +257,10 @@ impl Service<Request<Incoming>> for Guarded {
                 Some(response) => response,
                 None => router.call(request).await?,
             };
+            if connection.is_crowded() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             for (name, value) in &rules.headers {
                 response.headers_mut().insert(name, value.clone());
             }
