@@ -163,7 +163,7 @@ fn ten_thousand_clients_that_are_slow_or_send_junk_keep_no_scrape_out_and_cost_n
         ("noise", CROWD / 5, 1, Box::new(|_| noise())),
         (
             "junk after requests whose answers it does not read",
-            CROWD / 5,
+            CROWD / 20,
             1,
             Box::new(|_| junk.clone()),
         ),

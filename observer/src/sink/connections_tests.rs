@@ -129,7 +129,7 @@ async fn who_came_just_now_stays_until_it_could_ask() {
 #[tokio::test(start_paused = true)]
 async fn only_so_many_take_nothing_at_a_time() {
     let connections = Connections::new(2 * BLOCKED_LIMIT);
-    let mut blocked = Vec::new();
+    let mut blocked = Vec::<Arc<Connection>>::new();
     for _ in 0..=BLOCKED_LIMIT {
         assert!(blocked.iter().all(|one| !is_cut(one)));
         let one = come(&connections, ONE).await;
