@@ -36,6 +36,14 @@ fn every_key_that_is_supported_is_read() {
 }
 
 #[test]
+fn the_example_of_the_document_is_one() {
+    let text = include_str!("../../../../docs/WEB.md");
+    let example = text.split("```yaml\n").nth(1).unwrap();
+    let file = File::parse(example.split("```").next().unwrap()).unwrap();
+    assert!(file.tls_server_config.is_some() && file.basic_auth_users.len() == 1);
+}
+
+#[test]
 fn what_says_nothing_asks_for_nothing() {
     for text in [
         "",
