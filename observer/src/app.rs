@@ -35,6 +35,7 @@ use crate::sink::lines::filter::Filter;
 use crate::sink::lines::{self, Format};
 use crate::sink::prometheus::WorkerLabel;
 use crate::sink::source::Source;
+use crate::sink::web::Web;
 use crate::snapshot::ObserverView;
 use crate::tui::{self, Look, Own};
 use crate::watcher::{CloserLooks, Watcher};
@@ -52,8 +53,8 @@ pub const PROC: &str = "/proc";
 /// Where what is observed goes.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs<'a> {
-    /// `host:port` that metrics are served at.
-    pub metrics: Option<&'a str>,
+    /// Where metrics are served, and to whom.
+    pub metrics: Option<&'a config::Serve>,
     /// A file that takes all input.
     pub record: Option<&'a Path>,
     /// Finished requests that are written to standard output, and how.
@@ -118,7 +119,10 @@ async fn until_stopped(
 ) -> Result<()> {
     let stop = Stop::on_signal()?;
     let listener = match outputs.metrics {
-        Some(address) => Some(http::bind(address).await?),
+        Some(serve) => {
+            let web = Web::open(serve.web_config.as_deref())?;
+            Some((http::bind(&serve.listen).await?, web))
+        }
         None => None,
     };
     let screen = outputs
@@ -126,9 +130,9 @@ async fn until_stopped(
         .map(|look| Own::start(&look, stop.clone().on_drop()))
         .transpose()?;
     let told = match &listener {
-        Some(listener) => {
+        Some((listener, web)) => {
             let address = listener.local_addr().context("the address listened on")?;
-            format!("metrics at http://{address}/metrics")
+            format!("metrics at {}://{address}/metrics", web.scheme())
         }
         None => "Ctrl-C ends it".to_owned(),
     };
@@ -208,8 +212,15 @@ async fn until_stopped(
     let shown = screen
         .as_ref()
         .map(|screen| tokio::spawn(tui::source::follow(source.clone(), screen.tell())));
-    let served = listener
-        .map(|listener| tokio::spawn(http::serve(listener, source, label, stop.clone().wait())));
+    let served = listener.map(|(listener, web)| {
+        tokio::spawn(http::serve(
+            listener,
+            web,
+            source,
+            label,
+            stop.clone().wait(),
+        ))
+    });
     let ran = engine.run(stop.clone().wait()).await;
     stop.stop();
     engine.close();
@@ -240,20 +251,22 @@ async fn until_stopped(
 /// Serves what a state knows at one moment, until SIGTERM or SIGINT. Needs no root.
 ///
 /// # Errors
-/// When the address cannot be listened on.
-pub fn show(state: State, now_ns: u64, address: &str, label: WorkerLabel) -> Result<()> {
+/// When the address cannot be listened on, or the web configuration is wrong.
+pub fn show(state: State, now_ns: u64, serve: &config::Serve, label: WorkerLabel) -> Result<()> {
+    let web = Web::open(serve.web_config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let listener = http::bind(address).await?;
+        let listener = http::bind(&serve.listen).await?;
         let stop = Stop::on_signal()?;
         let address = listener.local_addr().context("the address listened on")?;
-        tracing::info!("showing what was recorded at http://{address}/; Ctrl-C ends it");
+        let scheme = web.scheme();
+        tracing::info!("showing what was recorded at {scheme}://{address}/; Ctrl-C ends it");
         let (_ready, is_ready) = watch::channel(true);
         let (source, mut asked) = Source::new(is_ready);
-        let served = http::serve(listener, source, label, stop.wait());
+        let served = http::serve(listener, web, source, label, stop.wait());
         let answered = async {
             while let Some(ask) = asked.recv().await {
                 ask.answer(&state, now_ns);

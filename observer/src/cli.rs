@@ -93,6 +93,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer run
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
+  sudo gunicorn-observer run --listen 0.0.0.0:9918 --web-config /etc/gunicorn-observer/web.yml
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
 const TERMINAL_EXAMPLES: &str = "\
 Press ? for its keys; docs/TOP.md has them, too, and what each column holds.
@@ -132,7 +133,8 @@ Examples:
 const RECORD_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer record incident.rec
-  sudo gunicorn-observer record --pid 4242 incident.rec";
+  sudo gunicorn-observer record --pid 4242 incident.rec
+  sudo gunicorn-observer record --listen 0.0.0.0:9918 --web-config web.yml incident.rec";
 const REPLAY_EXAMPLES: &str = "\
 Where no option says otherwise, requests are counted and named as when FILE was recorded.
 
@@ -140,6 +142,7 @@ Examples:
   gunicorn-observer replay incident.rec
   gunicorn-observer replay --requests incident.rec | jq 'select(.status >= 500)'
   gunicorn-observer replay --serve incident.rec    then open http://127.0.0.1:9918/
+  gunicorn-observer replay --serve --web-config web.yml incident.rec
   gunicorn-observer replay --worker-label none --route '/users/{id}' incident.rec";
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -154,10 +157,8 @@ Examples:
 /// Options of `run` and `record`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
-    /// Address to serve metrics on [default: 127.0.0.1:9918]
-    #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
-          value_parser = config::parse_listen)]
-    pub listen: Option<String>,
+    #[command(flatten)]
+    pub serve: ServeArgs,
     /// Count how long threads of each worker wait for the GIL: takes some time of every thread of
     /// this host that waits for another
     #[arg(
@@ -174,6 +175,19 @@ pub struct RunArgs {
     pub targets: TargetArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// Where is served, and to whom.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Address to serve metrics, dashboard and API on [default: 127.0.0.1:9918]
+    #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
+          value_parser = config::parse_listen)]
+    pub listen: Option<String>,
+    /// YAML file of TLS and of who may ask with which password, as Prometheus' exporters have it;
+    /// docs/WEB.md has its keys
+    #[arg(long, value_name = "FILE", env = "GUNICORN_OBSERVER_WEB_CONFIG")]
+    pub web_config: Option<PathBuf>,
 }
 
 /// What is observed, and how closely.
@@ -351,10 +365,8 @@ pub struct ReplayArgs {
     #[arg(long, conflicts_with_all = ["requests", "end"], env = "GUNICORN_OBSERVER_SERVE",
           value_parser = FalseyValueParser::new())]
     pub serve: bool,
-    /// Address to serve at [default: 127.0.0.1:9918]
-    #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
-          value_parser = config::parse_listen)]
-    pub listen: Option<String>,
+    #[command(flatten)]
+    pub served: ServeArgs,
     /// Print the metrics as of the end of the file, also what nobody had scraped yet
     #[arg(long, env = "GUNICORN_OBSERVER_END", value_parser = FalseyValueParser::new())]
     pub end: bool,
@@ -381,7 +393,7 @@ impl ReplayArgs {
     #[must_use]
     pub fn show(&self, file: &config::File) -> Show {
         if self.serve {
-            Show::Serve(config::listen_of(self.listen.as_ref(), file))
+            Show::Serve(config::Serve::resolve(&self.served, file))
         } else if self.requests {
             Show::Requests
         } else if self.end {

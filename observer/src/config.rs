@@ -1,6 +1,6 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
-use crate::cli::{GlobalArgs, ModelArgs, RunArgs, TargetArgs, TopArgs, TraceArgs};
+use crate::cli::{GlobalArgs, ModelArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs};
 use crate::fact::{self, Fact};
 use crate::model::Settings;
 use crate::model::finding::Threshold;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Served there when nothing else is said.
@@ -56,6 +56,7 @@ impl LogLevel {
 pub struct File {
     #[serde(deserialize_with = "listen")]
     listen: Option<String>,
+    web_config: Option<PathBuf>,
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
     no_deep_errors: bool,
@@ -203,15 +204,29 @@ impl Observe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub observe: Observe,
-    /// `host:port`.
-    pub listen: String,
+    pub serve: Serve,
 }
 
-/// Where to listen.
-#[must_use]
-pub fn listen_of(listen: Option<&String>, file: &File) -> String {
-    let listen = listen.or(file.listen.as_ref());
-    listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned()
+/// Where is served, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// `host:port`.
+    pub listen: String,
+    /// Says who may ask; without one, everybody may.
+    pub web_config: Option<PathBuf>,
+}
+
+impl Serve {
+    /// Joins what was said where.
+    #[must_use]
+    pub fn resolve(args: &ServeArgs, file: &File) -> Self {
+        let listen = args.listen.as_ref().or(file.listen.as_ref());
+        let web_config = args.web_config.as_ref().or(file.web_config.as_ref());
+        Self {
+            listen: listen.map_or(DEFAULT_LISTEN, String::as_str).to_owned(),
+            web_config: web_config.cloned(),
+        }
+    }
 }
 
 impl Run {
@@ -223,7 +238,7 @@ impl Run {
                 gil: args.gil.unwrap_or(file.gil),
                 ..Observe::resolve(&args.targets, &args.model, file)
             },
-            listen: listen_of(args.listen.as_ref(), file),
+            serve: Serve::resolve(&args.serve, file),
         }
     }
 }

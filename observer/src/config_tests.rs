@@ -21,7 +21,7 @@ fn run(arguments: &str, file: &File) -> Run {
 fn without_a_word_the_defaults_hold() {
     let run = run("run", &File::default());
     assert_eq!(
-        (run.listen.as_str(), run.observe.pids.len()),
+        (run.serve.listen.as_str(), run.observe.pids.len()),
         ("127.0.0.1:9918", 0)
     );
     assert_eq!(run.observe.model, Model::default());
@@ -40,11 +40,27 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     )
     .unwrap();
     let run = run("run --listen h:2 --pid 8 --pid 9", &file);
-    assert_eq!((run.listen.as_str(), run.observe.pids), ("h:2", vec![8, 9]));
+    assert_eq!(
+        (run.serve.listen.as_str(), run.observe.pids),
+        ("h:2", vec![8, 9])
+    );
     assert_eq!(run.observe.model.worker_label, WorkerLabel::Slot);
     assert_eq!(run.observe.model.settings.keep_ended_ns, 5_400_000_000_000);
     assert_eq!(run.observe.model.settings.routes[0].as_str(), "/a/{x}");
     assert_eq!(log_level(&GlobalArgs::default(), &file), LogLevel::Warn);
+}
+
+#[test]
+fn who_may_ask_is_said_by_flag_or_file() {
+    let by_file = file("web-config = \"/a.yml\"").unwrap();
+    for (arguments, file, expected) in [
+        ("run", &File::default(), None),
+        ("run", &by_file, Some("/a.yml")),
+        ("run --web-config b.yml", &by_file, Some("b.yml")),
+    ] {
+        let path = run(arguments, file).serve.web_config;
+        assert_eq!(path.as_deref(), expected.map(Path::new), "{arguments}");
+    }
 }
 
 #[test]

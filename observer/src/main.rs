@@ -82,7 +82,7 @@ fn top(args: &TopArgs, file: &File, look: Look) -> Result<()> {
 
 fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
     let outputs = Outputs {
-        metrics: Some(&run.listen),
+        metrics: Some(&run.serve),
         record,
         ..Outputs::default()
     };

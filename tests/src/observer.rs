@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -211,7 +211,30 @@ impl Observer {
         })
     }
 
+    /// Likewise, for those only whom a web configuration lets ask.
+    pub fn show_guarded(recording: &Path, web_config: &Path) -> Result<Self> {
+        let arguments = |command: &mut Command, _: &Path| {
+            command.args(["replay", "--serve"]).arg(recording);
+            command.arg("--web-config").arg(web_config);
+        };
+        let is_ready = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        Self::start_until(is_ready, &binary()?, free_port()?, arguments)
+    }
+
     fn start_as(
+        binary: &Path,
+        port: u16,
+        arguments: impl FnOnce(&mut Command, &Path),
+    ) -> Result<Self> {
+        let is_ready = |port| {
+            let ready = client::fetch(port, &Request::get("/readyz"));
+            ready.is_ok_and(|response| response.status == 200)
+        };
+        Self::start_until(is_ready, binary, port, arguments)
+    }
+
+    fn start_until(
+        is_ready: impl Fn(u16) -> bool,
         binary: &Path,
         port: u16,
         arguments: impl FnOnce(&mut Command, &Path),
@@ -240,10 +263,7 @@ impl Observer {
                     observer.stderr()?
                 );
             }
-            let ready = client::fetch(observer.port, &Request::get("/readyz"));
-            Ok(ready
-                .is_ok_and(|response| response.status == 200)
-                .then_some(()))
+            Ok(is_ready(observer.port).then_some(()))
         })
         .with_context(|| format!("it said:\n{}", observer.stderr().unwrap_or_default()))?;
         Ok(observer)

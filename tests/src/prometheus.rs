@@ -123,15 +123,16 @@ struct Answer<T> {
 impl Prometheus {
     /// Starts one that scrapes this port once a second, and waits until it has.
     pub fn start(observer: u16) -> Result<Self> {
-        Self::start_with(observer, &[])
+        Self::start_with(observer, "", &[])
     }
 
-    /// Likewise, and it evaluates the rules of these texts once a second.
-    pub fn start_with(observer: u16, rules: &[String]) -> Result<Self> {
+    /// Likewise, with these lines of a scrape configuration, and it evaluates the rules of these
+    /// texts once a second.
+    pub fn start_with(observer: u16, how: &str, rules: &[String]) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for Prometheus")?;
         let port = free_port()?;
         let file = folder.path().join("prometheus.yml");
-        fs::write(&file, configuration(observer))
+        fs::write(&file, configuration(observer, how))
             .with_context(|| format!("cannot write {}", file.display()))?;
         for (number, text) in rules.iter().enumerate() {
             let file = folder.path().join(format!("{number}.rules.yml"));
@@ -291,7 +292,8 @@ fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn configuration(observer: u16) -> String {
+fn configuration(observer: u16, how: &str) -> String {
+    let how: String = how.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "global:\n\
          \x20 scrape_interval: 1s\n\
@@ -301,7 +303,8 @@ fn configuration(observer: u16) -> String {
          scrape_configs:\n\
          \x20 - job_name: {JOB}\n\
          \x20   static_configs:\n\
-         \x20     - targets: ['127.0.0.1:{observer}']\n"
+         \x20     - targets: ['127.0.0.1:{observer}']\n\
+         {how}"
     )
 }
 

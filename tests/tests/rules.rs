@@ -189,7 +189,7 @@ fn every_alert_fires_when_its_trouble_is_real_and_every_panel_has_data() -> Resu
     let observer = fleet.observe()?;
     // It takes half a minute until that is anything to worry about.
     load::ask_in_vain(&fleet.stuck, "/sleep?s=600");
-    let prometheus = Prometheus::start_with(observer.port, &shipped::hastened_rules()?)?;
+    let prometheus = Prometheus::start_with(observer.port, "", &shipped::hastened_rules()?)?;
     let alerts = alerts(&prometheus)?;
     nothing_fires_in_a_calm_fleet(&prometheus, &fleet)?;
 

@@ -67,6 +67,7 @@ const TO_TEST: &[Step] = &[
     tools::TMUX,
     tools::PYPY,
     tools::GROFF,
+    tools::CROSS_COMPILER,
     prometheus::PROMETHEUS,
     kubernetes::HELM,
 ];

@@ -230,3 +230,18 @@ pub const TRACEFS: Step = Step {
     },
     make: None,
 };
+
+const CROSS_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+
+pub const CROSS_COMPILER: Step = Step {
+    name: "compiler for aarch64",
+    why: "What is compiled for aarch64 has C and assembly of ring's in it.",
+    check: |_| match command::output("aarch64-linux-gnu-gcc", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing(
+            "`aarch64-linux-gnu-gcc` does not run",
+            packages::cure(CROSS_PACKAGES),
+        ),
+    },
+    make: Some(|_| packages::install(CROSS_PACKAGES)),
+};

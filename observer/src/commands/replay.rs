@@ -2,7 +2,7 @@
 //! byte; or that of the record's very end; or its finished requests; or all of it over HTTP.
 
 use crate::app;
-use crate::config::Model;
+use crate::config::{self, Model};
 use crate::fact::{self, Fact};
 use crate::ingest::replay::{Replay, ReplayError};
 use crate::input::Input;
@@ -23,8 +23,8 @@ pub enum Show {
     End,
     /// Its finished requests, one JSON object a line.
     Requests,
-    /// Over HTTP at this address, as of its end: metrics, dashboard and API.
-    Serve(String),
+    /// Over HTTP, as of its end: metrics, dashboard and API.
+    Serve(config::Serve),
 }
 
 /// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
@@ -55,12 +55,12 @@ pub fn run(
                 out.write_all(text.as_bytes()).and_then(|()| out.flush())
             }
             Show::Requests => requests(open()?, moment, &model, out)?,
-            Show::Serve(address) => {
+            Show::Serve(serve) => {
                 if let Some(flaw) = &moments.flaw {
                     tracing::warn!("{name} {flaw}");
                 }
                 let state = state(open()?, moment, &model)?;
-                return app::show(state, moment.now_ns, address, model.worker_label);
+                return app::show(state, moment.now_ns, serve, model.worker_label);
             }
         };
         match written {

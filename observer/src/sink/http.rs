@@ -1,27 +1,37 @@
 //! What is served over HTTP. Nothing is writable.
 
+use super::connections::{Answering, Connection, Connections, Watched};
 use super::dashboard;
 use super::feed::Feed;
 use super::prometheus::{self, Format, WorkerLabel};
 use super::source::Source;
+use super::web::users::Verdict;
+use super::web::{Rules, Web};
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-/// A client must have sent the head of its request by then.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of the head of a request.
+const HEAD_BYTES: usize = 16 << 10;
 /// Responses under way may take that long once shutdown has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed `accept` (too many open files), before the next.
@@ -30,8 +40,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How much of the server one client can take.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at a time; the next ones wait in the listener's backlog.
-    connections: u32,
+    /// Connections at a time. For one more, one has to go: see [`super::connections`].
+    connections: usize,
+    /// A client must have shaken hands by then, and again have sent the head of a request by then
+    /// after it came or got its last answer.
+    head: Duration,
+    /// It must have taken an answer by then, or of a stream what it was sent.
+    write: Duration,
     /// Those of them that may follow events: the others are for who asks once.
     streams: usize,
     /// Time of such a stream, less than that of its connection.
@@ -46,6 +61,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            head: Duration::from_secs(10),
+            write: Duration::from_secs(30),
             streams: 32,
             stream_lifetime: Duration::from_secs(50),
             lifetime: Duration::from_secs(60),
@@ -83,54 +100,58 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
 /// Serves until `shutdown` is done, then lets responses under way end.
 pub async fn serve(
     listener: TcpListener,
+    web: Web,
     source: Source,
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve_within(Limits::default(), listener, source, label, shutdown).await;
+    serve_within(Limits::default(), listener, web, source, label, shutdown).await;
 }
 
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
+    web: Web,
     source: Source,
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
     let feed = Feed::new(source.clone(), limits.streams, limits.stream_lifetime);
     let feeding = tokio::spawn(feed.clone().run());
-    let service = TowerToHyperService::new(router(source, feed, label));
-    let permits = usize::try_from(limits.connections).unwrap_or(Semaphore::MAX_PERMITS);
-    let connections = Arc::new(Semaphore::new(permits));
+    let router = TowerToHyperService::new(router(source, feed, label));
+    let connections = Connections::new(limits.connections);
     // Its receivers learn of the end by the sender's being dropped.
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     loop {
         let accepted = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (listener.accept().await, permit)
+            let (stream, peer) = listener.accept().await?;
+            Ok::<_, io::Error>((stream, connections.admit(peer.ip()).await))
         };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             accepted = accepted => accepted,
             () = &mut shutdown => break,
         };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
+        let (stream, connection) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a client could not be accepted");
+                // It may be for want of files.
+                let _ = connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (service, closed) = (service.clone(), closed.clone());
-        tokio::spawn(async move {
-            converse(limits, stream, service, closed).await;
-            drop(permit);
-        });
+        let guarded = Guarded {
+            web: web.clone(),
+            router: router.clone(),
+            connection: Arc::new(connection),
+        };
+        tokio::spawn(greet(limits, stream, guarded, closed.clone()));
     }
     feeding.abort();
     drop((listener, open));
-    let all_ended = connections.acquire_many(limits.connections);
+    let all_ended = connections.all_ended();
     if tokio::time::timeout(DRAIN_TIMEOUT, all_ended)
         .await
         .is_err()
@@ -139,34 +160,155 @@ async fn serve_within(
     }
 }
 
+/// Shakes hands with one client, if that is asked for, and converses with it.
+async fn greet(
+    limits: Limits,
+    stream: TcpStream,
+    guarded: Guarded,
+    mut closed: watch::Receiver<()>,
+) {
+    guarded.connection.begins();
+    let Some(tls) = guarded.web.now().tls.clone() else {
+        return converse(limits, stream, guarded, closed).await;
+    };
+    let shaken = TlsAcceptor::from(tls).accept(stream);
+    let connection = Arc::clone(&guarded.connection);
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(limits.head, shaken) => shaken,
+        () = connection.cut() => return,
+        _ = closed.changed() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(limits, stream, guarded, closed).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS was agreed on with a client"),
+        Err(_) => tracing::debug!("a client did not shake hands in time"),
+    }
+}
+
 /// Answers one client, until it goes, its time is up, or the server ends.
 async fn converse(
     limits: Limits,
-    stream: TcpStream,
-    service: TowerToHyperService<Router>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    guarded: Guarded,
     mut closed: watch::Receiver<()>,
 ) {
+    let connection = Arc::clone(&guarded.connection);
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
-    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Ok(ended),
-        () = tokio::time::sleep(limits.lifetime) => Err(()),
-        _ = closed.changed() => Err(()),
+        .header_read_timeout(limits.head)
+        .max_buf_size(HEAD_BYTES);
+    let stream = Watched::new(stream, Arc::clone(&connection));
+    let conversation = async {
+        let mut talk = pin!(server.serve_connection(TokioIo::new(stream), guarded));
+        let ended = tokio::select! {
+            ended = talk.as_mut() => Ok(ended),
+            () = tokio::time::sleep(limits.lifetime) => Err(()),
+            _ = closed.changed() => Err(()),
+        };
+        match ended {
+            Ok(ended) => Ok(ended),
+            Err(()) => {
+                talk.as_mut().graceful_shutdown();
+                tokio::time::timeout(limits.last_response, talk).await
+            }
+        }
     };
-    let ended = match ended {
-        Ok(ended) => Ok(ended),
-        Err(()) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.last_response, connection).await
+    let ended = tokio::select! {
+        ended = conversation => ended,
+        () = connection.cut() => return,
+        () = connection.blocked_for(limits.write) => {
+            tracing::debug!("a client that did not take its answer was cut off");
+            return;
         }
     };
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
         Err(_) => tracing::debug!("a client that was too slow was cut off"),
+    }
+}
+
+/// What is served, to those on one connection who may have it.
+#[derive(Clone)]
+struct Guarded {
+    web: Web,
+    router: TowerToHyperService<Router>,
+    connection: Arc<Connection>,
+}
+
+impl Service<Request<Incoming>> for Guarded {
+    type Response = Response<Told>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Self {
+            web,
+            router,
+            connection,
+        } = self.clone();
+        Box::pin(async move {
+            let rules = web.now();
+            let refused = refused(&rules, request.headers()).await;
+            // Who may not ask is to make room as who asks nothing.
+            let answering = connection.answering();
+            let mut response = match refused {
+                Some(response) => response,
+                None => router.call(request).await?,
+            };
+            if connection.is_crowded() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            for (name, value) in &rules.headers {
+                response.headers_mut().insert(name, value.clone());
+            }
+            Ok(response.map(|body| Told {
+                body,
+                _answering: answering,
+            }))
+        })
+    }
+}
+
+/// What who may not ask is answered.
+async fn refused(rules: &Rules, headers: &HeaderMap) -> Option<Response> {
+    let users = rules.users.as_ref()?;
+    match users.admit(headers.get(header::AUTHORIZATION)).await {
+        Verdict::Welcome => None,
+        Verdict::Refused => {
+            let scheme = "Basic realm=\"gunicorn-observer\", charset=\"UTF-8\"";
+            let scheme = [(header::WWW_AUTHENTICATE, scheme)];
+            Some((StatusCode::UNAUTHORIZED, scheme, "Unauthorized\n").into_response())
+        }
+        Verdict::Busy => Some(unavailable()),
+    }
+}
+
+/// A body, and that it is not sent yet.
+struct Told {
+    body: Body,
+    _answering: Answering,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -20,6 +20,10 @@ impl Served {
     }
 
     async fn start_within(limits: Limits) -> Self {
+        Self::start_for(limits, Web::open(None).unwrap()).await
+    }
+
+    async fn start_for(limits: Limits, web: Web) -> Self {
         let (ready, is_ready) = watch::channel(false);
         let (source, mut asked) = Source::new(is_ready);
         tokio::spawn(async move {
@@ -37,6 +41,7 @@ impl Served {
         let task = tokio::spawn(serve_within(
             limits,
             listener,
+            web,
             source,
             WorkerLabel::Pid,
             shutdown,
@@ -231,3 +236,65 @@ async fn an_address_in_use_is_named_with_the_cure() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn any_number_of_those_who_ask_nothing_leaves_room_for_who_does() {
+    let limits = Limits {
+        connections: 4,
+        ..Limits::default()
+    };
+    let served = Served::start_within(limits).await;
+    let mut idle = Vec::new();
+    for number in 0..100 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        if number % 2 == 0 {
+            let _ = stream.write_all(b"GET /metrics HT").await;
+        }
+        idle.push(stream);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(5), served.get("/metrics")).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_none_is_refused_and_one_that_does_not_end_is_cut_off() {
+    let served = Served::start_within(Limits {
+        head: Duration::from_millis(200),
+        ..Limits::default()
+    })
+    .await;
+    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n", "a".repeat(HEAD_BYTES));
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(long.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 431");
+    let answer = served.ask("\x16\x03\x01 no request\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let mut slow = TcpStream::connect(served.address).await.unwrap();
+    slow.write_all(b"GET /metr").await.unwrap();
+    let mut rest = String::new();
+    let end = tokio::time::timeout(Duration::from_secs(5), slow.read_to_string(&mut rest)).await;
+    assert!(end.unwrap().is_ok() && !rest.contains(" 200 "), "{rest}");
+}
+
+#[tokio::test]
+async fn who_does_not_take_an_answer_is_cut_off_in_time() {
+    let served = Served::start_within(Limits {
+        write: Duration::from_millis(300),
+        ..Limits::default()
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(served.address).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+    // Until the server takes no more of it, and then lets go.
+    let cut = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), cut)
+        .await
+        .unwrap();
+}
+
+#[path = "http_web_tests.rs"]
+mod web;

@@ -2,10 +2,12 @@
 //!
 //! - [`family`]: metric families without double series; `names`: their common labels;
 //!   [`prometheus`]: which there are; [`openmetrics`]: their other text format
-//! - [`http`]: what is served; [`source`]: where it is from; [`feed`]: a view each second;
+//! - [`http`]: what is served; [`web`]: to whom; [`connections`]: to how many; [`source`]: where it
+//!   is from; [`feed`]: a view each second;
 //!   [`dashboard`]: the page
 //! - [`lines`]: each finished request, to standard output
 
+pub mod connections;
 pub mod dashboard;
 mod families;
 mod families_master;
@@ -19,3 +21,4 @@ mod names;
 pub mod openmetrics;
 pub mod prometheus;
 pub mod source;
+pub mod web;
