@@ -62,6 +62,7 @@ const TO_TEST: &[Step] = &[
     tools::PYPY,
     tools::GROFF,
     tools::CROSS_COMPILER,
+    tools::CURL,
     prometheus::PROMETHEUS,
 ];
 
