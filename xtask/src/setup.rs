@@ -68,6 +68,7 @@ const TO_TEST: &[Step] = &[
     tools::PYPY,
     tools::GROFF,
     tools::CROSS_COMPILER,
+    tools::CURL,
     prometheus::PROMETHEUS,
     kubernetes::HELM,
 ];

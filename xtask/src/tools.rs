@@ -245,3 +245,15 @@ pub const CROSS_COMPILER: Step = Step {
     },
     make: Some(|_| packages::install(CROSS_PACKAGES)),
 };
+
+const CURL_PACKAGES: &[&str] = &["curl"];
+
+pub const CURL: Step = Step {
+    name: "curl",
+    why: "The tests ask over TLS with it.",
+    check: |_| match command::output("curl", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing("`curl` does not run", packages::cure(CURL_PACKAGES)),
+    },
+    make: Some(|_| packages::install(CURL_PACKAGES)),
+};
