@@ -221,7 +221,7 @@ impl<'a> Pod<'a> {
             "process": {
                 "user": { "uid": security["runAsUser"], "gid": security["runAsGroup"] },
                 "args": words,
-                "env": ["PATH=/usr/bin", "NODE_NAME=node", "POD_IP=127.0.0.1"],
+                "env": ["PATH=/usr/bin", "POD_IP=127.0.0.1"],
                 "cwd": "/",
                 // What Kubernetes makes of them for user 0: nothing is inherited.
                 "capabilities": {

@@ -23,8 +23,6 @@ const VERSIONS: [&str; 13] = [
 const LAST_OF_OLD: &str = "1.29";
 /// Of the Prometheus operator: Kubernetes has no schema of them.
 const OPERATORS: [&str; 3] = ["PodMonitor", "PrometheusRule", "ServiceMonitor"];
-/// Flags of parts that are only asked for by values which are off by default.
-const CONDITIONAL: [&str; 2] = ["--kubernetes", "--web-config"];
 
 fn tools() -> Result<Option<Tools>> {
     if skip::privileged()? {
@@ -77,7 +75,7 @@ fn every_kubernetes_takes_what_every_helm_renders() -> Result<()> {
             };
             let objections: Vec<_> = said.iter().filter(objected).collect();
             ensure!(objections.is_empty(), "{version}: {objections:#?}");
-            let expected = if values.is_empty() { 2 } else { 11 };
+            let expected = if values.is_empty() { 2 } else { 9 };
             ensure!(said.len() == expected, "{version}: {said:#?}");
         }
     }
@@ -127,7 +125,6 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
         ("extraEnv=[{\"value\":\"1\"}]", "name"),
         ("webConfig.enabled=true", "existingSecret"),
         ("webConfig.key=\"a/b\"", "key"),
-        ("kubernetes.enabled=\"yes\"", "enabled"),
         ("hostNetwork=\"true\"", "hostNetwork"),
         ("seccompProfile={\"type\":\"Strict\"}", "seccompProfile"),
         (
@@ -250,35 +247,6 @@ fn no_pod_forbids_escalation_beside_sys_admin() -> Result<()> {
 }
 
 #[test]
-fn the_cluster_is_asked_only_where_that_is_wanted() -> Result<()> {
-    let Some(tools) = tools()? else { return Ok(()) };
-    let documents = rendered(&tools, "1.30", &["--set=kubernetes.enabled=true"])?;
-    let rules = chart::of_kind(&documents, "ClusterRole")?["rules"].clone();
-    let read = ["get", "list", "watch"];
-    let expected = json!([
-        { "apiGroups": [""], "resources": ["pods"], "verbs": read },
-        { "apiGroups": ["apps"], "resources": ["replicasets"], "verbs": read },
-    ]);
-    ensure!(rules == expected, "{rules:#}");
-    let pod = pod(&documents)?;
-    let binding = chart::of_kind(&documents, "ClusterRoleBinding")?;
-    let subject = &binding["subjects"][0];
-    let account = chart::of_kind(&documents, "ServiceAccount")?;
-    ensure!(
-        subject["name"] == account["metadata"]["name"]
-            && subject["namespace"] == account["metadata"]["namespace"]
-            && pod["serviceAccountName"] == account["metadata"]["name"],
-        "{subject:#}"
-    );
-    ensure!(pod["automountServiceAccountToken"] == true);
-    let arguments = pod["containers"][0]["args"]
-        .as_array()
-        .context("no arguments")?;
-    ensure!(arguments.contains(&json!("--kubernetes")), "{arguments:?}");
-    Ok(())
-}
-
-#[test]
 fn probes_ask_as_the_web_configuration_lets_them() -> Result<()> {
     let Some(tools) = tools()? else { return Ok(()) };
     let web = ["--set=webConfig.enabled=true,webConfig.existingSecret=web"];
@@ -311,11 +279,11 @@ fn the_program_takes_the_arguments_and_the_configuration() -> Result<()> {
         .as_array()
         .context("no arguments")?;
     let mut flags: Vec<_> = arguments.iter().filter_map(Value::as_str).collect();
-    ensure!(flags.remove(0) == "run" && flags.len() >= 5, "{flags:?}");
+    ensure!(flags.remove(0) == "run" && flags.len() >= 4, "{flags:?}");
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();
         ensure!(
-            CONDITIONAL.contains(&name) || help.contains(&format!("      {name} ")),
+            help.contains(&format!("      {name} ")),
             "`run` has no {name}"
         );
     }
