@@ -247,6 +247,20 @@ fn no_pod_forbids_escalation_beside_sys_admin() -> Result<()> {
 }
 
 #[test]
+fn a_scrape_keeps_the_pods_that_the_observer_names() -> Result<()> {
+    let Some(tools) = tools()? else { return Ok(()) };
+    let documents = rendered(&tools, "1.30", &["--values", EVERYTHING])?;
+    for (kind, endpoints) in [
+        ("PodMonitor", "podMetricsEndpoints"),
+        ("ServiceMonitor", "endpoints"),
+    ] {
+        let endpoint = &chart::of_kind(&documents, kind)?["spec"][endpoints][0];
+        ensure!(endpoint["honorLabels"] == true, "{kind}: {endpoint:#}");
+    }
+    Ok(())
+}
+
+#[test]
 fn probes_ask_as_the_web_configuration_lets_them() -> Result<()> {
     let Some(tools) = tools()? else { return Ok(()) };
     let web = ["--set=webConfig.enabled=true,webConfig.existingSecret=web"];

@@ -89,5 +89,7 @@ localhost/{{ .localhostProfile }}
 {{/* The metrics of a node are known by its name, not by that of a pod which comes and goes. */}}
 {{- $node := dict "sourceLabels" (list "__meta_kubernetes_pod_node_name") "targetLabel" "node" -}}
 {{- $_ := set $endpoint "relabelings" (list $node) -}}
+{{/* Series of a Gunicorn name its own pod, not the observer's. */}}
+{{- $_ := set $endpoint "honorLabels" true -}}
 {{- toYaml (mustMergeOverwrite $endpoint (deepCopy .monitor.endpoint)) -}}
 {{- end -}}
