@@ -47,6 +47,9 @@ const TO_RUN: &[Step] = &[
     tools::TRACEFS,
 ];
 
+/// What it takes to package it.
+const TO_DISTRIBUTE: &[Step] = &[tools::CARGO_DEB, tools::PACKAGING];
+
 /// What the tests need besides.
 const TO_TEST: &[Step] = &[
     toolchain::HOST_COMPONENTS,
@@ -61,11 +64,13 @@ const TO_TEST: &[Step] = &[
     tools::TMUX,
     tools::PYPY,
     tools::GROFF,
+    tools::SYSTEMD,
+    tools::STRACE,
     prometheus::PROMETHEUS,
 ];
 
 fn all() -> impl Iterator<Item = &'static Step> {
-    TO_RUN.iter().chain(TO_TEST)
+    TO_RUN.iter().chain(TO_DISTRIBUTE).chain(TO_TEST)
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -107,6 +112,11 @@ pub fn make(workspace: &Workspace) -> Result<()> {
 /// Likewise, but those that only tests need.
 pub fn make_to_run(workspace: &Workspace) -> Result<()> {
     take(TO_RUN.iter(), workspace)
+}
+
+/// Likewise, but those that packaging needs.
+pub fn make_to_distribute(workspace: &Workspace) -> Result<()> {
+    take(TO_DISTRIBUTE.iter(), workspace)
 }
 
 fn take(steps: impl Iterator<Item = &'static Step>, workspace: &Workspace) -> Result<()> {
