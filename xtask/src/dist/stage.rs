@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    command,
     dist::{NAME, binary, emptied},
     workspace::Workspace,
 };
@@ -71,11 +72,10 @@ impl Stage {
 
     fn pages(&self, program: &Path) -> Result<()> {
         let folder = self.place("share/man/man1")?;
-        said(
-            program,
-            &["man".as_ref(), "--dir".as_ref(), folder.as_os_str()],
-        )
-        .map(drop)
+        let arguments = ["man".as_ref(), "--dir".as_ref(), folder.as_os_str()];
+        said(program, &arguments)?;
+        // Neither time nor name in what gzip writes.
+        command::quietly(Command::new("gzip").arg("-n9").args(files(&folder)?))
     }
 
     fn completions(&self, program: &Path) -> Result<()> {
