@@ -21,6 +21,8 @@
 //! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
 //! - [`endings`]: which workers ended and why, wherever it is told; [`source`]: lines of the
 //!   applications
+//! - [`distribution`]: what users are given; [`root`]: where it is installed; [`unit`], [`service`],
+//!   [`strace`]: the systemd unit, the observer with what that leaves it, and what it then does
 //! - [`errors`]: every way a request fails under every framework, as one table
 //! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
 #![forbid(unsafe_code)]
@@ -34,6 +36,7 @@ pub mod chart;
 pub mod client;
 pub mod compare;
 pub mod container;
+pub mod distribution;
 pub mod endings;
 pub mod errors;
 pub mod facts;
@@ -53,11 +56,15 @@ pub mod process;
 pub mod prometheus;
 pub mod python;
 pub mod response;
+pub mod root;
+pub mod service;
 pub mod shipped;
 pub mod skip;
 pub mod source;
+pub mod strace;
 pub mod terminal_page;
 pub mod tmux;
 pub mod tracer;
+pub mod unit;
 pub mod venv;
 pub mod wait;

@@ -4,6 +4,7 @@
 mod bench;
 mod command;
 mod demo;
+mod dist;
 mod errors;
 mod fuzz;
 mod image;
@@ -48,6 +49,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Take the pictures of the dashboard that are in docs/images
     Screenshots(screenshots::Arguments),
+    /// Make what is given to users: a tarball, a Debian package, their checksums
+    Dist(dist::Arguments),
     /// Measure what the probes cost
     Bench(bench::Arguments),
     /// Hold the layouts of CPython against the debug information of interpreters at hand
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
         Command::Screenshots(arguments) => screenshots::run(&workspace, &arguments),
+        Command::Dist(arguments) => dist::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Offsets(arguments) => offsets::run(&arguments),
         Command::Manifests(arguments) => manifests::run(&workspace, &arguments),

@@ -53,6 +53,9 @@ const TO_RUN: &[Step] = &[
     tools::TRACEFS,
 ];
 
+/// What it takes to package it.
+const TO_DISTRIBUTE: &[Step] = &[tools::CARGO_DEB, tools::PACKAGING];
+
 /// What the tests need besides.
 const TO_TEST: &[Step] = &[
     toolchain::HOST_COMPONENTS,
@@ -69,12 +72,15 @@ const TO_TEST: &[Step] = &[
     tools::GROFF,
     tools::CROSS_COMPILER,
     tools::CURL,
+    tools::SYSTEMD,
+    tools::STRACE,
     prometheus::PROMETHEUS,
     kubernetes::HELM,
 ];
 
 fn all() -> impl Iterator<Item = &'static Step> {
-    TO_BUILD.iter().chain(TO_RUN).chain(TO_TEST)
+    let run = TO_BUILD.iter().chain(TO_RUN);
+    run.chain(TO_DISTRIBUTE).chain(TO_TEST)
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -117,6 +123,11 @@ pub fn make(workspace: &Workspace) -> Result<()> {
 /// Likewise, but those that only tests need.
 pub fn make_to_run(workspace: &Workspace) -> Result<()> {
     take(TO_BUILD.iter().chain(TO_RUN), workspace)
+}
+
+/// Likewise, but those that packaging needs.
+pub fn make_to_distribute(workspace: &Workspace) -> Result<()> {
+    take(TO_DISTRIBUTE.iter(), workspace)
 }
 
 /// Takes these steps, as far as they are not yet done.

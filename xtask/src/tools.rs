@@ -95,6 +95,54 @@ pub const CARGO_FUZZ: Step = Step {
     }),
 };
 
+const CARGO_DEB_VERSION: &str = "3.8.0";
+
+pub const CARGO_DEB: Step = Step {
+    name: "cargo-deb",
+    why: "It makes the Debian package. About a minute.",
+    check: |_| match command::output("cargo", &["deb", "--version"]) {
+        Some(version) if version.ends_with(CARGO_DEB_VERSION) => Check::Present(version),
+        found => Check::missing(
+            found.map_or_else(
+                || "`cargo deb` does not run".into(),
+                |found| format!("found {found}, {CARGO_DEB_VERSION} is needed"),
+            ),
+            format!("cargo install cargo-deb --version {CARGO_DEB_VERSION} --locked --debug"),
+        ),
+    },
+    make: Some(|_| {
+        command::run(Command::new("cargo").args([
+            "install",
+            "cargo-deb",
+            "--version",
+            CARGO_DEB_VERSION,
+            "--locked",
+            "--debug",
+            "--force",
+        ]))
+    }),
+};
+
+const PACKAGING_PACKAGES: &[&str] = &["dpkg-dev", "binutils"];
+
+pub const PACKAGING: Step = Step {
+    name: "packaging",
+    why: "dpkg-shlibdeps finds what the package depends on, objcopy strips the program.",
+    check: |_| {
+        let missing = ["dpkg-shlibdeps", "objcopy"]
+            .into_iter()
+            .find(|program| command::output(program, &["--version"]).is_none());
+        match missing {
+            None => Check::Present("dpkg-shlibdeps, objcopy".to_owned()),
+            Some(program) => Check::missing(
+                format!("`{program}` does not run"),
+                packages::cure(PACKAGING_PACKAGES),
+            ),
+        }
+    },
+    make: Some(|_| packages::install(PACKAGING_PACKAGES)),
+};
+
 const CONTAINER_PACKAGES: &[&str] = &["runc", "iproute2"];
 
 pub const CONTAINERS: Step = Step {
@@ -172,6 +220,29 @@ pub const GROFF: Step = Step {
         None => Check::missing("`groff` does not run", packages::cure(GROFF_PACKAGES)),
     },
     make: Some(|_| packages::install(GROFF_PACKAGES)),
+};
+
+pub const SYSTEMD: Step = Step {
+    name: "systemd-analyze",
+    why: "The tests look at the unit with it. It need not run this machine.",
+    check: |_| match command::output("systemd-analyze", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing(
+            "`systemd-analyze` does not run",
+            packages::cure(&["systemd"]),
+        ),
+    },
+    make: Some(|_| packages::install(&["systemd"])),
+};
+
+pub const STRACE: Step = Step {
+    name: "strace",
+    why: "The tests see with it which system calls the observer makes.",
+    check: |_| match command::output("strace", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing("`strace` does not run", packages::cure(&["strace"])),
+    },
+    make: Some(|_| packages::install(&["strace"])),
 };
 
 pub const TMUX: Step = Step {

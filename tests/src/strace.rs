@@ -1,0 +1,50 @@
+//! What strace wrote of a process and its threads.
+
+/// A system call, as far as it is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub name: String,
+    /// What follows the parenthesis: arguments, and what it returned if it did so at once.
+    pub rest: String,
+}
+
+/// All calls in a log of `strace -f`, from where it became this program.
+#[must_use]
+pub fn calls_of(log: &str, program: &str) -> Vec<Call> {
+    let became = format!("execve(\"{program}\"");
+    let is_start = |line: &&str| line.contains(&became);
+    let own = log.lines().skip_while(|line| !is_start(line)).skip(1);
+    own.filter_map(call).collect()
+}
+
+/// Of `4242 close(3) = 0`; none of signals, of ends, and of what was told before as unfinished.
+fn call(line: &str) -> Option<Call> {
+    let (_, line) = line.split_once(' ')?;
+    let (name, rest) = line.trim_start().split_once('(')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (!name.is_empty() && name.chars().all(is_name)).then(|| Call {
+        name: name.to_owned(),
+        rest: rest.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::calls_of;
+
+    #[test]
+    fn calls_are_those_of_the_program_by_name() {
+        let log = "7 setresuid(1, 1, 1) = 0\n\
+                   7 execve(\"/bin/observer\", [\"x\"], 0x7f /* 3 vars */) = 0\n\
+                   7 close(3) = 0\n\
+                   8     read(4,  <unfinished ...>\n\
+                   8 <... read resumed>\"(\", 1) = 1\n\
+                   7 --- SIGTERM {si_signo=SIGTERM} ---\n\
+                   7 +++ exited with 0 +++\n";
+        let calls = calls_of(log, "/bin/observer");
+        let names: Vec<_> = calls.iter().map(|call| call.name.as_str()).collect();
+        assert_eq!(names, ["close", "read"]);
+        assert_eq!(calls[0].rest, "3) = 0");
+        assert!(calls_of(log, "/bin/other").is_empty());
+    }
+}

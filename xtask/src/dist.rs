@@ -1,0 +1,93 @@
+//! `cargo xtask dist`: what is given to users, the same bytes each time.
+
+mod archive;
+mod binary;
+mod debian;
+mod stage;
+mod sums;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{command, dist::stage::Stage, setup, workspace::Workspace};
+
+const NAME: &str = "gunicorn-observer";
+
+/// Makes a tarball, a Debian package and their checksums in target/dist
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Package this release build instead of making one
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Where what is made goes [default: target/dist]
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    setup::make_to_distribute(workspace)?;
+    let built = match &arguments.binary {
+        Some(path) => path.clone(),
+        None => {
+            setup::make_to_run(workspace)?;
+            workspace.build_observer()?
+        }
+    };
+    let output = match &arguments.output {
+        Some(folder) => folder.clone(),
+        None => workspace.target.join("dist"),
+    };
+    emptied(&output)?;
+    let made_at = made_at(workspace)?;
+    let name = format!(
+        "{NAME}-{}-{}-linux",
+        env!("CARGO_PKG_VERSION"),
+        env::consts::ARCH
+    );
+    let stage = Stage::make(workspace, &built)?;
+    let mut made = archive::pack(&stage, &name, made_at, &output)?;
+    made.push(debian::package(workspace, &stage, made_at, &output)?);
+    made.push(sums::write(&output, &made)?);
+    for path in made {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// The time that files are given, in seconds (reproducible-builds.org): that of what was built.
+fn made_at(workspace: &Workspace) -> Result<u64> {
+    let said = match env::var("SOURCE_DATE_EPOCH") {
+        Ok(said) => said,
+        Err(_) => {
+            let output = Command::new("git")
+                .args(["log", "-1", "--format=%ct"])
+                .current_dir(&workspace.root)
+                .output()
+                .context("cannot ask git for the time of the last commit")?;
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+    };
+    said.trim().parse().context(
+        "no time to give to files: SOURCE_DATE_EPOCH is not a number of seconds, \
+         or is not set where git has no commit",
+    )
+}
+
+/// An empty folder there.
+fn emptied(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Runs it with the time of all that it makes.
+fn quietly_at(made_at: u64, command: &mut Command) -> Result<()> {
+    command::quietly(command.env("SOURCE_DATE_EPOCH", made_at.to_string()))
+}

@@ -1,0 +1,43 @@
+//! The Debian package: cargo-deb makes it of `[package.metadata.deb]` in `observer/Cargo.toml`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    dist::{NAME, quietly_at, stage::Stage},
+    workspace::Workspace,
+};
+
+/// Makes it of what is staged, and says where it is.
+pub fn package(
+    workspace: &Workspace,
+    stage: &Stage,
+    made_at: u64,
+    output: &Path,
+) -> Result<PathBuf> {
+    ensure!(stage.root.is_dir(), "nothing is staged");
+    let mut deb = Command::new("cargo");
+    deb.args([
+        "deb",
+        "--package",
+        NAME,
+        "--no-build",
+        "--no-strip",
+        "--no-dbgsym",
+    ])
+    .arg("--output")
+    .arg(output)
+    .current_dir(&workspace.root);
+    quietly_at(made_at, &mut deb)?;
+    let entries =
+        fs::read_dir(output).with_context(|| format!("cannot list {}", output.display()))?;
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("cargo-deb made no package")
+}
