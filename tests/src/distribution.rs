@@ -4,41 +4,57 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::observer;
 
+/// As if the last commit had been made then.
+const MADE_AT: &str = "1700000000";
+/// Left there, as what cargo builds is.
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tested-dist");
+
 pub struct Distribution {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder if it is one of ours alone.
+    _owned: Option<TempDir>,
 }
 
 impl Distribution {
-    /// As if its last commit had been made then.
-    pub fn made_at(seconds: u64) -> Result<Self> {
-        let xtask = env::var_os("GUNICORN_OBSERVER_XTASK")
-            .context("GUNICORN_OBSERVER_XTASK is not set: run `cargo xtask test privileged`")?;
+    /// One that is made once for all tests of a program.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED_ONE: OnceLock<Result<Distribution>> = OnceLock::new();
+        let made = SHARED_ONE.get_or_init(|| {
+            let folder = Path::new(SHARED);
+            if folder.exists() {
+                fs::remove_dir_all(folder).context("cannot remove an older distribution")?;
+            }
+            make(folder)?;
+            Ok(Self {
+                folder: SHARED.into(),
+                _owned: None,
+            })
+        });
+        made.as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    /// Another.
+    pub fn again() -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for a distribution")?;
-        let output = Command::new(xtask)
-            .arg("dist")
-            .arg("--binary")
-            .arg(observer::binary()?)
-            .arg("--output")
-            .arg(folder.path())
-            .env("SOURCE_DATE_EPOCH", seconds.to_string())
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot start xtask")?;
-        ensure!(output.status.success(), "dist: {output:?}");
-        Ok(Self { folder })
+        make(folder.path())?;
+        Ok(Self {
+            folder: folder.path().to_owned(),
+            _owned: Some(folder),
+        })
     }
 
     /// Where all of it is.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// The one file whose name ends so.
@@ -56,4 +72,21 @@ impl Distribution {
     pub fn sums(&self) -> Result<String> {
         fs::read_to_string(self.file("SHA256SUMS")?).context("cannot read the checksums")
     }
+}
+
+fn make(folder: &Path) -> Result<()> {
+    let xtask = env::var_os("GUNICORN_OBSERVER_XTASK")
+        .context("GUNICORN_OBSERVER_XTASK is not set: run `cargo xtask test privileged`")?;
+    let output = Command::new(xtask)
+        .arg("dist")
+        .arg("--binary")
+        .arg(observer::binary()?)
+        .arg("--output")
+        .arg(folder)
+        .env("SOURCE_DATE_EPOCH", MADE_AT)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start xtask")?;
+    ensure!(output.status.success(), "dist: {output:?}");
+    Ok(())
 }

@@ -89,7 +89,10 @@ fn within_restrictions(calls: &[Call], unit: &Unit) -> Result<()> {
                 .next()
                 .is_some_and(|of| families.contains(of)),
             // `RestrictNamespaces=net`
-            "setns" => !rest.contains(", CLONE_NEWNET)"),
+            "setns" => {
+                let kind = rest.split(", ").nth(1).unwrap_or_default();
+                kind.split([')', ' ']).next() != Some("CLONE_NEWNET")
+            }
             "unshare" => true,
             "clone" | "clone3" => rest.contains("CLONE_NEW"),
             // `MemoryDenyWriteExecute=`

@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{command, dist::stage::Stage, setup, workspace::Workspace};
 
@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Package this release build instead of making one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// Where what is made goes [default: target/dist]
+    /// An empty folder for what is made [default: target/dist, which is emptied]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
@@ -39,7 +39,16 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     };
     let output = match &arguments.output {
-        Some(folder) => folder.clone(),
+        Some(folder) => {
+            // What is in a folder that somebody named is not ours to remove.
+            let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+            ensure!(
+                is_empty || !folder.exists(),
+                "{} is not an empty folder: name another with --output",
+                folder.display()
+            );
+            folder.clone()
+        }
         None => workspace.target.join("dist"),
     };
     emptied(&output)?;
@@ -51,7 +60,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     );
     let stage = Stage::make(workspace, &built)?;
     let mut made = archive::pack(&stage, &name, made_at, &output)?;
-    made.push(debian::package(workspace, &stage, made_at, &output)?);
+    made.push(debian::package(workspace, made_at, &output)?);
     made.push(sums::write(&output, &made)?);
     for path in made {
         println!("{}", path.display());

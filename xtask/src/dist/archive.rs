@@ -24,7 +24,7 @@ pub fn pack(stage: &Stage, name: &str, made_at: u64, output: &Path) -> Result<Ve
             .args(["--owner=root:0", "--group=root:0"])
             .arg(format!("--mtime=@{made_at}"))
             // No time and no name in gzip's own head.
-            .arg("--use-compress-program=gzip -n9");
+            .arg("--use-compress-program=gzip -n6");
         if path.is_dir() {
             let entry = entry.to_string_lossy();
             tar.arg(format!("--transform=flags=r;s,^{entry},{name},"));

@@ -6,21 +6,15 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::{
-    dist::{NAME, quietly_at, stage::Stage},
+    dist::{NAME, quietly_at},
     workspace::Workspace,
 };
 
 /// Makes it of what is staged, and says where it is.
-pub fn package(
-    workspace: &Workspace,
-    stage: &Stage,
-    made_at: u64,
-    output: &Path,
-) -> Result<PathBuf> {
-    ensure!(stage.root.is_dir(), "nothing is staged");
+pub fn package(workspace: &Workspace, made_at: u64, output: &Path) -> Result<PathBuf> {
     let mut deb = Command::new("cargo");
     deb.args([
         "deb",
