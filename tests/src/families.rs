@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use crate::{
     client::Request,
     gunicorn::{Builder, GunicornServer},
+    load,
     metrics::Metrics,
     venv::Venv,
 };
@@ -62,10 +63,7 @@ fn name() -> String {
 
 /// Some requests that are answered well, and one that is not.
 pub fn ask(server: &GunicornServer) -> Result<()> {
-    for _ in 1..REQUESTS {
-        let answer = server.fetch(&Request::get("/hello"))?;
-        ensure!(answer.status == 200, "answered {}", answer.status);
-    }
+    load::ask(server, "/hello", REQUESTS - 1)?;
     let answer = server.fetch(&Request::get("/raises"))?;
     ensure!(answer.status == 500, "answered {}", answer.status);
     Ok(())

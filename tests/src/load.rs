@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     client::{self, Client, Request},
@@ -64,6 +64,15 @@ impl Load {
         });
         tally.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Asks for a path so many times, each of which must be answered well.
+pub fn ask(server: &GunicornServer, path: &str, times: usize) -> Result<()> {
+    for _ in 0..times {
+        let answer = server.fetch(&Request::get(path))?;
+        ensure!(answer.status == 200, "answered {}", answer.status);
+    }
+    Ok(())
 }
 
 /// Sends a request that will not be answered, and does not wait.

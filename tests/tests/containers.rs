@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
-    client::Request,
     compare,
     container::Container,
     gunicorn::{Builder, GunicornServer},
+    load::ask,
     metrics::Metrics,
     observer::{self, Observer},
     process, skip,
@@ -46,7 +46,7 @@ fn every_request_is_counted_once(container: Container) -> Result<()> {
         let observer = Observer::run()?;
         let after = image.start()?;
         for server in [&before, &after] {
-            ask(server)
+            ask(server, "/hello", REQUESTS)
                 .and_then(|()| counted(&observer, server, container))
                 .with_context(|| format!("{container:?} on {}", venv.name()))?;
         }
@@ -66,21 +66,13 @@ fn a_gunicorn_over_the_interpreter_of_its_host_is_counted_once() -> Result<()> {
     let (outside, inside) = (outside.start()?, inside.start()?);
     let observer = Observer::run()?;
     for server in [&outside, &inside] {
-        ask(server)?;
+        ask(server, "/hello", REQUESTS)?;
         let logged = server.wait_for_access_log(REQUESTS)?;
         let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
         compare::workers(&metrics, server, &logged)?;
         attached_once(&metrics)?;
     }
     observer.stop()?;
-    Ok(())
-}
-
-fn ask(server: &GunicornServer) -> Result<()> {
-    for _ in 0..REQUESTS {
-        let answer = server.fetch(&Request::get("/hello"))?;
-        ensure!(answer.status == 200, "answered {}", answer.status);
-    }
     Ok(())
 }
 

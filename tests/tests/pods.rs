@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
-    client::Request,
     compare,
     container::{Container, pod_names},
     gunicorn::{Builder, GunicornServer},
+    load::ask,
     metrics::Metrics,
     observer::{self, Observer},
     skip,
@@ -46,7 +46,7 @@ fn each_series_of_a_pod_names_it_also_while_pods_come_and_go() -> Result<()> {
     let observer = Observer::run()?;
     let mut pods = (0..PODS).map(pod).collect::<Result<Vec<_>>>()?;
     for server in &pods {
-        ask(server)?;
+        ask(server, "/hello", REQUESTS)?;
     }
     for (number, server) in (0..).zip(&pods) {
         named(&observer, number, server)?;
@@ -58,7 +58,7 @@ fn each_series_of_a_pod_names_it_also_while_pods_come_and_go() -> Result<()> {
         let busy = scope.spawn(|| {
             let mut times = 1;
             while !is_over.load(Ordering::Relaxed) {
-                ask(&stays)?;
+                ask(&stays, "/hello", REQUESTS)?;
                 times += 1;
             }
             anyhow::Ok(times)
@@ -66,7 +66,7 @@ fn each_series_of_a_pod_names_it_also_while_pods_come_and_go() -> Result<()> {
         let replaced = (0..3).try_for_each(|number| {
             drop(pods.pop());
             let new = pod(PODS + number)?;
-            ask(&new)?;
+            ask(&new, "/hello", REQUESTS)?;
             named(&observer, PODS + number, &new)?;
             pods.insert(0, new);
             anyhow::Ok(())
@@ -78,14 +78,6 @@ fn each_series_of_a_pod_names_it_also_while_pods_come_and_go() -> Result<()> {
     let metrics = observer.wait_for_requests(stays.pid(), times * REQUESTS)?;
     compare::nothing_lost(&metrics)?;
     observer.stop()?;
-    Ok(())
-}
-
-fn ask(server: &GunicornServer) -> Result<()> {
-    for _ in 0..REQUESTS {
-        let answer = server.fetch(&Request::get("/hello"))?;
-        ensure!(answer.status == 200, "answered {}", answer.status);
-    }
     Ok(())
 }
 
@@ -155,7 +147,7 @@ fn the_links_of_a_nodes_logs_tell_what_a_container_is_called() -> Result<()> {
     );
 
     let observer = Observer::run()?;
-    ask(&server)?;
+    ask(&server, "/hello", REQUESTS)?;
     let metrics: Metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     let labels = [
         ("namespace", &*namespace),

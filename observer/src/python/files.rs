@@ -37,9 +37,9 @@ struct FileId {
 impl FileId {
     fn of(file: &MappedFile) -> Self {
         Self {
-            number: file.opened,
-            size: file.size,
-            modified: file.modified,
+            number: file.opened(),
+            size: file.size(),
+            modified: file.modified(),
         }
     }
 }
@@ -128,10 +128,10 @@ pub(super) enum Function {
 impl Files {
     /// Whether the program of a process is a CPython, whatever its file is named.
     pub fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
-        let Ok(file) = maps::open_program(proc_root, pid) else {
+        let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
             return false;
         };
-        if file.size > MAX_FILE_BYTES {
+        if file.size() > MAX_FILE_BYTES {
             return false;
         }
         if self.executables.len() >= MAX_EXECUTABLES {
@@ -286,7 +286,7 @@ impl Place<'_> {
         };
         let file = maps::open(self.proc_root, self.pid, self.mapping)
             .map_err(|error| InspectError::io(doing(), error))?;
-        if file.size > MAX_FILE_BYTES {
+        if file.size() > MAX_FILE_BYTES {
             return Err(InspectError::unsupported(
                 "",
                 format!("{}: too large", doing()),
@@ -294,12 +294,12 @@ impl Place<'_> {
         }
         Ok(Opened {
             id: FileId::of(&file),
-            cache: ReadCache::new(file.file),
             at: Location {
+                opened: file.opened(),
+                probed: file.probed(self.proc_root, self.pid, &self.mapping.path),
                 path: file.path,
-                opened: file.opened,
-                probed: file.probed,
             },
+            cache: ReadCache::new(file.file),
         })
     }
 

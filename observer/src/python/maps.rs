@@ -3,7 +3,7 @@
 use super::overlay;
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -114,15 +114,7 @@ pub struct MappedFile {
     pub file: File,
     /// How it was opened: good for as long as the process lives.
     pub path: PathBuf,
-    /// What was opened. Nobody can make another file have the same.
-    pub opened: FileNumber,
-    /// What the kernel puts a probe on, whoever maps it: below overlayfs another file than that
-    /// which was opened. Whoever lays the mount can lie about it, so nothing that is read of the
-    /// file is kept by it.
-    pub probed: FileNumber,
-    pub size: u64,
-    /// Changes when the file is written to.
-    pub modified: (i64, i64),
+    seen: Metadata,
 }
 
 /// Opens the file behind a mapping: by its path in the process's own root while
@@ -135,41 +127,14 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
     if !mapping.deleted {
         let in_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
         let path = proc_root.join(format!("{pid}/root")).join(in_root);
-        if let Ok((file, seen)) = open_regular(&path)
-            && seen.ino() == mapping.inode
+        if let Ok(opened) = open_at(path)
+            && opened.seen.ino() == mapping.inode
         {
-            return Ok(MappedFile::new(
-                proc_root,
-                pid,
-                &mapping.path,
-                path,
-                file,
-                &seen,
-            ));
+            return Ok(opened);
         }
     }
     let range = format!("{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    let path = proc_root.join(range);
-    let (file, seen) = open_regular(&path)?;
-    Ok(MappedFile::new(
-        proc_root,
-        pid,
-        &mapping.path,
-        path,
-        file,
-        &seen,
-    ))
-}
-
-/// Opens the program of a process.
-///
-/// # Errors
-/// When the process went, or it may not be looked at.
-pub(super) fn open_program(proc_root: &Path, pid: u32) -> io::Result<MappedFile> {
-    let path = proc_root.join(format!("{pid}/exe"));
-    let (file, seen) = open_regular(&path)?;
-    let in_root = fs::read_link(&path)?;
-    Ok(MappedFile::new(proc_root, pid, &in_root, path, file, &seen))
+    open_at(proc_root.join(range))
 }
 
 /// Opens a file that was opened before, for the kernel to take the very same: what is on its path
@@ -178,70 +143,75 @@ pub(super) fn open_program(proc_root: &Path, pid: u32) -> io::Result<MappedFile>
 /// # Errors
 /// When it is another, or cannot be opened.
 pub fn reopen(path: &Path, opened: FileNumber) -> io::Result<File> {
-    let (file, seen) = open_regular(path)?;
-    if FileNumber::of(&seen) != opened {
+    let now = open_at(path.to_owned())?;
+    if now.opened() != opened {
         return Err(io::Error::other("was replaced by another file"));
     }
-    Ok(file)
+    Ok(now.file)
 }
 
-fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+pub(super) fn open_at(path: PathBuf) -> io::Result<MappedFile> {
     // Something else may have been put in the file's place: opening must not block.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = File::options()
         .read(true)
         .custom_flags(flags.bits())
-        .open(path)?;
+        .open(&path)?;
     let seen = file.metadata()?;
     if !seen.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    Ok((file, seen))
+    Ok(MappedFile { file, path, seen })
 }
 
 impl MappedFile {
-    /// `in_root` is its path as the process sees it.
-    fn new(
-        proc_root: &Path,
-        pid: u32,
-        in_root: &Path,
-        path: PathBuf,
-        file: File,
-        seen: &Metadata,
-    ) -> Self {
-        Self {
-            opened: FileNumber::of(seen),
-            probed: probed(proc_root, pid, in_root, &file, seen),
-            file,
-            path,
-            size: seen.size(),
-            modified: (seen.mtime(), seen.mtime_nsec()),
-        }
+    /// What was opened. Nobody can make another file have the same.
+    #[must_use]
+    pub fn opened(&self) -> FileNumber {
+        FileNumber::of(&self.seen)
     }
-}
 
-/// Every overlay mount has a device of its own, but the kernel puts a probe on the file below, which
-/// containers of one image, and some with their host, share. Where that is not found, its number
-/// on the overlay mostly is that of the file below, and size and time stand for the device.
-fn probed(proc_root: &Path, pid: u32, in_root: &Path, file: &File, seen: &Metadata) -> FileNumber {
-    let is_overlay = fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
-    if !is_overlay {
-        return FileNumber::of(seen);
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.seen.size()
     }
-    overlay::below(proc_root, pid, in_root, seen).map_or_else(
-        || FileNumber {
-            dev: seen.size().rotate_left(32)
-                ^ seen.mtime().cast_unsigned().rotate_left(16)
-                ^ seen.mtime_nsec().cast_unsigned(),
-            inode: seen.ino(),
-        },
-        |below| FileNumber::of(&below),
-    )
+
+    /// Changes when the file is written to.
+    #[must_use]
+    pub fn modified(&self) -> (i64, i64) {
+        (self.seen.mtime(), self.seen.mtime_nsec())
+    }
+
+    /// What the kernel puts a probe on, whoever maps it: below overlayfs another file than that
+    /// which was opened, shared by containers of one image, and some with their host. Where that is
+    /// not found, its number on the overlay mostly is that of the file below, and size and time
+    /// stand for the device. Whoever lays the mount can lie about it, so nothing that is read of
+    /// the file is kept by it.
+    ///
+    /// `in_root` is the path as process `pid` sees it.
+    #[must_use]
+    pub fn probed(&self, proc_root: &Path, pid: u32, in_root: &Path) -> FileNumber {
+        let is_overlay =
+            fstatfs(&self.file).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+        if !is_overlay {
+            return self.opened();
+        }
+        overlay::below(proc_root, pid, in_root, &self.seen).map_or_else(
+            || FileNumber {
+                dev: self.seen.size().rotate_left(32)
+                    ^ self.seen.mtime().cast_unsigned().rotate_left(16)
+                    ^ self.seen.mtime_nsec().cast_unsigned(),
+                inode: self.seen.ino(),
+            },
+            |below| FileNumber::of(&below),
+        )
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn lines_of_files_are_kept_and_all_others_left_out() {
@@ -275,10 +245,13 @@ zz-1 r--p 0 0:0 1 /x";
         let mappings = read(root, pid).unwrap();
         let mapping = mappings.iter().find(|m| m.path == exe).unwrap();
         let opened = open(root, pid, mapping).unwrap();
-        assert_eq!(opened.opened, FileNumber::of(&fs::metadata(&exe).unwrap()));
+        assert_eq!(
+            opened.opened(),
+            FileNumber::of(&fs::metadata(&exe).unwrap())
+        );
         assert!(opened.path.starts_with("/proc"));
-        reopen(&opened.path, opened.opened).unwrap();
-        assert!(reopen(Path::new("/proc/version"), opened.opened).is_err());
+        reopen(&opened.path, opened.opened()).unwrap();
+        assert!(reopen(Path::new("/proc/version"), opened.opened()).is_err());
     }
 
     #[test]
@@ -292,7 +265,7 @@ zz-1 r--p 0 0:0 1 /x";
         let mapping = parse(line.as_bytes()).remove(0);
         assert!(open(proc_root.path(), 7, &mapping).is_err());
         let mapping = Mapping { inode, ..mapping };
-        assert_eq!(open(proc_root.path(), 7, &mapping).unwrap().size, 5);
+        assert_eq!(open(proc_root.path(), 7, &mapping).unwrap().size(), 5);
     }
 
     proptest::proptest! {

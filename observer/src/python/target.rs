@@ -382,7 +382,7 @@ impl InterpreterPath {
         let file = maps::open(proc_root, pid, mapping).ok()?;
         Some(Self {
             path: mapping.path.clone(),
-            probed: file.probed,
+            probed: file.probed(proc_root, pid, &mapping.path),
         })
     }
 }
