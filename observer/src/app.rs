@@ -22,6 +22,7 @@ use crate::fact::{Fact, Started};
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::model::State;
+use crate::privilege;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
 use crate::probe::interpreters::Interpreters;
@@ -42,9 +43,11 @@ use crate::watcher::{CloserLooks, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
 /// Where processes are looked at.
@@ -76,12 +79,21 @@ pub fn run(observe: &config::Observe, outputs: Outputs<'_>) -> Result<()> {
         .iter()
         .map(|&pid| master_of(&mut tree, pid))
         .collect::<Result<_>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let opened = Opened {
+        served: outputs.metrics.map(Served::open).transpose()?,
+        recorder: outputs.record.map(recorder).transpose()?,
+    };
+    // Threads inherit what is left.
+    load::raise_memlock();
+    if let Err(error) = privilege::keep_needed() {
+        tracing::warn!("capabilities that are not needed could not be given up: {error}");
+    }
+    let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(until_stopped(observe, outputs, tree, only))
+    runtime.block_on(until_stopped(observe, outputs, opened, tree, only))
 }
 
 /// The processes of this host.
@@ -111,20 +123,44 @@ fn master_of(tree: &mut Tree, pid: Pid) -> Result<Pid> {
     }
 }
 
+/// What is opened while nothing was given up yet.
+struct Opened {
+    served: Option<Served>,
+    recorder: Option<Recorder<File>>,
+}
+
+/// Where is listened, and by which rules.
+struct Served {
+    listener: TcpListener,
+    web: Web,
+}
+
+impl Served {
+    fn open(serve: &config::Serve) -> Result<Self> {
+        let web = Web::open(serve.web_config.as_deref())?;
+        // By a runtime of its own, whose end ends no listener that was taken out of it.
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("cannot start")?;
+        let listener = runtime.block_on(http::bind(&serve.listen))?.into_std()?;
+        Ok(Self { listener, web })
+    }
+}
+
 async fn until_stopped(
     observe: &config::Observe,
     outputs: Outputs<'_>,
+    opened: Opened,
     tree: Tree,
     only: Vec<Pid>,
 ) -> Result<()> {
     let stop = Stop::on_signal()?;
-    let listener = match outputs.metrics {
-        Some(serve) => {
-            let web = Web::open(serve.web_config.as_deref())?;
-            Some((http::bind(&serve.listen).await?, web))
-        }
-        None => None,
-    };
+    let listener = opened
+        .served
+        .map(|Served { listener, web }| Ok((tokio::net::TcpListener::from_std(listener)?, web)))
+        .transpose()
+        .map_err(|error: io::Error| anyhow!("cannot listen: {error}"))?;
     let screen = outputs
         .screen
         .map(|look| Own::start(&look, stop.clone().on_drop()))
@@ -136,7 +172,6 @@ async fn until_stopped(
         }
         None => "Ctrl-C ends it".to_owned(),
     };
-    let recorder = outputs.record.map(recorder).transpose()?;
 
     let mut ebpf = load::load()?;
     #[cfg(feature = "probe-log")]
@@ -172,13 +207,19 @@ async fn until_stopped(
         facts,
         asked,
         seen: see,
-        recorder,
+        recorder: opened.recorder,
         lines,
     };
     let tables = Tables::take(&mut ebpf)?;
     let mut host = load::attach_host(&mut ebpf)?;
     if observe.gil {
         host.extend(load::attach_gil(&mut ebpf)?);
+    }
+    // A terminal is opened anew to write to it.
+    if screen.is_none()
+        && let Err(error) = privilege::refuse_changes()
+    {
+        tracing::warn!("system calls that are not needed are not refused: {error:#}");
     }
     // The engine is gone only while everything ends.
     let _ = tell.send(Fact::from(observe));
@@ -254,7 +295,7 @@ async fn until_stopped(
 /// When the address cannot be listened on, or the web configuration is wrong.
 pub fn show(state: State, now_ns: u64, serve: &config::Serve, label: WorkerLabel) -> Result<()> {
     let web = Web::open(serve.web_config.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -15,6 +15,7 @@
 //! - [`sink`]: the outputs; [`tui`]: the one on a terminal
 //! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
 //! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
+//! - [`privilege`]: what is given up once it is not needed
 //! - [`app`]: the one file that knows every task
 
 pub mod api;
@@ -30,6 +31,7 @@ pub mod fact;
 pub mod ingest;
 pub mod input;
 pub mod model;
+pub mod privilege;
 pub mod probe;
 pub mod python;
 pub mod shutdown;

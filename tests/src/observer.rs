@@ -182,6 +182,14 @@ impl Observer {
         Self::start(&binary()?, true, masters)
     }
 
+    /// Likewise, to this file.
+    pub fn record_to(file: &Path, masters: &[u32]) -> Result<Self> {
+        let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+        Self::start_as(&binary()?, free_port()?, |command, _| {
+            command.arg("record").arg(file).args(masters);
+        })
+    }
+
     /// Starts `binary`, and waits until it is ready.
     pub fn start(binary: &Path, record: bool, masters: &[u32]) -> Result<Self> {
         let masters = masters.iter().map(|pid| format!("--pid={pid}"));

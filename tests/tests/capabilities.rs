@@ -1,9 +1,9 @@
-//! With exactly the capabilities that the chart gives, all is observed; of each that is missing,
-//! `doctor` tells.
+//! With exactly the capabilities that the chart gives, all is observed, and to these root comes down;
+//! of each that is missing, `doctor` tells.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Output,
 };
@@ -79,14 +79,41 @@ impl Confined {
     }
 }
 
-/// Its effective capabilities, by `/proc`.
-fn effective(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let found = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .context("no CapEff")?;
-    Ok(u64::from_str_radix(found.trim(), 16)?)
+/// What `/proc` says of each thread of a process, under this name.
+fn of_threads(pid: u32, name: &str) -> Result<Vec<String>> {
+    let threads = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))?;
+    threads
+        .map(|thread| {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            let value = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            Ok(value
+                .with_context(|| format!("no {name}"))?
+                .trim()
+                .to_owned())
+        })
+        .collect()
+}
+
+/// That each thread of a process has exactly these capabilities, and no way to others.
+fn has_only(pid: u32, names: &[&str]) -> Result<()> {
+    let expected = names
+        .iter()
+        .try_fold(0, |all, name| bit(name).map(|bit| all | bit))?;
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        for found in of_threads(pid, set)? {
+            let found = u64::from_str_radix(&found, 16)?;
+            ensure!(found == expected, "{set} is {found:x}, not {expected:x}");
+        }
+    }
+    for (name, wanted) in [("CapInh", 0), ("CapAmb", 0), ("NoNewPrivs", 1)] {
+        for found in of_threads(pid, name)? {
+            let found = u64::from_str_radix(&found, 16)?;
+            ensure!(found == wanted, "{name} is {found:x}");
+        }
+    }
+    Ok(())
 }
 
 /// The bit of each in `linux/capability.h`.
@@ -112,11 +139,7 @@ fn with_exactly_the_charts_capabilities_every_family_flows() -> Result<()> {
     let confined = Confined::to(&names)?;
     let server = families::server()?;
     let observer = Observer::start(&confined.program(), false, &[])?;
-    let expected = names
-        .iter()
-        .try_fold(0, |all, name| bit(name).map(|bit| all | bit))?;
-    let found = effective(observer.pid())?;
-    ensure!(found == expected, "it has {found:x}, not {expected:x}");
+    has_only(observer.pid(), &names)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     observer.wait_until("every family", |metrics| {
@@ -159,5 +182,48 @@ fn doctor_names_the_capability_that_is_missing_and_no_other() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// `SECCOMP_MODE_FILTER` of `linux/seccomp.h`.
+const FILTERED: &str = "2";
+
+#[test]
+fn started_by_root_it_keeps_what_the_chart_gives_and_a_filter_of_calls_in_each_thread() -> Result<()>
+{
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let rows = rows()?;
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    let server = families::server()?;
+    let observer = Observer::run()?;
+    families::ask(&server)?;
+    observer.wait_for_requests(server.pid(), REQUESTS)?;
+    has_only(observer.pid(), &names)?;
+    let filters = of_threads(observer.pid(), "Seccomp")?;
+    ensure!(filters.iter().all(|mode| mode == FILTERED), "{filters:?}");
+    let said = observer.stop()?.stderr;
+    ensure!(!said.contains("WARN"), "{said}");
+    Ok(())
+}
+
+/// What it could not do any more once it gave up what it does not need is done before.
+#[test]
+fn a_record_goes_where_root_alone_may_write() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    const NOBODY: u32 = 65534;
+    let server = families::server()?;
+    let folder = TempDir::new().context("cannot make a folder for a record")?;
+    chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+    let record = folder.path().join("record");
+    let observer = Observer::record_to(&record, &[server.pid()])?;
+    families::ask(&server)?;
+    observer.wait_for_requests(server.pid(), REQUESTS)?;
+    observer.stop()?;
+    let requests = observer::replay_requests(&record)?;
+    ensure!(requests.len() == REQUESTS, "{} requests", requests.len());
     Ok(())
 }

@@ -303,7 +303,7 @@ fn not_attached(program: &str, tracepoint: &str) -> String {
 }
 
 /// Kernels before 5.11 charge maps to this limit.
-fn raise_memlock() {
+pub fn raise_memlock() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!("cannot raise RLIMIT_MEMLOCK: {error}; needed before Linux 5.11 only");
