@@ -10,6 +10,7 @@
 //! - [`ingest`]: bytes of the ring buffer to events; the record file, written and read
 //! - [`probe`]: what the kernel and the host offer; loading and attaching the programs
 //! - [`discover`]: processes, masters, workers
+//! - [`root`]: files of their own roots
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
 //! - [`sink`]: the outputs; [`tui`]: the one on a terminal
@@ -34,6 +35,7 @@ pub mod model;
 pub mod privilege;
 pub mod probe;
 pub mod python;
+pub mod root;
 pub mod shutdown;
 pub mod sink;
 pub mod snapshot;

@@ -45,9 +45,9 @@ impl Tmux {
         })?;
         let size = (columns.to_string(), lines.to_string());
         let shell = ["new-session", "-d", "-s", "terminal"];
-        let sized = ["-x", &size.0, "-y", &size.1, "sh"];
+        let prompt = format!("PS1={PROMPT}");
+        let sized = ["-x", &size.0, "-y", &size.1, "-e", &prompt, "sh"];
         tmux.ask(&[&shell[..], &sized[..]].concat())?;
-        tmux.run(&format!("PS1='{PROMPT}'"))?;
         tmux.wait_for("a prompt", |screen| {
             screen.lines().any(|line| line == PROMPT.trim_end())
         })?;

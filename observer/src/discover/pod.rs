@@ -10,9 +10,8 @@
 //! only, is bounded, and has to be a name that Kubernetes could have given.
 
 use crate::fact::Pod;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
-use std::fs::{self, File};
+use crate::root::{self, Links};
+use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -64,13 +63,8 @@ fn of_link(link: &str, container_id: &str) -> Option<Pod> {
 
 /// A name that a file in a root holds.
 fn name_in(root: &Path, path: &str) -> Option<String> {
-    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(root, folder, Mode::empty()).ok()?;
-    // Nothing that blocks when it is opened, and nothing outside of the root (`openat2(2)`).
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = File::from(openat2(&root, path, how).ok()?);
+    // kubelet's mounts of service accounts have links.
+    let file = root::open_in(root, Path::new(path), Links::Inside).ok()?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }

@@ -74,7 +74,7 @@ fn what_a_pod_puts_in_the_place_of_its_names_is_not_taken_for_one() {
     // Nobody writes to it: opening it for reading would wait for ever.
     let root = proc_root(&[("etc/other", "x")]);
     let pipe = root.path().join("7/root").join(HOST_NAME);
-    nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(find(root.path(), 7, &id('a')), Pod::default());
 }
 

@@ -11,6 +11,9 @@ use super::object::Objects;
 use super::threads;
 use super::worker::{self, StageNames, WorkerObject};
 
+/// Addresses of one master that are told: no Gunicorn has as many.
+const MAX_TEXTS: usize = 64;
+
 /// `Arbiter.run`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arbiter {
@@ -234,6 +237,7 @@ impl<'o, 'm, M: Memory> Config<'o, 'm, M> {
         items
             .unwrap_or_default()
             .into_iter()
+            .take(MAX_TEXTS)
             .filter_map(|item| self.objects.text(item).ok())
             .collect()
     }

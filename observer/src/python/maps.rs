@@ -1,6 +1,7 @@
 //! Files a process has mapped, and how to open exactly those.
 
 use super::overlay;
+use crate::root::{self, Links};
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, Metadata};
@@ -126,8 +127,10 @@ pub struct MappedFile {
 pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedFile> {
     if !mapping.deleted {
         let in_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
-        let path = proc_root.join(format!("{pid}/root")).join(in_root);
-        if let Ok(opened) = open_at(path)
+        let root = proc_root.join(format!("{pid}/root"));
+        // The kernel tells where a file is without links.
+        let file = root::open_in(&root, in_root, Links::None);
+        if let Ok(opened) = file.and_then(|file| MappedFile::of(file, root.join(in_root)))
             && opened.seen.ino() == mapping.inode
         {
             return Ok(opened);
@@ -157,14 +160,18 @@ pub(super) fn open_at(path: PathBuf) -> io::Result<MappedFile> {
         .read(true)
         .custom_flags(flags.bits())
         .open(&path)?;
-    let seen = file.metadata()?;
-    if !seen.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    Ok(MappedFile { file, path, seen })
+    MappedFile::of(file, path)
 }
 
 impl MappedFile {
+    fn of(file: File, path: PathBuf) -> io::Result<Self> {
+        let seen = file.metadata()?;
+        if !seen.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(Self { file, path, seen })
+    }
+
     /// What was opened. Nobody can make another file have the same.
     #[must_use]
     pub fn opened(&self) -> FileNumber {
@@ -266,6 +273,10 @@ zz-1 r--p 0 0:0 1 /x";
         assert!(open(proc_root.path(), 7, &mapping).is_err());
         let mapping = Mapping { inode, ..mapping };
         assert_eq!(open(proc_root.path(), 7, &mapping).unwrap().size(), 5);
+        // Nor is one that a link leads to, whatever its number is.
+        fs::rename(base.join("x.so"), base.join("y.so")).unwrap();
+        std::os::unix::fs::symlink("y.so", base.join("x.so")).unwrap();
+        assert!(open(proc_root.path(), 7, &mapping).is_err());
     }
 
     proptest::proptest! {
