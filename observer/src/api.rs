@@ -56,6 +56,19 @@ pub struct App {
     pub container_id: String,
     /// Empty outside of a Kubernetes pod.
     pub pod_uid: String,
+    /// As Kubernetes calls them; empty where that is not known.
+    #[serde(default)]
+    pub namespace: String,
+    #[serde(default)]
+    pub pod: String,
+    #[serde(default)]
+    pub container: String,
+    #[serde(default)]
+    pub node: String,
+    #[serde(default)]
+    pub workload_kind: String,
+    #[serde(default)]
+    pub workload: String,
     /// Requests since it is observed, and those of them answered with a 5xx or not at all.
     pub requests_total: u64,
     pub errors_total: u64,

@@ -15,12 +15,13 @@
 use crate::clock;
 use crate::config;
 use crate::discover::procfs::ProcFs;
-use crate::discover::tree::{Candidate, Tree};
+use crate::discover::tree::{Candidate, Pods, Tree};
 use crate::engine::Engine;
 use crate::event::Pid;
-use crate::fact::{Fact, Started};
+use crate::fact::{self, Fact, Started};
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
+use crate::kubernetes::{self, Directory, Told};
 use crate::model::State;
 use crate::privilege;
 use crate::probe::gil::GilWaits;
@@ -39,14 +40,15 @@ use crate::sink::source::Source;
 use crate::sink::web::Web;
 use crate::snapshot::ObserverView;
 use crate::tui::{self, Look, Own};
-use crate::watcher::{CloserLooks, Watcher};
-use anyhow::{Context as _, Result, anyhow, bail};
+use crate::watcher::{CloserLooks, Seen, Watcher};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -155,6 +157,20 @@ async fn until_stopped(
     tree: Tree,
     only: Vec<Pid>,
 ) -> Result<()> {
+    let pods = Pods {
+        directory: Directory::default(),
+        node: observe.node_name.clone().unwrap_or_default(),
+    };
+    let cluster = if observe.kubernetes {
+        ensure!(
+            !pods.node.is_empty(),
+            "--kubernetes needs the name of this node: give it by --node-name, in a pod from the \
+             field spec.nodeName"
+        );
+        Some(kubernetes::client().await?)
+    } else {
+        None
+    };
     let stop = Stop::on_signal()?;
     let listener = opened
         .served
@@ -206,7 +222,7 @@ async fn until_stopped(
         gil,
         facts,
         asked,
-        seen: see,
+        seen: see.clone(),
         recorder: opened.recorder,
         lines,
     };
@@ -230,6 +246,13 @@ async fn until_stopped(
             .unwrap_or_default()
             .to_owned(),
     }));
+    let following = cluster.map(|client| {
+        let told = tell_of_pods(pods.directory.clone(), see.clone(), tell.clone());
+        let Pods { directory, node } = pods.clone();
+        tokio::spawn(async move { kubernetes::follow(client, &node, directory, told).await })
+    });
+    drop(see);
+    let tree = tree.with_pods(pods);
     let interpreters = Interpreters::new(ebpf, host, places.interpreters);
     let plain_calls = PlainCalls::new(places.plain_calls);
     let looks = CloserLooks::new(observe.no_deep_errors);
@@ -264,6 +287,11 @@ async fn until_stopped(
     });
     let ran = engine.run(stop.clone().wait()).await;
     stop.stop();
+    if let Some(following) = following {
+        following.abort();
+        // What it tells the watcher through goes with it.
+        let _ = following.await;
+    }
     engine.close();
     let shown_well = match screen {
         Some(screen) => tokio::task::spawn_blocking(|| screen.end()).await?,
@@ -286,6 +314,34 @@ async fn until_stopped(
     match outputs.record {
         Some(path) => ended.with_context(|| format!("recording to {}", path.display())),
         None => ended,
+    }
+}
+
+/// What is done when the pods of the node change, or cannot be asked for: the watcher names them anew,
+/// the model counts.
+fn tell_of_pods(
+    directory: Directory,
+    see: std::sync::mpsc::Sender<Seen>,
+    tell: mpsc::UnboundedSender<Fact>,
+) -> impl Fn(Told) {
+    let errors = AtomicU64::new(0);
+    move |told| {
+        let errors = match told {
+            Told::Changed => {
+                // The watcher is gone only while everything ends.
+                let _ = see.send(Seen::PodsChanged);
+                errors.load(Ordering::Relaxed)
+            }
+            Told::Failed { why, again } => {
+                // It is asked again and again; the counter tells how often in vain.
+                if !again {
+                    tracing::warn!("names of pods are not up to date: {why}");
+                }
+                errors.fetch_add(1, Ordering::Relaxed) + 1
+            }
+        };
+        let pods = directory.len() as u64;
+        let _ = tell.send(Fact::Kubernetes(fact::Kubernetes { pods, errors }));
     }
 }
 

@@ -94,6 +94,7 @@ Examples:
   sudo gunicorn-observer run
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
   sudo gunicorn-observer run --listen 0.0.0.0:9918 --web-config /etc/gunicorn-observer/web.yml
+  sudo gunicorn-observer run --node-name worker-7 --kubernetes
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
 const TERMINAL_EXAMPLES: &str = "\
 Press ? for its keys; docs/TOP.md has them, too, and what each column holds.
@@ -171,6 +172,21 @@ pub struct RunArgs {
         value_parser = FalseyValueParser::new()
     )]
     pub gil: Option<bool>,
+    /// Name of this node, for the label `node` of Gunicorns in pods
+    #[arg(long, value_name = "NAME", env = "GUNICORN_OBSERVER_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Ask the API server of the cluster what the pods of the node --node-name are called and which
+    /// Deployment or other workload they are of; docs/KUBERNETES.md says what that takes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "GUNICORN_OBSERVER_KUBERNETES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = FalseyValueParser::new()
+    )]
+    pub kubernetes: Option<bool>,
     #[command(flatten)]
     pub targets: TargetArgs,
     #[command(flatten)]

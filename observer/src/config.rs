@@ -61,6 +61,8 @@ pub struct File {
     pid: Vec<u32>,
     no_deep_errors: bool,
     gil: bool,
+    node_name: Option<String>,
+    kubernetes: bool,
     route: Vec<Pattern>,
     worker_label: Option<WorkerLabel>,
     #[serde(deserialize_with = "route_limit")]
@@ -186,6 +188,10 @@ pub struct Observe {
     pub no_deep_errors: bool,
     /// Waits for the GIL are counted.
     pub gil: bool,
+    /// The name of this host in its cluster.
+    pub node_name: Option<String>,
+    /// Names of pods come from the API server.
+    pub kubernetes: bool,
     pub model: Model,
 }
 
@@ -195,6 +201,8 @@ impl Observe {
             pids: first_set(&targets.pid, &file.pid),
             no_deep_errors: targets.no_deep_errors.unwrap_or(file.no_deep_errors),
             gil: false,
+            node_name: None,
+            kubernetes: false,
             model: Model::resolve(model, file),
         }
     }
@@ -236,6 +244,8 @@ impl Run {
         Self {
             observe: Observe {
                 gil: args.gil.unwrap_or(file.gil),
+                node_name: args.node_name.clone().or_else(|| file.node_name.clone()),
+                kubernetes: args.kubernetes.unwrap_or(file.kubernetes),
                 ..Observe::resolve(&args.targets, &args.model, file)
             },
             serve: Serve::resolve(&args.serve, file),

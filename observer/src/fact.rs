@@ -43,6 +43,8 @@ pub enum Fact {
     Maps { entries: BTreeMap<String, u64> },
     /// What the observer itself uses.
     Usage(Usage),
+    /// How the API server of the cluster is followed.
+    Kubernetes(Kubernetes),
 }
 
 /// The observer's start.
@@ -113,6 +115,14 @@ pub struct Pod {
     pub namespace: String,
     pub name: String,
     pub container: String,
+    /// Of its host.
+    #[serde(default)]
+    pub node: String,
+    /// What the pod is one of, such as `Deployment` and its name: only the API server tells.
+    #[serde(default)]
+    pub workload_kind: String,
+    #[serde(default)]
+    pub workload: String,
 }
 
 /// A worker, as its master knows it (`Arbiter.WORKERS`).
@@ -284,6 +294,13 @@ pub struct ProgramTotals {
     pub runs: Option<u64>,
     #[serde(default)]
     pub run_time_ns: Option<u64>,
+}
+
+/// Pods that the API server told of, and how often it could not be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kubernetes {
+    pub pods: u64,
+    pub errors: u64,
 }
 
 /// What the observer process uses.

@@ -11,6 +11,7 @@
 //! - [`probe`]: what the kernel and the host offer; loading and attaching the programs
 //! - [`discover`]: processes, masters, workers
 //! - [`root`]: files of their own roots
+//! - [`kubernetes`]: pods, as the API server has them
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
 //! - [`sink`]: the outputs; [`tui`]: the one on a terminal
@@ -31,6 +32,7 @@ pub mod event;
 pub mod fact;
 pub mod ingest;
 pub mod input;
+pub mod kubernetes;
 pub mod model;
 pub mod privilege;
 pub mod probe;

@@ -10,6 +10,9 @@ use observer::tui::{self, Look};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,15 +28,21 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<()> {
     let file = File::load(cli.global.config.as_deref())?;
     let level = config::log_level(&cli.global, &file).filter();
+    // What goes wrong with the API server is told by us, with a cure.
+    let shown = Targets::new()
+        .with_default(level)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::OFF);
     let log = tracing_subscriber::fmt().with_max_level(level);
     let look = Look::default();
     if let Command::Top(_) = cli.command {
         // What it draws would be spoilt.
-        log.with_writer(look.log.clone()).with_ansi(false).init();
+        let log = log.with_writer(look.log.clone()).with_ansi(false);
+        log.finish().with(shown).init();
     } else {
-        log.with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .init();
+        let log = log.with_writer(io::stderr);
+        let log = log.with_ansi(io::stderr().is_terminal());
+        log.finish().with(shown).init();
     }
     match &cli.command {
         Command::Replay(args) => {

@@ -2,7 +2,7 @@
 //! [`crate::api`].
 
 use crate::event::Pid;
-use crate::fact::{Gauges, Listener, Pod, ProgramTotals};
+use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals};
 use crate::model::ending::{Manner, Reason};
 use crate::model::finding::Finding;
 use crate::model::happened::PendingView;
@@ -210,6 +210,8 @@ pub struct ObserverView {
     pub looks_disagreed: u64,
     pub cpu_seconds: Option<f64>,
     pub resident_bytes: Option<u64>,
+    /// `None` where the API server of a cluster is not asked.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// How well a master and its workers are observed.

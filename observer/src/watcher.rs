@@ -44,6 +44,8 @@ pub enum Seen {
     Unexplained { master: Pid, request: String },
     /// The closer look that is taken has seen as much as it may.
     LookExhausted,
+    /// Pods have other names than before.
+    PodsChanged,
 }
 
 const MS: u64 = 1_000_000;
@@ -312,6 +314,7 @@ impl Watcher {
             }
             Seen::Unexplained { master, request } => self.want_closer_look(master, request),
             Seen::LookExhausted => self.closer_look_exhausted(),
+            Seen::PodsChanged => self.name_pods(),
         }
     }
 

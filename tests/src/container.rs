@@ -26,7 +26,26 @@ pub enum Container {
     Runc,
     /// Likewise, as kubelet has containerd do it for the pod of this number.
     Pod(u32),
+    /// Likewise, of a pod that somebody else has named.
+    PodOf(Identity),
 }
+
+/// By what a node knows a container of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub pod_uid: &'static str,
+    pub container_id: &'static str,
+}
+
+/// What a pod's own root says of it.
+struct InPod {
+    uid: String,
+    namespace: String,
+    name: String,
+}
+
+/// What the root of a pod that somebody else has named says.
+pub const OWN_NAME: &str = "by-its-own-word";
 
 /// What Kubernetes would call the pod of a number: namespace and name.
 #[must_use]
@@ -87,8 +106,25 @@ impl Container {
             Self::Overlay => (OVERLAY, Signal::SIGTERM),
             // `unshare` waits for its child and does not heed a SIGTERM.
             Self::Namespaces => (UNSHARE, Signal::SIGKILL),
-            Self::Runc => return runc(None, shared, launch),
-            Self::Pod(number) => return runc(Some(number), shared, launch),
+            Self::Runc => return runc(&next_container(), None, shared, launch),
+            Self::Pod(number) => {
+                let (namespace, name) = pod_names(number);
+                let uid = format!("{:08x}_0000_4000_8000_{number:012x}", id());
+                let pod = InPod {
+                    uid,
+                    namespace,
+                    name,
+                };
+                return runc(&next_container(), Some(&pod), shared, launch);
+            }
+            Self::PodOf(identity) => {
+                let pod = InPod {
+                    uid: identity.pod_uid.replace('-', "_"),
+                    namespace: OWN_NAME.to_owned(),
+                    name: OWN_NAME.to_owned(),
+                };
+                return runc(identity.container_id, Some(&pod), shared, launch);
+            }
         };
         let mut command = in_root(script, end, shared, launch);
         command
@@ -100,14 +136,17 @@ impl Container {
     }
 }
 
-fn runc(pod: Option<u32>, shared: &Path, launch: &Launch) -> Result<Command> {
+/// The id of another container, as long as real ones.
+fn next_container() -> String {
     static CONTAINERS: AtomicUsize = AtomicUsize::new(0);
-    // As long as real ones.
     let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
-    let container = format!("{:032x}{number:032x}", id());
-    let mut config = config(&container, shared, launch);
-    if let Some(number) = pod {
-        in_pod(&mut config, number, &container, shared)?;
+    format!("{:032x}{number:032x}", id())
+}
+
+fn runc(container: &str, pod: Option<&InPod>, shared: &Path, launch: &Launch) -> Result<Command> {
+    let mut config = config(container, shared, launch);
+    if let Some(pod) = pod {
+        in_pod(&mut config, pod, container, shared)?;
     }
     let path = shared.join("config.json");
     fs::write(&path, config.to_string())
@@ -175,9 +214,12 @@ fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
 
 /// Names the control group as containerd does where kubelet asks for systemd's slices, and mounts
 /// what kubelet mounts: the host name, and the namespace next to the token of the service account.
-fn in_pod(config: &mut Value, number: u32, container: &str, shared: &Path) -> Result<()> {
-    let (namespace, name) = pod_names(number);
-    let uid = format!("{:08x}_0000_4000_8000_{number:012x}", id());
+fn in_pod(config: &mut Value, pod: &InPod, container: &str, shared: &Path) -> Result<()> {
+    let InPod {
+        uid,
+        namespace,
+        name,
+    } = pod;
     let slice = format!("kubepods-burstable-pod{uid}.slice");
     config["linux"]["cgroupsPath"] = format!("/{slice}:cri-containerd:{container}").into();
     config["hostname"] = name.as_str().into();

@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod api_server;
 pub mod boot;
 pub mod browser;
 pub mod case;

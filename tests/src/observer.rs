@@ -190,6 +190,16 @@ impl Observer {
         })
     }
 
+    /// `run` over every master of this host, as the node of this name, whose pods are asked for
+    /// where this file says, and with more arguments.
+    pub fn run_in_cluster(node: &str, config: &Path, more: &[String]) -> Result<Self> {
+        Self::start_as(&binary()?, free_port()?, |command, _| {
+            command.env("KUBECONFIG", config);
+            command.args(["run", "--kubernetes", "--node-name", node]);
+            command.args(more);
+        })
+    }
+
     /// Starts `binary`, and waits until it is ready.
     pub fn start(binary: &Path, record: bool, masters: &[u32]) -> Result<Self> {
         let masters = masters.iter().map(|pid| format!("--pid={pid}"));

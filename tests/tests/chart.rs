@@ -228,6 +228,29 @@ fn the_security_context_is_what_the_document_says_and_no_more() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_token_and_a_role_are_there_only_to_list_and_watch_pods() -> Result<()> {
+    let Some(tools) = tools()? else { return Ok(()) };
+    let documents = rendered(&tools, "1.30", &[])?;
+    ensure!(chart::of_kind(&documents, "ClusterRole").is_err());
+    let documents = rendered(&tools, "1.30", &["--set=kubernetes.enabled=true"])?;
+    ensure!(pod(&documents)?["automountServiceAccountToken"] == true);
+    let arguments = &pod(&documents)?["containers"][0]["args"];
+    ensure!(
+        arguments
+            .as_array()
+            .is_some_and(|all| all.contains(&json!("--kubernetes")))
+    );
+    let rules = &chart::of_kind(&documents, "ClusterRole")?["rules"];
+    let expected =
+        json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] }]);
+    ensure!(*rules == expected, "{rules:#}");
+    let binding = chart::of_kind(&documents, "ClusterRoleBinding")?;
+    let account = chart::of_kind(&documents, "ServiceAccount")?;
+    ensure!(binding["subjects"][0]["name"] == account["metadata"]["name"]);
+    Ok(())
+}
+
 /// `ValidateSecurityContext` of Kubernetes refuses that pair, which no schema knows of.
 #[test]
 fn no_pod_forbids_escalation_beside_sys_admin() -> Result<()> {

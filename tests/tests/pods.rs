@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
+    api_server::{ApiServer, NODE},
     compare,
-    container::{Container, pod_names},
+    container::{Container, Identity, OWN_NAME, pod_names},
     gunicorn::{Builder, GunicornServer},
     load::ask,
     metrics::Metrics,
@@ -158,5 +159,124 @@ fn the_links_of_a_nodes_logs_tell_what_a_container_is_called() -> Result<()> {
         ensure!(metrics.all(family, &labels).next().is_some(), "no {family}");
     }
     observer.stop()?;
+    Ok(())
+}
+
+/// The container whose id has this digit only, in a pod.
+fn in_pod(pod_uid: &'static str, digit: &str) -> Result<GunicornServer> {
+    let container_id: &'static str = Box::leak(digit.repeat(64).into_boxed_str());
+    let identity = Identity {
+        pod_uid,
+        container_id,
+    };
+    Builder::new(&Venv::debian()?, "raw:app")
+        .in_container(Container::PodOf(identity))
+        .start()
+}
+
+/// Waits until a master's series have these labels, and its container this workload.
+fn is_called(
+    observer: &Observer,
+    server: &GunicornServer,
+    labels: &[(&str, &str)],
+    workload: (&str, &str),
+) -> Result<()> {
+    let pid = server.pid().to_string();
+    let master = [("master_pid", pid.as_str())];
+    let all = [&master, labels].concat();
+    let kind = [("workload_kind", workload.0), ("workload", workload.1)];
+    let info = [&all[..], &kind].concat();
+    observer.wait_until(&format!("{all:?} of {workload:?}"), |metrics| {
+        metrics
+            .all("gunicorn_master_workers", &all)
+            .next()
+            .is_some()
+            && metrics
+                .all("gunicorn_master_container_info", &info)
+                .next()
+                .is_some()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn the_api_server_says_what_pods_are_called_and_whose_they_are() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let cluster = ApiServer::play_node()?;
+    let web = in_pod(cluster.uid("web-")?, "1")?;
+    let reports = in_pod(cluster.uid("reports-")?, "2")?;
+    // kubelet knows a static pod by a hash, which the API server has in an annotation.
+    let mirrored = in_pod("0f3c5b7de1a94c2f8e6d10325476ba98", "3")?;
+    let observer = Observer::run_in_cluster(NODE, &cluster.config()?, &[])?;
+
+    let known = [
+        ("namespace", "shop"),
+        ("node", NODE),
+        ("container", "gunicorn"),
+    ];
+    is_called(&observer, &web, &known, ("Deployment", "web"))?;
+    let named = [("pod", "mirrored-node-1")];
+    is_called(
+        &observer,
+        &mirrored,
+        &[&known[..], &named].concat(),
+        ("", ""),
+    )?;
+    // Its container is not known yet; then it is.
+    let named = [("pod", "reports-0"), ("container", "")];
+    let reports_is = ("StatefulSet", "reports");
+    is_called(
+        &observer,
+        &reports,
+        &[&known[..2], &named].concat(),
+        reports_is,
+    )?;
+    cluster.go_on(1);
+    is_called(
+        &observer,
+        &reports,
+        &[&known[..], &named[..1]].concat(),
+        reports_is,
+    )?;
+    for server in [&web, &reports, &mirrored] {
+        ask(server, "/hello", REQUESTS)?;
+        let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
+        let own: Vec<_> = metrics
+            .all(FAMILIES[0], &[("namespace", OWN_NAME)])
+            .collect();
+        ensure!(own.is_empty(), "{own:?}");
+    }
+    // The first pod was deleted and its Deployment made another: all that was recorded.
+    cluster.go_on(100);
+    observer.wait_until("the pods that there are", |metrics| {
+        let pods = metrics.sum("gunicorn_observer_kubernetes_pods", &[]);
+        (pods - 3.0).abs() < 0.5
+    })?;
+    cluster.check()?;
+    let said = observer.stop()?.stderr;
+    ensure!(!said.contains("WARN"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_api_server_that_refuses_is_told_once_and_harms_nothing() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let cluster = ApiServer::play_denied()?;
+    let server = pod(78)?;
+    let observer = Observer::run_in_cluster(NODE, &cluster.config()?, &[])?;
+    observer.wait_until("two refusals", |metrics| {
+        metrics.sum("gunicorn_observer_kubernetes_errors_total", &[]) > 1.5
+    })?;
+    ask(&server, "/hello", REQUESTS)?;
+    // As the node tells.
+    named(&observer, 78, &server)?;
+    cluster.check()?;
+    let said = observer.stop()?.stderr;
+    let told = said.matches("may not list and watch pods").count();
+    ensure!(told == 1, "told {told} times:\n{said}");
     Ok(())
 }

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
+    api_server::{ApiServer, NODE},
     client::Request,
     compare,
     container::Container,
     gunicorn::{Builder, GunicornServer},
     kernel::RunTimes,
     load::Background,
-    observer::{self, Observer},
+    observer::Observer,
     operated,
     prometheus::{self, Prometheus},
     skip,
@@ -57,7 +58,8 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
         .map(|server| format!("--pid={}", server.pid()))
         .to_vec();
     arguments.extend(["--gil".into(), "--finding=restarts=1".into()]);
-    let observer = Observer::start_with(&observer::binary()?, false, arguments)?;
+    let cluster = ApiServer::play_node()?;
+    let observer = Observer::run_in_cluster(NODE, &cluster.config()?, &arguments)?;
     let prometheus = Prometheus::start(observer.port)?;
 
     let loads = [

@@ -37,7 +37,7 @@ pub fn find(proc_root: &Path, pid: u32, container_id: &str) -> Pod {
     Pod {
         namespace: name_in(&root, NAMESPACE).unwrap_or_default(),
         name: name_in(&root, HOST_NAME).unwrap_or_default(),
-        container: String::new(),
+        ..Pod::default()
     }
 }
 
@@ -58,6 +58,7 @@ fn of_link(link: &str, container_id: &str) -> Option<Pod> {
         namespace,
         name: pod,
         container,
+        ..Pod::default()
     })
 }
 

@@ -10,6 +10,7 @@ fn pod(namespace: &str, name: &str, container: &str) -> Pod {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         container: container.to_owned(),
+        ..Pod::default()
     }
 }
 

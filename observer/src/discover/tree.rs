@@ -11,6 +11,7 @@ use super::procfs::{ProcFs, Process};
 use crate::clock::monotonic_ns;
 use crate::event::Pid;
 use crate::fact;
+use crate::kubernetes::Directory;
 use crate::python::arbiter::{Arbiter, WorkerEntry};
 use crate::python::files::Files;
 use crate::python::maps;
@@ -33,6 +34,16 @@ const NO_COMPAT_CALLS: &str =
 pub struct Tree {
     procfs: ProcFs,
     files: Files,
+    pods: Pods,
+}
+
+/// What is known of pods beside what the node tells.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    /// Empty where nobody asks the API server.
+    pub directory: Directory,
+    /// The name of this node; empty when not known.
+    pub node: String,
 }
 
 /// A process whose main thread is in `Arbiter.run`.
@@ -49,7 +60,14 @@ impl Tree {
         Self {
             procfs,
             files: Files::default(),
+            pods: Pods::default(),
         }
+    }
+
+    /// Names pods by this, too.
+    #[must_use]
+    pub fn with_pods(self, pods: Pods) -> Self {
+        Self { pods, ..self }
     }
 
     /// The processes it looks at.
@@ -208,7 +226,7 @@ impl Tree {
             container_id: old.container_id.clone(),
             container_runtime: old.container_runtime.clone(),
             pod_uid: old.pod_uid.clone(),
-            pod: old.pod.clone(),
+            pod: self.named(old),
             ..master
         };
         // Each setting that cannot be read is absent, and all of them are when the process goes.
@@ -403,13 +421,37 @@ impl Tree {
         let in_pod = container.pod_uid.is_some();
         let find = || pod::find(self.procfs.root(), master.pid, &container.id);
         let pod = Box::new(in_pod.then(find).unwrap_or_default());
-        fact::Master {
+        let master = fact::Master {
             container_id: container.id,
             container_runtime: runtime.unwrap_or_default(),
             pod_uid: container.pod_uid.unwrap_or_default(),
             pod,
             ..master
+        };
+        fact::Master {
+            pod: self.named(&master),
+            ..master
         }
+    }
+
+    /// What a master's pod is called now: what the API server says wins, where it is asked.
+    #[must_use]
+    pub fn named(&self, master: &fact::Master) -> Box<fact::Pod> {
+        if master.pod_uid.is_empty() {
+            return master.pod.clone();
+        }
+        let told = self
+            .pods
+            .directory
+            .find(&master.pod_uid, &master.container_id);
+        let mut pod = told.unwrap_or_else(|| (*master.pod).clone());
+        if pod.container.is_empty() {
+            pod.container.clone_from(&master.pod.container);
+        }
+        if pod.node.is_empty() {
+            pod.node.clone_from(&self.pods.node);
+        }
+        Box::new(pod)
     }
 
     /// Whether a child runs on where its parent was when it forked: libraries are mapped where

@@ -40,6 +40,7 @@ impl State {
                 self.grow_old(time_ns);
             }
             Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
+            Fact::Kubernetes(kubernetes) => self.observer.kubernetes = Some(*kubernetes),
         }
     }
 

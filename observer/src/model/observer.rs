@@ -1,7 +1,7 @@
 //! What the observer knows about itself.
 
 use crate::event::{Event, Pid};
-use crate::fact::{KernelTotals, Started, TargetLevel, Usage};
+use crate::fact::{KernelTotals, Kubernetes, Started, TargetLevel, Usage};
 use std::collections::BTreeMap;
 
 /// Counts and states of the observer.
@@ -12,6 +12,7 @@ pub struct Observer {
     /// Entries of the programs' maps.
     pub map_entries: BTreeMap<String, u64>,
     pub usage: Option<Usage>,
+    pub kubernetes: Option<Kubernetes>,
     pub levels: BTreeMap<Pid, TargetLevel>,
     pub requests: u64,
     pub forks: u64,

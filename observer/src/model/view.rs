@@ -64,6 +64,7 @@ impl State {
             started,
             kernel,
             usage,
+            kubernetes,
             levels,
             malformed,
             ..
@@ -124,6 +125,7 @@ impl State {
             looks_disagreed: self.looks.disagreed,
             cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
             resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
+            kubernetes: *kubernetes,
         }
     }
 }

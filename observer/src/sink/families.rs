@@ -372,6 +372,8 @@ fn container_info(info: &mut Family, view: &AppView, names: &Names<'_>) {
         ("container_id", view.container_id.as_str()),
         ("container_runtime", &view.container_runtime),
         ("pod_uid", &view.pod_uid),
+        ("workload_kind", &view.pod.workload_kind),
+        ("workload", &view.pod.workload),
     ]);
     info.count(&labels, 1);
 }

@@ -96,8 +96,20 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
         entries.count(&[("map", map)], *count);
     }
 
+    let mut pods = Family::gauge(
+        "gunicorn_observer_kubernetes_pods",
+        "Pods of this node that the API server told of.",
+    );
+    let mut errors = Family::counter(
+        "gunicorn_observer_kubernetes_errors_total",
+        "Times that the API server could not be asked.",
+    );
+    if let Some(kubernetes) = observer.kubernetes {
+        pods.count(&[], kubernetes.pods);
+        errors.count(&[], kubernetes.errors);
+    }
     let mut all = vec![
-        events, lost, hits, entries, level, look, looks, checks, build, cpu, memory,
+        events, lost, hits, entries, level, look, looks, checks, build, cpu, memory, pods, errors,
     ];
     all.extend(programs(snapshot));
     all

@@ -1,7 +1,7 @@
 //! What is exported, held against docs/METRICS.md.
 
 use crate::event::{Event, ExitStatus, Frame, Place, Request, Stack};
-use crate::fact::Pod;
+use crate::fact::{self, Pod};
 use crate::fact::{
     Fact, Gauges, InFlight, KernelTotals, Level, Listener, Look, LookState, Master, Pending,
     ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
@@ -215,6 +215,8 @@ fn full() -> State {
         resident_bytes: 1,
     };
     fact(&mut state, Fact::Usage(usage));
+    let kubernetes = fact::Kubernetes { pods: 3, errors: 1 };
+    fact(&mut state, Fact::Kubernetes(kubernetes));
     state
 }
 
@@ -353,7 +355,7 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
 #[test]
 fn every_family_of_a_master_in_a_pod_names_the_pod() {
     let mut snapshot = full().snapshot(100 * S);
-    let names = ["namespace", "pod", "container"];
+    let names = ["namespace", "pod", "container", "node"];
     let named = |snapshot: &Snapshot, label| -> Vec<(String, usize)> {
         let families = families(snapshot, label);
         let of_masters = families
@@ -376,11 +378,13 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
             namespace: "prod".to_owned(),
             name: "shop-0".to_owned(),
             container: "web".to_owned(),
+            node: "node-1".to_owned(),
+            ..Pod::default()
         };
     }
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
         for (family, count) in named(&snapshot, label) {
-            assert_eq!(count, 3, "{family}");
+            assert_eq!(count, 4, "{family}");
         }
     }
 }

@@ -17,6 +17,7 @@ impl<'a> Names<'a> {
             ("namespace", view.pod.namespace.as_str()),
             ("pod", &view.pod.name),
             ("container", &view.pod.container),
+            ("node", &view.pod.node),
         ];
         Self {
             app: &view.app,

@@ -228,6 +228,22 @@ impl Watcher {
         }
     }
 
+    /// Tells of the masters whose pods have other names than before.
+    pub(super) fn name_pods(&mut self) {
+        let mut renamed = Vec::new();
+        for master in self.masters.values_mut() {
+            let master = &mut master.found.master;
+            let pod = self.tree.named(master);
+            if pod != master.pod {
+                master.pod = pod;
+                renamed.push(master.clone());
+            }
+        }
+        for master in renamed {
+            self.tell(Fact::Master(master));
+        }
+    }
+
     /// Reads a master's settings and workers, observes the workers, and tells what is new.
     pub(super) fn observe_workers(&mut self, pid: Pid) {
         let Some(mut master) = self.masters.remove(&pid) else {

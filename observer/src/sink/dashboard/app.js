@@ -74,7 +74,9 @@ function showApp(app, view) {
     ["bind", "listens on", text(app.bind.join(" "))],
     ["started", "up", seconds(view.time_seconds - app.started_seconds)],
     ...(app.container_id ? [["container", "container", app.container_id.slice(0, 12)]] : []),
-    ...(app.pod_uid ? [["pod", "pod", app.pod_uid]] : []),
+    ...(app.pod_uid ? [["pod", "pod", podName(app)]] : []),
+    ...(app.node ? [["node", "node", app.node]] : []),
+    ...(app.workload ? [["workload", "workload", `${app.workload_kind} ${app.workload}`]] : []),
   ]);
   const points = past.of(app.master_pid);
   document.body.dataset.points = points.length;
@@ -82,6 +84,12 @@ function showApp(app, view) {
   charts.update(past, points.length > 1 ? points.slice(0, -1) : points);
   showTables(app, named().worker);
   showEvents(view.events.filter((event) => event.master_pid === app.master_pid));
+}
+
+/** As Kubernetes calls it, else its uid. */
+function podName(app) {
+  const names = [app.namespace, app.pod, app.container].filter((name) => name);
+  return app.pod ? names.join("/") : app.pod_uid;
 }
 
 function showTotals({ apps, findings }) {

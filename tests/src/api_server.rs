@@ -1,0 +1,265 @@
+//! The API server of a cluster, as it was once recorded (`tests/fixtures/kubernetes`).
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A request, and what was answered.
+#[derive(Clone, Debug, Deserialize)]
+struct Exchange {
+    path: String,
+    status: u16,
+    content_type: String,
+    /// As they came: of a watch each is what happened at one moment.
+    pieces: Vec<String>,
+}
+
+impl Exchange {
+    fn is_watch(&self) -> bool {
+        self.path.contains("watch=true")
+    }
+}
+
+/// Plays a recording to who asks what was asked then; the last answer is given again and again. What
+/// was told of changes is told when a test says so.
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    port: u16,
+    folder: TempDir,
+    listening: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    exchanges: Mutex<VecDeque<Exchange>>,
+    /// Pieces of watches that may be told, and what went wrong.
+    told: Mutex<(usize, Vec<String>)>,
+    may_tell: Condvar,
+    is_over: AtomicBool,
+}
+
+/// The node whose pods were asked for.
+pub const NODE: &str = "node-1";
+
+impl ApiServer {
+    /// Plays how the pods of [`NODE`] were listed, and what happened to them then.
+    pub fn play_node() -> Result<Self> {
+        Self::play("node.jsonl")
+    }
+
+    /// Plays how that was refused.
+    pub fn play_denied() -> Result<Self> {
+        Self::play("denied.jsonl")
+    }
+
+    /// Plays this recording.
+    fn play(recording: &str) -> Result<Self> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kubernetes");
+        let recording = Path::new(folder).join(recording);
+        let text = fs::read_to_string(&recording)
+            .with_context(|| format!("cannot read {}", recording.display()))?;
+        let exchanges = text.lines().map(serde_json::from_str);
+        let exchanges = exchanges
+            .collect::<Result<_, _>>()
+            .context("no recording")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let shared = Arc::new(Shared {
+            exchanges: Mutex::new(exchanges),
+            told: Mutex::default(),
+            may_tell: Condvar::new(),
+            is_over: AtomicBool::new(false),
+        });
+        let of_thread = Arc::clone(&shared);
+        let listening = thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if of_thread.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let shared = Arc::clone(&of_thread);
+                thread::spawn(move || {
+                    if let Err(error) = shared.answer(client) {
+                        shared.fail(format!("{error:#}"));
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            shared,
+            port,
+            folder: TempDir::new().context("cannot make a folder for a configuration")?,
+            listening: Some(listening),
+        })
+    }
+
+    /// The file that `KUBECONFIG` has to name.
+    pub fn config(&self) -> Result<std::path::PathBuf> {
+        let path = self.folder.path().join("config");
+        let mut text = "apiVersion: v1\nkind: Config\ncurrent-context: it\n".to_owned();
+        let server = format!("http://127.0.0.1:{}", self.port);
+        writeln!(
+            text,
+            "clusters: [{{name: it, cluster: {{server: '{server}'}}}}]"
+        )?;
+        writeln!(text, "users: [{{name: it, user: {{token: secret}}}}]")?;
+        writeln!(
+            text,
+            "contexts: [{{name: it, context: {{cluster: it, user: it}}}}]"
+        )?;
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Uid of the pod whose name begins so, among those that were listed first.
+    pub fn uid(&self, name: &str) -> Result<&'static str> {
+        let list = self.shared.recorded_first()?;
+        let items = list["items"].as_array().context("no pods")?;
+        let is_it = |pod: &&Value| {
+            let of = pod["metadata"]["name"].as_str();
+            of.is_some_and(|of| of.starts_with(name))
+        };
+        let pod = items
+            .iter()
+            .find(is_it)
+            .with_context(|| format!("no pod {name}"))?;
+        let uid = pod["metadata"]["uid"].as_str().context("no uid")?;
+        // As long as the tests run.
+        Ok(Box::leak(uid.to_owned().into_boxed_str()))
+    }
+
+    /// Lets watches tell the next so many things that happened.
+    pub fn go_on(&self, pieces: usize) {
+        self.shared.told().0 += pieces;
+        self.shared.may_tell.notify_all();
+    }
+
+    /// What was asked that was not recorded.
+    pub fn check(&self) -> Result<()> {
+        let (_, failures) = &*self.shared.told();
+        ensure!(failures.is_empty(), "{failures:?}");
+        Ok(())
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.go_on(usize::MAX / 2);
+        // It waits for somebody to come.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        if let Some(listening) = self.listening.take() {
+            let _ = listening.join();
+        }
+    }
+}
+
+impl Shared {
+    fn told(&self) -> std::sync::MutexGuard<'_, (usize, Vec<String>)> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, why: String) {
+        if !self.is_over.load(Ordering::Relaxed) {
+            self.told().1.push(why);
+        }
+    }
+
+    /// The requests of one connection.
+    fn answer(&self, mut client: TcpStream) -> Result<()> {
+        let mut reader = BufReader::new(client.try_clone()?);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let mut is_known = false;
+            loop {
+                let mut header = String::new();
+                reader.read_line(&mut header)?;
+                is_known |= header
+                    .trim_end()
+                    .eq_ignore_ascii_case("authorization: bearer secret");
+                if header.trim_end().is_empty() {
+                    break;
+                }
+            }
+            ensure!(is_known, "a request without the token: {line}");
+            let path = line.split(' ').nth(1).context("no path")?;
+            let exchange = self.recorded(path)?;
+            write!(
+                client,
+                "HTTP/1.1 {} recorded\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+                exchange.status, exchange.content_type
+            )?;
+            for piece in &exchange.pieces {
+                if exchange.is_watch() && !self.wait() {
+                    return Ok(());
+                }
+                write!(client, "{:x}\r\n{piece}\r\n", piece.len())?;
+            }
+            // A watch goes on, until the end of all.
+            while exchange.is_watch() {
+                if !self.wait() {
+                    return Ok(());
+                }
+            }
+            write!(client, "0\r\n\r\n")?;
+        }
+    }
+
+    fn recorded_first(&self) -> Result<Value> {
+        let exchanges = self
+            .exchanges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let first = exchanges.front().context("nothing was recorded")?;
+        Ok(serde_json::from_str(&first.pieces.concat())?)
+    }
+
+    /// The next exchange, which has to be of this path; the last one again where all were played.
+    fn recorded(&self, path: &str) -> Result<Exchange> {
+        let mut exchanges = self
+            .exchanges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = exchanges.front().cloned() else {
+            bail!("nothing was recorded");
+        };
+        ensure!(
+            next.path == path,
+            "{path} was asked, but recorded was {}",
+            next.path
+        );
+        if exchanges.len() > 1 {
+            exchanges.pop_front();
+        }
+        Ok(next)
+    }
+
+    /// Until the next piece may be told; false at the end of all.
+    fn wait(&self) -> bool {
+        let mut told = self.told();
+        while told.0 == 0 {
+            told = self
+                .may_tell
+                .wait(told)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        told.0 -= 1;
+        !self.is_over.load(Ordering::Relaxed)
+    }
+}
