@@ -66,12 +66,9 @@ fn overloaded(server: &GunicornServer, load: impl Fn(usize) -> Result<()>) -> Re
     loaded?;
 
     let sent = BEFORE + MEANWHILE;
-    let mut last = Ok(());
     let metrics = observer.wait_until("each request to be counted or lost", |metrics| {
-        last = compare::all_counted_or_lost(metrics, sent).map(|_| ());
-        last.is_ok()
-    });
-    let metrics = last.and(metrics)?;
+        compare::all_counted_or_lost(metrics, sent).is_ok()
+    })?;
     let lost = compare::all_counted_or_lost(&metrics, sent)?.lost;
     ensure!(lost > 0.0, "there was room for all of them");
     everybody_is_told(&observer, server, &metrics, lost)?;

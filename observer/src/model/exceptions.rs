@@ -4,7 +4,7 @@ use super::cause::{Rise, Verdict, weigh};
 use crate::event::{Exception, Pid, Request, Unwound};
 use std::collections::BTreeMap;
 
-/// Exceptions kept, of all requests together, and requests that have any: of more, those of the
+/// Exceptions kept, of all requests together; a request without any counts as one. Of more, those of the
 /// oldest are forgotten. Each has some kilobytes at most.
 const MAX_KEPT: usize = 8192;
 /// … of one request.
@@ -20,7 +20,7 @@ struct Seen {
 
 impl Seen {
     fn kept(&self) -> usize {
-        1 + self.handled.len() + self.rises.len()
+        (self.handled.len() + self.rises.len()).max(1)
     }
 }
 
