@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p gunicorn-observer --example fleet -- FILE [APPS [WORKERS [ROUTES]]]`
 
+#[allow(dead_code, reason = "benches need more of it")]
 mod stream;
 
 use anyhow::{Context as _, Result};
