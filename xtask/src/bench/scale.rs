@@ -13,8 +13,8 @@ use growth::exponent;
 
 /// Where the picture is, beside the document that shows it.
 const PICTURE: &str = "images/scale.svg";
-/// A cost that grows by more than this power of the size grows faster than the size: what is above
-/// one is left to caches, which are too small for more and more.
+/// A cost that grows with more than this power of the size grows faster than the size. What is above one
+/// is left to caches, which what is large does not fit into, and to the logarithm of sorting.
 const MOST: f64 = 1.3;
 /// What grows, as the bench names it; as a person does, and with which unit.
 const COSTS: [(&str, &str); 5] = [
@@ -101,7 +101,7 @@ fn sizes(text: &mut String, points: &[Point], what: &str) -> Result<()> {
     let powers: Vec<_> = powers.collect();
     writeln!(
         text,
-        "\nOver the larger half of the sizes they grow with this power of the size: {}.",
+        "\nThey grow with this power of the size: {}.",
         powers.join(", ")
     )?;
     Ok(())

@@ -1,16 +1,15 @@
 //! How fast something grows.
 
-/// The power of `x` that `y` grows with, over the larger half of the sizes: the slope of the line
-/// through the logarithms, by least squares. What does not depend on the size weighs less there.
+/// The power of `x` that `y` grows with: the slope of the line through the logarithms, by least squares.
+/// Over all sizes, as what no longer fits into a cache makes some steps steeper than they are.
 pub fn exponent(points: impl Iterator<Item = (f64, f64)>) -> f64 {
     let points: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
-    let (_, larger) = points.split_at(points.len() / 2);
     #[expect(clippy::cast_precision_loss, reason = "a few points")]
-    let count = larger.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| larger.iter().map(of).sum::<f64>() / count;
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (mean_x, mean_y) = (mean(|p| p.0), mean(|p| p.1));
     let (mut together, mut alone) = (0.0, 0.0);
-    for (x, y) in larger {
+    for (x, y) in points {
         together += (x - mean_x) * (y - mean_y);
         alone += (x - mean_x).powi(2);
     }
