@@ -15,7 +15,7 @@ use growth::exponent;
 const PICTURE: &str = "images/scale.svg";
 /// A cost that grows with more than this power of the size grows faster than the size. What is above one
 /// is left to caches, which what is large does not fit into, and to the logarithm of sorting.
-const MOST: f64 = 1.3;
+const MOST: f64 = 1.4;
 /// What grows, as the bench names it; as a person does, and with which unit.
 const COSTS: [(&str, &str); 5] = [
     ("memory_bytes", "memory"),
