@@ -1,6 +1,7 @@
 //! What the kernel told, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A process id in the host's pid namespace.
 pub type Pid = u32;
@@ -203,13 +204,13 @@ pub struct Request {
     /// When its record was made: never before any of the above.
     pub finished_ns: u64,
     /// As the client sent it; up to 16 bytes.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// Path of the target as the client sent it, without the query.
     pub path: Option<String>,
     /// The path goes on after what is in `path`: only its beginning was captured.
     pub path_cut: bool,
     /// `HTTP/1.0`, `HTTP/1.1`, as the client sent it.
-    pub protocol: Option<String>,
+    pub protocol: Option<Cow<'static, str>>,
     /// Status code of the response.
     pub status: Option<u16>,
     /// Bytes of the request after its head.

@@ -552,7 +552,7 @@ pub struct TracepointOffsets {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stat {
-    /// A record did not fit into the ring buffer.
+    /// The record of a request did not fit into the ring buffer.
     RingFull = 0,
     /// `CONNS` had no room for an accepted connection.
     ConnsFull,
@@ -590,6 +590,8 @@ pub enum Stat {
     ExceptionHits,
     /// Frames of targets that an exception went up, while a closer look was taken.
     UnwoundHits,
+    /// A record that is not of a request did not fit into the ring buffer.
+    RingFullOther,
 }
 
 impl Stat {
@@ -615,9 +617,10 @@ impl Stat {
         (Stat::PythonRequestHits, "python_request_hits", false),
         (Stat::ExceptionHits, "exception_hits", false),
         (Stat::UnwoundHits, "unwound_hits", false),
+        (Stat::RingFullOther, "ring_full_other", true),
     ];
     /// How many there are.
-    pub const COUNT: u32 = 19;
+    pub const COUNT: u32 = 20;
 }
 const _: () = {
     assert!(Stat::ALL.len() == Stat::COUNT as usize);

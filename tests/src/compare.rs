@@ -184,6 +184,39 @@ pub fn nothing_lost(metrics: &Metrics) -> Result<()> {
     equal("losses", &lost, &BTreeMap::new())
 }
 
+/// What was counted of these requests and what was lost: together they must be all, and whatever
+/// else was lost makes no request go missing. The kernel may have skipped runs of programs: each
+/// may be a request that was not seen.
+pub fn all_counted_or_lost(metrics: &Metrics, sent: usize) -> Result<Accounted> {
+    let lost = |cause| metrics.sum("gunicorn_observer_lost_total", &[("cause", cause)]);
+    let accounted = Accounted {
+        counted: metrics.sum("gunicorn_worker_requests_total", &[]),
+        lost: lost("ring_full"),
+        skipped: lost("recursion"),
+    };
+    let Accounted {
+        counted,
+        lost,
+        skipped,
+    } = accounted;
+    let missing = sent as f64 - counted - lost;
+    ensure!(
+        (0.0..=skipped).contains(&missing),
+        "of {sent} requests {counted} were counted and {lost} lost, {skipped} runs were skipped"
+    );
+    Ok(accounted)
+}
+
+/// Where requests that were sent went.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounted {
+    pub counted: f64,
+    /// For want of room in the ring buffer.
+    pub lost: f64,
+    /// Runs of programs that the kernel skipped.
+    pub skipped: f64,
+}
+
 /// Requests one by one.
 pub fn facts(facts: &[Fact], logged: &[Line]) -> Result<()> {
     let observed = counted(facts.iter().map(|fact| {

@@ -16,7 +16,8 @@
 //!   [`tracer`]: its command `trace`; [`tmux`]: a terminal, and its command `top` on that;
 //!   [`terminal_page`]: what is on a terminal, as HTML
 //! - [`browser`]: a page as a person sees it
-//! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once
+//! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once; [`flood`]: more
+//!   than any application serves
 //! - [`compare`]: what the observer counted against what Gunicorn logged
 //! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
 //! - [`endings`]: which workers ended and why, wherever it is told; [`source`]: lines of the
@@ -42,6 +43,7 @@ pub mod endings;
 pub mod errors;
 pub mod facts;
 pub mod families;
+pub mod flood;
 pub mod gunicorn;
 pub mod interpreter;
 pub mod kernel;

@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: measurements, printed and written to `docs/BENCHMARKS.md`.
 
 mod errors;
+mod loss;
+mod replay;
 mod report;
+mod scale;
 
 use std::{
     process::{Command, Stdio},
@@ -31,6 +34,12 @@ enum Part {
     Placement,
     /// What seeing exceptions costs a request: hits of the probes, and time of a hit
     Errors,
+    /// How many records the observer decodes and counts a second
+    Replay,
+    /// How costs grow with what is observed, up to a thousand workers for a day; draws a picture
+    Scale,
+    /// What is lost at a hundred times the requests that a Gunicorn serves
+    Loss,
 }
 
 impl Part {
@@ -39,6 +48,9 @@ impl Part {
         match self {
             Self::Placement => "placement",
             Self::Errors => "errors",
+            Self::Replay => "replay",
+            Self::Scale => "scale",
+            Self::Loss => "loss",
         }
     }
 }
@@ -53,10 +65,13 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::make(workspace)?;
     let measured = match arguments.part {
         Part::Placement if arguments.pythons.is_empty() => {
-            measure(workspace, name, &interpreters(workspace))?
+            printed_by(workspace, name, &interpreters(workspace))?
         }
-        Part::Placement => measure(workspace, name, &arguments.pythons)?,
+        Part::Placement => printed_by(workspace, name, &arguments.pythons)?,
         Part::Errors => errors::measure(workspace)?,
+        Part::Replay => replay::measure(workspace)?,
+        Part::Scale => scale::measure(workspace)?,
+        Part::Loss => loss::measure(workspace)?,
     };
     println!("{measured}");
     let file = workspace.root.join("docs/BENCHMARKS.md");
@@ -87,7 +102,8 @@ fn interpreters(workspace: &Workspace) -> Vec<String> {
         .collect()
 }
 
-fn measure(workspace: &Workspace, name: &str, pythons: &[String]) -> Result<String> {
+/// What a bench of the observer's prints.
+fn printed_by(workspace: &Workspace, name: &str, arguments: &[String]) -> Result<String> {
     let mut bench = Command::new("cargo");
     bench
         .args([
@@ -98,7 +114,7 @@ fn measure(workspace: &Workspace, name: &str, pythons: &[String]) -> Result<Stri
             name,
             "--",
         ])
-        .args(pythons)
+        .args(arguments)
         .current_dir(&workspace.root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());

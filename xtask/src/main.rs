@@ -3,6 +3,7 @@
 
 mod bench;
 mod command;
+mod cost;
 mod demo;
 mod dist;
 mod errors;

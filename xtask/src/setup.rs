@@ -74,6 +74,7 @@ const TO_TEST: &[Step] = &[
     tools::CURL,
     tools::SYSTEMD,
     tools::STRACE,
+    tools::VALGRIND,
     prometheus::PROMETHEUS,
     kubernetes::HELM,
 ];

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, errors, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
+use crate::{command, cost, errors, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -23,7 +23,8 @@ pub struct Arguments {
     /// Of the matrix, only a part that has each interpreter with each class, and each Gunicorn
     #[arg(long)]
     subset: bool,
-    /// Write the table of the whole matrix to docs/MATRIX.md, that of all errors to docs/ERRORS.md
+    /// Write the table of the whole matrix to docs/MATRIX.md, that of all errors to docs/ERRORS.md,
+    /// the counts of `cost` to xtask/cost.toml
     #[arg(long)]
     write: bool,
 }
@@ -36,6 +37,8 @@ enum Part {
     Unit,
     /// A short run of each fuzz target
     Fuzz,
+    /// Instructions of userspace and programs, against those of before
+    Cost,
     /// Tests that load probes and observe a real Gunicorn; needs root
     Privileged,
     /// Every interpreter with every Gunicorn and worker class, as a table; needs root. Not a part
@@ -52,6 +55,7 @@ impl Part {
             Self::Lint => "lint",
             Self::Unit => "unit",
             Self::Fuzz => "fuzz",
+            Self::Cost => "cost",
             Self::Privileged => "privileged",
             Self::Matrix => "matrix",
             Self::Errors => "errors",
@@ -97,15 +101,29 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
                 errors::run(workspace, words, arguments.write).map(|()| Done::Ok)
             });
         }
+        (Some(Part::Cost), []) if !arguments.subset => {
+            timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
+            return timed("cost", || {
+                cost::run(workspace, arguments.write).map(|()| Done::Ok)
+            });
+        }
         _ if arguments.subset || arguments.write => {
-            bail!("--subset is of `cargo xtask test matrix`, --write of it and of `errors`");
+            bail!(
+                "--subset is of `cargo xtask test matrix`, --write of it, of `errors` and of `cost`"
+            );
         }
         (_, []) => None,
         (_, [filter]) => Some(filter.as_str()),
         (_, [_, more, ..]) => bail!("one part of a test's name, not also `{more}`"),
     };
     timed("setup", || setup::make(workspace).map(|()| Done::Ok))?;
-    for part in [Part::Lint, Part::Unit, Part::Fuzz, Part::Privileged] {
+    for part in [
+        Part::Lint,
+        Part::Unit,
+        Part::Fuzz,
+        Part::Cost,
+        Part::Privileged,
+    ] {
         if arguments.part.is_some_and(|only| only != part) {
             continue;
         }
@@ -113,6 +131,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             Part::Lint => lint(workspace).map(|()| Done::Ok),
             Part::Unit => unit(workspace, filter).map(|()| Done::Ok),
             Part::Fuzz => fuzz::run(workspace, filter).map(|()| Done::Ok),
+            Part::Cost => cost::run(workspace, false).map(|()| Done::Ok),
             Part::Privileged => match &skipped {
                 Some(reason) => Ok(Done::Skipped(reason.clone())),
                 None => privileged(workspace, filter).map(|()| Done::Ok),

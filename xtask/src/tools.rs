@@ -245,6 +245,16 @@ pub const STRACE: Step = Step {
     make: Some(|_| packages::install(&["strace"])),
 };
 
+pub const VALGRIND: Step = Step {
+    name: "valgrind",
+    why: "It counts the instructions of what the observer does.",
+    check: |_| match command::output("valgrind", &["--version"]) {
+        Some(version) => Check::Present(version),
+        None => Check::missing("`valgrind` does not run", packages::cure(&["valgrind"])),
+    },
+    make: Some(|_| packages::install(&["valgrind"])),
+};
+
 pub const TMUX: Step = Step {
     name: "tmux",
     why: "The tests press keys of `gunicorn-observer top` in it, and look at its screen.",

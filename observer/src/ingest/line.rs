@@ -3,21 +3,26 @@
 //! The query is dropped here, before anything else sees it.
 
 use probe_ebpf::abi::NAME_BYTES;
+use std::borrow::Cow;
 
 /// A method or protocol longer than this is cut.
 const TOKEN_BYTES: usize = 16;
+/// What nearly all requests have, so that it need not be copied for each.
+const COMMON: [&str; 9] = [
+    "GET", "HTTP/1.1", "POST", "HTTP/1.0", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS",
+];
 /// Stands for a byte that is not to be kept.
 const HIDDEN: u8 = b'x';
 
 /// What a request line says. What is malformed or was not captured is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestLine {
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// Path as sent, not decoded, without the query.
     pub path: Option<String>,
     /// The path goes on after what was captured.
     pub path_cut: bool,
-    pub protocol: Option<String>,
+    pub protocol: Option<Cow<'static, str>>,
 }
 
 /// Reads the first bytes of a request as the client sent them.
@@ -162,19 +167,30 @@ fn path_of(target: &[u8]) -> Option<(String, bool)> {
     Some((path.into_owned(), end.is_some()))
 }
 
-fn token(bytes: &[u8]) -> Option<String> {
+fn token(bytes: &[u8]) -> Option<Cow<'static, str>> {
+    if let Some(common) = common(bytes) {
+        return Some(common);
+    }
     let legal = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     if bytes.is_empty() || !bytes.iter().all(legal) {
         return None;
     }
     let bytes = bytes.get(..TOKEN_BYTES.min(bytes.len()))?;
-    Some(String::from_utf8_lossy(bytes).into_owned())
+    Some(String::from_utf8_lossy(bytes).into_owned().into())
 }
 
-fn protocol(bytes: &[u8]) -> Option<String> {
+fn common(bytes: &[u8]) -> Option<Cow<'static, str>> {
+    let common = COMMON.iter().find(|common| common.as_bytes() == bytes);
+    common.map(|&common| common.into())
+}
+
+fn protocol(bytes: &[u8]) -> Option<Cow<'static, str>> {
     let is_http = bytes.starts_with(b"HTTP/") && bytes.len() <= TOKEN_BYTES;
+    if let Some(common) = common(bytes).filter(|_| is_http) {
+        return Some(common);
+    }
     let text = std::str::from_utf8(bytes).ok()?;
-    (is_http && bytes.iter().all(u8::is_ascii_graphic)).then(|| text.to_owned())
+    (is_http && bytes.iter().all(u8::is_ascii_graphic)).then(|| text.to_owned().into())
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ fn wire(bytes: &str) -> (String, String, String) {
     let text = |o: Option<String>| o.unwrap_or_else(|| "-".to_owned());
     let cut = if line.path_cut { "+" } else { "" };
     (
-        text(line.method),
+        text(line.method.map(Into::into)),
         text(line.path) + cut,
-        text(line.protocol),
+        text(line.protocol.map(Into::into)),
     )
 }
 

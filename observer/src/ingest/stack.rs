@@ -4,6 +4,7 @@ use super::decode::{DecodeError, Fields, frame, request_line};
 use crate::event::{Frame, Pid, Place, Stack};
 use crate::python::lines::Lines;
 use probe_ebpf::abi::{ALL_LINES_BYTES, HEAD_BYTES, NO_INSTRUCTION, STACK_FRAMES, lines_of};
+use std::borrow::Cow;
 
 /// The fields of a record after its header.
 pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack, DecodeError> {
@@ -34,7 +35,7 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
         thread_state,
         is_current,
         entered_ns,
-        method: line.method,
+        method: line.method.map(Cow::into_owned),
         path: line.path,
         path_cut: line.path_cut,
         frames: frames.collect(),

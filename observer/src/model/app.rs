@@ -9,12 +9,13 @@ use super::life::{Sent, signal};
 use super::rate::Counts;
 use super::recent::Recent;
 use super::settings::Settings;
+use super::slots::Slots;
 use super::tally::{Outcome, Tally, busy_time};
 use super::watch::Watch;
 use super::worker::{End, Worker};
 use crate::event::{ExitStatus, Pid, Request};
 use crate::fact::{self, Gauges, Listener, WorkerInFlight};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ pub struct App {
     /// False while its requests cannot be seen: what is zero then was not counted.
     pub observed: bool,
     pub live: BTreeMap<Pid, Worker>,
-    /// Workers that ended, in that order; shown for a while.
-    pub ended: Vec<Worker>,
+    /// Workers that ended, in that order; shown for a while, the last [`MAX_ENDED`] of them.
+    pub ended: VecDeque<Worker>,
+    free: Slots,
     pub ledger: Ledger,
     /// The worker families by slot: what all workers that held it did.
     pub slots: BTreeMap<(u32, ClassId), Tally>,
@@ -50,6 +52,8 @@ pub struct App {
     pub recent: Recent,
 }
 
+/// Workers that ended and are still shown: a loop of crashes may have any number in that time.
+const MAX_ENDED: usize = 1000;
 /// Signals of a master that are kept.
 const MAX_ASKED: usize = 64;
 
@@ -61,7 +65,8 @@ impl App {
             ended_ns: None,
             observed: true,
             live: BTreeMap::new(),
-            ended: Vec::new(),
+            ended: VecDeque::new(),
+            free: Slots::default(),
             ledger: Ledger::default(),
             slots: BTreeMap::new(),
             asked: Vec::new(),
@@ -163,7 +168,7 @@ impl App {
 
     /// Takes a worker in, with what it did so far.
     pub fn adopt(&mut self, settings: &Settings, mut worker: Worker, ledger: &Ledger) {
-        worker.slot = self.free_slot();
+        worker.slot = self.free.take();
         let class = match &worker.class {
             Some(class) => Arc::clone(class),
             None => self.default_class().into(),
@@ -190,6 +195,7 @@ impl App {
 
     fn bury(&mut self, settings: &Settings, mut worker: Worker, end: End) {
         worker.end = Some(end);
+        self.free.give_back(worker.slot);
         let (reason, manner) = ending::of(&Evidence {
             life: &worker.life,
             status: end.status,
@@ -217,7 +223,10 @@ impl App {
             *self.timeouts.entry((class, stuck_in)).or_default() += 1;
         }
         let pid = worker.pid;
-        self.ended.push(worker);
+        self.ended.push_back(worker);
+        if self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
+        }
         self.count(pid, |tally| {
             tally.busy_ns += busy_ns;
             *tally.ends.entry((manner, reason)).or_default() += 1;
@@ -323,7 +332,8 @@ impl App {
         if served {
             self.end_worker(settings, pid, end);
         } else {
-            self.live.remove(&pid);
+            let gone = self.live.remove(&pid);
+            gone.inspect(|worker| self.free.give_back(worker.slot));
         }
     }
 
@@ -331,10 +341,5 @@ impl App {
     pub fn forget(&mut self, before_ns: u64) {
         self.ended
             .retain(|worker| worker.end.is_none_or(|end| end.time_ns >= before_ns));
-    }
-
-    fn free_slot(&self) -> u32 {
-        let taken: BTreeSet<u32> = self.live.values().map(|worker| worker.slot).collect();
-        (0..).find(|slot| !taken.contains(slot)).unwrap_or(u32::MAX)
     }
 }

@@ -29,7 +29,12 @@ impl Busy {
         if end_ns <= begin_ns {
             return;
         }
-        // Requests end in about the order of time: what overlaps is at the end.
+        // Requests end in about the order of time: what overlaps is at the end, if anything does.
+        let is_last = self.intervals.last().is_none_or(|&(_, end)| end < begin_ns);
+        if is_last && self.intervals.len() < MAX_INTERVALS {
+            self.intervals.push((begin_ns, end_ns));
+            return;
+        }
         let first = self.intervals.partition_point(|&(_, end)| end < begin_ns);
         let last = self
             .intervals

@@ -4,8 +4,8 @@ use super::cause::{Rise, Verdict, weigh};
 use crate::event::{Exception, Pid, Request, Unwound};
 use std::collections::BTreeMap;
 
-/// Exceptions kept, of all requests together: of more, those of the oldest are forgotten. Each has
-/// some kilobytes at most.
+/// Exceptions kept, of all requests together; a request without any counts as one. Of more, those of the
+/// oldest are forgotten. Each has some kilobytes at most.
 const MAX_KEPT: usize = 8192;
 /// … of one request.
 const MAX_EXCEPTIONS: usize = 16;
@@ -20,7 +20,7 @@ struct Seen {
 
 impl Seen {
     fn kept(&self) -> usize {
-        self.handled.len() + self.rises.len()
+        (self.handled.len() + self.rises.len()).max(1)
     }
 }
 
@@ -28,7 +28,7 @@ impl Seen {
 #[derive(Debug, Default)]
 pub struct Exceptions {
     seen: BTreeMap<(u64, Pid), Seen>,
-    /// Exceptions among them.
+    /// Exceptions among them, and they themselves.
     kept: usize,
     /// Requests whose exceptions were forgotten.
     pub forgotten: u64,
@@ -76,8 +76,9 @@ impl Exceptions {
     }
 
     fn change(&mut self, request: u64, pid: Pid, change: impl FnOnce(&mut Seen)) {
-        let seen = self.seen.entry((request, pid)).or_default();
-        let before = seen.kept();
+        let mut before = 0;
+        let seen = self.seen.entry((request, pid));
+        let seen = seen.and_modify(|seen| before = seen.kept()).or_default();
         seen.records += 1;
         change(seen);
         self.kept += seen.kept();
@@ -95,8 +96,8 @@ impl Exceptions {
         let seen = request
             .exceptions
             .and_then(|name| self.seen.remove(&(name, request.pid)));
+        self.kept -= seen.as_ref().map_or(0, Seen::kept);
         let seen = seen.unwrap_or_default();
-        self.kept -= seen.kept();
         // Some may have been lost.
         let was_watched = was_watched && seen.records == request.exceptions_count;
         weigh(&seen.handled, &seen.rises, was_watched)

@@ -223,6 +223,7 @@ impl State {
             worker.confirm(fact);
             return;
         }
+        self.make_room();
         let provisional = self.provisional.entry(pid).or_default();
         provisional.parent = Some(fact.master_pid);
         provisional.fact = Some(fact.clone());

@@ -114,6 +114,11 @@ impl History {
     /// The bin of a time; the oldest of what came too late.
     fn bin(&mut self, time_ns: u64) -> &mut Bin {
         let begin_ns = time_ns - time_ns % BIN_NS;
+        // As it is of nearly all.
+        if self.bins.back().is_some_and(|bin| bin.begin_ns == begin_ns) {
+            let newest = self.bins.len() - 1;
+            return &mut self.bins[newest];
+        }
         let newest = self.bins.back().map_or(begin_ns, |bin| bin.begin_ns);
         let kept_ns = BIN_NS * (BINS as u64 - 1);
         let oldest = newest.max(begin_ns).saturating_sub(kept_ns);

@@ -7,6 +7,8 @@ use super::routes::{RouteId, Routes};
 use super::settings::Settings;
 use super::tally::{ErrorKey, Errors, Outcome, Phase, Tally, add, duration_ns, phases};
 use crate::event::Request;
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,36 +21,65 @@ const METHODS: [&str; 10] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
 ];
 
+/// Behind all of them.
+const UNKNOWN_METHOD: u8 = u8::MAX;
+
 /// Names a worker class of its [`Ledger`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClassId(usize);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(u8);
+
+/// Series by small ids of our own making, in the order in which they came: nobody outside chooses
+/// the keys, so that they need no secret hash, and a replay has the same order.
+pub type ById<K, V> = IndexMap<K, V, FixedState>;
 
 /// A request's method, of those known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Method(usize);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Method(u8);
 
 impl Default for Method {
     /// That of a request whose method is not known.
     fn default() -> Self {
-        Self(METHODS.len())
+        Self(UNKNOWN_METHOD)
     }
 }
 
 impl Method {
     fn of(method: Option<&str>) -> Self {
         let known = method.and_then(|method| METHODS.iter().position(|&known| known == method));
-        Self(known.unwrap_or(METHODS.len()))
+        Self(
+            known
+                .and_then(|at| u8::try_from(at).ok())
+                .unwrap_or(UNKNOWN_METHOD),
+        )
     }
 
     /// As it is exported.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        METHODS.get(self.0).copied().unwrap_or("_OTHER")
+        METHODS
+            .get(usize::from(self.0))
+            .copied()
+            .unwrap_or("_OTHER")
     }
 }
 
+impl ClassId {
+    /// There are no more than [`MAX_CLASSES`].
+    fn at(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+fn no_phases() -> [Histogram; Phase::ALL.len()] {
+    Phase::ALL.map(|_| Histogram::new(&PHASE))
+}
+
 /// Tells the series of `http_server_request_duration_seconds` apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpKey {
     pub class: ClassId,
     pub method: Method,
@@ -74,8 +105,9 @@ pub struct Ledger {
     pub names: Names,
     pub http_errors: BTreeMap<HttpErrorKey, u64>,
     classes: Vec<Arc<str>>,
-    pub http: BTreeMap<HttpKey, Histogram>,
-    pub phases: BTreeMap<(ClassId, Phase), Histogram>,
+    pub http: ById<HttpKey, Histogram>,
+    /// In the order of [`Phase::ALL`].
+    pub phases: BTreeMap<ClassId, [Histogram; Phase::ALL.len()]>,
     /// The worker families, for all workers of a class together.
     pub totals: BTreeMap<ClassId, Tally>,
 }
@@ -84,19 +116,22 @@ impl Ledger {
     /// The id of a worker class by its name.
     pub fn class(&mut self, name: &str) -> ClassId {
         if let Some(at) = self.classes.iter().position(|known| **known == *name) {
-            return ClassId(at);
+            return ClassId::at(at);
         }
         if self.classes.len() < MAX_CLASSES {
             self.classes.push(name.into());
         }
         // Beyond the limit, the last one stands for all.
-        ClassId(self.classes.len() - 1)
+        ClassId::at(self.classes.len() - 1)
     }
 
     /// The name of a worker class.
     #[must_use]
     pub fn class_name(&self, id: ClassId) -> Arc<str> {
-        self.classes.get(id.0).cloned().unwrap_or_else(|| "".into())
+        self.classes
+            .get(id.index())
+            .cloned()
+            .unwrap_or_else(|| "".into())
     }
 
     /// Counts a request of a worker of this class.
@@ -108,11 +143,9 @@ impl Ledger {
         verdict: &Verdict,
     ) -> (ClassId, Outcome) {
         let class = self.class(class);
+        let times = self.phases.entry(class).or_insert_with(no_phases);
         for (phase, ns) in phases(request) {
-            let histogram = self.phases.entry((class, phase));
-            histogram
-                .or_insert_with(|| Histogram::new(&PHASE))
-                .observe(ns);
+            times[phase as usize].observe(ns);
         }
         let not_found = matches!(request.status, Some(404 | 405));
         let route = match &request.path {
@@ -255,7 +288,7 @@ impl Ledger {
     pub fn absorb(&mut self, settings: &Settings, other: &Self, class: &str) {
         let renamed = self.rename(other, class);
         for (id, tally) in &other.totals {
-            let id = renamed.get(id.0).unwrap_or(id);
+            let id = renamed.get(id.index()).unwrap_or(id);
             let tally = self.translate(settings, other, tally);
             self.totals.entry(*id).or_default().merge(&tally);
         }
@@ -267,11 +300,12 @@ impl Ledger {
     /// Takes over what is told apart by the app's name only.
     pub fn absorb_shared(&mut self, settings: &Settings, other: &Self, class: &str) {
         let renamed = self.rename(other, class);
-        let rename = |id: ClassId| renamed.get(id.0).copied().unwrap_or(id);
-        for (&(id, phase), histogram) in &other.phases {
-            let mine = self.phases.entry((rename(id), phase));
-            mine.or_insert_with(|| Histogram::new(&PHASE))
-                .merge(histogram);
+        let rename = |id: ClassId| renamed.get(id.index()).copied().unwrap_or(id);
+        for (&id, theirs) in &other.phases {
+            let mine = self.phases.entry(rename(id)).or_insert_with(no_phases);
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.merge(theirs);
+            }
         }
         for (key, histogram) in &other.http {
             let route = self.route_of(settings, other, key.route);

@@ -7,7 +7,7 @@ fn request(path: &str, method: &str, status: u16) -> Request {
         entered_ns: Some(1),
         exited_ns: Some(2),
         path: Some(path.to_owned()),
-        method: Some(method.to_owned()),
+        method: Some(method.to_owned().into()),
         status: Some(status),
         ..Request::default()
     }

@@ -50,7 +50,7 @@ impl State {
         let Some(app) = self.apps.get(&master) else {
             return;
         };
-        let worker = app.ended.last().filter(|worker| worker.pid == pid);
+        let worker = app.ended.back().filter(|worker| worker.pid == pid);
         let Some((worker, end, (reason, manner))) =
             worker.and_then(|worker| Some((worker, worker.end?, worker.reason?)))
         else {

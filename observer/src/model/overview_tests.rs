@@ -25,7 +25,7 @@ fn request(story: &mut Story, path: &str, status: Option<u16>, duration_ns: u64)
     let now_ns = story.now_ns;
     story.event(Event::Request(Box::new(Request {
         pid: 11,
-        method: Some("GET".to_owned()),
+        method: Some("GET".into()),
         path: Some(path.to_owned()),
         status,
         entered_ns: Some(now_ns - duration_ns),

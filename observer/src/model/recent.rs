@@ -3,7 +3,7 @@
 //! Two generations of five minutes are kept, so that it is of the last five to ten minutes.
 
 use super::histogram::{HISTORY, Histogram};
-use super::ledger::Method;
+use super::ledger::{ById, Method};
 use super::routes::RouteId;
 use super::tally::{Phase, duration_ns, phases};
 use crate::event::{Pid, Request};
@@ -24,7 +24,7 @@ pub struct Recent {
 
 #[derive(Debug, Default)]
 struct Generation {
-    routes: BTreeMap<(Method, RouteId), RouteStats>,
+    routes: ById<(Method, RouteId), RouteStats>,
     /// The slowest first.
     slowest: Vec<Slow>,
 }
@@ -143,7 +143,8 @@ impl Recent {
     /// Each method and route.
     #[must_use]
     pub fn routes(&self) -> BTreeMap<(Method, RouteId), RouteStats> {
-        let mut routes = self.current.routes.clone();
+        let current = self.current.routes.iter();
+        let mut routes: BTreeMap<_, _> = current.map(|(&key, of)| (key, of.clone())).collect();
         for (&key, stats) in &self.previous.routes {
             let mine = routes.entry(key).or_insert_with(RouteStats::new);
             mine.merge(stats);

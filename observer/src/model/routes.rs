@@ -9,7 +9,7 @@ const MEMO_PATHS: usize = 1024;
 const OTHER: &str = "other";
 
 /// Names a route of its [`Routes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(u32);
 
 impl RouteId {

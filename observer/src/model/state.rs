@@ -14,12 +14,15 @@ use super::settings::Settings;
 use super::worker::{End, Provisional, Worker};
 use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
+use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap};
 
 /// A process that no master claimed in this time is forgotten.
 const UNCLAIMED_NS: u64 = 600 * 1_000_000_000;
 /// How long the end of a process is remembered: a fact about it may come late.
 const TOMBSTONE_NS: u64 = 60 * 1_000_000_000;
+/// Such processes at most: as many as the kernel's table of observed ones has room for.
+const MAX_PROVISIONAL: usize = 8192;
 /// Ends remembered at most.
 const TOMBSTONES: usize = 8192;
 
@@ -38,7 +41,7 @@ pub struct State {
     pub(super) apps: BTreeMap<Pid, App>,
     pub(super) observer: Observer,
     /// The master of every live worker.
-    pub(super) owners: HashMap<Pid, Pid>,
+    pub(super) owners: HashMap<Pid, Pid, FixedState>,
     pub(super) provisional: BTreeMap<Pid, Provisional>,
     pub(super) tombstones: BTreeMap<Pid, Tombstone>,
     /// Of requests that are not finished.
@@ -61,7 +64,7 @@ impl State {
             settings,
             apps: BTreeMap::new(),
             observer: Observer::default(),
-            owners: HashMap::new(),
+            owners: HashMap::default(),
             provisional: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             exceptions: Exceptions::default(),
@@ -182,6 +185,7 @@ impl State {
             }
             return;
         }
+        self.make_room();
         let provisional = self.provisional.entry(request.pid).or_default();
         let outcome = provisional.request(&self.settings, request, &verdict);
         if let Some(finished) = &mut self.finished {
@@ -250,6 +254,7 @@ impl State {
             app.adopt(&self.settings, worker, &Default::default());
             self.owners.insert(child, parent);
         } else {
+            self.make_room();
             let new = Provisional {
                 parent: Some(parent),
                 started_ns: Some(time_ns),
@@ -343,6 +348,21 @@ impl State {
         let buried_ns = now_ns.saturating_sub(TOMBSTONE_NS);
         self.tombstones
             .retain(|_, tomb| tomb.end.time_ns >= buried_ns);
+    }
+
+    /// Sees to it that there is room for one more process that no master claimed: of too many, an
+    /// eighth is forgotten, the ended and the idle before others, and the oldest first.
+    pub(super) fn make_room(&mut self) {
+        if self.provisional.len() < MAX_PROVISIONAL {
+            return;
+        }
+        let of =
+            |(&pid, p): (&Pid, &Provisional)| ((p.requests > 0, p.end.is_none(), p.since_ns), pid);
+        let mut all: Vec<_> = self.provisional.iter().map(of).collect();
+        all.sort_unstable();
+        for (_, pid) in all.into_iter().take(MAX_PROVISIONAL / 8) {
+            self.drop_provisional(pid);
+        }
     }
 
     /// Forgets what no master claimed, but not that it was there.

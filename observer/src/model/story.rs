@@ -205,7 +205,7 @@ pub fn request(pid: Pid, now_ns: u64) -> Request {
         entered_ns: Some(now_ns - 2_000_000),
         exited_ns: Some(now_ns),
         finished_ns: now_ns,
-        method: Some("GET".to_owned()),
+        method: Some("GET".into()),
         path: Some("/users/7".to_owned()),
         status: Some(200),
         ..Request::default()

@@ -228,3 +228,35 @@ fn what_any_server_could_have_answered_is_no_loss_if_no_master_claims_it() {
     let phases: Vec<_> = app.phases.iter().map(|phase| phase.phase).collect();
     assert!(phases.is_empty(), "{phases:?}");
 }
+
+#[test]
+fn of_a_loop_of_crashes_the_last_workers_are_shown_and_all_are_counted() {
+    let mut story = Story::new();
+    story.master(10);
+    for pid in 100..2100 {
+        story.fork(10, pid).get(pid).exit(pid);
+    }
+    let app = story.app();
+    assert_eq!(app.workers.len(), 1000);
+    assert_eq!(app.workers.last().map(|worker| worker.pid), Some(2099));
+    assert_eq!(app.ends.values().sum::<u64>(), 2000);
+    assert_eq!(story.served(), 2000);
+}
+
+#[test]
+fn processes_that_no_master_claims_are_bounded_and_those_that_served_stay_longest() {
+    let mut story = Story::new();
+    // Of a master that is not known yet.
+    story.fork(10, 11).get(11);
+    for pid in 100..30_100 {
+        story.fork(20, pid);
+    }
+    story.master(10);
+    assert_eq!(story.workers(), [(11, 1)]);
+    // Now all of them served: those that go are told to be lost.
+    for pid in 40_000..60_000 {
+        story.fork(20, pid).get(pid);
+    }
+    let lost = story.lost("unclaimed");
+    assert!((20_000 - 8192..20_000).contains(&lost), "{lost} are lost");
+}

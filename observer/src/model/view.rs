@@ -9,7 +9,7 @@ use super::life::signal;
 use super::observer::Observer;
 use super::settings::Settings;
 use super::state::State;
-use super::tally::{ErrorKey, Errors};
+use super::tally::{ErrorKey, Errors, Phase};
 use super::worker::Worker;
 use crate::fact::Look;
 use crate::snapshot::{
@@ -209,7 +209,9 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         phases: ledger
             .phases
             .iter()
-            .map(|(&(id, phase), duration)| PhaseView {
+            .flat_map(|(&id, times)| Phase::ALL.into_iter().zip(times).map(move |of| (id, of)))
+            .filter(|(_, (_, duration))| duration.count() > 0)
+            .map(|(id, (phase, duration))| PhaseView {
                 class: ledger.class_name(id),
                 phase,
                 duration: duration.clone(),

@@ -32,15 +32,14 @@ pub struct Watch {
     troubles: VecDeque<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Sample {
-    /// Connections that wait, by listener.
-    backlog: BTreeMap<String, u32>,
-    workers: BTreeMap<Pid, WorkerSample>,
-}
+/// Connections that wait, by listener.
+type Sample = BTreeMap<String, u32>;
+
+/// A worker at each of the samples that there are and it lived at, the oldest first.
+pub type WorkerPast = VecDeque<WorkerSample>;
 
 #[derive(Clone, Copy, Debug)]
-struct WorkerSample {
+pub struct WorkerSample {
     requests: u64,
     resident_bytes: Option<u64>,
 }
@@ -67,22 +66,21 @@ pub fn sample(app: &mut App, now_ns: u64) {
         requests: worker.tally.requests,
         resident_bytes: worker.gauges.as_ref().map(|gauges| gauges.resident_bytes),
     };
-    let sample = Sample {
-        backlog: app
-            .listeners
-            .iter()
-            .map(|listener| (listener.address.clone(), listener.backlog))
-            .collect(),
-        workers: app
-            .live
-            .iter()
-            .map(|(&pid, worker)| (pid, of_worker(worker)))
-            .collect(),
-    };
+    for worker in app.live.values_mut() {
+        let sample = of_worker(worker);
+        push(&mut worker.past, sample);
+    }
+    let backlog = app.listeners.iter();
+    let backlog = backlog.map(|listener| (listener.address.clone(), listener.backlog));
+    let sample = backlog.collect();
     app.watch.sampled_ns = now_ns;
-    app.watch.samples.push_back(sample);
-    if app.watch.samples.len() > SAMPLES {
-        app.watch.samples.pop_front();
+    push(&mut app.watch.samples, sample);
+}
+
+fn push<T>(samples: &mut VecDeque<T>, sample: T) {
+    samples.push_back(sample);
+    if samples.len() > SAMPLES {
+        samples.pop_front();
     }
 }
 
@@ -177,7 +175,7 @@ fn backlogs(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
         return;
     }
     for listener in &app.listeners {
-        let of = |sample: &Sample| sample.backlog.get(&listener.address).copied().unwrap_or(0);
+        let of = |sample: &Sample| sample.get(&listener.address).copied().unwrap_or(0);
         let last: Vec<u32> = samples.iter().rev().take(BACKLOG_SAMPLES).map(of).collect();
         let (Some(&now), Some(&before)) = (last.first(), last.last()) else {
             continue;
@@ -204,11 +202,13 @@ fn backlogs(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
 
 /// Only of workers that were there all the time.
 fn spread(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
-    let (Some(first), true) = (app.watch.samples.front(), app.watch.samples.len() >= 3) else {
+    let samples = app.watch.samples.len();
+    if samples < 3 {
         return;
-    };
+    }
     let served = |(pid, worker): (&Pid, &super::worker::Worker)| {
-        let before = first.workers.get(pid)?;
+        let was_there = worker.past.len() == samples;
+        let before = worker.past.front().filter(|_| was_there)?;
         Some((*pid, worker.tally.requests.saturating_sub(before.requests)))
     };
     let served: Vec<(Pid, u64)> = app.live.iter().filter_map(served).collect();
@@ -227,12 +227,9 @@ fn spread(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
 }
 
 fn memory(app: &App, thresholds: &Thresholds, found: &mut Vec<Found>) {
-    let samples = &app.watch.samples;
-    for &pid in app.live.keys() {
-        let of = samples.iter().filter_map(|sample| {
-            let worker = sample.workers.get(&pid)?;
-            Some((worker.requests, worker.resident_bytes?))
-        });
+    for (&pid, worker) in &app.live {
+        let past = worker.past.iter();
+        let of = past.filter_map(|sample| Some((sample.requests, sample.resident_bytes?)));
         let of: Vec<(u64, u64)> = of.collect();
         // One step is no growth; but where there are many workers, each second sample is new only.
         let rises = of

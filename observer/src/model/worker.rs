@@ -8,6 +8,7 @@ use super::life::Life;
 use super::rate::Rate;
 use super::settings::Settings;
 use super::tally::{Outcome, Tally, busy_time};
+use super::watch::WorkerPast;
 use crate::event::{ExitStatus, Pid, Request, TimedBy};
 use crate::fact::{self, Gauges};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub struct Worker {
     pub tally: Tally,
     pub busy: Busy,
     pub rate: Rate,
+    pub past: WorkerPast,
     pub life: Life,
     /// What it used when last looked at, and when that was.
     pub gauges: Option<Gauges>,

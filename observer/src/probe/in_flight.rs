@@ -10,6 +10,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Of each worker, the requests that are told of one by one; and of all workers, beyond which
@@ -171,7 +172,7 @@ impl InFlightReader {
         Pending {
             begun_ns: found.begun_ns,
             tid: found.tid,
-            method: line.method,
+            method: line.method.map(Cow::into_owned),
             path: line.path,
             path_cut: line.path_cut,
         }

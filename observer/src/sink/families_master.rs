@@ -3,6 +3,7 @@
 use super::family::Family;
 use super::names::Names;
 use crate::snapshot::{AppView, Snapshot};
+use std::collections::BTreeMap;
 
 /// Families of masters: ends of workers, signals, listeners, findings.
 pub fn all(snapshot: &Snapshot) -> Vec<Family> {
@@ -115,9 +116,13 @@ fn findings(snapshot: &Snapshot) -> Family {
         "gunicorn_finding",
         "1 for what an operator should know; the snapshot of the API has the evidence.",
     );
+    let by_master: BTreeMap<_, _> = snapshot
+        .apps
+        .iter()
+        .map(|view| (view.master_pid, view))
+        .collect();
     for finding in &snapshot.findings {
-        let is_its = |view: &&AppView| view.master_pid == finding.master_pid;
-        let Some(view) = snapshot.apps.iter().find(is_its) else {
+        let Some(view) = by_master.get(&finding.master_pid) else {
             continue;
         };
         let worker = finding.worker_pid.map(|pid| pid.to_string());

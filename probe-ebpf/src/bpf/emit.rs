@@ -27,9 +27,14 @@ pub fn now() -> u64 {
 /// Room for a record, or a counted loss.
 #[inline(always)]
 pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    reserve_or(Stat::RingFullOther)
+}
+
+#[inline(always)]
+fn reserve_or<T: 'static>(loss: Stat) -> Option<RingBufEntry<T>> {
     let entry = EVENTS.reserve::<T>(0);
     if entry.is_none() {
-        count(Stat::RingFull);
+        count(loss);
     }
     entry
 }
@@ -90,7 +95,8 @@ pub enum Teller<'a> {
 /// Sends a finished request. `conn` is what the system calls saw of it, if anything.
 #[inline(always)]
 pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
-    let Some(mut entry) = reserve::<RequestRecord>() else {
+    // Its own, so that it is known by how many requests totals are too low.
+    let Some(mut entry) = reserve_or::<RequestRecord>(Stat::RingFull) else {
         return;
     };
     // SAFETY: the memory is reserved and ours; every field of the record, which

@@ -9,7 +9,7 @@ fn finished() -> Finished {
         route: "/products/{id}".to_owned(),
         request: Request {
             pid: 1234,
-            method: Some("GET".to_owned()),
+            method: Some("GET".into()),
             path: Some("/products/7".to_owned()),
             status: Some(200),
             ..Request::default()
@@ -178,7 +178,7 @@ fn what_comes_from_outside_cannot_drive_the_terminal() {
     finished.app.clone_from(&hostile);
     finished.route.clone_from(&hostile);
     finished.request.path = Some(hostile.clone());
-    finished.request.method = Some(hostile.clone());
+    finished.request.method = Some(hostile.clone().into());
     for paths in [false, true] {
         let line = line(&finished, paths);
         let is_harmless = |c: char| (' '..='~').contains(&c) || "…←x".contains(c);

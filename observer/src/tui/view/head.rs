@@ -79,7 +79,7 @@ fn lost(view: &View) -> Option<String> {
         .iter()
         .map(|(cause, count)| format!("{count} {}", text(cause)));
     let causes: Vec<_> = causes.collect();
-    (!causes.is_empty()).then(|| format!("LOST {}", causes.join(", ")))
+    (!causes.is_empty()).then(|| format!("LOST {}: totals are lower bounds", causes.join(", ")))
 }
 
 fn limited(view: &View) -> Option<String> {
