@@ -65,7 +65,7 @@ fn compared(binary: &Path, venv: &Venv, class: &'static str, requests: usize) ->
     ensure!(tally.failures.is_empty(), "{:?}", tally.failures.first());
     let logged = server.wait_for_access_log(requests)?;
     counts(&observer, &server, &logged).with_context(|| format!("{class}: counts"))?;
-    let facts = observer.stop()?.requests()?;
+    let facts = observer.stop_under_load()?.requests()?;
     let errors_us = errors_us(&facts, &logged).with_context(|| class.to_owned())?;
     println!("  {class}: {requests} requests are counted as they were logged");
     Ok(Compared {

@@ -117,14 +117,13 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
     ensure!(output.status.success(), "the bench does not build");
     let messages = output.stdout.split(|&byte| byte == b'\n');
     let built = messages.filter_map(|line| serde_json::from_slice::<Built>(line).ok());
-    let executables = built.filter_map(|built| built.executable);
+    let mut executables = built.filter_map(|built| built.executable);
     let is_it = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default();
         name.to_string_lossy().starts_with("floor-")
     };
     executables
-        .filter(is_it)
-        .next_back()
+        .rfind(is_it)
         .context("cargo does not say where the bench is")
 }
 

@@ -43,7 +43,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let observer = start(&binary, &masters)?;
     let maps = maps(observer.pid())?;
-    observer.stop()?;
+    observer.stop_under_load()?;
     let walked = walked(&binary.with_file_name("examples/verifier"))?;
     Ok(table(&bare, &added, &parts, maps, &walked, effort).into())
 }
