@@ -5,16 +5,20 @@
 //! - `OBJECT traps PYTHON`: nanoseconds of a hit, as a line of JSON
 //! - `OBJECT hold PID`: at the places of a Gunicorn's worker; each line `on` or `off` on its input
 //!   is done and said back
+//! - `OBJECT count PID`: the system calls that a process made so far, by number, as a line of JSON
+//!   for each line on its input
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint, UProbe};
+use aya::{Ebpf, EbpfLoader};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use observer::probe::links::{Detacher, Link};
 use observer::probe::{load, tracefs};
 use observer::python::target::{Interpreter, ProbePoint};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -47,8 +51,37 @@ fn main() -> Result<()> {
     match *arguments {
         [object, "traps", python] => Empty::load(object)?.traps(python),
         [object, "hold", pid] => Empty::load(object)?.hold(pid.parse().context("a pid")?),
+        [object, "count", pid] => count(object, pid.parse().context("a pid")?),
         _ => bail!("nothing is asked for: run `cargo xtask bench floor`"),
     }
+}
+
+/// Counts until its input ends.
+fn count(object: &str, pid: u32) -> Result<()> {
+    tracefs::ensure()?;
+    let mut ebpf = EbpfLoader::new()
+        .override_global("COUNTED", &pid, true)
+        .load_file(object)
+        .with_context(|| format!("cannot load {object}"))?;
+    let program = find::<RawTracePoint>(&mut ebpf, "count_calls")?;
+    program.load()?;
+    program.attach("sys_enter")?;
+    let calls = ebpf.take_map("CALLS").context("the object has no CALLS")?;
+    let calls: PerCpuArray<MapData, u64> = calls.try_into()?;
+    let mut out = std::io::stdout();
+    for line in std::io::stdin().lines() {
+        line?;
+        let mut counts = BTreeMap::new();
+        for number in 0..calls.len() {
+            let count: u64 = calls.get(&number, 0)?.iter().sum();
+            if count > 0 {
+                counts.insert(number, count);
+            }
+        }
+        writeln!(out, "{}", serde_json::to_string(&counts)?)?;
+        out.flush()?;
+    }
+    Ok(())
 }
 
 /// The programs that do nothing.

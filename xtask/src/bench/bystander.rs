@@ -212,7 +212,7 @@ fn table(works: &[Work], times: &[Vec<f64>], effort: &Effort) -> String {
         let (loss, error) = (ratio.median - 1.0, ratio.error());
         let aim = match () {
             () if !work.is_real => "",
-            () if loss < AIM => ": reached",
+            () if loss + error < AIM => ": reached",
             () if loss - error < AIM => ": within the error",
             () => ": missed",
         };

@@ -1,63 +1,58 @@
-//! The system calls that a worker makes for a request, as strace counts them.
+//! The system calls that a worker makes for a request.
 
-use std::{collections::BTreeMap, fs, io::Read as _, process::Stdio};
+use anyhow::Result;
 
-use anyhow::{Context as _, Result, ensure};
-use end_to_end::{process, wait};
-use nix::sys::signal::Signal;
+use super::{empty::Empty, stand::Served};
 
-use super::stand::Served;
+/// Those that programs of the observer are on, and their numbers on this machine
+/// (`asm/unistd_64.h`, `asm-generic/unistd.h`).
+#[cfg(target_arch = "x86_64")]
+const FOLLOWED: [(&str, u32); 5] = [
+    ("accept4", 288),
+    ("close", 3),
+    ("recvfrom", 45),
+    ("sendfile", 40),
+    ("sendto", 44),
+];
+#[cfg(target_arch = "aarch64")]
+const FOLLOWED: [(&str, u32); 5] = [
+    ("accept4", 242),
+    ("close", 57),
+    ("recvfrom", 207),
+    ("sendfile", 71),
+    ("sendto", 206),
+];
 
-/// How many of each, by name.
-pub fn of_a_request(served: &Served, requests: u32) -> Result<BTreeMap<String, f64>> {
-    let folder = tempfile::TempDir::new().context("no folder for strace")?;
-    let (counted, said) = (folder.path().join("counted"), folder.path().join("said"));
-    let mut strace = process::bound_to_us("strace")
-        .args(["-f", "-c", "-U", "name,calls", "-o"])
-        .arg(&counted)
-        .args(["-p", &served.worker.to_string()])
-        .stdin(Stdio::null())
-        .stderr(fs::File::create(&said)?)
-        .spawn()
-        .context("cannot start strace")?;
-    let attached = wait::until("strace to follow the worker", || {
-        let mut text = String::new();
-        fs::File::open(&said)?.read_to_string(&mut text)?;
-        Ok(text.contains("attached").then_some(()))
-    });
-    let answered = attached.and_then(|()| served.window(requests));
-    // It lets go of the worker, and writes.
-    process::signal(strace.id(), Signal::SIGINT)?;
-    process::wait_for(&mut strace, wait::BOUND)?;
-    answered?;
-    let text = fs::read_to_string(&counted).context("strace counted nothing")?;
-    let calls = parse(&text);
-    ensure!(!calls.is_empty(), "strace counted nothing:\n{text}");
-    let a_request = |(name, calls): (String, f64)| (name, calls / f64::from(requests));
-    Ok(calls.into_iter().map(a_request).collect())
+/// In a request.
+pub struct Calls {
+    pub all: f64,
+    followed: Vec<(&'static str, f64)>,
 }
 
-/// Lines of a name and a number, between rules.
-fn parse(text: &str) -> BTreeMap<String, f64> {
-    let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (name, calls) = (words.next()?, words.next()?);
-        (name != "total").then(|| Some((name.to_owned(), calls.parse().ok()?)))?
-    };
-    text.lines().filter_map(line).collect()
-}
+impl Calls {
+    /// Counts them over so many requests.
+    pub fn of_a_request(served: &Served, empty: &Empty, requests: u32) -> Result<Self> {
+        let mut counting = empty.count(served.worker)?;
+        let before = counting.calls()?;
+        served.window(requests)?;
+        let after = counting.calls()?;
+        let made = |number: &u32| {
+            let of = |calls: &std::collections::BTreeMap<u32, u64>| {
+                calls.get(number).copied().unwrap_or_default()
+            };
+            (of(&after) - of(&before)) as f64 / f64::from(requests)
+        };
+        Ok(Self {
+            all: after.keys().map(made).sum(),
+            followed: FOLLOWED
+                .map(|(name, number)| (name, made(&number)))
+                .to_vec(),
+        })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::parse;
-
-    #[test]
-    fn calls_are_counted_by_name_without_their_sum() {
-        let text = "syscall               calls\n---------------- ---------\n\
-                    close                  300\nrecvfrom               600\n\
-                    ---------------- ---------\ntotal                  900\n";
-        let calls = parse(text);
-        assert_eq!(calls.len(), 2);
-        assert_eq!(calls.get("recvfrom"), Some(&600.0));
+    /// How often a followed one is made; none is nothing.
+    pub fn of(&self, name: &str) -> f64 {
+        let followed = self.followed.iter().find(|(followed, _)| *followed == name);
+        followed.map_or(0.0, |(_, calls)| *calls)
     }
 }

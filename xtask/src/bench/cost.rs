@@ -14,7 +14,7 @@ use super::{
     empty::Empty,
     stand::{self, App, CLASSES, Served},
 };
-use crate::{setup, tools, workspace::Workspace};
+use crate::{setup, workspace::Workspace};
 
 /// An application under a worker class, served by a Gunicorn that knows of nobody.
 pub struct Bare {
@@ -55,14 +55,12 @@ impl Bare {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take(
-        [&ab::AB, &stand::ENVIRONMENT, &tools::STRACE].into_iter(),
-        workspace,
-    )?;
+    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
     let binary = workspace.build_observer()?;
-    let traps = Empty::build(workspace)?.traps()?;
+    let empty = Empty::build(workspace)?;
+    let traps = empty.traps()?;
     let bare = Bare::start_all(workspace, effort)?;
-    let parts = parts::measure(&bare, &binary, &traps, effort)?;
+    let parts = parts::measure(&bare, &binary, (&empty, &traps), effort)?;
     let observed = observed::measure(&bare, &binary, effort)?;
     drop(bare);
     let beside = beside::measure(workspace, effort)?;

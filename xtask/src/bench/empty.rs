@@ -2,6 +2,7 @@
 //! `observer/benches/floor.rs`.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Lines, Write as _},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -79,13 +80,22 @@ impl Empty {
 
     /// Programs for the places of a worker; not yet attached.
     pub fn hold(&self, worker: u32) -> Result<Held> {
-        let mut hold = self.command("hold", &worker.to_string());
-        let mut child = hold
+        Ok(Held(self.start("hold", worker)?))
+    }
+
+    /// Counts the system calls of a worker.
+    pub fn count(&self, worker: u32) -> Result<Counting> {
+        Ok(Counting(self.start("count", worker)?))
+    }
+
+    fn start(&self, what: &str, worker: u32) -> Result<Running> {
+        let mut command = self.command(what, &worker.to_string());
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the floor")?;
-        Ok(Held {
+        Ok(Running {
             ask: child.stdin.take().context("no pipe to it")?,
             answers: BufReader::new(child.stdout.take().context("no pipe from it")?).lines(),
             child,
@@ -127,12 +137,31 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
         .context("cargo does not say where the bench is")
 }
 
-/// Programs that can be attached and detached.
-pub struct Held {
+/// The program that does so, until it is dropped.
+struct Running {
     child: Child,
     ask: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
+
+impl Running {
+    /// Its answer to a line.
+    fn answer(&mut self, line: &str) -> Result<String> {
+        writeln!(self.ask, "{line}").context("the floor is gone")?;
+        Ok(self.answers.next().context("the floor ended")??)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Programs that can be attached and detached.
+pub struct Held(Running);
 
 impl Held {
     pub fn attach(&mut self) -> Result<()> {
@@ -144,17 +173,19 @@ impl Held {
     }
 
     fn say(&mut self, word: &str) -> Result<()> {
-        writeln!(self.ask, "{word}").context("the floor is gone")?;
-        let answer = self.answers.next().context("the floor ended")??;
+        let answer = self.0.answer(word)?;
         ensure!(answer == word, "the floor answered {answer}");
         Ok(())
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Counts system calls.
+pub struct Counting(Running);
+
+impl Counting {
+    /// Those made so far, by number.
+    pub fn calls(&mut self) -> Result<BTreeMap<u32, u64>> {
+        let answer = self.0.answer("")?;
+        serde_json::from_str(&answer).with_context(|| format!("no counts: {answer}"))
     }
 }

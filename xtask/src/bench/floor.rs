@@ -15,7 +15,7 @@ use super::{
     spread::Spread,
     stand::{self, App},
 };
-use crate::{setup, tools, workspace::Workspace};
+use crate::{setup, workspace::Workspace};
 
 /// Of the observer's cost, in terms of that of programs that do nothing.
 const AIM: f64 = 1.3;
@@ -27,10 +27,7 @@ struct Added {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take(
-        [&ab::AB, &stand::ENVIRONMENT, &tools::STRACE].into_iter(),
-        workspace,
-    )?;
+    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
     let binary = workspace.build_observer()?;
     let empty = Empty::build(workspace)?;
     let traps = empty.traps()?;
@@ -38,7 +35,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
         .into_iter()
         .map(|app| Bare::start(workspace, app, "sync", effort))
         .collect::<Result<Vec<_>>>()?;
-    let parts = parts::measure(&bare, &binary, &traps, effort)?;
+    let parts = parts::measure(&bare, &binary, (&empty, &traps), effort)?;
     let added = live(&bare, &binary, &empty, effort)?;
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let observer = start(&binary, &masters)?;

@@ -15,6 +15,9 @@ use super::stand::App;
 /// Where the applications are.
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/apps");
 
+/// OpenTelemetry's option for it (`opentelemetry.instrumentation.environment_variables`).
+const PATCHED: &str = "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// Gunicorn's own.
@@ -67,7 +70,7 @@ impl Peer {
     pub fn builder(
         self,
         venv: &Venv,
-        app: App,
+        (app, class): (App, &str),
         folder: &TempDir,
         sinks: &Sinks,
     ) -> Result<Builder> {
@@ -91,7 +94,13 @@ impl Peer {
                 let words = ["opentelemetry-instrument", "gunicorn"];
                 let python = Python::from(venv).running(words.map(|word| venv.program(word)));
                 let endpoint = format!("http://127.0.0.1:{}", sinks.otlp_port);
-                Builder::new(python, app.module())
+                let builder = Builder::new(python, app.module());
+                let builder = match class {
+                    // It imports what gevent is to replace, before Gunicorn's worker could.
+                    "gevent" => builder.variable(PATCHED, "patch_all"),
+                    _ => builder,
+                };
+                builder
                     .variable("OTEL_SERVICE_NAME", "bench")
                     .variable("OTEL_TRACES_EXPORTER", "otlp")
                     .variable("OTEL_METRICS_EXPORTER", "otlp")

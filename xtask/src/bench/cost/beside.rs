@@ -66,7 +66,7 @@ fn group(
             let builder = match peer {
                 None => stand::quiet(Builder::new(&venv, app.module()), class),
                 Some(peer) => {
-                    let builder = peer.builder(&venv, app, &folder, sinks)?;
+                    let builder = peer.builder(&venv, (app, class), &folder, sinks)?;
                     stand::quiet(builder, class).class(peer.class(class))
                 }
             };

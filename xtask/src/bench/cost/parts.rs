@@ -1,12 +1,17 @@
 //! The same cost added up: what a request hits, by what each hit takes.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 use end_to_end::{kernel::RunTimes, metrics::Metrics, observer::Observer};
 
 use super::{Bare, observed};
-use crate::bench::{Effort, calls, empty::Traps, stand::Served};
+use crate::bench::{
+    Effort,
+    calls::Calls,
+    empty::{Empty, Traps},
+    stand::Served,
+};
 
 /// What one request of an application under a worker class hits.
 pub struct Parts {
@@ -25,6 +30,9 @@ struct Hits {
     /// That the program ran at each.
     run_ns: f64,
 }
+
+/// What comes less often in a request is not made by it, but by something else on the host.
+const RARE: f64 = 0.1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -61,10 +69,16 @@ impl Kind {
     }
 }
 
-pub fn measure(bare: &[Bare], binary: &Path, traps: &Traps, effort: &Effort) -> Result<Vec<Parts>> {
+pub fn measure(
+    bare: &[Bare],
+    binary: &Path,
+    (empty, traps): (&Empty, &Traps),
+    effort: &Effort,
+) -> Result<Vec<Parts>> {
     let mut made = Vec::new();
     for bare in bare {
-        made.push(calls::of_a_request(&bare.served, effort.counted_requests)?);
+        let requests = effort.counted_requests;
+        made.push(Calls::of_a_request(&bare.served, empty, requests)?);
     }
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let _run_times = RunTimes::measured()?;
@@ -72,7 +86,7 @@ pub fn measure(bare: &[Bare], binary: &Path, traps: &Traps, effort: &Effort) -> 
     let mut all = Vec::new();
     for (bare, made) in bare.iter().zip(made) {
         all.push(Parts {
-            calls: made.values().sum(),
+            calls: made.all,
             hits: hits(&observer, &bare.served, &made, effort.counted_requests)?,
             traps: *traps,
         });
@@ -82,12 +96,7 @@ pub fn measure(bare: &[Bare], binary: &Path, traps: &Traps, effort: &Effort) -> 
 }
 
 /// What the kernel measured of each program, while so many requests were served.
-fn hits(
-    observer: &Observer,
-    served: &Served,
-    made: &BTreeMap<String, f64>,
-    requests: u32,
-) -> Result<Vec<Hits>> {
+fn hits(observer: &Observer, served: &Served, made: &Calls, requests: u32) -> Result<Vec<Hits>> {
     let before = observer.scrape()?;
     served.window(requests)?;
     let after = observer.scrape()?;
@@ -103,10 +112,10 @@ fn hits(
         let kind = Kind::of(program);
         let hits = match kind {
             // The client makes such calls too: what counts is what the worker made.
-            Kind::Call => *made.get(call_of(program))?,
+            Kind::Call => made.of(call_of(program)),
             Kind::Function | Kind::Raw => runs / f64::from(requests),
         };
-        (runs > 0.0 && hits > 0.0).then(|| Hits {
+        (runs > 0.0 && hits > RARE).then(|| Hits {
             program: program.to_owned(),
             kind,
             hits,

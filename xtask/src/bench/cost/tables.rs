@@ -47,7 +47,7 @@ fn of_observed(observed: &[Observed], effort: &Effort) -> String {
         let throughput = one.ratio(|window| window.per_second);
         let [user, system] = one.modes_us(false);
         let aim = goal(one.app);
-        let reached = if throughput.median >= aim {
+        let reached = if throughput.median - throughput.error() >= aim {
             "reached"
         } else if throughput.median + throughput.error() >= aim {
             "within the error"
@@ -152,8 +152,8 @@ fn of_peers(observed: &[Observed], beside: &[Beside], effort: &Effort) -> String
 
 fn of_parts(observed: &[Observed], parts: &[Parts], traps: &Traps) -> String {
     let mut table = format!(
-        "**The same, added up**: hits of the worker (strace counts its system calls, the kernel the \
-         runs of programs), by what an empty program takes at a hit (the trap) and what the \
+        "**The same, added up**: hits of the worker (a program on `sys_enter` counts its system \
+         calls, the kernel the runs of programs), by what an empty program takes at a hit (the trap) and what the \
          observer's runs on top (`kernel.bpf_stats_enabled`). A hit of a function takes {} ns, of a \
          raw tracepoint {} ns, at the beginning or end of a system call {} ns, and each system call, \
          followed or not, {} ns. See `cargo xtask bench floor`.\n\n\
