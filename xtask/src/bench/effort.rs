@@ -60,10 +60,10 @@ impl Options {
         Effort {
             pairs: self.pairs,
             restarts: self.restarts,
-            rounds: 6,
-            window_seconds: 0.12,
+            rounds: 5,
+            window_seconds: 0.1,
             counted_requests: 2_000,
-            floor_pairs: self.pairs.div_ceil(3),
+            floor_pairs: self.pairs.div_ceil(4),
             bystander_pairs: self.pairs.div_ceil(4),
             workers: &[10, 100, 1_000],
             daemon_seconds: 10,

@@ -6,7 +6,6 @@ use super::{beside::Beside, observed::Observed, parts::Parts};
 use crate::bench::{
     Effort,
     empty::Traps,
-    peers::Peer,
     stand::{App, Window},
 };
 
@@ -131,23 +130,31 @@ fn of_peers(observed: &[Observed], beside: &[Beside], effort: &Effort) -> String
             );
         }
     }
-    let ahead = observed.iter().all(|one| {
-        let throughput = one.ratio(|window| window.per_second).median;
-        let of_it = beside.iter().filter(|other| {
-            other.peer.is_some_and(|peer| peer != Peer::Statsd)
-                && other.app == one.app
-                && other.class == one.class
-        });
-        of_it
-            .map(|other| other.ratio(|window| window.per_second).median)
-            .all(|other| throughput > other)
-    });
-    let _ = writeln!(
-        table,
-        "\nThe observer is {} of every one of them but statsd, which see above.",
-        if ahead { "ahead" } else { "NOT ahead" }
-    );
+    let behind = behind(observed, beside);
+    let told = if behind.is_empty() {
+        "The observer is ahead of every one of them.".to_owned()
+    } else {
+        format!("The observer is behind {}.", behind.join(", "))
+    };
+    let _ = writeln!(table, "\nBy throughput: {told}");
     table
+}
+
+/// What has more throughput than a Gunicorn that is observed.
+fn behind(observed: &[Observed], beside: &[Beside]) -> Vec<String> {
+    let rate = |window: &Window| window.per_second;
+    let of_one = |one: &Observed| {
+        let own = one.ratio(rate).median;
+        let (app, class) = (one.app, one.class);
+        let better = beside.iter().filter_map(move |other| {
+            let peer = other.peer?;
+            let is_better =
+                other.app == app && other.class == class && other.ratio(rate).median > own;
+            is_better.then(|| format!("{} with {} under {class}", peer.name(), app.name()))
+        });
+        better.collect::<Vec<_>>()
+    };
+    observed.iter().flat_map(of_one).collect()
 }
 
 fn of_parts(observed: &[Observed], parts: &[Parts], traps: &Traps) -> String {
