@@ -65,7 +65,11 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     drop(bare);
     let beside = beside::measure(workspace, effort)?;
     Ok(Measured {
-        text: tables::of(&observed, &beside, &parts, &traps, effort),
+        text: format!(
+            "{}\n\n{}",
+            stand::versions(workspace)?,
+            tables::of(&observed, &beside, &parts, &traps, effort)
+        ),
         raw: vec![
             ("cost-observed.csv", observed::csv(&observed)),
             ("cost-peers.csv", beside::csv(&beside)),

@@ -1,7 +1,7 @@
 //! What is measured: applications in `tests/apps/bench`, under worker classes, in a Python
 //! environment of the benchmarks' own.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use end_to_end::{
@@ -11,6 +11,7 @@ use end_to_end::{
 
 use super::{ab::Load, cpu};
 use crate::{
+    command,
     python::{DEBIAN_PYTHON, Environment},
     setup::{Check, Step},
     workspace::Workspace,
@@ -40,6 +41,8 @@ pub const ENVIRONMENT: Step = Step {
     make: Some(|workspace| environment(workspace).make(workspace)),
 };
 
+const REQUIREMENTS: &str = "tests/apps/bench/requirements.txt";
+
 /// What only benchmarks need is there.
 pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("bench")
@@ -50,8 +53,45 @@ fn environment(workspace: &Workspace) -> Environment {
         name: "venv",
         folder: folder(workspace),
         python: DEBIAN_PYTHON.into(),
-        requirements: "tests/apps/bench/requirements.txt",
+        requirements: REQUIREMENTS,
     }
+}
+
+/// What of it is measured.
+const MEASURED: [&str; 8] = [
+    "gunicorn",
+    "flask",
+    "django",
+    "gevent",
+    "gunicorn-prometheus-exporter",
+    "prometheus_flask_exporter",
+    "opentelemetry-sdk",
+    "opentelemetry-distro",
+];
+
+/// Versions of what is measured, and of what it is measured with.
+pub fn versions(workspace: &Workspace) -> Result<String> {
+    let file = workspace.root.join(REQUIREMENTS);
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let pinned = |name: &&str| {
+        let version = |line: &str| {
+            line.strip_prefix(name)?
+                .strip_prefix("==")
+                .map(str::to_owned)
+        };
+        let version = text.lines().find_map(version);
+        let version = version.with_context(|| format!("{REQUIREMENTS} has no {name}"))?;
+        anyhow::Ok(format!("{name} {version}"))
+    };
+    let packages: Vec<_> = MEASURED.iter().map(pinned).collect::<Result<_>>()?;
+    let python = command::output(DEBIAN_PYTHON, &["--version"]).context("no Python")?;
+    let ab = command::output("ab", &["-V"]).context("no ab")?;
+    let ab = ab
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .replace(" <$Revision$>", "");
+    Ok(format!("{python}; {}; {ab}.", packages.join(", ")))
 }
 
 /// The environment.
