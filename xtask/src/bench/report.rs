@@ -19,7 +19,7 @@ pub fn write(workspace: &Workspace, name: &str, measured: &Measured) -> Result<(
         measured.text
     );
     for (raw, csv) in &measured.raw {
-        part.push_str(&format!("\nEvery window: [{raw}](benchmarks/{raw}).\n"));
+        part.push_str(&format!("\nEvery window is in `docs/benchmarks/{raw}`.\n"));
         save(&docs.join("benchmarks").join(raw), csv)?;
     }
     for (picture, svg) in &measured.pictures {
