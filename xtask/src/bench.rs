@@ -194,3 +194,21 @@ fn measure(workspace: &Workspace, name: &str, pythons: &[String]) -> Result<Stri
     let printed = str::from_utf8(&output.stdout).context("the bench printed no text")?;
     Ok(printed.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Part;
+
+    #[test]
+    fn every_part_has_a_place_in_the_document() {
+        let document = include_str!("../../docs/BENCHMARKS.md");
+        for name in Part::ALL.map(Part::name) {
+            for mark in [
+                format!("<!-- {name} -->\n"),
+                format!("<!-- end of {name} -->\n"),
+            ] {
+                assert!(document.contains(&mark), "{mark}");
+            }
+        }
+    }
+}

@@ -86,11 +86,10 @@ pub fn versions(workspace: &Workspace) -> Result<String> {
     let packages: Vec<_> = MEASURED.iter().map(pinned).collect::<Result<_>>()?;
     let python = command::output(DEBIAN_PYTHON, &["--version"]).context("no Python")?;
     let ab = command::output("ab", &["-V"]).context("no ab")?;
+    let ab = ab.lines().next().unwrap_or_default();
     let ab = ab
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .replace(" <$Revision$>", "");
+        .trim_start_matches("This is ")
+        .trim_end_matches(" <$Revision$>");
     Ok(format!("{python}; {}; {ab}.", packages.join(", ")))
 }
 
