@@ -19,6 +19,7 @@ use crate::discover::tree::{Candidate, Pods, Tree};
 use crate::engine::Engine;
 use crate::event::Pid;
 use crate::fact::{self, Fact, Started};
+use crate::heap;
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::kubernetes::{self, Directory, Told};
@@ -266,6 +267,7 @@ async fn until_stopped(
                 // Whatever ends the watcher ends the daemon.
                 let _stop = stop.on_drop();
                 watcher.scan();
+                heap::give_back();
                 tracing::info!("observing; {told}");
                 // Nobody waits for it while everything ends.
                 let _ = ready.send(true);

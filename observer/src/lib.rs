@@ -30,6 +30,7 @@ pub mod discover;
 pub mod engine;
 pub mod event;
 pub mod fact;
+mod heap;
 pub mod ingest;
 pub mod input;
 pub mod kubernetes;

@@ -45,6 +45,7 @@ pub struct Builder {
     arguments: Vec<String>,
     is_daemon: bool,
     is_configured: bool,
+    is_logged: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
     /// A file that takes its pid before it starts.
@@ -64,6 +65,7 @@ impl Builder {
             arguments: Vec::new(),
             is_daemon: false,
             is_configured: false,
+            is_logged: true,
             environment: Vec::new(),
             container: None,
             group: None,
@@ -128,6 +130,15 @@ impl Builder {
         };
         let file = file.display().to_string();
         configured.argument("--config").argument(&file)
+    }
+
+    /// It writes no access log, as Gunicorn does unless it is told to.
+    #[must_use]
+    pub fn without_access_log(self) -> Self {
+        Self {
+            is_logged: false,
+            ..self
+        }
     }
 
     /// It runs by this program instead of its environment's `python`.
@@ -242,10 +253,16 @@ impl Builder {
             ("--graceful-timeout", "5".into()),
             ("--log-level", "info".into()),
             ("--pythonpath", APPS.into()),
-            ("--access-logfile", access_log.display().to_string()),
-            ("--access-logformat", access_log::FORMAT.into()),
         ] {
             arguments.extend([name.to_owned(), value]);
+        }
+        if self.is_logged {
+            for (name, value) in [
+                ("--access-logfile", access_log.display().to_string()),
+                ("--access-logformat", access_log::FORMAT.into()),
+            ] {
+                arguments.extend([name.to_owned(), value]);
+            }
         }
         arguments.extend_from_slice(&self.arguments);
         arguments.push(self.app.clone());

@@ -36,6 +36,17 @@ impl Nginx {
     /// Starts one before this upstream, such as `127.0.0.1:8000` or `unix:/run/socket`, and waits
     /// until it listens.
     pub fn start(upstream: &str) -> Result<Self> {
+        let upstream = format!("upstream gunicorn {{ server {upstream} max_fails=0; }}");
+        let pass = "proxy_pass http://gunicorn; proxy_read_timeout 60s;";
+        Self::start_with(&upstream, pass)
+    }
+
+    /// Starts one that answers everything by itself.
+    pub fn start_alone() -> Result<Self> {
+        Self::start_with("", "return 200 hello;")
+    }
+
+    fn start_with(upstream: &str, location: &str) -> Result<Self> {
         ensure!(
             Path::new(PROGRAM).exists(),
             "{PROGRAM} does not exist: run `cargo xtask setup`"
@@ -44,8 +55,11 @@ impl Nginx {
         let port = free_port()?;
         let at = folder.path().display();
         let file = folder.path().join("nginx.conf");
-        fs::write(&file, configuration(&at.to_string(), port, upstream))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(
+            &file,
+            configuration(&at.to_string(), port, upstream, location),
+        )
+        .with_context(|| format!("cannot write {}", file.display()))?;
         let output = File::create(folder.path().join("output"))?;
         let child = process::bound_to_us(PROGRAM)
             .arg("-p")
@@ -108,7 +122,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &str, port: u16, upstream: &str) -> String {
+fn configuration(folder: &str, port: u16, upstream: &str, location: &str) -> String {
     let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("    {kind}_temp_path {folder}/{kind};\n"))
@@ -124,10 +138,10 @@ fn configuration(folder: &str, port: u16, upstream: &str) -> String {
          {folders}\
          \x20   log_format times '$uri $upstream_connect_time $upstream_response_time';\n\
          \x20   access_log {folder}/access.log times;\n\
-         \x20   upstream gunicorn {{ server {upstream} max_fails=0; }}\n\
+         \x20   {upstream}\n\
          \x20   server {{\n\
          \x20       listen 127.0.0.1:{port};\n\
-         \x20       location / {{ proxy_pass http://gunicorn; proxy_read_timeout 60s; }}\n\
+         \x20       location / {{ {location} }}\n\
          \x20   }}\n\
          }}\n"
     )

@@ -1,26 +1,44 @@
 //! `cargo xtask bench`: measurements, printed and written to `docs/BENCHMARKS.md`.
 
+mod ab;
+mod accuracy;
+mod bystander;
+mod calls;
+mod cost;
+mod cpu;
+mod daemon;
+mod effort;
+mod empty;
 mod errors;
+mod floor;
 mod loss;
+mod peers;
 mod replay;
 mod report;
 mod scale;
+mod spread;
+mod stand;
 
 use std::{
     process::{Command, Stdio},
     str,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::product::{INTERPRETERS, Source};
 
+use self::effort::Effort;
 use crate::{command, setup, workspace::Workspace};
 
 /// Measures what the probes cost here, and writes it to docs/BENCHMARKS.md
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// All of them, where none is named
     #[arg(value_enum)]
-    part: Part,
+    part: Option<Part>,
+    #[command(flatten)]
+    effort: effort::Options,
     /// Interpreters to measure the placement with, ROOT:PYTHON for one in a root folder of its own;
     /// those of the test matrix where none is named
     #[arg(value_name = "[ROOT:]PYTHON")]
@@ -40,9 +58,52 @@ enum Part {
     Scale,
     /// What is lost at a hundred times the requests that a Gunicorn serves
     Loss,
+    /// What being observed costs a Gunicorn, against bare and against what else tells metrics
+    Cost,
+    /// The same with programs that do nothing, at the same places
+    Floor,
+    /// What processes pay that are not observed
+    Bystander,
+    /// What the observer's own process takes
+    Daemon,
+    /// Counts and durations against access logs
+    Accuracy,
+}
+
+/// What a part measured.
+#[derive(Default)]
+struct Measured {
+    /// For the document.
+    text: String,
+    /// What that was made of: files for docs/benchmarks, and what is in them.
+    raw: Vec<(&'static str, String)>,
+    /// Likewise, for docs/images.
+    pictures: Vec<(&'static str, String)>,
+}
+
+impl From<String> for Measured {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
 }
 
 impl Part {
+    const ALL: [Self; 10] = [
+        Self::Placement,
+        Self::Errors,
+        Self::Replay,
+        Self::Scale,
+        Self::Loss,
+        Self::Cost,
+        Self::Floor,
+        Self::Bystander,
+        Self::Daemon,
+        Self::Accuracy,
+    ];
+
     /// Of its part of the document.
     fn name(self) -> &'static str {
         match self {
@@ -51,31 +112,57 @@ impl Part {
             Self::Replay => "replay",
             Self::Scale => "scale",
             Self::Loss => "loss",
+            Self::Cost => "cost",
+            Self::Floor => "floor",
+            Self::Bystander => "bystander",
+            Self::Daemon => "daemon",
+            Self::Accuracy => "accuracy",
         }
     }
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let name = arguments.part.name();
     if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench {name}`"
-        );
+        bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
     }
     setup::make(workspace)?;
-    let measured = match arguments.part {
-        Part::Placement if arguments.pythons.is_empty() => {
-            printed_by(workspace, name, &interpreters(workspace))?
-        }
-        Part::Placement => printed_by(workspace, name, &arguments.pythons)?,
-        Part::Errors => errors::measure(workspace)?,
-        Part::Replay => replay::measure(workspace)?,
-        Part::Scale => scale::measure(workspace)?,
-        Part::Loss => loss::measure(workspace)?,
+    let all = match arguments.part {
+        Some(part) => vec![part],
+        None => Part::ALL.to_vec(),
     };
-    println!("{measured}");
-    let file = workspace.root.join("docs/BENCHMARKS.md");
-    report::write(&file, name, &measured)
+    for part in all {
+        let start = Instant::now();
+        let measured = part
+            .measure(workspace, arguments)
+            .with_context(|| format!("the part {}", part.name()))?;
+        println!("{}", measured.text);
+        if arguments.effort.is_kept() {
+            report::write(workspace, part.name(), &measured)?;
+        }
+        println!("{} took {} s", part.name(), start.elapsed().as_secs());
+    }
+    Ok(())
+}
+
+impl Part {
+    fn measure(self, workspace: &Workspace, arguments: &Arguments) -> Result<Measured> {
+        let effort = &arguments.effort.effort();
+        Ok(match self {
+            Self::Placement if arguments.pythons.is_empty() => {
+                printed_by(workspace, self.name(), &interpreters(workspace))?.into()
+            }
+            Self::Placement => printed_by(workspace, self.name(), &arguments.pythons)?.into(),
+            Self::Errors => errors::measure(workspace)?.into(),
+            Self::Replay => replay::measure(workspace)?.into(),
+            Self::Scale => scale::measure(workspace)?.into(),
+            Self::Loss => loss::measure(workspace)?.into(),
+            Self::Cost => cost::measure(workspace, effort)?,
+            Self::Floor => floor::measure(workspace, effort)?,
+            Self::Bystander => bystander::measure(workspace, effort)?,
+            Self::Daemon => daemon::measure(workspace, effort)?,
+            Self::Accuracy => accuracy::measure(workspace, effort)?,
+        })
+    }
 }
 
 /// The interpreters of the test matrix.
@@ -125,4 +212,22 @@ fn printed_by(workspace: &Workspace, name: &str, arguments: &[String]) -> Result
     }
     let printed = str::from_utf8(&output.stdout).context("the bench printed no text")?;
     Ok(printed.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Part;
+
+    #[test]
+    fn every_part_has_a_place_in_the_document() {
+        let document = include_str!("../../docs/BENCHMARKS.md");
+        for name in Part::ALL.map(Part::name) {
+            for mark in [
+                format!("<!-- {name} -->\n"),
+                format!("<!-- end of {name} -->\n"),
+            ] {
+                assert!(document.contains(&mark), "{mark}");
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const REQUIREMENTS: &str = "tests/apps/requirements.txt";
-const DEBIAN_PYTHON: &str = "/usr/bin/python3.11";
+pub const DEBIAN_PYTHON: &str = "/usr/bin/python3.11";
 const DEBIAN_PACKAGES: &[&str] = &["python3.11", "python3.11-venv"];
 /// Written last, so that an environment half made is made again.
 const STAMP: &str = "made-from";
@@ -60,9 +60,13 @@ pub const ENVIRONMENTS: Step = Step {
 };
 
 /// One environment that should exist.
-struct Environment {
-    name: &'static str,
-    python: PathBuf,
+pub struct Environment {
+    pub name: &'static str,
+    /// Where it is.
+    pub folder: PathBuf,
+    pub python: PathBuf,
+    /// The file that names its packages.
+    pub requirements: &'static str,
 }
 
 fn names(environments: &[Environment]) -> String {
@@ -73,23 +77,25 @@ fn names(environments: &[Environment]) -> String {
         .join(", ")
 }
 
-fn wanted() -> Vec<Environment> {
-    let mut wanted = vec![Environment {
-        name: "debian-3.11",
-        python: DEBIAN_PYTHON.into(),
-    }];
-    wanted.extend(interpreters::pyenv(11).map(|installed| Environment {
-        name: "pyenv-3.11",
-        python: installed.join("bin/python3.11"),
-    }));
+fn wanted(workspace: &Workspace) -> Vec<Environment> {
+    let environment = |name, python| Environment {
+        name,
+        folder: workspace.venvs(),
+        python,
+        requirements: REQUIREMENTS,
+    };
+    let mut wanted = vec![environment("debian-3.11", DEBIAN_PYTHON.into())];
+    wanted.extend(
+        interpreters::pyenv(11)
+            .map(|installed| environment("pyenv-3.11", installed.join("bin/python3.11"))),
+    );
     wanted
 }
 
 fn stale(workspace: &Workspace) -> Result<Vec<Environment>> {
     let mut stale = Vec::new();
-    for environment in wanted() {
-        let stamp = fs::read_to_string(workspace.venvs().join(environment.name).join(STAMP));
-        if stamp.ok() != Some(environment.stamp(workspace)?) {
+    for environment in wanted(workspace) {
+        if environment.is_stale(workspace)? {
             stale.push(environment);
         }
     }
@@ -99,15 +105,21 @@ fn stale(workspace: &Workspace) -> Result<Vec<Environment>> {
 impl Environment {
     /// Everything the environment depends on.
     fn stamp(&self, workspace: &Workspace) -> Result<String> {
-        let requirements = fs::read_to_string(workspace.root.join(REQUIREMENTS))
-            .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+        let requirements = fs::read_to_string(workspace.root.join(self.requirements))
+            .with_context(|| format!("cannot read {}", self.requirements))?;
         Ok(format!("{}\n{requirements}", self.python.display()))
     }
 
-    fn make(&self, workspace: &Workspace) -> Result<()> {
-        let folder = workspace.venvs().join(self.name);
-        fs::create_dir_all(workspace.venvs())
-            .with_context(|| format!("cannot create {}", workspace.venvs().display()))?;
+    /// Whether it is not there, or was made of something else.
+    pub fn is_stale(&self, workspace: &Workspace) -> Result<bool> {
+        let stamp = fs::read_to_string(self.folder.join(self.name).join(STAMP));
+        Ok(stamp.ok() != Some(self.stamp(workspace)?))
+    }
+
+    pub fn make(&self, workspace: &Workspace) -> Result<()> {
+        let folder = self.folder.join(self.name);
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot create {}", self.folder.display()))?;
         command::run(
             Command::new(&self.python)
                 .args(["-m", "venv", "--clear"])
@@ -123,7 +135,7 @@ impl Environment {
                     "--quiet",
                     "--disable-pip-version-check",
                 ])
-                .args(["--prefer-binary", "--requirement", REQUIREMENTS]),
+                .args(["--prefer-binary", "--requirement", self.requirements]),
         )?;
         let stamp = folder.join(STAMP);
         fs::write(&stamp, self.stamp(workspace)?)

@@ -201,7 +201,7 @@ fn lint_bpf(workspace: &Workspace, arch: &str) -> Result<()> {
             "probe-ebpf",
             "--bins",
             "--features",
-            "bpf",
+            "bpf,empty",
         ])
         .args([
             "--target",

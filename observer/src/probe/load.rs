@@ -132,6 +132,16 @@ pub fn programs() -> impl Iterator<Item = (&'static str, When)> {
         .chain(Uprobe::ALL.map(|uprobe| (uprobe.program(), When::Interpreters(uprobe))))
 }
 
+/// The raw tracepoints that are always attached to.
+pub fn raw_tracepoints() -> impl Iterator<Item = &'static str> {
+    RAW_TRACEPOINTS.iter().map(|&(_, tracepoint)| tracepoint)
+}
+
+/// The tracepoints of system calls that are.
+pub fn call_tracepoints() -> impl Iterator<Item = &'static str> {
+    SYSCALLS.iter().map(|&(_, tracepoint)| tracepoint)
+}
+
 /// Loads the programs; attaches none.
 ///
 /// # Errors

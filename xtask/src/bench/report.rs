@@ -4,16 +4,38 @@ use std::{fs, path::Path, thread};
 
 use anyhow::{Context as _, Result};
 
+use super::Measured;
+use crate::workspace::Workspace;
+
 /// Puts what was measured in place of what the document has for that part.
-pub fn write(file: &Path, name: &str, measured: &str) -> Result<()> {
+pub fn write(workspace: &Workspace, name: &str, measured: &Measured) -> Result<()> {
+    let docs = workspace.root.join("docs");
+    let file = docs.join("BENCHMARKS.md");
     let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let part = format!(
-        "On {}, `cargo xtask bench {name}`:\n\n{measured}\n",
-        machine()?
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut part = format!(
+        "On {}, `cargo xtask bench {name}`:\n\n{}\n",
+        machine()?,
+        measured.text
     );
+    for (raw, csv) in &measured.raw {
+        part.push_str(&format!("\nEvery window is in `docs/benchmarks/{raw}`.\n"));
+        save(&docs.join("benchmarks").join(raw), csv)?;
+    }
+    for (picture, svg) in &measured.pictures {
+        save(&docs.join("images").join(picture), svg)?;
+    }
     let text = replaced(&text, name, &part)
         .with_context(|| format!("{} has no place for `{name}`", file.display()))?;
+    save(&file, &text)
+}
+
+/// Writes a file, and the folder it is in.
+fn save(file: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 

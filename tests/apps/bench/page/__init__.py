@@ -1,0 +1,1 @@
+"""A page of Django: a query to SQLite, and a template."""

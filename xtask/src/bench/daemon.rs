@@ -1,0 +1,175 @@
+//! What the observer's own process takes.
+
+use std::{
+    fmt::Write as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use end_to_end::{
+    gunicorn::{Builder, GunicornServer},
+    observer::Observer,
+    venv::Venv,
+    wait,
+};
+
+use super::{
+    Effort, Measured, ab,
+    cost::{Bare, observed::start},
+    cpu,
+    spread::Spread,
+    stand::{self, App},
+};
+use crate::{setup, workspace::Workspace};
+
+/// Workers of one master.
+const OF_A_MASTER: usize = 50;
+/// How often it is scraped, and how often it is started.
+const SCRAPES: usize = 20;
+const STARTS: usize = 10;
+
+pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
+    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    let binary = workspace.build_observer()?;
+    let mut text = under_load(workspace, &binary, effort)?;
+    text.push_str(&starts(workspace, &binary, effort)?);
+    text.push_str(
+        "\n| workers | masters | resident, MiB | CPU at idle | wake-ups/s at idle | a scrape, ms | \
+         its size, KiB |\n|---|---|---|---|---|---|---|\n",
+    );
+    let venv = Venv::all_in(&workspace.venvs())?.remove(0);
+    let mut servers = Vec::new();
+    for &workers in effort.workers {
+        host(&venv, workers, &mut servers)?;
+        text.push_str(&row(&binary, &servers, workers, effort)?);
+    }
+    Ok(text.into())
+}
+
+/// What is used in some seconds.
+struct Used {
+    /// Of one processor.
+    cpu: f64,
+    wakeups_a_second: f64,
+}
+
+fn used(pid: u32, meanwhile: impl FnOnce() -> Result<()>) -> Result<Used> {
+    let (start, ran, woken) = (Instant::now(), cpu::ran_ns(pid)?, cpu::wakeups(pid)?);
+    meanwhile()?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Used {
+        cpu: (cpu::ran_ns(pid)? - ran) as f64 / 1e9 / seconds,
+        wakeups_a_second: (cpu::wakeups(pid)? - woken) as f64 / seconds,
+    })
+}
+
+/// A measurement, which takes its time; nothing is waited for.
+fn idle(effort: &Effort) -> Result<()> {
+    thread::sleep(Duration::from_secs(effort.daemon_seconds));
+    Ok(())
+}
+
+fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<String> {
+    let bare = Bare::start(workspace, App::Flask, "sync", effort)?;
+    let observer = start(binary, &[bare.served.master])?;
+    let idle = used(observer.pid(), || idle(effort))?;
+    let mut requests = 0;
+    let start = Instant::now();
+    let busy = used(observer.pid(), || {
+        while start.elapsed() < Duration::from_secs(effort.daemon_seconds) {
+            bare.served.window(bare.requests)?;
+            requests += bare.requests;
+        }
+        Ok(())
+    })?;
+    let rate = f64::from(requests) / start.elapsed().as_secs_f64();
+    observer.stop_under_load()?;
+    Ok(format!(
+        "With one worker of Flask, nobody scraping: {:.2} % of a processor and {:.0} wake-ups a \
+         second at idle; {:.2} % and {:.0} under {rate:.0} requests a second, so that 1,000 requests \
+         a second take {:.2} % more.\n",
+        idle.cpu * 100.0,
+        idle.wakeups_a_second,
+        busy.cpu * 100.0,
+        busy.wakeups_a_second,
+        (busy.cpu - idle.cpu) * 100.0 / rate * 1000.0,
+    ))
+}
+
+/// How long until it is ready, and until it counts for a master that was there before.
+fn starts(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<String> {
+    let bare = Bare::start(workspace, App::Flask, "sync", effort)?;
+    let (mut ready, mut attached, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let start = Instant::now();
+        let observer = Observer::start(binary, false, &[])?;
+        ready.push(start.elapsed().as_secs_f64());
+        observer.wait_until("the Gunicorn to be known", |metrics| {
+            metrics.knows_master(bare.served.master)
+        })?;
+        attached.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        observer.stop_under_load()?;
+        ended.push(start.elapsed().as_secs_f64());
+    }
+    Ok(format!(
+        "\nFrom its start it takes {:.2} s until its programs are attached, {:.2} s until it knows a \
+         Gunicorn that was there before, and {:.2} s to end.\n",
+        Spread::of(ready),
+        Spread::of(attached),
+        Spread::of(ended)
+    ))
+}
+
+/// Starts masters until there are so many workers.
+fn host(venv: &Venv, workers: usize, servers: &mut Vec<(GunicornServer, usize)>) -> Result<()> {
+    loop {
+        let there: usize = servers.iter().map(|(_, workers)| workers).sum();
+        let missing = workers.saturating_sub(there).min(OF_A_MASTER);
+        if missing == 0 {
+            return Ok(());
+        }
+        // Forked with the application in them, so that they share their memory.
+        let builder = Builder::new(venv, "raw:app").workers(missing);
+        servers.push((builder.argument("--preload").start()?, missing));
+    }
+}
+
+fn row(
+    binary: &Path,
+    servers: &[(GunicornServer, usize)],
+    workers: usize,
+    effort: &Effort,
+) -> Result<String> {
+    let masters: Vec<u32> = servers.iter().map(|(server, _)| server.pid()).collect();
+    let observer = start(binary, &masters)?;
+    wait::until("every worker to be known", || {
+        let info = observer.scrape()?.all("gunicorn_worker_info", &[]).count();
+        Ok((info == workers).then_some(()))
+    })?;
+    let idle = used(observer.pid(), || idle(effort))?;
+    let mut took = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        let start = Instant::now();
+        bytes = observer.scrape_text()?.len();
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    ensure!(bytes > 0, "an empty scrape");
+    let mut row = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        row,
+        "| {workers} | {} | {:.1} | {:.2} % | {:.0} | {:.1} | {} |",
+        servers.len(),
+        cpu::resident_mib(observer.pid())?,
+        idle.cpu * 100.0,
+        idle.wakeups_a_second,
+        Spread::of(took),
+        bytes / 1024,
+    );
+    observer.stop_under_load()?;
+    Ok(row)
+}
