@@ -49,7 +49,6 @@ use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -325,23 +324,22 @@ fn tell_of_pods(
     directory: Directory,
     see: std::sync::mpsc::Sender<Seen>,
     tell: mpsc::UnboundedSender<Fact>,
-) -> impl Fn(Told) {
-    let errors = AtomicU64::new(0);
+) -> impl FnMut(Told) {
+    let mut errors = 0;
     move |told| {
-        let errors = match told {
+        match told {
             Told::Changed => {
                 // The watcher is gone only while everything ends.
                 let _ = see.send(Seen::PodsChanged);
-                errors.load(Ordering::Relaxed)
             }
             Told::Failed { why, again } => {
                 // It is asked again and again; the counter tells how often in vain.
                 if !again {
                     tracing::warn!("names of pods are not up to date: {why}");
                 }
-                errors.fetch_add(1, Ordering::Relaxed) + 1
+                errors += 1;
             }
-        };
+        }
         let pods = directory.len() as u64;
         let _ = tell.send(Fact::Kubernetes(fact::Kubernetes { pods, errors }));
     }

@@ -59,10 +59,8 @@ impl Directory {
 
     /// Those that were listed are all there are.
     fn replace(&self, listed: Vec<PodNames>) {
-        self.pods().clear();
-        for pod in listed {
-            self.insert(pod);
-        }
+        let listed = listed.into_iter().take(MAX_PODS);
+        *self.pods() = listed.map(|pod| (pod.uid.clone(), pod)).collect();
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, PodNames>> {

@@ -14,4 +14,4 @@ mod calls;
 mod capabilities;
 
 pub use calls::refuse_changes;
-pub use capabilities::{KEPT, keep_needed};
+pub use capabilities::{COVERED, NEEDED, keep_needed};

@@ -32,7 +32,7 @@ pub async fn client() -> Result<Client> {
 
 /// Keeps `directory` as the API server has the pods of a node. Ends with the process: what fails is
 /// told, and tried again ever more rarely, up to every half minute or so.
-pub async fn follow(client: Client, node: &str, directory: Directory, tell: impl Fn(Told)) {
+pub async fn follow(client: Client, node: &str, directory: Directory, tell: impl FnMut(Told)) {
     let pods: Api<Pod> = Api::all(client);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let events = watcher::watcher(pods, config).default_backoff();
@@ -42,7 +42,7 @@ pub async fn follow(client: Client, node: &str, directory: Directory, tell: impl
 async fn take(
     events: impl Stream<Item = watcher::Result<Event<Pod>>>,
     directory: &Directory,
-    tell: impl Fn(Told),
+    mut tell: impl FnMut(Told),
 ) {
     let mut events = pin!(events);
     let mut listed = Vec::new();

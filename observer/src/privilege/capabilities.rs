@@ -5,15 +5,17 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 /// What attaching to interpreters and looking into processes take for as long as that is done.
 /// docs/SECURITY.md says what each is for.
-pub const KEPT: [Capability; 5] = [
+pub const NEEDED: [Capability; 3] = [
     Capability::CAP_SYS_ADMIN,
-    Capability::CAP_BPF,
-    Capability::CAP_PERFMON,
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// Gives up, for this thread and those it starts, every capability but those in [`KEPT`], and the
+/// Those that are asked for first, and for which `CAP_SYS_ADMIN` stands where they are not there
+/// (`bpf_capable` and `perfmon_capable` of `linux/capability.h`).
+pub const COVERED: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+
+/// Gives up, for this thread and those it starts, every capability but those in [`NEEDED`] and [`COVERED`], and the
 /// way to get one back: by a program of another user (`capabilities(7)`, the bounding set).
 ///
 /// # Errors
@@ -30,10 +32,7 @@ pub fn keep_needed() -> Result<(), CapsError> {
     }
     // What is effective has to be permitted.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let kept: CapsHashSet = caps::read(None, set)?
-            .into_iter()
-            .filter(|it| KEPT.contains(it))
-            .collect();
+        let kept: CapsHashSet = caps::read(None, set)?.into_iter().filter(is_kept).collect();
         caps::set(None, set, &kept)?;
     }
     Ok(())
@@ -41,7 +40,11 @@ pub fn keep_needed() -> Result<(), CapsError> {
 
 fn others(set: CapSet) -> Result<Vec<Capability>, CapsError> {
     let all = caps::read(None, set)?;
-    Ok(all.into_iter().filter(|it| !KEPT.contains(it)).collect())
+    Ok(all.into_iter().filter(|it| !is_kept(it)).collect())
+}
+
+fn is_kept(capability: &Capability) -> bool {
+    NEEDED.contains(capability) || COVERED.contains(capability)
 }
 
 #[cfg(test)]

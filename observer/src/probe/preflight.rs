@@ -1,6 +1,8 @@
 //! What this host offers, before anything is tried: each refusal names its cure.
 
 use super::{kernel, load, tracefs};
+use crate::privilege::{COVERED, NEEDED};
+use caps::Capability;
 use nix::unistd::Uid;
 use procfs::process::Process;
 use serde::Serialize;
@@ -37,17 +39,6 @@ impl Check {
         }
     }
 }
-
-/// `CAP_…` of `linux/capability.h` that loading, attaching and reading need.
-const CAPABILITIES: [(u32, &str); 3] = [
-    (21, "CAP_SYS_ADMIN"),
-    (19, "CAP_SYS_PTRACE"),
-    (2, "CAP_DAC_READ_SEARCH"),
-];
-
-/// Those that are asked for first, and for which `CAP_SYS_ADMIN` stands where they are not there
-/// (`bpf_capable` and `perfmon_capable` of `linux/capability.h`).
-const COVERED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
 
 /// All checks, in the order in which they depend on each other. Loads the
 /// programs if nothing before spoke against it, and drops them again.
@@ -88,12 +79,12 @@ fn privilege() -> Check {
 /// What a process of this user with these effective capabilities may do.
 fn of_capabilities(effective: u64, user: u32) -> Check {
     const NAME: &str = "privilege";
-    let missing = |of: &[(u32, &'static str)]| {
-        let missing = of.iter().filter(|(bit, _)| effective >> bit & 1 == 0);
-        let names: Vec<&str> = missing.map(|&(_, name)| name).collect();
+    let missing = |of: &[Capability]| {
+        let missing = of.iter().filter(|it| effective & it.bitmask() == 0);
+        let names: Vec<String> = missing.map(ToString::to_string).collect();
         names.join(", ")
     };
-    let (needed, covered) = (missing(&CAPABILITIES), missing(&COVERED));
+    let (needed, covered) = (missing(&NEEDED), missing(&COVERED));
     if !needed.is_empty() {
         return Check::bad(
             NAME,
@@ -192,25 +183,30 @@ fn programs() -> Check {
 mod tests {
     use super::*;
 
-    const ALL: u64 = 1 << 39 | 1 << 38 | 1 << 21 | 1 << 19 | 1 << 2;
+    fn all() -> impl Iterator<Item = Capability> {
+        NEEDED.into_iter().chain(COVERED)
+    }
+
+    fn with_all() -> u64 {
+        all().fold(0, |bits, capability| bits | capability.bitmask())
+    }
 
     #[test]
     fn each_capability_that_is_missing_is_named_and_no_other() {
-        for (bit, name) in CAPABILITIES.iter().chain(&COVERED) {
-            let check = of_capabilities(ALL & !(1 << bit), 0);
-            let is_needed = CAPABILITIES.iter().any(|(other, _)| other == bit);
-            assert_eq!(check.ok, !is_needed, "{check:?}");
-            for (_, other) in CAPABILITIES.iter().chain(&COVERED) {
+        for missing in all() {
+            let check = of_capabilities(with_all() & !missing.bitmask(), 0);
+            assert_eq!(check.ok, !NEEDED.contains(&missing), "{check:?}");
+            for other in all() {
                 let is_named = check.found.contains(&format!("lacks {other}"))
                     || check.found.contains(&format!("without {other}"));
-                assert_eq!(is_named, other == name, "{check:?}");
+                assert_eq!(is_named, other == missing, "{check:?}");
             }
         }
     }
 
     #[test]
     fn with_all_of_them_nothing_is_said_of_any() {
-        let check = of_capabilities(ALL, 1000);
+        let check = of_capabilities(with_all(), 1000);
         assert!(check.ok && !check.found.contains("CAP_"), "{check:?}");
     }
 }
