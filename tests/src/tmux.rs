@@ -45,9 +45,11 @@ impl Tmux {
         })?;
         let size = (columns.to_string(), lines.to_string());
         let shell = ["new-session", "-d", "-s", "terminal"];
-        let prompt = format!("PS1={PROMPT}");
-        let sized = ["-x", &size.0, "-y", &size.1, "-e", &prompt, "sh"];
+        let sized = ["-x", &size.0, "-y", &size.1, "sh"];
         tmux.ask(&[&shell[..], &sized[..]].concat())?;
+        // What is typed before its own prompt stands is shown twice, or lost.
+        tmux.wait_for("a shell", |screen| !screen.trim().is_empty())?;
+        tmux.run(&format!("PS1='{PROMPT}'"))?;
         tmux.wait_for("a prompt", |screen| {
             screen.lines().any(|line| line == PROMPT.trim_end())
         })?;

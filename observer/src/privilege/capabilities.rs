@@ -32,8 +32,12 @@ pub fn keep_needed() -> Result<(), CapsError> {
     }
     // What is effective has to be permitted.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let kept: CapsHashSet = caps::read(None, set)?.into_iter().filter(is_kept).collect();
-        caps::set(None, set, &kept)?;
+        let all = caps::read(None, set)?;
+        let kept: CapsHashSet = all.iter().copied().filter(is_kept).collect();
+        // The call is refused where a service manager has seen to it.
+        if kept != all {
+            caps::set(None, set, &kept)?;
+        }
     }
     Ok(())
 }
