@@ -4,10 +4,11 @@
 //! is read of them may be garbage now and then. One program looks at one thread and then goes on
 //! with itself: the verifier walks one thread only.
 
-use super::emit::{header, reserve_spare, submit_later};
+use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
 use super::maps::{
-    NEW_STACK, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout, serving_target,
+    NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout,
+    serving_target,
 };
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
@@ -115,21 +116,19 @@ impl Thread<'_> {
         if flow.is_none() && !self.is_current {
             return Ok(());
         }
-        let (Some(mut entry), Some(empty)) = (reserve_spare::<StackRecord>(), NEW_STACK.get(0))
-        else {
-            return Ok(());
+        let rooms = Rooms {
+            rooms: &STACK_ROOMS,
+            empty: &NEW_STACK,
         };
-        // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
-        let record = unsafe { &mut *entry.as_mut_ptr() };
-        clear(record, empty);
-        record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
-        record.thread_state = self.tstate;
-        record.is_current = self.is_current as u32;
-        if let (Some(flow), Some(caller)) = (flow, caller) {
-            self.request(flow, caller.request, record);
-        }
-        self.frames(frame, record);
-        submit_later(entry);
+        send_spare(&rooms, |record| {
+            record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
+            record.thread_state = self.tstate;
+            record.is_current = self.is_current as u32;
+            if let (Some(flow), Some(caller)) = (flow, caller) {
+                self.request(flow, caller.request, record);
+            }
+            self.frames(frame, record);
+        });
         Ok(())
     }
 
@@ -193,18 +192,4 @@ impl Thread<'_> {
         }
         place.lines_len = len as u32;
     }
-}
-
-/// What is left in the ring of other records is not to be told again.
-#[inline(always)]
-fn clear(record: &mut StackRecord, empty: &StackRecord) {
-    const SIZE: usize = size_of::<StackRecord>();
-    // SAFETY: records are bytes without padding.
-    let (from, to) = unsafe {
-        (
-            &*core::ptr::from_ref(empty).cast::<[u8; SIZE]>(),
-            &mut *core::ptr::from_mut(record).cast::<[u8; SIZE]>(),
-        )
-    };
-    copy_kernel(from, to);
 }
