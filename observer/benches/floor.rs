@@ -16,7 +16,7 @@ use aya::{Ebpf, EbpfLoader};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use observer::probe::links::{Detacher, Link};
-use observer::probe::{load, tracefs};
+use observer::probe::{programs, tracefs};
 use observer::python::target::{Interpreter, ProbePoint};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
@@ -140,11 +140,11 @@ impl Empty {
     /// Where the observer's own are always, and those of an interpreter.
     fn everywhere(&mut self, interpreter: &Interpreter) -> Result<Vec<Link>> {
         let mut links = Vec::new();
-        for tracepoint in load::raw_tracepoints() {
+        for &(_, tracepoint) in programs::RAW_TRACEPOINTS {
             links.push(self.at_raw(tracepoint)?);
         }
-        for tracepoint in load::call_tracepoints() {
-            links.push(self.at_call(tracepoint)?);
+        for call in programs::SYSCALLS {
+            links.push(self.at_call(call.tracepoint)?);
         }
         let collector = interpreter.collector.iter();
         let points = std::iter::once(&interpreter.now)

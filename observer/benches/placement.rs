@@ -13,7 +13,10 @@ use aya::Ebpf;
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
 use observer::probe::{
-    load::{self, Uprobe},
+    attach,
+    kernel::Types,
+    load::{self, Loaded},
+    programs::Uprobe,
     tables::Tables,
     totals::{Places, Totals},
     tracefs,
@@ -79,9 +82,11 @@ struct Bench {
 impl Bench {
     fn load() -> Result<Self> {
         tracefs::ensure()?;
-        let mut ebpf = load::load()?;
+        let Loaded {
+            mut ebpf, absent, ..
+        } = load::load(&Types::read(None)?)?;
         let tables = Tables::take(&mut ebpf)?;
-        let totals = Totals::take(&mut ebpf, Places::default())?;
+        let totals = Totals::take(&mut ebpf, Places::default(), &absent)?;
         Ok(Self {
             ebpf,
             tables,
@@ -154,7 +159,7 @@ impl Bench {
                 file_offset: entry + offset,
                 ..point.clone()
             };
-            load::attach_interpreter(&mut self.ebpf, Uprobe::Request, &point)
+            attach::attach_interpreter(&mut self.ebpf, Uprobe::Request, &point)
         };
         let link = place.map(attach).transpose()?;
         let before = self.hits()?;

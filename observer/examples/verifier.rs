@@ -4,12 +4,13 @@
 //! `cargo run --release -p gunicorn-observer --example verifier`
 
 use anyhow::Result;
+use observer::probe::kernel::Types;
 use observer::probe::{load, tracefs};
 use std::io::Write as _;
 
 fn main() -> Result<()> {
     tracefs::ensure()?;
-    let ebpf = load::load()?;
+    let ebpf = load::load(&Types::read(None)?)?.ebpf;
     let mut out = std::io::stdout().lock();
     let mut programs: Vec<_> = ebpf.programs().collect();
     programs.sort_unstable_by_key(|&(name, _)| name);

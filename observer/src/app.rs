@@ -28,10 +28,12 @@ use crate::privilege;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
 use crate::probe::interpreters::Interpreters;
+use crate::probe::kernel::Types;
+use crate::probe::load::{self, Loaded};
 use crate::probe::plain_calls::PlainCalls;
 use crate::probe::tables::Tables;
 use crate::probe::totals::{Places, Totals};
-use crate::probe::{load, preflight, tracefs};
+use crate::probe::{attach, preflight, tracefs};
 use crate::shutdown::Stop;
 use crate::sink::http;
 use crate::sink::lines::filter::Filter;
@@ -189,7 +191,12 @@ async fn until_stopped(
         None => "Ctrl-C ends it".to_owned(),
     };
 
-    let mut ebpf = load::load()?;
+    let types = Types::read(observe.btf.as_deref())?;
+    let Loaded {
+        mut ebpf,
+        mut absent,
+        ..
+    } = load::load(&types)?;
     #[cfg(feature = "probe-log")]
     crate::probe::log::start(&mut ebpf)?;
     let places = Places {
@@ -197,6 +204,13 @@ async fn until_stopped(
         ..Places::default()
     };
     let gil = observe.gil.then(|| GilWaits::of(&mut ebpf)).transpose()?;
+    let mut host = attach::attach_host(&mut ebpf, &mut absent)?;
+    if observe.gil {
+        host.extend(attach::attach_gil(&mut ebpf, &mut absent)?);
+    }
+    for (feature, refusal) in absent.iter() {
+        tracing::warn!("no {}: {}; {}", feature.name, refusal.why, feature.without);
+    }
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
@@ -217,7 +231,7 @@ async fn until_stopped(
     let mut engine = Engine {
         state,
         ring: Ring::take(&mut ebpf)?,
-        totals: Totals::take(&mut ebpf, places.clone())?,
+        totals: Totals::take(&mut ebpf, places.clone(), &absent)?,
         in_flight: InFlightReader::new(&ebpf)?,
         gil,
         facts,
@@ -227,10 +241,6 @@ async fn until_stopped(
         lines,
     };
     let tables = Tables::take(&mut ebpf)?;
-    let mut host = load::attach_host(&mut ebpf)?;
-    if observe.gil {
-        host.extend(load::attach_gil(&mut ebpf)?);
-    }
     // A terminal is opened anew to write to it.
     if screen.is_none()
         && let Err(error) = privilege::refuse_changes()

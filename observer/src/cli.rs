@@ -93,6 +93,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   sudo gunicorn-observer run
   sudo gunicorn-observer run --pid 4242 --listen 0.0.0.0:9918
+  sudo gunicorn-observer run --btf /boot/btf-5.4.0
   sudo gunicorn-observer run --listen 0.0.0.0:9918 --web-config /etc/gunicorn-observer/web.yml
   sudo gunicorn-observer run --node-name worker-7 --kubernetes
   sudo gunicorn-observer run --route '/users/{id}' --route '/static/**' --worker-label slot";
@@ -130,6 +131,8 @@ docs/DOCTOR.md says what each line means, and has every field of the JSON.
 
 Examples:
   sudo gunicorn-observer doctor || echo 'run would not work here'
+  sudo gunicorn-observer doctor --verbose
+  sudo gunicorn-observer doctor --btf /boot/btf-5.4.0
   sudo gunicorn-observer doctor --json | jq '.interpreters[] | select(.level != \"full\")'";
 const RECORD_EXAMPLES: &str = "\
 Examples:
@@ -206,9 +209,20 @@ pub struct ServeArgs {
     pub web_config: Option<PathBuf>,
 }
 
+/// What the host does not tell by itself.
+#[derive(Clone, Debug, Default, Args)]
+pub struct HostArgs {
+    /// Read the kernel's types from this file, for a kernel that has no /sys/kernel/btf/vmlinux:
+    /// the BTF of that very kernel
+    #[arg(long, value_name = "FILE", env = "GUNICORN_OBSERVER_BTF")]
+    pub btf: Option<PathBuf>,
+}
+
 /// What is observed, and how closely.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TargetArgs {
+    #[command(flatten)]
+    pub host: HostArgs,
     /// Observe only this master (a worker's pid means its master); repeatable [default: all]
     #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(config::PIDS))]
@@ -235,7 +249,7 @@ pub struct TopArgs {
         long,
         value_name = "URL",
         env = "GUNICORN_OBSERVER_CONNECT",
-        conflicts_with_all = ["pid", "no_deep_errors", "route", "route_limit", "keep_ended", "finding"]
+        conflicts_with_all = ["btf", "pid", "no_deep_errors", "route", "route_limit", "keep_ended", "finding"]
     )]
     pub connect: Option<Daemon>,
     /// Use no colours; so does NO_COLOR
@@ -346,6 +360,11 @@ pub struct ListArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct DoctorArgs {
+    /// Show each program, as the kernel took it, and what its verifier said of one that it refused
+    #[arg(long, env = "GUNICORN_OBSERVER_VERBOSE", value_parser = FalseyValueParser::new())]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub host: HostArgs,
     /// As JSON
     #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,

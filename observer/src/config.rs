@@ -1,6 +1,8 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
-use crate::cli::{GlobalArgs, ModelArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs};
+use crate::cli::{
+    GlobalArgs, HostArgs, ModelArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs,
+};
 use crate::fact::{self, Fact};
 use crate::model::Settings;
 use crate::model::finding::Threshold;
@@ -59,6 +61,7 @@ pub struct File {
     web_config: Option<PathBuf>,
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
+    btf: Option<PathBuf>,
     no_deep_errors: bool,
     gil: bool,
     node_name: Option<String>,
@@ -92,6 +95,12 @@ impl File {
             let what = error.message();
             anyhow!("the configuration {name} is wrong in line {line}: {what}; its keys are the long options of `run`")
         })
+    }
+
+    /// Where the kernel's types are, if somebody says so.
+    #[must_use]
+    pub fn btf(&self, args: &HostArgs) -> Option<PathBuf> {
+        args.btf.as_ref().or(self.btf.as_ref()).cloned()
     }
 }
 
@@ -182,6 +191,8 @@ impl From<&Observe> for Fact {
 /// What is observed, and how: the same for every output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {
+    /// A file of the kernel's types, in the place of the kernel's own word.
+    pub btf: Option<PathBuf>,
     /// Masters or workers to observe; all when empty.
     pub pids: Vec<u32>,
     /// No closer look is ever taken at exceptions.
@@ -198,6 +209,7 @@ pub struct Observe {
 impl Observe {
     fn resolve(targets: &TargetArgs, model: &ModelArgs, file: &File) -> Self {
         Self {
+            btf: file.btf(&targets.host),
             pids: first_set(&targets.pid, &file.pid),
             no_deep_errors: targets.no_deep_errors.unwrap_or(file.no_deep_errors),
             gil: false,

@@ -280,6 +280,9 @@ pub struct KernelTotals {
     pub counts: BTreeMap<String, u64>,
     /// By program: how often it ran, and the run time where the kernel measures it.
     pub programs: BTreeMap<String, ProgramTotals>,
+    /// Why this kernel lacks each feature of `probe::features`; empty if it does not.
+    #[serde(default)]
+    pub features: BTreeMap<String, String>,
 }
 
 /// One program.

@@ -67,7 +67,10 @@ fn start(cli: &Cli) -> Result<()> {
         }
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
         Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
-        Command::Doctor(args) => doctor::run(args.json, &mut io::stdout().lock()),
+        Command::Doctor(args) => {
+            let btf = file.btf(&args.host);
+            doctor::run(args, btf.as_deref(), &mut io::stdout().lock())
+        }
         Command::Completions(args) => completions::run(args.shell, &mut io::stdout().lock()),
         Command::Man(args) => man::run(args.dir.as_deref(), &mut io::stdout().lock()),
     }

@@ -1,6 +1,8 @@
 //! What the kernel and the host offer; loading and attaching the programs.
 
+pub mod attach;
 pub mod btf;
+pub mod features;
 pub mod gil;
 pub mod in_flight;
 pub mod interpreters;
@@ -11,6 +13,7 @@ pub mod load;
 pub mod log;
 pub mod plain_calls;
 pub mod preflight;
+pub mod programs;
 pub mod tables;
 pub mod totals;
 pub mod tracefs;

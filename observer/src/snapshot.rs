@@ -198,6 +198,8 @@ pub struct ObserverView {
     /// Other counts of the programs, such as their hits.
     pub counts: BTreeMap<String, u64>,
     pub programs: BTreeMap<String, ProgramTotals>,
+    /// Why this kernel lacks each feature; empty if it does not.
+    pub features: BTreeMap<String, String>,
     /// Entries of the programs' maps.
     pub map_entries: BTreeMap<String, u64>,
     pub targets: Vec<TargetView>,

@@ -639,13 +639,16 @@ pub enum Tail {
     RequestRead = 0,
     /// Bytes that may begin a response are about to be written.
     ResponseBegins = 1,
+    /// A connection is about to be closed.
+    Closes = 2,
 }
 
 impl Tail {
     /// All of them, in index order, with the names of the programs.
-    pub const ALL: [(Tail, &'static str); 2] = [
+    pub const ALL: [(Tail, &'static str); 3] = [
         (Tail::RequestRead, "request_read"),
         (Tail::ResponseBegins, "response_begins"),
+        (Tail::Closes, "connection_closes"),
     ];
 }
 

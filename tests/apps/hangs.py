@@ -4,11 +4,13 @@ The path says how; a number may come before it, as in raw. Lines where a request
 comment `stuck: <what>`, by which a test finds their numbers.
 
 `HANGS_AT_BOOT` names a file; where it exists, its text says how importing this fails: `raises`,
-`has no app`, `exits <code>`; or it `waits` until the file is gone.
+`has no app`, `exits <code>`; or it `waits` until the file is gone. With `HANGS_SIGNALLED` threads do not take
+SIGABRT unless a request says so.
 """
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -59,6 +61,12 @@ def lock(environ, start_response):
     wait_for_it(NEVER)
 
 
+def signalled(environ, start_response):
+    """In a thread that gets the signal which the main thread does not."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGABRT})
+    wait_for_it(NEVER)
+
+
 def segv(environ, start_response):
     ctypes.string_at(0)
 
@@ -83,6 +91,7 @@ ROUTES = {
     "sleep": sleep,
     "loop": loop,
     "lock": lock,
+    "signalled": signalled,
     "segv": segv,
     "exit": exit_now,
     "eat": eat,
@@ -114,4 +123,6 @@ def fail_at_boot():
         os._exit(int(how.split()[1]))
 
 
+if "HANGS_SIGNALLED" in os.environ:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
 fail_at_boot()

@@ -75,6 +75,8 @@ pub struct Pending {
 /// Where one of its threads was.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Stack {
+    /// Whether it got the signal.
+    pub is_current: bool,
     pub request: Option<Pending>,
     /// The innermost first.
     pub frames: Vec<Frame>,

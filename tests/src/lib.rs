@@ -25,6 +25,7 @@
 //! - [`distribution`]: what users are given; [`root`]: where it is installed; [`unit`], [`service`],
 //!   [`strace`]: the systemd unit, the observer with what that leaves it, and what it then does
 //! - [`errors`]: every way a request fails under every framework, as one table
+//! - [`smoke`]: what is seen under any kernel, in a minute
 //! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
 #![forbid(unsafe_code)]
 
@@ -63,6 +64,7 @@ pub mod root;
 pub mod service;
 pub mod shipped;
 pub mod skip;
+pub mod smoke;
 pub mod source;
 pub mod strace;
 pub mod terminal_page;

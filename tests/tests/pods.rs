@@ -233,8 +233,7 @@ fn the_api_server_says_what_pods_are_called_and_whose_they_are() -> Result<()> {
         &[&known[..2], &named].concat(),
         reports_is,
     )?;
-    // What happened first came in two pieces.
-    cluster.go_on(2);
+    cluster.go_on(1);
     is_called(
         &observer,
         &reports,

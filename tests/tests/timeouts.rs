@@ -113,14 +113,7 @@ fn every_cell(hang: &Hang) -> Result<()> {
     }
     // Mostly they wait for a timeout: some at a time. All are tried, also when one is wrong.
     let mut wrong = Vec::new();
-    // A main thread that goes on while its pool hangs may be between two frames when it is looked
-    // at late, as on a busy machine.
-    let at_a_time = if hang.class == "gthread" {
-        1
-    } else {
-        AT_A_TIME
-    };
-    for some in cells.chunks(at_a_time) {
+    for some in cells.chunks(AT_A_TIME) {
         thread::scope(|scope| {
             let tries = some.iter().map(|cell| {
                 let place = &place;
@@ -304,6 +297,39 @@ fn a_worker_that_is_soon_given_up_is_found_by_its_late_heartbeat() -> Result<()>
     );
     // A beat is told late from four fifths of the timeout on.
     ensure!((6.4..9.0).contains(&age), "a beat {age} s ago");
+    observer.stop()?;
+    Ok(())
+}
+
+/// As when the main thread still has another signal before it.
+#[test]
+fn a_main_thread_is_told_when_another_one_gets_the_signal() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let cell = Cell {
+        interpreter: product::interpreter_named("debian-3.11")?,
+        gunicorn: "23.0.0",
+        class: "gthread",
+    };
+    let builder = hanging(&Place::find()?, &cell)?.variable("HANGS_SIGNALLED", "1");
+    let mut server = builder.start()?;
+    let worker = server.workers()[0];
+    let observer = Observer::run_for(&[server.pid()])?;
+    begin(&server, worker, "/signalled")?;
+    aborted(&mut server, worker).context("not provoked")?;
+    let ended = observer.wait_for_ends(server.pid(), 1)?.remove(0);
+    let (current, others): (Vec<_>, Vec<_>) =
+        ended.stacks.iter().partition(|stack| stack.is_current);
+    ensure!(
+        current.len() == 1 && current[0].request.is_some(),
+        "no thread of the pool got it: {ended:#?}"
+    );
+    let is_main = |stack: &&Stack| {
+        let mut functions = stack.frames.iter().map(|frame| frame.function.as_str());
+        functions.any(|function| function == "ThreadWorker.run")
+    };
+    ensure!(others.len() == 1 && is_main(&others[0]), "{ended:#?}");
     observer.stop()?;
     Ok(())
 }

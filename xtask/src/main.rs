@@ -1,6 +1,7 @@
 //! Everything a person does by hand, as a command. One file a command.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod bench;
 mod command;
 mod cost;
@@ -23,6 +24,7 @@ mod suite;
 mod test;
 mod toolchain;
 mod tools;
+mod vm;
 mod wheels;
 mod workspace;
 
@@ -58,6 +60,8 @@ enum Command {
     Offsets(offsets::Arguments),
     /// Render the Helm chart into the plain manifests of deploy/kubernetes
     Manifests(manifests::Arguments),
+    /// Boot the kernels that people run, and see what the observer sees there
+    Vm(vm::Arguments),
     /// Fill a folder with all that is in the container image
     Image(image::Arguments),
 }
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Offsets(arguments) => offsets::run(&arguments),
         Command::Manifests(arguments) => manifests::run(&workspace, &arguments),
+        Command::Vm(arguments) => vm::run(&workspace, &arguments),
         Command::Image(arguments) => image::run(&workspace, &arguments),
     });
     match done {

@@ -74,6 +74,7 @@ const TO_TEST: &[Step] = &[
     tools::CURL,
     tools::SYSTEMD,
     tools::STRACE,
+    tools::QEMU,
     tools::VALGRIND,
     prometheus::PROMETHEUS,
     kubernetes::HELM,

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, cost, errors, fuzz, matrix, offsets, setup, toolchain, workspace::Workspace};
+use crate::{
+    command, cost, errors, fuzz, matrix, offsets, setup, toolchain, vm, workspace::Workspace,
+};
 
 /// Checks format, lints, dependencies, and runs every test
 #[derive(clap::Args)]
@@ -41,6 +43,8 @@ enum Part {
     Cost,
     /// Tests that load probes and observe a real Gunicorn; needs root
     Privileged,
+    /// Older kernels, in guests: what the observer tells under each
+    Vm,
     /// Every interpreter with every Gunicorn and worker class, as a table; needs root. Not a part
     /// of the gate, whose privileged part has a subset of it
     Matrix,
@@ -57,6 +61,7 @@ impl Part {
             Self::Fuzz => "fuzz",
             Self::Cost => "cost",
             Self::Privileged => "privileged",
+            Self::Vm => "vm",
             Self::Matrix => "matrix",
             Self::Errors => "errors",
         }
@@ -123,6 +128,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         Part::Fuzz,
         Part::Cost,
         Part::Privileged,
+        Part::Vm,
     ] {
         if arguments.part.is_some_and(|only| only != part) {
             continue;
@@ -136,6 +142,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
                 Some(reason) => Ok(Done::Skipped(reason.clone())),
                 None => privileged(workspace, filter).map(|()| Done::Ok),
             },
+            Part::Vm => vm::gate(workspace).map(|()| Done::Ok),
             // Taken above.
             Part::Matrix | Part::Errors => Ok(Done::Ok),
         })?;
@@ -311,7 +318,10 @@ fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
             .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
             .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder())
             .env("GUNICORN_OBSERVER_PROMETHEUS", workspace.prometheus())
-            .env("GUNICORN_OBSERVER_HELM", workspace.kubernetes_folder())
+            .env(
+                "GUNICORN_OBSERVER_KUBERNETES",
+                workspace.kubernetes_folder(),
+            )
             .env("GUNICORN_OBSERVER_XTASK", env::current_exe()?)
             .args(["--", "--test-threads=1"])
             .args(filter),

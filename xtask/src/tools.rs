@@ -245,6 +245,21 @@ pub const STRACE: Step = Step {
     make: Some(|_| packages::install(&["strace"])),
 };
 
+const QEMU_PACKAGES: &[&str] = &["qemu-system-x86"];
+
+pub const QEMU: Step = Step {
+    name: "qemu",
+    why: "The tests boot other kernels in it, by translation: nothing of the machine's is needed.",
+    check: |_| match command::output("qemu-system-x86_64", &["--version"]) {
+        Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
+        None => Check::missing(
+            "`qemu-system-x86_64` does not run",
+            packages::cure(QEMU_PACKAGES),
+        ),
+    },
+    make: Some(|_| packages::install(QEMU_PACKAGES)),
+};
+
 pub const VALGRIND: Step = Step {
     name: "valgrind",
     why: "It counts the instructions of what the observer does.",

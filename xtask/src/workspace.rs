@@ -61,6 +61,11 @@ impl Workspace {
         self.target.join("kubernetes")
     }
 
+    /// What the guests boot, and what they leave.
+    pub fn vms(&self) -> PathBuf {
+        self.target.join("vm")
+    }
+
     /// Builds the observer as users run it, and says where it is.
     pub fn build_observer(&self) -> Result<PathBuf> {
         let build = [

@@ -1,27 +1,33 @@
 //! `doctor`: whether `run` works here, and how each Python found can be observed.
 
+mod kernel;
 mod probes;
 mod report;
 mod text;
 
 use super::written;
 use crate::app;
+use crate::cli::DoctorArgs;
 use crate::probe::preflight;
 use anyhow::{Context as _, Result, bail};
+use kernel::Kernel;
 use report::{Report, Targets};
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Writes the checks, and what was found, to `out`.
 ///
 /// # Errors
 /// When `run` could not work here, or `out` cannot be written to.
-pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
-    let checks = preflight::checks();
+pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Result<()> {
+    let looked = preflight::look(btf);
+    let kernel = looked.loaded.as_ref();
+    let kernel = kernel.map(|loaded| Kernel::of(loaded, args.verbose));
     // Without, processes of others cannot be looked into.
     let targets = preflight::privileged().is_ok().then(targets).transpose()?;
-    let report = Report::new(checks, targets);
-    let result = if json {
+    let report = Report::new(looked.checks, kernel, targets);
+    let result = if args.json {
         write_json(&report, out)
     } else {
         text::write(&report, out)

@@ -51,9 +51,8 @@ async fn take(
         match events.try_next().await {
             Ok(None) => return,
             Ok(Some(event)) => {
-                // A list that is begun has not succeeded yet.
+                failed = None;
                 if apply(event, &mut listed, directory) {
-                    failed = None;
                     tell(Told::Changed);
                 }
             }

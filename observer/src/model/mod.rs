@@ -46,6 +46,7 @@ pub mod recent;
 pub mod route;
 pub mod routes;
 pub mod settings;
+mod skipped;
 mod slots;
 mod state;
 pub mod tally;

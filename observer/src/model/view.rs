@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::life::signal;
 use super::observer::Observer;
 use super::settings::Settings;
+use super::skipped;
 use super::state::State;
 use super::tally::{ErrorKey, Errors, Phase};
 use super::worker::Worker;
@@ -75,11 +76,7 @@ impl State {
         }
         lost.insert("unclaimed".to_owned(), self.observer.unclaimed_requests);
         lost.insert("exceptions_forgotten".to_owned(), self.exceptions.forgotten);
-        let missed = kernel
-            .programs
-            .values()
-            .map(|program| program.recursion_misses)
-            .sum();
+        let missed = skipped::lost(&kernel.programs);
         lost.insert("recursion".to_owned(), missed);
         let targets = levels.values().map(|level| TargetView {
             pid: level.pid,
@@ -117,6 +114,7 @@ impl State {
             lost,
             counts: kernel.counts.clone(),
             programs: kernel.programs.clone(),
+            features: kernel.features.clone(),
             map_entries: self.observer.map_entries.clone(),
             targets: targets.collect(),
             looks: self.looks(),

@@ -13,6 +13,7 @@ mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -83,17 +84,21 @@ impl<'a> Btf<'a> {
     /// Byte offset of `structure.path[0].path[1]…`.
     #[must_use]
     pub fn offset(&self, structure: &str, path: &[&str]) -> Option<u32> {
-        let is_it = |found: &Type| {
-            found.kind == kind::STRUCT && self.name(found.name) == Some(structure.as_bytes())
-        };
-        let types = self
-            .starts
-            .iter()
-            .skip(1)
-            .filter_map(|&start| self.type_at(start));
-        let mut candidates = types.filter(is_it);
+        let mut candidates = self.named(kind::STRUCT, structure);
         let bits = candidates.find_map(|found| self.path_bits(found, path))?;
         Some(bits / 8)
+    }
+
+    /// Whether there is a function of this name.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.named(kind::FUNC, name).next().is_some()
+    }
+
+    fn named(&self, kind: u32, name: &str) -> impl Iterator<Item = Type> {
+        let types = self.starts.iter().skip(1);
+        let types = types.filter_map(|&start| self.type_at(start));
+        types.filter(move |it| it.kind == kind && self.name(it.name) == Some(name.as_bytes()))
     }
 
     fn path_bits(&self, container: Type, path: &[&str]) -> Option<u32> {

@@ -1,8 +1,9 @@
 //! The interpreters the programs are attached to: once for each file and place, shared
 //! by all processes that map it, as long as one does.
 
+use super::attach::attach_interpreter;
 use super::links::{Detacher, Link};
-use super::load::{self, Uprobe};
+use super::programs::Uprobe;
 use crate::event::Pid;
 use crate::python::maps::FileNumber;
 use crate::python::target::{Interpreter, ProbePoint};
@@ -160,7 +161,7 @@ impl Interpreters {
             attached.users.insert(pid);
             return Ok(());
         }
-        let link = load::attach_interpreter(&mut self.ebpf, uprobe, point)?;
+        let link = attach_interpreter(&mut self.ebpf, uprobe, point)?;
         let users = HashSet::from([pid]);
         self.attached.insert(place, Attached { link, users });
         self.publish();

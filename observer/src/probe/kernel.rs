@@ -2,6 +2,7 @@
 
 use super::btf::Btf;
 use probe_ebpf::abi::KernelOffsets;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
 
@@ -12,33 +13,89 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, Error)]
 pub enum KernelError {
     #[error(
-        "cannot read the kernel's type information {VMLINUX}: {0}; a kernel of 5.10 or later built with CONFIG_DEBUG_INFO_BTF is needed"
+        "cannot read the kernel's type information {from}: {source}; a kernel of 5.10 or later built with CONFIG_DEBUG_INFO_BTF is needed, or its types in a file that --btf names", from = .from.display()
     )]
-    Read(io::Error),
+    Read { from: PathBuf, source: io::Error },
     #[error(
-        "the kernel's type information {VMLINUX} has an unknown form; please report it with the output of `uname -r`"
+        "the type information {from} has an unknown form; please report it with the output of `uname -r`", from = .from.display()
     )]
-    Form,
+    Form { from: PathBuf },
     #[error(
-        "this kernel's {structure} has no field {field}, which the probes need; please report it with the output of `uname -r`"
+        "{structure} of {from} has no field {field}, which the probes need; please report it with the output of `uname -r`", from = .from.display()
     )]
     Missing {
         structure: &'static str,
         field: String,
+        from: PathBuf,
     },
 }
 
-/// Resolves every offset the programs need.
-///
-/// # Errors
-/// When the kernel has no BTF, or lacks a field.
-pub fn offsets() -> Result<KernelOffsets, KernelError> {
-    let data = fs::read(VMLINUX).map_err(KernelError::Read)?;
-    let btf = Btf::parse(&data).ok_or(KernelError::Form)?;
+/// The types of a kernel.
+pub struct Types {
+    data: Vec<u8>,
+    from: PathBuf,
+    /// They are not the running kernel's own word.
+    is_file: bool,
+}
+
+impl Types {
+    /// Reads them: of the running kernel, or of this file, which must be of the same one.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(file: Option<&Path>) -> Result<Self, KernelError> {
+        let from = file.unwrap_or(Path::new(VMLINUX)).to_owned();
+        let data = fs::read(&from);
+        let data = data.map_err(|source| KernelError::Read {
+            from: from.clone(),
+            source,
+        })?;
+        Ok(Self {
+            data,
+            from,
+            is_file: file.is_some(),
+        })
+    }
+
+    /// Where they were read.
+    #[must_use]
+    pub fn from(&self) -> &Path {
+        &self.from
+    }
+
+    /// For aya, which else reads the running kernel's.
+    #[must_use]
+    pub fn for_loader(&self) -> Option<aya::Btf> {
+        let parse = || aya::Btf::parse(&self.data, aya::Endianness::default()).ok();
+        self.is_file.then(parse).flatten()
+    }
+
+    fn btf(&self) -> Result<Btf<'_>, KernelError> {
+        let from = &self.from;
+        Btf::parse(&self.data).ok_or_else(|| KernelError::Form { from: from.clone() })
+    }
+
+    /// Whether this kernel has a function of this name.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.btf().is_ok_and(|btf| btf.has_function(name))
+    }
+
+    /// Resolves every offset the programs need.
+    ///
+    /// # Errors
+    /// When the kernel lacks a field.
+    pub fn offsets(&self) -> Result<KernelOffsets, KernelError> {
+        offsets(&self.btf()?, &self.from)
+    }
+}
+
+fn offsets(btf: &Btf<'_>, from: &Path) -> Result<KernelOffsets, KernelError> {
     let at = |structure: &'static str, path: &[&str]| {
         let missing = || KernelError::Missing {
             structure,
             field: path.join("."),
+            from: from.to_owned(),
         };
         btf.offset(structure, path).ok_or_else(missing)
     };
@@ -74,8 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_is_none_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let types = Types::read(Some(file.path())).unwrap();
+        let error = types.offsets().unwrap_err().to_string();
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
+        let error = Types::read(Some(Path::new("/nowhere/types")))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("/nowhere/types"), "{error}");
+    }
+
+    #[test]
     fn the_fields_of_the_running_kernel_are_found() {
-        let at = offsets().unwrap();
+        let at = Types::read(None).unwrap().offsets().unwrap();
         // These two are neighbours in every kernel (`include/linux/sched.h`).
         assert_eq!(at.task_tgid, at.task_pid + 4);
         assert!(at.task_thread_pointer > 0 && at.task_files > 0);

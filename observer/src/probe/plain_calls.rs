@@ -2,7 +2,7 @@
 //! `write`: attached only while a process is observed that may use them for its
 //! connections, as uvloop does, because they would cost the whole host.
 
-use super::load;
+use super::attach;
 use crate::event::Pid;
 use anyhow::Result;
 use aya::Ebpf;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Who needs them.
 pub struct PlainCalls {
     users: HashSet<Pid>,
-    attached: Option<load::PlainLinks>,
+    attached: Option<attach::PlainLinks>,
     count: Arc<AtomicU32>,
 }
 
@@ -34,7 +34,7 @@ impl PlainCalls {
     /// When the kernel refuses.
     pub fn need(&mut self, ebpf: &mut Ebpf, pid: Pid) -> Result<()> {
         if self.attached.is_none() {
-            self.attached = Some(load::attach_plain_calls(ebpf)?);
+            self.attached = Some(attach::attach_plain_calls(ebpf)?);
             self.count.store(1, Ordering::Relaxed);
         }
         self.users.insert(pid);
@@ -49,7 +49,7 @@ impl PlainCalls {
         }
         if let Some(links) = self.attached.take() {
             self.count.store(0, Ordering::Relaxed);
-            if let Err(error) = load::detach_plain_calls(ebpf, links) {
+            if let Err(error) = attach::detach_plain_calls(ebpf, links) {
                 tracing::warn!("{error:#}");
             }
         }

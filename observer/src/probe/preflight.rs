@@ -1,11 +1,18 @@
 //! What this host offers, before anything is tried: each refusal names its cure.
 
-use super::{kernel, load, tracefs};
+mod host;
+
+pub use host::raise as raise_locked_memory;
+
+use super::kernel::Types;
+use super::load::{self, Loaded};
+use super::tracefs;
 use crate::privilege::{COVERED, NEEDED};
 use caps::Capability;
 use nix::unistd::Uid;
 use procfs::process::Process;
 use serde::Serialize;
+use std::path::Path;
 
 /// One thing that must hold for `run` to work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,22 +47,38 @@ impl Check {
     }
 }
 
-/// All checks, in the order in which they depend on each other. Loads the
-/// programs if nothing before spoke against it, and drops them again.
+/// What was looked at, and the programs if they could be loaded.
+pub struct Preflight {
+    /// In the order in which they depend on each other.
+    pub checks: Vec<Check>,
+    /// Attached to nothing; dropped with this.
+    pub loaded: Option<Loaded>,
+}
+
+/// Looks at all of it. Loads the programs if nothing before spoke against it; the kernel's types
+/// are those of this file, if there is one.
 #[must_use]
-pub fn checks() -> Vec<Check> {
+pub fn look(btf: Option<&Path>) -> Preflight {
+    let (types, fields) = types(btf);
     let mut checks = vec![
         privilege(),
         namespaces(),
         kernel_release(),
-        btf(),
-        lockdown(),
+        fields,
+        host::lockdown(),
         tracefs(),
+        host::perf_events(),
+        host::unprivileged_bpf(),
+        host::control_groups(),
     ];
-    if checks.iter().all(|check| check.ok) {
-        checks.push(programs());
+    let mut loaded = None;
+    if let (Some(types), true) = (types, checks.iter().all(|check| check.ok)) {
+        let programs = load::load(&types);
+        checks.push(host::locked_memory(programs.as_ref().err()));
+        checks.push(accepted(&programs));
+        loaded = programs.ok();
     }
-    checks
+    Preflight { checks, loaded }
 }
 
 /// The first thing that speaks against `run`, as one sentence.
@@ -126,33 +149,24 @@ fn kernel_release() -> Check {
     }
 }
 
-fn btf() -> Check {
+fn types(btf: Option<&Path>) -> (Option<Types>, Check) {
     const NAME: &str = "kernel types (BTF)";
-    match kernel::offsets() {
-        Ok(_) => Check::good(
-            NAME,
-            format!("every field needed is in {}", kernel::VMLINUX),
-        ),
-        Err(error) => Check::bad(
-            NAME,
-            error.to_string(),
-            "use a kernel of 5.10 or later with CONFIG_DEBUG_INFO_BTF=y, as distributions ship them",
-        ),
+    let read = Types::read(btf).and_then(|types| types.offsets().map(|_| types));
+    match read {
+        Ok(types) => {
+            let found = format!("every field needed is in {}", types.from().display());
+            (Some(types), Check::good(NAME, found))
+        }
+        Err(error) => {
+            let check = Check::bad(
+                NAME,
+                error.to_string(),
+                "use a kernel of 5.10 or later with CONFIG_DEBUG_INFO_BTF=y, as distributions ship \
+                 them, or give the types of this very kernel with --btf",
+            );
+            (None, check)
+        }
     }
-}
-
-fn lockdown() -> Check {
-    const NAME: &str = "lockdown";
-    // The file is absent where the kernel has no lockdown at all.
-    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    if text.contains("[confidentiality]") {
-        return Check::bad(
-            NAME,
-            "kernel lockdown is in confidentiality mode, which forbids reading memory from eBPF",
-            "boot with lockdown=integrity or without lockdown",
-        );
-    }
-    Check::good(NAME, "does not forbid eBPF")
 }
 
 fn tracefs() -> Check {
@@ -167,15 +181,24 @@ fn tracefs() -> Check {
     Check::good(NAME, "tracepoints and their fields are readable")
 }
 
-fn programs() -> Check {
+fn accepted(loaded: &anyhow::Result<Loaded>) -> Check {
     const NAME: &str = "eBPF programs";
-    match load::load() {
-        Ok(_) => Check::good(NAME, "accepted by this kernel"),
-        Err(error) => Check::bad(
-            NAME,
-            format!("{error:#}").lines().next().unwrap_or_default(),
-            "please report it with the output of `uname -a`",
-        ),
+    const CURE: &str = "please report it with the output of `gunicorn-observer doctor --verbose`";
+    let absent = match loaded {
+        Ok(loaded) => &loaded.absent,
+        Err(error) => {
+            let first_line = format!("{error:#}");
+            return Check::bad(NAME, first_line.lines().next().unwrap_or_default(), CURE);
+        }
+    };
+    let names: Vec<_> = absent.iter().map(|(feature, _)| feature.name).collect();
+    match (absent.needed(), names.as_slice()) {
+        (Some(refusal), _) => Check::bad(NAME, &refusal.why, CURE),
+        (None, []) => Check::good(NAME, "accepted by this kernel"),
+        (None, names) => Check {
+            cure: CURE.to_owned(),
+            ..Check::good(NAME, format!("accepted, but for: {}", names.join(", ")))
+        },
     }
 }
 

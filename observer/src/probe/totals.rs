@@ -1,7 +1,8 @@
 //! Running totals of the programs: what they counted, what the kernel counts of them.
 
+use super::features::{Absent, FEATURES};
 use super::interpreters::Counts;
-use super::load::{self, When};
+use super::programs::{self, When};
 use crate::fact::{KernelTotals, ProgramTotals};
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
@@ -17,6 +18,8 @@ pub struct Totals {
     stats: PerCpuArray<MapData, u64>,
     programs: Vec<(&'static str, When, OwnedFd)>,
     places: Places,
+    /// Why each feature is absent; empty if it is not.
+    features: BTreeMap<String, String>,
 }
 
 /// At how many places programs are attached that are not always.
@@ -35,11 +38,17 @@ impl Totals {
     ///
     /// # Errors
     /// When the object lacks the counters or a program.
-    pub fn take(ebpf: &mut Ebpf, places: Places) -> Result<Self> {
+    pub fn take(ebpf: &mut Ebpf, places: Places, absent: &Absent) -> Result<Self> {
         let stats = ebpf
             .take_map("STATS")
             .ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
-        let programs = load::programs()
+        let is_loaded = |name| {
+            ebpf.program(name)
+                .is_some_and(|program| program.fd().is_ok())
+        };
+        let programs = programs::all()
+            .chain(programs::second())
+            .filter(|&(name, _)| absent.allows(name) && is_loaded(name))
             .map(|(name, when)| {
                 let program = ebpf
                     .program(name)
@@ -47,17 +56,25 @@ impl Totals {
                 Ok((name, when, program.fd()?.as_fd().try_clone_to_owned()?))
             })
             .collect::<Result<_>>()?;
+        let features = FEATURES.iter().map(|feature| {
+            let why = absent.why(feature).map(|refusal| refusal.why.clone());
+            (feature.name.to_owned(), why.unwrap_or_default())
+        });
         Ok(Self {
             stats: stats.try_into()?,
             programs,
             places,
+            features: features.collect(),
         })
     }
 
     /// The totals now.
     #[must_use]
     pub fn read(&self) -> KernelTotals {
-        let mut totals = KernelTotals::default();
+        let mut totals = KernelTotals {
+            features: self.features.clone(),
+            ..KernelTotals::default()
+        };
         for &(stat, name, is_loss) in Stat::ALL {
             let value = self
                 .stats

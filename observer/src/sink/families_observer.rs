@@ -111,8 +111,21 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
     let mut all = vec![
         events, lost, hits, entries, level, look, looks, checks, build, cpu, memory, pods, errors,
     ];
+    all.push(features(snapshot));
     all.extend(programs(snapshot));
     all
+}
+
+fn features(snapshot: &Snapshot) -> Family {
+    let mut features = Family::gauge(
+        "gunicorn_observer_feature",
+        "Whether this kernel lets something be observed, 1 or 0, and why not.",
+    );
+    for (feature, reason) in &snapshot.observer.features {
+        let labels = [("feature", feature.as_str()), ("reason", reason)];
+        features.count(&labels, reason.is_empty().into());
+    }
+    features
 }
 
 fn programs(snapshot: &Snapshot) -> [Family; 4] {

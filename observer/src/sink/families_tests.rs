@@ -205,6 +205,7 @@ fn full() -> State {
             lost: one(),
             counts: one(),
             programs: [("a".to_owned(), program)].into(),
+            features: [("a".to_owned(), String::new())].into(),
         }),
     );
     fact(&mut state, Fact::Maps { entries: one() });

@@ -5,6 +5,35 @@ use super::offsets;
 use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::{ConnKey, Stat, Tail, Target, Thread};
 
+/// Which of two programs on the same tracepoint this is. From Linux 7.2 on (`kernel/trace/bpf_trace.c`,
+/// `trace_call_bpf_faultable`) a thread may be preempted in a program on a system call, and the kernel
+/// skips the program for every other thread that comes by on that CPU meanwhile. There a second one is
+/// attached behind each: it does what the first one would have, and nothing where that ran.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    First,
+    Second,
+}
+
+/// The two programs of a system call, which have a function in common. What it does must be the
+/// same done twice, or it looks at the turn.
+macro_rules! twin {
+    ($first:ident, $second:ident, $function:path) => {
+        #[aya_ebpf::macros::tracepoint]
+        pub fn $first(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
+            $function(&ctx, crate::bpf::call::Turn::First);
+            0
+        }
+
+        #[aya_ebpf::macros::tracepoint]
+        pub fn $second(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
+            $function(&ctx, crate::bpf::call::Turn::Second);
+            0
+        }
+    };
+}
+pub(crate) use twin;
+
 /// Remembers a call until it returns.
 #[inline(always)]
 pub fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {

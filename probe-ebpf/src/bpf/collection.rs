@@ -1,7 +1,7 @@
 //! A thread collects garbage, and its whole process waits: `gc_collect_main` of CPython's
 //! `Python/gc.c`, before 3.12 of `Modules/gcmodule.c`, holds the GIL from its beginning to its end.
 
-use super::emit::{header, now, reserve, submit_later};
+use super::emit::{header, now, send_later};
 use super::maps::{COLLECTIONS, current, serving_target};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{Collection, GcRecord, RecordKind};
@@ -53,10 +53,7 @@ pub fn collection_ends(ctx: ProbeContext) -> u32 {
         header: header::<GcRecord>(RecordKind::Gc, tgid),
         pause_ns: now() - collection.begun_ns,
     };
-    if let Some(mut entry) = reserve::<GcRecord>() {
-        entry.write(record);
-        submit_later(entry);
-    }
+    send_later(|place| *place = record);
     0
 }
 

@@ -13,7 +13,7 @@
 use super::emit::{self, Teller};
 use super::exception;
 use super::maps::{
-    CLIENTS, CONNS, FLOWS, NEW_CONN, RESPONSE, SCRATCH, conn, count, flow, is_told_by_socket,
+    CLIENTS, CONNS, FLOWS, NEW_CONN, Scratch, conn, count, flow, is_told_by_socket, scratch,
 };
 use super::memory::User;
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
@@ -41,6 +41,12 @@ pub fn open(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
     let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
     conn.generation = generation;
     Some(conn)
+}
+
+/// Whether nothing was read or written by a connection.
+#[inline(always)]
+pub fn is_new(conn: &mut Conn) -> bool {
+    conn.ordinal == 0 && conn.first_read_ns == 0 && conn.request_bytes == 0
 }
 
 /// A connection accepted before we came: known by a request line read from it.
@@ -157,14 +163,11 @@ fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
         conn.line_source = LineSource::Wire as u16;
     } else if at < HEAD_BYTES && conn.flags & flags::LINE_CUT == 0 {
         // A later piece: as much of it as the slack behind any offset allows.
-        if len > HEAD_SLACK as u64 {
+        const MOST: u64 = HEAD_SLACK as u64 - 1;
+        if len > MOST {
             conn.flags |= flags::LINE_CUT;
         }
-        let len = if len > HEAD_SLACK as u64 {
-            HEAD_SLACK
-        } else {
-            len as usize
-        };
+        let len = bounded(if len > MOST { MOST } else { len }, HEAD_SLACK);
         read_user(buffer, &mut conn.line, at & (HEAD_BYTES - 1), len)?;
         let kept = at + len;
         conn.line_len = if kept > HEAD_BYTES {
@@ -190,17 +193,27 @@ pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Re
     let (method, method_len) = layout.narrow_str(&User, method)?;
     let (path, path_len) = layout.narrow_str(&User, path)?;
     conn.line[..NAME_BYTES].fill(0);
-    let method_len = method_len.min(NAME_BYTES as u64) as usize;
+    let method_len = bounded(method_len.min(NAME_BYTES as u64), 2 * NAME_BYTES);
     read_user(method, &mut conn.line, 0, method_len)?;
-    let path_len = path_len.min((HEAD_BYTES - NAME_BYTES) as u64) as usize;
+    let path_len = bounded(path_len.min((HEAD_BYTES - NAME_BYTES) as u64), HEAD_BYTES);
     read_user(path, &mut conn.line, NAME_BYTES, path_len)?;
     conn.line_len = (NAME_BYTES + path_len) as u32;
     conn.line_source = LineSource::Python as u16;
     Ok(())
 }
 
+/// A length that is known to be below `limit`, a power of two, said so that every kernel sees it: one
+/// of 5.10 knows a bound of that register only that was compared, and not of its copies.
+#[inline(always)]
+fn bounded(len: u64, limit: usize) -> usize {
+    // The compiler knows that this changes nothing, were the read not volatile.
+    // SAFETY: a local variable.
+    let len = unsafe { core::ptr::read_volatile(&len) };
+    len as usize & (limit - 1)
+}
+
 /// Reads `len` user bytes to `line[at..]`. The verifier needs to see the bounds:
-/// `at < HEAD_BYTES` and `len <= HEAD_SLACK`, or `at == 0` and `len <= HEAD_BYTES`.
+/// `at < HEAD_BYTES` and `len < HEAD_SLACK`, or `at == 0` and `len <= HEAD_BYTES`.
 #[inline(always)]
 fn read_user(
     buffer: u64,
@@ -261,12 +274,9 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     if len < STATUS_BYTES as u64 {
         return;
     }
-    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
-    let (Some(window), Some(head)) = (SCRATCH.get_ptr_mut(0), RESPONSE.get_ptr_mut(0)) else {
+    let Some(Scratch { window, head, .. }) = scratch() else {
         return;
     };
-    // SAFETY: as above.
-    let (window, head) = unsafe { (&mut *window, &mut *head) };
     if read_window(window, buffer, len).is_err() {
         count(Stat::BufferUnreadable);
         return;
@@ -443,8 +453,7 @@ fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
     if scan.is_lost() {
         return None;
     }
-    // SAFETY: per-CPU memory, and a tracepoint is not preempted.
-    let window = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    let window = &mut scratch()?.window;
     if read_window(window, buffer, len).is_err() {
         count(Stat::BufferUnreadable);
         scan.give_up();

@@ -1,9 +1,9 @@
 //! Records into the ring buffer.
 
-use super::maps::{EVENTS, count};
+use super::maps::{EVENTS, count, current};
 use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_ebpf::maps::{Array, HashMap};
 use probe_ebpf::abi::{
     Conn, Flow, HEAD_BYTES, Header, LineSource, RecordKind, RequestRecord, Stat, TimedBy, flags,
 };
@@ -24,44 +24,83 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Room for a record, or a counted loss.
+/// Finds room for a record, has it filled and sends it; or counts a loss. Userspace looks by itself.
+///
+/// Filled where the room was found: when a kernel such as 5.10 sees it asked for a second time
+/// whether there is room, it takes both for possible (`reg_type_not_null` of
+/// `kernel/bpf/verifier.c`), and refuses a program that would then forget the room.
 #[inline(always)]
-pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
-    reserve_or(Stat::RingFullOther)
+pub fn send_later<T: 'static>(fill: impl FnOnce(&mut T)) {
+    send_or(Stat::RingFullOther, fill);
 }
 
 #[inline(always)]
-fn reserve_or<T: 'static>(loss: Stat) -> Option<RingBufEntry<T>> {
-    let entry = EVENTS.reserve::<T>(0);
-    if entry.is_none() {
-        count(loss);
+fn send_or<T: 'static>(loss: Stat, fill: impl FnOnce(&mut T)) {
+    match EVENTS.reserve::<T>(0) {
+        Some(mut entry) => {
+            // SAFETY: the memory is reserved and ours; a record is made of integers.
+            fill(unsafe { &mut *entry.as_mut_ptr() });
+            entry.submit(wakeup());
+        }
+        None => count(loss),
     }
-    entry
 }
 
-/// Likewise, of a kind that may come in great numbers, and must not take the room of requests.
+/// Likewise, of a kind that may come in great numbers, and must not take the room of requests. False
+/// if there was none.
+///
+/// It is filled in a room of its thread's, and copied: room that is reserved is another to such a
+/// kernel on each way that leads to it, so that it would walk what fills it for all of them.
 #[inline(always)]
-pub fn reserve_spare<T: 'static>() -> Option<RingBufEntry<T>> {
-    let entry = if EVENTS.query(AVAIL_DATA) > SPARE_BYTES {
-        None
-    } else {
-        EVENTS.reserve::<T>(0)
-    };
-    if entry.is_none() {
+pub fn send_spare<T: 'static>(rooms: &Rooms<T>, fill: impl FnOnce(&mut T)) -> bool {
+    let is_sent = EVENTS.query(AVAIL_DATA) <= SPARE_BYTES && rooms.send(fill).is_some();
+    if !is_sent {
         count(Stat::ExceptionDropped);
     }
-    entry
+    is_sent
 }
 
-/// Sends a record that can wait for userspace to look.
+/// Where records are made, by thread: tgid << 32 | tid.
+pub struct Rooms<T: 'static> {
+    pub rooms: &'static HashMap<u64, T>,
+    /// One that is empty.
+    pub empty: &'static Array<T>,
+}
+
+impl<T: 'static> Rooms<T> {
+    #[inline(always)]
+    fn send(&self, fill: impl FnOnce(&mut T)) -> Option<()> {
+        let id = current();
+        self.rooms.insert(id, self.empty.get(0)?, 0).ok()?;
+        // SAFETY: only this thread has this key.
+        let room = unsafe { &mut *self.rooms.get_ptr_mut(id)? };
+        fill(room);
+        let is_sent = EVENTS.output::<T>(&*room, wakeup()).is_ok();
+        let _ = self.rooms.remove(id);
+        is_sent.then_some(())
+    }
+}
+
+/// Likewise, of a rare kind, which userspace is woken for.
 #[inline(always)]
-pub fn submit_later<T: 'static>(entry: RingBufEntry<T>) {
-    let waiting = EVENTS.query(AVAIL_DATA);
-    entry.submit(if waiting > WAKE_BYTES {
+pub fn send_now<T: 'static>(record: T) {
+    match EVENTS.reserve::<T>(0) {
+        Some(mut entry) => {
+            entry.write(record);
+            entry.submit(FORCE_WAKEUP);
+        }
+        None => count(Stat::RingFullOther),
+    }
+}
+
+/// Userspace is woken only while much waits.
+#[inline(always)]
+fn wakeup() -> u64 {
+    if EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
         FORCE_WAKEUP
     } else {
         NO_WAKEUP
-    });
+    }
 }
 
 /// The first fields of a record of type `T`.
@@ -73,13 +112,6 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
         tgid,
         time_ns: now(),
     }
-}
-
-/// Sends a record of a rare kind at once.
-#[inline(always)]
-pub fn submit_now<T: 'static>(mut entry: RingBufEntry<T>, record: T) {
-    entry.write(record);
-    entry.submit(FORCE_WAKEUP);
 }
 
 /// Who told of a request, beside its connection.
@@ -96,12 +128,19 @@ pub enum Teller<'a> {
 #[inline(always)]
 pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
     // Its own, so that it is known by how many requests totals are too low.
-    let Some(mut entry) = reserve_or::<RequestRecord>(Stat::RingFull) else {
-        return;
-    };
-    // SAFETY: the memory is reserved and ours; every field of the record, which
-    // has no padding, is written below.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
+    send_or(Stat::RingFull, |record: &mut RequestRecord| {
+        fill(record, (tgid, tid), conn, teller);
+    });
+}
+
+/// Every field of the record, which has no padding, is written.
+#[inline(always)]
+fn fill(
+    record: &mut RequestRecord,
+    (tgid, tid): (u32, u32),
+    conn: Option<&Conn>,
+    teller: Teller<'_>,
+) {
     record.header = header::<RequestRecord>(RecordKind::Request, tgid);
     record.tid = tid;
     record.entered_ns = 0;
@@ -136,7 +175,6 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
         Some(conn) => wire(record, conn),
         None => unseen(record),
     }
-    submit_later(entry);
 }
 
 #[inline(always)]

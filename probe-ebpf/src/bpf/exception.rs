@@ -4,9 +4,12 @@
 //! do to log it; by Gunicorn's own `handle_error`; and where a request ends while
 //! one is still handled. While a closer look is taken, also wherever one goes up.
 
-use super::emit::{header, reserve, reserve_spare, submit_later, submit_now};
-use super::maps::{CODES, LOOK, NEW_EXCEPTION, count, current, flow, layout, serving_target};
-use super::memory::{User, copy_kernel, thread_state};
+use super::emit::{Rooms, header, send_now, send_spare};
+use super::maps::{
+    CODES, EXCEPTION_ROOMS, LOOK, NEW_EXCEPTION, NEW_UNWOUND, UNWOUND_ROOMS, count, current, flow,
+    layout, serving_target,
+};
+use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
     ExceptionRecord, Flow, LookExhaustedRecord, LookWord, NO_DEPTH, ObjectKey, RecordKind, Role,
@@ -144,24 +147,21 @@ impl Exception<'_> {
     /// A function of its own, so that the verifier goes on in one way after it.
     #[inline(never)]
     pub fn tell(&self, request: u64) -> bool {
-        let (Some(mut entry), Some(empty)) =
-            (reserve_spare::<ExceptionRecord>(), NEW_EXCEPTION.get(0))
-        else {
-            return false;
+        let rooms = Rooms {
+            rooms: &EXCEPTION_ROOMS,
+            empty: &NEW_EXCEPTION,
         };
-        // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
-        let record = unsafe { &mut *entry.as_mut_ptr() };
-        clear(record, empty);
-        record.header = header::<ExceptionRecord>(RecordKind::Exception, (self.id >> 32) as u32);
-        record.request = request;
-        record.object = self.object;
-        record.tid = self.id as u32;
-        record.seen_by = self.seen_by as u16;
-        record.has_left = self.has_left as u16;
-        record.depth = self.depth;
-        self.describe(record);
-        submit_later(entry);
-        true
+        send_spare(&rooms, |record| {
+            record.header =
+                header::<ExceptionRecord>(RecordKind::Exception, (self.id >> 32) as u32);
+            record.request = request;
+            record.object = self.object;
+            record.tid = self.id as u32;
+            record.seen_by = self.seen_by as u16;
+            record.has_left = self.has_left as u16;
+            record.depth = self.depth;
+            self.describe(record);
+        })
     }
 
     #[inline(always)]
@@ -221,20 +221,6 @@ impl Exception<'_> {
             }
         }
     }
-}
-
-/// What is left in the ring of other records is not to be told again.
-#[inline(always)]
-fn clear(record: &mut ExceptionRecord, empty: &ExceptionRecord) {
-    const SIZE: usize = size_of::<ExceptionRecord>();
-    // SAFETY: records are bytes without padding.
-    let (from, to) = unsafe {
-        (
-            &*core::ptr::from_ref(empty).cast::<[u8; SIZE]>(),
-            &mut *core::ptr::from_mut(record).cast::<[u8; SIZE]>(),
-        )
-    };
-    copy_kernel(from, to);
 }
 
 /// A `handle_request` that was found.
@@ -365,10 +351,8 @@ pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
 /// Tells that no more is looked at, before any request ends of which that is true.
 #[inline(always)]
 fn exhausted(id: u64) {
-    if let Some(entry) = reserve::<LookExhaustedRecord>() {
-        let header = header::<LookExhaustedRecord>(RecordKind::LookExhausted, (id >> 32) as u32);
-        submit_now(entry, LookExhaustedRecord { header });
-    }
+    let header = header::<LookExhaustedRecord>(RecordKind::LookExhausted, (id >> 32) as u32);
+    send_now(LookExhaustedRecord { header });
 }
 
 #[inline(always)]
@@ -388,23 +372,21 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
     let raised = layout.raised_exception(&User, tstate);
     // Also if it cannot be told: then that something is missing is known.
     flow.unwound += 1;
-    let Some(mut entry) = reserve_spare::<UnwoundRecord>() else {
-        return Ok(());
+    let rooms = Rooms {
+        rooms: &UNWOUND_ROOMS,
+        empty: &NEW_UNWOUND,
     };
-    // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    // SAFETY: integers, of which zero is a value.
-    *record = unsafe { core::mem::zeroed() };
-    record.header = header::<UnwoundRecord>(RecordKind::Unwound, (id >> 32) as u32);
-    record.request = flow.entered_ns;
-    record.object = raised.object;
-    record.class_object = raised.class;
-    record.is_made = raised.is_made as u16;
-    record.has_traceback = raised.has_traceback as u16;
-    record.depth = caller.depth;
-    layout.class_names(&User, raised.class, &mut record.class);
-    record.frame.frame = frame;
-    layout.frame_names(&User, frame, &mut record.frame);
-    submit_later(entry);
+    send_spare(&rooms, |record| {
+        record.header = header::<UnwoundRecord>(RecordKind::Unwound, (id >> 32) as u32);
+        record.request = flow.entered_ns;
+        record.object = raised.object;
+        record.class_object = raised.class;
+        record.is_made = raised.is_made as u16;
+        record.has_traceback = raised.has_traceback as u16;
+        record.depth = caller.depth;
+        layout.class_names(&User, raised.class, &mut record.class);
+        record.frame.frame = frame;
+        layout.frame_names(&User, frame, &mut record.frame);
+    });
     Ok(())
 }

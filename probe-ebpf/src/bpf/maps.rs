@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{
     Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, Gil, NO_LAYOUT, ObjectKey, Role,
-    StackRecord, StackWalk, Stat, Tail, Target, Thread,
+    StackRecord, StackWalk, Stat, Tail, Target, Thread, UnwoundRecord,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -70,15 +70,13 @@ pub static GIL_WAITED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries
 /// Counters, by [`Stat`].
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);
-/// Room to scan a piece of a message. Tracepoints only: they cannot be preempted.
+/// Room to look through what a thread reads and writes, by tgid << 32 | tid: from Linux 7.2 on a
+/// thread may be preempted in a program on a system call, and another one run it on the same CPU.
 #[map]
-pub static SCRATCH: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
-/// What the head of a response says. Likewise.
+pub static SCRATCH: LruHashMap<u64, Scratch> = LruHashMap::with_max_entries(1024, 0);
+/// Room of a thread that had none: too large for the stack.
 #[map]
-pub static RESPONSE: PerCpuArray<ResponseHead> = PerCpuArray::with_max_entries(1, 0);
-/// A write that may begin a response. Likewise.
-#[map]
-pub static WRITE: PerCpuArray<Write> = PerCpuArray::with_max_entries(1, 0);
+pub static NEW_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 /// Programs that others go on with, by [`Tail`].
 #[map]
 pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::ALL.len() as u32, 0);
@@ -88,6 +86,16 @@ pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0)
 /// A stack before anything is known of it: likewise.
 #[map]
 pub static NEW_STACK: Array<StackRecord> = Array::with_max_entries(1, 0);
+/// Exceptions, steps of one and stacks that are being told, by tgid << 32 | tid.
+#[map]
+pub static EXCEPTION_ROOMS: HashMap<u64, ExceptionRecord> = HashMap::with_max_entries(256, 0);
+#[map]
+pub static UNWOUND_ROOMS: HashMap<u64, UnwoundRecord> = HashMap::with_max_entries(256, 0);
+#[map]
+pub static STACK_ROOMS: HashMap<u64, StackRecord> = HashMap::with_max_entries(16, 0);
+/// A step before anything is known of it.
+#[map]
+pub static NEW_UNWOUND: Array<UnwoundRecord> = Array::with_max_entries(1, 0);
 /// Threads whose process is looked through, by tgid << 32 | tid.
 #[map]
 pub static STACK_WALKS: LruHashMap<u64, StackWalk> = LruHashMap::with_max_entries(1024, 0);
@@ -100,6 +108,37 @@ pub static LOOK: Array<u64> = Array::with_max_entries(2, 0);
 /// A connection before anything is known of it: too large for the stack.
 #[map]
 pub static NEW_CONN: Array<Conn> = Array::with_max_entries(1, 0);
+
+/// What a thread looks through.
+#[repr(C)]
+pub struct Scratch {
+    /// A piece of a message.
+    pub window: Window,
+    /// What the head of a response says.
+    pub head: ResponseHead,
+    /// A write that may begin a response.
+    pub write: Write,
+}
+
+/// Sees to it that the current thread has its room. Apart from [`scratch`], so that the verifier
+/// walks what comes after once, not for each way that leads there.
+#[inline(always)]
+pub fn make_scratch() {
+    let id = current();
+    if SCRATCH.get_ptr(id).is_none()
+        && let Some(new) = NEW_SCRATCH.get(0)
+    {
+        // Full it is never: the least recently used one has to go.
+        let _ = SCRATCH.insert(id, new, 0);
+    }
+}
+
+/// The current thread's room.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: only this thread has this key, and it runs one program at a time.
+    Some(unsafe { &mut *SCRATCH.get_ptr_mut(current())? })
+}
 
 /// The current thread: tgid << 32 | tid.
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Raw tracepoints, whose arguments are the kernel's own objects: the fields of
 //! the classic ones moved between kernels.
 
-use super::emit::{header, reserve, submit_now};
+use super::emit::{header, send_now};
 use super::maps::{GIL_WAITED, GIL_WAITS, GILS, TARGETS, THREADS, count, current};
 use super::{memory, offsets};
 use aya_ebpf::{
@@ -61,9 +61,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     }
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "process {} forked {}", parent, child);
-    if let Some(entry) = reserve::<ForkRecord>() {
-        submit_now(entry, record);
-    }
+    send_now(record);
     Ok(())
 }
 
@@ -74,15 +72,12 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let was_target = TARGETS.remove(tgid).is_ok() as u32;
     let _ = GILS.remove(tgid);
     let _ = GIL_WAITED.remove(tgid);
-    if let Some(entry) = reserve::<ExecRecord>() {
-        let record = ExecRecord {
-            header: header::<ExecRecord>(RecordKind::Exec, tgid),
-            was_target,
-            reserved: 0,
-            comm: bpf_get_current_comm().unwrap_or_default(),
-        };
-        submit_now(entry, record);
-    }
+    send_now(ExecRecord {
+        header: header::<ExecRecord>(RecordKind::Exec, tgid),
+        was_target,
+        reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    });
     0
 }
 
@@ -117,16 +112,10 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let _ = GIL_WAITED.remove(tgid);
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "process {} ended", tgid);
-    if let Some(entry) = reserve::<ExitRecord>() {
-        let header = header::<ExitRecord>(RecordKind::Exit, tgid);
-        submit_now(
-            entry,
-            ExitRecord {
-                header,
-                wait_status,
-                reserved: 0,
-            },
-        );
-    }
+    send_now(ExitRecord {
+        header: header::<ExitRecord>(RecordKind::Exit, tgid),
+        wait_status,
+        reserved: 0,
+    });
     Ok(())
 }

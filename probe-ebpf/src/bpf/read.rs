@@ -1,7 +1,7 @@
 //! The system calls that read a request.
 
-use super::call::{argument, begin_call, go_on, result, returning_call};
-use super::maps::{calling_thread, conn, current, serving_target, unread_target};
+use super::call::{Turn, argument, begin_call, go_on, result, returning_call, twin};
+use super::maps::{calling_thread, conn, current, make_scratch, serving_target, unread_target};
 use super::{conn as connection, emit, memory};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ConnKey, Tail};
@@ -9,49 +9,38 @@ use probe_ebpf::abi::{ConnKey, Tail};
 /// `MSG_PEEK` of `linux/socket.h`: bytes so read are read again.
 const MSG_PEEK: u64 = 2;
 
-#[tracepoint]
-pub fn enter_recvfrom(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn receive_called(ctx: &TracePointContext, _: Turn) {
     let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else {
-        return 0;
-    };
-    if argument(&ctx, 3) & MSG_PEEK == 0 {
-        begin_call(id, target, argument(&ctx, 0) as i32, argument(&ctx, 1));
+    if let Some(target) = serving_target((id >> 32) as u32)
+        && argument(ctx, 3) & MSG_PEEK == 0
+    {
+        begin_call(id, target, argument(ctx, 0) as i32, argument(ctx, 1));
     }
-    0
 }
-
-#[tracepoint]
-pub fn exit_recvfrom(ctx: TracePointContext) -> u32 {
-    read_returned(&ctx);
-    0
-}
+twin!(enter_recvfrom, enter_recvfrom_again, receive_called);
+twin!(exit_recvfrom, exit_recvfrom_again, read_returned);
 
 /// uvloop reads connections as it reads files (libuv, `src/unix/stream.c`, `uv__read`). Where
 /// Python is read, such a read is of a file, or of what OpenSSL is to decrypt.
-#[tracepoint]
-pub fn enter_read(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn read_called(ctx: &TracePointContext, _: Turn) {
     let id = current();
     let tgid = (id >> 32) as u32;
     let Some(target) = unread_target(tgid) else {
-        return 0;
+        return;
     };
-    let fd = argument(&ctx, 0) as i32;
+    let fd = argument(ctx, 0) as i32;
     let key = ConnKey { tgid, fd };
     if conn(&key, target.generation).is_some() || memory::is_socket(fd as u32) {
-        begin_call(id, target, fd, argument(&ctx, 1));
+        begin_call(id, target, fd, argument(ctx, 1));
     }
-    0
 }
-
-#[tracepoint]
-pub fn exit_read(ctx: TracePointContext) -> u32 {
-    read_returned(&ctx);
-    0
-}
+twin!(enter_read, enter_read_again, read_called);
+twin!(exit_read, exit_read_again, read_returned);
 
 #[inline(always)]
-fn read_returned(ctx: &TracePointContext) {
+fn read_returned(ctx: &TracePointContext, _: Turn) {
     if calling_thread(current()).is_none() {
         return;
     }
@@ -65,6 +54,7 @@ fn read_returned(ctx: &TracePointContext) {
 /// What all reads have in common; the rest of the programs above.
 #[tracepoint]
 pub fn request_read(ctx: TracePointContext) -> u32 {
+    make_scratch();
     let Some((key, thread)) = returning_call() else {
         return 0;
     };

@@ -1,6 +1,6 @@
 //! Signals to masters and workers, and the kernel's own choice of whom to end.
 
-use super::emit::{header, reserve, submit_later};
+use super::emit::{header, send_later};
 use super::maps::{TARGETS, current};
 use super::{memory, offsets};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
@@ -29,14 +29,13 @@ fn try_generated(ctx: &RawTracePointContext, signal: u32) -> Result<(), Fault> {
     } else {
         0
     };
-    if let Some(mut entry) = reserve::<SignalRecord>() {
-        entry.write(SignalRecord {
+    send_later(|record| {
+        *record = SignalRecord {
             header: header::<SignalRecord>(RecordKind::Signal, tgid),
             sender,
             signal,
-        });
-        submit_later(entry);
-    }
+        };
+    });
     Ok(())
 }
 
@@ -66,12 +65,12 @@ pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
     };
     if let Ok(tgid) = victim
         && observed(tgid).is_some()
-        && let Some(mut entry) = reserve::<OomRecord>()
     {
-        entry.write(OomRecord {
-            header: header::<OomRecord>(RecordKind::Oom, tgid),
+        send_later(|record| {
+            *record = OomRecord {
+                header: header::<OomRecord>(RecordKind::Oom, tgid),
+            };
         });
-        submit_later(entry);
     }
     0
 }

@@ -1,15 +1,15 @@
 //! A connection comes and goes: established, accepted, closed.
 
-use super::call::{argument, result};
+use super::call::{Turn, argument, go_on, result, twin};
 use super::maps::{
-    CONNECTING, CONNECTING_SOCKS, SOCKS, UNIX_SOCKS, count, current, serving_target,
+    CONNECTING, CONNECTING_SOCKS, SOCKS, UNIX_SOCKS, conn, count, current, serving_target,
 };
 use super::{conn as connection, emit, memory, offsets};
 use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use probe_ebpf::abi::{ConnKey, Established, Stat};
+use probe_ebpf::abi::{ConnKey, Established, Stat, Tail};
 use probe_ebpf::memory::Fault;
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
@@ -36,30 +36,30 @@ const UNIX: u16 = 1;
 
 /// Whoever connects to a Unix socket establishes the connection before that returns
 /// (`net/unix/af_unix.c`, `unix_stream_connect`).
-#[tracepoint]
-pub fn enter_connect(ctx: TracePointContext) -> u32 {
-    if let Ok(client) = memory::sock_of_fd(argument(&ctx, 0) as u32)
+#[inline(always)]
+fn connect_called(ctx: &TracePointContext, _: Turn) {
+    if let Ok(client) = memory::sock_of_fd(argument(ctx, 0) as u32)
         && is_unix(client)
     {
         let thread = current();
         let _ = CONNECTING.insert(thread, client, 0);
         let _ = CONNECTING_SOCKS.insert(client, thread, 0);
     }
-    0
 }
+twin!(enter_connect, enter_connect_again, connect_called);
+twin!(exit_connect, exit_connect_again, connect_returned);
 
-#[tracepoint]
-pub fn exit_connect(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn connect_returned(ctx: &TracePointContext, _: Turn) {
     let id = current();
     // SAFETY: an integer, copied at once.
     if let Some(&client) = unsafe { CONNECTING.get(id) } {
-        if result(&ctx) == 0 {
+        if result(ctx) == 0 {
             let _ = connected(client);
         }
         let _ = CONNECTING.remove(id);
         let _ = CONNECTING_SOCKS.remove(client);
     }
-    0
 }
 
 /// Whether a `struct sock` is of a Unix socket.
@@ -107,22 +107,13 @@ fn unix_established(sock: u64, now: u64) -> Option<u64> {
     (client == established.client).then_some(established.time_ns)
 }
 
-/// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
-#[tracepoint]
-pub fn exit_accept4(ctx: TracePointContext) -> u32 {
-    accepted(&ctx);
-    0
-}
-
-/// Other interpreters may not.
-#[tracepoint]
-pub fn exit_accept(ctx: TracePointContext) -> u32 {
-    accepted(&ctx);
-    0
-}
+// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
+twin!(exit_accept4, exit_accept4_again, accepted);
+// Other interpreters may not.
+twin!(exit_accept, exit_accept_again, accepted);
 
 #[inline(always)]
-fn accepted(ctx: &TracePointContext) {
+fn accepted(ctx: &TracePointContext, turn: Turn) {
     let tgid = (current() >> 32) as u32;
     let Some(target) = serving_target(tgid) else {
         return;
@@ -135,6 +126,9 @@ fn accepted(ctx: &TracePointContext) {
         tgid,
         fd: fd as i32,
     };
+    if turn == Turn::Second && conn(&key, target.generation).is_some_and(connection::is_new) {
+        return; // it was opened
+    }
     let Some(conn) = connection::open(&key, target.generation) else {
         return;
     };
@@ -152,8 +146,21 @@ fn accepted(ctx: &TracePointContext) {
     }
 }
 
+#[inline(always)]
+fn close_called(ctx: &TracePointContext, _: Turn) {
+    let tgid = (current() >> 32) as u32;
+    let fd = argument(ctx, 0) as i32;
+    if let Some(target) = serving_target(tgid)
+        && conn(&ConnKey { tgid, fd }, target.generation).is_some()
+    {
+        go_on(ctx, Tail::Closes);
+    }
+}
+twin!(enter_close, enter_close_again, close_called);
+
+/// The rest of the programs above.
 #[tracepoint]
-pub fn enter_close(ctx: TracePointContext) -> u32 {
+pub fn connection_closes(ctx: TracePointContext) -> u32 {
     let id = current();
     let tgid = (id >> 32) as u32;
     let Some(target) = serving_target(tgid) else {

@@ -4,10 +4,11 @@
 //! is read of them may be garbage now and then. One program looks at one thread and then goes on
 //! with itself: the verifier walks one thread only.
 
-use super::emit::{header, reserve_spare, submit_later};
+use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
 use super::maps::{
-    NEW_STACK, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout, serving_target,
+    NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout,
+    serving_target,
 };
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
@@ -72,18 +73,6 @@ fn step(id: u64) -> Option<()> {
     let walk = unsafe { &mut *STACK_WALKS.get_ptr_mut(id)? };
     let tstate = walk.next;
     let is_first = walk.threads == 0;
-    if is_first || tstate != walk.own {
-        let thread = Thread {
-            id,
-            target,
-            layout,
-            tstate,
-            is_current: is_first,
-        };
-        if thread.tell().is_err() {
-            count(Stat::FrameUnreadable);
-        }
-    }
     let (base, offset) = if is_first {
         let interpreter = User.peek(tstate + u64::from(layout.tstate_interp));
         (interpreter, layout.interp_threads)
@@ -92,6 +81,20 @@ fn step(id: u64) -> Option<()> {
     };
     walk.next = User.peek(base + u64::from(offset));
     walk.threads += 1;
+    if is_first || tstate != walk.own {
+        let thread = Thread {
+            id,
+            target,
+            layout,
+            tstate,
+            is_current: is_first,
+            // New ones are put before the others (`add_threadstate` of `Python/pystate.c`).
+            is_main: walk.next == 0,
+        };
+        if thread.tell().is_err() {
+            count(Stat::FrameUnreadable);
+        }
+    }
     (walk.next != 0 && walk.threads <= STACK_THREADS).then_some(())
 }
 
@@ -101,10 +104,13 @@ struct Thread<'a> {
     layout: &'a Layout,
     tstate: u64,
     is_current: bool,
+    is_main: bool,
 }
 
 impl Thread<'_> {
-    /// Tells its stack, if it serves a request or got the signal.
+    /// Tells its stack, if it serves a request, got the signal or is the main thread: the kernel
+    /// gives a signal to another one while the main thread still has one before it
+    /// (`wants_signal` of `kernel/signal.c`).
     #[inline(always)]
     fn tell(&self) -> Result<(), Fault> {
         let frame = self.layout.current_frame(&User, self.tstate)?;
@@ -112,24 +118,22 @@ impl Thread<'_> {
         let caller = process.find_on_stack(self.layout, frame, 0);
         let flow =
             caller.and_then(|caller| flow(&process.key(caller.request), self.target.generation));
-        if flow.is_none() && !self.is_current {
+        if flow.is_none() && !self.is_current && !self.is_main {
             return Ok(());
         }
-        let (Some(mut entry), Some(empty)) = (reserve_spare::<StackRecord>(), NEW_STACK.get(0))
-        else {
-            return Ok(());
+        let rooms = Rooms {
+            rooms: &STACK_ROOMS,
+            empty: &NEW_STACK,
         };
-        // SAFETY: the memory is reserved and ours, and any bytes are a valid record.
-        let record = unsafe { &mut *entry.as_mut_ptr() };
-        clear(record, empty);
-        record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
-        record.thread_state = self.tstate;
-        record.is_current = self.is_current as u32;
-        if let (Some(flow), Some(caller)) = (flow, caller) {
-            self.request(flow, caller.request, record);
-        }
-        self.frames(frame, record);
-        submit_later(entry);
+        send_spare(&rooms, |record| {
+            record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
+            record.thread_state = self.tstate;
+            record.is_current = self.is_current as u32;
+            if let (Some(flow), Some(caller)) = (flow, caller) {
+                self.request(flow, caller.request, record);
+            }
+            self.frames(frame, record);
+        });
         Ok(())
     }
 
@@ -193,18 +197,4 @@ impl Thread<'_> {
         }
         place.lines_len = len as u32;
     }
-}
-
-/// What is left in the ring of other records is not to be told again.
-#[inline(always)]
-fn clear(record: &mut StackRecord, empty: &StackRecord) {
-    const SIZE: usize = size_of::<StackRecord>();
-    // SAFETY: records are bytes without padding.
-    let (from, to) = unsafe {
-        (
-            &*core::ptr::from_ref(empty).cast::<[u8; SIZE]>(),
-            &mut *core::ptr::from_mut(record).cast::<[u8; SIZE]>(),
-        )
-    };
-    copy_kernel(from, to);
 }

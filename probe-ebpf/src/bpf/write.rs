@@ -1,94 +1,70 @@
 //! The system calls that write a response.
 
-use super::call::{argument, begin_call, go_on, result, returning_call};
+use super::call::{Turn, argument, begin_call, go_on, result, returning_call, twin};
 use super::conn::{self as connection, Piece, Write};
 use super::emit;
-use super::maps::{WRITE, conn, current, serving_target, unread_target};
+use super::maps::{conn, current, make_scratch, scratch, serving_target, thread, unread_target};
 use super::memory::User;
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, ConnKey, NO_LAYOUT, Tail};
 use probe_ebpf::memory::Memory as _;
 
-#[tracepoint]
-pub fn enter_sendto(ctx: TracePointContext) -> u32 {
-    buffer_written(&ctx);
-    0
-}
+twin!(enter_sendto, enter_sendto_again, buffer_written);
 
-#[tracepoint]
-pub fn exit_sendto(ctx: TracePointContext) -> u32 {
-    write_returned(&ctx);
-    0
-}
+twin!(exit_sendto, exit_sendto_again, write_returned);
 
 /// uvloop writes to connections as it writes to files (libuv, `src/unix/stream.c`,
 /// `uv__try_write`).
-#[tracepoint]
-pub fn enter_write(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn unread_buffer_written(ctx: &TracePointContext, turn: Turn) {
     if unread_target((current() >> 32) as u32).is_some() {
-        buffer_written(&ctx);
+        buffer_written(ctx, turn);
     }
-    0
 }
+twin!(enter_write, enter_write_again, unread_buffer_written);
 
-#[tracepoint]
-pub fn exit_write(ctx: TracePointContext) -> u32 {
-    write_returned(&ctx);
-    0
-}
+twin!(exit_write, exit_write_again, write_returned);
 
 /// Likewise, several pieces at once.
-#[tracepoint]
-pub fn enter_writev(ctx: TracePointContext) -> u32 {
+#[inline(always)]
+fn unread_pieces_written(ctx: &TracePointContext, turn: Turn) {
     if unread_target((current() >> 32) as u32).is_some()
-        && let Some(conn) = write_called(&ctx)
+        && let Some(conn) = write_called(ctx, turn)
     {
-        pieces_written(&ctx, conn, argument(&ctx, 1), argument(&ctx, 2));
+        pieces_written(ctx, conn, argument(ctx, 1), argument(ctx, 2));
     }
-    0
 }
+twin!(enter_writev, enter_writev_again, unread_pieces_written);
 
-#[tracepoint]
-pub fn exit_writev(ctx: TracePointContext) -> u32 {
-    write_returned(&ctx);
-    0
-}
+twin!(exit_writev, exit_writev_again, write_returned);
 
 /// asyncio sends what it could not send at once by `sendmsg`
 /// (3.12+, `asyncio/selector_events.py`, `_write_sendmsg`).
-#[tracepoint]
-pub fn enter_sendmsg(ctx: TracePointContext) -> u32 {
-    if let Some(conn) = write_called(&ctx) {
-        let message = argument(&ctx, 1);
+#[inline(always)]
+fn message_written(ctx: &TracePointContext, turn: Turn) {
+    if let Some(conn) = write_called(ctx, turn) {
+        let message = argument(ctx, 1);
         // `struct user_msghdr` of `linux/socket.h`: `msg_iov`, `msg_iovlen`.
         let pieces = User.word(message.wrapping_add(16)).unwrap_or(0);
         let count = User.word(message.wrapping_add(24)).unwrap_or(0);
-        pieces_written(&ctx, conn, pieces, count);
+        pieces_written(ctx, conn, pieces, count);
     }
-    0
 }
+twin!(enter_sendmsg, enter_sendmsg_again, message_written);
 
-#[tracepoint]
-pub fn exit_sendmsg(ctx: TracePointContext) -> u32 {
-    write_returned(&ctx);
-    0
-}
+twin!(exit_sendmsg, exit_sendmsg_again, write_returned);
 
-#[tracepoint]
-pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
-    write_called(&ctx);
-    0
+#[inline(always)]
+fn file_written(ctx: &TracePointContext, turn: Turn) {
+    write_called(ctx, turn);
 }
+twin!(enter_sendfile, enter_sendfile_again, file_written);
 
-#[tracepoint]
-pub fn exit_sendfile(ctx: TracePointContext) -> u32 {
-    write_returned(&ctx);
-    0
-}
+twin!(exit_sendfile, exit_sendfile_again, write_returned);
 
 /// The connection that is written to, if it is one of a target.
 #[inline(always)]
-fn write_called(ctx: &TracePointContext) -> Option<&'static mut Conn> {
+fn write_called(ctx: &TracePointContext, turn: Turn) -> Option<&'static mut Conn> {
     let id = current();
     let tgid = (id >> 32) as u32;
     let target = serving_target(tgid)?;
@@ -97,14 +73,17 @@ fn write_called(ctx: &TracePointContext) -> Option<&'static mut Conn> {
         fd: argument(ctx, 0) as i32,
     };
     let conn = conn(&key, target.generation)?;
+    if turn == Turn::Second && thread(id, target.generation).is_some_and(|it| it.fd == key.fd) {
+        return None; // it is begun
+    }
     begin_call(id, target, key.fd, 0);
     Some(conn)
 }
 
 /// A call whose second and third argument are a buffer.
 #[inline(always)]
-fn buffer_written(ctx: &TracePointContext) {
-    let Some(conn) = write_called(ctx) else {
+fn buffer_written(ctx: &TracePointContext, turn: Turn) {
+    let Some(conn) = write_called(ctx, turn) else {
         return;
     };
     let piece = (argument(ctx, 1), argument(ctx, 2));
@@ -135,9 +114,9 @@ fn pieces_written(ctx: &TracePointContext, conn: &mut Conn, pieces: u64, count: 
 /// Goes on with [`response_begins`].
 #[inline(always)]
 fn begin_response(ctx: &TracePointContext, first: Piece, last: Piece, total: u64) {
-    if let Some(write) = WRITE.get_ptr_mut(0) {
-        // SAFETY: per-CPU memory, and a tracepoint is not preempted.
-        unsafe { *write = Write { first, last, total } };
+    make_scratch();
+    if let Some(scratch) = scratch() {
+        scratch.write = Write { first, last, total };
         go_on(ctx, Tail::ResponseBegins);
     }
 }
@@ -147,11 +126,11 @@ fn begin_response(ctx: &TracePointContext, first: Piece, last: Piece, total: u64
 #[tracepoint]
 pub fn response_begins(ctx: TracePointContext) -> u32 {
     let tgid = (current() >> 32) as u32;
-    let (Some(target), Some(write)) = (serving_target(tgid), WRITE.get_ptr_mut(0)) else {
+    let (Some(target), Some(scratch)) = (serving_target(tgid), scratch()) else {
         return 0;
     };
-    // SAFETY: as above; it was filled by the program that this one goes on with.
-    let write = unsafe { *write };
+    // It was filled by the program that goes on with this one.
+    let write = scratch.write;
     let key = ConnKey {
         tgid,
         fd: argument(&ctx, 0) as i32,
@@ -164,7 +143,7 @@ pub fn response_begins(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn write_returned(ctx: &TracePointContext) {
+fn write_returned(ctx: &TracePointContext, _: Turn) {
     let Some((key, thread)) = returning_call() else {
         return;
     };

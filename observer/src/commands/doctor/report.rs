@@ -1,5 +1,6 @@
 //! What `doctor` found: docs/DOCTOR.md has each field.
 
+use super::kernel::Kernel;
 use super::probes::{self, Probe, Unseen};
 use crate::discover::tree::{FoundMaster, Scan};
 use crate::event::Pid;
@@ -21,6 +22,9 @@ pub struct Report {
     /// Whether `run` could work.
     pub works: bool,
     pub checks: Vec<Check>,
+    /// What the kernel lets us have, where the programs could be loaded.
+    #[serde(flatten)]
+    pub kernel: Option<Kernel>,
     /// Absent when processes could not be looked into.
     #[serde(flatten)]
     pub targets: Option<Targets>,
@@ -78,10 +82,11 @@ pub struct Refused {
 
 impl Report {
     #[must_use]
-    pub fn new(checks: Vec<Check>, targets: Option<Targets>) -> Self {
+    pub fn new(checks: Vec<Check>, kernel: Option<Kernel>, targets: Option<Targets>) -> Self {
         Self {
             works: checks.iter().all(|check| check.ok),
             checks,
+            kernel,
             targets,
         }
     }

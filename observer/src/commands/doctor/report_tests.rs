@@ -1,6 +1,7 @@
 //! On made-up findings.
 
 use super::*;
+use crate::commands::doctor::kernel::{Feature, Kernel, Program};
 use crate::commands::doctor::text;
 use crate::commands::documented::{fields_in, fields_of};
 use crate::discover::procfs::ProcFs;
@@ -27,6 +28,15 @@ fn probe(place: &'static str, file: &str, single_stepped: bool) -> Probe {
         file_offset: 0x1234,
         entry_offset: 4,
         single_stepped,
+    }
+}
+
+fn feature(name: &'static str, why: &str, ok: bool) -> Feature {
+    Feature {
+        name,
+        ok,
+        why: format!("refused{why}"),
+        without: "they are not counted",
     }
 }
 
@@ -69,7 +79,21 @@ fn report(hostile: &str) -> Report {
         masters: vec![master],
         refused: vec![refused],
     };
-    Report::new(vec![check(true), check(false)], Some(targets))
+    let kernel = Kernel {
+        features: vec![
+            feature("signals", hostile, false),
+            feature("requests", "", true),
+        ],
+        programs: Some(vec![Program {
+            name: "signal_generated",
+            feature: "signals",
+            ok: false,
+            walked: Some(463),
+            load_us: 12_345,
+            log: "0: (bf) r6 = r1".to_owned(),
+        }]),
+    };
+    Report::new(vec![check(true), check(false)], Some(kernel), Some(targets))
 }
 
 fn written(report: &Report) -> String {
@@ -94,6 +118,12 @@ ok      tracefs: not mounted
         cure: mount it
 FAIL    tracefs: not mounted
         cure: mount it
+absent  signals: refused
+        without: they are not counted
+
+eBPF programs, and instructions that the verifier walked:
+FAIL    signal_generated           463 in    12 ms  signals
+        0: (bf) r6 = r1
 
 Interpreters of Gunicorn masters:
 full    /usr/bin/python3.11, Python 3.11.2
@@ -120,7 +150,7 @@ fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
         !text.contains(|c: char| c.is_control() && c != '\n'),
         "{text:?}"
     );
-    assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 11, "{text}");
+    assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 12, "{text}");
     assert!(text.lines().all(|line| line.chars().count() < 1500));
 }
 

@@ -1,5 +1,6 @@
 //! What `doctor` found, for people.
 
+use super::kernel::Kernel;
 use super::report::{InterpreterFile, Master, Report, Targets};
 use crate::commands::shown;
 use crate::probe::preflight::Check;
@@ -18,6 +19,9 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for check in &report.checks {
         write_check(check, out)?;
     }
+    if let Some(kernel) = &report.kernel {
+        write_kernel(kernel, out)?;
+    }
     match &report.targets {
         Some(targets) => write_targets(targets, out),
         None => writeln!(out, "\nGunicorn masters were not looked for"),
@@ -35,6 +39,37 @@ fn write_cure(cure: &str, out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out, "{INDENT}cure: {cure}")
+}
+
+fn write_kernel(kernel: &Kernel, out: &mut impl Write) -> io::Result<()> {
+    for feature in kernel.features.iter().filter(|feature| !feature.ok) {
+        let why = shown(&feature.why, TEXT_CHARS);
+        writeln!(out, "{:<6}  {}: {why}", "absent", feature.name)?;
+        writeln!(out, "{INDENT}without: {}", feature.without)?;
+    }
+    let Some(programs) = &kernel.programs else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\neBPF programs, and instructions that the verifier walked:"
+    )?;
+    for program in programs {
+        let mark = if program.ok { "ok" } else { "FAIL" };
+        let walked = program
+            .walked
+            .map_or_else(|| "?".to_owned(), |walked| walked.to_string());
+        let ms = program.load_us / 1000;
+        let (name, feature) = (program.name, program.feature);
+        writeln!(
+            out,
+            "{mark:<6}  {name:<20} {walked:>9} in {ms:>5} ms  {feature}"
+        )?;
+        for line in program.log.lines() {
+            writeln!(out, "{INDENT}{}", shown(line, TEXT_CHARS))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_targets(targets: &Targets, out: &mut impl Write) -> io::Result<()> {

@@ -1,0 +1,80 @@
+//! What this kernel lets be observed, and how it took the programs.
+
+use crate::probe::features::{self, FEATURES};
+use crate::probe::load::Loaded;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Kernel {
+    pub features: Vec<Feature>,
+    /// Only where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Vec<Program>>,
+}
+
+/// Something that the observer tells.
+#[derive(Debug, Serialize)]
+pub struct Feature {
+    pub name: &'static str,
+    pub ok: bool,
+    /// Why it is not; else empty.
+    pub why: String,
+    /// What is missing without it.
+    pub without: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Program {
+    pub name: &'static str,
+    pub feature: &'static str,
+    pub ok: bool,
+    /// Instructions that the verifier walked; kernels before 5.16 do not tell.
+    pub walked: Option<u32>,
+    pub load_us: u64,
+    /// What the verifier said of one that it refused; else empty.
+    pub log: String,
+}
+
+impl Kernel {
+    /// Of what was loaded, with each program if those are asked for.
+    pub fn of(loaded: &Loaded, verbose: bool) -> Self {
+        let features = FEATURES.iter().map(|feature| {
+            let refusal = loaded.absent.why(feature);
+            Feature {
+                name: feature.name,
+                ok: refusal.is_none(),
+                why: refusal
+                    .map(|refusal| refusal.why.clone())
+                    .unwrap_or_default(),
+                without: feature.without,
+            }
+        });
+        let programs = || {
+            let programs = loaded.load_ns.iter();
+            programs.map(|&(name, ns)| Program::of(loaded, name, ns))
+        };
+        Self {
+            features: features.collect(),
+            programs: verbose.then(|| programs().collect()),
+        }
+    }
+}
+
+impl Program {
+    fn of(loaded: &Loaded, name: &'static str, load_ns: u64) -> Self {
+        let feature = features::of(name);
+        let info = loaded.ebpf.program(name).and_then(|it| it.info().ok());
+        let refusal = feature.and_then(|feature| loaded.absent.why(feature));
+        let refusal = refusal.filter(|refusal| refusal.program == name);
+        Self {
+            name,
+            feature: feature.map(|feature| feature.name).unwrap_or_default(),
+            ok: info.is_some(),
+            walked: info.and_then(|info| info.verified_instruction_count()),
+            load_us: load_ns / 1000,
+            log: refusal
+                .map(|refusal| refusal.log.clone())
+                .unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a kernel may lack: a program that it refuses, its own types.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::{
+    gunicorn::Builder,
+    load::ask,
+    metrics::Metrics,
+    observer::{self, Observer},
+    process, skip, strace,
+    venv::Venv,
+    wait,
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// The observer, started by a script.
+struct Scripted {
+    folder: TempDir,
+}
+
+impl Scripted {
+    /// `script` gets the observer and its arguments as `"$@"`.
+    fn by(script: &str) -> Result<Self> {
+        let folder = TempDir::new().context("cannot make a folder for a script")?;
+        let scripted = Self { folder };
+        let path = scripted.program();
+        let observer = observer::binary()?;
+        let text = format!(
+            "#!/bin/sh\nset -- {} \"$@\"\n{script}\n",
+            observer.display()
+        );
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(scripted)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("gunicorn-observer")
+    }
+
+    /// What `doctor` says, and whether it is content.
+    fn doctor(&self, arguments: &[&str]) -> Result<(Value, bool)> {
+        let doctor = ["doctor", "--json", "--verbose"];
+        let arguments = doctor.iter().chain(arguments);
+        let output = observer::output_of(&self.program(), arguments)?;
+        let report = serde_json::from_slice(&output.stdout).with_context(|| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            format!("doctor printed no JSON: {stderr}")
+        })?;
+        Ok((report, output.status.success()))
+    }
+}
+
+/// Which of the calls of `bpf` loads this program, counted from 1.
+fn load_of(program: &str) -> Result<usize> {
+    let folder = TempDir::new()?;
+    let log = folder.path().join("log");
+    let observer = observer::binary()?;
+    let output = Command::new("strace")
+        .args(["-f", "-e", "trace=bpf,execve", "-o"])
+        .args([&log, &observer])
+        .arg("doctor")
+        .output()
+        .context("cannot start strace")?;
+    ensure!(output.status.success(), "doctor is not content");
+    let log = fs::read_to_string(&log)?;
+    let observer = observer.display().to_string();
+    // The kernel keeps fifteen characters of a name.
+    let name: String = program.chars().take(15).collect();
+    let name = format!("prog_name=\"{name}\"");
+    let calls = strace::calls_of(&log, &observer);
+    let mut bpf = calls.iter().filter(|call| call.name == "bpf");
+    let found =
+        bpf.position(|call| call.rest.contains("BPF_PROG_LOAD") && call.rest.contains(&name));
+    Ok(found.with_context(|| format!("no {name} in:\n{log}"))? + 1)
+}
+
+/// The observer under a kernel that does not take this program: of the two tries neither, the one
+/// for a verdict and the one for the verifier's log.
+fn refusing(program: &str) -> Result<Scripted> {
+    let first = load_of(program)?;
+    Scripted::by(&format!(
+        "exec strace -f -o /dev/null -e trace=bpf \
+         -e inject=bpf:error=E2BIG:when={first}..{} -- setpriv --pdeathsig TERM -- \"$@\"",
+        first + 1
+    ))
+}
+
+fn absent(metrics: &Metrics) -> Vec<String> {
+    let all = metrics.all("gunicorn_observer_feature", &[]);
+    let absent = all.filter(|feature| feature.value < 1.0);
+    absent.map(|it| it.label("feature").to_owned()).collect()
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_costs_its_own_feature_only() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let refusing = refusing("exception_unwound")?;
+    let (report, works) = refusing.doctor(&[])?;
+    ensure!(works, "{report:#}");
+    let features = report["features"].as_array().context("no features")?;
+    let denied: Vec<_> = features.iter().filter(|it| it["ok"] == false).collect();
+    ensure!(denied.len() == 1, "{denied:#?}");
+    ensure!(denied[0]["name"] == "closer looks at exceptions");
+    let why = denied[0]["why"].as_str().unwrap_or_default();
+    ensure!(
+        why.contains("exception_unwound") && why.contains("Argument list too long"),
+        "{why}"
+    );
+
+    let server = Builder::new(&Venv::debian()?, "kernels:app").start()?;
+    let only = [format!("--pid={}", server.pid())];
+    let observer = Observer::start_with(&refusing.program(), false, &only)?;
+    ask(&server, "/welcome", 10)?;
+    let metrics = observer.wait_for_requests(server.pid(), 10)?;
+    ensure!(
+        absent(&metrics) == ["closer looks at exceptions"],
+        "{:?}",
+        absent(&metrics)
+    );
+    let log = observer.stderr()?;
+    ensure!(
+        log.contains("no closer looks at exceptions") && log.contains("exception_unwound"),
+        "{log}"
+    );
+    // The guard has strace only, which leaves what it traces.
+    let traced = process::children(observer.pid());
+    for &pid in &traced {
+        process::signal(pid, Signal::SIGTERM)?;
+    }
+    wait::until("the end of what is traced", || {
+        Ok((!traced.iter().any(|&pid| process::is_alive(pid))).then_some(()))
+    })
+}
+
+#[test]
+fn without_the_program_that_follows_processes_run_ends_and_doctor_says_so() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let refusing = refusing("process_fork")?;
+    let (report, works) = refusing.doctor(&[])?;
+    ensure!(!works, "{report:#}");
+    let output = observer::output_of(&refusing.program(), ["run", "--listen", "127.0.0.1:0"])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{stderr}");
+    ensure!(stderr.contains("process_fork"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn where_every_program_is_taken_no_feature_is_absent() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "kernels:app").start()?;
+    let observer = Observer::run_for(&[server.pid()])?;
+    let metrics = observer.scrape()?;
+    ensure!(absent(&metrics).is_empty(), "{:?}", absent(&metrics));
+    ensure!(metrics.all("gunicorn_observer_feature", &[]).count() > 10);
+    observer.stop()?;
+    Ok(())
+}
+
+/// The observer on a kernel that does not tell its types.
+fn without_types() -> Result<Scripted> {
+    let folder = Path::new(TYPES).parent().context("no folder")?;
+    Scripted::by(&format!(
+        "exec unshare --mount sh -c 'mount -t tmpfs none {} && exec \"$@\"' sh \"$@\"",
+        folder.display()
+    ))
+}
+
+fn check(report: &Value, name: &str) -> Result<Value> {
+    let checks = report["checks"].as_array().context("no checks")?;
+    let found = checks.iter().find(|check| check["name"] == name);
+    found.cloned().with_context(|| format!("no check {name}"))
+}
+
+#[test]
+fn the_types_of_a_kernel_that_does_not_tell_them_can_be_given_in_a_file() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let hidden = without_types()?;
+    let (report, works) = hidden.doctor(&[])?;
+    let types = check(&report, "kernel types (BTF)")?;
+    ensure!(!works && types["ok"] == false, "{report:#}");
+    ensure!(
+        types["cure"]
+            .as_str()
+            .is_some_and(|cure| cure.contains("--btf"))
+    );
+
+    let copy = TempDir::new()?;
+    let copy = copy.path().join("types");
+    fs::create_dir_all(copy.parent().context("no folder")?)?;
+    fs::copy(TYPES, &copy)?;
+    let btf = format!("--btf={}", copy.display());
+    let (report, works) = hidden.doctor(&[&btf])?;
+    ensure!(works, "{report:#}");
+
+    let server = Builder::new(&Venv::debian()?, "kernels:app").start()?;
+    let arguments = [btf, format!("--pid={}", server.pid())];
+    let observer = Observer::start_with(&hidden.program(), false, &arguments)?;
+    ask(&server, "/welcome", 10)?;
+    let metrics = observer.wait_for_requests(server.pid(), 10)?;
+    // What is read by the types' offsets: the socket of each, and the thread's own state.
+    let queued = metrics.sum(
+        "gunicorn_request_phase_seconds_count",
+        &[("phase", "queue")],
+    );
+    ensure!(queued.to_string() == "10", "{queued} of 10 waits");
+    observer.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_file_that_holds_no_types_is_named() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    for file in ["/etc/hostname", "/nowhere/types"] {
+        let listen = "--listen=127.0.0.1:0";
+        let output = observer::output(["run", listen, "--btf", file])?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{stderr}");
+        ensure!(stderr.contains(file), "{stderr}");
+    }
+    Ok(())
+}
+
+/// What may not be locked is told, and whether this kernel minds.
+#[test]
+fn a_limit_of_locked_memory_that_cannot_be_raised_is_told() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let limited = Scripted::by(
+        "exec prlimit --memlock=65536 setpriv --bounding-set=-sys_resource \
+         --inh-caps=-sys_resource -- \"$@\"",
+    )?;
+    let (report, works) = limited.doctor(&[])?;
+    let memory = check(&report, "locked memory")?;
+    let found = memory["found"].as_str().unwrap_or_default();
+    ensure!(found.contains("64 KiB"), "{memory:#}");
+    // Before 5.11 it is not enough, and nothing is observed.
+    ensure!(memory["ok"] == works, "{report:#}");
+    Ok(())
+}

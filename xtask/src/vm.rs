@@ -1,0 +1,251 @@
+//! `cargo xtask vm`: what the observer tells under each kernel, as a table.
+
+mod document;
+mod guest;
+mod initramfs;
+mod kernels;
+mod modules;
+
+use std::{env, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use end_to_end::smoke::Report;
+use serde_json::Value;
+
+use crate::{command, setup, workspace::Workspace};
+use document::Row;
+use guest::Guest;
+use kernels::{KERNELS, Kernel};
+
+/// Boots kernels, and tries what the observer tells under each
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Kernels: 5.10, 6.1, 6.12 and sid of Debian, in guests, or `host`; all of them if none
+    kernels: Vec<String>,
+    /// Run the privileged tests in the guests instead, those with this in their name; `.` are all
+    #[arg(long, value_name = "NAME")]
+    full: Option<String>,
+    /// More words for the command line of the guests' kernels, such as `lockdown=confidentiality`
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Processors of a guest
+    #[arg(long, default_value_t = PROCESSORS)]
+    processors: u32,
+    /// Write the table of all kernels to docs/KERNELS.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// A guest that is not done by then is ended.
+const BOUND: Duration = Duration::from_secs(600);
+/// One that runs all tests.
+const FULL_BOUND: Duration = Duration::from_secs(6 * 3600);
+/// How many times longer than usual things may take in a guest.
+const PATIENCE: &str = "4";
+/// Of a guest: the smoke does two things at a time where it waits for the kernel's verifier.
+const PROCESSORS: u32 = 2;
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    setup::make(workspace)?;
+    let chosen = chosen(&arguments.kernels)?;
+    if arguments.write && chosen.len() != KERNELS.len() {
+        bail!("docs/KERNELS.md is written of all kernels only");
+    }
+    if let Some(filter) = &arguments.full {
+        return full(workspace, &chosen, filter, arguments);
+    }
+    let rows = smoke(workspace, &chosen, arguments)?;
+    if arguments.write {
+        document::write(workspace, &rows)?;
+    }
+    Ok(())
+}
+
+/// The part of the gate.
+pub fn gate(workspace: &Workspace) -> Result<()> {
+    let chosen: Vec<_> = KERNELS
+        .into_iter()
+        .filter(|kernel| kernel.in_gate)
+        .collect();
+    let arguments = Arguments {
+        kernels: Vec::new(),
+        full: None,
+        append: String::new(),
+        processors: PROCESSORS,
+        write: false,
+    };
+    smoke(workspace, &chosen, &arguments).map(|_| ())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
+    if let Some(name) = names
+        .iter()
+        .find(|name| KERNELS.iter().all(|it| it.name != **name))
+    {
+        let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        bail!("no kernel {name}; there are {}", known.join(", "));
+    }
+    let is_chosen = |kernel: &Kernel| names.is_empty() || names.iter().any(|it| it == kernel.name);
+    Ok(KERNELS.into_iter().filter(is_chosen).collect())
+}
+
+/// Tries each kernel; fails after all were tried if something is wrong with one.
+fn smoke(workspace: &Workspace, chosen: &[Kernel], arguments: &Arguments) -> Result<Vec<Row>> {
+    let observer = workspace.build_observer()?;
+    let program = build(
+        workspace,
+        &["build", "--bin", "kernel-smoke"],
+        "debug/kernel-smoke",
+    )?;
+    let mut rows = Vec::new();
+    for kernel in chosen {
+        println!("  {}", kernel.name);
+        let command = in_environment(workspace, &observer, &program);
+        let row = one(workspace, *kernel, command, arguments)
+            .with_context(|| format!("kernel {}", kernel.name))?;
+        println!(
+            "    Linux {} in {} s",
+            row.report.release, row.report.seconds
+        );
+        for denied in &row.report.denied {
+            println!("    nothing works, as doctor says: {denied}");
+        }
+        for wrong in &row.report.wrong {
+            println!("    WRONG: {}", wrong.replace('\n', "\n        "));
+        }
+        rows.push(row);
+    }
+    println!("\n{}", document::tables(&rows));
+    let wrong: Vec<_> = rows
+        .iter()
+        .filter(|row| !row.report.wrong.is_empty())
+        .collect();
+    if !wrong.is_empty() {
+        let names: Vec<_> = wrong.iter().map(|row| row.kernel.name).collect();
+        bail!("something is wrong under {}", names.join(", "));
+    }
+    Ok(rows)
+}
+
+fn one(
+    workspace: &Workspace,
+    kernel: Kernel,
+    mut command: Command,
+    arguments: &Arguments,
+) -> Result<Row> {
+    let (output, qemu) = match kernel.suite {
+        Some(suite) => {
+            let image = kernels::image(workspace, suite)?;
+            let guest = Guest {
+                image: &image,
+                append: &arguments.append,
+                processors: arguments.processors,
+                bound: BOUND,
+            };
+            command.env("GUNICORN_OBSERVER_PATIENCE", PATIENCE);
+            (guest.run(&command)?, Some(guest.shown()?))
+        }
+        None => (on_this_machine(&mut command)?, None),
+    };
+    let start = output
+        .find('{')
+        .with_context(|| format!("no report:\n{output}"))?;
+    // What went wrong is in the report, and on standard error after it.
+    let mut reports = serde_json::Deserializer::from_str(&output[start..]).into_iter::<Report>();
+    let report = reports.next().context("no report")?;
+    let report = report.with_context(|| format!("no report:\n{output}"))?;
+    Ok(Row {
+        kernel,
+        report,
+        qemu,
+    })
+}
+
+fn on_this_machine(command: &mut Command) -> Result<String> {
+    let output = command.output().context("cannot start the smoke")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.is_empty() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
+}
+
+/// Runs the privileged tests in each guest, file by file, and fails if one fails.
+fn full(
+    workspace: &Workspace,
+    chosen: &[Kernel],
+    filter: &str,
+    arguments: &Arguments,
+) -> Result<()> {
+    let observer = workspace.build_observer()?;
+    let programs = tests(workspace)?.join(" ");
+    let filter = if filter == "." { "" } else { filter };
+    // A guest's files are read only, so that cargo itself cannot run there.
+    let script = format!(
+        "failed=0; for test in {programs}; do $test --test-threads=1 {filter} || failed=1; done; \
+         echo failed=$failed"
+    );
+    for kernel in chosen {
+        let Some(suite) = kernel.suite else {
+            bail!("on this machine that is `cargo xtask test privileged`");
+        };
+        let image = kernels::image(workspace, suite)?;
+        let guest = Guest {
+            image: &image,
+            append: &arguments.append,
+            processors: arguments.processors,
+            bound: FULL_BOUND,
+        };
+        let mut command = in_environment(workspace, &observer, &PathBuf::from("/bin/sh"));
+        command
+            .args(["-c", &script])
+            .env("GUNICORN_OBSERVER_PATIENCE", PATIENCE)
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .current_dir(workspace.root.join("tests"));
+        let output = guest.run(&command)?;
+        println!("{output}");
+        if !output.ends_with("failed=0\n") {
+            bail!("tests failed under {}", kernel.name);
+        }
+    }
+    Ok(())
+}
+
+/// The built programs of the privileged tests.
+fn tests(workspace: &Workspace) -> Result<Vec<String>> {
+    let tests = ["test", "--no-run", "--package", "end-to-end", "--tests"];
+    command::run(
+        Command::new("cargo")
+            .args(tests)
+            .current_dir(&workspace.root),
+    )?;
+    let mut listing = Command::new("cargo");
+    let listing = listing.args(tests).arg("--message-format=json");
+    let output = listing.current_dir(&workspace.root).output()?;
+    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    let mut programs = Vec::new();
+    for message in messages {
+        let message = message.context("what cargo says is no JSON")?;
+        let is_test = message["target"]["kind"][0] == "test";
+        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
+            programs.push(program.to_owned());
+        }
+    }
+    Ok(programs)
+}
+
+fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("GUNICORN_OBSERVER_BIN", observer)
+        .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
+        .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder());
+    command
+}
+
+fn build(workspace: &Workspace, arguments: &[&str], program: &str) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments).args(["--package", "end-to-end"]);
+    command::run(cargo.current_dir(&workspace.root))?;
+    Ok(workspace.target.join(program))
+}
