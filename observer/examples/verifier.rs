@@ -3,19 +3,21 @@
 //!
 //! `cargo run --release -p gunicorn-observer --example verifier`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use observer::probe::kernel::Types;
 use observer::probe::{load, tracefs};
 use std::io::Write as _;
 
 fn main() -> Result<()> {
     tracefs::ensure()?;
-    let ebpf = load::load(&Types::read(None)?)?.ebpf;
+    let loaded = load::load(&Types::read(None)?)?;
     let mut out = std::io::stdout().lock();
-    let mut programs: Vec<_> = ebpf.programs().collect();
-    programs.sort_unstable_by_key(|&(name, _)| name);
-    for (name, program) in programs {
-        let info = program.info()?;
+    // Those that are for this kernel; one that it refused is an error.
+    let mut names: Vec<_> = loaded.load_ns.iter().map(|&(name, _)| name).collect();
+    names.sort_unstable();
+    for name in names {
+        let program = loaded.ebpf.program(name);
+        let info = program.context("no such program")?.info()?;
         let walked = info.verified_instruction_count().unwrap_or_default();
         let size = info.size_jitted();
         writeln!(out, "{name:<20} {walked:>9} walked {size:>7} bytes")?;
