@@ -84,7 +84,10 @@ impl BasicAuth {
             (None, Some(file)) => {
                 let file = folder.join(file);
                 let text = std::fs::read_to_string(&file).with_context(|| {
-                    format!("has the password_file {}, which cannot be read", file.display())
+                    format!(
+                        "has the password_file {}, which cannot be read",
+                        file.display()
+                    )
                 })?;
                 text.trim().to_owned()
             }
@@ -106,7 +109,10 @@ impl Tls {
             (Some(certificate), Some(key)) => {
                 let chain = pem::certificates("cert_file", &folder.join(certificate))?;
                 let chain: Vec<_> = chain.iter().map(|it| of_der(it)).collect();
-                Some(ClientCert::new_with_certs(&chain, private_key(&folder.join(key))?))
+                Some(ClientCert::new_with_certs(
+                    &chain,
+                    private_key(&folder.join(key))?,
+                ))
             }
             (None, None) => None,
             _ => anyhow::bail!("needs both cert_file and key_file in tls_config, or neither"),
@@ -178,7 +184,10 @@ mod tests {
             ("\nbasic_auth: [secret]\n", "line 2"),
             ("proxy_url: secret\n", "proxy_url"),
             ("basic_auth: { username: alice }\n", "password_file"),
-            ("basic_auth: { username: 'a:b', password: secret }\n", "colon"),
+            (
+                "basic_auth: { username: 'a:b', password: secret }\n",
+                "colon",
+            ),
             ("basic_auth: { username: a, password_file: none }\n", "none"),
             ("tls_config: { ca_file: empty }\n", "there is none in it"),
             ("tls_config: { cert_file: empty }\n", "key_file"),

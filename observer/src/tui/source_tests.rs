@@ -79,7 +79,8 @@ fn a_first_connection_that_fails_names_the_cure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let served = answer.map(|answer| serve(listener, vec![answer.to_owned()]));
-        let error = connect(&daemon(port), Credentials::read(None).unwrap(), channel().0).unwrap_err();
+        let error =
+            connect(&daemon(port), Credentials::read(None).unwrap(), channel().0).unwrap_err();
         if let Some(served) = served {
             served.join().unwrap();
         }
