@@ -103,7 +103,8 @@ Press ? for its keys; docs/TOP.md has them, too, and what each column holds.
 Examples:
   sudo gunicorn-observer top
   sudo gunicorn-observer top --pid 4242 --finding stuck=5s
-  gunicorn-observer top --connect http://127.0.0.1:9918";
+  gunicorn-observer top --connect http://127.0.0.1:9918
+  gunicorn-observer top --connect https://web1:9918 --http-config http.yml";
 const TRACE_EXAMPLES: &str = "\
 A request is shown when every filter lets it through. The trace ends by Ctrl-C, by SIGTERM, or
 when nobody reads its output any more. docs/TRACE.md has every column and every field of the JSON.
@@ -252,6 +253,15 @@ pub struct TopArgs {
         conflicts_with_all = ["btf", "pid", "no_deep_errors", "route", "route_limit", "keep_ended", "finding"]
     )]
     pub connect: Option<Daemon>,
+    /// Ask the daemon as this YAML file says, with the keys of `promtool`'s: `basic_auth` and
+    /// `tls_config`
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GUNICORN_OBSERVER_HTTP_CONFIG",
+        requires = "connect"
+    )]
+    pub http_config: Option<PathBuf>,
     /// Use no colours; so does NO_COLOR
     #[arg(long, env = "GUNICORN_OBSERVER_NO_COLOR", value_parser = FalseyValueParser::new())]
     pub no_color: bool,
@@ -537,7 +547,8 @@ mod tests {
             "run --route-limit 0",
             "run --finding stuck",
             "top --connect localhost",
-            "top --connect https://127.0.0.1:9918",
+            "top --connect ftp://127.0.0.1:9918",
+            "top --http-config http.yml",
             "top --connect http://127.0.0.1:9918 --pid 1",
             "top --listen 127.0.0.1:1",
             "trace --status 5x",

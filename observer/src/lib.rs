@@ -15,6 +15,7 @@
 //! - [`python`]: interpreters: where their functions and structures are
 //! - [`model`]: the pure state; [`snapshot`]: the view every output reads
 //! - [`sink`]: the outputs; [`tui`]: the one on a terminal
+//! - [`yaml`], [`pem`]: files that the operator names
 //! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
 //! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
 //! - [`privilege`]: what is given up once it is not needed
@@ -35,6 +36,7 @@ pub mod ingest;
 pub mod input;
 pub mod kubernetes;
 pub mod model;
+mod pem;
 pub mod privilege;
 pub mod probe;
 pub mod python;
@@ -44,3 +46,4 @@ pub mod sink;
 pub mod snapshot;
 pub mod tui;
 pub mod watcher;
+mod yaml;

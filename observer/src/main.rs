@@ -82,7 +82,7 @@ fn top(args: &TopArgs, file: &File, look: Look) -> Result<()> {
         ..look
     };
     if let Some(daemon) = &args.connect {
-        return tui::connected(daemon, &look);
+        return tui::connected(daemon, args.http_config.as_deref(), &look);
     }
     tui::term::check()?;
     let outputs = Outputs {

@@ -9,9 +9,10 @@
 //! - [`columns`]: the panes and their columns; [`rows`]: what is in them, of a view
 //! - [`state`]: what is shown, pure; [`past`]: the history; [`input`]: what keys mean
 //! - [`view`]: how that looks, pure; [`term`]: the terminal
-//! - [`source`], [`sse`]: where it comes from; [`stacks`]: Python stacks; [`log`]: what is logged
+//! - [`source`], [`sse`], [`http_config`]: where it comes from; [`stacks`]: Python stacks; [`log`]: what is logged
 
 pub mod columns;
+pub mod http_config;
 pub mod input;
 pub mod log;
 pub mod past;
@@ -26,12 +27,14 @@ pub mod term;
 pub mod view;
 
 use anyhow::{Context as _, Result};
+use http_config::Credentials;
 use log::Log;
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::crossterm::event::{self, Event};
 use source::Daemon;
 use stacks::Stacks;
 use state::{State, Update};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,13 +56,15 @@ pub struct Look {
 /// Shows what a daemon says, until somebody quits or a signal comes.
 ///
 /// # Errors
-/// When there is no terminal, or the daemon does not answer at first.
-pub fn connected(daemon: &Daemon, look: &Look) -> Result<()> {
+/// When there is no terminal, the file of `--http-config` is wrong, or the daemon does not answer
+/// at first.
+pub fn connected(daemon: &Daemon, http_config: Option<&Path>, look: &Look) -> Result<()> {
     term::check()?;
+    let credentials = Credentials::read(http_config)?;
     // Before there are threads, so that all of them leave the signals to the one that waits.
     let signals = stop_signals()?;
     let (tell, told) = channel();
-    source::connect(daemon, tell.clone())?;
+    source::connect(daemon, credentials, tell.clone())?;
     let end = tell.clone();
     std::thread::Builder::new()
         .name("signals".to_owned())

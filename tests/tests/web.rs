@@ -17,7 +17,9 @@ use end_to_end::{
     observer::{self, Observer},
     process,
     prometheus::Prometheus,
-    skip, wait,
+    skip,
+    tmux::Tmux,
+    wait,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcgen::CertifiedKey;
@@ -308,6 +310,42 @@ fn curl_and_prometheus_are_let_in_over_tls_with_a_password_and_nobody_else_is() 
         .iter()
         .all(|target| target.health == "up" && target.last_error.is_empty());
     ensure!(is_up, "{targets:?}");
+    observer.stop()?;
+    Ok(())
+}
+
+#[test]
+fn top_shows_a_guarded_daemon_to_who_has_its_password() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let (folder, config) = guarded()?;
+    let observer = Observer::show_guarded(&recording(&folder)?, &config)?;
+    let url = format!("https://localhost:{}", observer.port);
+    let http = folder.path().join("http.yml");
+    let tmux = Tmux::start(200, 30)?;
+    for (text, cure) in [
+        ("", "name who signed its certificate as `ca_file`"),
+        (
+            "tls_config: { ca_file: server.crt }\n\
+             basic_auth: { username: alice, password: open }\n",
+            "name user and password in --http-config",
+        ),
+    ] {
+        fs::write(&http, text)?;
+        tmux.run_top(&format!("--connect {url} --http-config {}", http.display()))?;
+        tmux.wait_for(cure, |screen| {
+            screen.replace('\n', " ").contains(cure) && screen.contains("ended 1")
+        })?;
+    }
+    let text = fs::read_to_string(&http)?;
+    fs::write(&http, text.replace("open", "open sesame"))?;
+    tmux.run_top(&format!("--connect {url} --http-config {}", http.display()))?;
+    tmux.wait_for("what the daemon says", |screen| {
+        screen.contains(&format!("of {url}")) && screen.contains("[2 Apps]")
+    })?;
+    tmux.press(&["q"])?;
+    tmux.wait_for("its end", |screen| screen.contains("ended 0"))?;
     observer.stop()?;
     Ok(())
 }

@@ -19,11 +19,7 @@ mod scale;
 mod spread;
 mod stand;
 
-use std::{
-    process::{Command, Stdio},
-    str,
-    time::Instant,
-};
+use std::{process::Stdio, str, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::product::{INTERPRETERS, Source};
@@ -191,7 +187,7 @@ fn interpreters(workspace: &Workspace) -> Vec<String> {
 
 /// What a bench of the observer's prints.
 fn printed_by(workspace: &Workspace, name: &str, arguments: &[String]) -> Result<String> {
-    let mut bench = Command::new("cargo");
+    let mut bench = command::cargo();
     bench
         .args([
             "bench",

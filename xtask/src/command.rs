@@ -4,6 +4,20 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+/// Cargo, without what it told of this package when it ran us: build scripts that look at it, as that
+/// of `ring` does, would build all that depends on them anew each time.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let is_told =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_told) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// The command as a person would type it.
 pub fn shown(command: &Command) -> String {
     let mut words = Vec::new();

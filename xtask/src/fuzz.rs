@@ -46,7 +46,7 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
 /// By the stable compiler, which has the instrumentation but counts it as unstable. The sanitizers
 /// are only nightly's, and find what safe code does not do.
 fn build(workspace: &Workspace, to: &Path) -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = command::cargo();
     cargo
         .current_dir(&workspace.root)
         .env("RUSTC_BOOTSTRAP", "1")

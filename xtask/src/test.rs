@@ -165,7 +165,7 @@ fn timed(name: &str, work: impl FnOnce() -> Result<Done>) -> Result<()> {
 }
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = command::cargo();
     command.args(arguments).current_dir(&workspace.root);
     command
 }

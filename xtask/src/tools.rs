@@ -1,6 +1,6 @@
 //! Cargo's helpers, and what the kernel must offer.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use crate::{
     command, packages,
@@ -38,7 +38,7 @@ pub const BPF_LINKER: Step = Step {
         if !present {
             packages::install(LLVM_PACKAGES)?;
         }
-        command::run(Command::new("cargo").env("LLVM_PREFIX", prefix).args([
+        command::run(command::cargo().env("LLVM_PREFIX", prefix).args([
             "install",
             "bpf-linker",
             "--version",
@@ -63,7 +63,7 @@ pub const CARGO_DENY: Step = Step {
         ),
     },
     make: Some(|_| {
-        command::run(Command::new("cargo").args(["install", "cargo-deny", "--locked", "--debug"]))
+        command::run(command::cargo().args(["install", "cargo-deny", "--locked", "--debug"]))
     }),
 };
 
@@ -83,7 +83,7 @@ pub const CARGO_FUZZ: Step = Step {
         ),
     },
     make: Some(|_| {
-        command::run(Command::new("cargo").args([
+        command::run(command::cargo().args([
             "install",
             "cargo-fuzz",
             "--version",
@@ -111,7 +111,7 @@ pub const CARGO_DEB: Step = Step {
         ),
     },
     make: Some(|_| {
-        command::run(Command::new("cargo").args([
+        command::run(command::cargo().args([
             "install",
             "cargo-deb",
             "--version",

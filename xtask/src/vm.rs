@@ -214,12 +214,8 @@ fn full(
 /// The built programs of the privileged tests.
 fn tests(workspace: &Workspace) -> Result<Vec<String>> {
     let tests = ["test", "--no-run", "--package", "end-to-end", "--tests"];
-    command::run(
-        Command::new("cargo")
-            .args(tests)
-            .current_dir(&workspace.root),
-    )?;
-    let mut listing = Command::new("cargo");
+    command::run(command::cargo().args(tests).current_dir(&workspace.root))?;
+    let mut listing = command::cargo();
     let listing = listing.args(tests).arg("--message-format=json");
     let output = listing.current_dir(&workspace.root).output()?;
     let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
@@ -244,7 +240,7 @@ fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) 
 }
 
 fn build(workspace: &Workspace, arguments: &[&str], program: &str) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = command::cargo();
     cargo.args(arguments).args(["--package", "end-to-end"]);
     command::run(cargo.current_dir(&workspace.root))?;
     Ok(workspace.target.join(program))

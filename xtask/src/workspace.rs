@@ -3,7 +3,6 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -76,7 +75,7 @@ impl Workspace {
             "--bins",
             "--examples",
         ];
-        command::run(Command::new("cargo").args(build).current_dir(&self.root))?;
+        command::run(command::cargo().args(build).current_dir(&self.root))?;
         Ok(self.target.join("release/gunicorn-observer"))
     }
 }

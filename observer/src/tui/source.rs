@@ -1,5 +1,6 @@
 //! Where updates come from: a running daemon, or the engine of this process.
 
+use super::http_config::Credentials;
 use super::sse;
 use super::state::Update;
 use crate::api::View;
@@ -13,7 +14,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use ureq::Agent;
 use ureq::http::Uri;
-use ureq::http::header::{ACCEPT, CONTENT_TYPE};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 
 /// A daemon that cannot be reached within that time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// A daemon to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
-    /// `http://host:port`.
+    /// `http://host:port`, or with `https`.
     pub url: String,
     pub host: String,
     /// It is on this host, as far as its address tells.
@@ -41,16 +42,8 @@ impl std::str::FromStr for Daemon {
         const EXAMPLE: &str = "such as http://127.0.0.1:9918";
         let wrong = || format!("`{text}` is no address of a daemon {EXAMPLE}");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(
-                    "`top` speaks plain HTTP only: forward the daemon's port by SSH, and connect to \
-                     that, or run `top` on its host"
-                        .to_owned(),
-                );
-            }
-            _ => return Err(wrong()),
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong());
         }
         let host = uri
             .host()
@@ -75,13 +68,15 @@ type Stream = Box<dyn BufRead + Send>;
 /// Follows a daemon.
 struct Client {
     agent: Agent,
+    /// The value of `Authorization`.
+    authorization: Option<String>,
     url: String,
     /// Of the last view, so that the next stream goes on from there.
     last_id: String,
 }
 
 impl Client {
-    fn new(daemon: &Daemon) -> Self {
+    fn new(daemon: &Daemon, credentials: Credentials) -> Self {
         let config = Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_resolve(Some(CONNECT_TIMEOUT))
@@ -92,9 +87,11 @@ impl Client {
             .max_redirects_will_error(false)
             // It is on this host, or on one that is reached as it is.
             .proxy(None)
+            .tls_config(credentials.tls)
             .build();
         Self {
             agent: config.new_agent(),
+            authorization: credentials.authorization,
             url: format!("{}/api/v1/events", daemon.url),
             last_id: String::new(),
         }
@@ -108,7 +105,16 @@ impl Client {
         if !self.last_id.is_empty() {
             request = request.header("Last-Event-ID", &self.last_id);
         }
-        let response = request.call()?;
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request.call().map_err(|error| match error {
+            ureq::Error::Rustls(error) => anyhow!(
+                "{error}: name who signed its certificate as `ca_file` in --http-config, and the \
+                 host as that certificate does in --connect"
+            ),
+            error => error.into(),
+        })?;
         let status = response.status().as_u16();
         let kind = response.headers().get(CONTENT_TYPE);
         let is_events = kind.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream"));
@@ -117,7 +123,10 @@ impl Client {
                 let reader = response.into_body().into_reader();
                 Ok(Box::new(BufReader::new(reader)))
             }
-            401 | 403 => bail!("it wants to know who asks (status {status})"),
+            401 | 403 => bail!(
+                "it wants to know who asks (status {status}): name user and password in \
+                 --http-config"
+            ),
             503 => bail!("it has no place left for who listens, or is ending (status 503)"),
             _ => bail!("it answered with status {status} and no events; is it gunicorn-observer?"),
         }
@@ -173,8 +182,8 @@ fn decoded<T: serde::de::DeserializeOwned>(data: &str) -> Result<T> {
 ///
 /// # Errors
 /// When it does not answer now; it names the cure.
-pub fn connect(daemon: &Daemon, tell: Sender<Update>) -> Result<()> {
-    let client = Client::new(daemon);
+pub fn connect(daemon: &Daemon, credentials: Credentials, tell: Sender<Update>) -> Result<()> {
+    let client = Client::new(daemon, credentials);
     let stream = client.open().map_err(|error| {
         anyhow!(
             "cannot connect to {}: {error:#}; is `gunicorn-observer run` there, with this address as \

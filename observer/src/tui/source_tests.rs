@@ -56,7 +56,7 @@ fn a_stream_that_ends_is_gone_on_with_quietly_from_the_last_view() {
     let second = format!("{HEAD}{view}");
     let served = serve(listener, vec![first, second]);
     let (tell, told) = channel();
-    connect(&daemon(port), tell).unwrap();
+    connect(&daemon(port), Credentials::read(None).unwrap(), tell).unwrap();
     assert!(matches!(next(&told), Update::History(_)));
     for _ in 0..2 {
         let Update::View(view) = next(&told) else {
@@ -79,7 +79,8 @@ fn a_first_connection_that_fails_names_the_cure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let served = answer.map(|answer| serve(listener, vec![answer.to_owned()]));
-        let error = connect(&daemon(port), channel().0).unwrap_err();
+        let error =
+            connect(&daemon(port), Credentials::read(None).unwrap(), channel().0).unwrap_err();
         if let Some(served) = served {
             served.join().unwrap();
         }
@@ -97,7 +98,10 @@ fn a_first_connection_that_fails_names_the_cure() {
     let said = refused(Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     assert!(said.contains("no events"), "{said}");
     let said = refused(Some("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"));
-    assert!(said.contains("who asks"), "{said}");
+    assert!(
+        said.contains("who asks") && said.contains("--http-config"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn what_cannot_be_read_is_told_and_tried_again() {
     let view = format!("{HEAD}{}", event("snapshot", "1", &samples::view()));
     let served = serve(listener, vec![wrong, view]);
     let (tell, told) = channel();
-    connect(&daemon(port), tell).unwrap();
+    connect(&daemon(port), Credentials::read(None).unwrap(), tell).unwrap();
     assert!(matches!(next(&told), Update::Lost(why) if why.contains("another version")));
     assert!(matches!(next(&told), Update::View(_)));
     served.join().unwrap();
@@ -145,7 +149,6 @@ fn a_daemon_is_an_address_and_local_if_it_is_of_this_host() {
         let error = text.parse::<Daemon>().unwrap_err();
         assert!(error.contains("such as http://127.0.0.1:9918"), "{text}");
     }
-    let error = "https://127.0.0.1:9918".parse::<Daemon>().unwrap_err();
-    assert!(error.contains("plain HTTP"), "{error}");
+    assert_eq!(local("https://127.0.0.1:9918"), Ok(true));
     assert_eq!("http://h:1/".parse::<Daemon>().unwrap().url, "http://h:1");
 }

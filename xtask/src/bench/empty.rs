@@ -109,7 +109,7 @@ fn program(workspace: &Workspace) -> Result<PathBuf> {
     struct Built {
         executable: Option<PathBuf>,
     }
-    let mut build = Command::new("cargo");
+    let mut build = command::cargo();
     build
         .args([
             "bench",

@@ -3,19 +3,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::{
+    command,
     dist::{NAME, quietly_at},
     workspace::Workspace,
 };
 
 /// Makes it of what is staged, and says where it is.
 pub fn package(workspace: &Workspace, made_at: u64, output: &Path) -> Result<PathBuf> {
-    let mut deb = Command::new("cargo");
+    let mut deb = command::cargo();
     deb.args([
         "deb",
         "--package",

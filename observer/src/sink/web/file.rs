@@ -1,6 +1,7 @@
 //! The keys of the web configuration, and which of their values can be held.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use crate::yaml;
+use anyhow::{Result, bail, ensure};
 use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
 use serde::de::IgnoredAny;
@@ -70,17 +71,7 @@ impl File {
     /// # Errors
     /// With the line or the key that is wrong, and never with a hash or a password.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut options = serde_saphyr::Options::default();
-        // A line may hold what nobody should see in a log.
-        options.with_snippet = false;
-        let file: Option<Self> =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-                let line = error.location().map_or(0, |location| location.line());
-                let what = error.to_string();
-                let what = what.lines().next().unwrap_or_default();
-                anyhow!("is wrong in line {line}: {what}; docs/WEB.md has its keys")
-            })?;
-        let file = file.unwrap_or_default();
+        let file: Self = yaml::parse(text, "docs/WEB.md")?;
         file.check()?;
         Ok(file)
     }

@@ -2,12 +2,11 @@
 //! exporter-toolkit.
 
 use super::file::Tls;
+use crate::pem;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
@@ -44,9 +43,8 @@ pub fn config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
     };
     let cert_file = folder.join(&tls.cert_file);
     let key_file = folder.join(&tls.key_file);
-    let certificates = certificates("cert_file", &cert_file)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes("key_file", &key_file)?)
-        .map_err(|error| no_pem(&error, "key_file", &key_file, "private key"))?;
+    let certificates = pem::certificates("cert_file", &cert_file)?;
+    let key = pem::private_key("key_file", &key_file)?;
     let mut config = builder
         .with_single_cert(certificates, key)
         .map_err(|error| match error {
@@ -157,7 +155,7 @@ fn client_verifier(
     };
     let ca_file = folder.join(ca_file);
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("client_ca_file", &ca_file)? {
+    for certificate in pem::certificates("client_ca_file", &ca_file)? {
         let name = ca_file.display();
         roots.add(certificate).with_context(|| {
             format!("has a certificate in client_ca_file, {name}, that cannot be used")
@@ -170,34 +168,4 @@ fn client_verifier(
         verifier
     };
     Ok(Some(verifier.build().context("its client_ca_file")?))
-}
-
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = bytes(key, path)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| no_pem(&error, key, path, "certificate"))?;
-    if certificates.is_empty() {
-        return Err(no_pem(&pem::Error::NoItemsFound, key, path, "certificate"));
-    }
-    Ok(certificates)
-}
-
-fn bytes(key: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| {
-        let name = path.display();
-        format!("has the {key} {name}, which cannot be read; it is relative to the configuration")
-    })
-}
-
-/// What is wrong with a file, but not what is in it.
-fn no_pem(error: &pem::Error, key: &str, path: &Path, what: &str) -> anyhow::Error {
-    let name = path.display();
-    let why = match error {
-        pem::Error::NoItemsFound => "there is none in it",
-        pem::Error::MissingSectionEnd { .. } => "it is cut off",
-        pem::Error::Base64Decode(_) => "it is no base64",
-        _ => "it is no PEM",
-    };
-    anyhow::anyhow!("has the {key} {name}, which must be a PEM file with a {what}: {why}")
 }
