@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
+use tokio_rustls::rustls;
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -108,12 +109,14 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = request.call().map_err(|error| match error {
-            ureq::Error::Rustls(error) => anyhow!(
-                "{error}: name who signed its certificate as `ca_file` in --http-config, and the \
-                 host as that certificate does in --connect"
-            ),
-            error => error.into(),
+        let response = request.call().map_err(|error| {
+            if is_of_tls(&error) {
+                return anyhow!(
+                    "{error}: name who signed its certificate as `ca_file` in --http-config, and \
+                     the host as that certificate does in --connect"
+                );
+            }
+            error.into()
         })?;
         let status = response.status().as_u16();
         let kind = response.headers().get(CONTENT_TYPE);
@@ -171,6 +174,16 @@ impl Client {
             begun = Instant::now();
             stream = self.open();
         }
+    }
+}
+
+/// Whether certificates or the like are in the way.
+fn is_of_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>()),
+        error => matches!(error, ureq::Error::Rustls(_)),
     }
 }
 
