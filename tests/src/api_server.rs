@@ -25,7 +25,7 @@ struct Exchange {
     path: String,
     status: u16,
     content_type: String,
-    /// As they came: of a watch each is what happened at one moment.
+    /// As they came.
     pieces: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl ApiServer {
         Ok(Box::leak(uid.to_owned().into_boxed_str()))
     }
 
-    /// Lets watches tell the next so many things that happened.
+    /// Lets watches tell the next so many pieces.
     pub fn go_on(&self, pieces: usize) {
         self.shared.told().0 += pieces;
         self.shared.may_tell.notify_all();

@@ -72,9 +72,8 @@ impl Tools {
 
     /// Where `cargo xtask test` says.
     pub fn of_test() -> Result<Self> {
-        let folder = env::var_os("GUNICORN_OBSERVER_KUBERNETES").context(
-            "GUNICORN_OBSERVER_KUBERNETES is not set: run `cargo xtask test privileged`",
-        )?;
+        let folder = env::var_os("GUNICORN_OBSERVER_HELM")
+            .context("GUNICORN_OBSERVER_HELM is not set: run `cargo xtask test privileged`")?;
         Ok(Self::in_folder(Path::new(&folder)))
     }
 

@@ -233,7 +233,8 @@ fn the_api_server_says_what_pods_are_called_and_whose_they_are() -> Result<()> {
         &[&known[..2], &named].concat(),
         reports_is,
     )?;
-    cluster.go_on(1);
+    // What happened first came in two pieces.
+    cluster.go_on(2);
     is_called(
         &observer,
         &reports,

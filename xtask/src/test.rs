@@ -318,10 +318,7 @@ fn privileged(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
             .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
             .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder())
             .env("GUNICORN_OBSERVER_PROMETHEUS", workspace.prometheus())
-            .env(
-                "GUNICORN_OBSERVER_KUBERNETES",
-                workspace.kubernetes_folder(),
-            )
+            .env("GUNICORN_OBSERVER_HELM", workspace.kubernetes_folder())
             .env("GUNICORN_OBSERVER_XTASK", env::current_exe()?)
             .args(["--", "--test-threads=1"])
             .args(filter),

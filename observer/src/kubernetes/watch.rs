@@ -51,8 +51,9 @@ async fn take(
         match events.try_next().await {
             Ok(None) => return,
             Ok(Some(event)) => {
-                failed = None;
+                // A list that is begun has not succeeded yet.
                 if apply(event, &mut listed, directory) {
+                    failed = None;
                     tell(Told::Changed);
                 }
             }
