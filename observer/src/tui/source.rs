@@ -182,7 +182,7 @@ fn is_of_tls(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => error
             .get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>()),
+            .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some()),
         error => matches!(error, ureq::Error::Rustls(_)),
     }
 }
