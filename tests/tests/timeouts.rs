@@ -247,17 +247,22 @@ fn timeouts_are_counted(metrics: &Metrics, server: &GunicornServer, stuck_in: &s
     compare::equal(family, &metrics.sum_by(family, &[], &by), &expected)
 }
 
+/// A cell of this class.
+fn one_of(class: &'static str) -> Result<Cell> {
+    Ok(Cell {
+        interpreter: product::interpreter_named("debian-3.11")?,
+        gunicorn: "23.0.0",
+        class,
+    })
+}
+
 /// Between the signal and the end that its master makes of it.
 #[test]
 fn a_worker_that_does_not_heed_its_abort_is_aborting() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let cell = Cell {
-        interpreter: product::interpreter_named("debian-3.11")?,
-        gunicorn: "23.0.0",
-        class: "gthread",
-    };
+    let cell = one_of("gthread")?;
     let mut server = hanging(&Place::find()?, &cell)?.start()?;
     let worker = server.workers()[0];
     let observer = Observer::run_for(&[server.pid()])?;
@@ -278,11 +283,7 @@ fn a_worker_that_is_soon_given_up_is_found_by_its_late_heartbeat() -> Result<()>
     if skip::privileged()? {
         return Ok(());
     }
-    let cell = Cell {
-        interpreter: product::interpreter_named("debian-3.11")?,
-        gunicorn: "23.0.0",
-        class: "sync",
-    };
+    let cell = one_of("sync")?;
     let server = hanging(&Place::find()?, &cell)?.timeout(8).start()?;
     let worker = server.workers()[0];
     let observer = Observer::run_for(&[server.pid()])?;
@@ -307,11 +308,7 @@ fn a_main_thread_is_told_when_another_one_gets_the_signal() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let cell = Cell {
-        interpreter: product::interpreter_named("debian-3.11")?,
-        gunicorn: "23.0.0",
-        class: "gthread",
-    };
+    let cell = one_of("gthread")?;
     let builder = hanging(&Place::find()?, &cell)?.variable("HANGS_SIGNALLED", "1");
     let mut server = builder.start()?;
     let worker = server.workers()[0];

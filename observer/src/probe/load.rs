@@ -146,9 +146,7 @@ pub(super) fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
+    let program = ebpf.program_mut(name).with_context(|| no_program(name))?;
     Ok(program.try_into()?)
 }
 
