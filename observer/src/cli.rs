@@ -1,5 +1,5 @@
 //! The command line. Every option is also an environment variable and, where it
-//! makes sense for a service, a key of the configuration file: see [`crate::config`].
+//! makes sense for a service, a key of the configuration file: see `config`.
 
 use crate::options::{self, LogLevel};
 use crate::top::source::Daemon;

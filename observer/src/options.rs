@@ -1,5 +1,5 @@
 //! What options have as their values: types, ranges, and how text is read. Flags
-//! ([`crate::cli`]) and keys of the configuration file ([`crate::config`]) share them.
+//! (`cli`) and keys of the configuration file (`config`) share them.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};

@@ -22,7 +22,8 @@
 //! - [`errors`]: which exception failed a request
 //! - [`routes`]: paths to routes
 //! - [`fact`]: what userspace found; [`event`]: what the kernel reported; [`settings`]: what the
-//!   operator chose; [`duration`], [`wall_clock`]: units of time
+//!   operator chose; [`untrusted`]: text of observed processes; [`duration`], [`wall_clock`]: units of
+//!   time
 
 #![deny(clippy::disallowed_methods)]
 
@@ -41,9 +42,11 @@ pub mod settings;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod untrusted;
 pub mod views;
 pub mod wall_clock;
 
 pub use effect::Effect;
 pub use settings::Settings;
 pub use state::State;
+pub use untrusted::Untrusted;
