@@ -14,7 +14,7 @@ use probe_ebpf::abi::{ConnKey, Stat, Tail, Target, Thread};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     First,
-    Second,
+    Backup,
 }
 
 /// Defines a program on a system call and its backup. Both run `$function`, which must have the same

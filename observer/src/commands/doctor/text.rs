@@ -31,7 +31,7 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
 fn write_check(check: &Check, out: &mut impl Write) -> io::Result<()> {
     let mark = if check.ok { "ok" } else { "FAIL" };
     writeln!(out, "{mark:<6}  {}: {}", check.name, check.found)?;
-    write_cure(&check.cure, out)
+    write_cure(&check.fix, out)
 }
 
 fn write_cure(cure: &str, out: &mut impl Write) -> io::Result<()> {
