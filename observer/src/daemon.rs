@@ -207,7 +207,6 @@ async fn until_stopped(
         recorder: opened.recorder,
         lines,
     };
-
     // A terminal is opened anew to write to it.
     if screen.is_none()
         && let Err(error) = privilege::refuse_changes()

@@ -13,6 +13,7 @@ pub mod in_flight;
 mod interpreters;
 pub mod kernel;
 pub mod load;
+mod locked_memory;
 #[cfg(feature = "probe-log")]
 mod log;
 pub mod preflight;

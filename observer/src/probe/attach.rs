@@ -3,13 +3,12 @@
 use super::absent::Refusal;
 use super::detach::{Link, detach_in_reverse};
 use super::features::{Feature, Hook, PythonHook, on};
-use super::load::find;
 use crate::cpython::target::ProbePoint;
 use crate::process::maps;
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::programs::uprobe::UProbeScope;
-use aya::programs::{RawTracePoint, TracePoint, UProbe};
+use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint, UProbe};
 use std::os::fd::AsRawFd as _;
 
 /// Attaches the programs of a feature to their tracepoints: all of them or none.
@@ -98,4 +97,16 @@ pub(super) fn attach_to_python(
         .attach(offset, file, UProbeScope::AllProcesses)
         .with_context(attaching)?;
     Ok(Link::UProbe(program.take_link(link)?))
+}
+
+pub(super) fn no_program(name: &str) -> String {
+    format!("the eBPF object has no program {name}")
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).with_context(|| no_program(name))?;
+    Ok(program.try_into()?)
 }

@@ -1,10 +1,11 @@
 //! Loads the programs, each by itself: one that the kernel rejects disables its own feature only.
 
 use super::absent::{Absent, Refusal};
+use super::attach::no_program;
 use super::features::{self, Hook};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
-use super::{preflight, tracefs};
+use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::ProgramArray;
@@ -129,21 +130,9 @@ fn link_tail_calls(ebpf: &mut Ebpf, absent: &Absent) -> Result<()> {
     Ok(())
 }
 
-fn no_program(name: &str) -> String {
-    format!("the eBPF object has no program {name}")
-}
-
-pub(super) fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    let program = ebpf.program_mut(name).with_context(|| no_program(name))?;
-    Ok(program.try_into()?)
-}
-
 /// Raises the limit of locked memory, against which kernels before 5.11 count maps.
 pub fn raise_memlock() {
-    if let Err(error) = preflight::raise_locked_memory() {
+    if let Err(error) = locked_memory::raise() {
         tracing::debug!("cannot raise RLIMIT_MEMLOCK: {error}; needed before Linux 5.11 only");
     }
 }

@@ -2,8 +2,6 @@
 
 mod host;
 
-pub use host::raise as raise_locked_memory;
-
 use super::kernel::Types;
 use super::programs::Programs;
 use super::{load, tracefs};

@@ -1,7 +1,8 @@
 //! Host settings that forbid eBPF or attaching, or are suspected of it.
 
 use super::Check;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use crate::probe::locked_memory;
+use nix::sys::resource::{Resource, getrlimit};
 use std::path::Path;
 use std::{fs, io};
 
@@ -85,7 +86,7 @@ fn of_control_groups(top: &Path) -> Check {
 /// (`bpf_map_charge_init` of `kernel/bpf/syscall.c`). `failed` is the error of the load.
 pub fn locked_memory(failed: Option<&anyhow::Error>) -> Check {
     const NAME: &str = "locked memory";
-    if raise().is_ok() {
+    if locked_memory::raise().is_ok() {
         return Check::good(NAME, "no limit");
     }
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft / 1024);
@@ -102,11 +103,6 @@ pub fn locked_memory(failed: Option<&anyhow::Error>) -> Check {
         format!("limited to {limit} KiB, too little for the eBPF maps on Linux before 5.11"),
         "raise it with `ulimit -l unlimited` or `LimitMEMLOCK=infinity`, or give CAP_SYS_RESOURCE",
     )
-}
-
-/// Removes this process's limit of locked memory.
-pub fn raise() -> nix::Result<()> {
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
 }
 
 #[cfg(test)]
