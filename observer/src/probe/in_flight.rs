@@ -59,15 +59,12 @@ impl InFlightReader {
         self.unread(only, &targets, &mut workers);
         let mut listed = 0;
         let workers = workers.into_iter().map(|(pid, found)| {
-            let of = self.of_worker(
-                pid,
-                found,
-                if listed < MAX_LISTED {
-                    MAX_OF_WORKER
-                } else {
-                    1
-                },
-            );
+            let most = if listed < MAX_LISTED {
+                MAX_OF_WORKER
+            } else {
+                1
+            };
+            let of = self.of_worker(pid, found, most);
             listed += of.oldest.len();
             of
         });
