@@ -232,7 +232,7 @@ impl Watcher {
         }
         for (pid, reason) in scan.refused {
             if self.is_wanted(pid) {
-                self.refuse(pid, reason);
+                self.refuse(pid, &reason);
             }
         }
         self.tell_entries();

@@ -1,4 +1,4 @@
-//! `doctor`: whether `run` works here, and how each Python found can be observed.
+//! `doctor`: checks whether `run` works here and how closely each Python can be observed.
 
 mod kernel;
 mod probes;
@@ -16,30 +16,30 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes the checks, and what was found, to `out`.
+/// Writes the checks, interpreters and masters to `out`.
 ///
 /// # Errors
-/// When `run` could not work here, or `out` cannot be written to.
+/// If `run` could not work here, or `out` cannot be written to.
 pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Result<()> {
-    let looked = preflight::look(btf);
-    let kernel = looked.loaded.as_ref();
+    let preflight = preflight::look(btf);
+    let kernel = preflight.loaded.as_ref();
     let kernel = kernel.map(|loaded| Kernel::of(loaded, args.verbose));
-    // Without, processes of others cannot be looked into.
+    // Other processes cannot be read without the privilege.
     let targets = preflight::privileged().is_ok().then(targets).transpose()?;
-    let report = Report::new(looked.checks, kernel, targets);
+    let report = Report::new(preflight.checks, kernel, targets);
     let result = if args.json {
         write_json(&report, out)
     } else {
         text::write(&report, out)
     };
-    written(result, "what was found")?;
+    written(result, "the report")?;
     if report.works {
         return Ok(());
     }
     let failed = report.checks.iter().filter(|check| !check.ok);
     let failed: Vec<&str> = failed.map(|check| check.name).collect();
     bail!(
-        "`run` cannot work here: {}; the cures are above",
+        "`run` cannot work here: {}; each failed check has its fix",
         failed.join(", ")
     )
 }
@@ -48,7 +48,7 @@ fn targets() -> Result<Targets> {
     let mut tree = Tree::of_host()?;
     let scan = tree
         .scan(HashSet::new())
-        .context("cannot list processes; is /proc mounted?")?;
+        .context("failed to list processes; check that /proc is mounted")?;
     let path = |pid| tree.interpreter_path(pid);
     Ok(Targets::of(&scan, path))
 }

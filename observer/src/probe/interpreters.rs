@@ -3,6 +3,7 @@
 
 use super::attach::attach_interpreter;
 use super::programs::Uprobe;
+use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use crate::probe::detach::{Detacher, Link};
 use crate::process::maps::FileNumber;
@@ -107,7 +108,7 @@ impl Interpreters {
     /// # Errors
     /// Likewise.
     pub fn attach_asked(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let mut points = interpreter.asked.iter().flatten();
+        let mut points = interpreter.handled.iter().flatten();
         points.try_for_each(|point| self.attach_at(pid, Uprobe::Asked, point))
     }
 
@@ -150,8 +151,8 @@ impl Interpreters {
     /// # Errors
     /// Likewise, or when its interpreter does not have the function.
     pub fn attach_unwound(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let point = interpreter.unwound.as_ref();
-        let point = point.map_err(|why| anyhow!("{why}"))?;
+        let point = interpreter.deep_capture.as_ref();
+        let point = point.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))?;
         self.attach_at(pid, Uprobe::CapturedFrame, point)
     }
 
