@@ -57,7 +57,7 @@ fn rows_of(command: &str) -> Vec<Row> {
             ["", "flag", "variable", "key", "default", "meaning", ""] => is_table = true,
             ["", flag, variable, key, default, _, ""] if is_table && is_wanted => {
                 let flag = bare(flag);
-                if flag.starts_with("--") {
+                if flag.starts_with("--") && !flag.starts_with("---") {
                     let (flag, value) = match flag.split_once(' ') {
                         Some((flag, value)) => (flag, Some(value.to_owned())),
                         None => (flag.as_str(), None),

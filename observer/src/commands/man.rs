@@ -7,6 +7,7 @@ use clap::builder::Resettable;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use roff::{Roff, roman};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -57,8 +58,33 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         // An empty date would be left out, and the source take its place.
         .date(" ")
         .render(&mut page)?;
+    let mut page = with_subsections(command, &String::from_utf8_lossy(&page)).into_bytes();
     page.extend(sections(command).to_roff().into_bytes());
     Ok(page)
+}
+
+/// Makes the groups of options, which clap_mangen makes sections, subsections of "OPTIONS".
+fn with_subsections(command: &Command, page: &str) -> String {
+    let groups: BTreeSet<_> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_help_heading)
+        .collect();
+    let mut lines = Vec::new();
+    let mut has_options = page.lines().any(|line| line == ".SH OPTIONS");
+    for line in page.lines() {
+        let title = line.strip_prefix(".SH ").unwrap_or_default();
+        match groups.iter().find(|group| group.to_uppercase() == title) {
+            Some(group) => {
+                if !has_options {
+                    lines.push(".SH OPTIONS".to_owned());
+                    has_options = true;
+                }
+                lines.push(format!(".SS {group}"));
+            }
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn sections(command: &Command) -> Roff {

@@ -2,7 +2,6 @@
 
 use crate::probe::features::{self, FEATURES};
 use crate::probe::load::Loaded;
-use observer_model::Untrusted;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -19,7 +18,7 @@ pub struct Feature {
     pub name: &'static str,
     pub ok: bool,
     /// Why the kernel lacks it; else empty.
-    pub why: Untrusted,
+    pub why: observer_model::Untrusted,
     /// What is missing without it.
     pub without: &'static str,
 }
@@ -37,7 +36,7 @@ pub struct Program {
 }
 
 impl Kernel {
-    /// What was loaded, with each program if `verbose`.
+    /// Of what was loaded, with each program if those are asked for.
     pub fn of(loaded: &Loaded, verbose: bool) -> Self {
         let features = FEATURES.iter().map(|feature| {
             let refusal = loaded.absent.why(feature);
@@ -45,7 +44,7 @@ impl Kernel {
                 name: feature.name,
                 ok: refusal.is_none(),
                 why: refusal
-                    .map(|refusal| Untrusted::from(refusal.why.as_str()))
+                    .map(|refusal| refusal.why.as_str().into())
                     .unwrap_or_default(),
                 without: feature.without,
             }
