@@ -24,9 +24,9 @@ const PATH_CHARS: usize = 1000;
 
 const AS_ROOT: &str = "run this as root (sudo) on the host";
 /// Why the kernel refuses root (`ptrace(2)`, "Ptrace access mode checking"), and the fix.
-pub const PROTECTED: &str = "the kernel protects this process from root: allow it in the security \
-                             module (SELinux, AppArmor, Yama), or run this in the user namespace \
-                             that it belongs to";
+pub const PROTECTED: &str = "the kernel refuses it even to root: allow it in the security module \
+                             (SELinux, AppArmor, Yama), or run gunicorn-observer in the user \
+                             namespace of that process";
 
 /// A process and its threads. docs/STACK.md has each field.
 #[derive(Debug, Serialize)]

@@ -137,8 +137,8 @@ full    10 shop, SyncWorker, Gunicorn 18.0, Python 3.11.2
         this Gunicorn version is not supported
         fix: use Gunicorn 19.10 to 27
 none    30: denied
-        fix: the kernel protects this process from root: allow it in the security module (SELinux, \
-AppArmor, Yama), or run this in the user namespace that it belongs to
+        fix: the kernel refuses it even to root: allow it in the security module (SELinux, AppArmor, \
+Yama), or run gunicorn-observer in the user namespace of that process
 ";
     assert_eq!(written(&report), expected, "\n{}", written(&report));
 }
