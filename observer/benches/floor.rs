@@ -17,7 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use observer::cpython::target::{Interpreter, ProbePoint};
 use observer::probe::detach::{Detacher, Link};
-use observer::probe::{programs, tracefs};
+use observer::probe::features::{Hook, When, programs};
+use observer::probe::tracefs;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::UdpSocket;
@@ -140,11 +141,16 @@ impl Empty {
     /// Where the observer's own are always, and those of an interpreter.
     fn everywhere(&mut self, interpreter: &Interpreter) -> Result<Vec<Link>> {
         let mut links = Vec::new();
-        for &(_, tracepoint) in programs::RAW_TRACEPOINTS {
-            links.push(self.at_raw(tracepoint)?);
-        }
-        for call in programs::SYSCALLS {
-            links.push(self.at_call(call.tracepoint)?);
+        for (feature, program) in programs() {
+            match (feature.attached, program.hook) {
+                (When::Required | When::Always, Hook::RawTracepoint(tracepoint)) => {
+                    links.push(self.at_raw(tracepoint)?);
+                }
+                (When::Required | When::Always, Hook::Syscall { tracepoint, .. }) => {
+                    links.push(self.at_call(tracepoint)?);
+                }
+                _ => {}
+            }
         }
         let collector = interpreter.collector.iter();
         let points = std::iter::once(&interpreter.now)

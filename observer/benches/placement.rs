@@ -9,16 +9,14 @@
 //! Arguments: `PYTHON` or `ROOT:PYTHON`, an interpreter in a root folder of its own.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::Ebpf;
+
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
 use observer::cpython::target::{Interpreter, ProbePoint};
-use observer::probe::bpf_maps::Tables;
+use observer::probe::features::PythonHook;
 use observer::probe::kernel::Types;
-use observer::probe::load::{self, Loaded};
-use observer::probe::program_stats::{Places, Totals};
-use observer::probe::programs::Uprobe;
-use observer::probe::{attach, tracefs};
+use observer::probe::program_stats::ProgramStats;
+use observer::probe::{Programs, load, tracefs};
 use observer::process::elf::Machine;
 use observer::process::insn;
 use probe_ebpf::abi::{Role, Target};
@@ -71,24 +69,16 @@ fn main() -> Result<()> {
 }
 
 struct Bench {
-    ebpf: Ebpf,
-    tables: Tables,
-    totals: Totals,
+    programs: Programs,
+    stats: ProgramStats,
 }
 
 impl Bench {
     fn load() -> Result<Self> {
         tracefs::ensure()?;
-        let Loaded {
-            mut ebpf, absent, ..
-        } = load::load(&Types::read(None)?)?;
-        let tables = Tables::take(&mut ebpf)?;
-        let totals = Totals::take(&mut ebpf, Places::default(), &absent)?;
-        Ok(Self {
-            ebpf,
-            tables,
-            totals,
-        })
+        let mut programs = load::load(&Types::read(None)?)?;
+        let stats = programs.take_stats()?;
+        Ok(Self { programs, stats })
     }
 
     /// One interpreter, as a row of the table.
@@ -98,12 +88,13 @@ impl Bench {
         let interpreter = Interpreter::inspect(pid, Path::new("/proc"))?;
         // As a worker of a master would be.
         let target = Target {
-            layout: self.tables.layout(&interpreter.layout)?,
+            layout: self.programs.maps.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()
         };
-        self.tables.set_target(pid, Role::Worker, target)?;
+        let maps = &mut self.programs.maps;
+        maps.set_target(pid, Role::Worker, target)?;
         let chosen = &interpreter.now;
         ensure!(
             chosen.placement.emulated,
@@ -156,7 +147,7 @@ impl Bench {
                 file_offset: entry + offset,
                 ..point.clone()
             };
-            attach::attach_interpreter(&mut self.ebpf, Uprobe::Request, &point)
+            self.programs.attach_at(PythonHook::DatetimeNow, &point)
         };
         let link = place.map(attach).transpose()?;
         let before = self.hits()?;
@@ -172,7 +163,7 @@ impl Bench {
     }
 
     fn hits(&self) -> Result<u64> {
-        let counts = self.totals.read().counts;
+        let counts = self.stats.read().counts;
         counts
             .get(HITS)
             .copied()

@@ -10,14 +10,13 @@ use std::io::Write as _;
 
 fn main() -> Result<()> {
     tracefs::ensure()?;
-    let loaded = load::load(&Types::read(None)?)?;
+    let programs = load::load(&Types::read(None)?)?;
     let mut out = std::io::stdout().lock();
-    // Those that are for this kernel; one that it refused is an error.
-    let mut names: Vec<_> = loaded.load_ns.iter().map(|&(name, _)| name).collect();
+    let mut names: Vec<_> = programs.loads().iter().map(|load| load.program).collect();
     names.sort_unstable();
     for name in names {
-        let program = loaded.ebpf.program(name);
-        let info = program.context("no such program")?.info()?;
+        let info = programs.info(name);
+        let info = info.with_context(|| format!("the kernel rejected {name}"))?;
         let walked = info.verified_instruction_count().unwrap_or_default();
         let size = info.size_jitted();
         writeln!(out, "{name:<20} {walked:>9} walked {size:>7} bytes")?;

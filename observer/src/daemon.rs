@@ -23,15 +23,8 @@ use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::kubernetes::{self, Directory, Told};
 use crate::privilege;
-use crate::probe::bpf_maps::Tables;
-use crate::probe::generic_io::PlainCalls;
-use crate::probe::gil::GilWaits;
-use crate::probe::in_flight::InFlightReader;
-use crate::probe::interpreters::Interpreters;
 use crate::probe::kernel::Types;
-use crate::probe::load::{self, Loaded};
-use crate::probe::program_stats::{Places, Totals};
-use crate::probe::{attach, preflight, tracefs};
+use crate::probe::{load, preflight, tracefs};
 use crate::query::Source;
 use crate::shutdown::Stop;
 use crate::top;
@@ -40,7 +33,7 @@ use crate::trace;
 use crate::trace::Format;
 use crate::trace::filter::Filter;
 use crate::trim_memory;
-use crate::watcher::{DeepCaptures, Seen, Watcher};
+use crate::watcher::{self, Seen, Watcher};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use observer_model::State;
 use observer_model::event::Pid;
@@ -187,25 +180,11 @@ async fn until_stopped(
     };
 
     let types = Types::read(observe.btf.as_deref())?;
-    let Loaded {
-        mut ebpf,
-        mut absent,
-        ..
-    } = load::load(&types)?;
+    let mut programs = load::load(&types)?;
     #[cfg(feature = "probe-log")]
-    crate::probe::log::start(&mut ebpf)?;
-    let places = Places {
-        gil: observe.gil.into(),
-        ..Places::default()
-    };
-    let gil = observe.gil.then(|| GilWaits::of(&mut ebpf)).transpose()?;
-    let mut host = attach::attach_host(&mut ebpf, &mut absent)?;
-    if observe.gil {
-        host.extend(attach::attach_gil(&mut ebpf, &mut absent)?);
-    }
-    for (feature, refusal) in absent.iter() {
-        tracing::warn!("no {}: {}; {}", feature.name, refusal.why, feature.without);
-    }
+    programs.start_log()?;
+    let gil = observe.gil.then(|| programs.take_gil_waits()).transpose()?;
+    programs.attach_host(observe.gil)?;
     let (tell, facts) = mpsc::unbounded_channel();
     let (see, seen) = std::sync::mpsc::channel();
     let (ready, is_ready) = watch::channel(false);
@@ -223,9 +202,9 @@ async fn until_stopped(
     };
     let mut engine = Engine {
         state,
-        ring: Ring::take(&mut ebpf)?,
-        totals: Totals::take(&mut ebpf, places.clone(), &absent)?,
-        in_flight: InFlightReader::new(&ebpf)?,
+        ring: Ring::new(programs.take_ring()?)?,
+        totals: programs.take_stats()?,
+        in_flight: programs.in_flight()?,
         gil,
         facts,
         asked,
@@ -233,7 +212,7 @@ async fn until_stopped(
         recorder: opened.recorder,
         lines,
     };
-    let tables = Tables::take(&mut ebpf)?;
+
     // A terminal is opened anew to write to it.
     if screen.is_none()
         && let Err(error) = privilege::refuse_changes()
@@ -256,11 +235,12 @@ async fn until_stopped(
     });
     drop(see);
     let tree = tree.with_pods(pods);
-    let interpreters = Interpreters::new(ebpf, host, places.interpreters);
-    let plain_calls = PlainCalls::new(places.plain_calls);
-    let looks = DeepCaptures::new(observe.no_deep_capture);
-    let watcher = Watcher::new(tables, interpreters, plain_calls, looks, tell, tree, only);
-    let mut watcher = watcher.counting_gil(observe.gil);
+    let options = watcher::Options {
+        only,
+        gil: observe.gil,
+        no_deep_capture: observe.no_deep_capture,
+    };
+    let mut watcher = Watcher::new(programs, tell, tree, options);
     let watching = {
         let stop = stop.clone();
         std::thread::Builder::new()

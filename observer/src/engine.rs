@@ -6,7 +6,7 @@ use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
-use crate::probe::program_stats::Totals;
+use crate::probe::program_stats::ProgramStats;
 use crate::query::Ask;
 use crate::trace::worker_lines;
 use crate::trace::{Line, Outlet};
@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Engine {
     pub state: State,
     pub ring: Ring,
-    pub totals: Totals,
+    pub totals: ProgramStats,
     pub in_flight: InFlightReader,
     /// Waits for the GIL, if they are asked for.
     pub gil: Option<GilWaits>,

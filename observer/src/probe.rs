@@ -1,19 +1,23 @@
-//! What the kernel and the host offer; loading and attaching the programs.
+//! What the kernel and the host offer; loading and attaching the eBPF programs.
 
-pub mod attach;
-pub mod bpf_maps;
-pub mod btf;
+mod absent;
+mod attach;
+mod attachments;
+mod bpf_maps;
+mod btf;
 pub mod detach;
 pub mod features;
-pub mod generic_io;
+mod generic_io;
 pub mod gil;
 pub mod in_flight;
-pub mod interpreters;
+mod interpreters;
 pub mod kernel;
 pub mod load;
 #[cfg(feature = "probe-log")]
-pub mod log;
+mod log;
 pub mod preflight;
 pub mod program_stats;
 pub mod programs;
 pub mod tracefs;
+
+pub use programs::Programs;

@@ -1,5 +1,4 @@
-//! Follows processes: which are Gunicorn masters, which are their workers, and
-//! at which interpreters the programs have to be attached.
+//! Follows processes: finds Gunicorn masters and their workers, and attaches to their interpreters.
 //!
 //! ```text
 //!            exec, scan           Arbiter.run found
@@ -8,11 +7,10 @@
 //!                             └── too long ──> bystander ── fork ──> candidate
 //! ```
 //!
-//! A candidate is followed by the kernel from its first instruction on, before
-//! it is known to be a master, so that the first request of its first worker is
-//! counted. A Python program that is no master is a bystander: the kernel tells
-//! only of its forks, for it may start Gunicorn in a child without an exec, as
-//! `multiprocessing` does.
+//! The eBPF programs follow a candidate from its first instruction, before it is known to be a master,
+//! so that the first request of its first worker is counted. A Python program that is no master is a
+//! bystander: the programs report its forks only, because it may start Gunicorn in a child without an
+//! exec, as `multiprocessing` does.
 
 mod deep_capture;
 mod gauges;
@@ -20,9 +18,8 @@ mod observe;
 
 use crate::clock::monotonic_ns;
 use crate::gunicorn::tree::{FoundMaster, Tree};
-use crate::probe::bpf_maps::Tables;
-use crate::probe::generic_io::PlainCalls;
-use crate::probe::interpreters::Interpreters;
+use crate::probe::Programs;
+use deep_capture::CaptureSchedule;
 use observer_model::event::Pid;
 use observer_model::fact::Fact;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
@@ -31,80 +28,89 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use deep_capture::DeepCaptures;
-
-/// What the watcher has to hear of.
+/// Events that the watcher reacts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// An observed process forked.
     Fork { parent: Pid, child: Pid },
     /// A process began another program.
     Exec { pid: Pid },
-    /// An observed process ended.
+    /// An observed process exited.
     Exit { pid: Pid },
-    /// A request of a master's failed, and it is not known why.
+    /// A request of a master failed for an unknown reason.
     Unexplained { master: Pid, request: String },
-    /// The closer look that is taken has seen as much as it may.
+    /// The deep captures used their budget of hits.
     DeepCaptureExhausted,
-    /// Pods have other names than before.
+    /// The names of pods changed.
     PodsChanged,
 }
 
+/// What the operator chose.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Observed masters; all of the host if empty.
+    pub only: Vec<Pid>,
+    /// Whether GIL waits are measured.
+    pub gil: bool,
+    /// Whether deep captures are disabled.
+    pub no_deep_capture: bool,
+}
+
 const MS: u64 = 1_000_000;
-/// A candidate is looked at this soon, and then ever more rarely.
-const FIRST_LOOK_NS: u64 = 10 * MS;
-const RAREST_LOOK_NS: u64 = 500 * MS;
-/// A Python process that has not become a master by then is left to the rescan.
+/// Pause before the first check of a candidate; each further one is longer.
+const FIRST_PAUSE_NS: u64 = 10 * MS;
+const LONGEST_PAUSE_NS: u64 = 500 * MS;
+/// A Python process that is no master by then is left to the rescan.
 const CANDIDATE_NS: u64 = 60_000 * MS;
-/// A fork is followed up this soon: the master then knows its new worker.
+/// Pause between a fork and the follow-up: the master then knows its new worker.
 const FOLLOW_UP_NS: u64 = 20 * MS;
-/// … and again, this often, until it does.
+/// Follow-ups of a fork until the master knows its new worker.
 const FOLLOW_UPS: u32 = 8;
-/// What dead processes left is removed this long after an end.
+/// Pause between an exit and the removal of what the process left in the maps.
 const SWEEP_NS: u64 = 2_000 * MS;
-/// … and this often in any case.
+/// Longest pause between two such removals.
 const SWEEP_EVERY_NS: u64 = 5_000 * MS;
-/// The net under exec and fork events.
+/// Pause between scans of all processes, which find what lost events did not show.
 const RESCAN_NS: u64 = 30_000 * MS;
 
-struct Look {
+/// When a candidate is checked.
+struct CandidateChecks {
     at_ns: u64,
     pause_ns: u64,
     until_ns: u64,
-    /// Whether its stack was once understood.
+    /// Whether its stack was understood once.
     was_read: bool,
-    /// How soon it is looked at after a fork: ever later while it turns out to be no Gunicorn.
+    /// Pause between a fork and the check: longer each time it turns out to be no Gunicorn.
     after_fork_ns: u64,
 }
 
-/// What is to be done about a candidate that is none yet.
+/// What to do about a candidate that is no master yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    LookAgain,
-    /// It never was what its interpreter's layout says.
+    CheckAgain,
+    /// Its stack never matched its interpreter's layout.
     TakeUnread,
     GiveUp,
 }
 
-impl Look {
-    /// A first one soon.
+impl CandidateChecks {
     fn first(now: u64) -> Self {
         Self {
-            at_ns: now + FIRST_LOOK_NS,
-            pause_ns: FIRST_LOOK_NS,
+            at_ns: now + FIRST_PAUSE_NS,
+            pause_ns: FIRST_PAUSE_NS,
             until_ns: now + CANDIDATE_NS,
             was_read: false,
-            after_fork_ns: FIRST_LOOK_NS,
+            after_fork_ns: FIRST_PAUSE_NS,
         }
     }
 
-    /// It was looked at, and its stack was understood or not.
-    fn was_not_ready(&mut self, now: u64, is_read: bool) -> Next {
+    /// Schedules the next check after one that found no master; `is_read` if its stack was understood.
+    fn schedule(&mut self, now: u64, is_read: bool) -> Next {
         self.was_read |= is_read;
-        self.pause_ns = (self.pause_ns * 3 / 2).min(RAREST_LOOK_NS);
+        self.pause_ns = (self.pause_ns * 3 / 2).min(LONGEST_PAUSE_NS);
         self.at_ns = now + self.pause_ns;
         match (self.at_ns > self.until_ns, self.was_read) {
-            (false, _) => Next::LookAgain,
+            (false, _) => Next::CheckAgain,
             (true, false) => Next::TakeUnread,
             (true, true) => Next::GiveUp,
         }
@@ -113,62 +119,51 @@ impl Look {
 
 struct Master {
     found: FoundMaster,
-    /// Forked, but not yet read from the master's memory.
+    /// Forked workers that the master's memory does not list yet.
     expected: HashSet<Pid>,
     follow_ups: u32,
     follow_up_ns: Option<u64>,
 }
 
-/// The watcher's state; owns the loaded programs.
+/// The watcher's state; owns the eBPF programs.
 pub struct Watcher {
-    tables: Tables,
-    interpreters: Interpreters,
-    plain_calls: PlainCalls,
-    looks: DeepCaptures,
-    /// Whether waits for the GIL are counted.
-    gil: bool,
+    programs: Programs,
+    captures: CaptureSchedule,
+    options: Options,
     facts: UnboundedSender<Fact>,
     tree: Tree,
-    /// Masters named by the user; all of the host if empty.
-    only: Vec<Pid>,
     masters: HashMap<Pid, Master>,
-    candidates: HashMap<Pid, Look>,
-    /// Masters that cannot be observed: told once.
+    candidates: HashMap<Pid, CandidateChecks>,
+    /// Masters that cannot be observed: logged once.
     refused: HashSet<Pid>,
-    /// Workers of masters that ended: they may serve on for a moment.
+    /// Workers of masters that exited: they may serve for another moment.
     orphans: HashMap<Pid, Vec<Pid>>,
     gauges: gauges::Due,
     sweep_ns: u64,
     rescan_ns: u64,
 }
 
-/// Whether there is a process with this pid, be it one that waits for its parent.
+/// Whether a process with this pid exists, even as a zombie.
 fn is_alive(pid: Pid) -> bool {
     let pid = Pid::cast_signed(pid);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
 }
 
 impl Watcher {
-    /// A watcher of the whole host, or of the masters `only`.
+    /// A watcher with the programs attached to the host; it sends what it finds to `facts`.
     #[must_use]
     pub fn new(
-        tables: Tables,
-        interpreters: Interpreters,
-        plain_calls: PlainCalls,
-        looks: DeepCaptures,
+        programs: Programs,
         facts: UnboundedSender<Fact>,
         tree: Tree,
-        only: Vec<Pid>,
+        options: Options,
     ) -> Self {
         Self {
-            tables,
-            interpreters,
-            plain_calls,
-            looks,
-            gil: false,
+            programs,
+            captures: CaptureSchedule::new(options.no_deep_capture),
+            options,
             facts,
             tree,
-            only,
             masters: HashMap::new(),
             candidates: HashMap::new(),
             refused: HashSet::new(),
@@ -179,13 +174,7 @@ impl Watcher {
         }
     }
 
-    /// Counts waits for the GIL, too.
-    #[must_use]
-    pub fn counting_gil(self, gil: bool) -> Self {
-        Self { gil, ..self }
-    }
-
-    /// Finds and attaches to the masters that run already.
+    /// Finds masters that already run, and attaches to them.
     pub fn scan(&mut self) {
         let now = monotonic_ns();
         self.rescan_ns = now + RESCAN_NS;
@@ -196,14 +185,14 @@ impl Watcher {
                 return;
             }
         };
-        // A lost fork or a changed setting is made up for here.
+        // Finds lost forks and changed settings.
         for pid in self.masters.keys().copied().collect::<Vec<_>>() {
             self.observe_workers(pid);
             if self.has_gone(pid) {
-                // So is a lost end.
-                self.tables.remove_target(pid);
+                // Its exit was lost.
+                self.programs.maps.remove_target(pid);
                 self.forget(pid);
-                self.tell(Fact::NotGunicorn { pid });
+                self.send(Fact::NotGunicorn { pid });
             }
         }
         for found in scan.masters {
@@ -213,32 +202,34 @@ impl Watcher {
             }
         }
         for (pid, _) in scan.not_ready {
-            if self.only.is_empty() && self.role(pid).is_none_or(|role| role == Role::Bystander) {
+            if self.options.only.is_empty()
+                && self.role(pid).is_none_or(|role| role == Role::Bystander)
+            {
                 self.follow(pid, now);
             }
         }
         for pid in scan.bystanders {
-            if self.only.is_empty() && self.role(pid).is_none() {
+            if self.options.only.is_empty() && self.role(pid).is_none() {
                 self.stand_by(pid);
             }
         }
         let tree = &self.tree;
         let is_gone = |pid: &Pid| tree.procfs().process(*pid).is_err();
-        // They are no targets: the kernel does not tell of their end.
+        // They are no targets: the programs do not report their exit.
         let gone: Vec<Pid> = self.refused.iter().copied().filter(is_gone).collect();
         for pid in gone {
             self.refused.remove(&pid);
-            self.tell(Fact::NotGunicorn { pid });
+            self.send(Fact::NotGunicorn { pid });
         }
         for (pid, reason) in scan.refused {
             if self.is_wanted(pid) {
                 self.refuse(pid, &reason);
             }
         }
-        self.tell_entries();
+        self.send_map_entries();
     }
 
-    /// Follows what is seen until the sender is gone. The programs go with it.
+    /// Reacts to events until the sender is gone, then detaches the programs.
     pub fn run(mut self, seen: &Receiver<Seen>) {
         loop {
             let now = monotonic_ns();
@@ -247,9 +238,9 @@ impl Watcher {
                 Ok(seen) => self.see(seen),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    // Not all programs are detached at once: until the last has gone, what
-                    // some of them still see is half of what happens.
-                    self.tables.remove_targets();
+                    // Programs are detached one after another. Without targets, those that are
+                    // still attached report nothing.
+                    self.programs.maps.remove_targets();
                     return;
                 }
             }
@@ -261,19 +252,19 @@ impl Watcher {
     }
 
     fn is_wanted(&self, pid: Pid) -> bool {
-        self.only.is_empty() || self.only.contains(&pid)
+        self.options.only.is_empty() || self.options.only.contains(&pid)
     }
 
-    /// When something is to be done next.
+    /// When the next work is due.
     fn next_ns(&self) -> u64 {
-        let looks = self.candidates.values().map(|look| look.at_ns);
+        let checks = self.candidates.values().map(|checks| checks.at_ns);
         let follow_ups = self
             .masters
             .values()
             .filter_map(|master| master.follow_up_ns);
-        looks
+        checks
             .chain(follow_ups)
-            .chain(self.looks.next_ns())
+            .chain(self.captures.next_ns())
             .chain((!self.masters.is_empty()).then(|| self.gauges.at_ns()))
             .chain([self.sweep_ns, self.rescan_ns])
             .min()
@@ -288,12 +279,12 @@ impl Watcher {
                     master.expected.insert(child);
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
-                } else if let Some(look) = self.candidates.get_mut(&parent) {
-                    // A master forks its first worker; or a daemon its master.
-                    look.at_ns = look.at_ns.min(now + look.after_fork_ns);
+                } else if let Some(checks) = self.candidates.get_mut(&parent) {
+                    // A master forks its first worker, or a daemon its master.
+                    checks.at_ns = checks.at_ns.min(now + checks.after_fork_ns);
                     self.consider(child, now);
                 } else if self.role(child) == Some(Role::Candidate) {
-                    // Its parent was given up or ended before we heard of the fork, or stood by.
+                    // Its parent is a bystander, or exited or was given up before this event.
                     self.consider(child, now);
                     if self.role(parent) == Some(Role::Bystander) {
                         // It may also have become a master itself.
@@ -303,24 +294,24 @@ impl Watcher {
             }
             Seen::Exec { pid } => {
                 self.forget(pid);
-                if self.only.is_empty() && self.tree.may_be_master(pid) {
+                if self.options.only.is_empty() && self.tree.may_be_master(pid) {
                     self.follow(pid, now);
                 } else {
-                    // It may have been made a target just after it ceased to be one.
-                    self.tables.remove_target(pid);
+                    // It may have become a target after the exec removed it.
+                    self.programs.maps.remove_target(pid);
                 }
             }
             Seen::Exit { pid } => {
                 self.forget(pid);
                 self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
-            Seen::Unexplained { master, request } => self.want_closer_look(master, request),
-            Seen::DeepCaptureExhausted => self.closer_look_exhausted(),
+            Seen::Unexplained { master, request } => self.request_deep_capture(master, request),
+            Seen::DeepCaptureExhausted => self.deep_captures_exhausted(),
             Seen::PodsChanged => self.name_pods(),
         }
     }
 
-    /// Whether a master has ended; its pid may be another process's by now.
+    /// Whether a master has exited; another process may have its pid by now.
     fn has_gone(&self, pid: Pid) -> bool {
         let started_ns = self
             .masters
@@ -330,7 +321,7 @@ impl Watcher {
         process.map(|process| process.started_ns) != started_ns
     }
 
-    /// Processes that need no other look.
+    /// Processes that a scan can skip.
     fn known(&self) -> HashSet<Pid> {
         let workers = self
             .masters
@@ -342,50 +333,50 @@ impl Watcher {
             .collect()
     }
 
-    /// What the kernel takes a process for.
+    /// Role of a process for the programs.
     fn role(&self, pid: Pid) -> Option<Role> {
-        Role::from_raw(self.tables.target(pid)?.role)
+        Role::from_raw(self.programs.maps.target(pid)?.role)
     }
 
-    /// Lets the kernel follow a process from now on, whatever it becomes.
+    /// Makes a process a candidate.
     fn follow(&mut self, pid: Pid, now: u64) {
         let target = Target {
             layout: NO_LAYOUT,
             generation: now,
             ..Target::default()
         };
-        if let Err(error) = self.tables.set_target(pid, Role::Candidate, target) {
+        if let Err(error) = self.programs.maps.set_target(pid, Role::Candidate, target) {
             tracing::warn!("{error:#}");
         }
         self.consider(pid, now);
     }
 
-    /// Lets the kernel tell of what a Python program forks, and of nothing else.
+    /// Makes a Python program a bystander.
     fn stand_by(&mut self, pid: Pid) {
         let target = Target {
             layout: NO_LAYOUT,
             generation: monotonic_ns(),
             ..Target::default()
         };
-        if let Err(error) = self.tables.set_target(pid, Role::Bystander, target) {
+        if let Err(error) = self.programs.maps.set_target(pid, Role::Bystander, target) {
             tracing::warn!("{error:#}");
         }
     }
 
     fn consider(&mut self, pid: Pid, now: u64) {
-        self.candidates.insert(pid, Look::first(now));
+        self.candidates.insert(pid, CandidateChecks::first(now));
     }
 
-    /// The process is no candidate and no master any more.
+    /// Removes a process from candidates and masters.
     fn forget(&mut self, pid: Pid) {
         if self.candidates.remove(&pid).is_some() {
-            self.tell(Fact::NotGunicorn { pid });
+            self.send(Fact::NotGunicorn { pid });
         }
         for master in self.masters.values_mut() {
             master.expected.remove(&pid);
         }
         self.refused.remove(&pid);
-        self.forget_look(pid);
+        self.forget_deep_capture(pid);
         match self.masters.remove(&pid) {
             Some(master) => {
                 let workers = master
@@ -396,7 +387,7 @@ impl Watcher {
                     .collect();
                 self.orphans.insert(pid, workers);
             }
-            None => self.release(pid),
+            None => self.programs.release(pid),
         }
     }
 
@@ -405,11 +396,11 @@ impl Watcher {
         let due: Vec<Pid> = self
             .candidates
             .iter()
-            .filter(|(_, look)| look.at_ns <= now)
+            .filter(|(_, checks)| checks.at_ns <= now)
             .map(|(&pid, _)| pid)
             .collect();
         for pid in due {
-            self.look(pid, now);
+            self.check(pid, now);
         }
         let due: Vec<Pid> = self
             .masters
@@ -420,51 +411,47 @@ impl Watcher {
         for pid in due {
             self.follow_up(pid, now);
         }
-        self.look_closer();
+        self.step_deep_captures();
         if self.sweep_ns <= now {
             self.sweep();
-            self.tell_entries();
+            self.send_map_entries();
             self.sweep_ns = now + SWEEP_EVERY_NS;
         }
         if self.rescan_ns <= now {
             self.scan();
         }
-        self.tell_gauges(monotonic_ns());
+        self.send_gauges(monotonic_ns());
     }
 
-    /// Removes what the dead left, and lets go of interpreters nobody runs any more.
+    /// Removes what dead processes left in the maps, and detaches from interpreters that no process
+    /// runs any more.
     fn sweep(&mut self) {
-        self.tables.sweep(is_alive);
-        let tables = &self.tables;
-        let lonely = |workers: &Vec<Pid>| workers.iter().all(|&pid| tables.target(pid).is_none());
+        self.programs.maps.sweep(is_alive);
+        let maps = &self.programs.maps;
+        let have_exited =
+            |workers: &Vec<Pid>| workers.iter().all(|&pid| maps.target(pid).is_none());
         let ended: Vec<Pid> = self
             .orphans
             .iter()
-            .filter(|(_, workers)| lonely(workers))
+            .filter(|(_, workers)| have_exited(workers))
             .map(|(&pid, _)| pid)
             .collect();
         for pid in ended {
             self.orphans.remove(&pid);
-            // The same process may be a master again: it began another program.
+            // The process may be a master again after an exec.
             if !self.masters.contains_key(&pid) && !self.candidates.contains_key(&pid) {
-                self.release(pid);
+                self.programs.release(pid);
             }
         }
     }
 
-    /// Nothing that serves is left of a process: no program is attached for it.
-    fn release(&mut self, pid: Pid) {
-        self.interpreters.release(pid);
-        self.plain_calls.release(self.interpreters.programs(), pid);
+    fn send_map_entries(&self) {
+        let entries = self.programs.maps.entries();
+        self.send(Fact::Maps { entries });
     }
 
-    fn tell_entries(&self) {
-        let entries = self.tables.entries();
-        self.tell(Fact::Maps { entries });
-    }
-
-    fn tell(&self, fact: Fact) {
-        // The engine is gone only while everything ends.
+    fn send(&self, fact: Fact) {
+        // The engine is gone only during shutdown.
         let _ = self.facts.send(fact);
     }
 }
@@ -473,27 +460,27 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    /// DeepCaptures at a candidate until the watcher has made up its mind; `is_read` says
-    /// of each look whether its stack was understood.
-    fn followed(is_read: impl Fn(usize) -> bool) -> (Next, u64) {
-        let mut look = Look::first(0);
+    /// Checks a candidate until the outcome is known; `is_read` says for each check whether the stack
+    /// was understood.
+    fn outcome(is_read: impl Fn(usize) -> bool) -> (Next, u64) {
+        let mut checks = CandidateChecks::first(0);
         for number in 0..10_000 {
-            let now = look.at_ns;
-            match look.was_not_ready(now, is_read(number)) {
-                Next::LookAgain => {}
+            let now = checks.at_ns;
+            match checks.schedule(now, is_read(number)) {
+                Next::CheckAgain => {}
                 next => return (next, now),
             }
         }
-        panic!("looked at for ever");
+        panic!("checked for ever");
     }
 
     #[test]
-    fn only_what_was_never_understood_is_taken_unread() {
-        let (next, at_ns) = followed(|_| false);
+    fn only_a_candidate_whose_stack_was_never_understood_is_taken_unread() {
+        let (next, at_ns) = outcome(|_| false);
         assert_eq!(next, Next::TakeUnread);
-        assert!((CANDIDATE_NS - RAREST_LOOK_NS..=CANDIDATE_NS).contains(&at_ns));
-        assert_eq!(followed(|_| true).0, Next::GiveUp);
-        assert_eq!(followed(|number| number == 0).0, Next::GiveUp);
-        assert_eq!(followed(|number| number > 50).0, Next::GiveUp);
+        assert!((CANDIDATE_NS - LONGEST_PAUSE_NS..=CANDIDATE_NS).contains(&at_ns));
+        assert_eq!(outcome(|_| true).0, Next::GiveUp);
+        assert_eq!(outcome(|number| number == 0).0, Next::GiveUp);
+        assert_eq!(outcome(|number| number > 50).0, Next::GiveUp);
     }
 }

@@ -4,10 +4,10 @@
 )]
 
 mod call;
-mod collection;
 mod conn;
 mod emit;
 mod exception;
+mod gc;
 mod gil;
 mod maps;
 mod memory;
@@ -15,6 +15,7 @@ mod offsets;
 mod process;
 mod read;
 mod request;
+mod scratch;
 mod signal;
 mod socket;
 mod stack;
@@ -25,7 +26,7 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// Some helpers are for programs of a GPL-compatible licence only.
+/// The kernel offers some helpers to programs of a GPL-compatible licence only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

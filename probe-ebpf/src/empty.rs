@@ -1,6 +1,7 @@
-//! Programs that do nothing: attached where those of the observer are, they show what the kernel
-//! takes for being observed at all; and one that counts the system calls of a process. For
-//! `cargo xtask bench` only.
+//! Programs for `cargo xtask bench` only.
+//!
+//! Empty programs measure the kernel's own overhead of each kind of probe. `count_calls` counts the
+//! system calls of a process.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -27,11 +28,11 @@ mod programs {
         0
     }
 
-    /// Whose calls are counted; userspace sets it before the load.
+    /// Process whose calls are counted; userspace sets it before the load.
     #[unsafe(no_mangle)]
     static COUNTED: u32 = 0;
 
-    /// Calls, by number.
+    /// Calls by system call number.
     #[map]
     static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(512, 0);
 

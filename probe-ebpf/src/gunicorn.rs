@@ -1,19 +1,18 @@
-//! Which Python code begins, ends and fails a request.
+//! The Python code that begins, ends and fails a request.
 //!
-//! Every WSGI worker of Gunicorn 19.10 to 27.0 calls `datetime.now()` in
-//! `handle_request` once when a request starts and once when it ends, and in
-//! `handle_error` when it fails (`gunicorn/workers/{sync,gthread,base_async,base}.py`).
-//! Where their local variables are was read from the same files: parameters
-//! come first, then locals in order of their first assignment.
+//! Every WSGI worker of Gunicorn 19.10 to 27.0 calls `datetime.now()` in `handle_request` once when a
+//! request starts and once when it ends, and in `handle_error` when it fails
+//! (`gunicorn/workers/{sync,gthread,base_async,base}.py`). The slots of their local variables follow
+//! from the same files: parameters come first, then locals in order of their first assignment.
 
 use crate::memory::{Fault, Memory};
 use crate::python::Layout;
 
-/// What a call of `datetime.now` from a code object means.
+/// Meaning of a `datetime.now` call from a code object.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing to us.
+    /// Not part of request handling.
     Other = 0,
     /// The start or the end of a request.
     HandleRequest = 1,
@@ -21,7 +20,7 @@ pub enum Kind {
     HandleError = 2,
 }
 
-/// The family of workers a `handle_request` belongs to.
+/// The worker family a `handle_request` belongs to.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -35,7 +34,7 @@ pub enum Family {
     Async = 3,
 }
 
-/// A code object we have looked at; value of the `CODES` map.
+/// A classified code object; value of the `CODES` map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
@@ -45,14 +44,14 @@ pub struct Code {
     pub family: u32,
     /// Local variable slot of the request object.
     pub req: u32,
-    /// … of the object that stands for the connection.
+    /// Local variable slot of the connection's object.
     pub client: u32,
-    /// … of `request_start`: unbound when a request starts, bound when it ends.
+    /// Local variable slot of `request_start`: unbound when a request starts, bound when it ends.
     pub start: u32,
 }
 
 impl Code {
-    /// Code of no interest.
+    /// Code that does not handle requests.
     pub const OTHER: Code = Code::new(Kind::Other, Family::Any, 0, 0, 0);
     const ERROR: Code = Code::new(Kind::HandleError, Family::Any, 1, 2, 0);
     const SYNC: Code = Code::new(Kind::HandleRequest, Family::Sync, 2, 3, 7);
@@ -77,7 +76,7 @@ const NAME: usize = 14;
 /// The longest file name suffix compared, `gunicorn/workers/base_async.py`.
 const TAIL: usize = 30;
 
-/// Looks at a code object: its name, and the end of its file's name.
+/// Classifies a code object by its name and the end of its file's name.
 ///
 /// # Errors
 /// [`Fault`] when the object cannot be read.
@@ -101,7 +100,7 @@ pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, 
     if length < TAIL as u64 || length > 4096 {
         return Ok(Code::OTHER);
     }
-    // A folder above may have a name in any script: then every character is wide.
+    // A parent folder may have a name in any script: then every character is wide.
     let mut tail = [0; TAIL];
     let mut at = data.wrapping_add((length - TAIL as u64).wrapping_mul(width));
     for character in &mut tail {

@@ -1,12 +1,12 @@
-//! Sniffing of HTTP/1 heads as they pass by in pieces.
+//! Parses HTTP/1 heads that come in pieces.
 
-/// Where the head of a message ends, found byte by byte over any number of pieces.
+/// Finds the end of a message's head, byte by byte over any number of pieces.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadScan {
-    /// The last four bytes seen, the newest lowest.
+    /// The last four bytes, the newest lowest.
     recent: u32,
-    /// Bytes seen so far, while the end is not found; [`LOST`] when some were missed.
+    /// Bytes scanned so far, while the end is not found; [`LOST`] when some were missed.
     seen: u32,
 }
 
@@ -14,31 +14,31 @@ const LOST: u32 = u32::MAX;
 
 /// Bytes of a status line that [`status`] needs.
 pub const STATUS_BYTES: usize = 12;
-/// How much of one piece is scanned for the end of a head.
-/// The verifier walks every byte's branches, and refuses more than 8,192 of them.
+/// Bytes of one piece that are scanned for the end of a head. The verifier walks the branches of every
+/// byte, and refuses more than 8,192 of them.
 pub const SCAN_BYTES: usize = 2048;
 /// The end of a head.
 pub const HEAD_END: [u8; 4] = *b"\r\n\r\n";
 
-/// Room for a piece of a message. Lives in a map: the verifier does not follow
-/// what is in there, and walks a loop over it once for every length.
+/// A piece of a message. It lives in a map: the verifier does not track map values, so it walks a loop
+/// over the bytes once, not once for every length.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// How many bytes there are.
+    /// Bytes that are filled.
     pub len: u32,
     pub bytes: [u8; SCAN_BYTES],
 }
 
 impl HeadScan {
-    /// Whether bytes were missed, so that the end cannot be found any more.
+    /// Whether bytes were missed, so that the end cannot be found.
     #[inline(always)]
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.seen == LOST
     }
 
-    /// Takes the next bytes; says how long the head is if its end is among them, else 0.
+    /// Scans the next bytes; returns the length of the head if its end is among them, else 0.
     #[inline(always)]
     pub fn scan(&mut self, window: &Window) -> u32 {
         let mut recent = self.recent;
@@ -56,47 +56,47 @@ impl HeadScan {
         0
     }
 
-    /// Bytes were missed: the end cannot be known.
+    /// Marks that bytes were missed.
     #[inline(always)]
     pub fn give_up(&mut self) {
         self.seen = LOST;
     }
 }
 
-/// The end of a response that only its last chunk tells.
+/// [`ResponseHead::end`] of a response that ends with its last chunk.
 pub const CHUNKED: u64 = u64::MAX;
 /// The last chunk of a response, behind the end of another one.
 pub const LAST_CHUNK: [u8; 7] = *b"\r\n0\r\n\r\n";
-/// Bytes of it when it is sent alone.
+/// Bytes of the last chunk when it is sent alone.
 pub const LAST_CHUNK_ALONE: usize = 5;
 
-/// What the head of a response says. Lives in a map, where the verifier does not
-/// follow its value: what comes after would be walked anew for each.
+/// The parsed head of a response. It lives in a map, where the verifier does not track its values:
+/// else it would walk the code behind it again for each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// How many bytes the response has: 0 when it ends with its connection, or its
-    /// head was not understood; [`CHUNKED`] when its last chunk tells.
+    /// Bytes of the response: 0 when it ends with its connection or its head was not understood;
+    /// [`CHUNKED`] when it ends with its last chunk.
     pub end: u64,
     /// Length of the head; 0 when its end was not found.
     pub bytes: u32,
-    /// Behind the word of `Content-Length`; 0 without one.
+    /// Offset behind the word of `Content-Length`; 0 without one.
     length_at: u32,
-    /// Behind that of `Transfer-Encoding`, which is `chunked` if there is one.
+    /// Offset behind the word of `Transfer-Encoding`, which is `chunked` if there is one; else 0.
     encoding_at: u32,
     reserved: u32,
 }
 
-/// Bytes of a response looked through for its head.
+/// Bytes of a response that are searched for its head.
 const RESPONSE_BYTES: usize = 1536;
 
-/// What is looked for in a head: its eight letters, or fewer, with small ones for capitals.
+/// Up to eight letters to search for in a head, in lower case.
 #[derive(Clone, Copy)]
 struct Word {
     letters: u64,
-    /// Those that count.
+    /// Bits that are compared.
     mask: u64,
-    /// What makes capital letters small: then also line feeds become `*`.
+    /// Bits that turn capital letters into small ones; they also turn line feeds into `*`.
     small: u64,
 }
 
@@ -115,8 +115,8 @@ impl Word {
         mask: u32::MAX as u64,
         small: 0,
     };
-    /// The eight letters of `Content-Length` and `Transfer-Encoding` that no other
-    /// field has: it is `Content-Encoding` and `Accept-Encoding`.
+    /// Eight letters of `Content-Length` and of `Transfer-Encoding` that no other field has, unlike
+    /// those of `Content-Encoding` and `Accept-Encoding`.
     const LENGTH: Self = Self::new(*b"t-length");
     const ENCODING: Self = Self::new(*b"r-encodi");
 
@@ -126,13 +126,13 @@ impl Word {
     }
 }
 
-/// What is before the value of `Content-Length`, from the end of the line before.
+/// The bytes before the value of `Content-Length`, from the end of the previous line.
 const LENGTH_FIELD: [Word; 2] = [Word::new(*b"*content"), Word::new(*b"-length:")];
 /// Digits of a length, and spaces before them.
 const LENGTH_BYTES: usize = 20;
 
 impl ResponseHead {
-    /// Looks through a response.
+    /// Parses the head of a response.
     #[inline(always)]
     pub fn scan(&mut self, window: &Window) {
         self.bytes = find(window, Word::END);
@@ -141,10 +141,10 @@ impl ResponseHead {
         self.measure(window);
     }
 
-    /// Sets its end.
+    /// Sets `end`.
     #[inline(never)]
     fn measure(&mut self, window: &Window) {
-        // A word behind the head is one of the body.
+        // A word behind the head is part of the body.
         self.end = if self.bytes == 0 {
             0
         } else if self.encoding_at != 0 && self.encoding_at < self.bytes {
@@ -174,12 +174,11 @@ impl ResponseHead {
     }
 }
 
-/// Where the first `word` ends; 0 without one.
+/// Offset behind the first `word`; 0 without one.
 ///
-/// The verifier walks every way of every byte, and gives up at 8,192 branches in
-/// a row or a million instructions. Hence so few bytes, and one comparison of
-/// each that leads out: of ways that come together again it forgets which it
-/// has been on.
+/// The verifier walks every path of every byte, and gives up at 8,192 branches in a row or a million
+/// instructions. Hence the few bytes, and one comparison of each that leaves the loop: the verifier
+/// prunes paths that join again.
 #[inline(never)]
 fn find(window: &Window, word: Word) -> u32 {
     let mut recent = 0;
@@ -195,7 +194,7 @@ fn find(window: &Window, word: Word) -> u32 {
     0
 }
 
-/// The number that `text` begins with, spaces before it aside.
+/// The number at the start of `text`, behind any spaces.
 #[inline(always)]
 fn number(text: &[u8]) -> Option<u64> {
     let mut value = 0_u64;
@@ -211,8 +210,8 @@ fn number(text: &[u8]) -> Option<u64> {
     None
 }
 
-/// Whether a response of this status to a request that begins with `line` ends
-/// with its head (RFC 9112, 6.3).
+/// Whether a response of this status to a request that begins with `line` ends with its head
+/// (RFC 9112, 6.3).
 #[inline(always)]
 #[must_use]
 pub fn has_no_body(status: u16, line: [u8; 4]) -> bool {
@@ -223,7 +222,7 @@ pub fn has_no_body(status: u16, line: [u8; 4]) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn status(line: &[u8; STATUS_BYTES]) -> Option<u16> {
-    // Gunicorn up to 21 answers in the version that the client named, whichever that is.
+    // Gunicorn up to 21 answers in the version that the client named, whatever it is.
     let [
         b'H',
         b'T',
@@ -247,15 +246,15 @@ pub fn status(line: &[u8; STATUS_BYTES]) -> Option<u16> {
     Some((a - b'0') as u16 * 100 + (b - b'0') as u16 * 10 + (c - b'0') as u16)
 }
 
-/// Whether a request that begins so cannot have a body in practice: its head
-/// ends where its bytes end.
+/// Whether a request that begins with `start` has no body in practice: its head ends where its bytes
+/// end.
 #[inline(always)]
 #[must_use]
 pub fn is_bodiless(start: [u8; 4]) -> bool {
     start == *b"GET " || start == *b"HEAD"
 }
 
-/// Bytes that [`begins_request`] looks at.
+/// Bytes that [`begins_request`] needs.
 pub const START_BYTES: usize = 8;
 
 /// Whether `start` could begin a request line: a method of capital letters.
@@ -280,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// What was in there before must not be taken for a part of it.
+    /// A window with this piece, and leftovers behind it that must be ignored.
     fn window(piece: &[u8]) -> Window {
         let mut bytes = [b'\n'; SCAN_BYTES];
         bytes[..piece.len()].copy_from_slice(piece);
@@ -288,7 +287,7 @@ mod tests {
         Window { len, bytes }
     }
 
-    /// Where the head ends, in one piece and however it is cut into two.
+    /// Length of the head, in one piece and cut into two at every offset.
     fn end_of(bytes: &[u8]) -> Option<u32> {
         let mut ends = (0..=bytes.len()).map(|cut| {
             let mut scan = HeadScan::default();
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_missed_bytes_is_lost() {
+    fn a_scan_that_missed_bytes_reports_that_it_is_lost() {
         let mut scan = HeadScan::default();
         assert!(!scan.is_lost());
         scan.give_up();
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_says_where_it_ends() {
+    fn the_head_of_a_response_gives_its_length() {
         let cases: [(&[u8], (u32, u64)); 10] = [
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n",
@@ -365,7 +364,7 @@ mod tests {
                 b"HTTP/1.0 200 OK\r\nServer: x\r\n\r\nContent-Length: 6\r\n",
                 (30, 0),
             ),
-            // The rest of the head comes with another write.
+            // Another write sends the rest of the head.
             (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n", (0, 0)),
         ];
         for (text, expected) in cases {
@@ -379,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn some_responses_have_no_body() {
+    fn responses_to_head_and_of_1xx_204_and_304_have_no_body() {
         assert!(has_no_body(200, *b"HEAD"));
         assert!(has_no_body(204, *b"GET "));
         assert!(has_no_body(304, *b"GET "));

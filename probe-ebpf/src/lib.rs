@@ -1,10 +1,10 @@
-//! What the kernel side and the userspace side share.
+//! What the eBPF programs and userspace share.
 //!
 //! - [`abi`]: records of the ring buffer, values of the maps, counters
-//! - [`http`]: sniffing of request and response heads
-//! - [`memory`]: reading another process, wherever the code runs
-//! - [`python`]: where a CPython build keeps what we read
-//! - [`gunicorn`]: which code objects are a request's entry and exit
+//! - [`http`]: parsing of request and response heads
+//! - [`memory`]: reading another process, in the kernel and in userspace
+//! - [`python`]: the structures of each CPython version
+//! - [`gunicorn`]: the code objects of a request's entry, exit and failure
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -1,14 +1,13 @@
-//! The eBPF programs of gunicorn-observer, one file a probe family:
+//! The eBPF programs of gunicorn-observer, one file for each kind of probe:
 //!
 //! - `process`: fork, exec, exit: which processes are observed
-//! - `socket`, `read`, `write`: accept and close, the bytes of a request, those of its response
-//! - `collection`: CPython's cyclic garbage collector begins and ends
-//! - `gil`: threads wait for CPython's global interpreter lock
-//! - `request`: `datetime.now` in Gunicorn's code: its entry, exit and failure
-//! - `exception`: what went wrong in it
-//! - `signal`: signals to masters and workers; `stack`: where one is when it gets `SIGABRT`
+//! - `socket`, `read`, `write`: accept and close, bytes of requests, bytes of responses
+//! - `request`: `datetime.now` in Gunicorn's code: a request's entry, exit and failure
+//! - `exception`: exceptions of requests, and deep capture
+//! - `gc`: garbage collections; `gil`: waits for the global interpreter lock
+//! - `signal`: signals to masters and workers; `stack`: Python stacks at `SIGABRT`
 //!
-//! beside what they share: `conn`, `call`, `maps`, `memory`, `offsets`, `emit`.
+//! They share `conn`, `call`, `scratch`, `maps`, `memory`, `offsets` and `emit`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -1,16 +1,16 @@
-//! Reading the memory of an observed process.
+//! Reads the memory of an observed process.
 //!
-//! The observed process is untrusted: an address may be garbage, and what is
-//! read may change under the reader. Every read can fail, none can panic.
+//! The observed process is untrusted: an address may be garbage, and the memory may change while it
+//! is read. Every read can fail, none can panic.
 
-/// A failed read: the address was not mapped, or not readable.
+/// A failed read: the address is not mapped or not readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
-/// A process's memory: `bpf_probe_read_user` in the kernel,
-/// `process_vm_readv` in userspace, a map of pages in tests.
+/// A process's memory: `bpf_probe_read_user` in the kernel, `process_vm_readv` in userspace, bytes in
+/// tests.
 pub trait Memory {
-    /// Fills `buf` from `address`, wholly or not at all.
+    /// Fills all of `buf` from `address`.
     ///
     /// # Errors
     /// [`Fault`] when any byte of the range cannot be read.
@@ -27,8 +27,8 @@ pub trait Memory {
         Ok(u64::from_le_bytes(buf))
     }
 
-    /// The word at `address`; 0 if it cannot be read. Where that is as good as an error:
-    /// the verifier then walks one way on, not two.
+    /// The word at `address`; 0 if it cannot be read. Use it where 0 serves as an error: the verifier
+    /// then walks one path instead of two.
     #[inline(always)]
     fn peek(&self, address: u64) -> u64 {
         self.word(address).unwrap_or(0)

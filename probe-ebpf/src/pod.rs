@@ -1,5 +1,4 @@
-//! Lets userspace put the shared types into maps: the one place of `unsafe` in
-//! this library.
+//! Lets userspace put the shared types into maps: the only `unsafe` code in this library.
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
 use crate::abi::{

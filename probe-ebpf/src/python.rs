@@ -1,18 +1,18 @@
-//! Where a build of CPython keeps what we read of it.
+//! The structures of each CPython version.
 //!
-//! [`Layout`] is the whole of our knowledge of an interpreter version, as a
-//! value: after it is chosen no code asks for a version. Offsets are bytes.
+//! [`Layout`] is all knowledge of an interpreter version, as a value: once it is chosen, no code asks
+//! for a version. Offsets are in bytes.
 
 pub mod attribute;
-// Read from a file, by userspace.
+// Userspace reads them from a file.
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
 pub mod exception;
-#[cfg(test)]
-mod heap;
 pub mod instruction;
 pub mod names;
 pub mod tables;
+#[cfg(test)]
+mod test_heap;
 
 use crate::memory::{Fault, Memory};
 
@@ -25,7 +25,7 @@ pub struct Layout {
     /// `PyThreadState` → the word that leads to the running frame.
     pub tstate_frame: u32,
     /// Where that word points to a `_PyCFrame` (3.11, 3.12): offset of
-    /// `current_frame` in it; [`DIRECT`] where it is the frame itself.
+    /// `current_frame` in it; [`DIRECT`] where the word is the frame itself.
     pub cframe_frame: u32,
     /// Frame → its code object.
     pub frame_code: u32,
@@ -71,7 +71,7 @@ pub struct Layout {
     pub keys_kind: u32,
     /// `PyDictKeysObject` → `dk_nentries`.
     pub keys_nentries: u32,
-    /// An [`InlineValues`]: where an instance keeps its attributes.
+    /// An [`InlineValues`]: where instances keep their attributes.
     pub inline_values: u32,
     /// `PyThreadState` → `thread_id` (the thread pointer, on glibc).
     pub tstate_thread_id: u32,
@@ -83,7 +83,7 @@ pub struct Layout {
     pub interp_threads: u32,
     /// `PyInterpreterState` → `next`; the main interpreter is the last.
     pub interp_next: u32,
-    /// `PyInterpreterState` → `sysdict`, the names of the module `sys`.
+    /// `PyInterpreterState` → `sysdict`, the names of the `sys` module.
     pub interp_sysdict: u32,
     /// `_PyRuntime` → `ceval.gil`, the GIL itself; [`DIRECT`] from 3.12 on.
     pub runtime_gil: u32,
@@ -92,7 +92,7 @@ pub struct Layout {
     /// `_PyRuntime` → `interpreters.head`.
     pub runtime_interpreters: u32,
     /// `_PyRuntime` → the pthread key of the thread state (`autoTSSkey._key`);
-    /// [`DIRECT`] from 3.13 on, which do not publish it; [`THREAD_LOCAL`] from 3.15 on.
+    /// [`DIRECT`] in 3.13 and 3.14, which do not publish it; [`THREAD_LOCAL`] from 3.15 on.
     pub runtime_tss_key: u32,
     /// `PyTypeObject` → `tp_dict`.
     pub type_dict: u32,
@@ -124,13 +124,12 @@ pub struct Layout {
     pub type_dictoffset: u32,
     /// Frame → the module's globals.
     pub frame_globals: u32,
-    /// `PyFrameObject` → `f_frame`, the frame it stands for; [`DIRECT`] up to 3.10,
-    /// where it is the frame.
+    /// `PyFrameObject` → `f_frame`, its frame; [`DIRECT`] up to 3.10, where the object is the frame.
     pub frame_object_frame: u32,
-    /// `PyThreadState` → `exc_info`, the innermost of the exceptions being handled.
+    /// `PyThreadState` → `exc_info`, the innermost handled exception.
     pub tstate_exc_info: u32,
-    /// `PyThreadState` → the exception on its way up: from 3.12 on
-    /// `current_exception`, before `curexc_type`, a class, which `curexc_value` follows.
+    /// `PyThreadState` → the raised exception: from 3.12 on `current_exception`, before
+    /// `curexc_type`, a class, which `curexc_value` follows.
     pub tstate_raised: u32,
     /// `_PyErr_StackItem` → `exc_value`.
     pub handled_value: u32,
@@ -148,36 +147,36 @@ pub struct Layout {
     pub traceback_next: u32,
     /// `PyTracebackObject` → `tb_frame`.
     pub traceback_frame: u32,
-    /// `PyThreadState` → `interp`, the interpreter it is a thread of.
+    /// `PyThreadState` → `interp`, its interpreter.
     pub tstate_interp: u32,
-    /// Frame → the instruction it is at: `f_lasti`, an `int`, up to 3.10; then a pointer,
+    /// Frame → its current instruction: `f_lasti`, an `int`, up to 3.10; then a pointer,
     /// `prev_instr` in 3.11 and 3.12 and `instr_ptr` from 3.13 on.
     pub frame_instruction: u32,
     /// `PyCodeObject` → `co_firstlineno`, an `int`.
     pub code_first_line: u32,
-    /// `PyCodeObject` → the `bytes` that tell the lines of its instructions: `co_lnotab` in
-    /// 3.8 and 3.9, then `co_linetable`.
+    /// `PyCodeObject` → its line table, a `bytes` object: `co_lnotab` in 3.8 and 3.9, then
+    /// `co_linetable`.
     pub code_lines: u32,
     /// `PyCodeObject` → `co_code_adaptive`, its first instruction; [`DIRECT`] before 3.11.
     pub code_instructions: u32,
-    /// `PyBytesObject` → `ob_sval`; how many they are is at `var_size`.
+    /// `PyBytesObject` → `ob_sval`; its length is at `var_size`.
     pub bytes_data: u32,
-    /// A [`LineTable`]: what the bytes at `code_lines` mean.
+    /// A [`LineTable`]: format of the bytes at `code_lines`.
     pub line_table: u32,
 }
 
-/// Marks a thread state that is no thread-specific value but a thread-local variable
+/// Marks a thread state in a thread-local variable instead of a thread-specific value
 /// (`Python/pystate.c` of 3.15, `_Py_tss_gilstate`).
 pub const THREAD_LOCAL: u32 = u32::MAX - 1;
 
-/// Marks an offset that this version has no use for.
+/// Marks an offset that this version does not have.
 pub const DIRECT: u32 = u32::MAX;
 
 /// The lowest bits of a frame's references are tags from 3.14 on, and zero before
 /// (`Include/internal/pycore_stackref.h`; a null reference is tagged, too).
 const REFERENCE_TAGS: u64 = 3;
 
-/// How instances keep their attributes.
+/// Where instances keep their attributes.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InlineValues {
@@ -191,7 +190,7 @@ pub enum InlineValues {
     Trailing = 3,
 }
 
-/// How a code object tells the lines of its instructions.
+/// Format of a code object's line table.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineTable {
@@ -199,13 +198,13 @@ pub enum LineTable {
     Lnotab = 0,
     /// `co_linetable`, pairs of ranges (3.10, `Objects/lnotab_notes.txt`).
     Ranges = 1,
-    /// `co_linetable`, entries of varying length (from 3.11 on, `Objects/locations.md`, later
+    /// `co_linetable`, entries of variable length (from 3.11 on, `Objects/locations.md`, later
     /// `InternalDocs/code_objects.md`).
     Locations = 2,
 }
 
 impl Layout {
-    /// The frame a thread runs.
+    /// The running frame of a thread.
     ///
     /// # Errors
     /// [`Fault`] when the thread state cannot be read.
@@ -218,9 +217,9 @@ impl Layout {
         mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
     }
 
-    /// Where the characters of a compact `str` are, how many, and how many bytes each.
-    /// `PyASCIIObject.state` has that width in bits 2 to 4 and the ASCII flag in
-    /// bit 6 (`Include/cpython/unicodeobject.h`).
+    /// Address, number and width in bytes of the characters of a compact `str`.
+    /// `PyASCIIObject.state` has the width in bits 2 to 4 and the ASCII flag in bit 6
+    /// (`Include/cpython/unicodeobject.h`).
     ///
     /// # Errors
     /// [`Fault`] when the string cannot be read.
@@ -236,7 +235,7 @@ impl Layout {
         Ok((object.wrapping_add(u64::from(data)), length, state >> 2 & 7))
     }
 
-    /// The same of a `str` whose characters are one byte wide.
+    /// Address and number of the characters of a `str`, if they are one byte wide.
     ///
     /// # Errors
     /// [`Fault`] when the string cannot be read or is wider.
@@ -248,8 +247,8 @@ impl Layout {
         }
     }
 
-    /// The code object a frame runs. Of a frame that only marks the border to C
-    /// it is another object, from 3.12 on, or nothing.
+    /// The code object of a frame. A frame that only marks the border to C has another object here,
+    /// from 3.12 on, or nothing.
     ///
     /// # Errors
     /// [`Fault`] when the frame cannot be read.

@@ -21,12 +21,12 @@ use std::path::Path;
 /// # Errors
 /// If `run` could not work here, or `out` cannot be written to.
 pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Result<()> {
-    let looked = preflight::look(btf);
-    let kernel = looked.loaded.as_ref();
-    let kernel = kernel.map(|loaded| Kernel::of(loaded, args.verbose));
+    let preflight = preflight::check(btf);
+    let kernel = preflight.programs.as_ref();
+    let kernel = kernel.map(|programs| Kernel::of(programs, args.verbose));
     // Other processes cannot be read without the privilege.
     let targets = preflight::privileged().is_ok().then(targets).transpose()?;
-    let report = Report::new(looked.checks, kernel, targets);
+    let report = Report::new(preflight.checks, kernel, targets);
     let result = if args.json {
         write_json(&report, out)
     } else {

@@ -1,7 +1,6 @@
 //! The ring buffer the programs write to.
 
-use anyhow::{Result, anyhow};
-use aya::Ebpf;
+use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
@@ -14,15 +13,11 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Takes the ring buffer out of the loaded object; inside a tokio runtime.
+    /// A reader of this ring buffer; inside a tokio runtime.
     ///
     /// # Errors
-    /// When the object has none, or it cannot be polled.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        let map = ebpf
-            .take_map("EVENTS")
-            .ok_or_else(|| anyhow!("the eBPF object has no EVENTS"))?;
-        let ring = RingBuf::try_from(map)?;
+    /// When the ring buffer cannot be polled.
+    pub fn new(ring: RingBuf<MapData>) -> Result<Self> {
         // SAFETY: the ring buffer owns its descriptor, always returns that one, and
         // closes it only when it is dropped, after the registration.
         let ring = unsafe { AsyncFd::register(ring) }?;

@@ -1,17 +1,17 @@
-//! The programs' maps, as far as userspace writes or sweeps them.
+//! The maps that userspace writes, and their clean-up after dead processes.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use probe_ebpf::abi::{Conn, ConnKey, Flow, Gil, LookWord, ObjectKey, Role, Target, Thread};
+use probe_ebpf::abi::{CaptureBudget, Conn, ConnKey, Flow, Gil, ObjectKey, Role, Target, Thread};
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::python::Layout;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 
-/// Maps that userspace owns a hand in.
-pub struct Tables {
+/// Maps that userspace writes or cleans up.
+pub struct BpfMaps {
     targets: HashMap<MapData, u32, Target>,
     layouts: Array<MapData, Layout>,
     known_layouts: Vec<Layout>,
@@ -20,36 +20,36 @@ pub struct Tables {
     clients: HashMap<MapData, ObjectKey, i32>,
     codes: HashMap<MapData, ObjectKey, Code>,
     threads: HashMap<MapData, u64, Thread>,
-    look: Array<MapData, u64>,
+    capture_budget: Array<MapData, u64>,
     gils: HashMap<MapData, u32, Gil>,
     gil_waits: HashMap<MapData, u64, u64>,
 }
 
-impl Tables {
-    /// Takes the maps out of the loaded object.
+impl BpfMaps {
+    /// Takes the maps out of the object, but for those that other readers share.
     ///
     /// # Errors
-    /// When the object lacks one, or it is of another type.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+    /// When the object lacks a map, or a map has another type.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self {
-            targets: take(ebpf, "TARGETS")?,
+            targets: shared(ebpf, "TARGETS")?,
             layouts: take(ebpf, "LAYOUTS")?,
             known_layouts: Vec::new(),
-            conns: take(ebpf, "CONNS")?,
-            flows: take(ebpf, "FLOWS")?,
+            conns: shared(ebpf, "CONNS")?,
+            flows: shared(ebpf, "FLOWS")?,
             clients: take(ebpf, "CLIENTS")?,
             codes: take(ebpf, "CODES")?,
             threads: take(ebpf, "THREADS")?,
-            look: take(ebpf, "LOOK")?,
-            gils: take(ebpf, "GILS")?,
+            capture_budget: take(ebpf, "CAPTURE_BUDGET")?,
+            gils: shared(ebpf, "GILS")?,
             gil_waits: take(ebpf, "GIL_WAITS")?,
         })
     }
 
-    /// The index of a layout, new or known.
+    /// The index of a layout in the map; adds a new layout.
     ///
     /// # Errors
-    /// When there are more layouts than the map holds.
+    /// When the map is full.
     pub fn layout(&mut self, layout: &Layout) -> Result<u32> {
         if let Some(index) = self.known_layouts.iter().position(|known| known == layout) {
             return Ok(u32::try_from(index)?);
@@ -57,36 +57,38 @@ impl Tables {
         let index = u32::try_from(self.known_layouts.len())?;
         self.layouts
             .set(index, layout, 0)
-            .context("no room for another interpreter version")?;
+            .context("cannot add an interpreter version: the LAYOUTS map is full")?;
         self.known_layouts.push(*layout);
         Ok(index)
     }
 
-    /// Lets closer looks have so many hits, all told.
+    /// Sets the hits that all deep captures together may use, over all time.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub fn grant_look(&mut self, hits: u64) -> Result<()> {
-        let granted = LookWord::Granted as u32;
-        self.look
+    pub fn grant_captures(&mut self, hits: u64) -> Result<()> {
+        let granted = CaptureBudget::Granted as u32;
+        self.capture_budget
             .set(granted, hits, 0)
-            .context("beginning a closer look")
+            .context("cannot write the CAPTURE_BUDGET map")
     }
 
-    /// How many they had.
+    /// The hits that all deep captures together have used, over all time.
     #[must_use]
-    pub fn look_used(&self) -> u64 {
-        self.look.get(&(LookWord::Used as u32), 0).unwrap_or(0)
+    pub fn captures_used(&self) -> u64 {
+        self.capture_budget
+            .get(&(CaptureBudget::Used as u32), 0)
+            .unwrap_or(0)
     }
 
-    /// The target a process is.
+    /// The target with this pid.
     #[must_use]
     pub fn target(&self, pid: u32) -> Option<Target> {
         self.targets.get(&pid, 0).ok()
     }
 
-    /// Observes a process, or changes what it is taken for. A process that is
-    /// observed already keeps its generation: what is known of it stays.
+    /// Observes a process, or changes its role. An observed process keeps its generation, and with it
+    /// its connections and requests.
     ///
     /// # Errors
     /// When the map is full.
@@ -99,13 +101,12 @@ impl Tables {
             generation,
             ..new
         };
-        self.targets.insert(pid, target, 0).with_context(|| {
-            format!("cannot observe process {pid}: more processes than the TARGETS map holds")
-        })
+        self.targets
+            .insert(pid, target, 0)
+            .with_context(|| format!("cannot observe process {pid}: the TARGETS map is full"))
     }
 
-    /// Counts waits for the GIL of a process from now on; of one whose are counted already,
-    /// nothing changes.
+    /// Measures GIL waits of a process from now on, unless they are measured already.
     ///
     /// # Errors
     /// When the map is full.
@@ -117,15 +118,15 @@ impl Tables {
             from: waited_on.start,
             to: waited_on.end,
         };
-        self.gils
-            .insert(pid, gil, 0)
-            .with_context(|| format!("no room for the GIL of process {pid}"))
+        self.gils.insert(pid, gil, 0).with_context(|| {
+            format!("cannot measure GIL waits of process {pid}: the GILS map is full")
+        })
     }
 
-    /// Likewise of a process that was forked by another one whose are.
+    /// Measures GIL waits of a process if those of its parent are measured.
     ///
     /// # Errors
-    /// Likewise.
+    /// When the map is full.
     pub fn set_gil_as(&mut self, pid: u32, parent: u32) -> Result<()> {
         match self.gils.get(&parent, 0) {
             Ok(gil) => self.set_gil(pid, gil.from..gil.to),
@@ -133,21 +134,20 @@ impl Tables {
         }
     }
 
-    /// Observes a process no more.
+    /// Stops to observe a process.
     pub fn remove_target(&mut self, pid: u32) {
-        // It may have gone by itself.
+        // The programs remove it when the process exits.
         let _ = self.targets.remove(&pid);
         let _ = self.gils.remove(&pid);
     }
 
-    /// Observes nothing any more.
+    /// Stops to observe all processes.
     pub fn remove_targets(&mut self) {
         remove(&mut self.targets, |_| true);
     }
 
-    /// Removes all that dead processes left behind, and those that died while
-    /// they were made targets: of them the programs saw no end. So is what a bystander left that
-    /// was a candidate before.
+    /// Removes entries of dead processes, of bystanders that were candidates before, and of processes
+    /// that died while they became targets: the programs saw no exit of those.
     pub fn sweep(&mut self, is_alive: impl Fn(u32) -> bool) {
         let targets: Vec<u32> = self.targets.keys().flatten().collect();
         for pid in targets {
@@ -162,7 +162,7 @@ impl Tables {
             .filter_map(|entry| entry.ok().filter(|&(_, target)| is_followed(target)))
             .map(|(pid, _)| pid)
             .collect();
-        // One that was forked meanwhile is asked for again.
+        // Checks again for processes that were forked meanwhile.
         let dead =
             |tgid: u32| !followed.contains(&tgid) && !targets.get(&tgid, 0).is_ok_and(is_followed);
         remove(&mut self.conns, |key| dead(key.tgid));
@@ -178,7 +178,7 @@ impl Tables {
         });
     }
 
-    /// How many entries each map has.
+    /// Number of entries in each map.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, u64> {
         [
@@ -197,14 +197,15 @@ impl Tables {
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+/// Takes a map out of the object.
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
     let map = ebpf
         .take_map(name)
         .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
     M::try_from(map).with_context(|| format!("the eBPF map {name}"))
 }
 
-/// Another handle of a map, which stays with the object.
+/// Another handle of a map, which stays in the object.
 pub(super) fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
     let Some(Map::HashMap(map)) = ebpf.map(name) else {
         bail!("the eBPF object has no map {name}");
@@ -215,7 +216,7 @@ pub(super) fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<
 }
 
 fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, is_dead: impl Fn(&K) -> bool) {
-    // An entry removed while keys are walked makes the walk start over: collect first.
+    // Collects first: removing an entry during a walk over the keys restarts the walk.
     let dead: Vec<K> = map.keys().flatten().filter(is_dead).collect();
     for key in dead {
         let _ = map.remove(&key);

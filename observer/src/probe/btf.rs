@@ -1,6 +1,5 @@
-//! Reads BTF, the kernel's description of its own types: as much as it takes to
-//! find where a field is. The format is that of the kernel's
-//! `Documentation/bpf/btf.rst`.
+//! Reads BTF, the kernel's description of its own types, to find the offsets of fields. The format is
+//! that of the kernel's `Documentation/bpf/btf.rst`.
 
 /// `BTF_KIND_…` of `linux/btf.h`.
 mod kind {
@@ -20,7 +19,7 @@ mod kind {
     pub const DECL_TAG: u32 = 17;
     pub const TYPE_TAG: u32 = 18;
     pub const ENUM64: u32 = 19;
-    /// The last one known.
+    /// The last known kind.
     pub const LAST: u32 = ENUM64;
 }
 
@@ -29,24 +28,24 @@ const MAGIC: u16 = 0xeb9f;
 const TYPE_BYTES: usize = 12;
 /// `struct btf_member`: name, type, offset.
 const MEMBER_BYTES: usize = 12;
-/// Anonymous members and typedefs are nested no deeper than this.
+/// Deepest nesting of anonymous members and typedefs that is followed.
 const MAX_DEPTH: u32 = 16;
 
 /// The types of a kernel.
 pub struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where each type begins, by id; id 0 is `void`.
+    /// Offset of each type, by id; id 0 is `void`.
     starts: Vec<usize>,
 }
 
 #[derive(Clone, Copy)]
 struct Type {
-    /// Of its first word in the type section.
+    /// Offset of its first word in the type section.
     start: usize,
     name: u32,
     kind: u32,
-    /// How many members, where it has any.
+    /// Number of members, where it has any.
     len: usize,
     /// Whether the offsets of its members carry bit field sizes.
     flag: bool,
@@ -55,8 +54,8 @@ struct Type {
 }
 
 impl<'a> Btf<'a> {
-    /// Reads the header and finds the types; `None` if it is no little-endian BTF
-    /// or holds a kind that is not known.
+    /// Reads the header and finds the types; `None` if it is no little-endian BTF or has an unknown
+    /// kind.
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let magic = u16::from_le_bytes(*data.first_chunk()?);
@@ -110,7 +109,7 @@ impl<'a> Btf<'a> {
         bits.checked_add(self.path_bits(self.behind(inner)?, rest)?)
     }
 
-    /// Bit offset and type of a member, looked for in anonymous members too.
+    /// Bit offset and type of a member, searched in anonymous members too.
     fn member_bits(&self, container: Type, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         if !matches!(container.kind, kind::STRUCT | kind::UNION) {
             return None;
@@ -199,7 +198,7 @@ mod tests {
 
     /// `struct task { int pid; struct { struct { long fsbase; } thread; int flag:1; }; }`
     /// with `thread` behind a typedef.
-    fn sample() -> Vec<u8> {
+    fn test_btf() -> Vec<u8> {
         let strings = b"\0task\0pid\0thread\0fsbase\0flag\0thread_t\0";
         let name = |text: &str| {
             let found = strings.windows(text.len() + 2).position(|window| {
@@ -253,7 +252,7 @@ mod tests {
 
     #[test]
     fn fields_are_found_through_anonymous_members_and_typedefs() {
-        let data = sample();
+        let data = test_btf();
         let btf = Btf::parse(&data).unwrap();
         assert_eq!(btf.offset("task", &["pid"]), Some(0));
         assert_eq!(btf.offset("task", &["thread"]), Some(16));
@@ -262,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found() {
-        let data = sample();
+    fn a_missing_field_has_no_offset() {
+        let data = test_btf();
         let btf = Btf::parse(&data).unwrap();
         assert_eq!(btf.offset("task", &["tgid"]), None);
         assert_eq!(btf.offset("task", &["pid", "x"]), None);
@@ -275,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_data_is_refused_or_read_without_panic(at in 0usize..300, byte: u8, cut in 0usize..400) {
-            let mut data = sample();
+            let mut data = test_btf();
             let len = data.len();
             data[at % len] = byte;
             data.truncate(cut);

@@ -1,18 +1,18 @@
-//! Attached programs, and how they are detached: beside everything else.
+//! Attached programs, and a background thread for each detachment.
 //!
-//! The kernel waits at each until nobody can run the program any more (`kernel/trace/trace_event_perf.c`,
-//! `perf_trace_event_unreg`), about a tenth of a second. Processes that come meanwhile must not wait,
-//! too; and what is detached at the same time waits in part together.
+//! To detach a program, the kernel waits until no CPU can run it any more
+//! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second. New
+//! processes must not wait for that, and detachments at the same time share part of the wait.
 
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::UProbeLink;
 use std::thread::{Builder, JoinHandle};
 
-/// Threads that detach at the end.
+/// Threads that detach everything at shutdown.
 const THREADS: usize = 32;
 
-/// A program that is attached, until this is dropped.
+/// An attached program; dropping the link detaches it.
 #[derive(Debug)]
 pub enum Link {
     RawTracePoint(RawTracePointLink),
@@ -20,25 +20,32 @@ pub enum Link {
     UProbe(UProbeLink),
 }
 
-/// Detaches programs; the end of it waits for all of them.
+/// Detaches programs one after the other, the last one first: the start of a call before its end, so
+/// that no call is seen to begin and not to end.
+pub(super) fn detach_in_reverse(links: Vec<Link>) {
+    links.into_iter().rev().for_each(drop);
+}
+
+/// Detaches programs in threads; its drop waits for them.
 #[derive(Debug, Default)]
 pub struct Detacher {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Detacher {
-    /// Detaches these, one after the other.
+    /// Detaches these one after the other, the last one first.
     pub fn detach(&mut self, links: Vec<Link>) {
         self.threads.retain(|thread| !thread.is_finished());
         if links.is_empty() {
             return;
         }
-        // Where no thread can be had, the links are dropped here.
+        // Without a thread, the closure and its links are dropped here.
         let thread = Builder::new().name("detach".to_owned());
-        self.threads.extend(thread.spawn(move || drop(links)).ok());
+        let thread = thread.spawn(move || detach_in_reverse(links));
+        self.threads.extend(thread.ok());
     }
 
-    /// Detaches these, in any order.
+    /// Detaches these in any order.
     pub fn detach_all(&mut self, links: Vec<Link>) {
         let mut parts: Vec<Vec<Link>> = Vec::new();
         parts.resize_with(THREADS, Vec::new);
@@ -56,7 +63,7 @@ impl Detacher {
 impl Drop for Detacher {
     fn drop(&mut self) {
         for thread in self.threads.drain(..) {
-            // It drops, and nothing else.
+            // The thread only drops links, and cannot fail.
             let _ = thread.join();
         }
     }

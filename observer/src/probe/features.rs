@@ -1,231 +1,283 @@
-//! What the observer tells, by the programs that each thing takes, and what it costs to be without.
-//! A program that a kernel refuses takes its own feature away and no other: the table here is all
-//! that says which.
+//! The table of features and their eBPF programs.
+//!
+//! A row says what a program hooks, when it is attached and which feature it belongs to. Loading,
+//! attaching, statistics, `doctor` and the benchmarks read this table. A program that the kernel
+//! rejects disables its own feature and no other.
 
-use super::programs;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use probe_ebpf::abi::Tail;
 
-/// Something that the observer tells.
+/// Something that the observer measures, and the eBPF programs it takes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Feature {
     pub name: &'static str,
-    /// Without one of these it is not there. Each program is of one feature.
-    pub programs: &'static [&'static str],
-    /// What is missing then.
+    /// Consequence of its absence.
     pub without: &'static str,
-    /// Nothing can be observed without.
-    pub is_needed: bool,
+    pub attached: When,
+    /// All of them, or the feature is absent.
+    pub programs: &'static [Program],
 }
 
-const fn feature(
-    name: &'static str,
-    programs: &'static [&'static str],
-    without: &'static str,
-) -> Feature {
-    Feature {
-        name,
-        programs,
-        without,
-        is_needed: false,
-    }
+/// When the programs of a feature are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always; nothing can be observed without.
+    Required,
+    /// Always.
+    Always,
+    /// To every interpreter of an observed process.
+    Interpreter,
+    /// To an interpreter, during a deep capture of one of its masters.
+    DeepCapture,
+    /// While a process is observed that may use these system calls for its connections. Every process
+    /// makes them, for anything.
+    GenericIo,
+    /// With `--gil`. Every process makes these system calls, in great numbers.
+    Gil,
 }
 
-/// All of them.
+/// An eBPF program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the object.
+    pub name: &'static str,
+    pub hook: Hook,
+}
+
+/// What runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A raw tracepoint.
+    RawTracepoint(&'static str),
+    /// A tracepoint of the category `syscalls`.
+    Syscall {
+        tracepoint: &'static str,
+        /// The program that does the same where the kernel skips the first: see [`super::load`].
+        backup: &'static str,
+    },
+    /// A function of CPython.
+    Python(PythonHook),
+    /// Programs on system calls continue with it.
+    Tail(Tail),
+    /// The program on `signal_deliver` and this one itself continue with it.
+    StackTail,
+}
+
+/// A function of CPython that a program hooks. Of two at the two ends of something, the start comes
+/// first in this order, which is that of detaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PythonHook {
+    /// `datetime.now`: Gunicorn calls it when a request begins, ends or fails.
+    DatetimeNow,
+    /// `sys.exc_info` and `sys.exception`: frameworks call them for the handled exception.
+    ExceptionAsked,
+    /// `PyTraceBack_Here`: called for each frame that an exception leaves.
+    TracebackHere,
+    /// Start of a garbage collection.
+    GcBegins,
+    /// End of a garbage collection.
+    GcEnds,
+}
+
+const fn raw(name: &'static str, tracepoint: &'static str) -> Program {
+    let hook = Hook::RawTracepoint(tracepoint);
+    Program { name, hook }
+}
+
+const fn python(name: &'static str, hook: PythonHook) -> Program {
+    let hook = Hook::Python(hook);
+    Program { name, hook }
+}
+
+const fn tail(name: &'static str, tail: Tail) -> Program {
+    let hook = Hook::Tail(tail);
+    Program { name, hook }
+}
+
+/// A program on a system call, which is named after its tracepoint.
+macro_rules! syscall {
+    ($name:literal) => {
+        syscall!($name, concat!("sys_", $name))
+    };
+    ($name:literal, $tracepoint:expr) => {
+        Program {
+            name: $name,
+            hook: Hook::Syscall {
+                tracepoint: $tracepoint,
+                backup: concat!($name, "_backup"),
+            },
+        }
+    };
+}
+
+/// All features. The end of a call comes before its start, which is the order of attaching: a call
+/// that is seen to begin is also seen to end.
 pub const FEATURES: &[Feature] = &[
     Feature {
         name: "processes",
-        programs: &["process_fork", "process_exec", "process_exit"],
-        without: "`run` does not work: workers would not be followed",
-        is_needed: true,
-    },
-    feature(
-        "requests",
-        &["datetime_now"],
-        "requests are told by their sockets alone, as at the level `socket`",
-    ),
-    feature(
-        "connections",
-        &["exit_accept4", "enter_close", "connection_closes"],
-        "requests have no times before the application, no route and no status",
-    ),
-    feature(
-        "requests as sent",
-        &["exit_recvfrom", "enter_recvfrom", "request_read"],
-        "requests have no route, method and size",
-    ),
-    feature(
-        "responses",
-        &["exit_sendto", "enter_sendto", "response_begins"],
-        "requests have no status, and responses no size",
-    ),
-    feature(
-        "files sent",
-        &["exit_sendfile", "enter_sendfile"],
-        "the size of a response lacks what was sent by `sendfile`",
-    ),
-    feature(
-        "uvloop and asyncio",
-        &[
-            "exit_accept",
-            "exit_sendmsg",
-            "enter_sendmsg",
-            "exit_read",
-            "enter_read",
-            "exit_write",
-            "enter_write",
-            "exit_writev",
-            "enter_writev",
+        without: "`run` cannot work: workers are not followed",
+        attached: When::Required,
+        programs: &[
+            raw("process_fork", "sched_process_fork"),
+            raw("process_exec", "sched_process_exec"),
+            raw("process_exit", "sched_process_exit"),
         ],
-        "requests of workers on uvloop are not counted, and of those on asyncio long responses have no end",
-    ),
-    feature(
-        "waits to be accepted",
-        &["socket_established"],
-        "the phase `queue` is not told of TCP connections",
-    ),
-    feature(
-        "waits to be accepted on Unix sockets",
-        &["exit_connect", "enter_connect"],
-        "the phase `queue` is not told of connections to Unix sockets",
-    ),
-    feature(
-        "signals",
-        &["signal_generated"],
-        "signals are not counted, and the reason of an end that one brought about is a guess or `unknown`",
-    ),
-    feature(
-        "stacks at timeouts",
-        &["signal_delivered", "stack_of_thread"],
-        "where a worker hung at a WORKER TIMEOUT is not told",
-    ),
-    feature(
-        "kills for want of memory",
-        &["oom_victim"],
-        "an end for want of memory has the reason `crash`",
-    ),
-    feature(
-        "exceptions",
-        &["exception_asked"],
-        "of a 5xx that the framework answered, class and function are `unknown` more often",
-    ),
-    feature(
-        "closer looks at exceptions",
-        &["exception_unwound"],
-        "exceptions that nobody asks for stay `unknown`",
-    ),
-    feature(
-        "collections of garbage",
-        &["collection_begins", "collection_ends"],
-        "pauses for garbage are not told",
-    ),
-    feature(
-        "waits for the GIL",
-        &["exit_futex", "enter_futex"],
-        "`--gil` tells nothing",
-    ),
+    },
+    Feature {
+        name: "requests",
+        without: "requests are seen at their sockets only, as at the observation level `socket`",
+        attached: When::Interpreter,
+        programs: &[python("datetime_now", PythonHook::DatetimeNow)],
+    },
+    Feature {
+        name: "connections",
+        without: "requests have no route, no status and no times before the application",
+        attached: When::Always,
+        programs: &[
+            syscall!("exit_accept4"),
+            syscall!("enter_close"),
+            tail("connection_closes", Tail::ConnectionCloses),
+        ],
+    },
+    Feature {
+        name: "request heads",
+        without: "requests have no route, method and size",
+        attached: When::Always,
+        programs: &[
+            syscall!("exit_recvfrom"),
+            syscall!("enter_recvfrom"),
+            tail("request_read", Tail::RequestRead),
+        ],
+    },
+    Feature {
+        name: "responses",
+        without: "requests have no status, and responses no size",
+        attached: When::Always,
+        programs: &[
+            syscall!("exit_sendto"),
+            syscall!("enter_sendto"),
+            tail("response_begins", Tail::ResponseBegins),
+        ],
+    },
+    Feature {
+        name: "sendfile",
+        without: "response sizes lack the bytes sent by `sendfile`",
+        attached: When::Always,
+        programs: &[
+            syscall!("exit_sendfile", "sys_exit_sendfile64"),
+            syscall!("enter_sendfile", "sys_enter_sendfile64"),
+        ],
+    },
+    Feature {
+        name: "uvloop and asyncio",
+        without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
+        attached: When::GenericIo,
+        programs: &[
+            syscall!("exit_accept"),
+            syscall!("exit_sendmsg"),
+            syscall!("enter_sendmsg"),
+            syscall!("exit_read"),
+            syscall!("enter_read"),
+            syscall!("exit_write"),
+            syscall!("enter_write"),
+            syscall!("exit_writev"),
+            syscall!("enter_writev"),
+        ],
+    },
+    Feature {
+        name: "TCP queue wait",
+        without: "requests on TCP have no phase `queue`",
+        attached: When::Always,
+        programs: &[raw("socket_established", "inet_sock_set_state")],
+    },
+    Feature {
+        name: "Unix socket queue wait",
+        without: "requests on Unix sockets have no phase `queue`",
+        attached: When::Always,
+        programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
+    },
+    Feature {
+        name: "signals",
+        without: "signals are not counted, and the exit reason of a worker that a signal ended is a guess or `unknown`",
+        attached: When::Always,
+        programs: &[raw("signal_generated", "signal_generate")],
+    },
+    Feature {
+        name: "stacks at timeouts",
+        without: "the function in which a worker was stuck at a WORKER TIMEOUT is unknown",
+        attached: When::Always,
+        programs: &[
+            raw("signal_delivered", "signal_deliver"),
+            Program {
+                name: "stack_of_thread",
+                hook: Hook::StackTail,
+            },
+        ],
+    },
+    Feature {
+        name: "OOM kills",
+        without: "a worker that the OOM killer ended has the exit reason `crash`",
+        attached: When::Always,
+        programs: &[raw("oom_victim", "mark_victim")],
+    },
+    Feature {
+        name: "exceptions",
+        without: "class and function of a 5xx that the framework answered are `unknown` more often",
+        attached: When::Interpreter,
+        programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
+    },
+    Feature {
+        name: "deep capture",
+        without: "exceptions that a framework swallows are reported as `unknown`",
+        attached: When::DeepCapture,
+        programs: &[python("deep_capture", PythonHook::TracebackHere)],
+    },
+    Feature {
+        name: "GC pauses",
+        without: "garbage-collection pauses are not measured",
+        attached: When::Interpreter,
+        programs: &[
+            python("gc_begins", PythonHook::GcBegins),
+            python("gc_ends", PythonHook::GcEnds),
+        ],
+    },
+    Feature {
+        name: "GIL waits",
+        without: "`--gil` measures nothing",
+        attached: When::Gil,
+        programs: &[syscall!("exit_futex"), syscall!("enter_futex")],
+    },
 ];
 
-/// The feature a program is of. That of a second program is the first one's.
+/// Every program with its feature.
+pub fn programs() -> impl Iterator<Item = (&'static Feature, &'static Program)> {
+    let rows = |feature: &'static Feature| feature.programs.iter().map(move |it| (feature, it));
+    FEATURES.iter().flat_map(rows)
+}
+
+/// The program on a function of CPython.
 #[must_use]
-pub fn of(program: &str) -> Option<&'static Feature> {
-    let program = programs::first_of(program).unwrap_or(program);
-    FEATURES
-        .iter()
-        .find(|feature| feature.programs.contains(&program))
+pub fn on(hook: PythonHook) -> Option<&'static Program> {
+    let mut programs = programs().map(|(_, program)| program);
+    programs.find(|program| program.hook == Hook::Python(hook))
 }
 
-/// Why a program could not be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    pub program: String,
-    /// In one line.
-    pub why: String,
-    /// What the kernel's verifier said; empty if it was not that which refused.
-    pub log: String,
-}
-
-/// The features that a kernel does not let us have: the first refusal of each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Absent(BTreeMap<&'static str, Refusal>);
-
-impl Absent {
-    /// A program was refused.
-    pub fn add(&mut self, refusal: Refusal) {
-        if let Some(feature) = of(&refusal.program) {
-            self.0.entry(feature.name).or_insert(refusal);
+impl Program {
+    /// The name of its backup, if its hook needs one.
+    #[must_use]
+    pub fn backup(&self) -> Option<&'static str> {
+        match self.hook {
+            Hook::Syscall { backup, .. } => Some(backup),
+            _ => None,
         }
     }
 
-    /// Whether all of a program's feature is there.
+    /// Whether it is attached to a hook of its own, and not reached by a tail call.
     #[must_use]
-    pub fn allows(&self, program: &str) -> bool {
-        of(program).is_none_or(|feature| !self.0.contains_key(feature.name))
-    }
-
-    /// Why a feature is absent, if it is.
-    #[must_use]
-    pub fn why(&self, feature: &Feature) -> Option<&Refusal> {
-        self.0.get(feature.name)
-    }
-
-    /// What is absent, and why.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Feature, &Refusal)> {
-        let all = FEATURES.iter();
-        all.filter_map(|feature| Some((feature, self.why(feature)?)))
-    }
-
-    /// One that nothing works without.
-    #[must_use]
-    pub fn needed(&self) -> Option<&Refusal> {
-        let mut needed = self.iter().filter(|(feature, _)| feature.is_needed);
-        needed.next().map(|(_, refusal)| refusal)
+    pub fn is_attached(&self) -> bool {
+        !matches!(self.hook, Hook::Tail(_) | Hook::StackTail)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use probe_ebpf::abi::Tail;
-
-    fn refusal(program: &str) -> Refusal {
-        Refusal {
-            program: program.to_owned(),
-            why: "too large".to_owned(),
-            log: String::new(),
-        }
-    }
-
-    #[test]
-    fn each_program_is_of_exactly_one_feature() {
-        let attached = programs::all().map(|(program, _)| program);
-        let tails = Tail::ALL.map(|(_, program)| program);
-        let mut expected: Vec<_> = attached
-            .chain(tails)
-            .chain([programs::STACK_TAIL])
-            .collect();
-        let mut listed: Vec<_> = FEATURES
-            .iter()
-            .flat_map(|it| it.programs.to_vec())
-            .collect();
-        expected.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(listed, expected);
-        for (again, _) in programs::second() {
-            assert!(of(again).is_some(), "{again}");
-        }
-    }
-
-    #[test]
-    fn a_refused_program_takes_its_own_feature_and_no_other() {
-        let mut absent = Absent::default();
-        absent.add(refusal("request_read"));
-        absent.add(refusal("enter_recvfrom"));
-        let names: Vec<_> = absent.iter().map(|(feature, _)| feature.name).collect();
-        assert_eq!(names, ["requests as sent"]);
-        assert!(!absent.allows("exit_recvfrom") && absent.allows("exit_sendto"));
-        assert_eq!(absent.needed(), None);
-        absent.add(refusal("process_exit"));
-        assert_eq!(absent.needed(), Some(&refusal("process_exit")));
-    }
-}
+#[path = "features_tests.rs"]
+mod tests;

@@ -1,57 +1,63 @@
-//! The programs on system calls that every process makes for anything, `read` and
-//! `write`: attached only while a process is observed that may use them for its
-//! connections, as uvloop does, because they would cost the whole host.
+//! The programs on system calls that every process makes for anything, such as `read` and `write`.
+//!
+//! They would slow down the whole host, so they are attached only while a master is observed whose
+//! workers may use these calls for connections, as uvloop does.
 
-use super::attach;
-use anyhow::Result;
+use super::absent::Absent;
+use super::attach::attach_feature;
+use super::attachments::Attachments;
+use super::detach::{Detacher, Link};
+use super::features::{FEATURES, When};
+use anyhow::{Result, anyhow};
 use aya::Ebpf;
 use observer_model::event::Pid;
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Who needs them.
-pub struct PlainCalls {
-    users: HashSet<Pid>,
-    attached: Option<attach::PlainLinks>,
-    count: Arc<AtomicU32>,
+/// The masters that need these programs, and the attached programs.
+#[derive(Debug, Default)]
+pub(super) struct GenericIo {
+    masters: HashSet<Pid>,
+    links: Vec<Link>,
 }
 
-impl PlainCalls {
-    /// Nobody yet. `count` is kept at 1 while they are attached, else at 0.
-    #[must_use]
-    pub fn new(count: Arc<AtomicU32>) -> Self {
-        Self {
-            users: HashSet::new(),
-            attached: None,
-            count,
-        }
-    }
-
-    /// Makes sure that they are attached, for master `pid` and its workers.
+impl GenericIo {
+    /// Makes sure that the programs are attached, for a master and its workers.
     ///
     /// # Errors
-    /// When the kernel refuses.
-    pub fn need(&mut self, ebpf: &mut Ebpf, pid: Pid) -> Result<()> {
-        if self.attached.is_none() {
-            self.attached = Some(attach::attach_plain_calls(ebpf)?);
-            self.count.store(1, Ordering::Relaxed);
+    /// When the kernel rejected a program or refuses to attach it.
+    pub(super) fn need(
+        &mut self,
+        pid: Pid,
+        ebpf: &mut Ebpf,
+        absent: &Absent,
+        attachments: &Attachments,
+    ) -> Result<()> {
+        if self.links.is_empty() {
+            let features = FEATURES.iter();
+            for feature in features.filter(|feature| feature.attached == When::GenericIo) {
+                let refused = absent.why(feature).cloned().map_or(Ok(()), Err);
+                let links = refused.and_then(|()| attach_feature(ebpf, feature));
+                let links =
+                    links.map_err(|refusal| anyhow!("no {}: {}", feature.name, refusal.why));
+                self.links.extend(links?);
+            }
+            attachments.set_generic_io(true);
         }
-        self.users.insert(pid);
+        self.masters.insert(pid);
         Ok(())
     }
 
-    /// Master `pid` and its workers need them no more.
-    pub fn release(&mut self, ebpf: &mut Ebpf, pid: Pid) {
-        self.users.remove(&pid);
-        if !self.users.is_empty() {
-            return;
+    /// A master and its workers do not need the programs any more.
+    pub(super) fn release(&mut self, pid: Pid, detacher: &mut Detacher, attachments: &Attachments) {
+        self.masters.remove(&pid);
+        if self.masters.is_empty() && !self.links.is_empty() {
+            attachments.set_generic_io(false);
+            detacher.detach(std::mem::take(&mut self.links));
         }
-        if let Some(links) = self.attached.take() {
-            self.count.store(0, Ordering::Relaxed);
-            if let Err(error) = attach::detach_plain_calls(ebpf, links) {
-                tracing::warn!("{error:#}");
-            }
-        }
+    }
+
+    /// Hands out the attached programs, at shutdown.
+    pub(super) fn take_links(&mut self) -> Vec<Link> {
+        std::mem::take(&mut self.links)
     }
 }

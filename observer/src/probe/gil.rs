@@ -1,34 +1,32 @@
-//! How long threads of each process waited for the GIL, as the programs count it.
+//! Total GIL wait of each process, from the maps of the programs.
 
-use crate::probe::bpf_maps::shared;
-use anyhow::{Result, anyhow};
+use super::bpf_maps::{shared, take};
+use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use observer_model::event::Pid;
 use probe_ebpf::abi::Gil;
 use std::collections::BTreeMap;
 
-/// Reads the programs' counts.
+/// Reads GIL waits.
 pub struct GilWaits {
     gils: HashMap<MapData, u32, Gil>,
     waited_ns: PerCpuHashMap<MapData, u32, u64>,
 }
 
 impl GilWaits {
-    /// Of the loaded object, in which the map of those that are counted stays.
+    /// Takes the map of the waits out of the object.
     ///
     /// # Errors
-    /// When it has none.
-    pub fn of(ebpf: &mut Ebpf) -> Result<Self> {
-        let waited_ns = ebpf.take_map("GIL_WAITED");
-        let waited_ns = waited_ns.ok_or_else(|| anyhow!("the eBPF object has no GIL_WAITED"))?;
+    /// When the object lacks a map.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self {
             gils: shared(ebpf, "GILS")?,
-            waited_ns: waited_ns.try_into()?,
+            waited_ns: take(ebpf, "GIL_WAITED")?,
         })
     }
 
-    /// The waits that are over, in nanoseconds, of each process whose are counted.
+    /// Nanoseconds of finished waits, of each process whose GIL is known.
     #[must_use]
     pub fn read(&self) -> BTreeMap<Pid, u64> {
         let waited_ns = |pid| {

@@ -1,4 +1,4 @@
-//! Requests in progress, as the programs' maps have them.
+//! Requests in flight, from the maps of the programs.
 
 use crate::clock::monotonic_ns;
 use crate::ingest::decode::request_line;
@@ -13,34 +13,34 @@ use probe_ebpf::gunicorn::Family;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Of each worker, the requests that are told of one by one; and of all workers, beyond which
-/// only the oldest one of each is.
-const TOLD: usize = 5;
-const ALL_TOLD: usize = 500;
+/// Requests of a worker that are listed, the oldest ones.
+const MAX_OF_WORKER: usize = 5;
+/// Requests that are listed in all; from then on only the oldest of each worker is.
+const MAX_LISTED: usize = 500;
 
-/// Reads the requests in progress.
+/// Reads requests in flight.
 pub struct InFlightReader {
     targets: HashMap<MapData, u32, Target>,
     conns: HashMap<MapData, ConnKey, Conn>,
     flows: HashMap<MapData, ObjectKey, Flow>,
 }
 
-/// A request that was found.
+/// A request in flight.
 struct Found {
     begun_ns: u64,
     tid: u32,
     fd: i32,
-    /// Its connection is this one only if it has the same.
+    /// Its connection has the same generation.
     generation: u64,
     request: u64,
 }
 
 impl InFlightReader {
-    /// A reader of the maps of the loaded object, which others may use too.
+    /// A reader of the object's maps, which stay in the object.
     ///
     /// # Errors
-    /// When the object lacks one, or it is of another type.
-    pub fn new(ebpf: &Ebpf) -> Result<Self> {
+    /// When the object lacks a map, or a map has another type.
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
         Ok(Self {
             targets: shared(ebpf, "TARGETS")?,
             conns: shared(ebpf, "CONNS")?,
@@ -48,8 +48,8 @@ impl InFlightReader {
         })
     }
 
-    /// Those of now, or `only` of one process. A request that ends while they are read may be
-    /// among them or not: what matters is that its record is in the ring buffer then.
+    /// The requests in flight now, or those of the process `only`. A request that ends meanwhile may
+    /// be among them or not: its record is in the ring buffer by then.
     #[must_use]
     pub fn read(&self, only: Option<Pid>) -> InFlight {
         let at_ns = monotonic_ns();
@@ -57,10 +57,18 @@ impl InFlightReader {
         let targets: BTreeMap<Pid, Target> = self.targets.iter().flatten().collect();
         self.entered(only, &targets, &mut workers);
         self.unread(only, &targets, &mut workers);
-        let mut told = 0;
+        let mut listed = 0;
         let workers = workers.into_iter().map(|(pid, found)| {
-            let of = self.of_worker(pid, found, if told < ALL_TOLD { TOLD } else { 1 });
-            told += of.oldest.len();
+            let of = self.of_worker(
+                pid,
+                found,
+                if listed < MAX_LISTED {
+                    MAX_OF_WORKER
+                } else {
+                    1
+                },
+            );
+            listed += of.oldest.len();
             of
         });
         InFlight {
@@ -70,8 +78,8 @@ impl InFlightReader {
         }
     }
 
-    /// Those that entered the application. What an earlier process of the same pid left is none of
-    /// them; one process that is asked for may have ended just now, and is no target any more.
+    /// Adds requests that entered the application. Entries of an earlier process with the same pid are
+    /// skipped. The process `only` may have exited just now, and is then no target any more.
     fn entered(
         &self,
         only: Option<Pid>,
@@ -83,7 +91,7 @@ impl InFlightReader {
             (_, Some(target)) => target.generation == flow.generation,
             (only, None) => only.is_some(),
         };
-        // A thread has one request at a time: one before it never came to its end.
+        // A thread serves one request at a time: the end of an earlier one was not seen.
         let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
         for (key, flow) in self.flows.iter().flatten() {
             if flow.exited_ns != 0 || flow.sent != 0 || !is_its(&key, &flow) {
@@ -110,7 +118,7 @@ impl InFlightReader {
         }
     }
 
-    /// Those of processes whose Python is not read.
+    /// Adds requests of processes whose Python is not read.
     fn unread(
         &self,
         only: Option<Pid>,
@@ -143,14 +151,14 @@ impl InFlightReader {
         }
     }
 
-    fn of_worker(&self, pid: Pid, mut found: Vec<Found>, told: usize) -> WorkerInFlight {
+    fn of_worker(&self, pid: Pid, mut found: Vec<Found>, most: usize) -> WorkerInFlight {
         found.sort_by_key(|found| found.begun_ns);
         WorkerInFlight {
             pid,
             count: u32::try_from(found.len()).unwrap_or(u32::MAX),
             oldest: found
                 .iter()
-                .take(told)
+                .take(most)
                 .map(|found| self.pending(pid, found))
                 .collect(),
         }

@@ -1,202 +1,114 @@
-//! The interpreters the programs are attached to: once for each file and place, shared
-//! by all processes that map it, as long as one does.
+//! Attachments to interpreters: one for each file and place, shared by all processes that map the file,
+//! as long as one of them needs it.
 
-use super::attach::attach_interpreter;
-use super::programs::Uprobe;
-use crate::cpython::error::REASON_CHARS;
-use crate::cpython::target::{Interpreter, ProbePoint};
-use crate::probe::detach::{Detacher, Link};
+use super::detach::Link;
+use super::features::PythonHook;
+use crate::cpython::target::{Collector, ProbePoint};
 use crate::process::maps::FileNumber;
-use anyhow::{Result, anyhow, bail};
-use aya::Ebpf;
+use anyhow::{Result, bail};
 use observer_model::event::Pid;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
 
-/// Garbage collections are seen of so many interpreter files: each place that a
-/// program is attached to takes about a tenth of a second when the observer ends, and it has two
-/// seconds for all.
-const MAX_COLLECTORS: usize = 1;
+/// Interpreter files whose garbage collections are seen. Each attachment takes about a tenth of a second
+/// to detach at shutdown, and all of them have two seconds.
+const MAX_GC_FILES: usize = 1;
 
-/// A program, and a place in a file.
-type Place = (Uprobe, FileNumber, u64);
+/// A hook and a place in a file.
+type HookPlace = (PythonHook, FileNumber, u64);
 
 struct Attached {
     link: Link,
     users: HashSet<Pid>,
 }
 
-/// At how many places each program is attached.
-#[derive(Clone, Debug, Default)]
-pub struct Counts(Arc<Mutex<BTreeMap<Uprobe, u32>>>);
-
-impl Counts {
-    /// Of one program.
-    #[must_use]
-    pub fn of(&self, uprobe: Uprobe) -> u32 {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(&uprobe).copied().unwrap_or(0)
-    }
-
-    fn set(&self, uprobes: impl Iterator<Item = Uprobe>) {
-        let mut counts = BTreeMap::new();
-        for uprobe in uprobes {
-            *counts.entry(uprobe).or_default() += 1;
-        }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-    }
+/// The attachments to all interpreters.
+#[derive(Default)]
+pub(super) struct Interpreters {
+    attached: HashMap<HookPlace, Attached>,
+    has_attached_gc: bool,
 }
 
-/// Owns the loaded programs; dropping it detaches all of them.
-pub struct Interpreters {
-    ebpf: Ebpf,
-    /// Those of the whole host.
-    host: Vec<Link>,
-    attached: HashMap<Place, Attached>,
-    detacher: Detacher,
-    /// Garbage collections were begun to be seen.
-    has_collected: bool,
-    counts: Counts,
-}
-
-impl Drop for Interpreters {
-    fn drop(&mut self) {
-        let of_files = self.attached.drain().map(|(_, attached)| attached.link);
-        let all = self.host.drain(..).chain(of_files).collect();
-        self.detacher.detach_all(all);
-    }
+fn place(hook: PythonHook, point: &ProbePoint) -> HookPlace {
+    (hook, point.probed, point.file_offset)
 }
 
 impl Interpreters {
-    /// Attached are those of the whole `host`; `counts` are kept.
-    #[must_use]
-    pub fn new(ebpf: Ebpf, host: Vec<Link>, counts: Counts) -> Self {
-        Self {
-            ebpf,
-            host,
-            attached: HashMap::new(),
-            detacher: Detacher::default(),
-            has_collected: false,
-            counts,
-        }
-    }
-
-    /// All programs.
-    pub fn programs(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
-    }
-
-    /// Makes sure that requests of process `pid` are seen.
+    /// Makes sure that a place is attached for a process, by `attach` if it is not yet.
     ///
     /// # Errors
-    /// When the file cannot be opened or the kernel refuses.
-    pub fn attach(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        self.attach_at(pid, Uprobe::Request, &interpreter.now)
-    }
-
-    /// How many interpreters there are.
-    fn files(&self) -> usize {
-        let places = self.attached.keys();
-        let of_interpreters = places.filter(|place| place.0 == Uprobe::Asked);
-        let files: HashSet<_> = of_interpreters.map(|&(_, file, _)| file).collect();
-        files.len()
-    }
-
-    /// Makes sure that exceptions are seen that it handles, as far as its interpreter has
-    /// functions that tell: what is missing is among its shortcomings.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn attach_asked(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let mut points = interpreter.handled.iter().flatten();
-        points.try_for_each(|point| self.attach_at(pid, Uprobe::Asked, point))
-    }
-
-    /// Makes sure that its garbage collections are seen, as far as its interpreter tells where
-    /// they begin and end.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn attach_collector(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let Ok(collector) = &interpreter.collector else {
-            return Ok(());
-        };
-        // Once only: what comes and goes would make all others wait, for requests too.
-        let place = |point: &ProbePoint| {
-            let uprobe = Uprobe::CollectionBegins;
-            (uprobe, point.probed, point.file_offset)
-        };
-        let mut begins = collector.begins.iter().map(place);
-        let is_seen = begins.any(|place| self.attached.contains_key(&place));
-        if !is_seen && (self.has_collected || self.files() > MAX_COLLECTORS) {
-            bail!(
-                "those of the first interpreter are; of others that takes too long to be detached"
-            );
-        }
-        self.has_collected = true;
-        // The end first: what is seen to begin is seen to end.
-        let ends = collector.ends.iter();
-        ends.map(|point| (Uprobe::CollectionEnds, point))
-            .chain(
-                collector
-                    .begins
-                    .iter()
-                    .map(|point| (Uprobe::CollectionBegins, point)),
-            )
-            .try_for_each(|(uprobe, point)| self.attach_at(pid, uprobe, point))
-    }
-
-    /// Begins to see every frame that an exception of its goes up.
-    ///
-    /// # Errors
-    /// Likewise, or when its interpreter does not have the function.
-    pub fn attach_unwound(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let point = interpreter.deep_capture.as_ref();
-        let point = point.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))?;
-        self.attach_at(pid, Uprobe::CapturedFrame, point)
-    }
-
-    fn attach_at(&mut self, pid: Pid, uprobe: Uprobe, point: &ProbePoint) -> Result<()> {
-        let place = (uprobe, point.probed, point.file_offset);
+    /// Those of `attach`.
+    pub(super) fn attach(
+        &mut self,
+        pid: Pid,
+        hook: PythonHook,
+        point: &ProbePoint,
+        attach: impl FnOnce() -> Result<Link>,
+    ) -> Result<()> {
+        let place = place(hook, point);
         if let Some(attached) = self.attached.get_mut(&place) {
             attached.users.insert(pid);
             return Ok(());
         }
-        let link = attach_interpreter(&mut self.ebpf, uprobe, point)?;
+        let link = attach()?;
         let users = HashSet::from([pid]);
         self.attached.insert(place, Attached { link, users });
-        self.publish();
         Ok(())
     }
 
-    /// Process `pid` needs its interpreter no more.
-    pub fn release(&mut self, pid: Pid) {
-        self.release_of(pid, |_| true);
+    /// Whether the garbage collector of an interpreter may be attached to, and notes that it is.
+    ///
+    /// # Errors
+    /// When that of another interpreter is.
+    pub(super) fn allow_gc(&mut self, collector: &Collector) -> Result<()> {
+        // Once only: detaching and attaching another would make requests wait.
+        let mut begins = collector.begins.iter();
+        let is_attached = begins.any(|point| {
+            self.attached
+                .contains_key(&place(PythonHook::GcBegins, point))
+        });
+        if !is_attached && (self.has_attached_gc || self.files() > MAX_GC_FILES) {
+            bail!("only those of the first interpreter are, to keep shutdown short");
+        }
+        self.has_attached_gc = true;
+        Ok(())
     }
 
-    /// … or only this of it.
-    pub fn release_unwound(&mut self, pid: Pid) {
-        self.release_of(pid, |uprobe| uprobe == Uprobe::CapturedFrame);
+    /// Number of interpreter files.
+    fn files(&self) -> usize {
+        let places = self.attached.keys();
+        let of_interpreters = places.filter(|place| place.0 == PythonHook::ExceptionAsked);
+        let files: HashSet<_> = of_interpreters.map(|&(_, file, _)| file).collect();
+        files.len()
     }
 
-    fn release_of(&mut self, pid: Pid, is_meant: impl Fn(Uprobe) -> bool) {
+    /// A process does not need these hooks any more. Returns the attachments that no process needs, to
+    /// be detached from the last to the first.
+    pub(super) fn release(
+        &mut self,
+        pid: Pid,
+        is_released: impl Fn(PythonHook) -> bool,
+    ) -> Vec<Link> {
         let mut unused = Vec::new();
         for (place, attached) in &mut self.attached {
-            if is_meant(place.0) && attached.users.remove(&pid) && attached.users.is_empty() {
+            if is_released(place.0) && attached.users.remove(&pid) && attached.users.is_empty() {
                 unused.push(*place);
             }
         }
-        // Beginnings before ends, likewise.
-        unused.sort_unstable();
+        unused.sort_unstable_by(|one, other| other.cmp(one));
         let unused = unused
             .iter()
             .filter_map(|place| self.attached.remove(place));
-        let links = unused.map(|attached| attached.link).collect();
-        self.detacher.detach(links);
-        self.publish();
+        unused.map(|attached| attached.link).collect()
     }
 
-    fn publish(&self) {
-        self.counts.set(self.attached.keys().map(|place| place.0));
+    /// The hook of every attachment.
+    pub(super) fn hooks(&self) -> impl Iterator<Item = PythonHook> {
+        self.attached.keys().map(|place| place.0)
+    }
+
+    /// Hands out all attachments, at shutdown.
+    pub(super) fn take_links(&mut self) -> Vec<Link> {
+        let attached = self.attached.drain();
+        attached.map(|(_, attached)| attached.link).collect()
     }
 }

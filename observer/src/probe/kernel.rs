@@ -1,4 +1,4 @@
-//! Offsets of kernel structures, from the kernel's own type information.
+//! Offsets of fields in kernel structures, from the kernel's types (BTF).
 
 use super::btf::Btf;
 use probe_ebpf::abi::KernelOffsets;
@@ -9,19 +9,19 @@ use thiserror::Error;
 /// Where the kernel publishes its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why the offsets could not be had.
+/// Why the offsets are unknown.
 #[derive(Debug, Error)]
 pub enum KernelError {
     #[error(
-        "cannot read the kernel's type information {from}: {source}; a kernel of 5.10 or later built with CONFIG_DEBUG_INFO_BTF is needed, or its types in a file that --btf names", from = .from.display()
+        "cannot read kernel types from {from}: {source}; use Linux 5.10 or later built with CONFIG_DEBUG_INFO_BTF=y, or pass the kernel's types with --btf", from = .from.display()
     )]
     Read { from: PathBuf, source: io::Error },
     #[error(
-        "the type information {from} has an unknown form; please report it with the output of `uname -r`", from = .from.display()
+        "kernel types in {from} have an unknown format; report it with the output of `uname -r`", from = .from.display()
     )]
     Form { from: PathBuf },
     #[error(
-        "{structure} of {from} has no field {field}, which the probes need; please report it with the output of `uname -r`", from = .from.display()
+        "`{structure}` in {from} has no field `{field}`, which the eBPF programs need; report it with the output of `uname -r`", from = .from.display()
     )]
     Missing {
         structure: &'static str,
@@ -34,12 +34,12 @@ pub enum KernelError {
 pub struct Types {
     data: Vec<u8>,
     from: PathBuf,
-    /// They are not the running kernel's own word.
+    /// Whether they come from a file that the user named.
     is_file: bool,
 }
 
 impl Types {
-    /// Reads them: of the running kernel, or of this file, which must be of the same one.
+    /// Reads the types of the running kernel, or from a file that must be of the same kernel.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -57,13 +57,13 @@ impl Types {
         })
     }
 
-    /// Where they were read.
+    /// The file that they come from.
     #[must_use]
     pub fn from(&self) -> &Path {
         &self.from
     }
 
-    /// For aya, which else reads the running kernel's.
+    /// Types for aya, unless it reads those of the running kernel itself.
     #[must_use]
     pub fn for_loader(&self) -> Option<aya::Btf> {
         let parse = || aya::Btf::parse(&self.data, aya::Endianness::default()).ok();
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_none_is_named() {
+    fn an_error_names_a_file_that_is_empty_or_missing() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let types = Types::read(Some(file.path())).unwrap();
         let error = types.offsets().unwrap_err().to_string();

@@ -1,12 +1,12 @@
-//! What this host offers, before anything is tried: each refusal names its cure.
+//! Checks of the host before `run` starts: each failed check names its fix.
 
 mod host;
 
 pub use host::raise as raise_locked_memory;
 
 use super::kernel::Types;
-use super::load::{self, Loaded};
-use super::tracefs;
+use super::programs::Programs;
+use super::{load, tracefs};
 use crate::privilege::{COVERED, NEEDED};
 use caps::Capability;
 use nix::unistd::Uid;
@@ -14,17 +14,15 @@ use procfs::process::Process;
 use serde::Serialize;
 use std::path::Path;
 
-/// One thing that must hold for `run` to work.
+/// One requirement of `run`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is looked at.
     pub name: &'static str,
-    /// Whether `run` can work with what was found.
+    /// Whether `run` can work with the finding.
     pub ok: bool,
-    /// What was found.
     pub found: String,
-    /// What to do about it; empty when nothing is to be done.
-    pub cure: String,
+    /// How to fix the finding; empty when there is nothing to fix.
+    pub fix: String,
 }
 
 impl Check {
@@ -33,32 +31,32 @@ impl Check {
             name,
             ok: true,
             found: found.into(),
-            cure: String::new(),
+            fix: String::new(),
         }
     }
 
-    fn bad(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
+    fn bad(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             name,
             ok: false,
             found: found.into(),
-            cure: cure.into(),
+            fix: fix.into(),
         }
     }
 }
 
-/// What was looked at, and the programs if they could be loaded.
+/// The results of all checks, and the programs if they could be loaded.
 pub struct Preflight {
     /// In the order in which they depend on each other.
     pub checks: Vec<Check>,
-    /// Attached to nothing; dropped with this.
-    pub loaded: Option<Loaded>,
+    /// Attached to nothing.
+    pub programs: Option<Programs>,
 }
 
-/// DeepCaptures at all of it. Loads the programs if nothing before spoke against it; the kernel's types
-/// are those of this file, if there is one.
+/// Checks the host, and loads the programs if every check before passed. `btf` is a file with the
+/// kernel's types.
 #[must_use]
-pub fn look(btf: Option<&Path>) -> Preflight {
+pub fn check(btf: Option<&Path>) -> Preflight {
     let (types, fields) = types(btf);
     let mut checks = vec![
         privilege(),
@@ -71,23 +69,23 @@ pub fn look(btf: Option<&Path>) -> Preflight {
         host::unprivileged_bpf(),
         host::control_groups(),
     ];
-    let mut loaded = None;
+    let mut programs = None;
     if let (Some(types), true) = (types, checks.iter().all(|check| check.ok)) {
-        let programs = load::load(&types);
-        checks.push(host::locked_memory(programs.as_ref().err()));
-        checks.push(accepted(&programs));
-        loaded = programs.ok();
+        let loaded = load::load(&types);
+        checks.push(host::locked_memory(loaded.as_ref().err()));
+        checks.push(accepted(&loaded));
+        programs = loaded.ok();
     }
-    Preflight { checks, loaded }
+    Preflight { checks, programs }
 }
 
-/// The first thing that speaks against `run`, as one sentence.
+/// Checks that this process may observe others.
 ///
 /// # Errors
-/// That sentence.
+/// The first failed check with its fix.
 pub fn privileged() -> anyhow::Result<()> {
     for check in [privilege(), namespaces()] {
-        anyhow::ensure!(check.ok, "{}; {}", check.found, check.cure);
+        anyhow::ensure!(check.ok, "{}; {}", check.found, check.fix);
     }
     Ok(())
 }
@@ -99,7 +97,7 @@ fn privilege() -> Check {
     of_capabilities(effective, Uid::effective().as_raw())
 }
 
-/// What a process of this user with these effective capabilities may do.
+/// Checks the effective capabilities of a process of this user.
 fn of_capabilities(effective: u64, user: u32) -> Check {
     const NAME: &str = "privilege";
     let missing = |of: &[Capability]| {
@@ -111,31 +109,31 @@ fn of_capabilities(effective: u64, user: u32) -> Check {
     if !needed.is_empty() {
         return Check::bad(
             NAME,
-            format!("not enough privilege to watch other processes: user {user} lacks {needed}"),
-            "run it as root (sudo), or give the service these capabilities",
+            format!("cannot observe other processes: user {user} lacks {needed}"),
+            "run as root (sudo), or give the service these capabilities",
         );
     }
-    let found = format!("user {user} with all capabilities needed");
+    let found = format!("user {user} has all required capabilities");
     if covered.is_empty() {
         return Check::good(NAME, found);
     }
     Check::good(
         NAME,
-        format!("{found}; without {covered}, for which CAP_SYS_ADMIN stands"),
+        format!("{found}; without {covered}, which CAP_SYS_ADMIN covers"),
     )
 }
 
-/// The programs see the pids of the host, so `/proc` has to show the same.
+/// The programs see the pids of the host, so `/proc` must show the same.
 fn namespaces() -> Check {
     const NAME: &str = "pid namespace";
-    /// `PROC_PID_INIT_INO` of `linux/proc_ns.h`: the first one, for as long as there are any.
+    /// `PROC_PID_INIT_INO` of `linux/proc_ns.h`, the number of the host's pid namespace.
     const HOST: &str = "pid:[4026531836]";
     match std::fs::read_link("/proc/self/ns/pid") {
-        Ok(own) if own.as_os_str() == HOST => Check::good(NAME, "that of the host"),
+        Ok(own) if own.as_os_str() == HOST => Check::good(NAME, "the host's"),
         Ok(_) => Check::bad(
             NAME,
-            "this process does not see the process ids of the host",
-            "run it in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` for a container",
+            "not the host's: this process does not see the host's process ids",
+            "run in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` for a container",
         ),
         Err(error) => Check::bad(NAME, format!("/proc/self/ns/pid: {error}"), "mount /proc"),
     }
@@ -145,7 +143,7 @@ fn kernel_release() -> Check {
     const NAME: &str = "kernel";
     match nix::sys::utsname::uname() {
         Ok(name) => Check::good(NAME, format!("Linux {}", name.release().to_string_lossy())),
-        Err(error) => Check::bad(NAME, error.to_string(), "is this Linux?"),
+        Err(error) => Check::bad(NAME, error.to_string(), "run on Linux"),
     }
 }
 
@@ -154,15 +152,15 @@ fn types(btf: Option<&Path>) -> (Option<Types>, Check) {
     let read = Types::read(btf).and_then(|types| types.offsets().map(|_| types));
     match read {
         Ok(types) => {
-            let found = format!("every field needed is in {}", types.from().display());
+            let found = format!("{} has all required fields", types.from().display());
             (Some(types), Check::good(NAME, found))
         }
         Err(error) => {
             let check = Check::bad(
                 NAME,
                 error.to_string(),
-                "use a kernel of 5.10 or later with CONFIG_DEBUG_INFO_BTF=y, as distributions ship \
-                 them, or give the types of this very kernel with --btf",
+                "use Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF=y, as distributions ship it, or \
+                 pass the types of this very kernel with --btf",
             );
             (None, check)
         }
@@ -181,23 +179,23 @@ fn tracefs() -> Check {
     Check::good(NAME, "tracepoints and their fields are readable")
 }
 
-fn accepted(loaded: &anyhow::Result<Loaded>) -> Check {
+fn accepted(loaded: &anyhow::Result<Programs>) -> Check {
     const NAME: &str = "eBPF programs";
-    const CURE: &str = "please report it with the output of `gunicorn-observer doctor --verbose`";
+    const FIX: &str = "report it with the output of `gunicorn-observer doctor --verbose`";
     let absent = match loaded {
-        Ok(loaded) => &loaded.absent,
+        Ok(programs) => programs.absent(),
         Err(error) => {
             let first_line = format!("{error:#}");
-            return Check::bad(NAME, first_line.lines().next().unwrap_or_default(), CURE);
+            return Check::bad(NAME, first_line.lines().next().unwrap_or_default(), FIX);
         }
     };
     let names: Vec<_> = absent.iter().map(|(feature, _)| feature.name).collect();
-    match (absent.needed(), names.as_slice()) {
-        (Some(refusal), _) => Check::bad(NAME, &refusal.why, CURE),
+    match (absent.required(), names.as_slice()) {
+        (Some(refusal), _) => Check::bad(NAME, &refusal.why, FIX),
         (None, []) => Check::good(NAME, "accepted by this kernel"),
         (None, names) => Check {
-            cure: CURE.to_owned(),
-            ..Check::good(NAME, format!("accepted, but for: {}", names.join(", ")))
+            fix: FIX.to_owned(),
+            ..Check::good(NAME, format!("accepted, except for: {}", names.join(", ")))
         },
     }
 }
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_capability_that_is_missing_is_named_and_no_other() {
+    fn a_missing_capability_is_named_and_no_other() {
         for missing in all() {
             let check = of_capabilities(with_all() & !missing.bitmask(), 0);
             assert_eq!(check.ok, !NEEDED.contains(&missing), "{check:?}");
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn with_all_of_them_nothing_is_said_of_any() {
+    fn with_all_capabilities_none_is_named() {
         let check = of_capabilities(with_all(), 1000);
         assert!(check.ok && !check.found.contains("CAP_"), "{check:?}");
     }

@@ -1,74 +1,70 @@
-//! Running totals of the programs: what they counted, what the kernel counts of them.
+//! Statistics of the programs: their own counters, and the kernel's of each program.
 
-use super::features::{Absent, FEATURES};
-use super::interpreters::Counts;
-use super::programs::{self, When};
-use anyhow::{Context as _, Result, anyhow};
+use super::absent::Absent;
+use super::attachments::Attachments;
+use super::bpf_maps::take;
+use super::features::{self, FEATURES, Feature, Program};
+use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use observer_model::fact::{KernelTotals, ProgramTotals};
 use probe_ebpf::abi::Stat;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Reads the totals; holds what that needs.
-pub struct Totals {
-    stats: PerCpuArray<MapData, u64>,
-    programs: Vec<(&'static str, When, OwnedFd)>,
-    places: Places,
-    /// Why each feature is absent; empty if it is not.
+/// Reads the statistics; holds the descriptors for that.
+pub struct ProgramStats {
+    counters: PerCpuArray<MapData, u64>,
+    programs: Vec<Counted>,
+    attachments: Attachments,
+    /// Why each feature is absent; empty if it is available.
     features: BTreeMap<String, String>,
 }
 
-/// At how many places programs are attached that are not always.
-#[derive(Clone, Debug, Default)]
-pub struct Places {
-    /// Those on interpreters.
-    pub interpreters: Counts,
-    /// Each of those on calls that every process makes.
-    pub plain_calls: Arc<AtomicU32>,
-    /// Each of those on waits for the GIL.
-    pub gil: u32,
+/// A program that the kernel counts runs of.
+struct Counted {
+    name: &'static str,
+    feature: &'static Feature,
+    row: &'static Program,
+    fd: OwnedFd,
 }
 
-impl Totals {
-    /// Takes the counters out of the loaded object.
+impl ProgramStats {
+    /// Takes the counters out of the object, and opens the programs of available features.
     ///
     /// # Errors
-    /// When the object lacks the counters or a program.
-    pub fn take(ebpf: &mut Ebpf, places: Places, absent: &Absent) -> Result<Self> {
-        let stats = ebpf
-            .take_map("STATS")
-            .ok_or_else(|| anyhow!("the eBPF object has no STATS"))?;
-        let is_loaded = |name| {
-            ebpf.program(name)
-                .is_some_and(|program| program.fd().is_ok())
-        };
-        let programs = programs::all()
-            .chain(programs::second())
-            .filter(|&(name, _)| absent.allows(name) && is_loaded(name))
-            .map(|(name, when)| {
-                let program = ebpf
-                    .program(name)
-                    .with_context(|| format!("no program {name}"))?;
-                Ok((name, when, program.fd()?.as_fd().try_clone_to_owned()?))
-            })
-            .collect::<Result<_>>()?;
+    /// When the object lacks the counters, or a descriptor cannot be copied.
+    pub(super) fn take(ebpf: &mut Ebpf, attachments: Attachments, absent: &Absent) -> Result<Self> {
+        let mut programs = Vec::new();
+        for (feature, row) in features::programs() {
+            if absent.why(feature).is_some() || !row.is_attached() {
+                continue;
+            }
+            for name in [Some(row.name), row.backup()].into_iter().flatten() {
+                // A backup is loaded on some kernels only.
+                if let Some(Ok(fd)) = ebpf.program(name).map(|program| program.fd()) {
+                    programs.push(Counted {
+                        name,
+                        feature,
+                        row,
+                        fd: fd.as_fd().try_clone_to_owned()?,
+                    });
+                }
+            }
+        }
         let features = FEATURES.iter().map(|feature| {
             let why = absent.why(feature).map(|refusal| refusal.why.clone());
             (feature.name.to_owned(), why.unwrap_or_default())
         });
         Ok(Self {
-            stats: stats.try_into()?,
+            counters: take(ebpf, "STATS")?,
             programs,
-            places,
+            attachments,
             features: features.collect(),
         })
     }
 
-    /// The totals now.
+    /// The statistics now.
     #[must_use]
     pub fn read(&self) -> KernelTotals {
         let mut totals = KernelTotals {
@@ -76,10 +72,8 @@ impl Totals {
             ..KernelTotals::default()
         };
         for &(stat, name, is_loss) in Stat::ALL {
-            let value = self
-                .stats
-                .get(&(stat as u32), 0)
-                .map_or(0, |cpus| cpus.iter().sum());
+            let cpus = self.counters.get(&(stat as u32), 0);
+            let value = cpus.map_or(0, |cpus| cpus.iter().sum());
             let kind = if is_loss {
                 &mut totals.lost
             } else {
@@ -87,36 +81,28 @@ impl Totals {
             };
             kind.insert(name.to_owned(), value);
         }
-        totals.programs = self
-            .programs
-            .iter()
-            .map(|program| self.program(program))
+        let programs = self.programs.iter();
+        totals.programs = programs
+            .map(|program| (program.name.to_owned(), self.of(program)))
             .collect();
         totals
     }
 
-    fn program(&self, (name, when, fd): &(&str, When, OwnedFd)) -> (String, ProgramTotals) {
-        let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    fn of(&self, program: &Counted) -> ProgramTotals {
+        let path = format!("/proc/self/fdinfo/{}", program.fd.as_raw_fd());
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let info = parse_info(&text);
         let runs = info.get("run_cnt").copied().filter(|&runs| runs > 0);
-        let attached = match when {
-            When::Always => 1,
-            When::Interpreters(uprobe) => self.places.interpreters.of(*uprobe),
-            When::Gil => self.places.gil,
-            When::Needed => self.places.plain_calls.load(Ordering::Relaxed),
-        };
-        let totals = ProgramTotals {
-            attached,
+        ProgramTotals {
+            attached: self.attachments.of(program.feature, program.row),
             recursion_misses: info.get("recursion_misses").copied().unwrap_or(0),
             runs,
             run_time_ns: runs.and(info.get("run_time_ns").copied()),
-        };
-        ((*name).to_owned(), totals)
+        }
     }
 }
 
-/// The numbers of a program's `fdinfo` (`bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`).
+/// The numbers in a program's `fdinfo` (`bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`).
 fn parse_info(text: &str) -> BTreeMap<&str, u64> {
     text.lines()
         .filter_map(|line| line.split_once(':'))
@@ -129,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_of_a_program_are_read_by_name() {
+    fn fdinfo_is_read_by_name_and_text_is_skipped() {
         let info = parse_info("pos:\t0\nprog_tag:\t1a2b\nrun_cnt:\t12\nrecursion_misses:\t3\n");
         assert_eq!(info.get("run_cnt"), Some(&12));
         assert_eq!(info.get("recursion_misses"), Some(&3));

@@ -1,152 +1,258 @@
-//! The programs: what each is attached to, and when.
+//! The loaded eBPF object: attaches its programs, and hands out its maps and statistics.
 
-/// Programs on raw tracepoints: (program, tracepoint).
-pub const RAW_TRACEPOINTS: &[(&str, &str)] = &[
-    ("process_fork", "sched_process_fork"),
-    ("process_exec", "sched_process_exec"),
-    ("process_exit", "sched_process_exit"),
-    ("socket_established", "inet_sock_set_state"),
-    ("signal_generated", "signal_generate"),
-    ("signal_delivered", "signal_deliver"),
-    ("oom_victim", "mark_victim"),
-];
+use super::absent::Absent;
+use super::attach::{attach_feature, attach_to_python};
+use super::attachments::Attachments;
+use super::bpf_maps::{BpfMaps, take};
+use super::detach::{Detacher, Link};
+use super::features::{FEATURES, Feature, PythonHook, When};
+use super::generic_io::GenericIo;
+use super::gil::GilWaits;
+use super::in_flight::InFlightReader;
+use super::interpreters::Interpreters;
+use super::program_stats::ProgramStats;
+use crate::cpython::error::REASON_CHARS;
+use crate::cpython::target::{Interpreter, ProbePoint};
+use anyhow::{Result, anyhow, bail};
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use aya::programs::ProgramInfo;
+use observer_model::event::Pid;
 
-/// The program on a raw tracepoint that goes on with itself.
-pub const STACK_TAIL: &str = "stack_of_thread";
+/// Owns the loaded object; dropping it detaches all programs.
+pub struct Programs {
+    /// Maps that userspace writes.
+    pub maps: BpfMaps,
+    ebpf: Ebpf,
+    absent: Absent,
+    loads: Vec<Load>,
+    attachments: Attachments,
+    /// Attachments of the whole host.
+    host: Vec<Link>,
+    generic_io: GenericIo,
+    interpreters: Interpreters,
+    detacher: Detacher,
+}
 
-/// A program on a system call.
-pub struct Call {
+/// The load of one program.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub feature: &'static Feature,
     pub program: &'static str,
-    /// The one that does the same where the kernel skipped the first: see [`SKIPS`].
-    pub again: &'static str,
-    pub tracepoint: &'static str,
+    pub took_ns: u64,
 }
 
-/// Kernels that have this function run programs on system calls while threads may be preempted, and
-/// skip a program for all but the first that run it on one CPU (Linux 7.2,
-/// `kernel/trace/bpf_trace.c`). There a second program is attached behind each.
-pub const SKIPS: &str = "trace_call_bpf_faultable";
-
-macro_rules! call {
-    ($program:literal, $tracepoint:literal) => {
-        Call {
-            program: $program,
-            again: concat!($program, "_again"),
-            tracepoint: $tracepoint,
-        }
-    };
-}
-
-/// The first of two programs, by the name of the second.
-#[must_use]
-pub fn first_of(again: &str) -> Option<&str> {
-    again.strip_suffix("_again")
-}
-
-/// Programs on system calls. A call's end is attached
-/// before its beginning, so that none is seen to begin and never to end.
-pub const SYSCALLS: &[Call] = &[
-    call!("exit_accept4", "sys_exit_accept4"),
-    call!("exit_recvfrom", "sys_exit_recvfrom"),
-    call!("enter_recvfrom", "sys_enter_recvfrom"),
-    call!("exit_sendto", "sys_exit_sendto"),
-    call!("enter_sendto", "sys_enter_sendto"),
-    call!("exit_sendfile", "sys_exit_sendfile64"),
-    call!("enter_sendfile", "sys_enter_sendfile64"),
-    call!("enter_close", "sys_enter_close"),
-    call!("exit_connect", "sys_exit_connect"),
-    call!("enter_connect", "sys_enter_connect"),
-];
-
-/// Programs on system calls that Gunicorn's own request handling does not make, and
-/// processes may make for anything: attached only while a process is observed that
-/// may use them for its connections. Each takes time when it is detached, too.
-pub const PLAIN_CALLS: &[Call] = &[
-    call!("exit_accept", "sys_exit_accept"),
-    call!("exit_sendmsg", "sys_exit_sendmsg"),
-    call!("enter_sendmsg", "sys_enter_sendmsg"),
-    call!("exit_read", "sys_exit_read"),
-    call!("enter_read", "sys_enter_read"),
-    call!("exit_write", "sys_exit_write"),
-    call!("enter_write", "sys_enter_write"),
-    call!("exit_writev", "sys_exit_writev"),
-    call!("enter_writev", "sys_enter_writev"),
-];
-
-/// Programs on waits for the GIL, which is asked for: every process makes these calls, and in
-/// great numbers. The end first, likewise.
-pub const GIL_CALLS: &[Call] = &[
-    call!("exit_futex", "sys_exit_futex"),
-    call!("enter_futex", "sys_enter_futex"),
-];
-
-/// A program on functions of interpreters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Uprobe {
-    /// On `datetime.now`: a request begins, ends or fails.
-    Request,
-    /// On `sys.exc_info` and `sys.exception`: someone asks for the exception being handled.
-    Asked,
-    /// On `PyTraceBack_Here`: an exception goes up out of a frame.
-    CapturedFrame,
-    /// Where the garbage collector begins.
-    CollectionBegins,
-    /// Where it ends.
-    CollectionEnds,
-}
-
-impl Uprobe {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Request,
-        Self::Asked,
-        Self::CapturedFrame,
-        Self::CollectionBegins,
-        Self::CollectionEnds,
-    ];
-
-    /// The program's name.
-    #[must_use]
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Request => "datetime_now",
-            Self::Asked => "exception_asked",
-            Self::CapturedFrame => "exception_unwound",
-            Self::CollectionBegins => "collection_begins",
-            Self::CollectionEnds => "collection_ends",
-        }
+impl Drop for Programs {
+    fn drop(&mut self) {
+        let mut links = std::mem::take(&mut self.host);
+        links.extend(self.generic_io.take_links());
+        links.extend(self.interpreters.take_links());
+        self.detacher.detach_all(links);
     }
 }
 
-/// When a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// Always.
-    Always,
-    /// To interpreters that are observed.
-    Interpreters(Uprobe),
-    /// While a process is observed that needs it.
-    Needed,
-    /// If waits for the GIL are asked for.
-    Gil,
-}
+impl Programs {
+    /// The object after its load, attached to nothing yet.
+    ///
+    /// # Errors
+    /// When the object lacks a map.
+    pub(super) fn new(mut ebpf: Ebpf, absent: Absent, loads: Vec<Load>) -> Result<Self> {
+        Ok(Self {
+            maps: BpfMaps::take(&mut ebpf)?,
+            ebpf,
+            absent,
+            loads,
+            attachments: Attachments::default(),
+            host: Vec::new(),
+            generic_io: GenericIo::default(),
+            interpreters: Interpreters::default(),
+            detacher: Detacher::default(),
+        })
+    }
 
-/// Every program that is attached, and when.
-pub fn all() -> impl Iterator<Item = (&'static str, When)> {
-    let raw = RAW_TRACEPOINTS.iter();
-    raw.map(|&(program, _)| (program, When::Always))
-        .chain(calls().map(|(call, when)| (call.program, when)))
-        .chain(Uprobe::ALL.map(|uprobe| (uprobe.program(), When::Interpreters(uprobe))))
-}
+    /// Attaches the programs of the whole host, with those on GIL waits if `gil`. Logs each feature
+    /// that this kernel does not support.
+    ///
+    /// # Errors
+    /// When a required feature is absent.
+    pub fn attach_host(&mut self, gil: bool) -> Result<()> {
+        for feature in FEATURES {
+            let is_wanted = match feature.attached {
+                When::Required | When::Always => true,
+                When::Gil => gil,
+                When::Interpreter | When::DeepCapture | When::GenericIo => false,
+            };
+            if is_wanted && self.absent.why(feature).is_none() {
+                match attach_feature(&mut self.ebpf, feature) {
+                    Ok(links) => self.host.extend(links),
+                    Err(refusal) => self.absent.add(feature, refusal),
+                }
+            }
+        }
+        if let Some(refusal) = self.absent.required() {
+            bail!("{}; run `gunicorn-observer doctor`", refusal.why);
+        }
+        self.attachments.set_gil(gil);
+        for (feature, refusal) in self.absent.iter() {
+            tracing::warn!("no {}: {}; {}", feature.name, refusal.why, feature.without);
+        }
+        Ok(())
+    }
 
-/// Those that are attached besides where the kernel skips programs.
-pub fn second() -> impl Iterator<Item = (&'static str, When)> {
-    calls().map(|(call, when)| (call.again, when))
-}
+    /// The features that this kernel does not support.
+    #[must_use]
+    pub fn absent(&self) -> &Absent {
+        &self.absent
+    }
 
-fn calls() -> impl Iterator<Item = (&'static Call, When)> {
-    let with = |calls: &'static [Call], when| calls.iter().map(move |call| (call, when));
-    with(SYSCALLS, When::Always)
-        .chain(with(PLAIN_CALLS, When::Needed))
-        .chain(with(GIL_CALLS, When::Gil))
+    /// Every program that was loaded or rejected, in order.
+    #[must_use]
+    pub fn loads(&self) -> &[Load] {
+        &self.loads
+    }
+
+    /// What the kernel knows of a loaded program; `None` if it was rejected.
+    #[must_use]
+    pub fn info(&self, program: &str) -> Option<ProgramInfo> {
+        self.ebpf.program(program).and_then(|it| it.info().ok())
+    }
+
+    /// Forwards log lines of the programs to the observer's log, until the runtime ends.
+    ///
+    /// # Errors
+    /// When the programs were built without logging.
+    #[cfg(feature = "probe-log")]
+    pub fn start_log(&mut self) -> Result<()> {
+        super::log::start(&mut self.ebpf)
+    }
+
+    /// The ring buffer of the records. It can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks it, or it was taken.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        take(&mut self.ebpf, "EVENTS")
+    }
+
+    /// The statistics of the programs that are available now. They can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks the counters, or they were taken.
+    pub fn take_stats(&mut self) -> Result<ProgramStats> {
+        ProgramStats::take(&mut self.ebpf, self.attachments.clone(), &self.absent)
+    }
+
+    /// A reader of GIL waits. It can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks a map, or it was taken.
+    pub fn take_gil_waits(&mut self) -> Result<GilWaits> {
+        GilWaits::take(&mut self.ebpf)
+    }
+
+    /// A reader of requests in flight.
+    ///
+    /// # Errors
+    /// When the object lacks a map.
+    pub fn in_flight(&self) -> Result<InFlightReader> {
+        InFlightReader::new(&self.ebpf)
+    }
+
+    /// Attaches the program on a function of Python at one place.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or the kernel rejected the program or refuses to attach it.
+    pub fn attach_at(&mut self, hook: PythonHook, point: &ProbePoint) -> Result<Link> {
+        attach_to_python(&mut self.ebpf, hook, point)
+    }
+
+    /// Makes sure that the requests of a process are seen.
+    ///
+    /// # Errors
+    /// As [`Self::attach_at`].
+    pub fn attach_requests(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        self.attach_for(pid, PythonHook::DatetimeNow, &interpreter.now)
+    }
+
+    /// Makes sure that handled exceptions of a process are seen, as far as its interpreter has the
+    /// functions. [`Interpreter::shortcomings`] names missing ones.
+    ///
+    /// # Errors
+    /// As [`Self::attach_at`].
+    pub fn attach_exceptions(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let mut points = interpreter.handled.iter().flatten();
+        points.try_for_each(|point| self.attach_for(pid, PythonHook::ExceptionAsked, point))
+    }
+
+    /// Makes sure that the garbage collections of a process are seen, as far as the functions of its
+    /// interpreter are found.
+    ///
+    /// # Errors
+    /// As [`Self::attach_at`], or when another interpreter has these attachments.
+    pub fn attach_gc(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let Ok(collector) = &interpreter.collector else {
+            return Ok(());
+        };
+        self.interpreters.allow_gc(collector)?;
+        // Ends first: a collection that is seen to begin is also seen to end.
+        let ends = collector.ends.iter();
+        ends.map(|point| (PythonHook::GcEnds, point))
+            .chain(
+                collector
+                    .begins
+                    .iter()
+                    .map(|point| (PythonHook::GcBegins, point)),
+            )
+            .try_for_each(|(hook, point)| self.attach_for(pid, hook, point))
+    }
+
+    /// Starts to capture every frame that an exception of a process leaves.
+    ///
+    /// # Errors
+    /// As [`Self::attach_at`], or when the interpreter lacks the function.
+    pub fn attach_deep_capture(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let point = interpreter.deep_capture.as_ref();
+        let point = point.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))?;
+        self.attach_for(pid, PythonHook::TracebackHere, point)
+    }
+
+    /// Makes sure that the programs on generic I/O are attached, for a master and its workers.
+    ///
+    /// # Errors
+    /// When the kernel rejected a program or refuses to attach it.
+    pub fn attach_generic_io(&mut self, pid: Pid) -> Result<()> {
+        self.generic_io
+            .need(pid, &mut self.ebpf, &self.absent, &self.attachments)
+    }
+
+    /// A process needs no program any more.
+    pub fn release(&mut self, pid: Pid) {
+        self.release_interpreter(pid);
+        self.generic_io
+            .release(pid, &mut self.detacher, &self.attachments);
+    }
+
+    /// A process needs no program on its interpreter any more.
+    pub fn release_interpreter(&mut self, pid: Pid) {
+        self.release_hooks(pid, |_| true);
+    }
+
+    /// The deep capture of a process ended.
+    pub fn release_deep_capture(&mut self, pid: Pid) {
+        self.release_hooks(pid, |hook| hook == PythonHook::TracebackHere);
+    }
+
+    fn attach_for(&mut self, pid: Pid, hook: PythonHook, point: &ProbePoint) -> Result<()> {
+        let ebpf = &mut self.ebpf;
+        self.interpreters
+            .attach(pid, hook, point, || attach_to_python(ebpf, hook, point))?;
+        self.attachments.set_python(self.interpreters.hooks());
+        Ok(())
+    }
+
+    fn release_hooks(&mut self, pid: Pid, is_released: impl Fn(PythonHook) -> bool) {
+        let links = self.interpreters.release(pid, is_released);
+        self.detacher.detach(links);
+        self.attachments.set_python(self.interpreters.hooks());
+    }
 }

@@ -1,4 +1,4 @@
-//! The kernel's list of tracepoints: where it is mounted, and the fields of one.
+//! tracefs: its mount, and the fields of tracepoints.
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
 
-/// Where distributions mount tracefs, the present place and the older one.
+/// Mount points of tracefs, the present one and the older one.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Why tracepoints cannot be found.
+/// Why tracepoints are unavailable.
 #[derive(Debug, Error)]
 pub enum TracefsError {
     #[error(
-        "tracefs is not mounted and could not be mounted privately: {0}; as root: mount -t tracefs tracefs /sys/kernel/tracing"
+        "tracefs is not mounted, and mounting it privately failed: {0}; run as root: mount -t tracefs tracefs /sys/kernel/tracing"
     )]
     NotMounted(nix::Error),
     #[error(
-        "cannot read the format of tracepoint {name}: {source}; is the kernel built with CONFIG_FTRACE_SYSCALLS?"
+        "cannot read the format of tracepoint {name}: {source}; use a kernel built with CONFIG_FTRACE_SYSCALLS=y"
     )]
     Format { name: String, source: io::Error },
     #[error(
-        "the format of tracepoint {name} has no field {field}; please report it with the output of `uname -r`"
+        "the format of tracepoint {name} has no field {field}; report it with the output of `uname -r`"
     )]
     Field {
         name: &'static str,
@@ -30,7 +30,7 @@ pub enum TracefsError {
     },
 }
 
-/// The mounted tracefs, if there is one.
+/// The mount point of tracefs, if it is mounted.
 #[must_use]
 pub fn mounted() -> Option<PathBuf> {
     PLACES
@@ -39,11 +39,11 @@ pub fn mounted() -> Option<PathBuf> {
         .find(|place| place.join("events").is_dir())
 }
 
-/// Makes sure that this process sees tracefs, and nobody else a change: where it
-/// is not mounted, this process takes a mount namespace of its own, which still
-/// receives the host's later mounts, and mounts it there.
+/// Makes sure that this process sees tracefs, without a change for other processes: where it is not
+/// mounted, this process mounts it in a mount namespace of its own, which still receives later mounts
+/// of the host.
 ///
-/// To be called before any other thread is started: threads inherit the namespace.
+/// Call it before any other thread starts: threads inherit the namespace.
 ///
 /// # Errors
 /// When mounting is refused.
@@ -66,7 +66,7 @@ pub fn ensure() -> Result<(), TracefsError> {
         .map_err(TracefsError::NotMounted)
 }
 
-/// Offsets of the fields the programs read, of two system calls that stand for all.
+/// Offsets of the fields that the programs read. Two system calls stand for all.
 ///
 /// # Errors
 /// When a format file cannot be read or lacks a field.
@@ -124,7 +124,7 @@ print fmt: \"fd: 0x%08lx\", ((unsigned long)(REC->fd))
     }
 
     #[test]
-    fn what_is_not_a_field_has_no_offset() {
+    fn a_missing_or_malformed_field_has_no_offset() {
         assert_eq!(field_offset(CLOSE, "ret"), None);
         assert_eq!(field_offset("field:int fd;\toffset:x;", "fd"), None);
         assert_eq!(field_offset("", "fd"), None);

@@ -1,14 +1,14 @@
-//! The closer look: while a request of a master failed and nobody knows why, every frame
-//! that an exception goes up is told, for a bounded time and number of hits.
+//! Deep capture: after a request of a master failed for an unknown reason, the programs report every
+//! frame that an exception leaves, for a bounded time and number of hits.
 //!
 //! ```text
-//!            time over, or hits used up
-//!  Looking ──────────────────────────────> Resting ──> over
+//!            time over, or budget used
+//!  Looking ─────────────────────────────> Resting ──> Over
 //! ```
 //!
-//! DeepCaptures at several masters share the hits that each brings along. The rest after a look is as long
-//! as makes what all looks at a master see cost no more than a hundredth of a processor, and longer
-//! each time.
+//! Deep captures of several masters share the hits that each adds to the budget. A master rests after
+//! its deep capture: long enough to keep the overhead below one per cent of a CPU, and longer each
+//! time.
 
 use super::Watcher;
 use crate::clock::monotonic_ns;
@@ -19,86 +19,86 @@ use observer_model::fact::{DeepCapture, DeepCaptureState, Fact};
 use std::collections::BTreeMap;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// How long a look is at most.
-const LOOK_NS: u64 = 30 * SECOND_NS;
-/// Hits of one look.
-const LOOK_HITS: u64 = 50_000;
-/// The end is told so long before the programs are detached: nothing that goes unseen is taken
-/// for something that did not happen.
+/// Longest deep capture.
+const CAPTURE_NS: u64 = 30 * SECOND_NS;
+/// Hits that one deep capture adds to the budget.
+const CAPTURE_HITS: u64 = 50_000;
+/// Time between the report of the end and the detachment: a missing frame is then never mistaken for
+/// one that no exception left.
 const NOTICE_NS: u64 = SECOND_NS / 2;
-/// What a hit costs: the program's time, as `cargo xtask bench errors` measures it, and that of a
-/// trap that the kernel single-steps (`cargo xtask bench placement`), rounded up.
+/// Cost of a hit: the run time of the program (`cargo xtask bench errors`) and of a single-stepped trap
+/// (`cargo xtask bench placement`), rounded up.
 const HIT_NS: u64 = 25_000;
-/// A look may take this part of a processor.
+/// Deep captures of a master may use one part in this many of a CPU.
 const SHARE: u64 = 100;
-/// The first rest of a master is no shorter, and each further one twice as long, up to the longest:
-/// the kernel's traps are felt by every process of that interpreter, whoever's it is.
+/// The shortest first rest of a master. Each further one is twice as long, up to the longest: the traps
+/// slow down every process of that interpreter.
 const FIRST_REST_NS: u64 = 5 * SECOND_NS;
-/// After a look that could not be taken, too.
+/// The longest rest, and the rest after a deep capture that failed to start.
 const LONGEST_REST_NS: u64 = 600 * SECOND_NS;
 
-/// At which masters a look is taken, and which rest.
+/// The masters with a deep capture, and those that rest.
 #[derive(Debug, Default)]
-pub struct DeepCaptures {
+pub(super) struct CaptureSchedule {
     is_off: bool,
-    /// Hits that the kernel was ever let have.
+    /// The budget: hits that all deep captures together may use, over all time.
     granted: u64,
     current: BTreeMap<Pid, Current>,
-    /// Until when.
+    /// End of each rest.
     resting: BTreeMap<Pid, u64>,
-    /// How many looks were taken at a master lately, and until when it rested last.
+    /// Recent deep captures of each master, and the end of its last rest.
     taken: BTreeMap<Pid, (u32, u64)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Current {
     reason: String,
-    /// Hits that were used when it began.
+    /// Hits used when it began.
     used_before: u64,
-    /// When the next step is due.
+    /// When its next step is due.
     at_ns: u64,
     is_ending: bool,
 }
 
-/// What is to be done.
+/// A step that is due.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// To be told that it ends.
+    /// Report its end, with the reason it began.
     Announce(Pid, String),
-    /// So many hits were used when it began.
+    /// Detach, with the hits used when it began.
     End(Pid, u64),
-    /// It has rested.
+    /// The rest is over.
     Forget(Pid),
 }
 
-impl DeepCaptures {
-    /// None is ever taken if `is_off`.
+impl CaptureSchedule {
+    /// A schedule that begins no deep capture if `is_off`.
     #[must_use]
-    pub fn new(is_off: bool) -> Self {
+    pub(super) fn new(is_off: bool) -> Self {
         Self {
             is_off,
             ..Self::default()
         }
     }
 
-    /// Whether one is to be taken at this master now.
+    /// Whether a deep capture of this master may begin now.
     fn is_due(&self, pid: Pid) -> bool {
         let is_known = self.current.contains_key(&pid) || self.resting.contains_key(&pid);
         !self.is_off && !is_known
     }
 
-    /// The next thing that is due.
+    /// The next step that is due.
     fn due(&mut self, now: u64) -> Option<Step> {
         let mut current = self.current.iter_mut();
-        if let Some((&pid, look)) = current.find(|(_, look)| look.at_ns <= now) {
-            if look.is_ending {
-                let used_before = look.used_before;
+        if let Some((&pid, capture)) = current.find(|(_, capture)| capture.at_ns <= now) {
+            if capture.is_ending {
+                let used_before = capture.used_before;
                 self.current.remove(&pid);
                 return Some(Step::End(pid, used_before));
             }
-            look.is_ending = true;
-            look.at_ns = now + NOTICE_NS;
-            return Some(Step::Announce(pid, look.reason.clone()));
+            capture.is_ending = true;
+            capture.at_ns = now + NOTICE_NS;
+            return Some(Step::Announce(pid, capture.reason.clone()));
         }
         let rested = self.resting.iter().find(|(_, until_ns)| **until_ns <= now);
         let pid = rested.map(|(&pid, _)| pid)?;
@@ -107,27 +107,27 @@ impl DeepCaptures {
     }
 
     fn began(&mut self, pid: Pid, reason: String, used_before: u64, now: u64) {
-        let look = Current {
+        let capture = Current {
             reason,
             used_before,
-            at_ns: now + LOOK_NS,
+            at_ns: now + CAPTURE_NS,
             is_ending: false,
         };
-        self.current.insert(pid, look);
+        self.current.insert(pid, capture);
     }
 
-    /// They see no more, and so need not be announced to end.
+    /// The budget is used: all deep captures end at once, without an announcement.
     fn exhausted(&mut self, now: u64) {
-        for look in self.current.values_mut() {
-            look.is_ending = true;
-            look.at_ns = now;
+        for capture in self.current.values_mut() {
+            capture.is_ending = true;
+            capture.at_ns = now;
         }
     }
 
-    /// It was taken, and so many hits were looked at; or it could not be taken.
+    /// A deep capture used this many hits, or failed to start; the master rests now.
     fn rest(&mut self, pid: Pid, hits: Option<u64>, now: u64) {
         let (taken, rested_ns) = self.taken.entry(pid).or_default();
-        if now > rested_ns.saturating_add(LONGEST_REST_NS + LOOK_NS) {
+        if now > rested_ns.saturating_add(LONGEST_REST_NS + CAPTURE_NS) {
             *taken = 0;
         }
         let least_ns = FIRST_REST_NS.saturating_mul(1 << (*taken).min(16));
@@ -138,107 +138,112 @@ impl DeepCaptures {
         self.resting.insert(pid, until_ns);
     }
 
-    /// A master has gone. Whether a look was taken at it.
+    /// Removes a master. Whether it had a deep capture.
     fn forget(&mut self, pid: Pid) -> bool {
         self.resting.remove(&pid);
         self.taken.remove(&pid);
         self.current.remove(&pid).is_some()
     }
 
-    /// When something is due.
+    /// When the next step is due.
     pub(super) fn next_ns(&self) -> Option<u64> {
-        let current = self.current.values().map(|look| look.at_ns);
+        let current = self.current.values().map(|capture| capture.at_ns);
         self.resting.values().copied().chain(current).min()
     }
 }
 
 impl Watcher {
-    /// A request of this master failed, and it is not known why.
-    pub(super) fn want_closer_look(&mut self, pid: Pid, reason: String) {
-        if !self.looks.is_due(pid) {
+    /// A request of this master failed for an unknown reason: begins a deep capture, unless it has one
+    /// or rests.
+    pub(super) fn request_deep_capture(&mut self, pid: Pid, reason: String) {
+        if !self.captures.is_due(pid) {
             return;
         }
-        match self.begin_look(pid) {
+        match self.begin_deep_capture(pid) {
             Ok(Some(used)) => {
-                tracing::info!(pid, reason, "taking a closer look at exceptions");
+                tracing::info!(pid, reason, "deep capture began");
                 let now = monotonic_ns();
-                self.looks.began(pid, reason.clone(), used, now);
-                self.tell_look(pid, DeepCaptureState::Looking, now, reason);
+                self.captures.began(pid, reason.clone(), used, now);
+                self.send_deep_capture(pid, DeepCaptureState::Looking, now, reason);
             }
-            // It is not read any more.
+            // Its Python is not read any more.
             Ok(None) => {}
             Err(error) => {
                 let now = monotonic_ns();
                 let reason = format!("{error:#}");
-                tracing::warn!(pid, "cannot take a closer look at exceptions: {reason}");
-                self.looks.rest(pid, None, now);
-                self.tell_look(pid, DeepCaptureState::Failed, now, reason);
+                tracing::warn!(pid, "deep capture failed to start: {reason}");
+                self.captures.rest(pid, None, now);
+                self.send_deep_capture(pid, DeepCaptureState::Failed, now, reason);
             }
         }
     }
 
-    /// How many hits were used before it.
-    fn begin_look(&mut self, pid: Pid) -> Result<Option<u64>> {
+    /// Attaches; returns the hits used before, or `None` if the master's Python is not read.
+    fn begin_deep_capture(&mut self, pid: Pid) -> Result<Option<u64>> {
         let master = self.masters.get(&pid);
         let Some(Coverage::Full(interpreter)) = master.map(|master| &master.found.coverage) else {
             return Ok(None);
         };
-        let used = self.tables.look_used();
-        // What the last one left over is not used.
-        if self.looks.current.is_empty() {
-            self.looks.granted = used;
+        let used = self.programs.maps.captures_used();
+        // Drops the budget that earlier deep captures left.
+        if self.captures.current.is_empty() {
+            self.captures.granted = used;
         }
-        let granted = self.looks.granted.max(used) + LOOK_HITS;
-        self.tables.grant_look(granted)?;
-        self.looks.granted = granted;
-        self.interpreters.attach_unwound(pid, interpreter)?;
+        let granted = self.captures.granted.max(used) + CAPTURE_HITS;
+        self.programs.maps.grant_captures(granted)?;
+        self.captures.granted = granted;
+        self.programs.attach_deep_capture(pid, interpreter)?;
         Ok(Some(used))
     }
 
-    /// The kernel says that it looks at no more; that may be of looks before those of now.
-    pub(super) fn closer_look_exhausted(&mut self) {
-        if self.tables.look_used() >= self.looks.granted {
-            self.looks.exhausted(monotonic_ns());
+    /// The programs report that the budget is used, perhaps that of earlier deep captures.
+    pub(super) fn deep_captures_exhausted(&mut self) {
+        if self.programs.maps.captures_used() >= self.captures.granted {
+            self.captures.exhausted(monotonic_ns());
         }
     }
 
-    /// Ends what is over.
-    pub(super) fn look_closer(&mut self) {
-        // That may have found no room in the ring.
-        if !self.looks.current.is_empty() {
-            self.closer_look_exhausted();
+    /// Does every step that is due.
+    pub(super) fn step_deep_captures(&mut self) {
+        // The record may have been lost: the ring may have been full.
+        if !self.captures.current.is_empty() {
+            self.deep_captures_exhausted();
         }
-        while let Some(step) = self.looks.due(monotonic_ns()) {
+        while let Some(step) = self.captures.due(monotonic_ns()) {
             let now = monotonic_ns();
             match step {
                 Step::Announce(pid, reason) => {
-                    self.tell_look(pid, DeepCaptureState::Resting, now, reason);
+                    self.send_deep_capture(pid, DeepCaptureState::Resting, now, reason);
                 }
                 Step::End(pid, used_before) => {
-                    self.interpreters.release_unwound(pid);
-                    let hits = self.tables.look_used().saturating_sub(used_before);
-                    tracing::info!(pid, hits, "took a closer look at exceptions");
-                    self.looks.rest(pid, Some(hits), now);
-                    let reason = format!("{hits} hits were looked at");
-                    self.tell_look(pid, DeepCaptureState::Resting, now, reason);
+                    self.programs.release_deep_capture(pid);
+                    let hits = self
+                        .programs
+                        .maps
+                        .captures_used()
+                        .saturating_sub(used_before);
+                    tracing::info!(pid, hits, "deep capture ended");
+                    self.captures.rest(pid, Some(hits), now);
+                    let reason = format!("captured {hits} frames");
+                    self.send_deep_capture(pid, DeepCaptureState::Resting, now, reason);
                 }
                 Step::Forget(pid) => {
-                    self.tell_look(pid, DeepCaptureState::Over, now, String::new());
+                    self.send_deep_capture(pid, DeepCaptureState::Over, now, String::new());
                 }
             }
         }
     }
 
-    /// A master has gone, or is observed no more: it is looked at no more.
-    pub(super) fn forget_look(&mut self, pid: Pid) {
-        if self.looks.forget(pid) {
-            self.interpreters.release_unwound(pid);
-            self.tell_look(pid, DeepCaptureState::Over, monotonic_ns(), String::new());
+    /// A master has exited or is not observed any more: ends its deep capture.
+    pub(super) fn forget_deep_capture(&mut self, pid: Pid) {
+        if self.captures.forget(pid) {
+            self.programs.release_deep_capture(pid);
+            self.send_deep_capture(pid, DeepCaptureState::Over, monotonic_ns(), String::new());
         }
     }
 
-    fn tell_look(&self, pid: Pid, state: DeepCaptureState, since_ns: u64, reason: String) {
-        self.tell(Fact::DeepCapture(DeepCapture {
+    fn send_deep_capture(&self, pid: Pid, state: DeepCaptureState, since_ns: u64, reason: String) {
+        self.send(Fact::DeepCapture(DeepCapture {
             pid,
             state,
             since_ns,
@@ -251,79 +256,82 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    fn steps(looks: &mut DeepCaptures, now: u64) -> Vec<Step> {
-        std::iter::from_fn(|| looks.due(now)).take(10).collect()
+    fn steps(captures: &mut CaptureSchedule, now: u64) -> Vec<Step> {
+        std::iter::from_fn(|| captures.due(now)).take(10).collect()
     }
 
     #[test]
-    fn a_look_ends_after_its_time_and_then_rests_for_what_it_cost() {
-        let mut looks = DeepCaptures::new(false);
-        assert!(looks.is_due(7));
-        looks.began(7, "500 on /a".to_owned(), 60, 1);
-        assert!(!looks.is_due(7) && looks.is_due(8));
-        assert_eq!(steps(&mut looks, LOOK_NS), []);
-        let over = 1 + LOOK_NS;
-        assert_eq!(looks.next_ns(), Some(over));
+    fn a_deep_capture_ends_after_its_time_and_then_rests_in_proportion_to_its_hits() {
+        let mut captures = CaptureSchedule::new(false);
+        assert!(captures.is_due(7));
+        captures.began(7, "500 on /a".to_owned(), 60, 1);
+        assert!(!captures.is_due(7) && captures.is_due(8));
+        assert_eq!(steps(&mut captures, CAPTURE_NS), []);
+        let over = 1 + CAPTURE_NS;
+        assert_eq!(captures.next_ns(), Some(over));
         let announced = [Step::Announce(7, "500 on /a".to_owned())];
-        assert_eq!(steps(&mut looks, over), announced);
+        assert_eq!(steps(&mut captures, over), announced);
         let end = over + NOTICE_NS;
-        assert_eq!(steps(&mut looks, end), [Step::End(7, 60)]);
-        looks.rest(7, Some(10_000), end);
-        assert!(!looks.is_due(7), "it rests");
-        // Ten thousand hits of 25 microseconds are a hundredth of 25 seconds.
-        assert_eq!(steps(&mut looks, end + 25 * SECOND_NS - 1), []);
-        assert_eq!(steps(&mut looks, end + 25 * SECOND_NS), [Step::Forget(7)]);
-        assert!(looks.is_due(7));
+        assert_eq!(steps(&mut captures, end), [Step::End(7, 60)]);
+        captures.rest(7, Some(10_000), end);
+        assert!(!captures.is_due(7), "it rests");
+        // Ten thousand hits of 25 microseconds are one per cent of 25 seconds.
+        assert_eq!(steps(&mut captures, end + 25 * SECOND_NS - 1), []);
+        assert_eq!(
+            steps(&mut captures, end + 25 * SECOND_NS),
+            [Step::Forget(7)]
+        );
+        assert!(captures.is_due(7));
     }
 
     #[test]
     fn each_further_rest_of_a_master_is_longer() {
-        let mut looks = DeepCaptures::new(false);
+        let mut captures = CaptureSchedule::new(false);
         let mut now = 0;
         let mut rests = Vec::new();
         for _ in 0..10 {
-            looks.began(7, String::new(), 0, now);
-            looks.due(now + LOOK_NS);
-            looks.due(now + LOOK_NS + NOTICE_NS);
-            looks.rest(7, Some(1), now);
-            let until_ns = looks.next_ns().unwrap();
+            captures.began(7, String::new(), 0, now);
+            captures.due(now + CAPTURE_NS);
+            captures.due(now + CAPTURE_NS + NOTICE_NS);
+            captures.rest(7, Some(1), now);
+            let until_ns = captures.next_ns().unwrap();
             rests.push((until_ns - now) / SECOND_NS);
-            looks.due(until_ns);
+            captures.due(until_ns);
             now = until_ns;
         }
         assert_eq!(rests, [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]);
     }
 
     #[test]
-    fn looks_that_have_no_hits_left_end_at_once() {
-        let mut looks = DeepCaptures::new(false);
-        looks.began(7, String::new(), 100, 0);
-        looks.began(8, String::new(), 50, 0);
-        looks.exhausted(5);
+    fn deep_captures_end_at_once_when_the_budget_is_used() {
+        let mut captures = CaptureSchedule::new(false);
+        captures.began(7, String::new(), 100, 0);
+        captures.began(8, String::new(), 50, 0);
+        captures.exhausted(5);
         let ends = [Step::End(7, 100), Step::End(8, 50)];
-        assert_eq!(steps(&mut looks, 5), ends);
+        assert_eq!(steps(&mut captures, 5), ends);
     }
 
     #[test]
-    fn one_that_cannot_be_taken_is_not_tried_again_soon() {
-        let mut looks = DeepCaptures::new(false);
-        looks.rest(7, None, 0);
-        assert_eq!(steps(&mut looks, LONGEST_REST_NS - 1), []);
-        assert!(!looks.is_due(7));
-        assert_eq!(steps(&mut looks, LONGEST_REST_NS), [Step::Forget(7)]);
+    fn a_deep_capture_that_failed_to_start_is_not_tried_again_soon() {
+        let mut captures = CaptureSchedule::new(false);
+        captures.rest(7, None, 0);
+        assert_eq!(steps(&mut captures, LONGEST_REST_NS - 1), []);
+        assert!(!captures.is_due(7));
+        assert_eq!(steps(&mut captures, LONGEST_REST_NS), [Step::Forget(7)]);
     }
 
     #[test]
-    fn a_master_that_has_gone_is_not_looked_at() {
-        let mut looks = DeepCaptures::new(false);
-        assert!(!looks.forget(7));
-        looks.began(7, String::new(), 1, 0);
-        assert!(looks.forget(7));
-        assert_eq!(steps(&mut looks, u64::MAX), []);
+    fn the_deep_capture_of_a_master_that_exited_has_no_more_steps() {
+        let mut captures = CaptureSchedule::new(false);
+        assert!(!captures.forget(7));
+        captures.began(7, String::new(), 1, 0);
+        assert!(captures.forget(7));
+        assert_eq!(steps(&mut captures, u64::MAX), []);
     }
 
     #[test]
-    fn none_is_taken_where_that_is_not_wanted() {
-        assert!(!DeepCaptures::new(true).is_due(7));
+    fn no_deep_capture_begins_when_they_are_disabled() {
+        assert!(!CaptureSchedule::new(true).is_due(7));
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers use and what waits at their masters' sockets: told at intervals.
+//! Resource use of workers and backlog of listeners, read at intervals.
 
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
@@ -6,19 +6,20 @@ use crate::gunicorn::gauges;
 use crate::gunicorn::listeners::ListenerReader;
 use observer_model::fact::Fact;
 
-/// As often as is of use.
+/// Shortest useful interval.
 const SHORTEST_NS: u64 = 1_000 * MS;
-/// As rarely as still is, whatever it costs.
+/// Longest useful interval.
 const LONGEST_NS: u64 = 10_000 * MS;
-/// So much longer is the interval for each worker, and for each master: a hundred times what
-/// reading one takes (0.06 ms; 0.4 ms, or 0.8 in a network namespace of its own), for no more than
-/// about a hundredth of a processor.
+/// Interval that each worker adds: a hundred times the read of one (0.06 ms), for about one per cent of
+/// a CPU.
 const PER_WORKER_NS: u64 = 6 * MS;
+/// Interval that each master adds: a hundred times the read of one (0.4 ms, or 0.8 ms in a network
+/// namespace of its own).
 const PER_MASTER_NS: u64 = 80 * MS;
-/// When a master was found it is read at once, but not so soon after the last time.
+/// Shortest pause between two reads when a new master hastens one.
 const REST_NS: u64 = 100 * MS;
 
-/// When the gauges are due.
+/// When the gauges are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Due {
     at_ns: u64,
@@ -26,17 +27,17 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// When they are to be read next.
+    /// Time of the next read.
     pub(super) fn at_ns(self) -> u64 {
         self.at_ns
     }
 
-    /// Something is new.
+    /// A master is new: reads soon.
     pub(super) fn hasten(&mut self, now: u64) {
         self.at_ns = self.at_ns.min(now.max(self.rested_ns));
     }
 
-    /// They were read of so many.
+    /// The gauges of this many were read.
     fn was_read(&mut self, masters: usize, workers: usize, now: u64) {
         let pause_ns = interval_ns(masters, workers);
         self.at_ns = now + pause_ns;
@@ -52,8 +53,8 @@ fn interval_ns(masters: usize, workers: usize) -> u64 {
 }
 
 impl Watcher {
-    /// Reads and tells them of all masters, if that is due.
-    pub(super) fn tell_gauges(&mut self, now: u64) {
+    /// Reads and reports the gauges of all masters, if that is due.
+    pub(super) fn send_gauges(&mut self, now: u64) {
         if self.masters.is_empty() || self.gauges.at_ns > now {
             return;
         }
@@ -63,17 +64,17 @@ impl Watcher {
         for (&pid, master) in &self.masters {
             workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
             match reader.of_master(procfs, &master.found) {
-                Ok(listeners) => self.tell(Fact::Listeners { pid, listeners }),
+                Ok(listeners) => self.send(Fact::Listeners { pid, listeners }),
                 Err(error) => {
-                    tracing::debug!(pid, "what it listens on is not told: {error}");
-                    // What was told before is not so any more, for all that is known.
+                    tracing::debug!(pid, "cannot read listeners: {error}");
+                    // The last report may be out of date: withdraws it.
                     let listeners = Vec::new();
-                    self.tell(Fact::Listeners { pid, listeners });
+                    self.send(Fact::Listeners { pid, listeners });
                 }
             }
         }
         let count = workers.len();
-        self.tell(Fact::Gauges { workers });
+        self.send(Fact::Gauges { workers });
         self.gauges.was_read(self.masters.len(), count, now);
         tracing::trace!(
             workers = count,
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_more_workers_the_rarer_within_bounds() {
+    fn the_interval_grows_with_workers_and_masters_within_bounds() {
         assert_eq!(interval_ns(1, 2), SHORTEST_NS);
         assert_eq!(interval_ns(10, 400), 3_200 * MS);
         assert_eq!(interval_ns(100, 100), 8_600 * MS);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_master_is_read_at_once_but_not_many_of_them_each_on_its_own() {
+    fn new_masters_hasten_the_read_but_keep_a_pause() {
         let mut due = Due::default();
         due.was_read(1, 1, 5_000 * MS);
         assert_eq!(due.at_ns(), 6_000 * MS);

@@ -1,6 +1,6 @@
 //! From a candidate to an observed master with its workers.
 
-use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, RAREST_LOOK_NS, Watcher, is_alive};
+use super::{FOLLOW_UP_NS, FOLLOW_UPS, LONGEST_PAUSE_NS, Master, Next, Watcher, is_alive};
 use crate::clock::monotonic_ns;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
@@ -16,18 +16,18 @@ use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::HashSet;
 
 impl Watcher {
-    /// DeepCaptures whether a candidate has become a master.
-    pub(super) fn look(&mut self, pid: Pid, now: u64) {
+    /// Checks whether a candidate has become a master.
+    pub(super) fn check(&mut self, pid: Pid, now: u64) {
         match self.tree.inspect_candidate(pid) {
             Candidate::Master(found) => {
                 self.candidates.remove(&pid);
                 self.confirm(*found);
             }
             Candidate::WorkerOf(master) => {
-                // Its master tells of it, or will, unless it is not observed.
+                // Its master lists it, or will, unless the master is not observed.
                 self.candidates.remove(&pid);
                 if self.refused.contains(&master) {
-                    self.tables.remove_target(pid);
+                    self.programs.maps.remove_target(pid);
                 }
             }
             Candidate::Refused { reason } => {
@@ -38,88 +38,88 @@ impl Watcher {
                 let shown = reason.for_terminal(REASON_CHARS);
                 tracing::trace!(pid, reason = shown, "not a master yet");
                 self.read_early(pid);
-                let Some(look) = self.candidates.get_mut(&pid) else {
+                let Some(checks) = self.candidates.get_mut(&pid) else {
                     return;
                 };
-                match look.was_not_ready(now, is_read) {
-                    Next::LookAgain => {}
+                match checks.schedule(now, is_read) {
+                    Next::CheckAgain => {}
                     Next::TakeUnread => self.take_unread(pid, &reason),
                     Next::GiveUp => self.give_up(pid),
                 }
             }
             Candidate::NotGunicorn if is_alive(pid) => {
-                // A Python program, or one that just overwrites its command line with a title.
-                // If it becomes a master, it is known by its first fork.
+                // A Python program, or one that just overwrites its command line with a title. Its
+                // first fork shows whether it becomes a master.
                 self.read_early(pid);
-                if let Some(look) = self.candidates.get_mut(&pid) {
-                    if look.at_ns < look.until_ns {
-                        look.at_ns = look.until_ns;
-                        look.after_fork_ns = (look.after_fork_ns * 3 / 2).min(RAREST_LOOK_NS);
+                if let Some(checks) = self.candidates.get_mut(&pid) {
+                    if checks.at_ns < checks.until_ns {
+                        checks.at_ns = checks.until_ns;
+                        checks.after_fork_ns = (checks.after_fork_ns * 3 / 2).min(LONGEST_PAUSE_NS);
                     } else {
                         self.give_up(pid);
                     }
                 }
             }
             Candidate::NotGunicorn => {
-                self.tables.remove_target(pid);
+                self.programs.maps.remove_target(pid);
                 self.forget(pid);
             }
         }
     }
 
-    /// Attaches to a candidate's interpreter as soon as that can be done.
+    /// Attaches to a candidate's interpreter as soon as possible.
     fn read_early(&mut self, pid: Pid) {
-        let known = self.tables.target(pid);
+        let known = self.programs.maps.target(pid);
         if known.is_some_and(|known| known.layout == NO_LAYOUT)
             && self.role(pid) == Some(Role::Candidate)
             && let Ok(interpreter) = self.tree.interpreter(pid)
             && let Err(error) = self.try_observe(pid, Role::Candidate, &interpreter)
         {
-            // Of a master this is told when it is known to be one.
-            tracing::debug!(pid, "{error:#}");
+            // For a master, `cover` reports the error.
+            tracing::debug!(pid, "cannot attach to a candidate yet: {error:#}");
         }
     }
 
-    /// What calls itself Gunicorn and was never understood is observed as far as
-    /// that needs no understanding.
+    /// Observes a process that calls itself Gunicorn but whose stack was never understood, at its
+    /// sockets only.
     fn take_unread(&mut self, pid: Pid, reason: &Untrusted) {
         match self.tree.inspect_unread(pid, reason) {
             Candidate::Master(found) => {
                 self.candidates.remove(&pid);
                 self.confirm(*found);
             }
-            // Its master tells of it, or will.
+            // Its master lists it, or will.
             Candidate::WorkerOf(_) => _ = self.candidates.remove(&pid),
             _ => self.give_up(pid),
         }
     }
 
-    /// It is looked at no more, until it forks.
+    /// Makes a candidate a bystander: it is checked again when it forks.
     fn give_up(&mut self, pid: Pid) {
         self.forget(pid);
         self.stand_by(pid);
     }
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: &Untrusted) {
-        self.tables.remove_target(pid);
-        self.forget_look(pid);
-        self.release(pid);
+        self.programs.maps.remove_target(pid);
+        self.forget_deep_capture(pid);
+        self.programs.release(pid);
         if self.refused.insert(pid) {
             let shown = reason.for_terminal(REASON_CHARS);
-            tracing::warn!(pid, "cannot observe this Gunicorn master: {shown}");
+            tracing::warn!(pid, "cannot observe Gunicorn master: {shown}");
             let (level, reason) = (Level::None, reason.raw().into());
-            self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+            self.send(Fact::Level(TargetLevel { pid, level, reason }));
         }
     }
 
-    /// A master is known: it and its workers are observed from now on.
+    /// Observes a master and its workers from now on.
     pub(super) fn confirm(&mut self, mut found: FoundMaster) {
         let pid = found.master.pid;
-        self.tell(Fact::Master(found.master.clone()));
+        self.send(Fact::Master(found.master.clone()));
         if let Coverage::None(reason) = &found.coverage {
             for worker in &found.workers {
                 self.candidates.remove(&worker.pid);
-                self.tables.remove_target(worker.pid);
+                self.programs.maps.remove_target(worker.pid);
             }
             let reason = reason.clone();
             return self.refuse(pid, &reason);
@@ -128,8 +128,8 @@ impl Watcher {
             return;
         };
         if coverage.level() == Level::Socket {
-            // As a candidate it may have been taken for more.
-            self.interpreters.release(pid);
+            // As a candidate it may have attachments.
+            self.programs.release_interpreter(pid);
         }
         found.coverage = coverage;
         self.refused.remove(&pid);
@@ -141,9 +141,9 @@ impl Watcher {
             gunicorn = found.master.gunicorn_version,
             level = found.coverage.level().as_str(),
             reason = found.coverage.reason().for_terminal(REASON_CHARS),
-            "observing a Gunicorn master"
+            "observing Gunicorn master"
         );
-        found.workers.clear(); // read and told afresh below
+        found.workers.clear(); // read and reported again below
         let master = Master {
             found,
             expected: HashSet::new(),
@@ -151,12 +151,12 @@ impl Watcher {
             follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
         };
         self.masters.insert(pid, master);
-        // Workers forked from now on are followed by the kernel; those from before are here.
+        // The programs follow workers forked from now on; this finds earlier ones.
         self.observe_workers(pid);
         self.gauges.hasten(monotonic_ns());
     }
 
-    /// Makes a master a target, as well as it can be observed; tells how well.
+    /// Makes a master a target at the best observation level possible, and reports the level.
     fn cover(&mut self, pid: Pid, mut coverage: Coverage) -> Option<Coverage> {
         let mut unseen = None;
         if let Coverage::Full(interpreter) = &coverage {
@@ -171,12 +171,12 @@ impl Watcher {
                 generation: monotonic_ns(),
                 ..Target::default()
             };
-            if let Err(error) = self.tables.set_target(pid, Role::Master, target) {
+            if let Err(error) = self.programs.maps.set_target(pid, Role::Master, target) {
                 self.refuse(pid, &format!("{error:#}").into());
                 return None;
             }
-            // Without, what its workers do by other calls is still seen.
-            if let Err(error) = self.plain_calls.need(self.interpreters.programs(), pid) {
+            // Without these programs, connections that use other calls are still seen.
+            if let Err(error) = self.programs.attach_generic_io(pid) {
                 tracing::warn!(pid, "{error:#}");
             }
         }
@@ -185,58 +185,58 @@ impl Watcher {
         let reasons = [Some(of_coverage), unseen].into_iter().flatten();
         let reasons: Vec<_> = reasons.filter(|reason| !reason.is_empty()).collect();
         let reason = reasons.join("; ");
-        self.tell(Fact::Level(TargetLevel { pid, level, reason }));
+        self.send(Fact::Level(TargetLevel { pid, level, reason }));
         Some(coverage)
     }
 
-    /// Attaches to the interpreter of a process and makes the process a target; tells what cannot
-    /// be seen of it.
+    /// Attaches to the interpreter of a process and makes the process a target. Returns what cannot be
+    /// seen of it.
     fn try_observe(
         &mut self,
         pid: Pid,
         role: Role,
         interpreter: &Interpreter,
     ) -> Result<Option<String>> {
-        self.interpreters.attach(pid, interpreter)?;
-        let asked = self.interpreters.attach_asked(pid, interpreter);
-        let unseen = asked.err().map(|error| {
-            format!("exceptions that the application handles are not seen: {error:#}")
-        });
+        self.programs.attach_requests(pid, interpreter)?;
+        let attached = self.programs.attach_exceptions(pid, interpreter);
+        let unseen = attached
+            .err()
+            .map(|error| format!("handled exceptions are not seen: {error:#}"));
         let target = Target {
-            layout: self.tables.layout(&interpreter.layout)?,
+            layout: self.programs.maps.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
             generation: monotonic_ns(),
             ..Target::default()
         };
-        self.tables.set_target(pid, role, target)?;
-        self.count_gil(pid, interpreter);
-        // After that, and not before: requests come first.
+        self.programs.maps.set_target(pid, role, target)?;
+        self.measure_gil(pid, interpreter);
+        // Last, because requests come first.
         if let Err(why) = &interpreter.collector {
             let why = why.for_terminal(REASON_CHARS);
-            tracing::debug!(pid, "garbage collections are not seen: {why}");
+            tracing::debug!(pid, "GC pauses are not measured: {why}");
         }
-        if let Err(error) = self.interpreters.attach_collector(pid, interpreter) {
-            tracing::info!(pid, "garbage collections are not seen: {error:#}");
+        if let Err(error) = self.programs.attach_gc(pid, interpreter) {
+            tracing::info!(pid, "GC pauses are not measured: {error:#}");
         }
         Ok(unseen)
     }
 
-    /// If they are asked for, waits for the GIL are counted from now on.
-    fn count_gil(&mut self, pid: Pid, interpreter: &Interpreter) {
-        if !self.gil {
+    /// Measures GIL waits of a process from now on, with `--gil`.
+    fn measure_gil(&mut self, pid: Pid, interpreter: &Interpreter) {
+        if !self.options.gil {
             return;
         }
         let memory = ProcessMemory::new(pid);
         let Ok(waited_on) = gil::waited_on(&memory, interpreter) else {
-            tracing::debug!(pid, "its GIL cannot be read");
+            tracing::debug!(pid, "GIL waits are not measured: the GIL cannot be read");
             return;
         };
-        if let Err(error) = self.tables.set_gil(pid, waited_on) {
+        if let Err(error) = self.programs.maps.set_gil(pid, waited_on) {
             tracing::warn!("{error:#}");
         }
     }
 
-    /// Tells of the masters whose pods have other names than before.
+    /// Reports masters whose pods changed their names.
     pub(super) fn name_pods(&mut self) {
         let mut renamed = Vec::new();
         for master in self.masters.values_mut() {
@@ -248,22 +248,22 @@ impl Watcher {
             }
         }
         for master in renamed {
-            self.tell(Fact::Master(master));
+            self.send(Fact::Master(master));
         }
     }
 
-    /// Reads a master's settings and workers, observes the workers, and tells what is new.
+    /// Reads a master's settings and workers, observes the workers, and reports changes.
     pub(super) fn observe_workers(&mut self, pid: Pid) {
         let Some(mut master) = self.masters.remove(&pid) else {
             return;
         };
-        // A master that changes while it is read is read again at the next follow-up.
+        // If the master changes during the read, the next follow-up reads it again.
         if let Ok((settings, coverage)) = self.tree.refresh_master(&master.found) {
             if settings != master.found.master {
-                self.tell(Fact::Master(settings.clone()));
+                self.send(Fact::Master(settings.clone()));
                 master.found.master = settings;
             }
-            // Another worker class: the probe stays for workers of the former one.
+            // The worker class changed: the attachments stay for workers of the former class.
             if coverage != master.found.coverage {
                 match self.cover(pid, coverage) {
                     Some(coverage) => master.found.coverage = coverage,
@@ -276,7 +276,7 @@ impl Watcher {
                 self.observe_worker(worker, &master.found.master.worker_class);
                 master.expected.remove(&worker.pid);
                 if !master.found.workers.contains(worker) {
-                    self.tell(Fact::Worker(worker.clone()));
+                    self.send(Fact::Worker(worker.clone()));
                 }
             }
             master.found.workers = workers;
@@ -285,13 +285,13 @@ impl Watcher {
         self.masters.insert(pid, master);
     }
 
-    /// Makes a worker a target, as its master is one whose new workers are of `class`.
+    /// Makes a worker a target like its master, whose new workers are of `class`.
     fn observe_worker(&mut self, worker: &fact::Worker, class: &str) {
         self.candidates.remove(&worker.pid);
-        let Some(of_master) = self.tables.target(worker.master_pid) else {
+        let Some(of_master) = self.programs.maps.target(worker.master_pid) else {
             return;
         };
-        if let Some(known) = self.tables.target(worker.pid)
+        if let Some(known) = self.programs.maps.target(worker.pid)
             && known.role == Role::Worker as u32
             && (known.layout == of_master.layout || worker.class != class)
         {
@@ -302,8 +302,11 @@ impl Watcher {
             generation,
             ..of_master
         };
-        let set = self.tables.set_target(worker.pid, Role::Worker, target);
-        let set = set.and_then(|()| self.tables.set_gil_as(worker.pid, worker.master_pid));
+        let set = self
+            .programs
+            .maps
+            .set_target(worker.pid, Role::Worker, target);
+        let set = set.and_then(|()| self.programs.maps.set_gil_as(worker.pid, worker.master_pid));
         if let Err(error) = set {
             tracing::warn!("{error:#}");
         }

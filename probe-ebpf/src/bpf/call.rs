@@ -1,38 +1,40 @@
-//! The system call a thread is in: its arguments, and what it returned.
+//! The system call a thread is in: its arguments and its result.
 
 use super::maps::{TAILS, THREADS, calling_thread, count, current, thread};
 use super::offsets;
 use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::{ConnKey, Stat, Tail, Target, Thread};
 
-/// Which of two programs on the same tracepoint this is. From Linux 7.2 on (`kernel/trace/bpf_trace.c`,
-/// `trace_call_bpf_faultable`) a thread may be preempted in a program on a system call, and the kernel
-/// skips the program for every other thread that comes by on that CPU meanwhile. There a second one is
-/// attached behind each: it does what the first one would have, and nothing where that ran.
+/// Which of the two programs on a tracepoint runs.
+///
+/// From Linux 7.2 on (`kernel/trace/bpf_trace.c`, `trace_call_bpf_faultable`) a thread may be preempted
+/// inside a program on a system call. Until it continues, the kernel skips that program for every other
+/// thread on the CPU. On such kernels a backup program is attached behind each program: it does the
+/// same work where the first was skipped, and nothing where the first ran.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Attempt {
     First,
-    Second,
+    Backup,
 }
 
-/// The two programs of a system call, which have a function in common. What it does must be the
-/// same done twice, or it looks at the turn.
-macro_rules! twin {
-    ($first:ident, $second:ident, $function:path) => {
+/// Defines a program on a system call and its backup. Both run `$function`, which must have the same
+/// effect when it runs twice, or check the [`Attempt`].
+macro_rules! backup_probe {
+    ($first:ident, $backup:ident, $function:path) => {
         #[aya_ebpf::macros::tracepoint]
         pub fn $first(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
-            $function(&ctx, crate::bpf::call::Turn::First);
+            $function(&ctx, crate::bpf::call::Attempt::First);
             0
         }
 
         #[aya_ebpf::macros::tracepoint]
-        pub fn $second(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
-            $function(&ctx, crate::bpf::call::Turn::Second);
+        pub fn $backup(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
+            $function(&ctx, crate::bpf::call::Attempt::Backup);
             0
         }
     };
 }
-pub(crate) use twin;
+pub(crate) use backup_probe;
 
 /// Remembers a call until it returns.
 #[inline(always)]
@@ -53,8 +55,8 @@ pub fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
     }
 }
 
-/// The call that returns to this thread, if its beginning was of interest: of
-/// which descriptor. It is over with this.
+/// Connection and thread of the call that returns now, if [`begin_call`] remembered it. Forgets the
+/// call.
 #[inline(always)]
 pub fn returning_call() -> Option<(ConnKey, &'static mut Thread)> {
     let id = current();
@@ -67,23 +69,23 @@ pub fn returning_call() -> Option<(ConnKey, &'static mut Thread)> {
     Some((key, thread))
 }
 
-/// Goes on with another program, which the verifier walks by itself and not once
-/// for each way that leads there. Comes back only if that program is missing,
-/// and none is before this one is attached.
+/// Continues with another program, which the verifier walks by itself instead of once for each path
+/// that leads there. Returns only if that program is missing; all are there before this one is
+/// attached.
 #[inline(always)]
-pub fn go_on(ctx: &TracePointContext, tail: Tail) {
+pub fn continue_with(ctx: &TracePointContext, tail: Tail) {
     // SAFETY: programs of the array take the same context.
     unsafe { TAILS.tail_call(ctx, tail as u32) }
 }
 
-/// The `n`th argument of a system call; 0 if it cannot be read.
+/// The `n`-th argument of a system call; 0 if it cannot be read.
 #[inline(always)]
 pub fn argument(ctx: &TracePointContext, n: usize) -> u64 {
     // SAFETY: the offset is the kernel's own; the helper checks the read.
     unsafe { ctx.read_at(offsets::tracepoint().enter_args as usize + n * 8) }.unwrap_or(0)
 }
 
-/// What a system call returned; -1 if it cannot be read.
+/// Result of a system call; -1 if it cannot be read.
 #[inline(always)]
 pub fn result(ctx: &TracePointContext) -> i64 {
     // SAFETY: as above.

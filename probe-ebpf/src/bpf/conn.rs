@@ -7,15 +7,16 @@
 //!                               └──── response complete, next request read, or close ─> Idle
 //! ```
 //!
-//! The last way is that of processes whose Python is not read: there the
-//! response alone tells when a request is done.
+//! The last transition is for processes whose Python is not read: there the response alone shows that
+//! a request is done.
 
-use super::emit::{self, Teller};
+use super::emit::{self, Origin};
 use super::exception;
 use super::maps::{
-    CLIENTS, CONNS, FLOWS, NEW_CONN, Scratch, conn, count, flow, is_told_by_socket, scratch,
+    CLIENTS, CONNS, FLOWS, NEW_CONN, conn, count, flow, is_timed_by_socket, scratch,
 };
 use super::memory::User;
+use super::scratch::{Piece, Scratch, Write};
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use probe_ebpf::abi::{
     Conn, ConnKey, HEAD_BYTES, HEAD_SLACK, LineSource, NAME_BYTES, ObjectKey, Phase, Stat, Target,
@@ -28,7 +29,7 @@ use probe_ebpf::http::{
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, attribute::attribute};
 
-/// Begins to observe a connection.
+/// Starts to observe a connection.
 #[inline(always)]
 pub fn open(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
     // SAFETY: a zeroed map value nobody writes to.
@@ -43,13 +44,14 @@ pub fn open(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
     Some(conn)
 }
 
-/// Whether nothing was read or written by a connection.
+/// Whether nothing was read from or written to a connection yet.
 #[inline(always)]
 pub fn is_new(conn: &mut Conn) -> bool {
     conn.ordinal == 0 && conn.first_read_ns == 0 && conn.request_bytes == 0
 }
 
-/// A connection accepted before we came: known by a request line read from it.
+/// Starts to observe a connection that was accepted before the observer came, if the bytes read from
+/// it begin with a request line.
 #[inline(always)]
 pub fn adopt(
     key: &ConnKey,
@@ -61,7 +63,7 @@ pub fn adopt(
         return None;
     }
     let Some(conn) = open(key, thread.generation) else {
-        // What follows must not be taken for another connection's.
+        // A later request of this thread must not be matched with another connection.
         thread.last_read_fd = -1;
         return None;
     };
@@ -76,8 +78,8 @@ fn may_begin_request(buffer: u64, len: u64) -> bool {
     len >= START_BYTES as u64 && User.read(buffer, &mut start).is_ok() && begins_request(start)
 }
 
-/// Whether what was read since the last request is the next one, and not what
-/// was left of its body: Gunicorn reads that away when the application did not.
+/// Whether the bytes read since the last request are the next request, and not the rest of the last
+/// body: Gunicorn reads that rest when the application did not.
 #[inline(always)]
 pub fn holds_request(conn: &Conn) -> bool {
     let mut start = [0; START_BYTES];
@@ -85,8 +87,8 @@ pub fn holds_request(conn: &Conn) -> bool {
     conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start))
 }
 
-/// Whether it serves a request that no Python code was seen to enter, and whose
-/// response has begun.
+/// Whether the connection serves a request that Python was not seen to enter and whose response has
+/// begun.
 #[inline(always)]
 fn is_answered_unseen(conn: &Conn) -> bool {
     conn.request == 0
@@ -94,19 +96,19 @@ fn is_answered_unseen(conn: &Conn) -> bool {
         && (holds_request(conn) || conn.flags & flags::PIPELINED != 0)
 }
 
-/// Sends the record of such a request, if nobody but the socket can tell of it.
+/// Sends the record of such a request, if its process is observed by system calls alone.
 #[inline(always)]
 fn finish_unseen(key: &ConnKey, tid: u32, conn: &mut Conn) {
-    if is_told_by_socket(key.tgid) {
-        finish(key.tgid, tid, conn, Teller::Socket(key.fd));
+    if is_timed_by_socket(key.tgid) {
+        finish(key.tgid, tid, conn, Origin::Socket(key.fd));
     }
 }
 
-/// `len` bytes were read from the client.
+/// The worker read `len` bytes from the client.
 #[inline(always)]
 pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     if is_answered_unseen(conn) && may_begin_request(buffer, len) {
-        // Where the response before it ended was not to be seen.
+        // The end of the response before it could not be seen.
         finish_unseen(key, tid, conn);
     }
     conn.request_bytes += len;
@@ -115,7 +117,7 @@ pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now
     }
     if conn.phase == Phase::Reading as u16 && !holds_request(conn) && may_begin_request(buffer, len)
     {
-        // What was read before was left of the last one's body.
+        // The bytes read before were the rest of the last body.
         conn.phase = Phase::Idle as u16;
         conn.line_len = 0;
         conn.request_scan = HeadScan::default();
@@ -124,7 +126,7 @@ pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now
     }
     let first = conn.phase == Phase::Idle as u16;
     if first && conn.ordinal > 0 && len >= START_BYTES as u64 && !may_begin_request(buffer, len) {
-        return; // what was left of the last one's body
+        return; // the rest of the last body
     }
     if first {
         conn.phase = Phase::Reading as u16;
@@ -148,7 +150,7 @@ pub fn read(key: &ConnKey, tid: u32, conn: &mut Conn, buffer: u64, len: u64, now
     }
 }
 
-/// Keeps the first bytes of the request, however they are cut into pieces.
+/// Keeps the first bytes of the request, which may come in several pieces.
 #[inline(always)]
 fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
     let at = conn.line_len as usize;
@@ -162,7 +164,7 @@ fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
         conn.line_len = len as u32;
         conn.line_source = LineSource::Wire as u16;
     } else if at < HEAD_BYTES && conn.flags & flags::LINE_CUT == 0 {
-        // A later piece: as much of it as the slack behind any offset allows.
+        // A later piece: as many bytes as the slack behind any offset allows.
         const MOST: u64 = HEAD_SLACK as u64 - 1;
         if len > MOST {
             conn.flags |= flags::LINE_CUT;
@@ -179,11 +181,11 @@ fn keep_line(conn: &mut Conn, buffer: u64, len: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes method and path from Gunicorn's request object, for a request whose
-/// first bytes were not seen by themselves: it came behind another one.
+/// Takes method and path from Gunicorn's request object. For a pipelined request, whose first bytes
+/// were read together with an earlier request.
 #[inline(always)]
 pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Result<(), Fault> {
-    // Where it began is not known, nor when, nor how long its head is.
+    // Its first byte, its start time and the length of its head are unknown.
     conn.first_read_ns = 0;
     conn.request_bytes = 0;
     conn.request_head_bytes = 0;
@@ -202,11 +204,11 @@ pub fn keep_line_of_object(conn: &mut Conn, layout: &Layout, request: u64) -> Re
     Ok(())
 }
 
-/// A length that is known to be below `limit`, a power of two, said so that every kernel sees it: one
-/// of 5.10 knows a bound of that register only that was compared, and not of its copies.
+/// Masks a length that is below `limit`, a power of two, so that every verifier knows the bound: that
+/// of 5.10 tracks it in the compared register only, not in copies.
 #[inline(always)]
 fn bounded(len: u64, limit: usize) -> usize {
-    // The compiler knows that this changes nothing, were the read not volatile.
+    // Without the volatile read the compiler would remove the mask.
     // SAFETY: a local variable.
     let len = unsafe { core::ptr::read_volatile(&len) };
     len as usize & (limit - 1)
@@ -228,20 +230,8 @@ fn read_user(
     unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
 }
 
-/// User memory about to be written: where it is, and how long.
-pub type Piece = (u64, u64);
-
-/// A write that is about to happen.
-#[derive(Clone, Copy)]
-pub struct Write {
-    pub first: Piece,
-    pub last: Piece,
-    /// Bytes of all its pieces; 0 when they are too many to be added up.
-    pub total: u64,
-}
-
-/// What may be the first bytes of a response is about to be written; `by_socket`,
-/// by a process whose Python is not read.
+/// The worker is about to write bytes that may begin a response; `by_socket` if its Python is not
+/// read.
 #[inline(always)]
 pub fn write(conn: &mut Conn, write: Write, by_socket: bool, now: u64) {
     let unread = conn.phase == Phase::Idle as u16;
@@ -254,13 +244,13 @@ pub fn write(conn: &mut Conn, write: Write, by_socket: bool, now: u64) {
     }
 }
 
-/// Whether only the last chunk of the response will tell its end.
+/// Whether the response ends with its last chunk.
 #[inline(always)]
 pub fn awaits_last_chunk(conn: &Conn) -> bool {
     conn.response_end == CHUNKED
 }
 
-/// `total` bytes are about to be written of such a response, which end with `piece`.
+/// The worker is about to write `total` bytes of such a response, which end with `piece`.
 #[inline(always)]
 pub fn write_chunks(conn: &mut Conn, piece: Piece, total: u64) {
     if ends_chunks(piece) {
@@ -268,7 +258,7 @@ pub fn write_chunks(conn: &mut Conn, piece: Piece, total: u64) {
     }
 }
 
-/// All of the head is in one piece: every server that runs under Gunicorn writes it at once.
+/// Reads the head of a response. It is in one piece: every server under Gunicorn writes it at once.
 #[inline(always)]
 fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     if len < STATUS_BYTES as u64 {
@@ -286,12 +276,12 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     };
     let Some(code) = status(line) else { return };
     if code < 200 && code != SWITCHING_PROTOCOLS {
-        // `100 Continue`: written before the response, no part of its body.
+        // `100 Continue`: sent before the response, not part of its body.
         conn.response_head_bytes += len as u32;
         return;
     }
     if conn.request == 0 && conn.phase != Phase::Refused as u16 && !holds_request(conn) {
-        // The request was read together with the one before it, or with what was left of that.
+        // The request was read together with the one before it, or with the rest of that body.
         conn.phase = Phase::Reading as u16;
         conn.flags |= flags::PIPELINED;
         conn.first_read_ns = 0;
@@ -300,10 +290,10 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
     }
     conn.status = code;
     conn.first_write_ns = now;
-    // Not before: the verifier would walk it for each way that leads here.
+    // Not earlier: the verifier would walk the scan for each path that leads here.
     head.scan(window);
     if head.bytes == 0 && conn.request != 0 && ends_head(buffer, len) {
-        // Longer than what is looked through, and written by itself.
+        // The head is longer than the scanned window, and is written by itself.
         conn.response_head_bytes += len as u32;
     } else if head.bytes == 0 {
         conn.response_head_bytes = 0;
@@ -311,14 +301,14 @@ fn begin_response(conn: &mut Conn, buffer: u64, len: u64, now: u64) {
         conn.response_head_bytes += head.bytes;
     }
     if conn.request != 0 {
-        return; // Python tells its end.
+        return; // Python shows its end.
     }
     let end = if has_no_body(code, method(conn)) {
         u64::from(head.bytes)
     } else {
         head.end
     };
-    // What was written before it is a `100 Continue`.
+    // Bytes written before it are a `100 Continue`.
     conn.response_end = if end == 0 || end == CHUNKED {
         end
     } else {
@@ -338,7 +328,7 @@ fn method(conn: &Conn) -> [u8; 4] {
     [conn.line[0], conn.line[1], conn.line[2], conn.line[3]]
 }
 
-/// Whether the last piece of what is written ends with the last chunk of a response.
+/// Whether a piece ends with the last chunk of a response.
 #[inline(always)]
 fn ends_chunks((buffer, len): (u64, u64)) -> bool {
     let mut end = [0; LAST_CHUNK.len()];
@@ -351,7 +341,7 @@ fn ends_chunks((buffer, len): (u64, u64)) -> bool {
         && end == LAST_CHUNK
 }
 
-/// A write returned.
+/// A write to the client returned.
 #[inline(always)]
 pub fn written(key: &ConnKey, tid: u32, conn: &mut Conn, result: i64, now: u64) {
     const EINTR: i64 = -4;
@@ -370,7 +360,7 @@ pub fn written(key: &ConnKey, tid: u32, conn: &mut Conn, result: i64, now: u64) 
     }
 }
 
-/// The descriptor is being closed.
+/// The worker closes the connection.
 #[inline(always)]
 pub fn close(key: &ConnKey, tid: u32, target: &Target) {
     let Some(conn) = conn(key, target.generation) else {
@@ -393,11 +383,11 @@ pub fn close(key: &ConnKey, tid: u32, target: &Target) {
             if conn.status == 0 {
                 flow.flags |= flags::CLOSED;
             }
-            emit::request(key.tgid, tid, Some(conn), Teller::Flow(flow));
+            emit::request(key.tgid, tid, Some(conn), Origin::Flow(flow));
         }
         let _ = FLOWS.remove(flow_key);
     } else if conn.phase == Phase::Refused as u16 {
-        emit::request(key.tgid, tid, Some(conn), Teller::Refused(conn.refused_ns));
+        emit::request(key.tgid, tid, Some(conn), Origin::Refused(conn.refused_ns));
     } else if is_answered_unseen(conn) {
         finish_unseen(key, tid, conn);
     }
@@ -412,11 +402,11 @@ pub fn close(key: &ConnKey, tid: u32, target: &Target) {
     let _ = CONNS.remove(key);
 }
 
-/// The request is done and its response seen: its record goes out, and the
-/// connection waits for the next one.
+/// The request is done and its response seen: sends its record and readies the connection for the
+/// next request.
 #[inline(always)]
-pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, teller: Teller<'_>) {
-    emit::request(tgid, tid, Some(conn), teller);
+pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, origin: Origin<'_>) {
+    emit::request(tgid, tid, Some(conn), origin);
     conn.established_ns = 0;
     conn.accepted_ns = 0;
     conn.first_read_ns = 0;
@@ -438,7 +428,7 @@ pub fn finish(tgid: u32, tid: u32, conn: &mut Conn, teller: Teller<'_>) {
     conn.flags = 0;
 }
 
-/// Whether the last bytes of a piece end a head: then it holds nothing else.
+/// Whether a piece ends with the end of a head, and so holds a head only.
 #[inline(always)]
 fn ends_head(buffer: u64, len: u64) -> bool {
     let mut end = [0; HEAD_END.len()];
@@ -447,7 +437,7 @@ fn ends_head(buffer: u64, len: u64) -> bool {
         && end == HEAD_END
 }
 
-/// Scans a piece for the end of a head; its length from the first piece on.
+/// Scans a piece for the end of a head; returns the length of the head over all pieces.
 #[inline(always)]
 fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
     if scan.is_lost() {
@@ -470,7 +460,7 @@ fn find_head_end(scan: &mut HeadScan, buffer: u64, len: u64) -> Option<u32> {
     }
 }
 
-/// Fills the room for a piece with the first bytes of `len` at `buffer`.
+/// Fills the window with the first of `len` bytes at `buffer`.
 #[inline(always)]
 fn read_window(window: &mut Window, buffer: u64, len: u64) -> Result<(), Fault> {
     let kept = if len > SCAN_BYTES as u64 {
@@ -486,8 +476,8 @@ fn read_window(window: &mut Window, buffer: u64, len: u64) -> Result<(), Fault> 
     unsafe { bpf_probe_read_user_buf(buffer as *const u8, place) }.map_err(|_| Fault)
 }
 
-/// The loop of the above; not inlined, so that the verifier walks it once for
-/// every call instead of once for every way that leads there.
+/// Not inlined, so that the verifier walks the loop once for every call instead of once for every
+/// path that leads there.
 #[inline(never)]
 fn scan_request(scan: &mut HeadScan, window: &Window) -> u32 {
     scan.scan(window)

@@ -1,4 +1,4 @@
-//! Records into the ring buffer.
+//! Sends records into the ring buffer.
 
 use super::maps::{EVENTS, count, current};
 use super::memory::copy_kernel;
@@ -12,9 +12,9 @@ use probe_ebpf::abi::{
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAIL_DATA: u64 = 0;
-/// Userspace looks by itself several times a second; it is woken only when this waits.
+/// Userspace polls several times a second; it is woken only while more than this waits.
 const WAKE_BYTES: u64 = 1 << 20;
-/// While more waits, the rest of the ring is for requests and the ends of processes.
+/// While more than this waits, the rest of the ring is reserved for requests and process exits.
 const SPARE_BYTES: u64 = 2 << 20;
 
 /// `CLOCK_MONOTONIC` nanoseconds.
@@ -24,11 +24,12 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Finds room for a record, has it filled and sends it; or counts a loss. Userspace looks by itself.
+/// Reserves a record in the ring, fills it and submits it, or counts a loss. Userspace finds it when it
+/// polls.
 ///
-/// Filled where the room was found: when a kernel such as 5.10 sees it asked for a second time
-/// whether there is room, it takes both for possible (`reg_type_not_null` of
-/// `kernel/bpf/verifier.c`), and refuses a program that would then forget the room.
+/// `fill` runs in the branch that found room. Were the reservation tested a second time, kernels such
+/// as 5.10 would consider both outcomes possible (`reg_type_not_null` of `kernel/bpf/verifier.c`) and
+/// refuse the program for a leaked reservation.
 #[inline(always)]
 pub fn send_later<T: 'static>(fill: impl FnOnce(&mut T)) {
     send_or(Stat::RingFullOther, fill);
@@ -38,7 +39,7 @@ pub fn send_later<T: 'static>(fill: impl FnOnce(&mut T)) {
 fn send_or<T: 'static>(loss: Stat, fill: impl FnOnce(&mut T)) {
     match EVENTS.reserve::<T>(0) {
         Some(mut entry) => {
-            // SAFETY: the memory is reserved and ours; a record is made of integers.
+            // SAFETY: the memory is reserved for this program; a record is made of integers.
             fill(unsafe { &mut *entry.as_mut_ptr() });
             entry.submit(wakeup());
         }
@@ -46,11 +47,11 @@ fn send_or<T: 'static>(loss: Stat, fill: impl FnOnce(&mut T)) {
     }
 }
 
-/// Likewise, of a kind that may come in great numbers, and must not take the room of requests. False
-/// if there was none.
+/// Sends a record of a kind that may come in great numbers and must not take the room of requests.
+/// False if there was no room.
 ///
-/// It is filled in a room of its thread's, and copied: room that is reserved is another to such a
-/// kernel on each way that leads to it, so that it would walk what fills it for all of them.
+/// The record is filled in a map value of its thread and then copied. A reservation differs for the
+/// verifier on each path that leads to it, so it would walk `fill` once for each.
 #[inline(always)]
 pub fn send_spare<T: 'static>(rooms: &Rooms<T>, fill: impl FnOnce(&mut T)) -> bool {
     let is_sent = EVENTS.query(AVAIL_DATA) <= SPARE_BYTES && rooms.send(fill).is_some();
@@ -60,10 +61,10 @@ pub fn send_spare<T: 'static>(rooms: &Rooms<T>, fill: impl FnOnce(&mut T)) -> bo
     is_sent
 }
 
-/// Where records are made, by thread: tgid << 32 | tid.
+/// Map values in which records are filled, by thread: tgid << 32 | tid.
 pub struct Rooms<T: 'static> {
     pub rooms: &'static HashMap<u64, T>,
-    /// One that is empty.
+    /// An empty record.
     pub empty: &'static Array<T>,
 }
 
@@ -81,7 +82,7 @@ impl<T: 'static> Rooms<T> {
     }
 }
 
-/// Likewise, of a rare kind, which userspace is woken for.
+/// Sends a record of a rare kind, and wakes userspace for it.
 #[inline(always)]
 pub fn send_now<T: 'static>(record: T) {
     match EVENTS.reserve::<T>(0) {
@@ -93,7 +94,7 @@ pub fn send_now<T: 'static>(record: T) {
     }
 }
 
-/// Userspace is woken only while much waits.
+/// Wakes userspace only while much waits.
 #[inline(always)]
 fn wakeup() -> u64 {
     if EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
@@ -114,32 +115,32 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
     }
 }
 
-/// Who told of a request, beside its connection.
-pub enum Teller<'a> {
-    /// `handle_request`, which it entered.
+/// What saw the request, beside its connection.
+pub enum Origin<'a> {
+    /// `handle_request`, which the request entered.
     Flow(&'a Flow),
-    /// `handle_error`, for one that Gunicorn refused to parse; what its exception names it by.
+    /// `handle_error`, for a request that Gunicorn refused to parse; the key of its exception.
     Refused(u64),
-    /// Its connection alone, with this descriptor.
+    /// Nothing: the connection alone, with this descriptor.
     Socket(i32),
 }
 
-/// Sends a finished request. `conn` is what the system calls saw of it, if anything.
+/// Sends a finished request. `conn` is `None` when its connection is unknown.
 #[inline(always)]
-pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, teller: Teller<'_>) {
-    // Its own, so that it is known by how many requests totals are too low.
+pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, origin: Origin<'_>) {
+    // A counter of its own: it says by how many requests the totals are too low.
     send_or(Stat::RingFull, |record: &mut RequestRecord| {
-        fill(record, (tgid, tid), conn, teller);
+        fill(record, (tgid, tid), conn, origin);
     });
 }
 
-/// Every field of the record, which has no padding, is written.
+/// Writes every field of the record, which has no padding.
 #[inline(always)]
 fn fill(
     record: &mut RequestRecord,
     (tgid, tid): (u32, u32),
     conn: Option<&Conn>,
-    teller: Teller<'_>,
+    origin: Origin<'_>,
 ) {
     record.header = header::<RequestRecord>(RecordKind::Request, tgid);
     record.tid = tid;
@@ -150,22 +151,22 @@ fn fill(
     record.timed_by = TimedBy::Python as u16;
     record.exceptions = 0;
     record.exceptions_count = 0;
-    match teller {
-        Teller::Flow(flow) => {
+    match origin {
+        Origin::Flow(flow) => {
             record.entered_ns = flow.entered_ns;
             record.exited_ns = flow.exited_ns;
             record.family = flow.family as u16;
             record.fd = flow.fd;
             record.flags = flow.flags;
-            record.exceptions = flow.exceptions_name();
-            record.exceptions_count = u64::from(flow.exceptions) + u64::from(flow.unwound);
+            record.exceptions = flow.exceptions_key();
+            record.exceptions_count = u64::from(flow.exceptions) + u64::from(flow.captured_frames);
         }
-        Teller::Refused(exceptions) => {
+        Origin::Refused(exceptions) => {
             record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED;
             record.exceptions = exceptions;
             record.exceptions_count = u64::from(exceptions != 0);
         }
-        Teller::Socket(fd) => {
+        Origin::Socket(fd) => {
             record.timed_by = TimedBy::Socket as u16;
             record.fd = fd;
             record.flags = 0;

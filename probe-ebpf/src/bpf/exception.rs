@@ -1,34 +1,37 @@
 //! Exceptions: which one failed a request.
 //!
-//! Seen where someone asks for the exception that is being handled, as frameworks
-//! do to log it; by Gunicorn's own `handle_error`; and where a request ends while
-//! one is still handled. While a closer look is taken, also wherever one goes up.
+//! The programs see an exception in four places:
+//!
+//! - a framework asks for the handled exception, to log it
+//! - Gunicorn calls `handle_error`
+//! - a request ends while an exception is still handled
+//! - during a deep capture, an exception leaves a frame
 
 use super::emit::{Rooms, header, send_now, send_spare};
 use super::maps::{
-    CODES, EXCEPTION_ROOMS, LOOK, NEW_EXCEPTION, NEW_UNWOUND, UNWOUND_ROOMS, count, current, flow,
-    layout, serving_target,
+    CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, CODES, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME,
+    NEW_EXCEPTION, count, current, flow, layout, serving_target,
 };
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, Flow, LookWord, NO_DEPTH,
-    ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES, Target,
+    CaptureBudget, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, Flow,
+    NO_DEPTH, ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES, Target,
 };
 use probe_ebpf::gunicorn::Kind;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
-/// Exceptions told of one request that others handle.
-const MAX_TOLD: u32 = 64;
-/// Calls below `handle_request` that are looked through.
+/// Handled exceptions sent for one request.
+const MAX_EXCEPTIONS: u32 = 64;
+/// Calls searched for `handle_request`.
 const MAX_DEPTH: u32 = 256;
-/// Entries of a traceback: what is further in is a function that calls itself.
+/// Entries of a traceback that are read; a longer one is recursion.
 const MAX_TRACEBACK: u32 = 256;
-/// Entries of a traceback before the application's: `handle` and `handle_request`.
+/// Entries of a traceback searched for `handle_request`, which come before the application's.
 const SERVERS_FRAMES: u32 = 4;
 
-/// `sys.exc_info()` or `sys.exception()` is called.
+/// A thread calls `sys.exc_info()` or `sys.exception()`.
 #[uprobe]
 pub fn exception_asked(_ctx: ProbeContext) -> u32 {
     let id = current();
@@ -59,7 +62,7 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
     let caller = if on_stack.is_some() {
         on_stack
     } else {
-        // What has left the application may be asked for when `handle_request` is over.
+        // `handle_request` may be over when an exception that left the application is asked for.
         process.find_in_traceback(layout, object)
     };
     let Some(caller) = caller else {
@@ -69,7 +72,7 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
     let Some(flow) = flow(&process.key(caller.request), target.generation) else {
         return Ok(());
     };
-    if flow.exceptions >= MAX_TOLD && !has_left {
+    if flow.exceptions >= MAX_EXCEPTIONS && !has_left {
         count(Stat::ExceptionDropped);
         return Ok(());
     }
@@ -81,19 +84,19 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
         has_left,
         depth: caller.depth,
     };
-    seen.tell_of(flow);
+    seen.send_for(flow);
     Ok(())
 }
 
-/// The exception that ends a request, if one does that has left the application.
+/// The exception that left the application and ends a request; 0 for none.
 #[inline(always)]
 pub fn ending(id: u64, layout: &Layout, tstate: u64, request: u64) -> u64 {
     let object = layout.handled_exception(&User, tstate);
     if object == 0 {
         return 0;
     }
-    // It may be of another request, or have nothing to do with any: some connections are closed by
-    // another thread, and Gunicorn itself may be started while one is handled.
+    // It may belong to another request or to none: some connections are closed by another thread, and
+    // Gunicorn itself may be started while an exception is handled.
     let of = Process::new(id).find_in_traceback(layout, object);
     if of.is_some_and(|caller| caller.request == request) {
         object
@@ -102,8 +105,8 @@ pub fn ending(id: u64, layout: &Layout, tstate: u64, request: u64) -> u64 {
     }
 }
 
-/// The connection of a request is closed without an answer. What no `except Exception`
-/// stopped, such as `SystemExit`, is handled by a `finally` then.
+/// The connection of a request is closed without an answer. An exception that no `except Exception`
+/// stopped, such as `SystemExit`, is then handled by a `finally`.
 #[inline(always)]
 pub fn unanswered(id: u64, target: &Target, request: u64, flow: &mut Flow) {
     let (Some(layout), Ok(tstate)) = (layout(target), thread_state(target)) else {
@@ -119,11 +122,11 @@ pub fn unanswered(id: u64, target: &Target, request: u64, flow: &mut Flow) {
             has_left: true,
             depth: NO_DEPTH,
         };
-        seen.tell_of(flow);
+        seen.send_for(flow);
     }
 }
 
-/// An exception that is about to be told.
+/// An exception that is about to be sent.
 pub struct Exception<'a> {
     pub layout: &'a Layout,
     pub id: u64,
@@ -134,19 +137,19 @@ pub struct Exception<'a> {
 }
 
 impl Exception<'_> {
-    /// Tells it of a request that entered.
+    /// Sends it for a request that entered the application.
     #[inline(always)]
-    pub fn tell_of(&self, flow: &mut Flow) {
-        // Also if it cannot be told: then that it is missing is known.
+    pub fn send_for(&self, flow: &mut Flow) {
+        // Counted even if it is dropped, so that the loss is known.
         flow.exceptions += 1;
-        self.tell(flow.entered_ns);
+        self.send(flow.entered_ns);
     }
 
-    /// Tells it of the request that is named so. False if there was no room.
+    /// Sends it with the request's key. False if there was no room.
     ///
-    /// A function of its own, so that the verifier goes on in one way after it.
+    /// A function of its own, so that the verifier continues on one path after it.
     #[inline(never)]
-    pub fn tell(&self, request: u64) -> bool {
+    pub fn send(&self, request: u64) -> bool {
         let rooms = Rooms {
             rooms: &EXCEPTION_ROOMS,
             empty: &NEW_EXCEPTION,
@@ -199,7 +202,7 @@ impl Exception<'_> {
         }
     }
 
-    /// The innermost frames: each takes the place of one further out.
+    /// Records the innermost frames: each overwrites one further out.
     #[inline(always)]
     fn describe_traceback(&self, record: &mut ExceptionRecord) {
         const LAST: usize = TRACEBACK_FRAMES - 1;
@@ -223,12 +226,12 @@ impl Exception<'_> {
     }
 }
 
-/// A `handle_request` that was found.
+/// A frame of `handle_request`.
 #[derive(Clone, Copy)]
 pub struct Caller {
     frame: u64,
     pub request: u64,
-    /// How many calls below it the frame is that was looked for.
+    /// How many calls below it the start of the search is.
     depth: u32,
 }
 
@@ -243,7 +246,7 @@ impl Caller {
     }
 }
 
-/// The process whose requests are looked for.
+/// The process whose requests are searched.
 pub struct Process {
     tgid: u32,
 }
@@ -255,8 +258,8 @@ impl Process {
         }
     }
 
-    /// The `handle_request` that a traceback begins with, or `handle` and then that: an
-    /// exception with such a one has left the application.
+    /// The `handle_request` at the start of a traceback, perhaps behind `handle`: such an exception
+    /// has left the application.
     #[inline(always)]
     fn find_in_traceback(&self, layout: &Layout, exception: u64) -> Option<Caller> {
         let mut traceback = User.peek(exception + u64::from(layout.exception_traceback));
@@ -273,7 +276,7 @@ impl Process {
         None
     }
 
-    /// The `handle_request` that a stack is below of.
+    /// The `handle_request` above a frame on the stack.
     #[inline(always)]
     pub fn find_on_stack(&self, layout: &Layout, mut frame: u64, caught_in: u64) -> Option<Caller> {
         let mut depth = NO_DEPTH;
@@ -287,7 +290,7 @@ impl Process {
             if let Some(slot) = self.request_slot(layout, frame) {
                 return Some(Caller::of(layout, frame, slot, depth));
             }
-            // No branch may ask for it: the verifier would tell all its values apart.
+            // No branch may test it: the verifier would track every value.
             depth = depth.wrapping_add(1);
             frame = User.peek(frame + u64::from(layout.frame_back));
         }
@@ -295,8 +298,8 @@ impl Process {
         None
     }
 
-    /// The local variable that is the request, if a frame is one of `handle_request`. That was
-    /// looked at when the request entered.
+    /// Slot of the request's local variable, if a frame runs `handle_request`. Its code object was
+    /// classified when the request entered.
     #[inline(always)]
     fn request_slot(&self, layout: &Layout, frame: u64) -> Option<u32> {
         let key = self.key(layout.code(&User, frame).unwrap_or(0));
@@ -315,24 +318,24 @@ impl Process {
     }
 }
 
-/// An exception goes up out of a frame, or is caught there: `PyTraceBack_Here` is called.
+/// An exception leaves a frame, or is caught in it: Python calls `PyTraceBack_Here`.
 #[uprobe]
-pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
+pub fn deep_capture(_ctx: ProbeContext) -> u32 {
     let id = current();
     let Some(target) = serving_target((id >> 32) as u32) else {
         return 0;
     };
-    // Those that are no worker have no requests.
+    // Only workers have requests.
     if target.role != Role::Worker as u32 {
         return 0;
     }
     let (Some(granted), Some(used)) = (
-        LOOK.get(LookWord::Granted as u32),
-        LOOK.get_ptr_mut(LookWord::Used as u32),
+        CAPTURE_BUDGET.get(CaptureBudget::Granted as u32),
+        CAPTURE_BUDGET.get_ptr_mut(CaptureBudget::Used as u32),
     ) else {
         return 0;
     };
-    // SAFETY: an integer that only this program writes; a lost race costs a hit more.
+    // SAFETY: an integer that only this program writes; a lost race costs one more hit.
     let used = unsafe { &mut *used };
     if *used >= *granted {
         return 0;
@@ -341,14 +344,14 @@ pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
     if *used >= *granted {
         exhausted(id);
     }
-    count(Stat::UnwoundHits);
-    if try_unwound(id, target).is_err() {
+    count(Stat::DeepCaptureHits);
+    if try_deep_capture(id, target).is_err() {
         count(Stat::ExceptionUnreadable);
     }
     0
 }
 
-/// Tells that no more is looked at, before any request ends of which that is true.
+/// Reports that the budget is used, before any request ends whose frames are missing.
 #[inline(always)]
 fn exhausted(id: u64) {
     let header =
@@ -357,7 +360,7 @@ fn exhausted(id: u64) {
 }
 
 #[inline(always)]
-fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
+fn try_deep_capture(id: u64, target: &Target) -> Result<(), Fault> {
     let Some(layout) = layout(target) else {
         return Ok(());
     };
@@ -371,11 +374,11 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
         return Ok(());
     };
     let raised = layout.raised_exception(&User, tstate);
-    // Also if it cannot be told: then that something is missing is known.
-    flow.unwound += 1;
+    // Counted even if it is dropped, so that the loss is known.
+    flow.captured_frames += 1;
     let rooms = Rooms {
-        rooms: &UNWOUND_ROOMS,
-        empty: &NEW_UNWOUND,
+        rooms: &CAPTURED_FRAME_ROOMS,
+        empty: &NEW_CAPTURED_FRAME,
     };
     send_spare(&rooms, |record| {
         record.header = header::<CapturedFrameRecord>(RecordKind::CapturedFrame, (id >> 32) as u32);

@@ -20,7 +20,7 @@ impl Memory for User {
     #[inline(always)]
     fn peek(&self, address: u64) -> u64 {
         let mut buf = [0; 8];
-        // SAFETY: as above. What cannot be read is filled with zeros.
+        // SAFETY: as above. The helper fills an unreadable destination with zeros.
         let _ = unsafe { bpf_probe_read_user_buf(address as *const u8, &mut buf) };
         u64::from_le_bytes(buf)
     }
@@ -33,10 +33,10 @@ pub fn kernel<T: Copy>(address: u64) -> Result<T, Fault> {
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
 }
 
-/// Copies kernel memory, a map's value for instance, into `buf`.
+/// Copies kernel memory, such as a map's value, into `buf`.
 #[inline(always)]
 pub fn copy_kernel(source: &[u8], buf: &mut [u8]) {
-    // SAFETY: both are live slices. The helper is the cheapest copy there is here.
+    // SAFETY: both are live slices. The helper is the cheapest copy in a program.
     let _ = unsafe { bpf_probe_read_kernel_buf(source.as_ptr(), buf) };
 }
 
@@ -80,7 +80,7 @@ pub fn sock_of_fd(fd: u32) -> Result<u64, Fault> {
     kernel(socket + u64::from(at.socket_sk))
 }
 
-/// Address of its `struct file`.
+/// Address of the `struct file` behind a descriptor of the current process.
 #[inline(always)]
 fn file_of_fd(fd: u32) -> Result<u64, Fault> {
     let at = offsets::kernel();

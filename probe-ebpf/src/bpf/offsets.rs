@@ -1,4 +1,4 @@
-//! Offsets set by userspace when it loads the programs.
+//! Offsets that userspace sets when it loads the programs.
 
 use probe_ebpf::abi::{KernelOffsets, TracepointOffsets};
 
@@ -29,14 +29,14 @@ static TRACEPOINT: TracepointOffsets = TracepointOffsets {
     exit_ret: 0,
 };
 
-/// Kernel structure offsets of this machine.
+/// Offsets in this kernel's structures.
 #[inline(always)]
 pub fn kernel() -> KernelOffsets {
     // SAFETY: a static of integers; volatile because userspace replaces it before the load.
     unsafe { core::ptr::read_volatile(&raw const KERNEL) }
 }
 
-/// Tracepoint field offsets of this machine.
+/// Offsets in this kernel's tracepoints.
 #[inline(always)]
 pub fn tracepoint() -> TracepointOffsets {
     // SAFETY: as above.

@@ -1,7 +1,7 @@
-//! Which processes are observed: fork copies a target, exec and exit end it.
+//! Which processes are observed: a fork copies a target, exec and exit remove it.
 //!
-//! Raw tracepoints, whose arguments are the kernel's own objects: the fields of
-//! the classic ones moved between kernels.
+//! The programs use raw tracepoints, whose arguments are the kernel's own objects: the fields of
+//! classic tracepoints moved between kernels.
 
 use super::emit::{header, send_now};
 use super::maps::{GIL_WAITED, GIL_WAITS, GILS, TARGETS, THREADS, count, current};
@@ -12,7 +12,7 @@ use aya_ebpf::{
 use probe_ebpf::abi::{ExecRecord, ExitRecord, ForkRecord, RecordKind, Role, Stat, Target};
 use probe_ebpf::memory::Fault;
 
-/// `sched_process_fork(parent, child)`: a new worker is observed from its first instruction.
+/// `sched_process_fork(parent, child)`: observes a new worker from its first instruction.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn process_fork(ctx: RawTracePointContext) -> i32 {
     let _ = try_fork(&ctx);
@@ -36,7 +36,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let child: u32 = memory::kernel(task + u64::from(at.task_tgid))?;
     let tid: u32 = memory::kernel(task + u64::from(at.task_pid))?;
     if child != tid {
-        return Ok(()); // a thread of the same process
+        return Ok(()); // a new thread of the same process
     }
     let record = ForkRecord {
         header: header::<ForkRecord>(RecordKind::Fork, parent),
@@ -54,7 +54,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     }
     // SAFETY: as above.
     if let Some(gil) = unsafe { GILS.get(parent) } {
-        // Its memory is a copy.
+        // Its memory is a copy: the addresses are the same.
         if GILS.insert(child, *gil, 0).is_err() {
             count(Stat::TargetsFull);
         }
@@ -65,7 +65,8 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `sched_process_exec(task, old_pid, bprm)`: another program, no target any more.
+/// `sched_process_exec(task, old_pid, bprm)`: the process runs another program and is no target any
+/// more.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (current() >> 32) as u32;
@@ -81,7 +82,7 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(task)`: of every thread; the last one ends the process.
+/// `sched_process_exit(task)`: runs for every thread; the last one ends the process.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let _ = try_exit(&ctx);
@@ -102,16 +103,16 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let signal: u64 = memory::kernel(task + u64::from(at.task_signal))?;
     let live: i32 = memory::kernel(signal + u64::from(at.signal_live))?;
     if live > 0 {
-        return Ok(()); // other threads live on
+        return Ok(()); // other threads still run
     }
     let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
     if TARGETS.remove(tgid).is_err() {
-        return Ok(()); // the last two threads ended together, and the other one told
+        return Ok(()); // the last two threads exited together, and the other one sent the record
     }
     let _ = GILS.remove(tgid);
     let _ = GIL_WAITED.remove(tgid);
     #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(ctx, "process {} ended", tgid);
+    aya_log_ebpf::debug!(ctx, "process {} exited", tgid);
     send_now(ExitRecord {
         header: header::<ExitRecord>(RecordKind::Exit, tgid),
         wait_status,

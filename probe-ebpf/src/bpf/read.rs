@@ -1,16 +1,18 @@
 //! The system calls that read a request.
 
-use super::call::{Turn, argument, begin_call, go_on, result, returning_call, twin};
+use super::call::{
+    Attempt, argument, backup_probe, begin_call, continue_with, result, returning_call,
+};
 use super::maps::{calling_thread, conn, current, make_scratch, serving_target, unread_target};
 use super::{conn as connection, emit, memory};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ConnKey, Tail};
 
-/// `MSG_PEEK` of `linux/socket.h`: bytes so read are read again.
+/// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
 const MSG_PEEK: u64 = 2;
 
 #[inline(always)]
-fn receive_called(ctx: &TracePointContext, _: Turn) {
+fn receive_called(ctx: &TracePointContext, _: Attempt) {
     let id = current();
     if let Some(target) = serving_target((id >> 32) as u32)
         && argument(ctx, 3) & MSG_PEEK == 0
@@ -18,13 +20,13 @@ fn receive_called(ctx: &TracePointContext, _: Turn) {
         begin_call(id, target, argument(ctx, 0) as i32, argument(ctx, 1));
     }
 }
-twin!(enter_recvfrom, enter_recvfrom_again, receive_called);
-twin!(exit_recvfrom, exit_recvfrom_again, read_returned);
+backup_probe!(enter_recvfrom, enter_recvfrom_backup, receive_called);
+backup_probe!(exit_recvfrom, exit_recvfrom_backup, read_returned);
 
-/// uvloop reads connections as it reads files (libuv, `src/unix/stream.c`, `uv__read`). Where
-/// Python is read, such a read is of a file, or of what OpenSSL is to decrypt.
+/// uvloop reads connections by `read` (libuv, `src/unix/stream.c`, `uv__read`). In a process whose
+/// Python is read, `read` is for files, or for bytes that OpenSSL decrypts.
 #[inline(always)]
-fn read_called(ctx: &TracePointContext, _: Turn) {
+fn read_called(ctx: &TracePointContext, _: Attempt) {
     let id = current();
     let tgid = (id >> 32) as u32;
     let Some(target) = unread_target(tgid) else {
@@ -36,22 +38,22 @@ fn read_called(ctx: &TracePointContext, _: Turn) {
         begin_call(id, target, fd, argument(ctx, 1));
     }
 }
-twin!(enter_read, enter_read_again, read_called);
-twin!(exit_read, exit_read_again, read_returned);
+backup_probe!(enter_read, enter_read_backup, read_called);
+backup_probe!(exit_read, exit_read_backup, read_returned);
 
 #[inline(always)]
-fn read_returned(ctx: &TracePointContext, _: Turn) {
+fn read_returned(ctx: &TracePointContext, _: Attempt) {
     if calling_thread(current()).is_none() {
         return;
     }
     if result(ctx) > 0 {
-        go_on(ctx, Tail::RequestRead);
+        continue_with(ctx, Tail::RequestRead);
     }
     // Nothing was read.
     returning_call();
 }
 
-/// What all reads have in common; the rest of the programs above.
+/// Second half of all programs on reads.
 #[tracepoint]
 pub fn request_read(ctx: TracePointContext) -> u32 {
     make_scratch();

@@ -1,8 +1,7 @@
-//! `datetime.now()`: called by Gunicorn's `handle_request` when a request
-//! starts and when it ends, and by `handle_error` when it fails. The code
-//! object of the calling frame tells which.
+//! `datetime.now()`: Gunicorn's `handle_request` calls it when a request starts and when it ends,
+//! `handle_error` when it fails. The code object of the calling frame shows which.
 
-use super::emit::Teller;
+use super::emit::Origin;
 use super::exception::{Exception, ending};
 use super::maps::{
     CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
@@ -17,9 +16,9 @@ use probe_ebpf::gunicorn::{Code, Family, HANDLE_ERROR_EXC, Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
-/// Between the read that completes a request's head and its entry there is no more than parsing
-/// it. A request whose read was not seen, so soon after its process became a target, is one that
-/// was read before; one that Gunicorn decrypts itself has no read, but is hardly ever so soon.
+/// Time after a process became a target in which a request without a read was read before that: only
+/// parsing lies between the read that completes a head and the entry. A request that Gunicorn decrypts
+/// has no read either, but hardly ever comes so soon.
 const READ_BEFORE_NS: u64 = 50_000_000;
 
 #[uprobe]
@@ -79,16 +78,16 @@ fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
             SeenBy::Exit,
         )
     };
-    let name = call.tell(layout, exception, seen_by);
+    let key = call.send_exception(layout, exception, seen_by);
     if is_error {
-        call.failed(layout, name);
+        call.failed(layout, key);
     } else {
         call.exited();
     }
     Ok(())
 }
 
-/// What a code object is: looked at once, remembered after.
+/// The classification of a code object, from `CODES` after the first time.
 #[inline(always)]
 fn known_code(tgid: u32, layout: &Layout, address: u64) -> Result<Code, Fault> {
     let key = ObjectKey {
@@ -113,7 +112,7 @@ struct Call {
     family: u32,
     /// The request object.
     request: ObjectKey,
-    /// The object that stands for the connection.
+    /// The object of the connection.
     client: ObjectKey,
 }
 
@@ -131,7 +130,7 @@ impl Call {
             sent: 0,
             tid: self.id as u32,
             exceptions: 0,
-            unwound: 0,
+            captured_frames: 0,
         };
         match self.find_conn() {
             Some((fd, conn)) => {
@@ -151,8 +150,8 @@ impl Call {
                     let _ = CLIENTS.insert(self.client, fd, 0);
                 }
             }
-            // It was read before we came: like others that were in progress then, its exit finds
-            // nothing and counts as such.
+            // It was read before the observer came. Its exit finds no entry and is counted as
+            // unmatched, like that of other requests in progress then.
             None if new.entered_ns.wrapping_sub(self.generation) < READ_BEFORE_NS => return,
             None => count(Stat::FlowWithoutConn),
         }
@@ -161,9 +160,8 @@ impl Call {
         }
     }
 
-    /// The response is complete, or an exception came while it was made. Its
-    /// status is known by now unless no byte of it was sent: then `handle_error`
-    /// may follow, and the close tells.
+    /// The response is complete, or an exception interrupted it. Its status is unknown if no byte was
+    /// sent: then `handle_error` may follow, and the close sends the record.
     #[inline(always)]
     fn exited(&self) {
         let Some(flow) = flow(&self.request, self.generation) else {
@@ -178,20 +176,19 @@ impl Call {
                 if conn.status == 0 {
                     return;
                 }
-                connection::finish(self.tgid, tid, conn, Teller::Flow(flow));
+                connection::finish(self.tgid, tid, conn, Origin::Flow(flow));
             }
-            _ => emit::request(self.tgid, tid, None, Teller::Flow(flow)),
+            _ => emit::request(self.tgid, tid, None, Origin::Flow(flow)),
         }
         let _ = FLOWS.remove(self.request);
     }
 
-    /// Tells the exception that ended the request, if there is one: what it names the
-    /// request by, else 0.
+    /// Sends the exception that ended the request, if there is one. Returns the request's key, else 0.
     #[inline(always)]
-    fn tell(&self, layout: &Layout, object: u64, seen_by: SeenBy) -> u64 {
+    fn send_exception(&self, layout: &Layout, object: u64, seen_by: SeenBy) -> u64 {
         let flow = flow(&self.request, self.generation);
-        let name = match &flow {
-            // `handle_error` may ask for the time more than once.
+        let key = match &flow {
+            // `handle_error` may call `datetime.now` more than once.
             Some(flow) if flow.flags & flags::ERROR_HANDLED == 0 => flow.entered_ns,
             None if seen_by as u16 == SeenBy::HandleError as u16 && !self.is_refused() => {
                 emit::now()
@@ -210,33 +207,33 @@ impl Call {
             return 0;
         }
         match flow {
-            Some(flow) => exception.tell_of(flow),
-            None if !exception.tell(name) => return 0,
+            Some(flow) => exception.send_for(flow),
+            None if !exception.send(key) => return 0,
             None => {}
         }
-        name
+        key
     }
 
-    /// Whether `handle_error` ran for it before.
+    /// Whether `handle_error` ran for the request before.
     #[inline(always)]
     fn is_refused(&self) -> bool {
         let conn = self.find_conn();
         conn.is_some_and(|(_, conn)| conn.phase == Phase::Refused as u16)
     }
 
-    /// `handle_error` runs: for a request that entered, or for bytes that are none. The
-    /// exception was told by this name.
+    /// `handle_error` runs: for a request that entered, or for bytes that are no request. `key` is that
+    /// of its exception.
     #[inline(always)]
-    fn failed(&self, layout: &Layout, name: u64) {
+    fn failed(&self, layout: &Layout, key: u64) {
         if let Some(flow) = flow(&self.request, self.generation) {
             flow.flags |= flags::ERROR_HANDLED;
             if flow.exited_ns == 0 {
                 flow.exited_ns = emit::now();
             }
             if flow.fd < 0 && flow.sent == 0 {
-                // No close will tell; the flow stays for the second call.
+                // No close will send it; the flow stays for the second call.
                 flow.sent = 1;
-                emit::request(self.tgid, self.id as u32, None, Teller::Flow(flow));
+                emit::request(self.tgid, self.id as u32, None, Origin::Flow(flow));
             }
             return;
         }
@@ -246,20 +243,20 @@ impl Call {
                 if refused || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
                     if conn.refused_ns == 0 {
-                        conn.refused_ns = name;
+                        conn.refused_ns = key;
                     }
                 }
             }
             _ if refused => {
-                emit::request(self.tgid, self.id as u32, None, Teller::Refused(name));
+                emit::request(self.tgid, self.id as u32, None, Origin::Refused(key));
             }
-            // It entered before we came, or nothing of it could be seen.
+            // It entered before the observer came, or its connection is unknown.
             _ => count(Stat::ExitUnmatched),
         }
     }
 
-    /// A request that never ended is done when the next one of its connection
-    /// enters: an exception went past everything that would have told.
+    /// Ends a request that is still open when the next one of its connection enters: an exception
+    /// bypassed everything that would have ended it.
     #[inline(always)]
     fn finish_earlier(&self, conn: &mut Conn) {
         if conn.request == 0 {
@@ -275,15 +272,14 @@ impl Call {
             if earlier.exited_ns == 0 {
                 earlier.exited_ns = emit::now();
             }
-            connection::finish(self.tgid, self.id as u32, conn, Teller::Flow(earlier));
+            connection::finish(self.tgid, self.id as u32, conn, Origin::Flow(earlier));
         }
         let _ = FLOWS.remove(key);
     }
 
-    /// The connection a request came by. Nothing yields between the read that
-    /// completes a request's head and its entry, so it is the one its thread
-    /// read last; but a pipelined request is taken out of a buffer, by another
-    /// thread or greenlet perhaps, and is known by its connection's object.
+    /// The connection of a request: the one its thread read last, because nothing yields between the
+    /// read that completes a head and the entry. A pipelined request is taken out of a buffer, perhaps
+    /// by another thread or greenlet, and is found by its connection's object.
     #[inline(always)]
     fn find_conn(&self) -> Option<(i32, &'static mut Conn)> {
         // SAFETY: an integer, copied at once.

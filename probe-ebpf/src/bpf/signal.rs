@@ -1,18 +1,18 @@
-//! Signals to masters and workers, and the kernel's own choice of whom to end.
+//! Signals to masters and workers, and OOM kills.
 
 use super::emit::{header, send_later};
 use super::maps::{TARGETS, current};
 use super::{memory, offsets};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use probe_ebpf::abi::{OomRecord, RecordKind, Role, SignalRecord, TOLD_SIGNALS, Target};
+use probe_ebpf::abi::{OomRecord, REPORTED_SIGNALS, RecordKind, Role, SignalRecord, Target};
 use probe_ebpf::memory::Fault;
 
-/// `signal_generate(sig, info, task, group, result)`: runs in the process that sends.
+/// `signal_generate(sig, info, task, group, result)`: runs in the process that sends the signal.
 #[raw_tracepoint(tracepoint = "signal_generate")]
 pub fn signal_generated(ctx: RawTracePointContext) -> i32 {
     let signal: u64 = ctx.arg(0);
-    let is_told = signal < 32 && TOLD_SIGNALS >> signal & 1 == 1;
-    if is_told {
+    let is_reported = signal < 32 && REPORTED_SIGNALS >> signal & 1 == 1;
+    if is_reported {
         let _ = try_generated(&ctx, signal as u32);
     }
     0
@@ -24,7 +24,7 @@ fn try_generated(ctx: &RawTracePointContext, signal: u32) -> Result<(), Fault> {
     if observed(tgid).is_none() {
         return Ok(());
     }
-    let sender = if is_of_process(ctx.arg(1))? {
+    let sender = if is_from_process(ctx.arg(1))? {
         (current() >> 32) as u32
     } else {
         0
@@ -39,9 +39,9 @@ fn try_generated(ctx: &RawTracePointContext, signal: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a process sent it, not the kernel.
-fn is_of_process(info: u64) -> Result<bool, Fault> {
-    /// `SEND_SIG_NOINFO`, `SEND_SIG_PRIV` of `linux/sched/signal.h`: no pointers.
+/// Whether a process sent the signal, not the kernel.
+fn is_from_process(info: u64) -> Result<bool, Fault> {
+    /// `SEND_SIG_NOINFO`, `SEND_SIG_PRIV` of `linux/sched/signal.h`: numbers in place of a pointer.
     const NO_INFO: u64 = 0;
     const KERNEL: u64 = 1;
     /// `si_code` in `struct kernel_siginfo`: above zero from the kernel (`asm-generic/siginfo.h`).
@@ -53,9 +53,9 @@ fn is_of_process(info: u64) -> Result<bool, Fault> {
     }
 }
 
-/// `mark_victim`: it is about to be killed, which `SIGKILL` alone does not tell. Its first argument is
-/// a pid up to Linux 6.7, and a `struct task_struct` since (`include/trace/events/oom.h`): no pid is as
-/// large as an address.
+/// `mark_victim`: the OOM killer chose a process; its `SIGKILL` does not show that. The first argument
+/// is a pid up to Linux 6.7 and a `struct task_struct` since (`include/trace/events/oom.h`): no pid is
+/// as large as an address.
 #[raw_tracepoint(tracepoint = "mark_victim")]
 pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
     const PIDS: u64 = 1 << 32;
@@ -75,7 +75,7 @@ pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// A target, but for Python programs that are no Gunicorn.
+/// The target with this pid, unless it is a bystander.
 #[inline(always)]
 fn observed(tgid: u32) -> Option<&'static Target> {
     // SAFETY: the value outlives the program's run.

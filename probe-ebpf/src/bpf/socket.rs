@@ -1,6 +1,6 @@
-//! A connection comes and goes: established, accepted, closed.
+//! Connections: established, accepted, closed.
 
-use super::call::{Turn, argument, go_on, result, twin};
+use super::call::{Attempt, argument, backup_probe, continue_with, result};
 use super::maps::{
     CONNECTING, CONNECTING_SOCKS, SOCKS, UNIX_SOCKS, conn, count, current, serving_target,
 };
@@ -17,13 +17,13 @@ const ESTABLISHED: i32 = 1;
 const SYN_RECV: i32 = 3;
 const CLOSE: i32 = 7;
 
-/// `inet_sock_set_state(sk, oldstate, newstate)`: a connection is ready to be
-/// accepted. Runs in the context of whoever is interrupted.
+/// `inet_sock_set_state(sk, oldstate, newstate)`: a connection is ready to be accepted. Runs in the
+/// context of the interrupted process.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn socket_established(ctx: RawTracePointContext) -> i32 {
     let sock: u64 = ctx.arg(0);
     match (ctx.arg::<i32>(1), ctx.arg::<i32>(2)) {
-        // The address of an earlier socket may be in use again: overwrite.
+        // Overwrites the entry of an earlier socket at the same address.
         (SYN_RECV, ESTABLISHED) => _ = SOCKS.insert(sock, emit::now(), 0),
         (_, CLOSE) => _ = SOCKS.remove(sock),
         _ => {}
@@ -34,10 +34,10 @@ pub fn socket_established(ctx: RawTracePointContext) -> i32 {
 /// `AF_UNIX` of `linux/socket.h`.
 const UNIX: u16 = 1;
 
-/// Whoever connects to a Unix socket establishes the connection before that returns
-/// (`net/unix/af_unix.c`, `unix_stream_connect`).
+/// `connect` to a Unix socket establishes the connection before it returns (`net/unix/af_unix.c`,
+/// `unix_stream_connect`).
 #[inline(always)]
-fn connect_called(ctx: &TracePointContext, _: Turn) {
+fn connect_called(ctx: &TracePointContext, _: Attempt) {
     if let Ok(client) = memory::sock_of_fd(argument(ctx, 0) as u32)
         && is_unix(client)
     {
@@ -46,11 +46,11 @@ fn connect_called(ctx: &TracePointContext, _: Turn) {
         let _ = CONNECTING_SOCKS.insert(client, thread, 0);
     }
 }
-twin!(enter_connect, enter_connect_again, connect_called);
-twin!(exit_connect, exit_connect_again, connect_returned);
+backup_probe!(enter_connect, enter_connect_backup, connect_called);
+backup_probe!(exit_connect, exit_connect_backup, connect_returned);
 
 #[inline(always)]
-fn connect_returned(ctx: &TracePointContext, _: Turn) {
+fn connect_returned(ctx: &TracePointContext, _: Attempt) {
     let id = current();
     // SAFETY: an integer, copied at once.
     if let Some(&client) = unsafe { CONNECTING.get(id) } {
@@ -62,21 +62,21 @@ fn connect_returned(ctx: &TracePointContext, _: Turn) {
     }
 }
 
-/// Whether a `struct sock` is of a Unix socket.
+/// Whether a `struct sock` belongs to a Unix socket.
 #[inline(always)]
 fn is_unix(sock: u64) -> bool {
     let family = memory::kernel::<u16>(sock + u64::from(offsets::kernel().sock_family));
     family.is_ok_and(|family| family == UNIX)
 }
 
-/// The other end waits to be accepted from now on, unless somebody was faster.
+/// The other end waits to be accepted from now on, unless it was accepted already.
 #[inline(always)]
 fn connected(client: u64) -> Result<(), Fault> {
     let at = offsets::kernel();
     let server: u64 = memory::kernel(client + u64::from(at.unix_peer))?;
-    // `sock_graft` by `accept`; the other end of datagrams has its own already.
+    // `accept` sets it (`sock_graft`); the other end of a datagram socket has its own already.
     if server == 0 || memory::kernel::<u64>(server + u64::from(at.sock_socket))? != 0 {
-        // What an earlier socket at this address left is not this one's.
+        // An entry here is that of an earlier socket at the same address.
         let _ = UNIX_SOCKS.remove(server);
         return Ok(());
     }
@@ -88,32 +88,32 @@ fn connected(client: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// When the connection to a Unix socket that is accepted now was established.
+/// When the Unix socket connection that is accepted now was established.
 #[inline(always)]
 fn unix_established(sock: u64, now: u64) -> Option<u64> {
     if !is_unix(sock) {
         return None;
     }
     let client: u64 = memory::kernel(sock + u64::from(offsets::kernel().unix_peer)).ok()?;
-    // SAFETY: an integer, not even looked at.
+    // SAFETY: an integer that is not read.
     if unsafe { CONNECTING_SOCKS.get(client) }.is_some() {
-        // It has not even heard yet that it is connected.
+        // The client's `connect` has not returned yet.
         return Some(now);
     }
     // SAFETY: as above.
     let established = *unsafe { UNIX_SOCKS.get(sock) }?;
     let _ = UNIX_SOCKS.remove(sock);
-    // One that was accepted by nobody who is observed may be of an earlier socket at this address.
+    // An entry that no observed process accepted may be that of an earlier socket at this address.
     (client == established.client).then_some(established.time_ns)
 }
 
 // CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
-twin!(exit_accept4, exit_accept4_again, accepted);
-// Other interpreters may not.
-twin!(exit_accept, exit_accept_again, accepted);
+backup_probe!(exit_accept4, exit_accept4_backup, accepted);
+// Other interpreters may call `accept`.
+backup_probe!(exit_accept, exit_accept_backup, accepted);
 
 #[inline(always)]
-fn accepted(ctx: &TracePointContext, turn: Turn) {
+fn accepted(ctx: &TracePointContext, attempt: Attempt) {
     let tgid = (current() >> 32) as u32;
     let Some(target) = serving_target(tgid) else {
         return;
@@ -126,8 +126,8 @@ fn accepted(ctx: &TracePointContext, turn: Turn) {
         tgid,
         fd: fd as i32,
     };
-    if turn == Turn::Second && conn(&key, target.generation).is_some_and(connection::is_new) {
-        return; // it was opened
+    if attempt == Attempt::Backup && conn(&key, target.generation).is_some_and(connection::is_new) {
+        return; // the first program opened it
     }
     let Some(conn) = connection::open(&key, target.generation) else {
         return;
@@ -147,18 +147,18 @@ fn accepted(ctx: &TracePointContext, turn: Turn) {
 }
 
 #[inline(always)]
-fn close_called(ctx: &TracePointContext, _: Turn) {
+fn close_called(ctx: &TracePointContext, _: Attempt) {
     let tgid = (current() >> 32) as u32;
     let fd = argument(ctx, 0) as i32;
     if let Some(target) = serving_target(tgid)
         && conn(&ConnKey { tgid, fd }, target.generation).is_some()
     {
-        go_on(ctx, Tail::Closes);
+        continue_with(ctx, Tail::ConnectionCloses);
     }
 }
-twin!(enter_close, enter_close_again, close_called);
+backup_probe!(enter_close, enter_close_backup, close_called);
 
-/// The rest of the programs above.
+/// Second half of the programs on `close`.
 #[tracepoint]
 pub fn connection_closes(ctx: TracePointContext) -> u32 {
     let id = current();

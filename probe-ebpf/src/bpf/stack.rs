@@ -1,8 +1,8 @@
-//! Where the threads of a worker are when it gets `SIGABRT`.
+//! Python stacks of a worker's threads when it gets `SIGABRT`.
 //!
-//! The thread that got the signal stands still in the kernel; others run on meanwhile, so that what
-//! is read of them may be garbage now and then. One program looks at one thread and then goes on
-//! with itself: the verifier walks one thread only.
+//! The thread that got the signal is stopped in the kernel. Other threads run on, so their stacks may
+//! be read inconsistently now and then. One program reads one thread and then continues with itself:
+//! the verifier walks one thread only.
 
 use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
@@ -41,7 +41,7 @@ fn begin(id: u64) -> Option<()> {
         return None;
     };
     if own == 0 {
-        return None; // no thread of Python
+        return None; // not a Python thread
     }
     let walk = StackWalk {
         own,
@@ -52,7 +52,7 @@ fn begin(id: u64) -> Option<()> {
     STACK_WALKS.insert(id, walk, 0).ok()
 }
 
-/// Looks at one thread, and goes on with the next.
+/// Reads one thread and continues with the next.
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 pub fn stack_of_thread(ctx: RawTracePointContext) -> i32 {
     let id = current();
@@ -64,7 +64,7 @@ pub fn stack_of_thread(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `None` when it was the last one.
+/// Reads one thread; `None` when it was the last.
 #[inline(always)]
 fn step(id: u64) -> Option<()> {
     let target = serving_target((id >> 32) as u32)?;
@@ -88,10 +88,10 @@ fn step(id: u64) -> Option<()> {
             layout,
             tstate,
             is_current: is_first,
-            // New ones are put before the others (`add_threadstate` of `Python/pystate.c`).
+            // CPython puts new threads before the others (`add_threadstate` of `Python/pystate.c`).
             is_main: walk.next == 0,
         };
-        if thread.tell().is_err() {
+        if thread.send().is_err() {
             count(Stat::FrameUnreadable);
         }
     }
@@ -108,11 +108,11 @@ struct Thread<'a> {
 }
 
 impl Thread<'_> {
-    /// Tells its stack, if it serves a request, got the signal or is the main thread: the kernel
-    /// gives a signal to another one while the main thread still has one before it
-    /// (`wants_signal` of `kernel/signal.c`).
+    /// Sends its stack, if it serves a request, got the signal or is the main thread. The kernel gives
+    /// a signal to another thread while the main thread has an earlier one pending (`wants_signal` of
+    /// `kernel/signal.c`).
     #[inline(always)]
-    fn tell(&self) -> Result<(), Fault> {
+    fn send(&self) -> Result<(), Fault> {
         let frame = self.layout.current_frame(&User, self.tstate)?;
         let process = Process::new(self.id);
         let caller = process.find_on_stack(self.layout, frame, 0);
@@ -137,7 +137,7 @@ impl Thread<'_> {
         Ok(())
     }
 
-    /// The request that it serves.
+    /// Fills in the request that it serves.
     #[inline(always)]
     fn request(&self, flow: &Flow, request: u64, record: &mut StackRecord) {
         record.entered_ns = flow.entered_ns;
@@ -192,7 +192,7 @@ impl Thread<'_> {
             len as usize
         };
         if let Some(lines) = lines.get_mut(..kept) {
-            // What cannot be read is filled with zeros, and is then no table.
+            // An unreadable table is filled with zeros, which are no valid table.
             let _ = User.read(table + u64::from(layout.bytes_data), lines);
         }
         place.lines_len = len as u32;

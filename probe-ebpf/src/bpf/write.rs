@@ -1,48 +1,49 @@
 //! The system calls that write a response.
 
-use super::call::{Turn, argument, begin_call, go_on, result, returning_call, twin};
-use super::conn::{self as connection, Piece, Write};
-use super::emit;
+use super::call::{
+    Attempt, argument, backup_probe, begin_call, continue_with, result, returning_call,
+};
 use super::maps::{conn, current, make_scratch, scratch, serving_target, thread, unread_target};
 use super::memory::User;
+use super::scratch::{Piece, Write};
+use super::{conn as connection, emit};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, ConnKey, NO_LAYOUT, Tail};
 use probe_ebpf::memory::Memory as _;
 
-twin!(enter_sendto, enter_sendto_again, buffer_written);
+backup_probe!(enter_sendto, enter_sendto_backup, buffer_written);
 
-twin!(exit_sendto, exit_sendto_again, write_returned);
+backup_probe!(exit_sendto, exit_sendto_backup, write_returned);
 
-/// uvloop writes to connections as it writes to files (libuv, `src/unix/stream.c`,
-/// `uv__try_write`).
+/// uvloop writes to connections by `write` (libuv, `src/unix/stream.c`, `uv__try_write`).
 #[inline(always)]
-fn unread_buffer_written(ctx: &TracePointContext, turn: Turn) {
+fn unread_buffer_written(ctx: &TracePointContext, attempt: Attempt) {
     if unread_target((current() >> 32) as u32).is_some() {
-        buffer_written(ctx, turn);
+        buffer_written(ctx, attempt);
     }
 }
-twin!(enter_write, enter_write_again, unread_buffer_written);
+backup_probe!(enter_write, enter_write_backup, unread_buffer_written);
 
-twin!(exit_write, exit_write_again, write_returned);
+backup_probe!(exit_write, exit_write_backup, write_returned);
 
-/// Likewise, several pieces at once.
+/// uvloop writes several pieces at once by `writev`.
 #[inline(always)]
-fn unread_pieces_written(ctx: &TracePointContext, turn: Turn) {
+fn unread_pieces_written(ctx: &TracePointContext, attempt: Attempt) {
     if unread_target((current() >> 32) as u32).is_some()
-        && let Some(conn) = write_called(ctx, turn)
+        && let Some(conn) = write_called(ctx, attempt)
     {
         pieces_written(ctx, conn, argument(ctx, 1), argument(ctx, 2));
     }
 }
-twin!(enter_writev, enter_writev_again, unread_pieces_written);
+backup_probe!(enter_writev, enter_writev_backup, unread_pieces_written);
 
-twin!(exit_writev, exit_writev_again, write_returned);
+backup_probe!(exit_writev, exit_writev_backup, write_returned);
 
-/// asyncio sends what it could not send at once by `sendmsg`
-/// (3.12+, `asyncio/selector_events.py`, `_write_sendmsg`).
+/// asyncio sends the rest of a partial write by `sendmsg` (3.12+, `asyncio/selector_events.py`,
+/// `_write_sendmsg`).
 #[inline(always)]
-fn message_written(ctx: &TracePointContext, turn: Turn) {
-    if let Some(conn) = write_called(ctx, turn) {
+fn message_written(ctx: &TracePointContext, attempt: Attempt) {
+    if let Some(conn) = write_called(ctx, attempt) {
         let message = argument(ctx, 1);
         // `struct user_msghdr` of `linux/socket.h`: `msg_iov`, `msg_iovlen`.
         let pieces = User.word(message.wrapping_add(16)).unwrap_or(0);
@@ -50,21 +51,21 @@ fn message_written(ctx: &TracePointContext, turn: Turn) {
         pieces_written(ctx, conn, pieces, count);
     }
 }
-twin!(enter_sendmsg, enter_sendmsg_again, message_written);
+backup_probe!(enter_sendmsg, enter_sendmsg_backup, message_written);
 
-twin!(exit_sendmsg, exit_sendmsg_again, write_returned);
+backup_probe!(exit_sendmsg, exit_sendmsg_backup, write_returned);
 
 #[inline(always)]
-fn file_written(ctx: &TracePointContext, turn: Turn) {
-    write_called(ctx, turn);
+fn file_written(ctx: &TracePointContext, attempt: Attempt) {
+    write_called(ctx, attempt);
 }
-twin!(enter_sendfile, enter_sendfile_again, file_written);
+backup_probe!(enter_sendfile, enter_sendfile_backup, file_written);
 
-twin!(exit_sendfile, exit_sendfile_again, write_returned);
+backup_probe!(exit_sendfile, exit_sendfile_backup, write_returned);
 
-/// The connection that is written to, if it is one of a target.
+/// The connection that is written to, if it belongs to a target.
 #[inline(always)]
-fn write_called(ctx: &TracePointContext, turn: Turn) -> Option<&'static mut Conn> {
+fn write_called(ctx: &TracePointContext, attempt: Attempt) -> Option<&'static mut Conn> {
     let id = current();
     let tgid = (id >> 32) as u32;
     let target = serving_target(tgid)?;
@@ -73,17 +74,18 @@ fn write_called(ctx: &TracePointContext, turn: Turn) -> Option<&'static mut Conn
         fd: argument(ctx, 0) as i32,
     };
     let conn = conn(&key, target.generation)?;
-    if turn == Turn::Second && thread(id, target.generation).is_some_and(|it| it.fd == key.fd) {
-        return None; // it is begun
+    if attempt == Attempt::Backup && thread(id, target.generation).is_some_and(|it| it.fd == key.fd)
+    {
+        return None; // the first program remembered the call
     }
     begin_call(id, target, key.fd, 0);
     Some(conn)
 }
 
-/// A call whose second and third argument are a buffer.
+/// A call whose second and third argument are address and length of a buffer.
 #[inline(always)]
-fn buffer_written(ctx: &TracePointContext, turn: Turn) {
-    let Some(conn) = write_called(ctx, turn) else {
+fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
+    let Some(conn) = write_called(ctx, attempt) else {
         return;
     };
     let piece = (argument(ctx, 1), argument(ctx, 2));
@@ -94,7 +96,7 @@ fn buffer_written(ctx: &TracePointContext, turn: Turn) {
     }
 }
 
-/// One with an array of `struct iovec`.
+/// A call with an array of `struct iovec`.
 #[inline(always)]
 fn pieces_written(ctx: &TracePointContext, conn: &mut Conn, pieces: u64, count: u64) {
     if conn.status != 0 && !connection::awaits_last_chunk(conn) {
@@ -111,25 +113,24 @@ fn pieces_written(ctx: &TracePointContext, conn: &mut Conn, pieces: u64, count: 
     }
 }
 
-/// Goes on with [`response_begins`].
+/// Continues with [`response_begins`].
 #[inline(always)]
 fn begin_response(ctx: &TracePointContext, first: Piece, last: Piece, total: u64) {
     make_scratch();
     if let Some(scratch) = scratch() {
         scratch.write = Write { first, last, total };
-        go_on(ctx, Tail::ResponseBegins);
+        continue_with(ctx, Tail::ResponseBegins);
     }
 }
 
-/// What all writes have in common whose bytes may begin a response; the rest of
-/// the programs above.
+/// Second half of all programs on writes whose bytes may begin a response.
 #[tracepoint]
 pub fn response_begins(ctx: TracePointContext) -> u32 {
     let tgid = (current() >> 32) as u32;
     let (Some(target), Some(scratch)) = (serving_target(tgid), scratch()) else {
         return 0;
     };
-    // It was filled by the program that goes on with this one.
+    // The program that continued with this one filled it.
     let write = scratch.write;
     let key = ConnKey {
         tgid,
@@ -143,7 +144,7 @@ pub fn response_begins(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn write_returned(ctx: &TracePointContext, _: Turn) {
+fn write_returned(ctx: &TracePointContext, _: Attempt) {
     let Some((key, thread)) = returning_call() else {
         return;
     };
@@ -152,8 +153,8 @@ fn write_returned(ctx: &TracePointContext, _: Turn) {
     }
 }
 
-/// Pieces of one write that are added up. With more, its size is not known
-/// before it returns.
+/// Most pieces of one write that are added up. The size of a larger write is unknown before it
+/// returns.
 const MAX_PIECES: u64 = 16;
 
 /// An element of an array of `struct iovec`.
@@ -164,7 +165,7 @@ fn nth_piece(pieces: u64, n: u64) -> Option<Piece> {
     Some((base, User.word(at.wrapping_add(8)).ok()?))
 }
 
-/// The last of them, and the bytes of all.
+/// The last piece, and the bytes of all pieces.
 #[inline(always)]
 fn sum_pieces(pieces: u64, count: u64) -> Option<(Piece, u64)> {
     if count > MAX_PIECES {

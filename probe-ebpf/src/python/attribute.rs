@@ -1,23 +1,21 @@
-//! Where the attributes of an instance and the entries of a dictionary are, for
-//! both sides; and one attribute by name, for the few objects the programs
-//! themselves look into.
+//! Attributes of instances and entries of dictionaries, for both sides; and one attribute by name, for
+//! the few objects that the programs themselves read.
 
 use super::{DIRECT, InlineValues, Layout};
 use crate::memory::{Fault, Memory};
 
-/// Keys looked at in the kernel: Gunicorn's `Request` has about thirty attributes.
+/// Keys searched in the kernel: Gunicorn's `Request` has about thirty attributes.
 const MAX_KEYS: u64 = 32;
-/// Room for an attribute name and its terminating zero.
+/// Bytes of an attribute name and its terminating zero.
 pub const NAME: usize = 8;
 
-/// Names and values, side by side or apart: what a `PyDictObject` or an
-/// instance keeps.
+/// Names and values of a `PyDictObject` or an instance, side by side or apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// `PyDictKeysObject`; 0 when there are no entries at all.
+    /// `PyDictKeysObject`; 0 when there are no entries.
     pub keys: u64,
-    /// First of the values, where other objects share the keys; 0 where each
-    /// value is in its key's entry.
+    /// Address of the first value, where other objects share the keys; 0 where each value is in its
+    /// key's entry.
     pub values: u64,
 }
 
@@ -25,10 +23,10 @@ impl Storage {
     const EMPTY: Self = Self { keys: 0, values: 0 };
 }
 
-/// How the entries of a `PyDictKeysObject` lie in memory.
+/// Position of the entries of a `PyDictKeysObject`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// The first entry.
+    /// Address of the first entry.
     pub first: u64,
     /// Bytes of an entry: `PyDictKeyEntry` is hash, key, value, and
     /// `PyDictUnicodeEntry` key, value (`Include/internal/pycore_dict.h`).
@@ -36,7 +34,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Where the key of the entry at an index is; its value follows.
+    /// Address of the key of the entry at an index; its value follows.
     #[inline(always)]
     #[must_use]
     pub fn key_at(&self, index: u64) -> u64 {
@@ -48,7 +46,7 @@ impl Entries {
 }
 
 impl Layout {
-    /// Where a `dict` keeps its entries.
+    /// Storage of a `dict`.
     ///
     /// # Errors
     /// [`Fault`] when it cannot be read.
@@ -62,7 +60,7 @@ impl Layout {
         Ok(Storage { keys, values })
     }
 
-    /// Where an instance keeps its attributes.
+    /// Storage of an instance's attributes.
     ///
     /// 3.11: `_PyObject_ValuesPointer`, `_PyObject_ManagedDictPointer`; 3.12:
     /// `_PyObject_DictOrValuesPointer`; 3.13+: `_PyObject_ManagedDictPointer`,
@@ -82,7 +80,7 @@ impl Layout {
             if self.inline_values == InlineValues::Dict as u32 || flags & MANAGED_DICT == 0 {
                 let offset = self.field(mem, class, self.type_dictoffset)?;
                 if offset == 0 || offset >= 1 << 63 {
-                    // None, or one counted from the end of an object of varying size, such as an `int`.
+                    // No dict, or one counted from the end of an object of variable size, such as an `int`.
                     return Ok(Storage::EMPTY);
                 }
                 (0, mem.word(object.wrapping_add(offset))?)
@@ -113,10 +111,10 @@ impl Layout {
         }
     }
 
-    /// Where the entries of a `PyDictKeysObject` are.
+    /// Position of the entries of a `PyDictKeysObject`.
     ///
     /// # Errors
-    /// [`Fault`] when it cannot be read, or cannot be one.
+    /// [`Fault`] when it cannot be read, or its numbers are impossible.
     #[inline(always)]
     pub fn entries<M: Memory>(&self, mem: &M, keys: u64) -> Result<Entries, Fault> {
         let index_bytes = if self.keys_size == DIRECT {
@@ -203,7 +201,7 @@ fn is_named<M: Memory>(
 ) -> Result<bool, Fault> {
     let mut found = [0; NAME];
     mem.read(key.wrapping_add(u64::from(layout.str_ascii)), &mut found)?;
-    // The name and its terminating zero; what is behind that is not of it.
+    // Compares the name and its terminating zero, not the bytes behind.
     let wanted = u64::from_le_bytes(name);
     let length = (71 - wanted.leading_zeros()) / 8;
     let mask = u64::MAX >> (56 - 8 * length.min(7));
@@ -251,8 +249,7 @@ mod tests {
     const DICT: usize = 0x1980;
     const NAMES: [&str; 3] = ["meth", "method", "path"];
 
-    /// Keys `meth`, `method` and `path`, and their values 100, 101, 102: beside the
-    /// keys or apart.
+    /// Keys `meth`, `method` and `path` with the values 100, 101 and 102, beside the keys or apart.
     fn page(layout: &Layout, apart: bool) -> Page {
         let mut page = Page([0; 0x1000]);
         page.put_word(OBJECT + 8, CLASS as u64);
@@ -285,7 +282,7 @@ mod tests {
         page
     }
 
-    /// Each way an instance has kept its attributes in some version.
+    /// An instance for each way in which some version keeps attributes.
     fn instances() -> [(&'static str, Layout, Page); 8] {
         let trailing = Layout {
             inline_values: InlineValues::Trailing as u32,
@@ -324,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_is_found_by_its_whole_name_wherever_it_is_kept() {
+    fn an_attribute_is_found_by_its_whole_name_in_every_storage() {
         for (kept, layout, page) in instances() {
             let find = |name: &[u8; 8]| attribute(&page, &layout, OBJECT as u64, *name);
             assert_eq!(find(b"meth\0\0\0\0"), Ok(100), "{kept}");
@@ -335,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_has_no_attributes() {
+    fn an_unreadable_object_has_no_attributes() {
         for (kept, layout, page) in instances() {
             for object in [0, 0x1f00, u64::MAX] {
                 let found = attribute(&page, &layout, object, *b"path\0\0\0\0");

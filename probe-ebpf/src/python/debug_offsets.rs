@@ -1,39 +1,38 @@
-//! `_Py_DebugOffsets`: what CPython publishes of its own structures, from 3.13 on.
+//! `_Py_DebugOffsets`: the offsets that CPython publishes of its own structures, from 3.13 on.
 //!
-//! It lies at the beginning of `_PyRuntime`: a cookie, then words, most of them
-//! offsets within a structure whose size is among them. Which word is which
-//! differs between minor versions (`Include/internal/pycore_runtime.h` of 3.13,
-//! `pycore_debug_offsets.h` of 3.14 and 3.15). A file is untrusted: what it says
-//! is taken only where it fits the sizes it says itself.
+//! They lie at the start of `_PyRuntime`: a cookie, then words, most of them offsets within a structure
+//! whose size is among them. The order of the words differs between minor versions
+//! (`Include/internal/pycore_runtime.h` of 3.13, `pycore_debug_offsets.h` of 3.14 and 3.15). The file
+//! is untrusted: an offset is accepted only where it fits the published size of its structure.
 
 use super::tables::CPYTHON_3_12;
 use super::{DIRECT, InlineValues, Layout, THREAD_LOCAL};
 use thiserror::Error;
 
-/// Words after the cookie of the largest known one, 3.15's.
+/// Words after the cookie in the largest known version, 3.15.
 const MAX_WORDS: usize = 110;
-/// Bytes of the file to be read; there may be fewer.
+/// Bytes to read from the file; there may be fewer.
 pub const BYTES: u64 = 8 * (1 + MAX_WORDS as u64);
 
 const COOKIE: &[u8; 8] = b"xdebugpy";
 /// `_PyRuntime` and `PyInterpreterState` are some hundred thousand bytes.
 const MAX_SIZE: u64 = 4 << 20;
 
-/// Why the offsets were not taken.
+/// Why the offsets were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OffsetsError {
     #[error("it does not publish its debug offsets")]
     Missing,
     #[error("its debug offsets are those of version {major}.{minor}")]
     OtherVersion { major: u8, minor: u8 },
-    #[error("free-threaded CPython keeps its objects in another way")]
+    #[error("free-threaded CPython is not supported")]
     FreeThreaded,
-    #[error("its debug offset {word} is {value}, which cannot be")]
+    #[error("its debug offset {word} is {value}, which is impossible")]
     Impossible { word: usize, value: u64 },
 }
 
-/// A field of the layout, the word with its value, the one with the size of
-/// the structure it is in, and how many bytes are there.
+/// A field of the layout: the word with its value, the word with the size of its structure, and the
+/// size of the field.
 struct Published {
     field: fn(&mut Layout) -> &mut u32,
     word: usize,
@@ -41,14 +40,15 @@ struct Published {
     bytes: u64,
 }
 
-/// What one minor version publishes, and what it does not.
+/// The published words of one minor version, and the rest of its layout.
 struct Version {
     minor: u8,
     base: Layout,
     published: &'static [Published],
 }
 
-/// Word numbers count from 1, as the cookie is word 0. What is no word itself says what it is.
+/// Rows of `field = word of size word`. Word numbers count from 1, as the cookie is word 0. A field
+/// that is no word names its type.
 macro_rules! published {
     ($($field:ident $(: $kind:ident)? = $word:literal of $size:literal),+ $(,)?) => {
         &[$(Published {
@@ -62,7 +62,7 @@ macro_rules! published {
     (@bytes int) => { 4 };
 }
 
-/// What 3.13 does not publish is as in 3.12, but for this (`pycore_frame.h`,
+/// Fields that 3.13 does not publish: those of 3.12, except these (`pycore_frame.h`,
 /// `pycore_dict.h`, `pycore_object.h`, `cpython/object.h` of 3.13).
 const BASE_3_13: Layout = Layout {
     cframe_frame: DIRECT,
@@ -205,7 +205,7 @@ const VERSIONS: &[Version] = &[
     },
 ];
 
-/// Whether a release publishes offsets that are known here.
+/// Whether a release publishes offsets in a known order.
 #[must_use]
 pub fn is_known(major: u8, minor: u8) -> bool {
     major == 3 && VERSIONS.iter().any(|version| version.minor == minor)
@@ -214,7 +214,7 @@ pub fn is_known(major: u8, minor: u8) -> bool {
 /// The layout of the interpreter whose `_PyRuntime` begins with `bytes`.
 ///
 /// # Errors
-/// See [`OffsetsError`]: nothing is taken of offsets that cannot all be right.
+/// See [`OffsetsError`]: one impossible offset refuses all.
 pub fn layout(bytes: &[u8]) -> Result<Layout, OffsetsError> {
     let (words, _) = bytes.as_chunks::<8>();
     if words.first() != Some(COOKIE) {

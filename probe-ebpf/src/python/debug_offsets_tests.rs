@@ -18,7 +18,7 @@ fn with_word(bytes: &[u8], word: usize, value: u64) -> Vec<u8> {
 }
 
 #[test]
-fn each_version_says_where_its_fields_are() {
+fn each_version_publishes_the_offsets_of_its_fields() {
     let seen = DEBIAN.map(|(_, bytes)| {
         let layout = layout(bytes).unwrap();
         [
@@ -48,7 +48,7 @@ fn each_version_says_where_its_fields_are() {
 }
 
 #[test]
-fn each_version_says_where_its_lines_are() {
+fn each_version_publishes_the_offsets_of_its_line_tables() {
     let seen = DEBIAN.map(|(_, bytes)| {
         let layout = layout(bytes).unwrap();
         [
@@ -71,7 +71,7 @@ fn each_version_says_where_its_lines_are() {
 }
 
 #[test]
-fn another_version_and_another_kind_are_refused_by_name() {
+fn an_unknown_version_and_a_free_threaded_build_are_refused_by_name() {
     let (_, bytes) = DEBIAN[1];
     let refused = |word, value| layout(&with_word(bytes, word, value)).unwrap_err();
     assert_eq!(refused(0, 0), OffsetsError::Missing);
@@ -88,7 +88,7 @@ fn another_version_and_another_kind_are_refused_by_name() {
 }
 
 #[test]
-fn an_offset_outside_its_structure_is_not_taken() {
+fn an_offset_outside_its_structure_is_refused() {
     for (minor, bytes) in DEBIAN {
         let version = VERSIONS.iter().find(|v| v.minor == minor).unwrap();
         for published in version.published {

@@ -1,33 +1,33 @@
-//! Exceptions: which one a thread handles or raises, what it came from, and
-//! where it was raised, for both sides.
+//! Exceptions of a thread, for both sides: the handled one, the raised one, what it came from and where
+//! it was raised.
 //!
-//! What cannot be read is 0, as what is not there.
+//! An unreadable value is 0, like a missing one.
 
 use super::{DIRECT, Layout};
 use crate::memory::Memory;
 
 /// `Py_TPFLAGS_BASE_EXC_SUBCLASS` (`Include/object.h`).
 const BASE_EXCEPTION: u64 = 1 << 30;
-/// Generators that run inside each other while one handles an exception.
+/// Nested generators that are searched for a handled exception.
 const MAX_HANDLED: usize = 4;
-/// Exceptions that follow from each other.
+/// Exceptions of a chain that are followed.
 const MAX_CHAIN: usize = 16;
 
-/// An exception on its way up.
+/// An exception that leaves a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised {
     pub class: u64,
-    /// The exception; before it is made, which up to 3.11 is done when it is caught, what
-    /// it will be made of, if that is anything.
+    /// The exception; before Python makes it, which up to 3.11 happens when it is caught, the value
+    /// it will be made from, or 0.
     pub object: u64,
     pub is_made: bool,
-    /// It went up other frames before.
+    /// Whether it left other frames before.
     pub has_traceback: bool,
 }
 
 impl Layout {
-    /// The exception that a thread handles, as `sys.exception()` would say it; 0 for
-    /// none (`_PyErr_GetTopmostException` of `Python/errors.c`).
+    /// The exception that a thread handles, as `sys.exception()` returns it; 0 for none
+    /// (`_PyErr_GetTopmostException` of `Python/errors.c`).
     #[inline(always)]
     pub fn handled_exception<M: Memory>(&self, mem: &M, tstate: u64) -> u64 {
         let mut item = self.peek(mem, tstate, self.tstate_exc_info);
@@ -36,7 +36,7 @@ impl Layout {
                 break;
             }
             let value = self.peek(mem, item, self.handled_value);
-            // Often it is `None`.
+            // The value is often `None`.
             if value != 0 && self.is_exception(mem, value) {
                 return value;
             }
@@ -75,15 +75,15 @@ impl Layout {
         self.peek(mem, class, self.type_flags) & BASE_EXCEPTION != 0
     }
 
-    /// What an exception came from: its cause, else what was handled when it was
-    /// raised, unless it was raised `from None`; 0 for nothing.
+    /// The exception that this one came from: its cause, else the exception handled when it was
+    /// raised, unless it was raised `from None`; 0 for none.
     #[inline(always)]
     pub fn came_from<M: Memory>(&self, mem: &M, exception: u64) -> u64 {
         let cause = self.peek(mem, exception, self.exception_cause);
         if cause != 0 {
             return cause;
         }
-        // A byte, and padding.
+        // One byte, then padding.
         let suppressed = self.peek(mem, exception, self.exception_suppress_context) & 0xff;
         if suppressed != 0 {
             return 0;
@@ -91,7 +91,7 @@ impl Layout {
         self.peek(mem, exception, self.exception_context)
     }
 
-    /// The first of the exceptions that led to this one; itself, if none did.
+    /// The first exception of the chain that led to this one; itself, if there is no chain.
     #[inline(always)]
     pub fn root_cause<M: Memory>(&self, mem: &M, exception: u64) -> u64 {
         let mut root = exception;
@@ -104,15 +104,14 @@ impl Layout {
         root
     }
 
-    /// The last of the frames that an exception went up; 0 if it has no traceback.
+    /// The last frame that an exception left, where it was caught; 0 if it has no traceback.
     #[inline(always)]
     pub fn caught_in<M: Memory>(&self, mem: &M, exception: u64) -> u64 {
         let traceback = self.peek(mem, exception, self.exception_traceback);
         self.frame_of_traceback(mem, traceback)
     }
 
-    /// The frame of an entry of a traceback. It may have returned: then its object
-    /// holds what it was.
+    /// The frame of a traceback entry. It may have returned: then its frame object holds a copy.
     #[inline(always)]
     pub fn frame_of_traceback<M: Memory>(&self, mem: &M, traceback: u64) -> u64 {
         let object = self.peek(mem, traceback, self.traceback_frame);

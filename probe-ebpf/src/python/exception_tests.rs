@@ -1,26 +1,26 @@
 extern crate std;
 
-use super::super::heap::{Heap, layouts};
+use super::super::test_heap::{TestHeap, layouts};
 use super::*;
 use std::vec::Vec;
 
-fn for_each_version(mut test: impl FnMut(&str, Layout, Heap)) {
+fn for_each_version(mut test: impl FnMut(&str, Layout, TestHeap)) {
     for (version, layout) in layouts() {
-        test(version, layout, Heap::new(layout));
+        test(version, layout, TestHeap::new(layout));
     }
 }
 
-/// What one item of the stack of handled exceptions holds.
+/// Value of one item on the stack of handled exceptions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Item {
-    /// As it was made: nothing yet.
+    /// The initial value.
     Null,
     None,
     Exception,
 }
 
 #[test]
-fn the_handled_exception_is_that_of_the_innermost_generator_that_handles_one() {
+fn the_handled_exception_is_that_of_the_innermost_generator_with_one() {
     use Item::{Exception, None, Null};
     for_each_version(|version, layout, mut heap| {
         for items in [
@@ -57,7 +57,7 @@ fn the_handled_exception_is_that_of_the_innermost_generator_that_handles_one() {
 }
 
 #[test]
-fn generators_without_end_are_not_followed_for_ever() {
+fn a_cycle_of_generators_is_not_followed_for_ever() {
     for_each_version(|version, layout, mut heap| {
         let none = heap.none();
         let item = heap.with(layout.handled_value, none);
@@ -75,7 +75,7 @@ const NOTHING: Raised = Raised {
 };
 
 #[test]
-fn the_raised_exception_is_an_object_from_3_12_on() {
+fn from_3_12_on_the_raised_exception_is_an_object() {
     for_each_version(|version, layout, mut heap| {
         if matches!(version, "3.8" | "3.11") {
             return;
@@ -100,7 +100,7 @@ fn the_raised_exception_is_an_object_from_3_12_on() {
 }
 
 #[test]
-fn the_raised_exception_is_a_class_and_what_it_will_be_made_of_before_3_12() {
+fn before_3_12_the_raised_exception_is_a_class_and_a_value() {
     for_each_version(|version, layout, mut heap| {
         if !matches!(version, "3.8" | "3.11") {
             return;
@@ -127,10 +127,10 @@ fn the_raised_exception_is_a_class_and_what_it_will_be_made_of_before_3_12() {
 }
 
 #[test]
-fn an_exception_comes_from_its_cause_else_its_context_unless_that_is_suppressed() {
+fn an_exception_comes_from_its_cause_else_from_its_unsuppressed_context() {
     for_each_version(|version, layout, mut heap| {
         let [cause, context] = [heap.exception(), heap.exception()];
-        // Suppressed is what is in one byte; the bytes behind it may hold anything.
+        // The flag is one byte; the bytes behind it may hold anything.
         let [off, on] = [0xffff_ff00, 0xffff_ff01];
         for (has, expected) in [
             ([0, 0, off], 0),
@@ -138,7 +138,7 @@ fn an_exception_comes_from_its_cause_else_its_context_unless_that_is_suppressed(
             ([0, context, off], context),
             ([cause, context, off], cause),
             ([0, context, on], 0),
-            // As `raise … from …` has it.
+            // `raise … from …` sets all three.
             ([cause, context, on], cause),
         ] {
             let exception = heap.exception();
@@ -151,7 +151,7 @@ fn an_exception_comes_from_its_cause_else_its_context_unless_that_is_suppressed(
 }
 
 #[test]
-fn the_root_is_the_first_of_those_that_led_to_it() {
+fn the_root_is_the_first_exception_of_the_chain() {
     for_each_version(|version, layout, mut heap| {
         let chain: Vec<u64> = (0..4).map(|_| heap.exception()).collect();
         for (at, pair) in chain.windows(2).enumerate() {
@@ -166,14 +166,14 @@ fn the_root_is_the_first_of_those_that_led_to_it() {
             let root = layout.root_cause(&heap, *exception);
             assert_eq!(root, chain[3], "{version}");
         }
-        // `raise … from None` in the middle: what was before it did not lead here.
+        // `raise … from None` in the middle cuts the chain.
         heap.set(chain[1], layout.exception_suppress_context, 1);
         assert_eq!(layout.root_cause(&heap, chain[0]), chain[1], "{version}");
     });
 }
 
 #[test]
-fn exceptions_that_follow_from_each_other_in_a_circle_have_some_root() {
+fn a_cycle_of_exceptions_has_one_of_them_as_its_root() {
     for_each_version(|version, layout, mut heap| {
         let circle = [heap.exception(), heap.exception(), heap.exception()];
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
@@ -185,7 +185,7 @@ fn exceptions_that_follow_from_each_other_in_a_circle_have_some_root() {
 }
 
 #[test]
-fn the_frame_that_caught_it_is_the_first_of_its_traceback() {
+fn the_frame_that_caught_an_exception_is_the_first_of_its_traceback() {
     for_each_version(|version, layout, mut heap| {
         let frame = heap.new_object();
         let object = if layout.frame_object_frame == DIRECT {
@@ -202,7 +202,7 @@ fn the_frame_that_caught_it_is_the_first_of_its_traceback() {
 }
 
 #[test]
-fn what_cannot_be_read_is_as_what_is_not_there() {
+fn unreadable_memory_reads_as_no_exception() {
     for_each_version(|version, layout, heap| {
         for address in [0, 1, 0xfff8, u64::MAX - 100, u64::MAX] {
             assert_eq!(layout.handled_exception(&heap, address), 0, "{version}");

@@ -1,16 +1,16 @@
-//! Which instruction of its code a frame is at.
+//! The current instruction of a frame.
 
 use super::{DIRECT, Layout, LineTable};
 use crate::memory::{Fault, Memory};
 
-/// Bytes of an instruction, and of the unit that 3.10 counts in (`_Py_CODEUNIT`).
+/// Bytes of an instruction, which is also the unit of `f_lasti` in 3.10 (`_Py_CODEUNIT`).
 const UNIT_BYTES: u32 = 2;
 /// `f_lasti` of a frame that has not begun.
 const NOT_BEGUN: u32 = u32::MAX;
 
 impl Layout {
-    /// Bytes from the first instruction of a frame's code, which is as [`Layout::code`] tells
-    /// it; 0 also of a frame that has not begun.
+    /// Bytes from the first instruction of a frame's code object, as [`Layout::code`] returns it, to
+    /// the current instruction; 0 also for a frame that has not begun.
     ///
     /// `f_lasti` counts bytes in 3.8 and 3.9, and in 3.10 units (`PyFrame_GetLineNumber` in
     /// `Objects/frameobject.c`). `prev_instr` and `instr_ptr` point to the instruction, and
@@ -19,7 +19,7 @@ impl Layout {
     /// `pycore_interpframe.h`).
     ///
     /// # Errors
-    /// [`Fault`] when the frame cannot be read, or is not in that code.
+    /// [`Fault`] when the frame cannot be read or does not run that code.
     #[inline(always)]
     pub fn instruction_offset<M: Memory>(
         &self,
@@ -50,13 +50,13 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::heap::{Heap, layouts};
     use super::super::tables::{CPYTHON_3_8, CPYTHON_3_10, CPYTHON_3_12};
+    use super::super::test_heap::{TestHeap, layouts};
     use super::*;
 
-    /// What is told of a frame whose instruction is this word.
+    /// Offset of a frame whose instruction field is this word.
     fn offset_of(layout: Layout, word: impl Fn(u64) -> u64) -> Result<u32, Fault> {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let code = heap.new_object();
         let first = code.wrapping_add(u64::from(layout.code_instructions));
         let frame = heap.with(layout.frame_instruction, word(first));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_of_bytes_or_of_units() {
+    fn a_counter_counts_bytes_or_units() {
         let behind = |last: u32| move |_| 0xdead_beef_0000_0000 | u64::from(last);
         assert_eq!(offset_of(CPYTHON_3_8, behind(42)), Ok(42));
         assert_eq!(offset_of(CPYTHON_3_10, behind(42)), Ok(84));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_is_into_the_code() {
+    fn a_pointer_outside_the_code_is_an_error() {
         let mut seen = 0;
         for (version, layout) in layouts() {
             if layout.code_instructions == DIRECT {
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_frame_that_cannot_be_read_is_an_error() {
         for layout in [CPYTHON_3_8, CPYTHON_3_12] {
-            let heap = Heap::new(layout);
+            let heap = TestHeap::new(layout);
             assert_eq!(layout.instruction_offset(&heap, 0, 0), Err(Fault));
             assert_eq!(layout.instruction_offset(&heap, u64::MAX, 0), Err(Fault));
         }

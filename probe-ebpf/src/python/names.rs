@@ -1,11 +1,10 @@
-//! Names of classes, modules, files and functions, copied as they are: what they
-//! mean is worked out where there is time.
+//! Names of classes, modules, files and functions, copied as raw bytes: userspace decodes them.
 
 use super::{DIRECT, Layout, REFERENCE_TAGS};
 use crate::abi::{CLASS_BYTES, ClassNames, FILE_BYTES, FUNCTION_BYTES, FrameNames, MODULE_BYTES};
 use crate::memory::{Fault, Memory};
 
-/// Keys of a dictionary looked at for a module's or a class's own names, which come first.
+/// Keys of a dictionary searched for a module's or a class's own name, which comes first.
 const FIRST_KEYS: u64 = 6;
 
 impl Layout {
@@ -22,13 +21,13 @@ impl Layout {
                 break;
             }
         }
-        // A class of C has its module in its name.
+        // The name of a C class contains its module.
         let dict = self.peek(mem, class, self.type_dict);
         let module = self.first_value(mem, dict, b"__module__");
         names.module_len = self.head(mem, module, &mut names.module);
     }
 
-    /// Copies the names of what a frame runs, as far as they can be read.
+    /// Copies the names of a frame's code, as far as they can be read.
     #[inline(always)]
     pub fn frame_names<M: Memory>(&self, mem: &M, frame: u64, names: &mut FrameNames) {
         let code = self.peek(mem, frame, self.frame_code) & !REFERENCE_TAGS;
@@ -46,8 +45,8 @@ impl Layout {
         names.module_len = self.head(mem, module, &mut names.module);
     }
 
-    /// The value of one of the first keys of a dictionary; 0 if it is none of those. Neither
-    /// a module nor a class shares its keys with others, and all are text.
+    /// The value of a key among the first of a dictionary; 0 if it is not there. Dictionaries of
+    /// modules and classes do not share their keys, and all their keys are text.
     #[inline(always)]
     fn first_value<M: Memory, const N: usize>(&self, mem: &M, dict: u64, name: &[u8; N]) -> u64 {
         let keys = self.peek(mem, dict, self.dict_keys);
@@ -67,7 +66,7 @@ impl Layout {
         0
     }
 
-    /// Copies the beginning of a `str` of narrow characters; how many bytes.
+    /// Copies the start of a `str` of narrow characters; returns the number of bytes.
     #[inline(always)]
     fn head<M: Memory, const N: usize>(&self, mem: &M, object: u64, buf: &mut [u8; N]) -> u8 {
         let Ok((data, length, width)) = self.str_parts(mem, object) else {
@@ -79,7 +78,7 @@ impl Layout {
         copy(mem, data, length.min(N as u64), buf)
     }
 
-    /// Copies the end of a `str`; how many bytes, and how many a character has.
+    /// Copies the end of a `str`; returns the number of bytes and the width of a character.
     #[expect(clippy::cast_possible_truncation, reason = "the width has three bits")]
     #[inline(always)]
     fn tail<M: Memory, const N: usize>(&self, mem: &M, object: u64, buf: &mut [u8; N]) -> (u8, u8) {
@@ -93,10 +92,10 @@ impl Layout {
     }
 }
 
-/// Copies so many bytes; how many that were.
+/// Copies `bytes` bytes; returns the number of bytes copied.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "no more bytes than their place has, fewer than 256"
+    reason = "no more bytes than the buffer has, fewer than 256"
 )]
 #[inline(always)]
 fn copy<M: Memory, const N: usize>(mem: &M, from: u64, bytes: u64, buf: &mut [u8; N]) -> u8 {
@@ -117,7 +116,7 @@ fn has_zero(word: u64) -> bool {
 }
 
 const _: () = {
-    // Their lengths are kept in a byte, and hold characters of any width.
+    // Their lengths fit a byte, and their sizes hold characters of any width.
     assert!(FILE_BYTES <= 255 && FILE_BYTES.is_multiple_of(4));
     assert!(FUNCTION_BYTES <= 255 && FUNCTION_BYTES.is_multiple_of(4));
     assert!(MODULE_BYTES <= 255 && CLASS_BYTES.is_multiple_of(8));

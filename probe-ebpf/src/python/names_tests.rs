@@ -1,12 +1,12 @@
 extern crate std;
 
-use super::super::heap::{Heap, layouts};
+use super::super::test_heap::{TestHeap, layouts};
 use super::*;
 use proptest::prelude::*;
 use std::string::String;
 use std::vec::Vec;
 
-fn class_of(heap: &Heap, class: u64) -> (String, String) {
+fn class_of(heap: &TestHeap, class: u64) -> (String, String) {
     let mut names = ClassNames::EMPTY;
     heap.layout.class_names(heap, class, &mut names);
     let end = names.name.iter().position(|&byte| byte == 0);
@@ -18,14 +18,14 @@ fn class_of(heap: &Heap, class: u64) -> (String, String) {
 }
 
 /// A class with this `tp_name`.
-fn class(heap: &mut Heap, name: &str) -> u64 {
+fn class(heap: &mut TestHeap, name: &str) -> u64 {
     let text = heap.new_object();
     heap.put(text, name.as_bytes());
     heap.with(heap.layout.type_name, text)
 }
 
-/// A class as `class …:` makes it: among the first of its names is its module.
-fn heap_class(heap: &mut Heap, name: &str, module: u64, at: usize) -> u64 {
+/// A class as `class …:` makes it: its module is at index `at` of its dictionary.
+fn heap_class(heap: &mut TestHeap, name: &str, module: u64, at: usize) -> u64 {
     let mut entries = std::vec![("__qualname__", 0); at];
     entries.push(("__module__", module));
     let dict = heap.dict(&entries);
@@ -35,9 +35,9 @@ fn heap_class(heap: &mut Heap, name: &str, module: u64, at: usize) -> u64 {
 }
 
 #[test]
-fn a_class_is_told_by_its_name_and_its_module() {
+fn a_class_has_its_name_and_its_module() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let module = heap.str("shop.errors");
         for at in [0, 1, 5] {
             let of_heap = heap_class(&mut heap, "OutOfStock", module, at);
@@ -58,9 +58,9 @@ fn a_class_is_told_by_its_name_and_its_module() {
 }
 
 #[test]
-fn a_key_that_only_begins_like_the_one_looked_for_is_another() {
+fn a_key_that_only_begins_with_the_wanted_name_does_not_match() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let (wrong, right) = (heap.str("wrong"), heap.str("right"));
         let dict = heap.dict(&[("__module__x", wrong), ("__module__", right)]);
         let class = class(&mut heap, "E");
@@ -70,9 +70,9 @@ fn a_key_that_only_begins_like_the_one_looked_for_is_another() {
 }
 
 #[test]
-fn names_longer_than_their_place_are_cut() {
+fn names_longer_than_their_buffer_are_cut() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         for length in [1, 7, 8, 9, 63, 64, 65, 500] {
             let name = "n".repeat(length);
             let module = heap.str(&name);
@@ -85,9 +85,9 @@ fn names_longer_than_their_place_are_cut() {
 }
 
 #[test]
-fn a_module_whose_name_is_not_narrow_is_not_told() {
+fn a_module_with_a_wide_name_is_left_out() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let latin1 = heap.str_of(1, false, b"caf\xe9");
         let wide = heap.str_of(2, false, &[0x16, 0x04]);
         let mut names = ClassNames::EMPTY;
@@ -101,7 +101,7 @@ fn a_module_whose_name_is_not_narrow_is_not_told() {
 }
 
 /// A frame of a function with this name, in a file and a module.
-fn frame(heap: &mut Heap, function: u64, file: u64, globals: u64) -> u64 {
+fn frame(heap: &mut TestHeap, function: u64, file: u64, globals: u64) -> u64 {
     let layout = heap.layout;
     let code = heap.with(layout.code_filename, file);
     if layout.code_qualname == DIRECT {
@@ -116,16 +116,16 @@ fn frame(heap: &mut Heap, function: u64, file: u64, globals: u64) -> u64 {
     frame
 }
 
-fn names_of(heap: &Heap, frame: u64) -> FrameNames {
+fn names_of(heap: &TestHeap, frame: u64) -> FrameNames {
     let mut names = FrameNames::EMPTY;
     heap.layout.frame_names(heap, frame, &mut names);
     names
 }
 
 #[test]
-fn a_frame_is_told_by_function_file_and_module() {
+fn a_frame_has_the_names_of_its_function_file_and_module() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let (function, file) = (heap.str("Cart.total"), heap.str("/srv/shop/cart.py"));
         let module = heap.str("shop.cart");
         let globals = heap.dict(&[("__name__", module)]);
@@ -147,9 +147,9 @@ fn a_frame_is_told_by_function_file_and_module() {
 }
 
 #[test]
-fn of_long_names_whole_characters_of_the_end_are_kept_whatever_their_width() {
+fn long_names_keep_whole_characters_of_their_end_at_every_width() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let globals = heap.dict(&[("__file__", 0)]);
         for (width, is_ascii) in [(1, true), (1, false), (2, false), (4, false)] {
             for characters in [0, 1, 15, 16, 17, 33, 129] {
@@ -173,9 +173,9 @@ fn of_long_names_whole_characters_of_the_end_are_kept_whatever_their_width() {
 }
 
 #[test]
-fn what_cannot_be_read_has_empty_names() {
+fn unreadable_memory_has_empty_names() {
     for (version, layout) in layouts() {
-        let mut heap = Heap::new(layout);
+        let mut heap = TestHeap::new(layout);
         let zeros = heap.new_object();
         let nowhere = class(&mut heap, "");
         heap.set(nowhere, layout.type_name, u64::MAX - 3);
@@ -190,7 +190,7 @@ fn what_cannot_be_read_has_empty_names() {
     }
 }
 
-/// The same few bytes over and over, wherever one reads.
+/// Memory that repeats the same few bytes at every address.
 struct Everywhere(Vec<u8>);
 
 impl Memory for Everywhere {
@@ -205,7 +205,7 @@ impl Memory for Everywhere {
 
 proptest! {
     #[test]
-    fn no_memory_breaks_it(bytes in proptest::collection::vec(any::<u8>(), 1..64), at: u64) {
+    fn any_memory_is_read_within_bounds(bytes in proptest::collection::vec(any::<u8>(), 1..64), at: u64) {
         let memory = Everywhere(bytes);
         for (_, layout) in layouts() {
             let mut names = ClassNames::EMPTY;

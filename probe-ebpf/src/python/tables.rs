@@ -1,9 +1,8 @@
 //! Layouts of the CPython versions that do not publish their own.
 //!
-//! Read from the debug information of 3.8.18, 3.9.18, 3.10.13, 3.11.7 and 3.12.1
-//! on x86-64, which `cargo xtask offsets` compares them with; a structure keeps
-//! its layout within a minor version. What is no structure's member was read
-//! from the headers that the fields of [`Layout`] name.
+//! They come from the debug information of 3.8.18, 3.9.18, 3.10.13, 3.11.7 and 3.12.1 on x86-64;
+//! `cargo xtask offsets` compares the two. A structure keeps its layout within a minor version. Values
+//! that are not members of a structure come from the headers that the fields of [`Layout`] name.
 
 use super::{DIRECT, InlineValues, Layout, LineTable};
 

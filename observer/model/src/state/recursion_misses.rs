@@ -1,23 +1,23 @@
-//! Runs of programs that the kernel skipped, and what that may have cost.
+//! Runs of eBPF programs that the kernel skipped, and the events that were lost by it.
 
 use crate::fact::ProgramTotals;
 use std::collections::BTreeMap;
 
-/// How the second of two programs that do the same is named after the first.
-const AGAIN: &str = "_again";
+/// Suffix of a backup program's name, behind the name of the program that it backs up.
+const BACKUP: &str = "_backup";
 
-/// The most that can have been lost by programs that the kernel skipped: of two that do the same, what
-/// both may have missed at once.
+/// The most events that can have been lost: of a program and its backup, those that both may have
+/// missed.
 pub fn lost(programs: &BTreeMap<String, ProgramTotals>) -> u64 {
     let misses = |name: &str| programs.get(name).map(|it| it.recursion_misses);
     let lost = programs.iter().map(|(name, program)| {
-        let is_second = name
-            .strip_suffix(AGAIN)
+        let is_backup = name
+            .strip_suffix(BACKUP)
             .is_some_and(|first| programs.contains_key(first));
-        let second = misses(&format!("{name}{AGAIN}"));
-        match (is_second, second) {
+        let backup = misses(&format!("{name}{BACKUP}"));
+        match (is_backup, backup) {
             (true, _) => 0,
-            (false, Some(second)) => program.recursion_misses.min(second),
+            (false, Some(backup)) => program.recursion_misses.min(backup),
             (false, None) => program.recursion_misses,
         }
     });
@@ -29,12 +29,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_both_of_two_programs_missed_may_be_lost() {
+    fn only_events_that_program_and_backup_both_missed_count_as_lost() {
         let programs = [
             ("exit_recvfrom", 7),
-            ("exit_recvfrom_again", 2),
+            ("exit_recvfrom_backup", 2),
             ("enter_close", 0),
-            ("enter_close_again", 5),
+            ("enter_close_backup", 5),
             ("process_fork", 1),
         ];
         let totals = programs.map(|(name, recursion_misses)| {

@@ -1,7 +1,8 @@
 //! Features and eBPF programs on this kernel.
 
-use crate::probe::features::{self, FEATURES};
-use crate::probe::load::Loaded;
+use crate::probe::Programs;
+use crate::probe::features::FEATURES;
+use crate::probe::programs::Load;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -37,9 +38,9 @@ pub struct Program {
 
 impl Kernel {
     /// Of what was loaded, with each program if those are asked for.
-    pub fn of(loaded: &Loaded, verbose: bool) -> Self {
+    pub fn of(programs: &Programs, verbose: bool) -> Self {
         let features = FEATURES.iter().map(|feature| {
-            let refusal = loaded.absent.why(feature);
+            let refusal = programs.absent().why(feature);
             Feature {
                 name: feature.name,
                 ok: refusal.is_none(),
@@ -49,29 +50,25 @@ impl Kernel {
                 without: feature.without,
             }
         });
-        let programs = || {
-            let programs = loaded.load_ns.iter();
-            programs.map(|&(name, ns)| Program::of(loaded, name, ns))
-        };
+        let loads = || programs.loads().iter();
         Self {
             features: features.collect(),
-            programs: verbose.then(|| programs().collect()),
+            programs: verbose.then(|| loads().map(|load| Program::of(programs, load)).collect()),
         }
     }
 }
 
 impl Program {
-    fn of(loaded: &Loaded, name: &'static str, load_ns: u64) -> Self {
-        let feature = features::of(name);
-        let info = loaded.ebpf.program(name).and_then(|it| it.info().ok());
-        let refusal = feature.and_then(|feature| loaded.absent.why(feature));
-        let refusal = refusal.filter(|refusal| refusal.program == name);
+    fn of(programs: &Programs, load: &Load) -> Self {
+        let info = programs.info(load.program);
+        let refusal = programs.absent().why(load.feature);
+        let refusal = refusal.filter(|refusal| refusal.program == load.program);
         Self {
-            name,
-            feature: feature.map(|feature| feature.name).unwrap_or_default(),
+            name: load.program,
+            feature: load.feature.name,
             ok: info.is_some(),
             walked: info.and_then(|info| info.verified_instruction_count()),
-            load_us: load_ns / 1000,
+            load_us: load.took_ns / 1000,
             log: refusal
                 .map(|refusal| refusal.log.clone())
                 .unwrap_or_default(),

@@ -16,7 +16,7 @@ fn check(ok: bool) -> Check {
         name: "tracefs",
         ok,
         found: "not mounted".to_owned(),
-        cure: "mount it".to_owned(),
+        fix: "mount it".to_owned(),
     }
 }
 

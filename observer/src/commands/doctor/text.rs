@@ -34,7 +34,7 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
 fn write_check(check: &Check, out: &mut impl Write) -> io::Result<()> {
     let mark = if check.ok { "ok" } else { "FAIL" };
     writeln!(out, "{mark:<6}  {}: {}", check.name, check.found)?;
-    write_fix(&check.cure, out)
+    write_fix(&check.fix, out)
 }
 
 fn write_fix(fix: &str, out: &mut impl Write) -> io::Result<()> {

@@ -1,13 +1,13 @@
-//! Settings of the host that forbid what the observer does, or look as if they did.
+//! Host settings that forbid eBPF or attaching, or are suspected of it.
 
 use super::Check;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::path::Path;
 use std::{fs, io};
 
-/// `Documentation/admin-guide/LSM` has no page of it; `security/lockdown/lockdown.c` does.
+/// Kernel lockdown (`security/lockdown/lockdown.c`).
 pub fn lockdown() -> Check {
-    // The file is absent where the kernel has no lockdown at all, or securityfs is not mounted.
+    // The file is absent where the kernel has no lockdown or securityfs is not mounted.
     let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     of_lockdown(&text)
 }
@@ -18,30 +18,30 @@ fn of_lockdown(text: &str) -> Check {
         .split_once('[')
         .and_then(|(_, rest)| Some(rest.split_once(']')?.0));
     match mode {
-        // `bpf_tracing_func_proto` of `kernel/trace/bpf_trace.c`: no read of the kernel's memory.
+        // `bpf_tracing_func_proto` of `kernel/trace/bpf_trace.c`: no reads of kernel memory.
         Some("confidentiality") => Check::bad(
             NAME,
-            "kernel lockdown is in confidentiality mode, which forbids reading memory from eBPF",
+            "confidentiality mode, which forbids eBPF programs to read memory",
             "boot with lockdown=integrity or without lockdown",
         ),
-        Some(mode) => Check::good(NAME, format!("`{mode}`, which does not forbid eBPF")),
-        None => Check::good(NAME, "does not forbid eBPF"),
+        Some(mode) => Check::good(NAME, format!("`{mode}`, which allows eBPF")),
+        None => Check::good(NAME, "off, or allows eBPF"),
     }
 }
 
-/// Who may ask for performance events, by which programs are attached: whoever has what the check
-/// of privilege asks for, whatever is set (`perf_allow_kernel` and `perf_allow_tracepoint` of
+/// Who may use performance events, by which programs are attached. The capabilities of the privilege
+/// check are enough, whatever the setting (`perf_allow_kernel` and `perf_allow_tracepoint` of
 /// `include/linux/perf_event.h`).
 pub fn perf_events() -> Check {
     setting(
         "kernel.perf_event_paranoid",
         "/proc/sys/kernel/perf_event_paranoid",
-        "this kernel has no performance events, by which programs are attached",
+        "this kernel has no performance events, which attach eBPF programs",
         "use a kernel with CONFIG_PERF_EVENTS=y",
     )
 }
 
-/// Who may load programs: likewise.
+/// Who may load programs. The capabilities of the privilege check are enough here, too.
 pub fn unprivileged_bpf() -> Check {
     setting(
         "kernel.unprivileged_bpf_disabled",
@@ -51,18 +51,18 @@ pub fn unprivileged_bpf() -> Check {
     )
 }
 
-fn setting(name: &'static str, path: &str, absent: &str, cure: &str) -> Check {
+fn setting(name: &'static str, path: &str, absent: &str, fix: &str) -> Check {
     match fs::read_to_string(path) {
         Ok(value) => Check::good(
             name,
-            format!("{}; does not hold for these privileges", value.trim()),
+            format!("{}; does not limit these privileges", value.trim()),
         ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::bad(name, absent, cure),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::bad(name, absent, fix),
         Err(error) => Check::bad(name, format!("{path}: {error}"), "mount /proc"),
     }
 }
 
-/// Containers are known by the control group of a process.
+/// Version of the control groups, by which containers are recognised.
 pub fn control_groups() -> Check {
     of_control_groups(Path::new("/sys/fs/cgroup"))
 }
@@ -72,17 +72,17 @@ fn of_control_groups(top: &Path) -> Check {
     let found = if top.join("cgroup.controllers").exists() {
         "version 2"
     } else if top.join("unified/cgroup.controllers").exists() {
-        "version 1, and 2 beside it"
+        "version 1 and version 2"
     } else if fs::read_dir(top).is_ok_and(|mut entries| entries.next().is_some()) {
         "version 1"
     } else {
-        "none mounted; containers are known by /proc alone"
+        "none mounted; containers are recognised by /proc alone"
     };
     Check::good(NAME, found)
 }
 
-/// Kernels before 5.11 charge maps to this limit, and refuse them with `EPERM` (`bpf_map_charge_init`
-/// of `kernel/bpf/syscall.c`); `failed` tells whether this one did.
+/// Limit of locked memory. Kernels before 5.11 count maps against it, and refuse them with `EPERM`
+/// (`bpf_map_charge_init` of `kernel/bpf/syscall.c`). `failed` is the error of the load.
 pub fn locked_memory(failed: Option<&anyhow::Error>) -> Check {
     const NAME: &str = "locked memory";
     if raise().is_ok() {
@@ -94,17 +94,17 @@ pub fn locked_memory(failed: Option<&anyhow::Error>) -> Check {
         error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     };
     if !failed.is_some_and(|error| error.chain().any(is_refused)) {
-        let found = format!("limited to {limit} KiB, which this kernel does not mind");
+        let found = format!("limited to {limit} KiB, which does not matter on this kernel");
         return Check::good(NAME, found);
     }
     Check::bad(
         NAME,
-        format!("limited to {limit} KiB, which kernels before 5.11 count the eBPF maps against"),
-        "raise it, as with `ulimit -l unlimited` or `LimitMEMLOCK=infinity`, or give CAP_SYS_RESOURCE",
+        format!("limited to {limit} KiB, too little for the eBPF maps on Linux before 5.11"),
+        "raise it with `ulimit -l unlimited` or `LimitMEMLOCK=infinity`, or give CAP_SYS_RESOURCE",
     )
 }
 
-/// Raises the limit of this process.
+/// Removes this process's limit of locked memory.
 pub fn raise() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_confidentiality_forbids() {
+    fn only_confidentiality_mode_fails_the_check() {
         for (text, ok) in [
             ("", true),
             ("[none] integrity confidentiality\n", true),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_control_groups_are_told_apart() {
+    fn each_version_of_control_groups_is_recognised() {
         let top = tempfile::tempdir().unwrap();
         let found = || of_control_groups(top.path()).found;
         assert!(found().starts_with("none"));
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(found(), "version 1");
         fs::create_dir_all(top.path().join("unified")).unwrap();
         fs::write(top.path().join("unified/cgroup.controllers"), "").unwrap();
-        assert_eq!(found(), "version 1, and 2 beside it");
+        assert_eq!(found(), "version 1 and version 2");
         fs::write(top.path().join("cgroup.controllers"), "").unwrap();
         assert_eq!(found(), "version 2");
     }

@@ -1,4 +1,4 @@
-//! Memory made up object by object, as each version would lay it out, for tests.
+//! A heap for tests, built object by object in the layout of each version.
 
 extern crate std;
 
@@ -8,7 +8,7 @@ use super::{DIRECT, Layout};
 use crate::memory::{Fault, Memory};
 use std::vec::Vec;
 
-/// Versions that keep things in different ways.
+/// Versions with different layouts.
 pub fn layouts() -> Vec<(&'static str, Layout)> {
     let published = [
         ("3.13", &include_bytes!("fixtures/debug_offsets_3.13.5")[..]),
@@ -25,18 +25,18 @@ pub fn layouts() -> Vec<(&'static str, Layout)> {
     all
 }
 
-/// Where it begins: below, nothing is mapped.
+/// First mapped address.
 const START: usize = 0x10000;
-/// Room for any one structure.
+/// Bytes of every object: enough for any structure.
 const ROOM: usize = 1024;
 
-/// A heap of zeros, and what was put into it.
-pub struct Heap {
+/// A heap whose objects are zeros until a test fills them.
+pub struct TestHeap {
     bytes: Vec<u8>,
     pub layout: Layout,
 }
 
-impl Memory for Heap {
+impl Memory for TestHeap {
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
         let at = usize::try_from(address).map_err(|_| Fault)?;
         let at = at.checked_sub(START).ok_or(Fault)?;
@@ -46,7 +46,7 @@ impl Memory for Heap {
     }
 }
 
-impl Heap {
+impl TestHeap {
     pub fn new(layout: Layout) -> Self {
         let bytes = Vec::new();
         Self { bytes, layout }
@@ -66,7 +66,7 @@ impl Heap {
 
     /// Sets a field.
     pub fn set(&mut self, object: u64, offset: u32, value: u64) {
-        assert_ne!(offset, DIRECT, "there is no such field");
+        assert_ne!(offset, DIRECT, "this version has no such field");
         self.put(object + u64::from(offset), &value.to_le_bytes());
     }
 
@@ -77,7 +77,7 @@ impl Heap {
         object
     }
 
-    /// A `str` of so many characters, each of so many bytes.
+    /// A `str` whose characters are `width` bytes wide.
     pub fn str_of(&mut self, width: u64, is_ascii: bool, data: &[u8]) -> u64 {
         let layout = self.layout;
         let length = data.len() as u64 / width;
@@ -109,7 +109,7 @@ impl Heap {
             self.set(keys, layout.keys_size, 16);
             24
         };
-        // Sixteen one-byte indices are before them.
+        // Sixteen one-byte indices precede the entries.
         let first = keys + u64::from(layout.keys_indices) + 16 + (entry_bytes - 16);
         for (index, (name, value)) in entries.iter().enumerate() {
             let at = first + index as u64 * entry_bytes;
@@ -120,9 +120,9 @@ impl Heap {
         self.with(layout.dict_keys, keys)
     }
 
-    /// An exception of a class of its own.
+    /// An exception with a class of its own.
     pub fn exception(&mut self) -> u64 {
-        // `Py_TPFLAGS_BASE_EXC_SUBCLASS`, as `Include/object.h` has it.
+        // `Py_TPFLAGS_BASE_EXC_SUBCLASS` (`Include/object.h`).
         let class = self.with(self.layout.type_flags, 1 << 30);
         let metaclass = self.with(self.layout.type_flags, 1 << 31);
         self.set(class, self.layout.object_type, metaclass);

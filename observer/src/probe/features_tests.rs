@@ -1,0 +1,96 @@
+use super::*;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// A program as the eBPF source defines it: its macro, perhaps with a raw tracepoint, and its name.
+type Defined = (String, String);
+
+/// The programs in the eBPF source.
+fn defined() -> BTreeSet<Defined> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe-ebpf/src/bpf");
+    let files = fs::read_dir(folder).unwrap();
+    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    texts.flat_map(|text| defined_in(&text)).collect()
+}
+
+fn defined_in(text: &str) -> Vec<Defined> {
+    let mut found = Vec::new();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    for pair in lines.windows(2) {
+        let function = pair[1].strip_prefix("pub fn ");
+        if let Some((name, _)) = function.and_then(|rest| rest.split_once('('))
+            && let Some(attribute) = pair[0].strip_prefix("#[")
+            // The macro that defines pairs has names of its own.
+            && !name.starts_with('$')
+        {
+            let attribute = attribute.trim_end_matches([']', ')']);
+            found.push((attribute.to_owned(), name.to_owned()));
+        }
+    }
+    for pair in text.split("\nbackup_probe!(").skip(1) {
+        let names = pair.split(',').take(2);
+        found.extend(names.map(|name| ("tracepoint".to_owned(), name.trim().to_owned())));
+    }
+    found.retain(|(attribute, _)| {
+        ["tracepoint", "uprobe", "raw_tracepoint"].contains(&macro_of(attribute))
+    });
+    found
+}
+
+fn macro_of(attribute: &str) -> &str {
+    attribute.split('(').next().unwrap_or_default()
+}
+
+#[test]
+fn the_table_lists_the_programs_of_the_ebpf_source_and_no_others() {
+    let on_raw = |name: &str| format!("raw_tracepoint(tracepoint = \"{name}\"");
+    let listed: BTreeSet<Defined> = programs()
+        .flat_map(|(_, program)| {
+            let attribute = match program.hook {
+                Hook::RawTracepoint(name) => on_raw(name),
+                Hook::StackTail => on_raw("signal_deliver"),
+                Hook::Syscall { .. } | Hook::Tail(_) => "tracepoint".to_owned(),
+                Hook::Python(_) => "uprobe".to_owned(),
+            };
+            let names = [Some(program.name), program.backup()];
+            let names = names.into_iter().flatten();
+            names.map(move |name| (attribute.clone(), name.to_owned()))
+        })
+        .collect();
+    assert_eq!(listed, defined());
+}
+
+#[test]
+fn each_program_and_each_feature_is_listed_once() {
+    let names: BTreeSet<_> = programs().map(|(_, program)| program.name).collect();
+    assert_eq!(names.len(), programs().count());
+    let names: BTreeSet<_> = FEATURES.iter().map(|feature| feature.name).collect();
+    assert_eq!(names.len(), FEATURES.len());
+}
+
+#[test]
+fn the_end_of_a_system_call_is_listed_before_its_start() {
+    let calls: Vec<_> = programs().map(|(_, program)| program.name).collect();
+    let at = |name: &str| calls.iter().position(|&it| it == name);
+    for name in &calls {
+        if let Some(call) = name.strip_prefix("enter_")
+            && let Some(end) = at(&format!("exit_{call}"))
+        {
+            assert!(Some(end) < at(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_hook_of_python_has_a_program() {
+    for hook in [
+        PythonHook::DatetimeNow,
+        PythonHook::ExceptionAsked,
+        PythonHook::TracebackHere,
+        PythonHook::GcBegins,
+        PythonHook::GcEnds,
+    ] {
+        assert!(on(hook).is_some(), "{hook:?}");
+    }
+}

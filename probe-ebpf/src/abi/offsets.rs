@@ -1,0 +1,37 @@
+//! Read-only globals of the programs, set by userspace before the load.
+
+/// Offsets of fields in kernel structures, from BTF.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelOffsets {
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub signal_live: u32,
+    /// `task_struct.thread.fsbase` (x86-64) or `.thread.uw.tp_value` (aarch64).
+    pub task_thread_pointer: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdt_fd: u32,
+    pub fdt_max_fds: u32,
+    pub file_private_data: u32,
+    pub file_inode: u32,
+    pub inode_mode: u32,
+    pub socket_sk: u32,
+    pub sock_socket: u32,
+    pub sock_family: u32,
+    pub unix_peer: u32,
+}
+const _: () = assert!(size_of::<KernelOffsets>() == 17 * 4);
+
+/// Offsets of tracepoint fields, from their `format` files.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracepointOffsets {
+    /// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each.
+    pub enter_args: u32,
+    /// `ret` of a `sys_exit_*` tracepoint.
+    pub exit_ret: u32,
+}
+const _: () = assert!(size_of::<TracepointOffsets>() == 8);
