@@ -162,7 +162,7 @@ impl From<&Observe> for Fact {
     }
 }
 
-/// What is observed, and how: the same for every output.
+/// Options of the observation, the same for every output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {
     /// File with the kernel's types, instead of `/sys/kernel/btf/vmlinux`.
@@ -223,7 +223,7 @@ impl Serve {
     }
 }
 
-/// What `replay` shows of a recording.
+/// Output of `replay`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
     /// The exposition that was served last; as of the end if none was served.
@@ -269,7 +269,7 @@ impl Run {
 }
 
 impl Observe {
-    /// What `top` observes with its own probes.
+    /// Options of `top` with its own probes.
     #[must_use]
     pub fn top(args: &TopArgs, file: &File) -> Self {
         Self::resolve(&args.targets, &args.model, file)

@@ -176,7 +176,7 @@ fn the_reference_has_the_key_of_each_option_and_every_key() {
     assert_eq!(documented, keys);
 }
 
-/// What a command makes of these arguments.
+/// The options in force with these arguments, as text to compare.
 fn resolved(arguments: &[String]) -> String {
     let file = File::default();
     let words = std::iter::once("gunicorn-observer").chain(arguments.iter().map(String::as_str));

@@ -15,7 +15,7 @@ pub const PIDS: RangeInclusive<i64> = 1..=u32::MAX as i64;
 /// Valid values of `--route-limit`.
 pub const ROUTE_LIMITS: RangeInclusive<i64> = 1..=100_000;
 
-/// What is logged: this level and those above it.
+/// Log level: messages of this level and of more severe ones are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {

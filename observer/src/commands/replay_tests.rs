@@ -264,7 +264,7 @@ fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
 }
 
 #[test]
-fn what_is_no_record_is_refused() {
+fn a_file_that_is_no_recording_is_refused() {
     let (shown, error) = replay(b"hello", &Model::default());
     assert_eq!(shown, "");
     assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));

@@ -1,4 +1,4 @@
-//! What a mapped file holds, read once for all processes that map it.
+//! Contents of mapped files, read once for all processes that map them.
 
 use object::{ReadCache, ReadRef};
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ impl FileId {
     }
 }
 
-/// What a file that holds an interpreter has.
+/// Contents of a file that holds an interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InterpreterFile {
     /// Address of `_PyRuntime` in the file.
@@ -107,7 +107,7 @@ pub(super) struct ProbeOffset {
     pub placement: Placement,
 }
 
-/// Remembers what files hold.
+/// Cache of the contents of files.
 #[derive(Debug, Default)]
 pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,

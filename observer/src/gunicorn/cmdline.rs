@@ -1,7 +1,7 @@
-//! What a command line suggests: a hint only, since titles can be set and programs renamed. The
+//! Hints of a command line: no more than that, since titles can be set and programs renamed. The
 //! memory of the process decides.
 
-/// What a process may be.
+/// Kind of program that a command line suggests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hint {
     Other,

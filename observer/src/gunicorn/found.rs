@@ -1,4 +1,4 @@
-//! What [`super::tree::Tree`] returns.
+//! Results of [`super::tree::Tree`].
 
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::arbiter::Arbiter;
@@ -74,7 +74,7 @@ impl Coverage {
     }
 }
 
-/// What a process is.
+/// Kind of a process.
 #[derive(Clone, Debug)]
 pub enum Candidate {
     NotGunicorn,

@@ -2,7 +2,7 @@
 //!
 //! Nothing is stopped. A stack is valid if a second read right after the first finds the same
 //! frames at the same calls; only the instruction of the innermost frame may differ, which is one
-//! word. Otherwise the stack is read again, up to [`MAX_ATTEMPTS`] times.
+//! word. Otherwise the stack is read again, up to `MAX_ATTEMPTS` times.
 
 use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};

@@ -1,7 +1,7 @@
 //! Where in a function a uprobe is cheap.
 //!
 //! The kernel emulates a few instructions at the breakpoint and single-steps a copy of all others,
-//! which takes ten times as long. Which ones depends on the machine: [`x86_64`], [`aarch64`].
+//! which takes ten times as long. Which ones depends on the machine: `x86_64`, `aarch64`.
 //!
 //! Most programs read no arguments: an instruction behind the entry is as good as the entry.
 

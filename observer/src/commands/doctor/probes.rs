@@ -21,7 +21,7 @@ pub struct Probe {
     pub single_stepped: bool,
 }
 
-/// What cannot be seen, and why.
+/// A probe without a place, and the reason.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Unseen {
     pub what: &'static str,

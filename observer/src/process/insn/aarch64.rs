@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_steps_or_refuses_is_not_chosen() {
+    fn an_instruction_that_the_kernel_steps_or_refuses_is_not_chosen() {
         let cases: &[(&str, u32)] = &[
             ("bti c", 0xd503_245f),
             ("paciasp", 0xd503_233f),
