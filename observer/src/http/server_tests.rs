@@ -177,7 +177,7 @@ async fn follow(served: &Served, head: &str) -> Vec<(String, Option<String>)> {
     events
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn events_are_the_history_then_a_view_each_second_until_the_stream_ends() {
     let served = Served::start_within(Limits {
         stream_lifetime: Duration::from_millis(2500),
