@@ -97,7 +97,7 @@ impl Engine {
     pub fn finish(mut self) -> Result<ObserverView> {
         self.take_all()?;
         self.flush()?;
-        Ok(self.state.snapshot(monotonic_ns()).observer)
+        Ok(self.state.metrics_view(monotonic_ns()).observer)
     }
 
     /// Forgets what is over. Where views are asked for, each does that.

@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -122,7 +122,7 @@ impl Listener {
     }
 }
 
-fn told(view: &View) -> Option<Arc<Told>> {
+fn told(view: &LiveView) -> Option<Arc<Told>> {
     let time_seconds = view.time_seconds;
     match serde_json::to_string(view) {
         Ok(json) => Some(Arc::new(Told { time_seconds, json })),

@@ -2,7 +2,7 @@
 
 use observer_model::event::Pid;
 use observer_model::views::live_view::history::History;
-use observer_model::views::live_view::{Point, View};
+use observer_model::views::live_view::{LiveView, Point};
 use std::collections::HashMap;
 
 /// Points of an app that are kept, whatever a daemon says: more than any has.
@@ -39,7 +39,7 @@ impl Past {
     }
 
     /// Takes the last points of each app, and forgets those that are gone.
-    pub fn view(&mut self, view: &View) {
+    pub fn view(&mut self, view: &LiveView) {
         for app in &view.apps {
             for point in &app.points {
                 self.point(app.master_pid, point);
@@ -115,15 +115,15 @@ mod tests {
         }
     }
 
-    fn view(time_seconds: f64, points: Vec<Point>) -> View {
-        View {
+    fn view(time_seconds: f64, points: Vec<Point>) -> LiveView {
+        LiveView {
             time_seconds,
             apps: vec![App {
                 master_pid: 10,
                 points,
                 ..App::default()
             }],
-            ..View::default()
+            ..LiveView::default()
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(requests(&past, 130.0, 4), [None, Some(2.0), None, None]);
         past.view(&view(1005.0, vec![]));
         assert_eq!(past.apps[&10].len(), 1);
-        past.view(&View::default());
+        past.view(&LiveView::default());
         assert!(past.apps.is_empty());
         assert_eq!(requests(&past, 120.0, 2), [None, None]);
     }

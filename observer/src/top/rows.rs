@@ -6,7 +6,7 @@ use crate::untrusted::shown;
 use observer_model::event::Pid;
 use observer_model::lifecycle::signal;
 use observer_model::lifecycle::worker_event::WorkerEvent;
-use observer_model::views::live_view::{App, Phases, View, Worker};
+use observer_model::views::live_view::{App, LiveView, Phases, Worker};
 use std::cmp::Ordering;
 
 /// Characters of a text that are kept.
@@ -70,7 +70,7 @@ fn known<T>(value: Option<T>, of: impl FnOnce(T) -> Value) -> Value {
 
 /// The rows of a pane as the view has them, only those of one master if one is named.
 #[must_use]
-pub fn of(view: &View, pane: Pane, only: Option<Pid>) -> Vec<Row> {
+pub fn of(view: &LiveView, pane: Pane, only: Option<Pid>) -> Vec<Row> {
     let apps = || {
         let is_it = move |app: &&App| only.is_none_or(|pid| pid == app.master_pid);
         view.apps.iter().filter(is_it)
@@ -100,7 +100,7 @@ pub fn of(view: &View, pane: Pane, only: Option<Pid>) -> Vec<Row> {
     }
 }
 
-fn findings(view: &View, only: Option<Pid>) -> Vec<Row> {
+fn findings(view: &LiveView, only: Option<Pid>) -> Vec<Row> {
     let is_it = |pid: Pid| only.is_none_or(|only| only == pid);
     let found = view.findings.iter().filter(|it| is_it(it.master_pid));
     let found = found.map(|it| Row {
@@ -157,13 +157,13 @@ fn findings(view: &View, only: Option<Pid>) -> Vec<Row> {
 }
 
 /// Whether something was found of a master or, if one is named, of a worker.
-fn is_in_trouble(view: &View, master: Pid, worker: Option<Pid>) -> bool {
+fn is_in_trouble(view: &LiveView, master: Pid, worker: Option<Pid>) -> bool {
     view.findings
         .iter()
         .any(|it| it.master_pid == master && (worker.is_none() || it.worker_pid == worker))
 }
 
-fn mark(view: &View, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
+fn mark(view: &LiveView, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
     if ended {
         Mark::Ended
     } else if is_in_trouble(view, master, worker) {
@@ -173,7 +173,7 @@ fn mark(view: &View, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
     }
 }
 
-fn app(view: &View, app: &App) -> Row {
+fn app(view: &LiveView, app: &App) -> Row {
     let now = &app.now;
     let backlog = app.listeners.iter().map(|it| u64::from(it.backlog)).sum();
     Row {
@@ -211,7 +211,7 @@ fn worker_state(worker: &Worker) -> Value {
     known(worker.state, |state| texted(state.as_str()))
 }
 
-fn worker(view: &View, app: &App, worker: &Worker) -> Row {
+fn worker(view: &LiveView, app: &App, worker: &Worker) -> Row {
     let oldest = worker.oldest_request.as_ref();
     let count = |value: Option<u32>| known(value, |count| Value::Count(count.into()));
     Row {
@@ -307,7 +307,7 @@ fn path(path: Option<&str>, route: &str) -> Value {
     }
 }
 
-fn in_progress(view: &View, app: &App, worker: &Worker) -> Option<Row> {
+fn in_progress(view: &LiveView, app: &App, worker: &Worker) -> Option<Row> {
     let oldest = worker.oldest_request.as_ref().filter(|_| !worker.ended)?;
     Some(Row {
         id: worker.pid.to_string(),

@@ -5,7 +5,7 @@ use super::sse;
 use super::state::Update;
 use crate::query::Source;
 use anyhow::{Context as _, Result, anyhow, bail};
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
@@ -140,7 +140,7 @@ impl Client {
         while let Some(event) = sse::next(&mut stream)? {
             let update = match event.name.as_str() {
                 "history" => Update::History(decoded::<History>(&event.data)?),
-                "snapshot" => Update::View(Arc::new(decoded::<View>(&event.data)?)),
+                "snapshot" => Update::View(Arc::new(decoded::<LiveView>(&event.data)?)),
                 // Of a later version.
                 _ => continue,
             };

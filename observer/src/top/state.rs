@@ -13,7 +13,7 @@ use super::input::Action;
 use super::past::Past;
 use super::rows::{self, Row, Value};
 use observer_model::event::Pid;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const MAX_FILTER: usize = 100;
 #[derive(Debug)]
 pub enum Update {
     History(History),
-    View(Arc<View>),
+    View(Arc<LiveView>),
     /// The daemon does not answer, and why.
     Lost(String),
     /// A stack that was asked for, as lines, or why there is none.
@@ -66,10 +66,10 @@ pub struct State {
     pub origin: String,
     /// Why stacks cannot be shown, if so.
     no_stacks: Option<String>,
-    view: Option<Arc<View>>,
+    view: Option<Arc<LiveView>>,
     past: Past,
     /// What was shown when it was paused.
-    paused: Option<(Arc<View>, Past)>,
+    paused: Option<(Arc<LiveView>, Past)>,
     lost: Option<String>,
     received_seconds: f64,
     now_seconds: f64,
@@ -302,7 +302,7 @@ impl State {
 
     /// What is shown: the last there is, or that of the moment it was paused.
     #[must_use]
-    pub fn view(&self) -> Option<&View> {
+    pub fn view(&self) -> Option<&LiveView> {
         match &self.paused {
             Some((view, _)) => Some(view),
             None => self.view.as_deref(),

@@ -53,7 +53,7 @@ fn what_is_selected_stays_so_wherever_it_goes() {
     state.take(Update::View(Arc::new(view)), 101.0);
     assert_eq!(state.selected().unwrap().id, selected);
     // It has gone.
-    state.take(Update::View(Arc::new(View::default())), 102.0);
+    state.take(Update::View(Arc::new(LiveView::default())), 102.0);
     assert!(state.selected().is_none());
     acted(&mut state, &[Action::Down, Action::Last, Action::Open]);
 }
@@ -203,7 +203,7 @@ fn rows_that_open_nothing_else_are_shown_whole() {
 fn what_is_paused_stands_still_until_it_goes_on() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pause]);
-    state.take(Update::View(Arc::new(View::default())), 101.0);
+    state.take(Update::View(Arc::new(LiveView::default())), 101.0);
     assert!(state.is_paused());
     assert_eq!(state.rows().len(), 2);
     acted(&mut state, &[Action::Pause]);

@@ -2,12 +2,12 @@
 //! somebody who gives everything a name that could drive the terminal.
 
 use super::state::{State, Update};
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
 use std::sync::Arc;
 
 /// What a real daemon told.
-pub fn view() -> View {
+pub fn view() -> LiveView {
     serde_json::from_str(include_str!("fixtures/view.json")).unwrap()
 }
 
@@ -16,7 +16,7 @@ pub fn history() -> History {
 }
 
 /// With losses, and a master that is not covered.
-pub fn lossy_view() -> View {
+pub fn lossy_view() -> LiveView {
     let mut view = view();
     view.observer.lost.insert("ring_full".to_owned(), 7);
     view.observer
@@ -35,7 +35,7 @@ pub const HOSTILE: &str =
     "x\x1b]0;owned\x07\x1b[2J\u{9b}31m\r\n\t\u{202e}\u{5d0}\u{200b}\u{301}日本語e\u{301}👩‍👩‍👧";
 
 /// Each text of it is hostile and long.
-pub fn hostile_view() -> View {
+pub fn hostile_view() -> LiveView {
     let text = serde_json::to_string(&HOSTILE.repeat(20)).unwrap();
     let text = &text[1..text.len() - 1];
     let mut json = serde_json::to_value(lossy_view()).unwrap();
@@ -65,7 +65,7 @@ fn poison(json: &mut serde_json::Value, text: &str) {
 }
 
 /// What shows a view and the history.
-pub fn state(view: View) -> State {
+pub fn state(view: LiveView) -> State {
     let mut state = State::new("own probes".to_owned(), None);
     assert!(state.take(Update::History(history()), 100.0));
     assert!(state.take(Update::View(Arc::new(view)), 100.0));

@@ -6,7 +6,7 @@ use crate::top::input::{Action, KEYS, TYPING_KEYS};
 use crate::top::state::Update;
 use crate::top::test_views;
 use crate::top::test_views::state;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -246,7 +246,7 @@ proptest! {
 
     #[test]
     fn whatever_is_pressed_and_comes_is_drawn(steps in steps()) {
-        let views = [View::default(), test_views::view(), test_views::lossy_view(), test_views::hostile_view()];
+        let views = [LiveView::default(), test_views::view(), test_views::lossy_view(), test_views::hostile_view()];
         let views = views.map(Arc::new);
         let mut state = State::new("own probes".to_owned(), None);
         let mut terminal = terminal(80, 24);

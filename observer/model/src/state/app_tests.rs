@@ -20,7 +20,7 @@ fn an_app_stays_a_while_after_its_master_and_then_goes() {
     scenario.master(10);
     assert!(scenario.app().ended, "a late fact does not wake it up");
     scenario.later(2);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn a_successor_that_has_ended_too_keeps_the_shared_counters() {
     scenario.exit(10).later(100).exit(30).later(100).exit(20);
     for (later, masters) in [(101, 2), (100, 1)] {
         scenario.later(later);
-        assert_eq!(scenario.snapshot().apps.len(), masters);
+        assert_eq!(scenario.metrics_view().apps.len(), masters);
         assert_eq!(scenario.served(), 3);
     }
     scenario.later(100);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_name_that_a_master_leaves_keeps_its_counters() {
     scenario.master(10).fork(10, 11).get(11).master(20);
     scenario.named_master(10, "till").get(11);
     let of = |scenario: &Scenario, name: &str| -> u64 {
-        let apps = scenario.snapshot().apps;
+        let apps = scenario.metrics_view().apps;
         let series = apps.iter().filter(|app| app.app == name);
         let series = series.flat_map(|app| &app.http);
         series.map(|series| series.duration.count()).sum()
@@ -106,9 +106,9 @@ fn a_master_that_cannot_be_observed_says_so_also_after_its_end() {
     scenario.exit(10);
     assert!(!scenario.app().observed);
     scenario.master(20).level(20, Level::None);
-    assert!(!scenario.snapshot().apps[1].observed);
+    assert!(!scenario.metrics_view().apps[1].observed);
     scenario.level(20, Level::Full);
-    assert!(scenario.snapshot().apps[1].observed);
+    assert!(scenario.metrics_view().apps[1].observed);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_master_that_upgrades_is_followed_by_another() {
         .fork(20, 21)
         .get(21)
         .named_master(20, "shop");
-    let apps = scenario.snapshot().apps;
+    let apps = scenario.metrics_view().apps;
     let pids: Vec<_> = apps
         .iter()
         .map(|app| (app.master_pid, app.workers.len()))
@@ -250,7 +250,7 @@ fn losses_and_levels_are_shown() {
         reason,
     }));
     scenario.state.apply(&Input::Malformed("kind"));
-    let observer = scenario.snapshot().observer;
+    let observer = scenario.metrics_view().observer;
     assert_eq!(
         (scenario.lost("ring_full"), scenario.lost("malformed_kind")),
         (5, 1)
@@ -260,7 +260,7 @@ fn losses_and_levels_are_shown() {
         ("shop", "socket")
     );
     scenario.exit(10);
-    assert!(scenario.snapshot().observer.targets.is_empty());
+    assert!(scenario.metrics_view().observer.targets.is_empty());
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Runs of programs that the kernel skipped, and what that may have cost.
+//! Runs of programs that the kernel skipped, and the events that may be lost by that.
 
 use crate::fact::ProgramTotals;
 use std::collections::BTreeMap;
 
-/// How the second of two programs that do the same is named after the first.
+/// Suffix of the second of two programs that do the same.
 const AGAIN: &str = "_again";
 
-/// The most that can have been lost by programs that the kernel skipped: of two that do the same, what
-/// both may have missed at once.
+/// The most events that can be lost by skipped runs. Of two programs that do the same, only runs that
+/// both skipped count.
 pub fn lost(programs: &BTreeMap<String, ProgramTotals>) -> u64 {
     let misses = |name: &str| programs.get(name).map(|it| it.recursion_misses);
     let lost = programs.iter().map(|(name, program)| {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_both_of_two_programs_missed_may_be_lost() {
+    fn only_runs_that_both_of_two_programs_skipped_may_be_lost() {
         let programs = [
             ("exit_recvfrom", 7),
             ("exit_recvfrom_again", 2),

@@ -9,7 +9,7 @@ use crate::testing::scenarios::{S, Scenario, app_requests, request};
 fn requests_before_the_master_is_known_are_kept_until_it_is() {
     let mut scenario = Scenario::new();
     scenario.fork(10, 11).get(11).get(11);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
     scenario.master(10);
     assert_eq!(scenario.workers(), [(11, 2)]);
     let app = scenario.app();
@@ -29,7 +29,7 @@ fn a_worker_that_ended_before_its_master_was_known_still_counts() {
     assert_eq!(
         (
             scenario.app().workers_live,
-            scenario.view().apps[0].workers[0].exit_code
+            scenario.live_view().apps[0].workers[0].exit_code
         ),
         (0, Some(3))
     );
@@ -62,7 +62,7 @@ fn workers_that_were_there_before_are_told_by_their_master() {
     let mut scenario = Scenario::new();
     // In any order: the request first, then the worker, then the master.
     scenario.get(11).worker(10, 11, 7);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
     scenario.master(10).get(11);
     assert_eq!(scenario.workers(), [(11, 2)]);
     assert_eq!(scenario.one_worker().age, Some(7));

@@ -5,7 +5,7 @@ use super::theme::Theme;
 use crate::top::columns::Pane;
 use crate::top::rows::text;
 use crate::top::state::State;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -73,7 +73,7 @@ pub fn health(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     frame.render_widget(line, area);
 }
 
-fn lost(view: &View) -> Option<String> {
+fn lost(view: &LiveView) -> Option<String> {
     let lost = &view.observer.lost;
     let causes = lost
         .iter()
@@ -82,7 +82,7 @@ fn lost(view: &View) -> Option<String> {
     (!causes.is_empty()).then(|| format!("LOST {}: totals are lower bounds", causes.join(", ")))
 }
 
-fn limited(view: &View) -> Option<String> {
+fn limited(view: &LiveView) -> Option<String> {
     let limited = &view.observer.limited;
     let told = limited.iter().map(|it| {
         let (app, level, reason) = (text(&it.app), text(&it.level), text(&it.reason));
