@@ -70,8 +70,8 @@ fn life(state: &mut State) {
     );
     let place = CodeLocation {
         frame: Frame {
-            file: "shop.py".to_owned(),
-            function: "view".to_owned(),
+            file: "shop.py".into(),
+            function: "view".into(),
             is_own: true,
             ..Frame::default()
         },

@@ -34,7 +34,7 @@ fn happens(scenario: &mut Scenario, (what, a, b): (u8, Pid, Pid)) {
         14 => scenario.raise(a, class(b)),
         15 => scenario.fail(a, 500),
         16 | 17 => raises(scenario, a, b),
-        18 => scenario.look(a, look(b)),
+        18 => scenario.deep_capture(a, look(b)),
         19 => scenario.event(Event::DeepCaptureExhausted { time_ns: now_ns }),
         // While a look may be taken: what fails then has no exception.
         20 => scenario.later(1).fail(a, 503),
