@@ -71,7 +71,7 @@ struct Phase {
     blocked: Option<Instant>,
     /// Since when it neither answers nor is blocked; `None` before the first read.
     waiting: Option<Instant>,
-    /// It was told to close.
+    /// It must close.
     is_cut: bool,
 }
 
@@ -83,7 +83,7 @@ impl Place {
 }
 
 impl Connections {
-    /// `limit` connections at a time, besides as many that were told to close.
+    /// `limit` connections at a time, besides as many that must close.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Connections {
         let permit = loop {
             let is_full = self.is_full();
             self.shared.is_crowded.store(is_full, Ordering::Relaxed);
-            // A connection that was told to close need not be gone yet: that makes room faster.
+            // A connection that must close need not be gone yet: that makes room faster.
             if !is_full || self.make_room() {
                 let permit = Arc::clone(&self.places).try_acquire_owned();
                 if let Ok(permit) = permit {
@@ -131,7 +131,7 @@ impl Connections {
         stay.count() >= self.limit
     }
 
-    /// Tells a connection to close; false if there is none to close.
+    /// Makes a connection close; false if there is none to close.
     pub fn make_room(&self) -> bool {
         let place = self.first_to_go();
         if let Some(place) = &place {
@@ -186,7 +186,7 @@ impl Connection {
         self.shared.is_crowded.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is told to close.
+    /// Waits until it must close.
     pub async fn cut(&self) {
         self.place.cut.notified().await;
     }

@@ -84,7 +84,7 @@ async fn a_peer_is_blocked_from_its_first_unread_byte_until_it_has_read_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_were_told_to_close_take_no_place_up_to_the_limit() {
+async fn closing_connections_take_no_place_up_to_the_limit() {
     let connections = Connections::new(2);
     let mut crowd = Vec::new();
     for _ in 0..4 {

@@ -119,7 +119,7 @@ async fn serve_within(
     let feeding = tokio::spawn(feed.clone().run());
     let router = TowerToHyperService::new(router(source, feed, label));
     let connections = Connections::new(limits.connections);
-    // Dropping `open` tells all receivers to finish.
+    // Dropping `open` makes all receivers finish.
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     loop {

@@ -170,8 +170,8 @@ const FINDINGS: &[Column] = &[
     number("WORKER", 7, 7, "Pid of the worker; none for the whole app"),
     number("SINCE", 6, 4, "Time since the finding began"),
     rest("EVIDENCE", 16, 8, "Figures that led to it"),
-    rest("MEANING", 16, 2, "What it means"),
-    rest("ADVICE", 16, 3, "What to do about it"),
+    text("MEANING", 64, 2, "What it means"),
+    text("ADVICE", 80, 3, "What to do about it"),
 ];
 
 const APPS: &[Column] = &[

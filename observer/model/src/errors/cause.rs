@@ -77,15 +77,15 @@ pub fn analyse(handled: &[Exception], unwinds: &[UnwindTrace], is_complete: bool
     let left = of_app().rfind(|exception| exception.has_left);
     let handled_failure = left.or_else(|| of_handled(of_app())).map(Failure::of);
     // An incomplete capture proves nothing.
-    let unwound = of_unwinds(unwinds).filter(|_| is_complete);
+    let captured = of_unwinds(unwinds).filter(|_| is_complete);
     let complete = handled_failure.as_ref().filter(|_| is_complete);
     let deep_capture_agrees = complete.map(|failure| {
-        let raised = unwound.map(|unwind| unwind.failure().raised);
+        let raised = captured.map(|unwind| unwind.failure().raised);
         raised.as_ref() == Some(&failure.raised)
     });
     let cause = match handled_failure {
         Some(failure) => Cause::Raised(Box::new(failure)),
-        None => match unwound {
+        None => match captured {
             Some(unwind) => Cause::Raised(Box::new(unwind.failure())),
             None if is_complete && !client_gone => Cause::None,
             None => Cause::Unknown,
