@@ -107,8 +107,8 @@ function showTotals({ apps, findings }) {
 
 /** Lost events, and masters below level full. */
 function showCoverage({ observer }) {
-  const lost = Object.entries(observer.lost).map(([cause, n]) => [cause, `lost ${count(n)} events (${cause}); totals are lower bounds`]);
-  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `master ${pid} has observation level ${level}: ${reason} · `, app]);
+  const lost = Object.entries(observer.lost).map(([cause, n]) => [cause, `Lost ${count(n)} events (${cause}); totals are lower bounds`]);
+  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `Master ${pid} has observation level ${level}: ${reason} · `, app]);
   const all = [...lost, ...limited];
   find("coverage").hidden = all.length === 0;
   const list = find("coverage").querySelector("ul");
