@@ -172,7 +172,7 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
         ("lisen = \"a:1\"", "unknown field `lisen`"),
         ("listen = \"9918\"", "no HOST:PORT"),
         ("route = [\"users\"]", "does not begin with `/`"),
-        ("keep-ended = \"5 minutes\"", "no time such as"),
+        ("keep-ended = \"5 minutes\"", "invalid duration"),
         ("worker-label = \"name\"", "unknown variant"),
         ("route-limit = 0", "from 1 to 100000"),
         ("route-limit = 100001", "from 1 to 100000"),

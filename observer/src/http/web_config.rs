@@ -4,7 +4,7 @@
 //! (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
 //! docs/WEB.md has the keys that are refused.
 //!
-//! - [`file`]: the keys; [`tls`]: certificates, versions, ciphers; [`users`]: passwords
+//! - [`mod@file`]: the keys; [`tls`]: certificates, versions, ciphers; [`users`]: passwords
 //!
 //! A changed file applies from the next connection or request. If the file is invalid, the log says so
 //! and the previous configuration stays. It also stays when the file has lost TLS or users, because

@@ -4,7 +4,7 @@
 //! 2. Else the last exception that code handled; but if that one was raised while an earlier one was
 //!    handled, and was caught further in, the earlier one.
 //! 3. Else, after a deep capture, one of the exceptions that passed through frames: see
-//!    [`of_unwinds`].
+//!    `of_unwinds`.
 
 use crate::event::{CapturedFrame, Class, Exception, Frame};
 use crate::untrusted::Untrusted;

@@ -35,7 +35,7 @@ pub struct App {
     /// False while its requests cannot be seen: a zero then means "not counted".
     pub observed: bool,
     pub live: BTreeMap<Pid, Worker>,
-    /// Workers that exited lately, in order; the last [`MAX_ENDED`].
+    /// Workers that exited lately, in order; the last `MAX_ENDED`.
     pub ended: VecDeque<Worker>,
     free: Slots,
     pub counters: AppCounters,
