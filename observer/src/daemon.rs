@@ -258,7 +258,7 @@ async fn until_stopped(
     let label = observe.model.worker_label;
     let shown = screen
         .as_ref()
-        .map(|screen| tokio::spawn(top::source::follow(source.clone(), screen.tell())));
+        .map(|screen| tokio::spawn(top::source::follow(source.clone(), screen.updates())));
     let served = listener.map(|(listener, web)| {
         tokio::spawn(server::serve(
             listener,

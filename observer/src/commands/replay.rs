@@ -138,7 +138,7 @@ fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
 }
 
 fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
-    let snapshot = state(file, moment, model)?.snapshot(moment.now_ns);
+    let snapshot = state(file, moment, model)?.metrics_view(moment.now_ns);
     Ok(exposition::encode(
         &snapshot,
         model.worker_label,
