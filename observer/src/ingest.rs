@@ -9,6 +9,7 @@ pub mod decode;
 pub mod line;
 pub mod names;
 pub mod record;
+pub mod record_file;
 pub mod replay;
 pub mod ring;
 mod stack;

@@ -37,11 +37,16 @@ use source::Daemon;
 use stacks::Stacks;
 use state::{State, Update};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use view::theme::Theme;
 
+/// Updates that may wait for the screen; then their senders wait. The screen takes all of them
+/// every [`LOOK_EVERY`].
+const MAX_UPDATES: usize = 16;
+/// Keys that may wait, as when text is pasted; then the terminal is not read.
+const MAX_KEYS: usize = 64;
 /// What comes is shown that late at most; keys at once.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Ages are drawn anew, and stacks read anew.
@@ -68,7 +73,7 @@ pub fn connected(
     let credentials = Credentials::read(http_config)?;
     // Before there are threads, so that all of them leave the signals to the one that waits.
     let signals = stop_signals()?;
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(MAX_UPDATES);
     source::connect(daemon, credentials, tell.clone())?;
     let end = tell.clone();
     std::thread::Builder::new()
@@ -104,7 +109,7 @@ fn no_stacks(daemon: &Daemon) -> String {
 
 /// The screen of what this process observes by itself; ended when dropped.
 pub struct Own {
-    tell: Sender<Update>,
+    tell: SyncSender<Update>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -114,7 +119,7 @@ impl Own {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(appearance: &Appearance, ended: impl Send + 'static) -> Result<Self> {
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(MAX_UPDATES);
         let (appearance, own) = (appearance.clone(), tell.clone());
         let thread = std::thread::Builder::new()
             .name("screen".to_owned())
@@ -131,7 +136,7 @@ impl Own {
 
     /// Where updates go.
     #[must_use]
-    pub fn tell(&self) -> Sender<Update> {
+    pub fn tell(&self) -> SyncSender<Update> {
         self.tell.clone()
     }
 
@@ -165,7 +170,7 @@ impl Drop for Own {
 fn show(
     mut state: State,
     appearance: &Appearance,
-    tell: Sender<Update>,
+    tell: SyncSender<Update>,
     told: &Receiver<Update>,
 ) -> Result<()> {
     let theme = Theme {
@@ -213,10 +218,8 @@ fn show(
             ticked = Instant::now();
             is_new = true;
             state.tick(now());
-            if let Some((worker, master)) = wanted {
-                stacks.ask(worker, master);
-            }
-            asked = wanted;
+            let is_asked = wanted.is_none_or(|(worker, master)| stacks.ask(worker, master));
+            asked = wanted.filter(|_| is_asked);
         }
     }
 }
@@ -224,7 +227,7 @@ fn show(
 /// What comes from the terminal. It is read by a thread that nobody waits for: once the terminal is
 /// gone, reading does not return (crossterm 0.29, `event/source/unix/mio.rs`, has no end of file).
 fn keys() -> Result<Receiver<std::io::Result<Event>>> {
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(MAX_KEYS);
     std::thread::Builder::new()
         .name("keys".to_owned())
         .spawn(move || {

@@ -16,6 +16,7 @@
 
 mod deep_capture;
 mod gauges;
+pub mod inbox;
 mod observe;
 
 use crate::clock::monotonic_ns;
@@ -23,13 +24,14 @@ use crate::gunicorn::tree::{FoundMaster, Tree};
 use crate::probe::bpf_maps::Tables;
 use crate::probe::generic_io::PlainCalls;
 use crate::probe::interpreters::Interpreters;
+use inbox::Inbox;
 use observer_model::event::Pid;
 use observer_model::fact::Fact;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::{HashMap, HashSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 pub use deep_capture::DeepCaptures;
 
@@ -66,6 +68,8 @@ const SWEEP_NS: u64 = 2_000 * MS;
 const SWEEP_EVERY_NS: u64 = 5_000 * MS;
 /// The net under exec and fork events.
 const RESCAN_NS: u64 = 30_000 * MS;
+/// A rescan comes this soon after dropped notices, however many were dropped.
+const RESCAN_AFTER_LOSS_NS: u64 = 1_000 * MS;
 
 struct Look {
     at_ns: u64,
@@ -127,7 +131,7 @@ pub struct Watcher {
     looks: DeepCaptures,
     /// Whether waits for the GIL are counted.
     gil: bool,
-    facts: UnboundedSender<Fact>,
+    facts: Sender<Fact>,
     tree: Tree,
     /// Masters named by the user; all of the host if empty.
     only: Vec<Pid>,
@@ -156,7 +160,7 @@ impl Watcher {
         interpreters: Interpreters,
         plain_calls: PlainCalls,
         looks: DeepCaptures,
-        facts: UnboundedSender<Fact>,
+        facts: Sender<Fact>,
         tree: Tree,
         only: Vec<Pid>,
     ) -> Self {
@@ -238,12 +242,12 @@ impl Watcher {
         self.tell_entries();
     }
 
-    /// Follows what is seen until the sender is gone. The programs go with it.
-    pub fn run(mut self, seen: &Receiver<Seen>) {
+    /// Follows processes until every notifier is closed. The programs are detached with it.
+    pub fn run(mut self, mut inbox: Inbox) {
         loop {
             let now = monotonic_ns();
             let wait = Duration::from_nanos(self.next_ns().saturating_sub(now));
-            match seen.recv_timeout(wait) {
+            match inbox.wait(wait) {
                 Ok(seen) => self.see(seen),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -253,8 +257,11 @@ impl Watcher {
                     return;
                 }
             }
-            while let Ok(seen) = seen.try_recv() {
+            while let Some(seen) = inbox.next() {
                 self.see(seen);
+            }
+            if inbox.has_lost() {
+                self.rescan_ns = self.rescan_ns.min(monotonic_ns() + RESCAN_AFTER_LOSS_NS);
             }
             self.work();
         }
@@ -464,8 +471,8 @@ impl Watcher {
     }
 
     fn tell(&self, fact: Fact) {
-        // The engine is gone only while everything ends.
-        let _ = self.facts.send(fact);
+        // Waits while the engine is busy. The engine is gone only during shutdown.
+        let _ = self.facts.blocking_send(fact);
     }
 }
 

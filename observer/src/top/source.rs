@@ -10,7 +10,7 @@ use observer_model::views::live_view::history::History;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls;
 use ureq::Agent;
@@ -21,7 +21,8 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// It says something each second.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until its probes are attached, this process is looked at that often.
+/// How often this process is looked at until its probes are attached, and a full screen until it
+/// has room for a view.
 const READY_EVERY: Duration = Duration::from_millis(50);
 /// Time between two attempts to reach a daemon that was lost, and between two views.
 const EVERY: Duration = Duration::from_secs(1);
@@ -136,7 +137,7 @@ impl Client {
     }
 
     /// Tells what a stream says until it ends. False when nobody listens any more.
-    fn follow(&mut self, mut stream: Stream, tell: &Sender<Update>) -> Result<bool> {
+    fn follow(&mut self, mut stream: Stream, tell: &SyncSender<Update>) -> Result<bool> {
         while let Some(event) = sse::next(&mut stream)? {
             let update = match event.name.as_str() {
                 "history" => Update::History(decoded::<History>(&event.data)?),
@@ -155,7 +156,7 @@ impl Client {
     }
 
     /// Tells what streams say, one after the other, until nobody listens.
-    fn run(mut self, first: Stream, tell: &Sender<Update>) {
+    fn run(mut self, first: Stream, tell: &SyncSender<Update>) {
         let mut stream = Ok(first);
         let mut begun = Instant::now();
         loop {
@@ -195,7 +196,7 @@ fn decoded<T: serde::de::DeserializeOwned>(data: &str) -> Result<T> {
 ///
 /// # Errors
 /// When it does not answer now; it names the cure.
-pub fn connect(daemon: &Daemon, credentials: Credentials, tell: Sender<Update>) -> Result<()> {
+pub fn connect(daemon: &Daemon, credentials: Credentials, tell: SyncSender<Update>) -> Result<()> {
     let client = Client::new(daemon, credentials);
     let stream = client.open().map_err(|error| {
         anyhow!(
@@ -213,16 +214,30 @@ pub fn connect(daemon: &Daemon, credentials: Credentials, tell: Sender<Update>) 
 
 /// Tells what the engine of this process says, from when the probes are attached until it or who
 /// listens has ended.
-pub async fn follow(source: Source, tell: Sender<Update>) {
+pub async fn follow(source: Source, tell: SyncSender<Update>) {
     while !source.is_ready() {
         tokio::time::sleep(READY_EVERY).await;
     }
     let mut every = tokio::time::interval(EVERY);
     while let Some(view) = source.view().await {
-        if tell.send(Update::View(view)).is_err() {
+        if !hand_over(view, &tell).await {
             return;
         }
         every.tick().await;
+    }
+}
+
+/// Hands a view to the screen once there is room, without holding a thread of the runtime meanwhile.
+/// False when nobody listens any more.
+async fn hand_over(view: Arc<View>, tell: &SyncSender<Update>) -> bool {
+    let mut update = Update::View(view);
+    loop {
+        match tell.try_send(update) {
+            Ok(()) => return true,
+            Err(TrySendError::Full(refused)) => update = refused,
+            Err(TrySendError::Disconnected(_)) => return false,
+        }
+        tokio::time::sleep(READY_EVERY).await;
     }
 }
 

@@ -6,11 +6,11 @@ use crate::gunicorn::thread_dump;
 use crate::process::procfs::ProcFs;
 use anyhow::{Context as _, Result, bail};
 use observer_model::event::Pid;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Who reads stacks.
 pub struct Stacks {
-    ask: Sender<(Pid, Pid)>,
+    ask: SyncSender<(Pid, Pid)>,
 }
 
 impl Stacks {
@@ -18,8 +18,9 @@ impl Stacks {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(tell: Sender<Update>) -> Result<Self> {
-        let (ask, asked) = channel();
+    pub fn start(tell: SyncSender<Update>) -> Result<Self> {
+        // One stack is read at a time; the next may wait.
+        let (ask, asked) = sync_channel(1);
         std::thread::Builder::new()
             .name("stacks".to_owned())
             .spawn(move || answer(&asked, &tell))
@@ -27,14 +28,14 @@ impl Stacks {
         Ok(Self { ask })
     }
 
-    /// Asks for the stack of a worker of that master.
-    pub fn ask(&self, worker: Pid, master: Pid) {
-        // It ends after us.
-        let _ = self.ask.send((worker, master));
+    /// Asks for the stack of a worker of that master. Never waits: false while too many stacks are
+    /// still to be read, and the caller asks again later.
+    pub fn ask(&self, worker: Pid, master: Pid) -> bool {
+        self.ask.try_send((worker, master)).is_ok()
     }
 }
 
-fn answer(asked: &Receiver<(Pid, Pid)>, tell: &Sender<Update>) {
+fn answer(asked: &Receiver<(Pid, Pid)>, tell: &SyncSender<Update>) {
     let mut files = Files::default();
     while let Ok((pid, master)) = asked.recv() {
         let stack = of_worker(pid, master, &mut files).map_err(|error| format!("{error:#}"));
