@@ -12,8 +12,8 @@
 //! engine ── notices; full: dropped, counted ──> watcher ── facts; full: waits ──> engine
 //! ```
 //!
-//! [`startup`] opens files and addresses and attaches the programs; [`tasks`] starts the tasks;
-//! [`shutdown`] ends them. A signal stops the daemon, and so does every [`task`] that ends.
+//! `startup` opens files and addresses and attaches the programs; `tasks` starts the tasks; `shutdown`
+//! ends them. A signal stops the daemon, and so does every task that ends.
 
 mod shutdown;
 mod startup;

@@ -84,7 +84,7 @@ async fn by(
     match timeout_at(deadline, end).await {
         Ok(ended) => ended,
         Err(_) => {
-            tracing::warn!(task, "task did not end in time, exiting without it");
+            tracing::info!(task, "task did not end in time, exiting without it");
             Ok(())
         }
     }

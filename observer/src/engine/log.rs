@@ -27,10 +27,12 @@ pub(super) fn worker_event(event: &WorkerEvent) {
 pub(super) fn finding(finding: &Finding) {
     let app = shown(&finding.app, TEXT_CHARS);
     let evidence = shown(&finding.evidence, TEXT_CHARS);
-    let (kind, master, worker) = (
-        finding.finding.as_str(),
-        finding.master_pid,
-        finding.worker_pid,
+    tracing::warn!(
+        finding = finding.finding.as_str(),
+        app,
+        master_pid = finding.master_pid,
+        worker_pid = finding.worker_pid,
+        evidence,
+        "finding"
     );
-    tracing::warn!(app, master, worker, "{kind}: {evidence}");
 }

@@ -15,7 +15,7 @@ pub struct RecordFile {
 }
 
 impl RecordFile {
-    /// Begins a record; only its owner can read it.
+    /// Creates a record file, which only its owner can read.
     ///
     /// # Errors
     /// When the file cannot be created.
