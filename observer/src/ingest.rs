@@ -1,7 +1,7 @@
 //! From bytes to the model's input: the kernel's records and the record file.
 //!
 //! - [`ring`]: the ring buffer as the kernel fills it
-//! - [`decode`]: one record of the ring buffer to an event; [`line`]: its request line;
+//! - [`decode`]: one record of the ring buffer to an event; [`mod@line`]: its request line;
 //!   [`names`]: its classes and frames
 //! - [`record`]: the stream into a file, [`record_file`] for a daemon; [`replay`]: the file back into
 //!   the same stream
