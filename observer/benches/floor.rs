@@ -200,13 +200,13 @@ impl Empty {
             let added = hit.iter().zip(bare).map(|(hit, bare)| (hit - bare) / hits);
             quartiles(added.collect())
         };
-        let told = serde_json::json!({
+        let measured = serde_json::json!({
             "function": added(&function_hit, &function_bare, 1.0),
             "raw": added(&raw_hit, &raw_bare, 1.0),
             "call": added(&call_hit, &call_near, 2.0),
             "any_call": added(&call_near, &call_bare, 1.0),
         });
-        println!("{told}");
+        println!("{measured}");
         Ok(())
     }
 }
@@ -238,7 +238,7 @@ where
     Ok(program.try_into()?)
 }
 
-/// A Python that calls `datetime.now()` when told to; killed when dropped.
+/// A Python that calls `datetime.now()` on request; killed when dropped.
 struct Python {
     child: Child,
     ask: ChildStdin,

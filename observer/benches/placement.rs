@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     }
     let mut bench = Bench::load()?;
     println!(
-        "| interpreter | chosen place | a hit there, µs | compared with | a hit there, µs | times as dear |"
+        "| interpreter | chosen place | a hit there, µs | compared with | a hit there, µs | slowdown |"
     );
     println!("|---|---|---|---|---|---|");
     for python in &pythons {
@@ -102,7 +102,7 @@ impl Bench {
         );
         let stepped = stepped(chosen)?;
 
-        let (mut cheap, mut dear, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut at_best, mut at_other, mut slowdown) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             // By turns, and in either order, so that what changes slowly hits all alike.
             let mut order = [None, Some(chosen.placement.offset), Some(stepped.offset)];
@@ -117,20 +117,20 @@ impl Bench {
                 took[index] = self.calls(&mut python, chosen, place)?;
             }
             let [without, at_chosen, at_stepped] = took;
-            cheap.push(at_chosen - without);
-            dear.push(at_stepped - without);
-            times.push((at_stepped - without) / (at_chosen - without));
+            at_best.push(at_chosen - without);
+            at_other.push(at_stepped - without);
+            slowdown.push((at_stepped - without) / (at_chosen - without));
         }
         Ok(format!(
             "| {} | `{}` at +{} | {} | `{}` at +{} | {} | {} |",
             interpreter.version,
             mnemonic(chosen, chosen.placement.offset)?,
             chosen.placement.offset,
-            Quartiles::of(&mut cheap),
+            Quartiles::of(&mut at_best),
             stepped.instruction,
             stepped.offset,
-            Quartiles::of(&mut dear),
-            Quartiles::of(&mut times),
+            Quartiles::of(&mut at_other),
+            Quartiles::of(&mut slowdown),
         ))
     }
 
@@ -211,7 +211,7 @@ fn code(point: &ProbePoint) -> Result<[u8; 64]> {
     Ok(code)
 }
 
-/// A Python that calls `datetime.now()` when told to; killed when dropped.
+/// A Python that calls `datetime.now()` on request; killed when dropped.
 struct Python {
     child: Child,
     ask: ChildStdin,

@@ -1,7 +1,6 @@
-//! How many records of requests one core decodes and counts a second.
-//!
-//! Of a fleet that never was, whose records are in memory as the ring buffer would hold them; and of
-//! a recording of a real Gunicorn, read as a file. `cargo xtask bench replay` runs it.
+//! Measures how many records of requests one core decodes and counts a second: of a simulated fleet,
+//! whose records are in memory as in the ring buffer, and of a recording of a real Gunicorn, read
+//! from a file. `cargo xtask bench replay` runs it.
 
 #[path = "../examples/fleet/stream.rs"]
 #[allow(dead_code, reason = "examples need more of it")]

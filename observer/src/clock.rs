@@ -1,27 +1,27 @@
-//! The one reader of clocks. Everything else takes time as a parameter.
+//! The only reader of clocks. Everything else takes the time as a parameter.
 
 use nix::time::{ClockId, clock_gettime};
 
-/// `CLOCK_MONOTONIC` nanoseconds, as the programs in the kernel see it.
+/// `CLOCK_MONOTONIC` nanoseconds, as the eBPF programs read it.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     u64::try_from(read(ClockId::CLOCK_MONOTONIC)).unwrap_or(0)
 }
 
-/// What is to be added to [`monotonic_ns`] to have nanoseconds since the Unix epoch.
+/// The difference between nanoseconds since the Unix epoch and [`monotonic_ns`].
 #[must_use]
 pub fn wall_offset_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Nanoseconds since the Unix epoch, as files are stamped.
+/// Nanoseconds since the Unix epoch, as in the timestamps of files.
 #[must_use]
 pub fn wall_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// How far `CLOCK_BOOTTIME`, by which `/proc` tells when a process started, is ahead
-/// of [`monotonic_ns`]: the time the host was suspended.
+/// Nanoseconds that the host was suspended: `CLOCK_BOOTTIME`, which `/proc` uses for the start of a
+/// process, is ahead of [`monotonic_ns`] by them.
 #[must_use]
 pub fn suspended_ns() -> u64 {
     let ahead = read(ClockId::CLOCK_BOOTTIME) - read(ClockId::CLOCK_MONOTONIC);

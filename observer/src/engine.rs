@@ -1,36 +1,35 @@
-//! The one owner of the state: takes records and facts in, gives snapshots out.
+//! Owns the state: takes records and facts in, gives views and effects out.
+
+mod log;
 
 use crate::clock::monotonic_ns;
 use crate::ingest::decode;
-use crate::ingest::record::Recorder;
+use crate::ingest::record_file::RecordFile;
 use crate::ingest::ring::Ring;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
 use crate::probe::program_stats::ProgramStats;
 use crate::query::Ask;
-use crate::trace::worker_lines;
 use crate::trace::{Line, Outlet};
 use crate::watcher::Seen;
-use anyhow::{Context as _, Result};
-use observer_model::event::{Event, ExitStatus, Pid};
+use crate::watcher::inbox::{self, Notifier};
+use anyhow::Result;
+use observer_model::event::{Event, ExitStatus};
 use observer_model::fact::{Fact, Usage};
-use observer_model::findings::finding::Finding;
 use observer_model::input::Input;
-use observer_model::lifecycle::worker_event::WorkerEvent;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
 use procfs::WithCurrentSystemInfo as _;
-use std::fs::File;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-/// How long a request's record may lie in the ring buffer when nobody asks.
+/// A request's record lies in the ring buffer this long at most.
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
-/// Requests in progress are looked at this often, when nobody asks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Requests in flight are read this often, besides before every view.
+const READ_IN_FLIGHT_EVERY: Duration = Duration::from_secs(1);
 
 /// The engine and all it reads from.
 pub struct Engine {
@@ -38,17 +37,17 @@ pub struct Engine {
     pub ring: Ring,
     pub totals: ProgramStats,
     pub in_flight: InFlightReader,
-    /// Waits for the GIL, if they are asked for.
+    /// With `--gil`.
     pub gil: Option<GilWaits>,
-    /// What userspace found.
-    pub facts: mpsc::UnboundedReceiver<Fact>,
-    /// Who wants to know what is there.
+    /// What userspace found out.
+    pub facts: mpsc::Receiver<Fact>,
+    /// Requests for views.
     pub asked: mpsc::Receiver<Ask>,
     /// Where the watcher hears of processes.
-    pub seen: std::sync::mpsc::Sender<Seen>,
-    /// Where the input is written to, for a replay.
-    pub recorder: Option<Recorder<File>>,
-    /// Where finished requests go; the state keeps them if there is one.
+    pub watcher: Notifier,
+    /// Takes all input, for a replay.
+    pub record: Option<RecordFile>,
+    /// Takes finished requests and worker events.
     pub lines: Option<Outlet>,
 }
 
@@ -61,8 +60,8 @@ impl Engine {
         let mut stop = pin!(stop);
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut read_in_flight = tokio::time::interval(READ_IN_FLIGHT_EVERY);
+        read_in_flight.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -72,124 +71,126 @@ impl Engine {
                 }
                 _ = drain.tick() => {
                     self.drain()?;
-                    self.flush()?;
+                    // A crash loses no more than a moment of the record.
+                    self.write(RecordFile::flush)?;
                     self.grow_old();
                 }
-                _ = look.tick() => self.look()?,
+                _ = read_in_flight.tick() => self.read_in_flight()?,
                 Some(fact) = self.facts.recv() => self.found(fact)?,
                 Some(ask) = self.asked.recv() => self.answer(ask)?,
             }
         }
     }
 
-    /// Begins the end: the watcher hears no more, ends, and detaches the programs;
-    /// snapshots are no longer given.
+    /// Gives no more views and sends the watcher no more notices, which ends it.
     pub fn close(&mut self) {
-        (self.seen, _) = std::sync::mpsc::channel();
+        self.watcher.close();
         self.asked.close();
     }
 
-    /// Takes what the ring buffer still holds and ends the record. Says what was lost on the way.
+    /// Takes facts until nobody can send any: the watcher, which waits while the engine does not
+    /// take its facts, has ended then.
+    ///
+    /// # Errors
+    /// When the record cannot be written; later facts are dropped then.
+    pub async fn take_last_facts(&mut self) -> Result<()> {
+        let mut taken = Ok(());
+        while let Some(fact) = self.facts.recv().await {
+            if taken.is_ok() {
+                taken = self.found(fact);
+            }
+        }
+        taken
+    }
+
+    /// Takes what the ring buffer still holds and ends the record. Returns the observer's own
+    /// counts.
     ///
     /// # Errors
     /// When the record cannot be written.
     pub fn finish(mut self) -> Result<ObserverView> {
         self.take_all()?;
-        self.flush()?;
+        self.write(RecordFile::flush)?;
         Ok(self.state.metrics_view(monotonic_ns()).observer)
+    }
+
+    /// Takes a fact that needs no records before it.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn fact(&mut self, fact: Fact) -> Result<()> {
+        let time_ns = monotonic_ns();
+        self.write(|record| record.fact(time_ns, &fact))?;
+        self.state.apply(&Input::Fact { time_ns, fact });
+        Ok(())
     }
 
     /// Forgets what is over. Where views are asked for, each does that.
     fn grow_old(&mut self) {
-        if self.lines.is_some() && self.recorder.is_none() {
+        if self.lines.is_some() && self.record.is_none() {
             let now_ns = monotonic_ns();
             self.state.apply(&Input::Tick { now_ns });
         }
     }
 
-    /// Hands to the record file what is buffered: a crash loses no more than a moment.
-    fn flush(&mut self) -> Result<()> {
-        match &mut self.recorder {
-            Some(recorder) => recorder.flush().context(RECORD),
-            None => Ok(()),
-        }
+    /// Writes to the record, if there is one.
+    fn write(&mut self, write: impl FnOnce(&mut RecordFile) -> Result<()>) -> Result<()> {
+        self.record.as_mut().map_or(Ok(()), write)
     }
 
+    /// Takes every record of the ring buffer.
     fn drain(&mut self) -> Result<()> {
         let Self {
             state,
             ring,
-            seen,
-            recorder,
+            watcher,
+            record,
             in_flight,
             ..
         } = self;
         let mut written = Ok(());
+        let mut write = |write: &dyn Fn(&mut RecordFile) -> Result<()>| {
+            if let Some(record) = record
+                && written.is_ok()
+            {
+                written = write(record);
+            }
+        };
         ring.drain(|bytes| {
             let input = decode::input(bytes);
             if let Input::Event(event) = &input {
-                if let Some(told) = told(event) {
-                    // The watcher is gone only while everything ends.
-                    let _ = seen.send(told);
+                if let Some(notice) = notice(event) {
+                    watcher.notify(notice);
                 }
-                // A program that is none of ours began: nothing to count or keep.
-                if matches!(
-                    event,
-                    Event::Exec {
-                        was_target: false,
-                        ..
-                    }
-                ) {
+                if is_of_a_stranger(event) {
                     return;
                 }
             }
-            // What it was doing when it was killed is still known, for a moment.
-            if let Input::Event(Event::Exit {
-                time_ns,
-                pid,
-                status,
-            }) = &input
-                && *status != ExitStatus::Code(0)
-            {
-                let found = in_flight_at_end(in_flight, *pid, *time_ns);
-                if let Some(recorder) = recorder
-                    && written.is_ok()
-                {
-                    written = recorder.fact(*time_ns, &found);
-                }
-                state.apply(&Input::Fact {
-                    time_ns: *time_ns,
-                    fact: found,
-                });
+            if let Some((time_ns, fact)) = in_flight_of_the_killed(&input, in_flight) {
+                write(&|record| record.fact(time_ns, &fact));
+                state.apply(&Input::Fact { time_ns, fact });
             }
-            if let Some(recorder) = recorder
-                && written.is_ok()
-            {
-                written = recorder.kernel(bytes);
-            }
+            write(&|record| record.kernel(bytes));
             state.apply(&input);
         });
         self.pass_on();
-        written.context(RECORD)
+        written
     }
 
-    /// Passes on what the state asks for.
+    /// Passes on the state's effects.
     fn pass_on(&mut self) {
         while let Some(effect) = self.state.poll_effect() {
             match effect {
                 Effect::Request(request) => self.line(Line::Request(request)),
                 Effect::Worker(event) => {
-                    log_event(&event);
+                    log::worker_event(&event);
                     self.line(Line::Event(event));
                 }
-                Effect::Finding(finding) => log_finding(&finding),
+                Effect::Finding(finding) => log::finding(&finding),
                 Effect::DeepCaptureWanted {
-                    master_pid,
+                    master_pid: master,
                     request,
-                } => {
-                    let master = master_pid;
-                    let _ = self.seen.send(Seen::Unexplained { master, request });
-                }
+                } => self.watcher.notify(Seen::Unexplained { master, request }),
             }
         }
     }
@@ -200,25 +201,15 @@ impl Engine {
         }
     }
 
-    /// Takes what the watcher found. It read a process after what the kernel told
-    /// of it, a fork above all: that has to come first here too.
+    /// Takes what the watcher found. The watcher read a process after the kernel reported it, a
+    /// fork above all: that record comes first here too.
     fn found(&mut self, fact: Fact) -> Result<()> {
         self.drain()?;
         self.fact(fact)
     }
 
-    fn fact(&mut self, fact: Fact) -> Result<()> {
-        let time_ns = monotonic_ns();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.fact(time_ns, &fact).context(RECORD)?;
-        }
-        self.state.apply(&Input::Fact { time_ns, fact });
-        Ok(())
-    }
-
-    /// DeepCaptures at the requests in progress. Those that ended before that have a record, which is to be
-    /// taken first.
-    fn look(&mut self) -> Result<()> {
+    /// Takes the requests in flight. Those that finished before have a record, which is taken first.
+    fn read_in_flight(&mut self) -> Result<()> {
         let found = self.in_flight.read(None);
         self.drain()?;
         self.fact(Fact::InFlight(found))?;
@@ -226,14 +217,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes all that is there to be taken: records, facts, running totals.
+    /// Takes all there is: records, facts, running totals.
     fn take_all(&mut self) -> Result<()> {
         self.drain()?;
         while let Ok(fact) = self.facts.try_recv() {
             self.found(fact)?;
         }
-        self.look()?;
-        self.fact(Fact::Kernel(self.totals.read()))?;
+        self.read_in_flight()?;
+        let mut totals = self.totals.read();
+        let dropped = self.watcher.dropped();
+        totals.lost.insert(inbox::DROPPED.to_owned(), dropped);
+        self.fact(Fact::Kernel(totals))?;
         if let Some(waits) = self.gil.as_ref().map(GilWaits::read) {
             self.fact(Fact::Gil { waits })?;
         }
@@ -243,60 +237,47 @@ impl Engine {
         Ok(())
     }
 
-    /// Answers as of now: whatever happened before is in it.
+    /// Answers as of now: everything that happened before is in the answer.
     fn answer(&mut self, ask: Ask) -> Result<()> {
         self.take_all()?;
         let now_ns = monotonic_ns();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.tick(now_ns).context(RECORD)?;
-        }
+        self.write(|record| record.tick(now_ns))?;
         self.state.apply(&Input::Tick { now_ns });
         ask.answer(&self.state, now_ns);
         Ok(())
     }
 }
 
-const RECORD: &str = "it cannot be written; is the disk full?";
-
-/// Characters of a text of an observed process that are logged.
-const TEXT_CHARS: usize = 300;
-
-fn in_flight_at_end(in_flight: &InFlightReader, pid: Pid, time_ns: u64) -> Fact {
-    let mut found = in_flight.read(Some(pid));
-    found.at_ns = time_ns;
-    Fact::InFlight(found)
-}
-
-/// Into the log.
-fn log_event(event: &WorkerEvent) {
-    let exit = event.exit.as_ref();
-    let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());
-    for line in worker_lines::lines(event) {
-        match (is_trouble, exit) {
-            (true, _) => tracing::warn!("{line}"),
-            (false, Some(_)) => tracing::info!("{line}"),
-            (false, None) => tracing::debug!("{line}"),
+/// A process that is not observed started a program: nothing to count or keep.
+fn is_of_a_stranger(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Exec {
+            was_target: false,
+            ..
         }
-    }
+    )
 }
 
-/// Into the log.
-fn log_finding(finding: &Finding) {
-    tracing::warn!(
-        finding = finding.finding.as_str(),
-        urgency = finding.urgency.as_str(),
-        app = finding.app.for_terminal(TEXT_CHARS),
-        master = finding.master_pid,
-        worker = finding.worker_pid,
-        evidence = finding.evidence.for_terminal(TEXT_CHARS),
-        advice = &*finding.advice,
-        "{}",
-        finding.meaning
-    );
+/// The requests that a process was in when it was killed: the kernel keeps them for a moment.
+fn in_flight_of_the_killed(input: &Input, in_flight: &InFlightReader) -> Option<(u64, Fact)> {
+    let Input::Event(Event::Exit {
+        time_ns,
+        pid,
+        status,
+    }) = *input
+    else {
+        return None;
+    };
+    (status != ExitStatus::Code(0)).then(|| {
+        let mut found = in_flight.read(Some(pid));
+        found.at_ns = time_ns;
+        (time_ns, Fact::InFlight(found))
+    })
 }
 
-/// What the watcher has to hear of an event.
-fn told(event: &Event) -> Option<Seen> {
+/// What the watcher has to know of an event.
+fn notice(event: &Event) -> Option<Seen> {
     match *event {
         Event::Fork { parent, child, .. } => Some(Seen::Fork { parent, child }),
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
@@ -312,7 +293,7 @@ fn told(event: &Event) -> Option<Seen> {
     }
 }
 
-/// What this process uses.
+/// Processor time and memory of this process.
 fn usage() -> Option<Usage> {
     let stat = procfs::process::Process::myself()
         .and_then(|me| me.stat())

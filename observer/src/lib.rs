@@ -17,8 +17,8 @@
 //! - [`probe`]: what the kernel offers; loading and attaching the programs
 //! - [`gunicorn`]: masters and workers; [`cpython`]: interpreters; [`process`]: any process
 //! - [`kubernetes`]: names of pods
-//! - [`privilege`]: capabilities and system calls that are given up
-//! - [`untrusted`], [`terminal`], [`clock`], [`shutdown`], [`trim_memory`], [`yaml`], [`pem`]: helpers
+//! - [`privilege`]: drops capabilities, refuses system calls
+//! - [`untrusted`], [`terminal`], [`clock`], `trim_memory`, `yaml`, `pem`: helpers
 
 pub mod cli;
 pub mod clock;
@@ -38,7 +38,6 @@ pub mod privilege;
 pub mod probe;
 pub mod process;
 pub mod query;
-pub mod shutdown;
 pub mod terminal;
 pub mod top;
 pub mod trace;

@@ -1,4 +1,4 @@
-//! Parse, log, run.
+//! Parses the command line, starts the log and runs the command.
 
 use anyhow::Result;
 use clap::Parser;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<()> {
     let file = File::load(cli.global.config.as_deref())?;
     let level = config::log_level(&cli.global, &file).filter();
-    // What goes wrong with the API server is told by us, with a cure.
+    // Failures of the API server are logged by the observer, with a fix.
     let shown = Targets::new()
         .with_default(level)
         .with_target("kube_client", LevelFilter::OFF)
@@ -36,7 +36,7 @@ fn start(cli: &Cli) -> Result<()> {
     let log = tracing_subscriber::fmt().with_max_level(level);
     let appearance = Appearance::default();
     if let Command::Top(_) = cli.command {
-        // What it draws would be spoilt.
+        // A log on the terminal would spoil the dashboard.
         let log = log.with_writer(appearance.log.clone()).with_ansi(false);
         log.finish().with(shown).init();
     } else {

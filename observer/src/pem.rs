@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// All certificates of a file, of which there is at least one.
+/// All certificates of a file; there is at least one.
 ///
 /// # Errors
 /// With the key and the file, and what is wrong with it.
@@ -23,7 +23,7 @@ pub fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static
 /// The first private key of a file.
 ///
 /// # Errors
-/// Likewise.
+/// With the key and the file, and what is wrong with it.
 pub fn private_key(key: &str, path: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(&bytes(key, path)?)
         .map_err(|error| no_pem(&error, key, path, "private key"))
@@ -36,7 +36,7 @@ fn bytes(key: &str, path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// What is wrong with a file, but not what is in it.
+/// An error that says what is wrong with a file, but shows nothing of it.
 fn no_pem(error: &pem::Error, key: &str, path: &Path, what: &str) -> anyhow::Error {
     let name = path.display();
     let why = match error {

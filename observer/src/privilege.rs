@@ -1,14 +1,14 @@
-//! What the process gives up once it does not need it any more.
+//! Capabilities and system calls that the process gives up once it does not need them.
 //!
 //! ```text
-//! start as root ── files and addresses opened ── programs loaded and attached ── observing
-//!                                            │                               │
-//!                          capabilities but five go ┘      calls that change things go ┘
+//! start as root ── open files and addresses ── load and attach programs ── observe
+//!                                           │                          │
+//!                  drop all but five capabilities      refuse system calls that change things
 //! ```
 //!
-//! Probes are attached to interpreters as long as new ones come, and processes are looked into as
-//! long as there are any: that takes five capabilities to the end. What goes with them is limited to
-//! reading by a filter of system calls. docs/SECURITY.md has both lists.
+//! The observer attaches probes to interpreters that start later, and reads the memory of processes
+//! as long as it runs: that needs five capabilities. A seccomp filter limits them to reading.
+//! docs/SECURITY.md has both lists.
 
 mod calls;
 mod capabilities;

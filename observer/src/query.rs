@@ -1,4 +1,4 @@
-//! Where outputs get what they show from: the engine, which is asked for it.
+//! How outputs ask the engine for views.
 
 use observer_model::State;
 use observer_model::views::live_view::LiveView;
@@ -8,19 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Questions that wait for the engine.
+/// Requests that wait for the engine; then more of them wait to be sent.
 const MAX_WAITING: usize = 64;
-/// The engine must have answered by then.
+/// How long an output waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an output wants to know of this moment; the engine sends it back.
+/// A request for a view of this moment; the engine sends it back.
 #[derive(Debug)]
 pub enum Ask {
-    /// What `/metrics` has.
+    /// For `/metrics`.
     Metrics(oneshot::Sender<Arc<MetricsView>>),
-    /// What people are shown.
+    /// For the API, the dashboard and `top`.
     Live(oneshot::Sender<Arc<LiveView>>),
-    /// What they are shown of the time since then, in seconds of Unix time.
+    /// The history since a Unix time.
     History {
         since_seconds: f64,
         answer: oneshot::Sender<History>,
@@ -30,7 +30,7 @@ pub enum Ask {
 impl Ask {
     /// Answers from the state, which has all there is up to `now_ns`.
     pub fn answer(self, state: &State, now_ns: u64) {
-        // Who asked may have gone.
+        // The output may have stopped waiting.
         match self {
             Self::Metrics(answer) => _ = answer.send(Arc::new(state.metrics_view(now_ns))),
             Self::Live(answer) => _ = answer.send(Arc::new(state.live_view(now_ns))),
@@ -50,23 +50,24 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source, and the questions that the engine is to answer. `ready` turns true
-    /// once the probes are attached.
+    /// A source, and the engine's end of it. `ready` turns true once the probes are attached.
     #[must_use]
     pub fn new(ready: watch::Receiver<bool>) -> (Self, mpsc::Receiver<Ask>) {
         let (engine, asked) = mpsc::channel(MAX_WAITING);
         (Self { engine, ready }, asked)
     }
 
-    /// `None` when the engine has ended or hangs; likewise of the others.
+    /// The view for `/metrics`; `None` when the engine has ended or hangs.
     pub async fn metrics_view(&self) -> Option<Arc<MetricsView>> {
         self.ask(Ask::Metrics).await
     }
 
+    /// The view for the dashboard; `None` when the engine has ended or hangs.
     pub async fn live_view(&self) -> Option<Arc<LiveView>> {
         self.ask(Ask::Live).await
     }
 
+    /// The history since a Unix time; `None` when the engine has ended or hangs.
     pub async fn history(&self, since_seconds: f64) -> Option<History> {
         let of = |answer| Ask::History {
             since_seconds,
@@ -87,7 +88,7 @@ impl Source {
             .flatten()
     }
 
-    /// The probes are attached.
+    /// Whether the probes are attached.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()

@@ -37,11 +37,16 @@ use source::Daemon;
 use stacks::Stacks;
 use state::{State, Update};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use view::theme::Theme;
 
+/// Updates that may wait for the screen; then their senders wait. The screen takes all of them
+/// every [`LOOK_EVERY`].
+const MAX_UPDATES: usize = 16;
+/// Keys that may wait, as when text is pasted; then the terminal is not read.
+const MAX_KEYS: usize = 64;
 /// Updates are drawn within this time; keys at once.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Ages are drawn, and stacks read, this often.
@@ -68,7 +73,7 @@ pub fn connected(
     let credentials = Credentials::read(http_config)?;
     // Before any thread starts, so that all threads block the signals and one waits for them.
     let signals = stop_signals()?;
-    let (sender, updates) = channel();
+    let (sender, updates) = sync_channel(MAX_UPDATES);
     source::connect(daemon, credentials, sender.clone())?;
     let end = sender.clone();
     std::thread::Builder::new()
@@ -102,7 +107,7 @@ fn no_stacks(daemon: &Daemon) -> String {
 
 /// The screen of an observer in this process; it ends when dropped.
 pub struct Own {
-    updates: Sender<Update>,
+    updates: SyncSender<Update>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -112,7 +117,7 @@ impl Own {
     /// # Errors
     /// When no thread can be started.
     pub fn start(appearance: &Appearance, ended: impl Send + 'static) -> Result<Self> {
-        let (sender, updates) = channel();
+        let (sender, updates) = sync_channel(MAX_UPDATES);
         let (appearance, own) = (appearance.clone(), sender.clone());
         let thread = std::thread::Builder::new()
             .name("screen".to_owned())
@@ -129,7 +134,7 @@ impl Own {
 
     /// The sender of updates.
     #[must_use]
-    pub fn updates(&self) -> Sender<Update> {
+    pub fn updates(&self) -> SyncSender<Update> {
         self.updates.clone()
     }
 
@@ -163,7 +168,7 @@ impl Drop for Own {
 fn show(
     mut state: State,
     appearance: &Appearance,
-    sender: Sender<Update>,
+    sender: SyncSender<Update>,
     updates: &Receiver<Update>,
 ) -> Result<()> {
     let theme = Theme {
@@ -211,10 +216,8 @@ fn show(
             ticked = Instant::now();
             is_new = true;
             state.tick(now());
-            if let Some((worker, master)) = wanted {
-                stacks.ask(worker, master);
-            }
-            asked = wanted;
+            let is_asked = wanted.is_none_or(|(worker, master)| stacks.ask(worker, master));
+            asked = wanted.filter(|_| is_asked);
         }
     }
 }
@@ -222,7 +225,7 @@ fn show(
 /// Events of the terminal. Nothing waits for the thread that reads them: once the terminal is gone,
 /// reading does not return (crossterm 0.29, `event/source/unix/mio.rs`, has no end of file).
 fn keys() -> Result<Receiver<std::io::Result<Event>>> {
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(MAX_KEYS);
     std::thread::Builder::new()
         .name("keys".to_owned())
         .spawn(move || {

@@ -18,9 +18,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 /// Most lines that wait to be written.
@@ -127,7 +125,7 @@ pub fn start(
     guard: impl Send + 'static,
 ) -> Result<(Outlet, Writer)> {
     let (lines, waiting) = sync_channel(MAX_WAITING);
-    let (result, ended) = channel();
+    let (result, ended) = sync_channel(1);
     let counts = Arc::new(Counts::default());
     let of_writer = Arc::clone(&counts);
     std::thread::Builder::new()

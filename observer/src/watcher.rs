@@ -14,19 +14,21 @@
 
 mod deep_capture;
 mod gauges;
+pub mod inbox;
 mod observe;
 
 use crate::clock::monotonic_ns;
 use crate::gunicorn::tree::{FoundMaster, Tree};
 use crate::probe::Programs;
 use deep_capture::CaptureSchedule;
+use inbox::Inbox;
 use observer_model::event::Pid;
 use observer_model::fact::Fact;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::{HashMap, HashSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 /// Events that the watcher reacts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,8 @@ const SWEEP_NS: u64 = 2_000 * MS;
 const SWEEP_EVERY_NS: u64 = 5_000 * MS;
 /// Pause between scans of all processes, which find what lost events did not show.
 const RESCAN_NS: u64 = 30_000 * MS;
+/// A rescan comes this soon after dropped notices, however many were dropped.
+const RESCAN_AFTER_LOSS_NS: u64 = 1_000 * MS;
 
 /// When a candidate is checked.
 struct CandidateChecks {
@@ -130,7 +134,7 @@ pub struct Watcher {
     programs: Programs,
     captures: CaptureSchedule,
     options: Options,
-    facts: UnboundedSender<Fact>,
+    facts: Sender<Fact>,
     tree: Tree,
     masters: HashMap<Pid, Master>,
     candidates: HashMap<Pid, CandidateChecks>,
@@ -152,12 +156,7 @@ fn is_alive(pid: Pid) -> bool {
 impl Watcher {
     /// A watcher with the programs attached to the host; it sends what it finds to `facts`.
     #[must_use]
-    pub fn new(
-        programs: Programs,
-        facts: UnboundedSender<Fact>,
-        tree: Tree,
-        options: Options,
-    ) -> Self {
+    pub fn new(programs: Programs, facts: Sender<Fact>, tree: Tree, options: Options) -> Self {
         Self {
             programs,
             captures: CaptureSchedule::new(options.no_deep_capture),
@@ -229,12 +228,12 @@ impl Watcher {
         self.send_map_entries();
     }
 
-    /// Reacts to events until the sender is gone, then detaches the programs.
-    pub fn run(mut self, seen: &Receiver<Seen>) {
+    /// Reacts to notices until every notifier is closed. The programs are detached with it.
+    pub fn run(mut self, mut inbox: Inbox) {
         loop {
             let now = monotonic_ns();
             let wait = Duration::from_nanos(self.next_ns().saturating_sub(now));
-            match seen.recv_timeout(wait) {
+            match inbox.wait(wait) {
                 Ok(seen) => self.see(seen),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -244,8 +243,11 @@ impl Watcher {
                     return;
                 }
             }
-            while let Ok(seen) = seen.try_recv() {
+            while let Some(seen) = inbox.next() {
                 self.see(seen);
+            }
+            if inbox.has_lost() {
+                self.rescan_ns = self.rescan_ns.min(monotonic_ns() + RESCAN_AFTER_LOSS_NS);
             }
             self.work();
         }
@@ -451,8 +453,8 @@ impl Watcher {
     }
 
     fn send(&self, fact: Fact) {
-        // The engine is gone only during shutdown.
-        let _ = self.facts.send(fact);
+        // Waits while the engine is busy. The engine is gone only during shutdown.
+        let _ = self.facts.blocking_send(fact);
     }
 }
 

@@ -1,15 +1,15 @@
-//! YAML files that operators write: those of Prometheus' kind.
+//! YAML files that operators write, in Prometheus' formats.
 
 use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 
-/// Reads one; `T::default` of an empty one. `document` of docs has its keys.
+/// Parses a file; an empty one is `T::default`. `document` names the page of docs with its keys.
 ///
 /// # Errors
-/// With the line or the key that is wrong, and never with what it holds.
+/// With the line or the key that is wrong, never with its value.
 pub fn parse<T: DeserializeOwned + Default>(text: &str, document: &str) -> Result<T> {
     let mut options = serde_saphyr::Options::default();
-    // A line may hold what nobody should see in a log.
+    // A line may hold a password, which must not be logged.
     options.with_snippet = false;
     let file: Option<T> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());

@@ -1,5 +1,5 @@
-//! Writes a record of a fleet that never was, as large as one likes: to see what `replay --serve`,
-//! the dashboard and a scrape make of it.
+//! Writes a record of a simulated fleet of any size, to see `replay --serve`, the dashboard and a
+//! scrape of it.
 //!
 //! `cargo run --release -p gunicorn-observer --example fleet -- FILE [APPS [WORKERS [ROUTES]]]`
 

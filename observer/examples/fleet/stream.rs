@@ -1,4 +1,4 @@
-//! What the observer would be told of a fleet that never was, piece by piece.
+//! The input of an observer of a simulated fleet, piece by piece.
 
 #[path = "../../src/ingest/test_records.rs"]
 #[allow(dead_code, reason = "it makes other records too")]

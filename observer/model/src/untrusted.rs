@@ -58,9 +58,9 @@ impl From<String> for Untrusted {
     }
 }
 
-impl From<&'static str> for Untrusted {
-    fn from(text: &'static str) -> Self {
-        Self(text.into())
+impl From<&str> for Untrusted {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned().into())
     }
 }
 

@@ -267,7 +267,7 @@ fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
 fn a_file_that_is_no_recording_is_refused() {
     let (shown, error) = replay(b"hello", &Model::default());
     assert_eq!(shown, "");
-    assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));
+    assert!(error.is_some_and(|error| error.contains("is not a record of gunicorn-observer")));
     let empty = Recorder::new(Vec::new()).unwrap().into_inner().unwrap();
     let (_, error) = replay(&empty, &Model::default());
     let error = error.unwrap();

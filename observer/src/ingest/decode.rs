@@ -1,8 +1,7 @@
-//! One record of the ring buffer to an [`Event`].
+//! Decodes one record of the ring buffer to an [`Event`].
 //!
-//! Fields are read in the order of `probe_ebpf::abi`, all little-endian (the only
-//! byte order the programs are built for). Bytes that do not fit are refused,
-//! never guessed at.
+//! Fields come in the order of `probe_ebpf::abi`, all little-endian (the only byte order the programs
+//! are built for). Bytes that do not fit are refused, never guessed at.
 
 use super::stack;
 use super::{line, names};
@@ -18,7 +17,7 @@ use probe_ebpf::abi::{
     StackRecord, TRACEBACK_FRAMES, TimedBy as Teller, flags,
 };
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("record shorter than its header")]
@@ -107,8 +106,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Exception(Box::new(exception)))
         }
         k if k == RecordKind::CapturedFrame as u16 => {
-            let unwound = unwound(&mut fields, pid, time_ns)?;
-            Ok(Event::CapturedFrame(Box::new(unwound)))
+            let frame = captured_frame(&mut fields, pid, time_ns)?;
+            Ok(Event::CapturedFrame(Box::new(frame)))
         }
         k if k == RecordKind::DeepCaptureExhausted as u16 => {
             Ok(Event::DeepCaptureExhausted { time_ns })
@@ -203,7 +202,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     })
 }
 
-/// What is known of a request's first line; `head` is as much of it as was filled.
+/// A request's first line, as far as it was captured in `head`.
 pub(crate) fn request_line(line_source: u16, head: &[u8]) -> line::RequestLine {
     match line_source {
         s if s == LineSource::Wire as u16 => line::from_wire(head),
@@ -229,7 +228,7 @@ fn exception(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Exception, D
     for _ in 0..TRACEBACK_FRAMES {
         frames.push(frame(fields)?.0);
     }
-    // The innermost was written last, over the one so many before it.
+    // The ring of frames: the innermost was written last, over the oldest.
     let kept = usize::try_from(entries).map_or(frames.len(), |entries| entries.min(frames.len()));
     let next = usize::try_from(entries).unwrap_or(0) % TRACEBACK_FRAMES;
     frames.rotate_left(next);
@@ -253,7 +252,11 @@ fn exception(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Exception, D
     })
 }
 
-fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<CapturedFrame, DecodeError> {
+fn captured_frame(
+    fields: &mut Fields,
+    pid: u32,
+    time_ns: u64,
+) -> Result<CapturedFrame, DecodeError> {
     let request = fields.u64()?;
     let object = fields.u64()?;
     let class_object = fields.u64()?;
@@ -300,12 +303,12 @@ pub(super) fn frame(fields: &mut Fields) -> Result<(Frame, bool), DecodeError> {
     Ok((frame, address != 0))
 }
 
-/// As much of a field as was filled.
+/// The filled part of a field.
 fn kept(bytes: &[u8], len: u8) -> &[u8] {
     bytes.get(..usize::from(len)).unwrap_or(bytes)
 }
 
-/// Bytes after a head; unknown when the end of the head was not seen.
+/// Bytes after the head; `None` when the end of the head was not seen.
 fn body(all: u64, head: u32) -> Option<u64> {
     if head == 0 {
         None

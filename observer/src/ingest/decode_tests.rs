@@ -1,6 +1,6 @@
 use super::*;
 use crate::ingest::test_records::{
-    ExceptionBytes, RequestBytes, exec, exit, fork, gc, look_exhausted, unwound,
+    ExceptionBytes, RequestBytes, capture_exhausted, captured_frame, exec, exit, fork, gc,
 };
 use observer_model::counters::worker_counters::duration_ns;
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ fn a_request_is_decoded_field_by_field() {
 }
 
 #[test]
-fn a_request_says_which_layer_timed_it() {
+fn a_request_has_the_layer_that_timed_it() {
     let python = request_of(&full().build());
     assert_eq!(python.timed_by, TimedBy::Python);
     let socket = request_of(
@@ -83,7 +83,7 @@ fn a_request_says_which_layer_timed_it() {
 }
 
 #[test]
-fn what_was_not_seen_is_absent() {
+fn times_and_sizes_that_were_not_seen_are_absent() {
     let request = request_of(
         &RequestBytes {
             pid: 1,
@@ -164,7 +164,7 @@ fn a_line_length_beyond_the_line_is_cut() {
 }
 
 #[test]
-fn processes_begin_change_and_end() {
+fn fork_exec_and_exit_are_decoded() {
     assert_eq!(
         decode(&fork(5, 1, 2)),
         Ok(Event::Fork {
@@ -197,7 +197,7 @@ fn processes_begin_change_and_end() {
 }
 
 #[test]
-fn a_request_was_cut_when_its_connection_closed_and_nobody_came_to_its_end() {
+fn a_request_whose_connection_closed_before_it_left_the_application_was_cut() {
     for (flags, entered_ns, expected) in [
         (flags::CLOSED, 40, true),
         (flags::CLOSED | flags::WRITE_FAILED, 40, true),
@@ -353,7 +353,7 @@ fn a_depth_is_known_only_where_the_catching_frame_was_met() {
 }
 
 #[test]
-fn an_exception_says_who_saw_it_and_whether_it_left() {
+fn an_exception_has_its_observer_and_whether_it_left_the_application() {
     for (seen_by, expected) in [
         (SeenBy::HandleError, true),
         (SeenBy::Exit, false),
@@ -372,8 +372,8 @@ fn an_exception_says_who_saw_it_and_whether_it_left() {
 }
 
 #[test]
-fn an_exception_that_goes_up_is_decoded_field_by_field() {
-    let bytes = unwound(
+fn a_captured_frame_is_decoded_field_by_field() {
+    let bytes = captured_frame(
         [7, 2],
         [60, 40, 0, 0x500],
         ["zlib.error", ""],
@@ -401,27 +401,27 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
 }
 
 #[test]
-fn a_look_tells_that_it_is_exhausted() {
-    let told = decode(&look_exhausted(9));
-    assert_eq!(told, Ok(Event::DeepCaptureExhausted { time_ns: 9 }));
+fn an_exhausted_deep_capture_is_decoded() {
+    let event = decode(&capture_exhausted(9));
+    assert_eq!(event, Ok(Event::DeepCaptureExhausted { time_ns: 9 }));
 }
 
 #[test]
-fn a_collection_of_garbage_tells_how_long_it_took() {
-    let told = Event::Gc {
+fn a_garbage_collection_has_its_pause() {
+    let expected = Event::Gc {
         time_ns: 9,
         pid: 7,
         pause_ns: 5,
     };
-    assert_eq!(decode(&gc(9, 5)), Ok(told));
+    assert_eq!(decode(&gc(9, 5)), Ok(expected));
 }
 
 #[test]
 fn a_record_of_another_length_than_its_kind_has_is_refused() {
     for record in [
         raised(2).build(),
-        unwound([7, 2], [60, 40, 0, 0x500], ["E", "m"], ["m", "f", "m.py"]),
-        look_exhausted(9),
+        captured_frame([7, 2], [60, 40, 0, 0x500], ["E", "m"], ["m", "f", "m.py"]),
+        capture_exhausted(9),
         gc(9, 5),
     ] {
         assert!(decode(&record).is_ok());
@@ -439,7 +439,7 @@ fn a_record_of_another_length_than_its_kind_has_is_refused() {
 }
 
 #[test]
-fn bytes_that_are_no_record_are_refused() {
+fn bytes_that_are_not_a_record_are_refused() {
     let good = full().build();
     assert_eq!(decode(&[]), Err(DecodeError::Short));
     assert_eq!(decode(&good[..15]), Err(DecodeError::Short));
@@ -458,12 +458,12 @@ fn bytes_that_are_no_record_are_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = decode(&bytes);
     }
 
     #[test]
-    fn no_body_of_a_record_breaks_it(body in proptest::collection::vec(any::<u8>(), EXCEPTION)) {
+    fn no_body_of_a_record_panics(body in proptest::collection::vec(any::<u8>(), EXCEPTION)) {
         for (kind, size) in [
             (RecordKind::Request, size_of::<RequestRecord>()),
             (RecordKind::Exception, EXCEPTION),
@@ -478,7 +478,7 @@ proptest! {
 }
 
 #[test]
-fn a_signal_names_who_sent_it_unless_that_was_the_kernel() {
+fn a_signal_has_its_sender_unless_the_kernel_sent_it() {
     use crate::ingest::test_records::{oom, signal};
     let decoded = |sender| decode(&signal(5, 7, 15, sender)).unwrap();
     let expected = |sender| Event::Signal {

@@ -7,14 +7,14 @@ use std::borrow::Cow;
 
 /// A method or protocol longer than this is cut.
 const TOKEN_BYTES: usize = 16;
-/// What nearly all requests have, so that it need not be copied for each.
+/// Methods and protocols of nearly all requests, which are then not copied.
 const COMMON: [&str; 9] = [
     "GET", "HTTP/1.1", "POST", "HTTP/1.0", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS",
 ];
-/// Stands for a byte that is not to be kept.
+/// Replaces a byte that must not be kept.
 const HIDDEN: u8 = b'x';
 
-/// What a request line says. What is malformed or was not captured is `None`.
+/// A request line. Parts that are malformed or were not captured are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestLine {
     pub method: Option<Cow<'static, str>>,

@@ -1,10 +1,11 @@
-//! Names of classes and frames, as people know them. They come from processes that
-//! are not trusted, and may have been cut.
+//! Names of classes and frames, as developers know them. They come from untrusted processes, and may
+//! have been cut.
 
 use observer_model::event::{Class, Frame};
 
-/// Folders that packages are installed to, and the standard library's.
+/// Folders of installed packages.
 const INSTALLED: [&str; 2] = ["/site-packages/", "/dist-packages/"];
+/// Before the version in the folder of the standard library.
 const LIBRARY: &str = "/python3.";
 /// Before the name of a function within a function (`co_qualname`).
 const WITHIN: &str = "<locals>.";
@@ -14,19 +15,19 @@ const WITHIN: &str = "<locals>.";
 pub fn class(name: &[u8], module: &[u8]) -> Class {
     let end = name.iter().position(|&byte| byte == 0);
     let name = String::from_utf8_lossy(name.get(..end.unwrap_or(name.len())).unwrap_or(name));
-    // A character that was cut through.
+    // The last character may have been cut.
     let name = match end {
         Some(_) => &*name,
         None => name.trim_end_matches(char::REPLACEMENT_CHARACTER),
     };
     let module = latin1(module);
-    // Some classes of C have their module in both.
+    // Some classes defined in C have their module in both.
     let name = name
         .strip_prefix(&module)
         .and_then(|name| name.strip_prefix('.'))
         .unwrap_or(name);
     let (module, name) = match (module.as_str(), name.rsplit_once('.')) {
-        // Of a class of C: `zlib.error`.
+        // A class defined in C, such as `zlib.error`.
         ("", Some((module, name))) => (module.to_owned(), name),
         ("", None) if !name.is_empty() => ("builtins".to_owned(), name),
         _ => (module, name),
@@ -37,8 +38,8 @@ pub fn class(name: &[u8], module: &[u8]) -> Class {
     }
 }
 
-/// A frame: `__name__` of its module, then function and file as characters of so many
-/// bytes; whether of its file only the end is here.
+/// A frame: `__name__` of its module, then function and file, each with the bytes of a character.
+/// With `file_cut`, only the end of the file's path was captured.
 #[must_use]
 pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: bool) -> Frame {
     let module = latin1(module);
@@ -72,7 +73,7 @@ fn relative(path: &str, module: &str, is_cut: bool) -> String {
         rest.split_once('/').map(|(_version, rest)| rest)
     };
     let last = || path.rsplit('/').next();
-    // What was not of a file has angles: `<string>`.
+    // Code that is not from a file has angle brackets: `<string>`.
     let whole = || Some(path).filter(|path| path.starts_with('<') && !is_cut);
     let name = installed.or_else(library).or_else(whole).or_else(last);
     name.unwrap_or(path).to_owned()

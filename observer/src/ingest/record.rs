@@ -6,8 +6,8 @@
 //! ```
 //!
 //! All numbers are little-endian. A kernel frame holds the record of the ring
-//! buffer, so that a replay decodes it anew; a fact is JSON; a tick has no payload.
-//! Of a request's head only what is shown anyway is kept: no query, no header.
+//! buffer, so that a replay decodes it again; a fact is JSON; a tick has no payload.
+//! Of a request's head only the method, path and protocol are kept: no query, no header.
 
 use super::{decode, line};
 use observer_model::event::Event;
@@ -41,7 +41,7 @@ pub struct Recorder<W: Write> {
 }
 
 impl<W: Write> Recorder<W> {
-    /// Begins a record.
+    /// Starts a record file.
     ///
     /// # Errors
     /// When `out` cannot be written to.
@@ -52,7 +52,7 @@ impl<W: Write> Recorder<W> {
         Ok(Self { out })
     }
 
-    /// Adds a record of the ring buffer, well-formed or not, less what must not be kept.
+    /// Adds a record of the ring buffer, well-formed or not, without queries and headers.
     ///
     /// # Errors
     /// When the file cannot be written to.
@@ -63,7 +63,7 @@ impl<W: Write> Recorder<W> {
         self.frame(Tag::Kernel, time_ns, &redacted(record))
     }
 
-    /// Adds something userspace found out.
+    /// Adds a fact.
     ///
     /// # Errors
     /// When the file cannot be written to.
@@ -110,7 +110,7 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// A record without what must not be kept; it decodes to the same as before.
+/// A record without queries and headers; it decodes to the same event.
 fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
     match decode::decode(record) {
         Ok(Event::Request(_)) => {
@@ -135,7 +135,7 @@ fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
         }
         Ok(_) => Cow::Borrowed(record),
         Err(_) => {
-            // Its header tells what is wrong with it; the rest may be anything.
+            // Its header shows what is wrong with it; the rest may be anything.
             let mut kept = record.to_vec();
             kept.iter_mut()
                 .skip(size_of::<Header>())
@@ -145,7 +145,7 @@ fn redacted(record: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// What is kept of a request's head in a record that has these fields there.
+/// Redacts the request's head in a record that has its fields at these offsets.
 fn redact_line(record: &mut [u8], line_len: usize, line_source: usize, line: usize) {
     let number = |at: usize| {
         let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
@@ -171,7 +171,7 @@ mod tests {
     use crate::ingest::test_records::{RequestBytes, stack};
 
     #[test]
-    fn a_record_keeps_nothing_secret_and_decodes_to_the_same() {
+    fn a_redacted_record_holds_no_query_or_header_and_decodes_to_the_same() {
         let line = b"GET /a?token=secret HTTP/1.1\r\nCookie: secret".to_vec();
         let whole = RequestBytes {
             pid: 1,

@@ -1,4 +1,4 @@
-//! A record file back into the stream it was made of.
+//! Reads a record file back into the stream of inputs.
 
 use super::decode;
 use super::record::{FORMAT, FRAME_HEADER_BYTES, MAGIC, MAX_PAYLOAD_BYTES, Tag};
@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 /// Why a record could not be replayed (to its end).
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    #[error("is no record of gunicorn-observer; make one with `gunicorn-observer record FILE`")]
+    #[error("is not a record of gunicorn-observer; make one with `gunicorn-observer record FILE`")]
     Foreign,
     #[error(
         "is a record of format {found}, but this version reads format {FORMAT}; \
@@ -16,9 +16,9 @@ pub enum ReplayError {
     )]
     Format { found: u32 },
     #[error(
-        "ends in the middle of a frame at byte {offset}: the recorder was cut off; \
-         the first {intact} inputs are intact; for a whole one, end \
-         `gunicorn-observer record FILE` by SIGINT or SIGTERM and mind the room on its disk"
+        "ends in the middle of a frame at byte {offset}, the recorder was cut off; \
+         the first {intact} inputs are intact; for a complete record, stop \
+         `gunicorn-observer record FILE` by SIGINT or SIGTERM and check the space on its disk"
     )]
     Truncated { offset: u64, intact: u64 },
     #[error(
@@ -30,11 +30,11 @@ pub enum ReplayError {
         intact: u64,
         why: String,
     },
-    #[error("could not be read at byte {offset}: {source}; check the disk and the file's rights")]
+    #[error("cannot be read at byte {offset}: {source}; check the disk and the file's permissions")]
     Io { offset: u64, source: io::Error },
 }
 
-/// The inputs of a record, one after the other; ends after its first error.
+/// The inputs of a record, in order; ends after the first error.
 pub struct Replay<R: Read> {
     file: BufReader<R>,
     /// Where the next frame begins.
@@ -45,10 +45,10 @@ pub struct Replay<R: Read> {
 }
 
 impl<R: Read> Replay<R> {
-    /// Begins to replay.
+    /// Checks the header of a file.
     ///
     /// # Errors
-    /// [`ReplayError`] when the file is none of ours, or unreadable.
+    /// [`ReplayError`] when the file is not a record, or cannot be read.
     pub fn new(file: R) -> Result<Self, ReplayError> {
         let mut file = BufReader::new(file);
         let mut magic = [0; MAGIC.len()];
@@ -130,7 +130,7 @@ impl<R: Read> Iterator for Replay<R> {
     }
 }
 
-/// Fills `buf` as far as the file goes; how far that was.
+/// Fills `buf` as far as the file goes; returns the bytes read.
 fn fill(file: &mut impl Read, buf: &mut [u8], offset: u64) -> Result<usize, ReplayError> {
     let mut filled = 0;
     while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_comes_back() {
+    fn a_replay_gives_the_recorded_inputs() {
         let inputs: Vec<_> = replay(&sample_file())
             .into_iter()
             .map(Result::unwrap)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_one_line_and_name_the_cure() {
+    fn errors_are_one_line_and_name_the_fix() {
         let cut = sample_file();
         let mut newer = sample_file();
         newer[8] = 9;
@@ -230,7 +230,7 @@ mod tests {
         let cases: [(&[u8], &str, &str); 6] = [
             (
                 b"PK\x03\x04 and more of it",
-                "is no record of gunicorn-observer",
+                "is not a record of gunicorn-observer",
                 record,
             ),
             (
@@ -247,14 +247,14 @@ mod tests {
             ),
             (&huge, "damaged at byte 12", copy),
         ];
-        for (file, what, cure) in cases {
+        for (file, what, fix) in cases {
             let error = replay(file).pop().unwrap().unwrap_err().to_string();
-            let (told, told_cure) = error.rsplit_once("; ").unwrap();
-            assert!(told.contains(what) && !error.contains('\n'), "{error}");
-            assert!(told_cure.contains(cure), "{error}");
+            let (failure, advice) = error.rsplit_once("; ").unwrap();
+            assert!(failure.contains(what) && !error.contains('\n'), "{error}");
+            assert!(advice.contains(fix), "{error}");
         }
         let source = io::Error::other("broken");
         let error = ReplayError::Io { offset: 1, source }.to_string();
-        assert!(error.ends_with("check the disk and the file's rights"));
+        assert!(error.ends_with("check the disk and the file's permissions"));
     }
 }

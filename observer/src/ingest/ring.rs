@@ -1,10 +1,10 @@
-//! The ring buffer the programs write to.
+//! The ring buffer that the eBPF programs write to.
 
 use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
-/// Records of one drain at the most, so that other work gets its turn.
+/// Records of one drain at most, so that other work gets its turn.
 const BATCH: usize = 65_536;
 
 /// The reader of the ring buffer.
@@ -24,8 +24,8 @@ impl Ring {
         Ok(Self { ring })
     }
 
-    /// Waits until the programs say that something is there. They do so for rare
-    /// records and for a filling buffer only: drain it from time to time besides.
+    /// Waits until the programs wake the reader. They do so for rare records and for a filling buffer
+    /// only: drain the buffer at intervals, too.
     ///
     /// # Errors
     /// When polling fails.

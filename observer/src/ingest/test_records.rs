@@ -136,9 +136,9 @@ impl ExceptionBytes {
     }
 }
 
-/// A record of an exception in a frame that it goes up; class and frame as in an
-/// [`ExceptionBytes`].
-pub fn unwound(
+/// A record of one frame that an exception passes through, as deep capture sends it; class and frame
+/// as in an [`ExceptionBytes`].
+pub fn captured_frame(
     [pid, depth]: [u32; 2],
     [time_ns, request, object, class_object]: [u64; 4],
     of: [&str; 2],
@@ -160,8 +160,8 @@ pub fn unwound(
     b
 }
 
-/// A record that a closer look is exhausted.
-pub fn look_exhausted(time_ns: u64) -> Vec<u8> {
+/// A record that deep capture has used up its hits.
+pub fn capture_exhausted(time_ns: u64) -> Vec<u8> {
     header(RecordKind::DeepCaptureExhausted, 16, 7, time_ns)
 }
 
@@ -200,7 +200,7 @@ pub fn stack(pid: u32, time_ns: u64, head: &str, frames: &[[&str; 3]]) -> Vec<u8
     b
 }
 
-/// A record of a collection of garbage, in process 7.
+/// A record of a garbage collection, in process 7.
 pub fn gc(time_ns: u64, pause_ns: u64) -> Vec<u8> {
     let mut b = header(RecordKind::Gc, 24, 7, time_ns);
     b.extend(pause_ns.to_le_bytes());

@@ -1,35 +1,20 @@
-//! What of a pod is told: pure.
+//! The names in a pod of the API: pure.
 
+use super::PodNames;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use observer_model::fact;
 use std::collections::BTreeMap;
 
-/// kubelet knows a pod that it read from a file by a hash of that, and shows it to the API server as
-/// another one, with the hash in this annotation (`pkg/kubelet/types/pod_update.go`,
+/// kubelet knows a pod that it read from a file by the hash of that file, and gives the API server
+/// another pod for it, with the hash in this annotation (`pkg/kubelet/types/pod_update.go`,
 /// `ConfigHashAnnotationKey`).
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
-/// What a Deployment ends the names of its ReplicaSets with
+/// The label with which a Deployment ends the names of its ReplicaSets
 /// (`pkg/controller/deployment/sync.go`, `getNewReplicaSet`).
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Names of a pod and of its containers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodNames {
-    /// As the node's control groups have it.
-    pub uid: String,
-    pub namespace: String,
-    pub name: String,
-    pub node: String,
-    /// What the pod is one of, such as `Deployment` and `shop`; empty where nothing owns it.
-    pub workload_kind: String,
-    pub workload: String,
-    /// By their ids, of those that run or ran last.
-    pub containers: BTreeMap<String, String>,
-}
-
 impl PodNames {
-    /// Of a pod; `None` for one that has no name yet.
+    /// The names of a pod; `None` while it has none.
     #[must_use]
     pub fn new(pod: &Pod) -> Option<Self> {
         let uid = pod.annotations().get(CONFIG_HASH);
@@ -48,27 +33,10 @@ impl PodNames {
             containers: containers(pod),
         })
     }
-
-    /// Those of one of its containers, which need not be known yet.
-    #[must_use]
-    pub fn of(&self, container_id: &str) -> fact::Pod {
-        fact::Pod {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            container: self
-                .containers
-                .get(container_id)
-                .cloned()
-                .unwrap_or_default(),
-            node: self.node.clone(),
-            workload_kind: self.workload_kind.clone(),
-            workload: self.workload.clone(),
-        }
-    }
 }
 
-/// What controls the pod; the Deployment behind a ReplicaSet is known by its name, without being asked
-/// for.
+/// The controller of the pod. The name of a ReplicaSet has that of its Deployment in it, so that the
+/// Deployment need not be asked for.
 fn owner(pod: &Pod) -> Option<(String, String)> {
     let mut owners = pod.owner_references().iter();
     let owner = owners.find(|owner| owner.controller == Some(true))?;

@@ -1,13 +1,14 @@
-//! Which pod of Kubernetes a container is of, as its node knows without being asked.
+//! Names of a container's pod, read on the node without asking the API server.
 //!
-//! kubelet links the log of each container in `/var/log/containers`, and the link's name has all:
+//! kubelet links the log of each container in `/var/log/containers`, and the link's name has every
+//! name:
 //! `<pod>_<namespace>_<container>-<container id>.log` (`pkg/kubelet/kuberuntime/legacy.go`,
-//! `legacyLogSymlink`). Where that folder is not to be seen, the pod's own root tells its name, as
-//! the host name that kubelet writes, and its namespace, where a service account is mounted; it
-//! does not tell the container's.
+//! `legacyLogSymlink`). Where that folder is out of sight, the pod's own root has its name, as the
+//! host name that kubelet writes, and its namespace, where a service account is mounted; it does not
+//! have the container's name.
 //!
-//! The root of a process is the process's own: what is read there is followed by links inside it
-//! only, is bounded, and has to be a name that Kubernetes could have given.
+//! The root of a process is not trusted: links are followed inside it only, reads are bounded, and
+//! the text has to be a name that Kubernetes could have given.
 
 use crate::process::root;
 use crate::process::root::Links;
@@ -16,19 +17,19 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-/// Of a name: a DNS subdomain has no more characters (RFC 1123).
+/// Longest name: that of a DNS subdomain (RFC 1123).
 const MAX_NAME_BYTES: usize = 253;
-/// Links that are looked at: a node has some hundred containers, and those that ended for a while.
+/// Links that are read: a node has some hundred containers, and keeps exited ones for a while.
 const MAX_LINKS: usize = 100_000;
 
 const LINKS: &str = "var/log/containers";
 const HOST_NAME: &str = "etc/hostname";
 const NAMESPACE: &str = "var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// The pod of a process that is in this container; what is not known is empty.
+/// The pod of a process in this container; unknown names are empty.
 #[must_use]
 pub fn find(proc_root: &Path, pid: u32, container_id: &str) -> Pod {
-    // The host's root is that of its first process; ours is the same when we are in no container.
+    // The host's root is that of its first process; ours is the same outside of containers.
     for root in ["1/root", "self/root"] {
         if let Some(pod) = of_links(&proc_root.join(root).join(LINKS), container_id) {
             return pod;
@@ -63,7 +64,7 @@ fn of_link(link: &str, container_id: &str) -> Option<Pod> {
     })
 }
 
-/// A name that a file in a root holds.
+/// A name read from a file in a root.
 fn name_in(root: &Path, path: &str) -> Option<String> {
     // kubelet's mounts of service accounts have links.
     let file = root::open_in(root, Path::new(path), Links::Inside).ok()?;
@@ -77,7 +78,7 @@ fn name_in(root: &Path, path: &str) -> Option<String> {
     is_name(name).then(|| name.to_owned())
 }
 
-/// What Kubernetes takes for one (RFC 1123, as its API's validation asks).
+/// Whether Kubernetes' API accepts a name (RFC 1123).
 fn is_name(text: &str) -> bool {
     let is_in = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'-' | b'.');
     (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_in)

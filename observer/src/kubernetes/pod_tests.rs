@@ -47,7 +47,7 @@ fn the_link_of_a_log_names_pod_namespace_and_container() {
 }
 
 #[test]
-fn the_host_knows_better_than_the_pod_itself() {
+fn names_from_the_host_win_over_those_from_the_pod() {
     let root = proc_root(&[(HOST_NAME, "shop-0\n"), (NAMESPACE, "prod")]);
     assert_eq!(find(root.path(), 7, &id('a')), pod("prod", "shop-0", ""));
     let links = root.path().join("1/root").join(LINKS);
@@ -60,7 +60,7 @@ fn the_host_knows_better_than_the_pod_itself() {
 }
 
 #[test]
-fn what_a_pod_puts_in_the_place_of_its_names_is_not_taken_for_one() {
+fn a_file_of_a_pod_that_holds_no_valid_name_is_ignored() {
     let long = "a".repeat(254);
     for text in ["root:x:0:0:", "", "a b", "Ä", "a\nb", "../x", &long] {
         let root = proc_root(&[(HOST_NAME, text)]);
@@ -81,7 +81,7 @@ fn what_a_pod_puts_in_the_place_of_its_names_is_not_taken_for_one() {
 
 proptest::proptest! {
     #[test]
-    fn any_name_of_a_link_is_taken_without_panic(link: String, id in "[0-9a-f]{0,64}") {
+    fn no_name_of_a_link_panics(link: String, id in "[0-9a-f]{0,64}") {
         let _ = of_link(&link, &id);
     }
 }

@@ -1,7 +1,8 @@
-//! System calls: those that change files, processes or the host are refused.
+//! A seccomp filter that refuses system calls which change files, processes or the host.
 //!
-//! A list of what is refused and not of what is allowed: a call that a library takes up some day must
-//! not end an observer. The unit in `deploy/systemd` and container runtimes have the stricter list.
+//! The filter lists refused calls, not allowed ones: a call that a later version of a library makes
+//! must not break the observer. The unit in `deploy/systemd` and container runtimes have the
+//! stricter list.
 
 use anyhow::{Context as _, Result};
 use nix::libc;
@@ -11,7 +12,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
-/// Refused whatever they are asked for.
+/// Refused with any arguments.
 const REFUSED: &[libc::c_long] = &[
     // Other programs.
     libc::SYS_execve,
@@ -47,7 +48,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
-    // Those that a filter cannot look into.
+    // Calls whose arguments a filter cannot read.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -81,7 +82,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_acct,
     libc::SYS_quotactl,
     libc::SYS_syslog,
-    // Other rights than it has.
+    // Other users, capabilities and keys.
     libc::SYS_capset,
     libc::SYS_setuid,
     libc::SYS_setgid,
@@ -99,7 +100,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_userfaultfd,
 ];
 
-/// Those that only older architectures have.
+/// Calls that only older architectures have.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[libc::c_long] = &[
     libc::SYS_creat,
@@ -123,14 +124,14 @@ const REFUSED_HERE: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
 
-/// Refuses them to every thread of this process from now on, with `EPERM`; none can get around it,
-/// nor get rights that it does not have by another program (`PR_SET_NO_NEW_PRIVS`).
+/// Installs the filter in every thread of this process: refused calls fail with `EPERM`. It cannot be
+/// removed, and no program started later gains privileges (`PR_SET_NO_NEW_PRIVS`).
 ///
 /// # Errors
-/// When the kernel has no filters of system calls.
+/// When the kernel has no seccomp filters.
 pub fn refuse_changes() -> Result<()> {
     seccompiler::apply_filter_all_threads(&filter()?)
-        .context("this kernel does not filter system calls (CONFIG_SECCOMP_FILTER)")
+        .context("this kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
 }
 
 fn filter() -> Result<BpfProgram> {
@@ -138,23 +139,23 @@ fn filter() -> Result<BpfProgram> {
     let always = REFUSED.iter().chain(REFUSED_HERE);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         always.map(|&call| (call, Vec::new())).collect();
-    // `open(path, flags)`, `openat(folder, path, flags)`; `openat2` passes a structure, which cannot
-    // be looked into.
+    // `open(path, flags)`, `openat(folder, path, flags)`; `openat2` passes a structure, which a
+    // filter cannot read.
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, writing(1)?);
     rules.insert(libc::SYS_openat, writing(2)?);
     // `kill(pid, signal)`: 0 asks whether the process is there.
     rules.insert(libc::SYS_kill, vec![other_than(1, 0)?]);
-    // `setns(namespace, kind)`: listeners of other network namespaces are looked at.
+    // `setns(namespace, kind)`: listeners of other network namespaces are read.
     rules.insert(libc::SYS_setns, vec![other_than(1, libc::CLONE_NEWNET)?]);
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     Ok(SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?)
 }
 
-/// Where this argument opens a file for anything but reading (`open(2)`).
+/// Rules that match when this argument opens a file for anything but reading (`open(2)`).
 fn writing(argument: u8) -> Result<Vec<SeccompRule>> {
     let modes = [libc::O_WRONLY, libc::O_RDWR].map(|mode| (libc::O_ACCMODE, mode));
-    // A truncated file need not be opened for writing.
+    // A file can be truncated without being opened for writing.
     let others = [libc::O_CREAT, libc::O_TRUNC].map(|flag| (flag, flag));
     let rules = modes.into_iter().chain(others).map(|(mask, value)| {
         let mask = u64::from(mask.cast_unsigned());
@@ -184,7 +185,7 @@ mod tests {
     use std::io;
     use std::process::Command;
 
-    /// In a thread of its own, which alone has the filter.
+    /// Runs `act` in a thread that alone has the filter.
     fn confined<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(|| {
             seccompiler::apply_filter(&filter().unwrap()).unwrap();
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_and_not_changed() {
+    fn files_can_be_read_but_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (folder.path().join("old"), folder.path().join("new"));
         fs::write(&old, "as it was").unwrap();
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_asked_for_and_not_signalled_and_no_program_is_started() {
+    fn no_process_can_be_signalled_and_no_program_started() {
         confined(|| {
             let own = Pid::this();
             assert_eq!(kill(own, None), Ok(()));
@@ -233,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn of_namespaces_only_those_of_networks_are_entered() {
+    fn only_network_namespaces_can_be_entered() {
         confined(|| {
             let file = File::open("/dev/null").unwrap();
-            // That file is none, but the call was made.
+            // The file is no namespace, but the call got through.
             assert_eq!(setns(&file, CloneFlags::CLONE_NEWNET), Err(Errno::EINVAL));
             assert_eq!(setns(&file, CloneFlags::CLONE_NEWNS), Err(Errno::EPERM));
             assert_eq!(setns(&file, CloneFlags::empty()), Err(Errno::EPERM));

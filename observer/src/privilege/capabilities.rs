@@ -1,40 +1,40 @@
-//! Capabilities: those of root but for the ones that observing takes.
+//! Drops every capability that observing does not need.
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// What attaching to interpreters and looking into processes take for as long as that is done.
-/// docs/SECURITY.md says what each is for.
+/// Needed to attach to interpreters and to read the memory of processes. docs/SECURITY.md says what
+/// each is for.
 pub const NEEDED: [Capability; 3] = [
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// Those that are asked for first, and for which `CAP_SYS_ADMIN` stands where they are not there
+/// Capabilities that the kernel checks first; it accepts `CAP_SYS_ADMIN` in their place
 /// (`bpf_capable` and `perfmon_capable` of `linux/capability.h`).
 pub const COVERED: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
-/// Gives up, for this thread and those it starts, every capability but those in [`NEEDED`] and [`COVERED`], and the
-/// way to get one back: by a program of another user (`capabilities(7)`, the bounding set).
+/// Drops every capability but [`NEEDED`] and [`COVERED`], for this thread and those it starts, and
+/// lowers the bounding set, so that no program can get one back (`capabilities(7)`).
 ///
 /// # Errors
-/// When the kernel refuses; what was given up until then stays so.
+/// When the kernel refuses; capabilities dropped until then stay dropped.
 pub fn keep_needed() -> Result<(), CapsError> {
-    // Lowering the bounding set takes a capability that goes with the others.
+    // Lowering the bounding set needs a capability that is itself dropped below.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        for given_up in others(CapSet::Bounding)? {
-            caps::drop(None, CapSet::Bounding, given_up)?;
+        for dropped in others(CapSet::Bounding)? {
+            caps::drop(None, CapSet::Bounding, dropped)?;
         }
     }
-    for given_up in others(CapSet::Ambient)? {
-        caps::drop(None, CapSet::Ambient, given_up)?;
+    for dropped in others(CapSet::Ambient)? {
+        caps::drop(None, CapSet::Ambient, dropped)?;
     }
-    // What is effective has to be permitted.
+    // An effective capability has to be permitted.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         let all = caps::read(None, set)?;
         let kept: CapsHashSet = all.iter().copied().filter(is_kept).collect();
-        // The call is refused where a service manager has seen to it.
+        // The call is refused where a service manager has dropped them already.
         if kept != all {
             caps::set(None, set, &kept)?;
         }
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_what_is_needed_is_left() {
-        // Of this thread alone.
+    fn only_needed_capabilities_are_left() {
+        // A thread, so that the other tests keep theirs.
         let left = std::thread::spawn(|| {
             keep_needed().unwrap();
             let sets = [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable];

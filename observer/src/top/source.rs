@@ -10,7 +10,7 @@ use observer_model::views::live_view::history::History;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls;
 use ureq::Agent;
@@ -21,7 +21,7 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the next data of a daemon, which sends some each second.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two checks whether the probes are attached.
+/// Time between two checks whether the probes are attached, and whether a full screen has room.
 const READY_EVERY: Duration = Duration::from_millis(50);
 /// Time between two attempts to reconnect, and between two views.
 const EVERY: Duration = Duration::from_secs(1);
@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// Passes on a stream until it ends. False when the receiver is gone.
-    fn follow(&mut self, mut stream: Stream, updates: &Sender<Update>) -> Result<bool> {
+    fn follow(&mut self, mut stream: Stream, updates: &SyncSender<Update>) -> Result<bool> {
         while let Some(event) = sse::next(&mut stream)? {
             let update = match event.name.as_str() {
                 "history" => Update::History(decoded::<History>(&event.data)?),
@@ -153,7 +153,7 @@ impl Client {
     }
 
     /// Passes on one stream after the other until the receiver is gone.
-    fn run(mut self, first: Stream, updates: &Sender<Update>) {
+    fn run(mut self, first: Stream, updates: &SyncSender<Update>) {
         let mut stream = Ok(first);
         let mut begun = Instant::now();
         loop {
@@ -193,7 +193,11 @@ fn decoded<T: serde::de::DeserializeOwned>(data: &str) -> Result<T> {
 ///
 /// # Errors
 /// When it does not answer now; the error names the fix.
-pub fn connect(daemon: &Daemon, credentials: Credentials, updates: Sender<Update>) -> Result<()> {
+pub fn connect(
+    daemon: &Daemon,
+    credentials: Credentials,
+    updates: SyncSender<Update>,
+) -> Result<()> {
     let client = Client::new(daemon, credentials);
     let stream = client.open().map_err(|error| {
         anyhow!(
@@ -211,16 +215,30 @@ pub fn connect(daemon: &Daemon, credentials: Credentials, updates: Sender<Update
 
 /// Passes on views of the engine of this process, from when the probes are attached until the engine
 /// or the receiver is gone.
-pub async fn follow(source: Source, updates: Sender<Update>) {
+pub async fn follow(source: Source, updates: SyncSender<Update>) {
     while !source.is_ready() {
         tokio::time::sleep(READY_EVERY).await;
     }
     let mut every = tokio::time::interval(EVERY);
     while let Some(view) = source.live_view().await {
-        if updates.send(Update::View(view)).is_err() {
+        if !hand_over(view, &updates).await {
             return;
         }
         every.tick().await;
+    }
+}
+
+/// Hands a view to the screen once there is room, without holding a thread of the runtime meanwhile.
+/// False when nobody listens any more.
+async fn hand_over(view: Arc<LiveView>, updates: &SyncSender<Update>) -> bool {
+    let mut update = Update::View(view);
+    loop {
+        match updates.try_send(update) {
+            Ok(()) => return true,
+            Err(TrySendError::Full(refused)) => update = refused,
+            Err(TrySendError::Disconnected(_)) => return false,
+        }
+        tokio::time::sleep(READY_EVERY).await;
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::top::test_views;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 const HEAD: &str =
@@ -55,7 +55,7 @@ fn a_stream_that_ends_is_continued_from_the_last_view() {
     let first = format!("{HEAD}retry: 500\n\n{history}event: later\ndata: x\n\n{view}");
     let second = format!("{HEAD}{view}");
     let served = serve(listener, vec![first, second]);
-    let (sender, updates) = channel();
+    let (sender, updates) = sync_channel(16);
     connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
     assert!(matches!(next(&updates), Update::History(_)));
     for _ in 0..2 {
@@ -79,8 +79,12 @@ fn a_first_connection_that_fails_names_the_fix() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let served = answer.map(|answer| serve(listener, vec![answer.to_owned()]));
-        let error =
-            connect(&daemon(port), Credentials::read(None).unwrap(), channel().0).unwrap_err();
+        let error = connect(
+            &daemon(port),
+            Credentials::read(None).unwrap(),
+            sync_channel(1).0,
+        )
+        .unwrap_err();
         if let Some(served) = served {
             served.join().unwrap();
         }
@@ -111,7 +115,7 @@ fn an_unreadable_view_is_reported_and_tried_again() {
     let wrong = format!("{HEAD}event: snapshot\ndata: {{\"apps\":7}}\n\n");
     let view = format!("{HEAD}{}", event("snapshot", "1", &test_views::view()));
     let served = serve(listener, vec![wrong, view]);
-    let (sender, updates) = channel();
+    let (sender, updates) = sync_channel(16);
     connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
     assert!(matches!(next(&updates), Update::Lost(why) if why.contains("another version")));
     assert!(matches!(next(&updates), Update::View(_)));
@@ -151,4 +155,26 @@ fn a_daemon_has_a_url_and_is_local_if_that_is_of_this_host() {
     }
     assert_eq!(local("https://127.0.0.1:9918"), Ok(true));
     assert_eq!("http://h:1/".parse::<Daemon>().unwrap().url, "http://h:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_waits_for_room_on_the_screen_and_is_not_lost() {
+    let (tell, told) = sync_channel(1);
+    let view = || Arc::new(test_views::view());
+    assert!(hand_over(view(), &tell).await);
+    let waiting = tokio::spawn(async move { hand_over(view(), &tell).await });
+    tokio::time::sleep(10 * READY_EVERY).await;
+    assert!(!waiting.is_finished());
+    for _ in 0..2 {
+        tokio::time::sleep(2 * READY_EVERY).await;
+        assert!(matches!(told.try_recv(), Ok(Update::View(_))));
+    }
+    assert!(waiting.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_view_for_a_screen_that_is_gone_ends_the_handing_over() {
+    let (tell, told) = sync_channel(1);
+    drop(told);
+    assert!(!hand_over(Arc::new(test_views::view()), &tell).await);
 }

@@ -6,11 +6,11 @@ use crate::gunicorn::thread_dump;
 use crate::process::procfs::ProcFs;
 use anyhow::{Context as _, Result, bail};
 use observer_model::event::Pid;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The thread that reads stacks.
 pub struct Stacks {
-    requests: Sender<(Pid, Pid)>,
+    requests: SyncSender<(Pid, Pid)>,
 }
 
 impl Stacks {
@@ -18,8 +18,9 @@ impl Stacks {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(updates: Sender<Update>) -> Result<Self> {
-        let (requests, received) = channel();
+    pub fn start(updates: SyncSender<Update>) -> Result<Self> {
+        // One stack is read at a time; the next may wait.
+        let (requests, received) = sync_channel(1);
         std::thread::Builder::new()
             .name("stacks".to_owned())
             .spawn(move || answer(&received, &updates))
@@ -27,14 +28,14 @@ impl Stacks {
         Ok(Self { requests })
     }
 
-    /// Asks for the stack of a worker of this master.
-    pub fn ask(&self, worker: Pid, master: Pid) {
-        // The thread outlives this sender.
-        let _ = self.requests.send((worker, master));
+    /// Asks for the stack of a worker of this master. Never waits: false while a stack is still to be
+    /// read, and the caller asks again later.
+    pub fn ask(&self, worker: Pid, master: Pid) -> bool {
+        self.requests.try_send((worker, master)).is_ok()
     }
 }
 
-fn answer(requests: &Receiver<(Pid, Pid)>, updates: &Sender<Update>) {
+fn answer(requests: &Receiver<(Pid, Pid)>, updates: &SyncSender<Update>) {
     let mut files = Files::default();
     while let Ok((pid, master)) = requests.recv() {
         let stack = of_worker(pid, master, &mut files).map_err(|error| format!("{error:#}"));

@@ -11,7 +11,7 @@ fn request(number: u64) -> Line {
 
 fn start_piped(filter: Filter) -> (Outlet, Writer, io::PipeReader, Receiver<()>) {
     let (reader, writer) = pipe().unwrap();
-    let (guard, ended) = channel();
+    let (guard, ended) = sync_channel(1);
     let out = File::from(OwnedFd::from(writer));
     let (outlet, writer) = start(filter, Format::Json, out, guard).unwrap();
     (outlet, writer, reader, ended)

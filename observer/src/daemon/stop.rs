@@ -1,58 +1,64 @@
-//! The end, as a parameter: SIGTERM, SIGINT, or whatever else says so.
+//! The signal that everything ends by.
 
 use anyhow::{Context as _, Result};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Tells everything that the end has come.
+/// Stops the daemon, and says when it stops.
 #[derive(Clone)]
 pub struct Stop {
-    told: Arc<watch::Sender<bool>>,
+    is_set: Arc<watch::Sender<bool>>,
 }
 
 impl Stop {
-    /// Comes at SIGTERM or SIGINT.
+    /// Set by SIGTERM and SIGINT.
     ///
     /// # Errors
     /// When signals cannot be listened for.
     pub fn on_signal() -> Result<Self> {
         let stop = Self {
-            told: Arc::new(watch::Sender::new(false)),
+            is_set: Arc::new(watch::Sender::new(false)),
         };
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let told = stop.clone();
+        let on_signal = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             tracing::info!("stopping");
-            told.stop();
+            on_signal.stop();
         });
         Ok(stop)
     }
 
-    /// The end has come.
+    /// Stops the daemon.
     pub fn stop(&self) {
-        self.told.send_replace(true);
+        self.is_set.send_replace(true);
     }
 
-    /// Until it has.
+    /// Whether the daemon stops.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        *self.is_set.borrow()
+    }
+
+    /// Waits until the daemon stops.
     pub async fn wait(self) {
         // The sender lives as long as `self`.
-        let _ = self.told.subscribe().wait_for(|&told| told).await;
+        let _ = self.is_set.subscribe().wait_for(|&is_set| is_set).await;
     }
 
-    /// Something whose end stops everything.
+    /// A guard that stops the daemon when it is dropped.
     #[must_use]
     pub fn on_drop(self) -> StopOnDrop {
         StopOnDrop(self)
     }
 }
 
-/// Its end stops everything.
+/// Stops the daemon when dropped.
 pub struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
