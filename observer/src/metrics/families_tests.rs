@@ -225,6 +225,8 @@ fn full() -> State {
 
 #[path = "queries_tests.rs"]
 mod queries;
+#[path = "recorded_tests.rs"]
+mod recorded;
 #[path = "shipped_tests.rs"]
 mod shipped;
 

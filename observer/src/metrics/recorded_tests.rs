@@ -1,0 +1,99 @@
+//! The writers against recorded expositions.
+
+use super::full;
+use crate::metrics::exposition::{Format, encode};
+use observer_model::fact::Pod;
+use observer_model::settings::WorkerLabel;
+use observer_model::views::metrics_view::{AppView, Snapshot};
+
+/// Every family, several masters, equal labels, and names that need escaping.
+fn snapshot() -> Snapshot {
+    let mut snapshot = full().snapshot(100 * super::S);
+    let first = snapshot.apps[0].clone();
+    let master = |pid: u32, change: fn(&mut AppView)| {
+        let mut app = first.clone();
+        app.master_pid = pid;
+        for (number, worker) in (1..).zip(&mut app.workers) {
+            worker.pid = pid + number;
+            worker.id = format!("worker_{number}_{pid}");
+        }
+        change(&mut app);
+        app
+    };
+    snapshot.apps = vec![
+        // Series of the app are one with those of the first master.
+        master(9, |_| {}),
+        first.clone(),
+        master(100, |app| {
+            app.pod = Pod {
+                namespace: "prod".to_owned(),
+                name: "shop-0".to_owned(),
+                container: "web".to_owned(),
+                node: "node-1".to_owned(),
+                workload_kind: "Deployment".to_owned(),
+                workload: "shop".to_owned(),
+                ..Pod::default()
+            };
+        }),
+        master(200, |app| app.observed = false),
+        master(300, |app| app.ended = true),
+        master(400, |app| {
+            app.app = "a \"quoted\\name\"\n\u{85}".to_owned();
+            app.bind = vec!["é".repeat(200), "x".repeat(200)];
+            for error in &mut app.http_errors {
+                error.raised_in = "shop!.py:view".to_owned();
+            }
+            // Fields of two series that come in another order than their labels.
+            let mut error = app.http_errors[0].clone();
+            error.raised_in = "shop.py:view".to_owned();
+            app.http_errors.insert(0, error);
+        }),
+        master(500, |app| app.app = "shop ".to_owned()),
+    ];
+    let finding = snapshot.findings[0].clone();
+    for master_pid in [100, 7] {
+        let mut other = finding.clone();
+        other.master_pid = master_pid;
+        other.worker_pid = None;
+        snapshot.findings.push(other);
+    }
+    let observer = &mut snapshot.observer;
+    let numbers = [0, 1 << 53, (1 << 53) + 2, u64::MAX, 12_345_678_901_234_567];
+    for (number, count) in (0..).zip(numbers) {
+        observer.lost.insert(format!("number_{number}"), count);
+    }
+    snapshot
+}
+
+#[test]
+fn the_exposition_is_as_recorded() {
+    let snapshot = snapshot();
+    for (recorded, label, format) in [
+        (
+            include_str!("fixtures/by_pid.txt"),
+            WorkerLabel::Pid,
+            Format::Text,
+        ),
+        (
+            include_str!("fixtures/by_pid_openmetrics.txt"),
+            WorkerLabel::Pid,
+            Format::OpenMetrics,
+        ),
+        (
+            include_str!("fixtures/by_slot.txt"),
+            WorkerLabel::Slot,
+            Format::Text,
+        ),
+        (
+            include_str!("fixtures/by_class.txt"),
+            WorkerLabel::None,
+            Format::Text,
+        ),
+    ] {
+        let written = encode(&snapshot, label, format).unwrap();
+        for (number, (line, expected)) in (1..).zip(written.lines().zip(recorded.lines())) {
+            assert_eq!(line, expected, "{label:?} {format:?}, line {number}");
+        }
+        assert_eq!(written.len(), recorded.len(), "{label:?} {format:?}");
+    }
+}
