@@ -1,5 +1,7 @@
 //! The one owner of the state: takes records and facts in, gives snapshots out.
 
+mod usage;
+
 use crate::clock::monotonic_ns;
 use crate::ingest::decode;
 use crate::ingest::record::Recorder;
@@ -14,13 +16,12 @@ use crate::untrusted::shown;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use observer_model::event::{Event, ExitStatus, Pid};
-use observer_model::fact::{Fact, Usage};
+use observer_model::fact::Fact;
 use observer_model::findings::finding::Finding;
 use observer_model::input::Input;
 use observer_model::lifecycle::worker_event::WorkerEvent;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
-use procfs::WithCurrentSystemInfo as _;
 use std::fs::File;
 use std::future::Future;
 use std::pin::pin;
@@ -238,7 +239,7 @@ impl Engine {
         if let Some(waits) = self.gil.as_ref().map(GilWaits::read) {
             self.fact(Fact::Gil { waits })?;
         }
-        if let Some(usage) = usage() {
+        if let Some(usage) = usage::read() {
             self.fact(Fact::Usage(usage))?;
         }
         Ok(())
@@ -310,17 +311,4 @@ fn told(event: &Event) -> Option<Seen> {
         | Event::Oom { .. }
         | Event::Stack(_) => None,
     }
-}
-
-/// What this process uses.
-fn usage() -> Option<Usage> {
-    let stat = procfs::process::Process::myself()
-        .and_then(|me| me.stat())
-        .ok()?;
-    let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
-    let used = u32::try_from(stat.utime + stat.stime).ok()?;
-    Some(Usage {
-        cpu_seconds: f64::from(used) / f64::from(ticks),
-        resident_bytes: stat.rss_bytes().get(),
-    })
 }

@@ -144,7 +144,7 @@ fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> 
         &snapshot,
         model.worker_label,
         Format::Text,
-    )?)
+    ))
 }
 
 /// Writes each request as it was when it finished; within, whether it could be written.

@@ -1,6 +1,6 @@
 //! What is exported, held against docs/METRICS.md.
 
-use crate::metrics::exposition::families;
+use super::exported::exported;
 use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Stack};
 use observer_model::fact;
 use observer_model::fact::Pod;
@@ -13,7 +13,6 @@ use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::Snapshot;
 use observer_model::{Settings, State};
 use probe_ebpf::abi::Stat;
-use prometheus::proto::{Metric, MetricFamily};
 use std::collections::{BTreeMap, BTreeSet};
 
 const DOCS: &str = include_str!("../../../docs/METRICS.md");
@@ -216,6 +215,11 @@ fn full() -> State {
     let usage = Usage {
         cpu_seconds: 1.0,
         resident_bytes: 1,
+        virtual_bytes: Some(1),
+        start_time_seconds: Some(1.0),
+        open_fds: Some(1),
+        max_fds: Some(1),
+        threads: Some(1),
     };
     fact(&mut state, Fact::Usage(usage));
     let kubernetes = fact::Kubernetes { pods: 3, errors: 1 };
@@ -231,15 +235,19 @@ mod recorded;
 mod shipped;
 
 /// Types and label names of the families of a snapshot.
-fn exported(snapshot: &Snapshot, label: WorkerLabel) -> Documented {
-    let families = families(snapshot, label);
-    let family = |family: &MetricFamily| {
-        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
-        let labels = family.get_metric().iter().flat_map(Metric::get_label);
-        let labels = labels.map(|label| label.name().to_owned()).collect();
-        (family.name().to_owned(), (kind, labels))
-    };
-    families.iter().map(family).collect()
+fn types_and_labels(snapshot: &Snapshot, label: WorkerLabel) -> Documented {
+    let families = exported(snapshot, label).into_iter().map(|of| {
+        let labels = of.series.into_iter().flat_map(|series| series.labels);
+        let labels = labels.map(|(name, _)| name).collect();
+        let row = (of.family.kind.as_str().to_owned(), labels);
+        (of.family.name.to_owned(), row)
+    });
+    families.collect()
+}
+
+/// A family that is not about the observer.
+fn is_of_gunicorn(family: &str) -> bool {
+    !family.starts_with("gunicorn_observer_") && !family.starts_with("process_")
 }
 
 /// What is between backticks.
@@ -275,7 +283,7 @@ fn documented() -> Documented {
 #[test]
 fn families_and_labels_are_those_of_the_document() {
     let snapshot = full().snapshot(100 * S);
-    assert_eq!(exported(&snapshot, WorkerLabel::Pid), documented());
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Pid), documented());
 
     let mut by_slot = documented();
     let mut by_class = documented();
@@ -287,7 +295,7 @@ fn families_and_labels_are_those_of_the_document() {
             labels.insert("worker_slot".to_owned());
         }
     }
-    assert_eq!(exported(&snapshot, WorkerLabel::Slot), by_slot);
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Slot), by_slot);
     by_class.retain(|family, _| {
         ![
             "gunicorn_worker_info",
@@ -301,7 +309,7 @@ fn families_and_labels_are_those_of_the_document() {
             labels.retain(|label| label != "worker_pid" && label != "worker_id");
         }
     }
-    assert_eq!(exported(&snapshot, WorkerLabel::None), by_class);
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::None), by_class);
 }
 
 #[test]
@@ -315,11 +323,11 @@ fn what_cannot_be_observed_is_left_out() {
         (WorkerLabel::Slot, true),
         (WorkerLabel::None, false),
     ] {
-        let families = exported(&snapshot, label);
+        let families = types_and_labels(&snapshot, label);
         let of_gunicorn: Vec<&str> = families
             .keys()
-            .filter(|name| !name.starts_with("gunicorn_observer_"))
             .map(String::as_str)
+            .filter(|name| is_of_gunicorn(name))
             .collect();
         let mut expected = vec![
             "gunicorn_app_info",
@@ -338,7 +346,7 @@ fn what_cannot_be_observed_is_left_out() {
 fn a_master_that_has_ended_is_no_longer_described() {
     let mut state = full();
     fact(&mut state, Fact::NotGunicorn { pid: 10 });
-    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    let families = types_and_labels(&state.snapshot(100 * S), WorkerLabel::Pid);
     assert!(!families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
     assert!(families.contains_key("gunicorn_worker_requests_total"));
@@ -352,7 +360,7 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
         ..Master::default()
     };
     fact(&mut state, Fact::Master(outside));
-    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    let families = types_and_labels(&state.snapshot(100 * S), WorkerLabel::Pid);
     assert!(families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
 }
@@ -361,16 +369,15 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
 fn every_family_of_a_master_in_a_pod_names_the_pod() {
     let mut snapshot = full().snapshot(100 * S);
     let names = ["namespace", "pod", "container", "node"];
-    let named = |snapshot: &Snapshot, label| -> Vec<(String, usize)> {
-        let families = families(snapshot, label);
-        let of_masters = families
-            .iter()
-            .filter(|family| !family.name().starts_with("gunicorn_observer_"));
-        let of_series = of_masters.flat_map(|family| {
-            family.get_metric().iter().map(|metric| {
-                let labels = metric.get_label().iter();
-                let count = labels.filter(|label| names.contains(&label.name())).count();
-                (family.name().to_owned(), count)
+    let named = |snapshot: &Snapshot, label| -> Vec<(&'static str, usize)> {
+        let of_masters = exported(snapshot, label)
+            .into_iter()
+            .filter(|of| is_of_gunicorn(of.family.name));
+        let of_series = of_masters.flat_map(|of| {
+            of.series.into_iter().map(move |series| {
+                let labels = series.labels.iter();
+                let count = labels.filter(|(name, _)| names.contains(&&**name)).count();
+                (of.family.name, count)
             })
         });
         of_series.collect()
@@ -398,20 +405,22 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
 fn failures_are_counted_by_type_under_each_way_to_label_workers() {
     let snapshot = full().snapshot(100 * S);
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
-        let families = families(&snapshot, label);
-        for (name, expected) in [
-            ("gunicorn_worker_failed_requests_total", "unknown"),
-            ("gunicorn_worker_error_handling_total", "unknown"),
-            ("gunicorn_http_errors_total", "unknown"),
+        let families = exported(&snapshot, label);
+        for name in [
+            "gunicorn_worker_failed_requests_total",
+            "gunicorn_worker_error_handling_total",
+            "gunicorn_http_errors_total",
         ] {
-            let family = families.iter().find(|family| family.name() == name);
-            let [series] = family.unwrap().get_metric() else {
+            let family = families.iter().find(|of| of.family.name == name);
+            let [series] = &*family.unwrap().series else {
                 panic!("{name} has one series");
             };
-            let labels = series.get_label().iter();
-            let types: Vec<_> = labels.filter(|l| l.name() == "error_type").collect();
-            assert_eq!(types[0].value(), expected, "{name} {label:?}");
-            assert!((series.get_counter().get_value() - 1.0).abs() < f64::EPSILON);
+            assert_eq!(
+                series.label("error_type"),
+                Some("unknown"),
+                "{name} {label:?}"
+            );
+            assert_eq!(series.numbers, [1.0], "{name} {label:?}");
         }
     }
 }

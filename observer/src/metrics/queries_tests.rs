@@ -12,6 +12,9 @@ const BORN_AT_ONE: [&str; 3] = [
 /// Before the names of labels, in parentheses.
 const BEFORE_LABELS: [&str; 4] = ["by", "on", "ignoring", "group_left"];
 
+/// How the names of families begin.
+const FAMILIES_BEGIN: [&str; 3] = ["gunicorn_", "http_", "process_"];
+
 /// A metric in a query.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
@@ -54,7 +57,7 @@ fn metrics(query: &str) -> Vec<Asked> {
             true => &after[after.find(')').map_or(0, |at| at + 1)..],
             false => after,
         };
-        if word.starts_with("gunicorn_") || word.starts_with("http_") {
+        if FAMILIES_BEGIN.iter().any(|begin| word.starts_with(begin)) {
             let head = &query[..query.len() - rest.len() - word.len()];
             let is_counted = head.ends_with("rate(") || head.ends_with("increase(");
             let name = word.to_owned();

@@ -1,6 +1,7 @@
 //! What holds whatever happens.
 
-use crate::metrics::exposition;
+use super::exported::exported;
+use super::family::Read;
 use observer_model::event::{Event, Exception, Pid, Request};
 use observer_model::fact::{DeepCaptureState, Fact, Level};
 use observer_model::settings::WorkerLabel;
@@ -101,34 +102,20 @@ fn failed(snapshot: &Snapshot) -> BTreeMap<String, (u64, u64)> {
     failed
 }
 
-/// The counts of the series that are told apart by the app's name only; and the name.
-fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
-    let shared = [
-        "http_server_request_duration_seconds",
-        "gunicorn_request_phase_seconds",
-        "gunicorn_http_errors_total",
-    ];
-    let families = exposition::families(snapshot, WorkerLabel::Pid);
-    let shared = families
-        .iter()
-        .filter(|family| shared.contains(&family.name()));
-    let series = shared.flat_map(|family| {
-        family.get_metric().iter().map(|metric| {
-            let labels = metric.get_label();
-            let app = labels.iter().find(|label| label.name() == "app").unwrap();
-            let histogram = metric.get_histogram();
-            let buckets = histogram.get_bucket().iter();
-            let mut counts: Vec<_> = buckets
-                .map(::prometheus::proto::Bucket::cumulative_count)
-                .collect();
-            counts.push(histogram.get_sample_count());
-            // The bits of numbers that are not negative are in the order of the numbers.
-            counts.push(metric.get_counter().get_value().to_bits());
-            let key = format!("{} {labels:?}", family.name());
-            (key, (app.value().to_owned(), counts))
-        })
-    });
-    series.collect()
+/// The numbers of each series that masters of one app share, and the app.
+fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<f64>)> {
+    let mut shared = BTreeMap::new();
+    for of in exported(snapshot, WorkerLabel::Pid) {
+        if !matches!(of.family.read, Read::App(_)) {
+            continue;
+        }
+        for series in of.series {
+            let key = format!("{} {:?}", of.family.name, series.labels);
+            let app = series.label("app").unwrap().to_owned();
+            shared.insert(key, (app, series.numbers));
+        }
+    }
+    shared
 }
 
 proptest! {
@@ -137,7 +124,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..120)
     ) {
         let mut scenario = Scenario::new();
-        let mut before: BTreeMap<String, (String, Vec<u64>)> = BTreeMap::new();
+        let mut before: BTreeMap<String, (String, Vec<f64>)> = BTreeMap::new();
         for step in steps {
             happens(&mut scenario, step);
             let snapshot = scenario.snapshot();

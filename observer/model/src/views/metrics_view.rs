@@ -8,7 +8,7 @@ pub(crate) use build::http_errors;
 use crate::counters::histogram::Histogram;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
-use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals};
+use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals, Usage};
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::PendingView;
@@ -214,8 +214,8 @@ pub struct ObserverView {
     /// Failed requests whose exception was known without: what a look said was the same, or not.
     pub deep_captures_agreed: u64,
     pub deep_captures_disagreed: u64,
-    pub cpu_seconds: Option<f64>,
-    pub resident_bytes: Option<u64>,
+    /// `None` until it was read.
+    pub usage: Option<Usage>,
     /// `None` where the API server of a cluster is not asked.
     pub kubernetes: Option<Kubernetes>,
 }

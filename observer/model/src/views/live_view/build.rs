@@ -287,6 +287,7 @@ fn shown_worker(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) 
 /// The observer about itself: what is of interest to who deep_captures at apps.
 fn about(observer: &ObserverView) -> api::Observer {
     let lost = observer.losses();
+    let usage = observer.usage.as_ref();
     let limited = observer.targets.iter().filter(|of| of.level != "full");
     api::Observer {
         version: observer.version.clone(),
@@ -299,7 +300,7 @@ fn about(observer: &ObserverView) -> api::Observer {
                 reason: target.reason.clone(),
             })
             .collect(),
-        cpu_seconds: observer.cpu_seconds,
-        resident_bytes: observer.resident_bytes,
+        cpu_seconds: usage.map(|usage| usage.cpu_seconds),
+        resident_bytes: usage.map(|usage| usage.resident_bytes),
     }
 }

@@ -117,8 +117,7 @@ impl State {
             deep_captures_begun: self.deep_captures.begun,
             deep_captures_agreed: self.deep_captures.agreed,
             deep_captures_disagreed: self.deep_captures.disagreed,
-            cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
-            resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
+            usage: usage.clone(),
             kubernetes: *kubernetes,
         }
     }
