@@ -1,4 +1,4 @@
-//! What is exported, held against docs/METRICS.md.
+//! The exported families, held against docs/METRICS.md.
 
 use super::exported::exported;
 use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Stack};
@@ -54,8 +54,8 @@ fn level(state: &mut State, pid: u32, level: Level) {
     fact(state, Fact::Level(TargetLevel { pid, level, reason }));
 }
 
-/// A worker that its master gives up, and one that uses something and hangs.
-fn life(state: &mut State) {
+/// A worker that is aborted by its master, and one that has gauges and a stuck request.
+fn add_lifecycle(state: &mut State) {
     let time_ns = 9 * S;
     let event = |state: &mut State, event| state.apply(&Input::Event(event));
     let (parent, child) = (10, 12);
@@ -143,7 +143,7 @@ fn life(state: &mut State) {
     );
 }
 
-/// A state with something of everything.
+/// A state with series of every family.
 fn full() -> State {
     let mut state = State::new(Settings::default());
     fact(
@@ -179,7 +179,7 @@ fn full() -> State {
         ..Request::default()
     };
     state.apply(&Input::Event(Event::Request(Box::new(failed))));
-    life(&mut state);
+    add_lifecycle(&mut state);
     state.apply(&Input::Event(Event::Gc {
         time_ns: 8 * S,
         pid: 11,
@@ -250,13 +250,13 @@ fn is_of_gunicorn(family: &str) -> bool {
     !family.starts_with("gunicorn_observer_") && !family.starts_with("process_")
 }
 
-/// What is between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned)
 }
 
-/// The tables with a column `family`: the header of their third column names the
-/// labels that all of them have, a row those of its families; prose is after a `;`.
+/// The families in the tables with a column `family`. The header of the third column names the labels
+/// of all families, a cell those of its own; prose follows a `;`.
 fn documented() -> Documented {
     let mut all = Documented::new();
     let mut common: Option<Vec<String>> = None;
@@ -281,7 +281,7 @@ fn documented() -> Documented {
 }
 
 #[test]
-fn families_and_labels_are_those_of_the_document() {
+fn families_types_and_labels_are_documented() {
     let snapshot = full().snapshot(100 * S);
     assert_eq!(types_and_labels(&snapshot, WorkerLabel::Pid), documented());
 
@@ -313,7 +313,7 @@ fn families_and_labels_are_those_of_the_document() {
 }
 
 #[test]
-fn what_cannot_be_observed_is_left_out() {
+fn families_of_requests_are_left_out_where_requests_are_not_observed() {
     let mut state = State::new(Settings::default());
     master(&mut state, 20);
     level(&mut state, 20, Level::None);
@@ -343,7 +343,7 @@ fn what_cannot_be_observed_is_left_out() {
 }
 
 #[test]
-fn a_master_that_has_ended_is_no_longer_described() {
+fn a_master_that_has_exited_has_no_info_families() {
     let mut state = full();
     fact(&mut state, Fact::NotGunicorn { pid: 10 });
     let families = types_and_labels(&state.snapshot(100 * S), WorkerLabel::Pid);
@@ -353,7 +353,7 @@ fn a_master_that_has_ended_is_no_longer_described() {
 }
 
 #[test]
-fn a_master_outside_of_a_container_has_no_such_labels() {
+fn a_master_outside_of_a_container_has_no_container_info() {
     let mut state = State::new(Settings::default());
     let outside = Master {
         pid: 10,
@@ -402,7 +402,7 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
 }
 
 #[test]
-fn failures_are_counted_by_type_under_each_way_to_label_workers() {
+fn failures_are_counted_by_type_with_each_worker_label() {
     let snapshot = full().snapshot(100 * S);
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
         let families = exported(&snapshot, label);
@@ -426,12 +426,12 @@ fn failures_are_counted_by_type_under_each_way_to_label_workers() {
 }
 
 #[test]
-fn every_cause_of_loss_has_a_line_in_the_document() {
+fn every_cause_of_loss_is_documented() {
     let observer = full().snapshot(100 * S).observer;
     let losses = Stat::ALL.iter().filter(|(_, _, is_loss)| *is_loss);
     let of_kernel = losses.map(|(_, name, _)| (*name).to_owned());
     let mut causes: Vec<String> = observer.lost.into_keys().chain(of_kernel).collect();
-    // Made up by `full`.
+    // A cause of `full` only.
     causes.retain(|cause| cause != "a");
     for cause in causes {
         let row = format!("| `{cause}` |");

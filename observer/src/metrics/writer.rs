@@ -83,10 +83,10 @@ impl Writer {
 
     fn histogram(&mut self, name: &str, labels: &str, value: &Histogram, buckets: &[String]) {
         let separator = if labels.is_empty() { "" } else { "," };
+        let line = [name, "_bucket{", labels, separator].concat();
         let counts = value.cumulative().map(|(_, count)| count);
         for (bucket, count) in buckets.iter().zip(counts.chain([value.count()])) {
-            self.out
-                .extend([name, "_bucket{", labels, separator, bucket]);
+            self.out.extend([&*line, bucket]);
             self.count(count);
         }
         let parts = match self.format {

@@ -20,7 +20,7 @@ use crate::wall_clock::Clock;
 use std::sync::Arc;
 
 impl State {
-    /// The view of everything at `now_ns`.
+    /// The view for `/metrics` at `now_ns`.
     #[must_use]
     pub fn snapshot(&self, now_ns: u64) -> Snapshot {
         let clock = self.clock(now_ns);
