@@ -165,7 +165,7 @@ fn size(axis: &str, x: u64, fleet: Fleet) -> Result<()> {
             ("memory_bytes", &memory),
             ("snapshot_us", &snapshot_us),
             ("encode_us", &encode_us),
-            ("scrape_bytes", &text?.len()),
+            ("scrape_bytes", &text.len()),
             ("view_us", &view_us),
             ("view_bytes", &view?.len()),
         ],

@@ -1,6 +1,7 @@
 //! Owns the state: takes records and facts in, gives views and effects out.
 
 mod log;
+mod usage;
 
 use crate::clock::monotonic_ns;
 use crate::ingest::decode;
@@ -15,11 +16,10 @@ use crate::watcher::Seen;
 use crate::watcher::inbox::{self, Notifier};
 use anyhow::Result;
 use observer_model::event::{Event, ExitStatus};
-use observer_model::fact::{Fact, Usage};
+use observer_model::fact::Fact;
 use observer_model::input::Input;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
-use procfs::WithCurrentSystemInfo as _;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -231,7 +231,7 @@ impl Engine {
         if let Some(waits) = self.gil.as_ref().map(GilWaits::read) {
             self.fact(Fact::Gil { waits })?;
         }
-        if let Some(usage) = usage() {
+        if let Some(usage) = usage::read() {
             self.fact(Fact::Usage(usage))?;
         }
         Ok(())
@@ -291,17 +291,4 @@ fn notice(event: &Event) -> Option<Seen> {
         | Event::Oom { .. }
         | Event::Stack(_) => None,
     }
-}
-
-/// Processor time and memory of this process.
-fn usage() -> Option<Usage> {
-    let stat = procfs::process::Process::myself()
-        .and_then(|me| me.stat())
-        .ok()?;
-    let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
-    let used = u32::try_from(stat.utime + stat.stime).ok()?;
-    Some(Usage {
-        cpu_seconds: f64::from(used) / f64::from(ticks),
-        resident_bytes: stat.rss_bytes().get(),
-    })
 }

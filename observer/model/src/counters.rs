@@ -1,4 +1,4 @@
-//! Counters and histograms: of an app, and of one worker.
+//! Counters and histograms of an app and of its workers.
 
 pub mod app_counters;
 pub mod histogram;

@@ -306,11 +306,24 @@ pub struct Kubernetes {
     pub errors: u64,
 }
 
-/// Resource use of the observer process.
+/// Resources of the observer process. `None` is unknown, as in records of older observers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
+    /// User and system time.
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
+    #[serde(default)]
+    pub virtual_bytes: Option<u64>,
+    /// Unix time.
+    #[serde(default)]
+    pub start_time_seconds: Option<f64>,
+    #[serde(default)]
+    pub open_fds: Option<u64>,
+    /// The soft limit; `None` also if there is none.
+    #[serde(default)]
+    pub max_fds: Option<u64>,
+    #[serde(default)]
+    pub threads: Option<u64>,
 }
 
 #[cfg(test)]
@@ -328,5 +341,19 @@ mod tests {
         let json = r#"{"fact":"look","pid":7,"state":"looking","since_ns":1,"reason":"500 on /"}"#;
         assert_eq!(serde_json::to_string(&fact).unwrap(), json);
         assert_eq!(serde_json::from_str::<Fact>(json).unwrap(), fact);
+    }
+
+    #[test]
+    fn usage_of_an_older_record_is_read() {
+        let json = r#"{"fact":"usage","cpu_seconds":1.5,"resident_bytes":7}"#;
+        let usage = Usage {
+            cpu_seconds: 1.5,
+            resident_bytes: 7,
+            ..Usage::default()
+        };
+        assert_eq!(
+            serde_json::from_str::<Fact>(json).unwrap(),
+            Fact::Usage(usage)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! From the path of a request to its route.
+//! Routes: paths of requests, reduced to few enough names for a label.
 
 pub mod glob;
 pub mod normalize;

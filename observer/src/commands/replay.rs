@@ -143,7 +143,7 @@ fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> 
         &snapshot,
         model.worker_label,
         Format::Text,
-    )?)
+    ))
 }
 
 /// Writes each finished request. The inner result is that of writing.

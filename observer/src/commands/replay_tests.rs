@@ -117,7 +117,7 @@ fn run_recorded(mut live: Live) -> (Live, String) {
     live.kernel(&exit(live.now_ns, 11, 9));
     live.tick();
     let snapshot = live.state.metrics_view(live.now_ns);
-    let served = exposition::encode(&snapshot, WorkerLabel::Pid, Format::Text).unwrap();
+    let served = exposition::encode(&snapshot, WorkerLabel::Pid, Format::Text);
     (live, served)
 }
 
@@ -211,7 +211,7 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
     live.fact(Fact::from(&run.observe));
     let (live, _) = run_recorded(live);
     let snapshot = live.state.metrics_view(live.now_ns);
-    let served = exposition::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
+    let served = exposition::encode(&snapshot, WorkerLabel::None, Format::Text);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
 

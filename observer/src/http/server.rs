@@ -334,10 +334,8 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap, label: Worker
     let Some(view) = source.metrics_view().await else {
         return unavailable();
     };
-    match exposition::encode(&view, label, format) {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(error) => failed(&error),
-    }
+    let text = exposition::encode(&view, label, format);
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 async fn snapshot(State(source): State<Source>) -> Response {

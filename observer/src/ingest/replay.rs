@@ -159,6 +159,7 @@ mod tests {
         let usage = Usage {
             cpu_seconds: 0.1 + 0.2,
             resident_bytes: 7,
+            ..Usage::default()
         };
         recorder.fact(6, &Fact::Usage(usage)).unwrap();
         recorder.tick(7).unwrap();
@@ -183,6 +184,7 @@ mod tests {
         let usage = Usage {
             cpu_seconds: 0.1 + 0.2,
             resident_bytes: 7,
+            ..Usage::default()
         };
         let expected = [
             decode::input(&test_records::fork(5, 1, 2)),

@@ -1,10 +1,10 @@
-//! The exposition: all metric families of a snapshot, as text.
+//! The exposition: all metric families of a snapshot as text.
 
-use super::{families, families_master, families_observer, openmetrics};
+use super::family;
+use super::subjects::Subjects;
+use super::writer::Writer;
 use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::MetricsView;
-use prometheus::TextEncoder;
-use prometheus::proto::MetricFamily;
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ impl Format {
         }
     }
 
-    /// What a client that sent this `Accept` header wants: OpenMetrics only when it
-    /// asks for it by name and does not prefer plain text.
+    /// The format for an `Accept` header: OpenMetrics only if the client names it and does not prefer
+    /// plain text.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         let weight = |wanted: &str| {
@@ -47,32 +47,15 @@ impl Format {
     }
 }
 
-/// The families of a snapshot, in a fixed order.
-#[must_use]
-pub fn families(snapshot: &MetricsView, label: WorkerLabel) -> Vec<MetricFamily> {
-    let mut all = families::workers(snapshot, label);
-    all.extend(families::apps(snapshot));
-    all.extend(families_master::all(snapshot));
-    all.extend(families_observer::all(snapshot));
-    all.into_iter()
-        .filter_map(super::family::Family::build)
-        .collect()
-}
-
 /// The exposition of a snapshot.
-///
-/// # Errors
-/// When a family cannot be encoded; none of ours is of that kind.
-pub fn encode(
-    snapshot: &MetricsView,
-    label: WorkerLabel,
-    format: Format,
-) -> Result<String, prometheus::Error> {
-    let families = families(snapshot, label);
-    match format {
-        Format::Text => TextEncoder::new().encode_to_string(&families),
-        Format::OpenMetrics => Ok(openmetrics::encode(&families)),
+#[must_use]
+pub fn encode(snapshot: &MetricsView, label: WorkerLabel, format: Format) -> String {
+    let subjects = Subjects::of(snapshot, label);
+    let mut writer = Writer::new(format);
+    for family in family::all() {
+        writer.family(&subjects.read(family));
     }
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -80,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_given_to_those_who_ask_for_it() {
+    fn openmetrics_is_served_to_clients_that_name_it() {
         let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
                           text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, format) in [

@@ -1,6 +1,6 @@
-//! What is exported, held against docs/METRICS.md.
+//! The exported families, held against docs/METRICS.md.
 
-use crate::metrics::exposition::families;
+use super::exported::exported;
 use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Stack};
 use observer_model::fact;
 use observer_model::fact::Pod;
@@ -13,7 +13,6 @@ use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::MetricsView;
 use observer_model::{Settings, State};
 use probe_ebpf::abi::Stat;
-use prometheus::proto::{Metric, MetricFamily};
 use std::collections::{BTreeMap, BTreeSet};
 
 const DOCS: &str = include_str!("../../../docs/METRICS.md");
@@ -55,8 +54,8 @@ fn level(state: &mut State, pid: u32, level: Level) {
     fact(state, Fact::Level(TargetLevel { pid, level, reason }));
 }
 
-/// A worker that its master gives up, and one that uses something and hangs.
-fn life(state: &mut State) {
+/// A worker that is aborted by its master, and one that has gauges and a stuck request.
+fn add_lifecycle(state: &mut State) {
     let time_ns = 9 * S;
     let event = |state: &mut State, event| state.apply(&Input::Event(event));
     let (parent, child) = (10, 12);
@@ -144,7 +143,7 @@ fn life(state: &mut State) {
     );
 }
 
-/// A state with something of everything.
+/// A state with series of every family.
 fn full() -> State {
     let mut state = State::new(Settings::default());
     fact(
@@ -180,7 +179,7 @@ fn full() -> State {
         ..Request::default()
     };
     state.apply(&Input::Event(Event::Request(Box::new(failed))));
-    life(&mut state);
+    add_lifecycle(&mut state);
     state.apply(&Input::Event(Event::Gc {
         time_ns: 8 * S,
         pid: 11,
@@ -216,6 +215,11 @@ fn full() -> State {
     let usage = Usage {
         cpu_seconds: 1.0,
         resident_bytes: 1,
+        virtual_bytes: Some(1),
+        start_time_seconds: Some(1.0),
+        open_fds: Some(1),
+        max_fds: Some(1),
+        threads: Some(1),
     };
     fact(&mut state, Fact::Usage(usage));
     let kubernetes = fact::Kubernetes { pods: 3, errors: 1 };
@@ -225,28 +229,34 @@ fn full() -> State {
 
 #[path = "queries_tests.rs"]
 mod queries;
+#[path = "recorded_tests.rs"]
+mod recorded;
 #[path = "shipped_tests.rs"]
 mod shipped;
 
 /// Types and label names of the families of a snapshot.
-fn exported(snapshot: &MetricsView, label: WorkerLabel) -> Documented {
-    let families = families(snapshot, label);
-    let family = |family: &MetricFamily| {
-        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
-        let labels = family.get_metric().iter().flat_map(Metric::get_label);
-        let labels = labels.map(|label| label.name().to_owned()).collect();
-        (family.name().to_owned(), (kind, labels))
-    };
-    families.iter().map(family).collect()
+fn types_and_labels(snapshot: &MetricsView, label: WorkerLabel) -> Documented {
+    let families = exported(snapshot, label).into_iter().map(|of| {
+        let labels = of.series.into_iter().flat_map(|series| series.labels);
+        let labels = labels.map(|(name, _)| name).collect();
+        let row = (of.family.kind.as_str().to_owned(), labels);
+        (of.family.name.to_owned(), row)
+    });
+    families.collect()
 }
 
-/// What is between backticks.
+/// A family that is not about the observer.
+fn is_of_gunicorn(family: &str) -> bool {
+    !family.starts_with("gunicorn_observer_") && !family.starts_with("process_")
+}
+
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned)
 }
 
-/// The tables with a column `family`: the header of their third column names the
-/// labels that all of them have, a row those of its families; prose is after a `;`.
+/// The families in the tables with a column `family`. The header of the third column names the labels
+/// of all families, a cell those of its own; prose follows a `;`.
 fn documented() -> Documented {
     let mut all = Documented::new();
     let mut common: Option<Vec<String>> = None;
@@ -271,9 +281,9 @@ fn documented() -> Documented {
 }
 
 #[test]
-fn families_and_labels_are_those_of_the_document() {
+fn families_types_and_labels_are_documented() {
     let snapshot = full().metrics_view(100 * S);
-    assert_eq!(exported(&snapshot, WorkerLabel::Pid), documented());
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Pid), documented());
 
     let mut by_slot = documented();
     let mut by_class = documented();
@@ -285,7 +295,7 @@ fn families_and_labels_are_those_of_the_document() {
             labels.insert("worker_slot".to_owned());
         }
     }
-    assert_eq!(exported(&snapshot, WorkerLabel::Slot), by_slot);
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Slot), by_slot);
     by_class.retain(|family, _| {
         ![
             "gunicorn_worker_info",
@@ -299,11 +309,11 @@ fn families_and_labels_are_those_of_the_document() {
             labels.retain(|label| label != "worker_pid" && label != "worker_id");
         }
     }
-    assert_eq!(exported(&snapshot, WorkerLabel::None), by_class);
+    assert_eq!(types_and_labels(&snapshot, WorkerLabel::None), by_class);
 }
 
 #[test]
-fn what_cannot_be_observed_is_left_out() {
+fn families_of_requests_are_left_out_where_requests_are_not_observed() {
     let mut state = State::new(Settings::default());
     master(&mut state, 20);
     level(&mut state, 20, Level::None);
@@ -313,11 +323,11 @@ fn what_cannot_be_observed_is_left_out() {
         (WorkerLabel::Slot, true),
         (WorkerLabel::None, false),
     ] {
-        let families = exported(&snapshot, label);
+        let families = types_and_labels(&snapshot, label);
         let of_gunicorn: Vec<&str> = families
             .keys()
-            .filter(|name| !name.starts_with("gunicorn_observer_"))
             .map(String::as_str)
+            .filter(|name| is_of_gunicorn(name))
             .collect();
         let mut expected = vec![
             "gunicorn_app_info",
@@ -333,24 +343,24 @@ fn what_cannot_be_observed_is_left_out() {
 }
 
 #[test]
-fn a_master_that_has_ended_is_no_longer_described() {
+fn a_master_that_has_exited_has_no_info_families() {
     let mut state = full();
     fact(&mut state, Fact::NotGunicorn { pid: 10 });
-    let families = exported(&state.metrics_view(100 * S), WorkerLabel::Pid);
+    let families = types_and_labels(&state.metrics_view(100 * S), WorkerLabel::Pid);
     assert!(!families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
     assert!(families.contains_key("gunicorn_worker_requests_total"));
 }
 
 #[test]
-fn a_master_outside_of_a_container_has_no_such_labels() {
+fn a_master_outside_of_a_container_has_no_container_info() {
     let mut state = State::new(Settings::default());
     let outside = Master {
         pid: 10,
         ..Master::default()
     };
     fact(&mut state, Fact::Master(outside));
-    let families = exported(&state.metrics_view(100 * S), WorkerLabel::Pid);
+    let families = types_and_labels(&state.metrics_view(100 * S), WorkerLabel::Pid);
     assert!(families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
 }
@@ -359,16 +369,15 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
 fn every_family_of_a_master_in_a_pod_names_the_pod() {
     let mut snapshot = full().metrics_view(100 * S);
     let names = ["namespace", "pod", "container", "node"];
-    let named = |snapshot: &MetricsView, label| -> Vec<(String, usize)> {
-        let families = families(snapshot, label);
-        let of_masters = families
-            .iter()
-            .filter(|family| !family.name().starts_with("gunicorn_observer_"));
-        let of_series = of_masters.flat_map(|family| {
-            family.get_metric().iter().map(|metric| {
-                let labels = metric.get_label().iter();
-                let count = labels.filter(|label| names.contains(&label.name())).count();
-                (family.name().to_owned(), count)
+    let named = |snapshot: &MetricsView, label| -> Vec<(&'static str, usize)> {
+        let of_masters = exported(snapshot, label)
+            .into_iter()
+            .filter(|of| is_of_gunicorn(of.family.name));
+        let of_series = of_masters.flat_map(|of| {
+            of.series.into_iter().map(move |series| {
+                let labels = series.labels.iter();
+                let count = labels.filter(|(name, _)| names.contains(&&**name)).count();
+                (of.family.name, count)
             })
         });
         of_series.collect()
@@ -393,34 +402,36 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
 }
 
 #[test]
-fn failures_are_counted_by_type_under_each_way_to_label_workers() {
+fn failures_are_counted_by_type_with_each_worker_label() {
     let snapshot = full().metrics_view(100 * S);
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
-        let families = families(&snapshot, label);
-        for (name, expected) in [
-            ("gunicorn_worker_failed_requests_total", "unknown"),
-            ("gunicorn_worker_error_handling_total", "unknown"),
-            ("gunicorn_http_errors_total", "unknown"),
+        let families = exported(&snapshot, label);
+        for name in [
+            "gunicorn_worker_failed_requests_total",
+            "gunicorn_worker_error_handling_total",
+            "gunicorn_http_errors_total",
         ] {
-            let family = families.iter().find(|family| family.name() == name);
-            let [series] = family.unwrap().get_metric() else {
+            let family = families.iter().find(|of| of.family.name == name);
+            let [series] = &*family.unwrap().series else {
                 panic!("{name} has one series");
             };
-            let labels = series.get_label().iter();
-            let types: Vec<_> = labels.filter(|l| l.name() == "error_type").collect();
-            assert_eq!(types[0].value(), expected, "{name} {label:?}");
-            assert!((series.get_counter().get_value() - 1.0).abs() < f64::EPSILON);
+            assert_eq!(
+                series.label("error_type"),
+                Some("unknown"),
+                "{name} {label:?}"
+            );
+            assert_eq!(series.numbers, [1.0], "{name} {label:?}");
         }
     }
 }
 
 #[test]
-fn every_cause_of_loss_has_a_line_in_the_document() {
+fn every_cause_of_loss_is_documented() {
     let observer = full().metrics_view(100 * S).observer;
     let losses = Stat::ALL.iter().filter(|(_, _, is_loss)| *is_loss);
     let of_kernel = losses.map(|(_, name, _)| (*name).to_owned());
     let mut causes: Vec<String> = observer.lost.into_keys().chain(of_kernel).collect();
-    // Made up by `full`.
+    // A cause of `full` only.
     causes.retain(|cause| cause != "a");
     for cause in causes {
         let row = format!("| `{cause}` |");

@@ -1,26 +1,29 @@
-//! The queries of docs/METRICS.md: each family stands in one, and is asked for as its type wants.
+//! The queries of docs/METRICS.md: each family is in one, and is queried as its type requires.
 
 use super::{DOCS, documented, quoted};
 use std::collections::BTreeSet;
 
-/// Each of their series belongs to a worker that has ended, and begins at 1: no rate sees that.
+/// Each series of these belongs to a worker that has exited, and begins at 1: no rate sees that.
 const BORN_AT_ONE: [&str; 3] = [
     "gunicorn_worker_restart_total",
     "gunicorn_worker_restart_count_total",
     "gunicorn_master_worker_restart_count_total",
 ];
-/// Before the names of labels, in parentheses.
+/// Keywords that label names follow, in parentheses.
 const BEFORE_LABELS: [&str; 4] = ["by", "on", "ignoring", "group_left"];
+
+/// Prefixes of the names of families.
+const FAMILIES_BEGIN: [&str; 3] = ["gunicorn_", "http_", "process_"];
 
 /// A metric in a query.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct Queried {
     name: String,
-    /// It is an argument of a function that takes counters.
+    /// The metric is an argument of a function for counters.
     is_counted: bool,
 }
 
-/// The queries, in the tables `| question | PromQL |`.
+/// The queries of the tables `| question | PromQL |`.
 fn queries() -> Vec<String> {
     let mut is_table = false;
     let mut queries = Vec::new();
@@ -35,9 +38,9 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// The metrics of a query: its words, but for functions, labels and what is in braces.
-fn metrics(query: &str) -> Vec<Asked> {
-    let mut asked = Vec::new();
+/// The metrics of a query: its words except functions and labels.
+fn metrics(query: &str) -> Vec<Queried> {
+    let mut queried = Vec::new();
     let mut rest = query;
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     while let Some(begin) = rest.find(|c| is_word(c) || c == '{' || c == '[') {
@@ -54,37 +57,37 @@ fn metrics(query: &str) -> Vec<Asked> {
             true => &after[after.find(')').map_or(0, |at| at + 1)..],
             false => after,
         };
-        if word.starts_with("gunicorn_") || word.starts_with("http_") {
+        if FAMILIES_BEGIN.iter().any(|begin| word.starts_with(begin)) {
             let head = &query[..query.len() - rest.len() - word.len()];
             let is_counted = head.ends_with("rate(") || head.ends_with("increase(");
             let name = word.to_owned();
             assert!(before.ends_with('(') || before.ends_with(' ') || before.is_empty());
-            asked.push(Asked { name, is_counted });
+            queried.push(Queried { name, is_counted });
         }
     }
-    asked
+    queried
 }
 
 #[test]
-fn metrics_are_told_from_labels() {
+fn metrics_are_distinguished_from_labels() {
     let query = "sum by (gunicorn_version) (rate(gunicorn_a{http_b=\"c\"}[5m])) * \
                  on (http_d) group_left (gunicorn_e) gunicorn_f";
-    let asked = |name: &str, is_counted| Asked {
+    let queried = |name: &str, is_counted| Queried {
         name: name.to_owned(),
         is_counted,
     };
-    let expected = [asked("gunicorn_a", true), asked("gunicorn_f", false)];
+    let expected = [queried("gunicorn_a", true), queried("gunicorn_f", false)];
     assert_eq!(metrics(query), expected);
 }
 
 #[test]
-fn each_family_is_asked_for_as_its_type_wants() {
+fn each_family_is_queried_as_its_type_requires() {
     let families = documented();
     let mut seen = BTreeSet::new();
     for query in queries() {
-        let asked = metrics(&query);
-        assert!(!asked.is_empty(), "nothing is asked for: {query}");
-        for Asked { name, is_counted } in asked {
+        let queried = metrics(&query);
+        assert!(!queried.is_empty(), "no metric in {query}");
+        for Queried { name, is_counted } in queried {
             let part = ["_bucket", "_sum", "_count"]
                 .iter()
                 .find_map(|part| name.strip_suffix(part).map(|base| (base, *part)))
@@ -103,5 +106,5 @@ fn each_family_is_asked_for_as_its_type_wants() {
     }
     let all: BTreeSet<_> = families.into_keys().collect();
     let unseen: Vec<_> = all.difference(&seen).collect();
-    assert!(unseen.is_empty(), "nobody asks for {unseen:?}");
+    assert!(unseen.is_empty(), "no query has {unseen:?}");
 }

@@ -1,6 +1,7 @@
-//! What holds whatever happens.
+//! Invariants of snapshots and expositions, after any sequence of events.
 
-use crate::metrics::exposition;
+use super::exported::exported;
+use super::family::Read;
 use observer_model::event::{Event, Exception, Pid, Request};
 use observer_model::fact::{DeepCaptureState, Fact, Level};
 use observer_model::settings::WorkerLabel;
@@ -11,7 +12,7 @@ use observer_model::views::metrics_view::{ClassView, ErrorView, MetricsView, Slo
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// What can happen, to few enough processes that they meet.
+/// A kind of event, and two of so few processes that events meet.
 fn step() -> impl Strategy<Value = (u8, Pid, Pid)> {
     (0..23_u8, 1..6_u32, 1..6_u32)
 }
@@ -34,16 +35,16 @@ fn happens(scenario: &mut Scenario, (what, a, b): (u8, Pid, Pid)) {
         14 => scenario.raise(a, class(b)),
         15 => scenario.fail(a, 500),
         16 | 17 => raises(scenario, a, b),
-        18 => scenario.deep_capture(a, look(b)),
+        18 => scenario.deep_capture(a, capture_state(b)),
         19 => scenario.event(Event::DeepCaptureExhausted { time_ns: now_ns }),
-        // While a look may be taken: what fails then has no exception.
+        // A deep capture may be active: this failure has no exception.
         20 => scenario.later(1).fail(a, 503),
         21 => scenario.event(Event::Gc {
             time_ns: now_ns,
             pid: a,
             pause_ns: u64::from(b) * 1_000,
         }),
-        // It never finishes.
+        // The request never finishes.
         _ => scenario.event(Event::Exception(Box::new(exception(
             &request(a, now_ns + 1),
             b.into(),
@@ -52,12 +53,12 @@ fn happens(scenario: &mut Scenario, (what, a, b): (u8, Pid, Pid)) {
     };
 }
 
-/// Classes of exceptions.
+/// A class of exceptions.
 fn class(number: u32) -> &'static str {
     ["A", "B", "C"].get(number as usize % 3).unwrap()
 }
 
-fn look(number: u32) -> DeepCaptureState {
+fn capture_state(number: u32) -> DeepCaptureState {
     match number {
         1 | 2 => DeepCaptureState::Looking,
         3 => DeepCaptureState::Resting,
@@ -66,7 +67,7 @@ fn look(number: u32) -> DeepCaptureState {
     }
 }
 
-/// A request fails, and its exception goes up some frames before it is handled, or is not.
+/// A request fails. Its exception passes some frames, and is handled or not.
 fn raises(scenario: &mut Scenario, pid: Pid, number: u32) -> &mut Scenario {
     let failed = Request {
         status: Some(500),
@@ -88,8 +89,7 @@ fn raises(scenario: &mut Scenario, pid: Pid, number: u32) -> &mut Scenario {
     scenario.event(Event::Request(Box::new(failed)))
 }
 
-/// For each app that is shown: responses that failed by what they failed of, and the same
-/// by how long they took.
+/// The 5xx of each app: as counted by error, and as counted by duration.
 fn failed(snapshot: &MetricsView) -> BTreeMap<String, (u64, u64)> {
     let mut failed: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for app in &snapshot.apps {
@@ -101,43 +101,29 @@ fn failed(snapshot: &MetricsView) -> BTreeMap<String, (u64, u64)> {
     failed
 }
 
-/// The counts of the series that are told apart by the app's name only; and the name.
-fn shared(snapshot: &MetricsView) -> BTreeMap<String, (String, Vec<u64>)> {
-    let shared = [
-        "http_server_request_duration_seconds",
-        "gunicorn_request_phase_seconds",
-        "gunicorn_http_errors_total",
-    ];
-    let families = exposition::families(snapshot, WorkerLabel::Pid);
-    let shared = families
-        .iter()
-        .filter(|family| shared.contains(&family.name()));
-    let series = shared.flat_map(|family| {
-        family.get_metric().iter().map(|metric| {
-            let labels = metric.get_label();
-            let app = labels.iter().find(|label| label.name() == "app").unwrap();
-            let histogram = metric.get_histogram();
-            let buckets = histogram.get_bucket().iter();
-            let mut counts: Vec<_> = buckets
-                .map(::prometheus::proto::Bucket::cumulative_count)
-                .collect();
-            counts.push(histogram.get_sample_count());
-            // The bits of numbers that are not negative are in the order of the numbers.
-            counts.push(metric.get_counter().get_value().to_bits());
-            let key = format!("{} {labels:?}", family.name());
-            (key, (app.value().to_owned(), counts))
-        })
-    });
-    series.collect()
+/// The numbers of each series that masters of one app share, and the app.
+fn shared(snapshot: &MetricsView) -> BTreeMap<String, (String, Vec<f64>)> {
+    let mut shared = BTreeMap::new();
+    for of in exported(snapshot, WorkerLabel::Pid) {
+        if !matches!(of.family.read, Read::App(_)) {
+            continue;
+        }
+        for series in of.series {
+            let key = format!("{} {:?}", of.family.name, series.labels);
+            let app = series.label("app").unwrap().to_owned();
+            shared.insert(key, (app, series.numbers));
+        }
+    }
+    shared
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_no_shared_counter_falls(
+    fn no_shared_counter_ever_falls(
         steps in proptest::collection::vec(step(), 0..120)
     ) {
         let mut scenario = Scenario::new();
-        let mut before: BTreeMap<String, (String, Vec<u64>)> = BTreeMap::new();
+        let mut before: BTreeMap<String, (String, Vec<f64>)> = BTreeMap::new();
         for step in steps {
             happens(&mut scenario, step);
             let snapshot = scenario.metrics_view();
@@ -156,14 +142,14 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_every_5xx_is_one_error_of_its_app(
+    fn every_5xx_is_one_error_of_its_app(
         steps in proptest::collection::vec(step(), 0..100)
     ) {
         let mut scenario = Scenario::new();
         for step in steps {
             happens(&mut scenario, step);
             for (app, (by_error, by_status)) in failed(&scenario.metrics_view()) {
-                // All of these requests have a duration: one without is in no histogram.
+                // All of these requests have a duration. A request without is in no histogram.
                 prop_assert_eq!(by_error, by_status, "{} after {:?}", app, step);
             }
         }
@@ -186,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_the_view_holds_together(
+    fn a_snapshot_is_always_consistent(
         steps in proptest::collection::vec(step(), 0..80)
     ) {
         let mut scenario = Scenario::new();
@@ -217,7 +203,7 @@ proptest! {
             live.dedup();
             prop_assert_eq!(live.len(), count, "a process is one worker");
         }
-        // Long after the end of all of them nothing is left.
+        // Long after all processes exited, nothing is left.
         for pid in 1..6 {
             scenario.exit(pid);
         }

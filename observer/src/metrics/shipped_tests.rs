@@ -1,5 +1,5 @@
-//! What `deploy` ships asks for families and labels that there are; each alert is explained, and has
-//! cases in which it fires and in which it does not.
+//! Rules and dashboards in `deploy` query existing families and labels. Each alert is explained in
+//! docs/ALERTS.md and tested.
 
 use super::{Documented, documented, quoted};
 use serde_json::Value;
@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What Prometheus gives every series of a target, and discovery those of a pod.
+/// Labels that Prometheus adds to every series of a target, and discovery to those of a pod.
 const OF_TARGETS: [&str; 5] = ["instance", "job", "namespace", "pod", "container"];
-/// Before labels, in parentheses.
+/// Keywords that label names follow, in parentheses.
 const GROUPING: [&str; 5] = ["by", "on", "ignoring", "group_left", "group_right"];
 const KEYWORDS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "inf"];
 
@@ -23,7 +23,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Texts of all files of a folder whose names end so, by name.
+/// Texts of all files of a folder with this extension, by name.
 fn texts(folder: &str, extension: &str) -> BTreeMap<String, String> {
     let entries = fs::read_dir(root().join(folder)).expect("the folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -39,7 +39,7 @@ fn texts(folder: &str, extension: &str) -> BTreeMap<String, String> {
     texts
 }
 
-/// A rule of a file, as its lines have it.
+/// An alerting or recording rule.
 #[derive(Debug)]
 struct Rule {
     /// `alert` or `record`.
@@ -49,8 +49,8 @@ struct Rule {
     text: String,
 }
 
-/// Those of a file whose rules begin with `alert` or `record`, and whose queries stand on one line or
-/// further in.
+/// The rules of a file. They begin with `alert` or `record`; a query is on the line of its key, or on
+/// lines indented further.
 fn rules(file: &str) -> Vec<Rule> {
     let text = read(file);
     let begins = |line: &str| {
@@ -75,7 +75,7 @@ fn rules(file: &str) -> Vec<Rule> {
         let Some(rule) = rules.last_mut() else {
             continue;
         };
-        // The next group, or what is said of the next rule.
+        // The next group, or a comment on the next rule.
         let is_outside = line.starts_with("  - name") || line.trim_start().starts_with('#');
         if is_outside {
             continue;
@@ -94,18 +94,18 @@ fn rules(file: &str) -> Vec<Rule> {
     rules
 }
 
-/// A metric in a query, and the labels that its matchers name.
+/// A metric in a query, and the labels of its matchers.
 #[derive(Debug, PartialEq, Eq)]
 struct Selector {
     metric: String,
     matched: Vec<String>,
 }
 
-/// What a query asks for, and the labels that it groups or joins by.
+/// The metrics of a query, and the labels that it groups or joins by.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Query {
     selectors: Vec<Selector>,
-    /// Of `by` alone.
+    /// The labels of `by`.
     kept: Labels,
     grouped: Labels,
 }
@@ -114,7 +114,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// Words outside of strings, and what comes after each.
+/// Words outside of strings, each with the text that follows it.
 fn words(text: &str) -> Vec<(&str, &str)> {
     let mut words = Vec::new();
     let mut rest = text;
@@ -131,7 +131,7 @@ fn words(text: &str) -> Vec<(&str, &str)> {
     words
 }
 
-/// What is in parentheses, brackets or braces that stand first.
+/// The text inside the parentheses, brackets or braces that `text` begins with.
 fn enclosed(text: &str, open: char, close: char) -> Option<&str> {
     let inside = text.trim_start().strip_prefix(open)?;
     let mut is_string = false;
@@ -146,7 +146,7 @@ fn parsed(text: &str) -> Query {
     let mut query = Query::default();
     let mut rest = text;
     loop {
-        // Windows are no words, and a string is no query.
+        // Skips windows such as `[5m]`, and strings.
         let Some(&(word, after)) = words(rest).first() else {
             return query;
         };
@@ -188,7 +188,7 @@ fn parsed(text: &str) -> Query {
     }
 }
 
-/// As in `sum by (…)`.
+/// Whether `by` follows, as in `sum by (…)`.
 fn is_aggregation(after: &str) -> bool {
     let after = after.trim_start();
     after
@@ -196,14 +196,14 @@ fn is_aggregation(after: &str) -> bool {
         .is_some_and(|after| after.trim_start().starts_with('('))
 }
 
-/// Families and recorded series, and their labels.
+/// Families and recorded series, with their labels.
 struct Known {
     families: Documented,
     recorded: BTreeMap<String, Labels>,
 }
 
 impl Known {
-    /// With what is recorded by rules, each of which may ask for those before it.
+    /// Reads the families and the recording rules. A rule may query the series of those before it.
     fn new() -> Self {
         let mut known = Self {
             families: documented(),
@@ -244,10 +244,10 @@ impl Known {
             .then(|| labels.iter().cloned().chain(targets).chain(limit).collect())
     }
 
-    /// The labels of what a query gives, after all of its names were found.
+    /// The labels of a query's result. Every metric and label of the query must exist.
     fn result(&self, of: &str, text: &str) -> Labels {
         let query = parsed(text);
-        assert!(!query.selectors.is_empty(), "{of} asks for nothing: {text}");
+        assert!(!query.selectors.is_empty(), "{of}: no metric in {text}");
         let mut all = Labels::new();
         for Selector { metric, matched } in &query.selectors {
             let labels = self.labels(metric);
@@ -258,7 +258,7 @@ impl Known {
             all.extend(labels);
         }
         for label in &query.grouped {
-            assert!(all.contains(label), "{of}: nothing has {label} in {text}");
+            assert!(all.contains(label), "{of}: no metric of {text} has {label}");
         }
         if query.kept.is_empty() {
             all
@@ -269,7 +269,7 @@ impl Known {
 }
 
 #[test]
-fn queries_are_taken_apart() {
+fn queries_are_parsed() {
     let query = parsed(
         "sum by (a, le) (rate(b_total{c=~\"d|e{f}\",g!=\"h\"}[5m])) / on (i) group_left () (j > 0.5) \
          or 1e9 * k:l:rate5m and bool time()",
@@ -290,7 +290,7 @@ fn queries_are_taken_apart() {
 }
 
 #[test]
-fn a_name_or_label_that_is_not_there_is_found() {
+fn a_query_of_an_unknown_metric_or_label_fails() {
     let known = Known::new();
     let is_found = |query: &'static str| {
         let known = std::panic::AssertUnwindSafe(&known);
@@ -312,19 +312,19 @@ fn a_name_or_label_that_is_not_there_is_found() {
     ));
 }
 
-/// What stands between this and that, each time.
+/// All texts between `open` and `close`.
 fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<Item = &'a str> {
     let parts = text.split(open).skip(1);
     parts.map(move |part| part.split(close).next().unwrap_or_default())
 }
 
-/// The word at the beginning.
+/// The word that `text` begins with.
 fn first_word(text: &str) -> &str {
     &text[..text.find(|c| !is_word(c)).unwrap_or(text.len())]
 }
 
 #[test]
-fn alerts_ask_for_what_there_is_and_say_what_they_know() {
+fn alerts_query_existing_metrics_and_print_known_labels() {
     let known = Known::new();
     for rule in rules("deploy/prometheus/alerts.yml") {
         let (name, text) = (&rule.name, &rule.text);
@@ -333,14 +333,17 @@ fn alerts_ask_for_what_there_is_and_say_what_they_know() {
         for label in between(text, "$labels.", " ").map(first_word) {
             assert!(labels.contains(label), "{name} has no label {label}");
         }
-        // Queries within its texts.
-        let mut told = Labels::new();
+        // Queries inside annotations.
+        let mut printed = Labels::new();
         for query in between(text, "printf \"", "\" $labels") {
             let query = query.replace("\\\"", "\"").replace("%q", "\"\"");
-            told.extend(known.result(name, &query));
+            printed.extend(known.result(name, &query));
         }
         for label in between(text, ".Labels.", " ").map(first_word) {
-            assert!(told.contains(label), "{name} asks for no label {label}");
+            assert!(
+                printed.contains(label),
+                "{name}: no query has label {label}"
+            );
         }
         for key in ["for: ", "summary: ", "description: "] {
             assert_eq!(
@@ -365,7 +368,7 @@ fn alerts_ask_for_what_there_is_and_say_what_they_know() {
 }
 
 #[test]
-fn every_alert_is_explained_and_has_a_case_that_fires_and_one_that_does_not() {
+fn every_alert_is_explained_and_tested_both_firing_and_silent() {
     let alerts = rules("deploy/prometheus/alerts.yml").into_iter();
     let alerts: BTreeSet<_> = alerts.map(|rule| rule.name).collect();
     let docs = read("docs/ALERTS.md");
@@ -402,7 +405,7 @@ fn string(value: &Value) -> &str {
 }
 
 #[test]
-fn dashboards_ask_for_what_there_is() {
+fn dashboards_query_existing_metrics() {
     let known = Known::new();
     for (file, text) in texts("deploy/grafana", "json") {
         let dashboard: Value = serde_json::from_str(&text).expect("JSON");
@@ -421,7 +424,7 @@ fn dashboards_ask_for_what_there_is() {
             for target in list(&panel["targets"]) {
                 let query = string(&target["expr"]);
                 let labels = known.result(&of, query);
-                // What is recorded is there only with the rules.
+                // Recorded series exist only where the rules are installed.
                 assert!(!query.contains(':'), "{of}: {query}");
                 for label in between(string(&target["legendFormat"]), "{{", "}}") {
                     assert!(labels.contains(label), "{of}: no {label} in {query}");
@@ -437,7 +440,7 @@ fn dashboards_ask_for_what_there_is() {
 }
 
 #[test]
-fn dashboards_can_be_imported_and_lead_to_each_other() {
+fn dashboards_can_be_imported_and_link_to_each_other() {
     let all = texts("deploy/grafana", "json");
     let parsed = all.iter().map(|(file, text)| {
         let dashboard: Value = serde_json::from_str(text).expect("JSON");
@@ -445,10 +448,13 @@ fn dashboards_can_be_imported_and_lead_to_each_other() {
     });
     let dashboards: BTreeMap<_, _> = parsed.collect();
     for (name, dashboard) in &dashboards {
-        // Links and a second import find it by that.
+        // Links and a second import find the dashboard by its uid.
         assert_eq!(string(&dashboard["uid"]), name);
         assert!(dashboard["schemaVersion"].as_u64() >= Some(39), "{name}");
-        assert!(dashboard.get("id").is_none(), "{name} is of one Grafana");
+        assert!(
+            dashboard.get("id").is_none(),
+            "{name} has the id of one Grafana"
+        );
         let panels = list(&dashboard["panels"]);
         let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
         assert_eq!(ids.len(), panels.len(), "{name}");
@@ -464,7 +470,7 @@ fn dashboards_can_be_imported_and_lead_to_each_other() {
         let links = between(&all[&format!("{name}.json")], "\"/d/", "\"").collect::<Vec<_>>();
         assert!(
             !links.is_empty() || name == "gunicorn-worker",
-            "{name} leads nowhere"
+            "{name} has no links"
         );
         for link in links {
             let (uid, variables) = link.split_once('?').expect("variables");
@@ -478,7 +484,7 @@ fn dashboards_can_be_imported_and_lead_to_each_other() {
 }
 
 #[test]
-fn what_replaces_another_metric_is_there() {
+fn replacements_in_the_migration_guide_exist() {
     let known = Known::new();
     let docs = read("docs/MIGRATION.md");
     let mut is_table = false;

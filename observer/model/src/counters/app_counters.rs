@@ -1,4 +1,4 @@
-//! What is counted for an app as a whole: never reset while its master lives.
+//! Counters of an app. They are never reset while its master lives.
 
 use crate::counters::histogram::{HTTP_DURATION, Histogram, PHASE};
 use crate::counters::label_limits::{ErrorType, LabelLimits, OTHER};
@@ -15,32 +15,32 @@ use indexmap::IndexMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Worker classes of one app; a master does not invent more.
+/// Worker classes of one app; further ones are counted under the last.
 const MAX_CLASSES: usize = 32;
-/// Series of `http_server_request_duration_seconds` for each route that is allowed.
+/// Series of `http_server_request_duration_seconds` for each route below the limit.
 const SERIES_PER_ROUTE: usize = 16;
-/// The methods OpenTelemetry knows; all others are `_OTHER`.
+/// Methods that OpenTelemetry's conventions name; all others are `_OTHER`.
 const METHODS: [&str; 10] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
 ];
 
-/// Behind all of them.
+/// An index behind all of [`METHODS`].
 const UNKNOWN_METHOD: u8 = u8::MAX;
 
-/// LabelLimits a worker class of its [`AppCounters`].
+/// Identifies a worker class within its [`AppCounters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(u8);
 
-/// Series by small ids of our own making, in the order in which they came: nobody outside chooses
-/// the keys, so that they need no secret hash, and a replay has the same order.
+/// Series by small ids, in the order in which they came. No client chooses the ids, so they need no
+/// secret hash, and a replay has the same order.
 pub type ById<K, V> = IndexMap<K, V, FixedState>;
 
-/// A request's method, of those known.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Method(u8);
 
 impl Default for Method {
-    /// That of a request whose method is not known.
+    /// An unknown method.
     fn default() -> Self {
         Self(UNKNOWN_METHOD)
     }
@@ -56,7 +56,7 @@ impl Method {
         )
     }
 
-    /// As it is exported.
+    /// The value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         METHODS
@@ -67,7 +67,7 @@ impl Method {
 }
 
 impl ClassId {
-    /// There are no more than [`MAX_CLASSES`].
+    /// An index below [`MAX_CLASSES`].
     fn at(index: usize) -> Self {
         Self(u8::try_from(index).unwrap_or(u8::MAX))
     }
@@ -81,7 +81,7 @@ fn no_phases() -> [Histogram; Phase::ALL.len()] {
     Phase::ALL.map(|_| Histogram::new(&PHASE))
 }
 
-/// Tells the series of `http_server_request_duration_seconds` apart.
+/// Identifies a series of `http_server_request_duration_seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpKey {
     pub class: ClassId,
@@ -90,7 +90,7 @@ pub struct HttpKey {
     pub status: Option<u16>,
 }
 
-/// Tells the series of `gunicorn_http_errors_total` apart.
+/// Identifies a series of `gunicorn_http_errors_total`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpErrorKey {
     pub class: ClassId,
@@ -111,7 +111,7 @@ pub struct AppCounters {
     pub http: ById<HttpKey, Histogram>,
     /// In the order of [`Phase::ALL`].
     pub phases: BTreeMap<ClassId, [Histogram; Phase::ALL.len()]>,
-    /// The worker families, for all workers of a class together.
+    /// Counters of the worker families, for all workers of a class.
     pub totals: BTreeMap<ClassId, Counters>,
 }
 
@@ -124,7 +124,7 @@ impl AppCounters {
         if self.classes.len() < MAX_CLASSES {
             self.classes.push(name.into());
         }
-        // Beyond the limit, the last one stands for all.
+        // Beyond the limit, the last class stands for all others.
         ClassId::at(self.classes.len() - 1)
     }
 
@@ -137,7 +137,7 @@ impl AppCounters {
             .unwrap_or_else(|| "".into())
     }
 
-    /// Counts a request of a worker of this class.
+    /// Counts a request of a worker of the class.
     pub fn request(
         &mut self,
         settings: &Settings,
@@ -189,7 +189,7 @@ impl AppCounters {
         (class, outcome)
     }
 
-    /// What failed, by names that there is room for.
+    /// The labels of a cause: `other` beyond the limit.
     fn named(&mut self, settings: &Settings, cause: &Cause) -> (ErrorType, String) {
         let (error, raised_in) = match cause {
             Cause::Unknown => (ErrorType::Unknown, ""),
@@ -223,7 +223,7 @@ impl AppCounters {
             Cause::Raised(failure) if analysis.has_left || request.was_cut => {
                 Some(ErrorType::Class(failure.raised.error.clone()))
             }
-            // It never came to its end, and nobody told why.
+            // It was cut off, and nothing shows why.
             _ if request.was_cut && !request.client_gone && !analysis.client_gone => {
                 Some(ErrorType::Unknown)
             }
@@ -254,7 +254,7 @@ impl AppCounters {
         *self.http_errors.entry(key).or_default() += count;
     }
 
-    /// The counts of a worker as they are named here, where it comes from `other`.
+    /// The counters of a worker of `other`, with the ids of these counters.
     pub fn translate(
         &mut self,
         settings: &Settings,
@@ -280,7 +280,7 @@ impl AppCounters {
         }
     }
 
-    /// A route of another one as it is called here.
+    /// The id here of a route of `other`.
     fn route_of(&mut self, settings: &Settings, other: &Self, route: RouteId) -> RouteId {
         match route {
             RouteId::UNKNOWN | RouteId::OTHER => route,
@@ -292,7 +292,7 @@ impl AppCounters {
         }
     }
 
-    /// Takes over all counts of another one; those of its unnamed class under `class`.
+    /// Adds all counts of `other`. Its unnamed class becomes `class`.
     pub fn absorb(&mut self, settings: &Settings, other: &Self, class: &str) {
         let renamed = self.rename(other, class);
         for (id, counters) in &other.totals {
@@ -305,7 +305,7 @@ impl AppCounters {
         self.absorb_shared(settings, other, class);
     }
 
-    /// Takes over what is told apart by the app's name only.
+    /// Adds the counts of `other` that masters of one app share. Its unnamed class becomes `class`.
     pub fn absorb_shared(&mut self, settings: &Settings, other: &Self, class: &str) {
         let renamed = self.rename(other, class);
         let rename = |id: ClassId| renamed.get(id.index()).copied().unwrap_or(id);
@@ -339,7 +339,7 @@ impl AppCounters {
         }
     }
 
-    /// The classes of another one as they are called here.
+    /// The ids here of the classes of `other`.
     fn rename(&mut self, other: &Self, class: &str) -> Vec<ClassId> {
         let names = other.classes.iter();
         names

@@ -59,7 +59,7 @@ fn absorbing_keeps_every_request_and_names_its_class() {
 }
 
 #[test]
-fn a_hostile_app_cannot_make_endless_series() {
+fn a_hostile_app_has_a_bounded_number_of_series() {
     let settings = Settings {
         route_limit: 2,
         ..Settings::default()
@@ -82,7 +82,7 @@ fn a_hostile_app_cannot_make_endless_series() {
     assert_eq!(counters.classes.len(), MAX_CLASSES);
 }
 
-/// It failed with an exception of this class, which left the application.
+/// The application raised an exception of this class.
 fn raised(class: &str) -> ErrorAnalysis {
     let raised = Raised {
         error: named(class),
@@ -101,7 +101,7 @@ fn raised(class: &str) -> ErrorAnalysis {
     }
 }
 
-/// Method, route, type and count of each series of responses that failed.
+/// Method, route, type and count of each series of 5xx responses.
 fn errors(counters: &AppCounters) -> Vec<(&'static str, &str, String, u64)> {
     let series = counters.http_errors.iter().map(|(key, &count)| {
         let route = counters.routes.name(key.route);
@@ -153,7 +153,7 @@ fn errors_are_bounded_whatever_the_app_does() {
             count += 1;
         }
     }
-    // Beyond the room for them there is one for each status, of which there are few.
+    // Beyond the limit, there is one series for each status.
     assert!(counters.http_errors.len() <= 32 + 500);
     assert_eq!(counters.http_errors.values().sum::<u64>(), count);
     assert!(counters.names.capped > 0);
@@ -163,7 +163,7 @@ fn errors_are_bounded_whatever_the_app_does() {
 }
 
 #[test]
-fn the_errors_of_another_are_taken_over_under_the_names_here() {
+fn absorbed_errors_keep_their_names() {
     let settings = Settings {
         route_limit: 2,
         ..Settings::default()
@@ -181,7 +181,7 @@ fn the_errors_of_another_are_taken_over_under_the_names_here() {
         &request("/a", "GET", 500),
         &raised("A"),
     );
-    // The same ids mean other names there; for one of them there is no room here.
+    // The same ids mean other names there, and one of these is beyond the limit here.
     for (route, class) in [("/a", "A"), ("/b", "B")] {
         worker.request(&settings, "", &request(route, "POST", 500), &raised(class));
     }

@@ -1,11 +1,11 @@
-//! Histograms of integers: nanoseconds or bytes, exact to add and to merge.
+//! Histograms of nanoseconds or bytes. They are integers, so sums and merges are exact.
 
 /// The buckets of a histogram.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Upper limits, ascending, inclusive.
     pub limits: &'static [u64],
-    /// How many units of the limits make one unit as exported.
+    /// Units of the limits in one exported unit.
     pub per_unit: u32,
 }
 
@@ -14,7 +14,8 @@ const MS: u64 = 1_000 * US;
 const S: u64 = 1_000 * MS;
 const SECOND: u32 = 1_000_000_000;
 
-/// `gunicorn_worker_request_duration_seconds`: as gunicorn-prometheus-exporter 0.2.4 has them.
+/// `gunicorn_worker_request_duration_seconds`, with the buckets of gunicorn-prometheus-exporter
+/// 0.2.4.
 pub static WORKER_DURATION: Bounds = Bounds {
     limits: &[
         100 * MS,
@@ -28,7 +29,7 @@ pub static WORKER_DURATION: Bounds = Bounds {
     ],
     per_unit: SECOND,
 };
-/// Sizes of bodies: likewise.
+/// Sizes of bodies, with the buckets of gunicorn-prometheus-exporter 0.2.4.
 pub static BODY_SIZE: Bounds = Bounds {
     limits: &[
         1 << 10,
@@ -41,7 +42,7 @@ pub static BODY_SIZE: Bounds = Bounds {
     ],
     per_unit: 1,
 };
-/// `http.server.request.duration`: as OpenTelemetry's HTTP conventions advise.
+/// `http.server.request.duration`, with the buckets of OpenTelemetry's HTTP conventions.
 pub static HTTP_DURATION: Bounds = Bounds {
     limits: &[
         5 * MS,
@@ -61,7 +62,7 @@ pub static HTTP_DURATION: Bounds = Bounds {
     ],
     per_unit: SECOND,
 };
-/// Phases of a request: most are far shorter than it.
+/// Phases of a request, most of which are far shorter than the request.
 pub static PHASE: Bounds = Bounds {
     limits: &[
         100 * US,
@@ -85,7 +86,7 @@ pub static PHASE: Bounds = Bounds {
     per_unit: SECOND,
 };
 
-/// Durations for charts and percentiles: finer, from a tenth of a millisecond to a minute.
+/// Durations for charts and percentiles: finer buckets, from 0.1 ms to one minute.
 pub static HISTORY: Bounds = Bounds {
     limits: &[
         100 * US,
@@ -139,11 +140,11 @@ pub static GC_PAUSE: Bounds = Bounds {
     per_unit: SECOND,
 };
 
-/// How often values fell into each bucket.
+/// A number of values for each bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     bounds: &'static Bounds,
-    /// One for each limit; the values above all of them are only in `count`.
+    /// Values of each bucket. Those above all limits are only in `count`.
     counts: Box<[u64]>,
     count: u64,
     sum: u64,
@@ -174,7 +175,7 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// Adds all values of another one with the same bounds.
+    /// Adds all values of a histogram with the same bounds.
     pub fn merge(&mut self, other: &Self) {
         debug_assert_eq!(self.bounds, other.bounds, "histograms of one family");
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
@@ -185,30 +186,28 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// Values seen.
+    /// The number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their sum, in exported units.
+    /// The sum of the values, in exported units.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "an exported sum is a float")]
     pub fn sum(&self) -> f64 {
         self.sum as f64 / f64::from(self.bounds.per_unit)
     }
 
-    /// How many values are in each bucket: at most its limit, and above the one before; the last
-    /// are above all limits.
+    /// The number of values in each bucket, and above all limits. A value at a limit is below it.
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
         let above = self.count - self.counts.iter().sum::<u64>();
         self.counts.iter().copied().chain([above]).collect()
     }
 
-    /// The value, in exported units, that a share `q` of all values is not above: by a line from
-    /// the lower to the upper limit of the bucket that it is in, and never above the greatest of all.
-    /// `None` without values.
+    /// The quantile `q`, in exported units: interpolated between the limits of its bucket, and at
+    /// most the greatest value. `None` without values.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a quantile is an estimate")]
     pub fn quantile(&self, q: f64) -> Option<f64> {
@@ -228,7 +227,7 @@ impl Histogram {
         (self.count > 0).then_some(max)
     }
 
-    /// Upper limit in exported units, and how many values are at or below it.
+    /// Each limit, in exported units, and the number of values at or below it.
     #[expect(clippy::cast_precision_loss, reason = "an exported limit is a float")]
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let limits = self
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_exported_as_written() {
+    fn limits_are_exported_as_decimal_seconds() {
         let limits: Vec<_> = Histogram::new(&HTTP_DURATION)
             .cumulative()
             .map(|(le, _)| le)

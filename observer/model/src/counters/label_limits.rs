@@ -1,11 +1,11 @@
-//! LabelLimits that an app brings along: at most so many, the rest is `other`.
+//! Names of errors that an app chooses: a limited number, and `other` for the rest.
 
 use crate::event::Class;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What stands for all names beyond the limit.
+/// The label value of all names beyond the limit.
 pub const OTHER: &str = "other";
-/// The type of an error whose exception was not seen.
+/// The label value of an error whose exception was not seen.
 pub const UNKNOWN: &str = "unknown";
 /// Characters of one name.
 const MAX_CHARACTERS: usize = 120;
@@ -15,27 +15,27 @@ const MAX_CHARACTERS: usize = 120;
 pub enum ErrorType {
     /// There was no exception.
     None,
-    /// It is not known whether there was one, or which.
+    /// The exception was not seen, if there was one.
     Unknown,
-    /// Too many were before it.
+    /// A class beyond the limit.
     Other,
-    /// Of this class.
+    /// The class of the exception.
     Class(Class),
 }
 
 /// The names of one app's errors.
 #[derive(Debug, Default)]
 pub struct LabelLimits {
-    /// Modules that have a class of this name.
+    /// Names of classes, and the modules that have a class of the name.
     classes: BTreeMap<String, BTreeSet<String>>,
     class_count: usize,
     places: BTreeSet<String>,
-    /// How often one was called `other`.
+    /// Times that a name became `other`.
     pub capped: u64,
 }
 
 impl LabelLimits {
-    /// A type of error, while there is room for it.
+    /// The type of an error: [`ErrorType::Other`] beyond the limit.
     pub fn error_type(&mut self, of: &ErrorType, limit: usize) -> ErrorType {
         let ErrorType::Class(class) = of else {
             return of.clone();
@@ -61,7 +61,7 @@ impl LabelLimits {
         ErrorType::Class(class)
     }
 
-    /// A place, likewise.
+    /// The place of an error: [`OTHER`] beyond the limit.
     pub fn place(&mut self, place: &str, limit: usize) -> String {
         let place = cut(place);
         if place.is_empty() || self.places.contains(&place) {
@@ -75,7 +75,7 @@ impl LabelLimits {
         place
     }
 
-    /// A type as it is shown: with its module where two classes share a name.
+    /// The label value of a type: with its module where two classes share a name.
     #[must_use]
     pub fn shown(&self, of: &ErrorType) -> String {
         match of {
@@ -94,7 +94,7 @@ impl LabelLimits {
     }
 }
 
-/// LabelLimits are as long as who made them likes, and have any character in them.
+/// Cuts a name, and replaces control characters: the app chose it.
 fn cut(name: &str) -> String {
     let clean = |c: char| {
         if c.is_control() {

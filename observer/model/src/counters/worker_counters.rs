@@ -1,4 +1,4 @@
-//! What is counted of requests, whoever they belong to.
+//! Counters of requests, for a worker, a slot or a worker class.
 
 use crate::counters::app_counters::Method;
 use crate::counters::histogram::{BODY_SIZE, GC_PAUSE, Histogram, WORKER_DURATION};
@@ -9,10 +9,10 @@ use crate::routes::registry::RouteId;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Series of errors that one counters keeps.
+/// Series of errors of one [`Counters`].
 const MAX_ERRORS: usize = 1000;
 
-/// Tells errors of a worker apart.
+/// Identifies a series of errors of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorKey {
     pub method: Method,
@@ -20,15 +20,15 @@ pub struct ErrorKey {
     pub error: ErrorType,
 }
 
-/// Errors by kind.
+/// Counts of errors, by series.
 pub type Errors = BTreeMap<ErrorKey, u64>;
 
-/// What a request counts as, beside being one.
+/// The outcome of a request, as it is counted.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub method: Method,
     pub route: RouteId,
-    /// Answered with a 5xx, or not at all though the client was there.
+    /// The response was a 5xx, or there was none while the client was still connected.
     pub is_error: bool,
     /// An exception left the application.
     pub failed: Option<ErrorKey>,
@@ -36,29 +36,29 @@ pub struct Outcome {
     pub handled: Option<ErrorKey>,
 }
 
-/// The counts of the families gunicorn-prometheus-exporter has too.
+/// Counters of the families `gunicorn_worker_*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// Requests that reached the application (or would have: refused ones are not among them).
+    /// Requests that Gunicorn parsed; those it refused are not counted.
     pub requests: u64,
     /// See [`Outcome::is_error`].
     pub errors: u64,
     pub duration: Histogram,
     pub request_size: Histogram,
     pub response_size: Histogram,
-    /// Collections of garbage, each of which stops the worker.
+    /// Garbage-collection pauses.
     pub gc_pause: Histogram,
-    /// Time that threads waited for the GIL; `None` when that was not counted.
+    /// Time that threads waited for the GIL; `None` if it is not measured.
     pub gil_wait_ns: Option<u64>,
-    /// Requests that an exception left the application with; by ids of the app's counters.
+    /// Requests whose WSGI application raised an exception, by ids of the app's counters.
     pub failed: Errors,
-    /// Requests that Gunicorn's `handle_error` ran for, also of those that it refused.
+    /// Requests for which Gunicorn's `handle_error` ran, including refused ones.
     pub handled: Errors,
-    /// Time with at least one request.
+    /// Time with at least one request in flight.
     pub busy_ns: u64,
-    /// User and system time, if a worker was looked at.
+    /// User and system time; `None` until a worker's usage was read.
     pub cpu_ns: Option<u64>,
-    /// How workers ended.
+    /// Exits of workers.
     pub ends: BTreeMap<(ExitKind, ExitReason), u64>,
 }
 
@@ -81,7 +81,7 @@ impl Default for Counters {
     }
 }
 
-/// Counts errors of one kind; of too many kinds, under one name.
+/// Adds to a series of errors, or to the series `other` if there are too many.
 pub fn add(errors: &mut Errors, mut key: ErrorKey, count: u64) {
     if errors.len() >= MAX_ERRORS && !errors.contains_key(&key) {
         key.error = ErrorType::Other;
@@ -91,7 +91,7 @@ pub fn add(errors: &mut Errors, mut key: ErrorKey, count: u64) {
 }
 
 impl Counters {
-    /// Counts a request; one that Gunicorn refused to parse does not count, but as an error.
+    /// Counts a request. One that Gunicorn refused counts as an error only.
     pub fn request(&mut self, request: &Request, outcome: &Outcome) {
         for (errors, key) in [
             (&mut self.failed, &outcome.failed),
@@ -116,7 +116,7 @@ impl Counters {
         observe(&mut self.response_size, request.response_body_bytes);
     }
 
-    /// Adds all of another one.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
@@ -147,23 +147,23 @@ impl Counters {
     }
 }
 
-/// How long a request took: in Gunicorn's `handle_request`; where that was not
-/// seen (a refused request, a worker or interpreter that is not read), from its
-/// first byte to the last of its response.
+/// Duration of a request: the time in Gunicorn's `handle_request`. Where that was not seen, as for a
+/// refused request or at level `socket`, the time from the first byte of the request to the last
+/// byte of the response.
 #[must_use]
 pub fn duration_ns(request: &Request) -> Option<u64> {
     let (begin, end) = busy_time(request)?;
     end.checked_sub(begin)
 }
 
-/// From when to when that was.
+/// Begin and end of a request's duration.
 #[must_use]
 pub fn busy_time(request: &Request) -> Option<(u64, u64)> {
     let begin = request.entered_ns.or(request.first_read_ns)?;
     Some((begin, request.exited_ns.or(request.last_write_ns)?))
 }
 
-/// A part of a request's state.
+/// A phase of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -189,7 +189,7 @@ impl Phase {
         Self::Write,
     ];
 
-    /// As it is exported.
+    /// The value of the label `phase`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_that_was_not_seen_is_not_there() {
+    fn a_phase_that_was_not_seen_is_left_out() {
         let request = Request {
             accepted_ns: Some(10),
             first_read_ns: Some(30),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_the_applications_where_it_was_seen() {
+    fn a_duration_is_the_time_in_handle_request_where_that_was_seen() {
         let mut request = Request {
             first_read_ns: Some(10),
             last_write_ns: Some(100),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_does_not_count() {
+    fn a_refused_request_is_not_counted() {
         let mut counters = Counters::default();
         let request = Request {
             bad_request: true,

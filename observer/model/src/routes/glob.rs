@@ -1,15 +1,15 @@
-//! Patterns with `*` and `**`, as routes and paths are matched with them.
+//! Patterns with `*` and `**`, for routes and paths.
 
-/// What one part between slashes is to be.
+/// The pattern of one part between slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// `**`: any number of segments, whatever they are.
+    /// `**`: any number of any segments.
     Any,
-    /// One segment; `*` stands for some of it or all, but never for an empty one.
+    /// One segment. `*` matches any characters, but not an empty segment.
     Glob(String),
 }
 
-/// Whether these segments are as wanted.
+/// Whether the segments match the pattern.
 #[must_use]
 pub fn matches(wanted: &[Segment], segments: &[&str]) -> bool {
     let is_any = |segment: &Segment| matches!(segment, Segment::Any);

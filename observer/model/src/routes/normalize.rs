@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::str::FromStr;
 
-/// Stands for a segment that names one thing of many.
+/// Replaces a segment that names one thing of many.
 const ID: &str = "{id}";
-/// Stands for the end of a path that is not known or too deep.
+/// Replaces the end of a path that is unknown or too deep.
 const REST: &str = "{rest}";
-/// A route has no more segments.
+/// Segments of a route, at most.
 const MAX_SEGMENTS: usize = 12;
-/// A longer segment is taken for data.
+/// A longer segment is an id.
 const MAX_SEGMENT_CHARS: usize = 64;
-/// A pattern is no longer.
+/// Length of a pattern, at most.
 const MAX_PATTERN_BYTES: usize = 200;
 
 /// An operator's route: `*` and `{name}` match one segment or a part of it, `**`
@@ -29,7 +29,7 @@ pub struct Pattern {
     segments: Vec<Segment>,
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("route `{0}` does not begin with `/`; write it as `/users/{{id}}` or `/static/**`")]
@@ -54,7 +54,7 @@ impl FromStr for Pattern {
             if segment == "**" {
                 return Ok(Segment::Any);
             }
-            // With `*` for every placeholder.
+            // Every placeholder becomes a `*`.
             let mut glob = String::new();
             let mut rest = segment;
             while let Some((before, after)) = rest.split_once('{') {
@@ -96,8 +96,8 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether it is the route of `path`. Of a path that was `cut`, the last segment
-    /// and what follows is not known: only a `**` at the end stands for that.
+    /// Whether the pattern matches `path`. The last segment of a `cut` path and all that follows it
+    /// are unknown: only a `**` at the end of the pattern matches them.
     #[must_use]
     pub fn matches(&self, path: &str, cut: bool) -> bool {
         let Some(path) = path.strip_prefix('/') else {
@@ -114,8 +114,8 @@ impl Pattern {
     }
 }
 
-/// The route of a path: the first pattern that matches, else its reduced form.
-/// `cut` says that the path goes on after what is known of it.
+/// The route of a path: the first pattern that matches, or the reduced path. The end of a `cut` path
+/// is unknown.
 #[must_use]
 pub fn reduce<'a>(patterns: &'a [Pattern], path: &'a str, cut: bool) -> Cow<'a, str> {
     if let Some(pattern) = patterns.iter().find(|pattern| pattern.matches(path, cut)) {
@@ -134,7 +134,7 @@ pub fn reduce<'a>(patterns: &'a [Pattern], path: &'a str, cut: bool) -> Cow<'a, 
             route.push_str(REST);
             break;
         }
-        // Parameters of a segment (`;jsessionid=…`) name one thing of many as well.
+        // Parameters of a segment (`;jsessionid=…`) are ids too.
         let segment = segment.split(';').next().unwrap_or_default();
         match segment.rsplit_once('.') {
             Some((stem, extension)) if is_extension(extension) && is_id(stem) => {
@@ -174,7 +174,7 @@ fn is_id(segment: &str) -> bool {
     if hex >= 16 && bytes.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-') {
         return true;
     }
-    // Base64, base62, ULID and their like
+    // Base64, base62, ULID and similar tokens
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"-_=~".contains(b);
     if bytes.len() < 20 || !bytes.iter().all(token) {
         return false;

@@ -33,7 +33,7 @@ fn patterns_match_segments() {
 }
 
 #[test]
-fn what_is_no_pattern_is_refused_with_an_example() {
+fn a_wrong_pattern_is_refused_with_an_example() {
     assert!(
         "users"
             .parse::<Pattern>()
@@ -79,7 +79,7 @@ fn paths_are_reduced() {
 }
 
 #[test]
-fn the_end_of_a_cut_path_is_left_open() {
+fn the_end_of_a_cut_path_is_unknown() {
     assert_eq!(reduce(&[], "/files/some/lo", true), "/files/some/{rest}");
     let patterns = [pattern("/files/**")];
     assert_eq!(reduce(&patterns, "/files/some/lo", true), "/files/**");
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn no_path_and_no_pattern_break_it(text in ".{0,80}", path in ".{0,300}", cut: bool) {
+    fn any_pattern_and_any_path_give_a_short_route(text in ".{0,80}", path in ".{0,300}", cut: bool) {
         let patterns: Vec<Pattern> = text.parse().into_iter().collect();
         let route = reduce(&patterns, &path, cut);
         prop_assert!(route.chars().count() <= 300 + 10);

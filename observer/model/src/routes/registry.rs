@@ -1,22 +1,22 @@
-//! The routes of one app: at most so many names, and a memory of paths seen.
+//! The routes of one app: a limited number of names, and a cache of paths.
 
 use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
 use std::collections::{BTreeMap, HashMap};
 
-/// Paths remembered with their route.
+/// Paths in the cache.
 const MEMO_PATHS: usize = 1024;
-/// What all routes beyond the cap are called; no path is, for want of a slash.
+/// The name of all routes beyond the limit. No path has this name: it has no slash.
 const OTHER: &str = "other";
 
-/// LabelLimits a route of its [`RouteRegistry`].
+/// Identifies a route within its [`RouteRegistry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(u32);
 
 impl RouteId {
     /// The route of a request whose path is unknown.
     pub const UNKNOWN: Self = Self(0);
-    /// The route of all paths beyond the cap.
+    /// The route of all paths beyond the limit.
     pub const OTHER: Self = Self(1);
 }
 
@@ -26,7 +26,7 @@ pub struct RouteRegistry {
     names: Vec<String>,
     by_name: BTreeMap<String, RouteId>,
     memo: HashMap<String, RouteId>,
-    /// Requests counted under `other`.
+    /// Requests counted under `other` because the limit was reached.
     capped: u64,
 }
 
@@ -43,8 +43,8 @@ impl Default for RouteRegistry {
 }
 
 impl RouteRegistry {
-    /// The route of a path. A path that was `not_found` may name a new route only
-    /// while half of the room is left, so that scanners do not take all of it.
+    /// The route of a path. A path that was `not_found` adds a route only below half of the limit, so
+    /// that scanners do not use up all of it.
     pub fn of(
         &mut self,
         patterns: &[Pattern],
@@ -71,7 +71,7 @@ impl RouteRegistry {
         id
     }
 
-    /// The id of a route by its name, while there is room for it.
+    /// The id of a route by its name; `None` beyond the limit.
     pub fn admit(&mut self, name: &str, limit: usize) -> Option<RouteId> {
         if let Some(&id) = self.by_name.get(name) {
             return Some(id);
@@ -92,13 +92,13 @@ impl RouteRegistry {
         name.map_or(OTHER, String::as_str)
     }
 
-    /// Requests counted under `other` because of the cap.
+    /// Requests counted under `other` because the limit was reached.
     #[must_use]
     pub fn capped(&self) -> u64 {
         self.capped
     }
 
-    /// Takes over the count of another one.
+    /// Adds requests counted under `other`.
     pub fn add_capped(&mut self, count: u64) {
         self.capped += count;
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_beyond_the_cap_are_other() {
+    fn routes_beyond_the_limit_are_other() {
         let mut routes = RouteRegistry::default();
         let mut name = |path: &str| {
             let id = routes.of(&[], 2, path, false, false);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_are_not_there_take_at_most_half_of_the_room() {
+    fn paths_that_are_not_found_use_at_most_half_of_the_limit() {
         let mut routes = RouteRegistry::default();
         let scanned: Vec<_> = (b'a'..=b'z')
             .map(|c| routes.of(&[], 4, &format!("/{}", c as char), false, true))
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_paths_is_bounded() {
+    fn the_cache_of_paths_is_bounded() {
         let mut routes = RouteRegistry::default();
         for i in 0..5000 {
             routes.of(&[], 10, &format!("/x/{i}"), false, false);

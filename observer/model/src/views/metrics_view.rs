@@ -1,4 +1,4 @@
-//! What `/metrics` reads: immutable, complete, in a fixed order. What people are shown is in
+//! The view for `/metrics`: complete, immutable and in a fixed order. The view for people is
 //! [`crate::views::live_view`].
 
 mod build;
@@ -8,7 +8,7 @@ pub(crate) use build::http_errors;
 use crate::counters::histogram::Histogram;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
-use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals};
+use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals, Usage};
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::PendingView;
@@ -16,11 +16,11 @@ use crate::lifecycle::worker_state::Stage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Everything there is to show at one moment.
+/// The whole state at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsView {
     pub apps: Vec<AppView>,
-    /// What an operator should know.
+    /// Active findings.
     pub findings: Vec<Finding>,
     pub observer: ObserverView,
 }
@@ -30,14 +30,14 @@ pub struct MetricsView {
 pub struct AppView {
     pub app: String,
     pub master_pid: Pid,
-    /// It has ended; what it did is shown a while longer.
+    /// The master has exited. Its counters are shown for a while longer.
     pub ended: bool,
-    /// False when its requests cannot be seen: what is zero then was not counted.
+    /// Its requests are observed. If not, counts of zero mean that nothing was counted.
     pub observed: bool,
     pub gunicorn_version: String,
     pub python_version: String,
     pub worker_class: String,
-    /// As configured.
+    /// The configured number of workers.
     pub workers_wanted: Option<u32>,
     pub threads: Option<u32>,
     pub timeout_seconds: Option<u32>,
@@ -47,27 +47,27 @@ pub struct AppView {
     pub container_runtime: String,
     pub pod_uid: String,
     pub pod: Pod,
-    /// Workers that live.
+    /// Live workers.
     pub workers_live: u32,
     pub workers: Vec<WorkerView>,
-    /// The worker families for all workers that held a slot, by slot and class.
+    /// Counters of all workers that held a slot, by slot and class.
     pub slots: Vec<SlotView>,
-    /// The worker families for all workers of a class.
+    /// Counters of all workers of a class.
     pub classes: Vec<ClassView>,
     pub http: Vec<HttpView>,
     pub phases: Vec<PhaseView>,
-    /// Every 5xx, by what raised it.
+    /// Every 5xx, by the exception behind it.
     pub http_errors: Vec<HttpErrorView>,
-    /// Signals that the master got, by name.
+    /// Signals sent to the master, by name.
     pub signals: BTreeMap<&'static str, u64>,
-    /// Workers that ended, by each reason there is.
+    /// Worker exits. Every reason has an entry.
     pub ends: BTreeMap<&'static str, u64>,
-    /// Workers that did not beat in time, by where they hung.
+    /// Worker timeouts, by the function the worker was stuck in.
     pub timeouts: Vec<TimeoutView>,
     pub listeners: Vec<Listener>,
-    /// Requests counted under the route `other` because there were too many routes.
+    /// Requests counted under the route `other` because the app reached the limit.
     pub capped_requests: u64,
-    /// How often a type or place of an error was called `other`, because there were too many.
+    /// Error types and places counted as `other` because the app reached the limit.
     pub capped_errors: u64,
 }
 
@@ -75,37 +75,37 @@ pub struct AppView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerView {
     pub pid: Pid,
-    /// `worker_<age>_<start>`; the age is `unknown` until its master was asked.
+    /// `worker_<age>_<start>`; the age is `unknown` until it was read from the master.
     pub id: String,
     pub slot: u32,
     pub class: Arc<str>,
     pub age: Option<u64>,
-    /// Its master lists it as a worker.
+    /// The master lists the process as a worker.
     pub confirmed: bool,
-    /// `None` once it ended, or when its start is unknown.
+    /// `None` after the exit, or if the start is unknown.
     pub uptime_seconds: Option<f64>,
     pub ended: bool,
-    /// Why it ended, and how; `None` while it lives.
+    /// The exit reason; `None` while the worker lives.
     pub reason: Option<ExitReason>,
     pub restart_type: Option<ExitKind>,
-    /// How far it is; `None` once it ended, or when nothing tells.
+    /// `None` after the exit, or if the stage is unknown.
     pub state: Option<Stage>,
-    /// What it uses; `None` once it ended, and until it was looked at.
+    /// Resources; `None` after the exit, and until they were read.
     pub gauges: Option<Gauges>,
-    /// Of one processor.
+    /// In percent of one processor.
     pub cpu_percent: Option<f64>,
-    /// Requests in progress.
+    /// Requests in flight.
     pub in_flight: u32,
-    /// The one of them that began first.
+    /// The request in flight that began first.
     pub oldest_request: Option<PendingView>,
     pub counters: Counters,
-    /// Requests that an exception left the application with.
+    /// Requests whose WSGI application raised an exception.
     pub failed: Vec<ErrorView>,
-    /// Requests that Gunicorn's `handle_error` ran for.
+    /// Requests for which Gunicorn's `handle_error` ran.
     pub handled: Vec<ErrorView>,
 }
 
-/// Workers of a class that hung in one place.
+/// Timeouts of workers of a class that were stuck in one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeoutView {
     pub class: Arc<str>,
@@ -114,30 +114,30 @@ pub struct TimeoutView {
     pub count: u64,
 }
 
-/// What the workers of one slot did.
+/// Counters of the workers of one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
     pub slot: u32,
     pub class: Arc<str>,
     pub counters: Counters,
-    /// Requests that an exception left the application with.
+    /// Requests whose WSGI application raised an exception.
     pub failed: Vec<ErrorView>,
-    /// Requests that Gunicorn's `handle_error` ran for.
+    /// Requests for which Gunicorn's `handle_error` ran.
     pub handled: Vec<ErrorView>,
 }
 
-/// What the workers of one class did.
+/// Counters of the workers of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassView {
     pub class: Arc<str>,
     pub counters: Counters,
-    /// Requests that an exception left the application with.
+    /// Requests whose WSGI application raised an exception.
     pub failed: Vec<ErrorView>,
-    /// Requests that Gunicorn's `handle_error` ran for.
+    /// Requests for which Gunicorn's `handle_error` ran.
     pub handled: Vec<ErrorView>,
 }
 
-/// Requests of one kind.
+/// A series of requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpView {
     pub class: Arc<str>,
@@ -145,12 +145,12 @@ pub struct HttpView {
     /// Empty when the path is unknown.
     pub route: String,
     pub status: Option<u16>,
-    /// Empty when nothing failed.
+    /// Empty if the request did not fail.
     pub error_type: String,
     pub duration: Histogram,
 }
 
-/// Errors of one kind.
+/// A series of errors of a worker, a slot or a worker class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorView {
     pub method: &'static str,
@@ -161,7 +161,7 @@ pub struct ErrorView {
     pub count: u64,
 }
 
-/// Responses of one kind with a status of 500 or above.
+/// A series of 5xx responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpErrorView {
     pub class: Arc<str>,
@@ -169,7 +169,8 @@ pub struct HttpErrorView {
     /// Empty when the path is unknown.
     pub endpoint: String,
     pub status: u16,
-    /// Likewise; empty when there was no exception.
+    /// `unknown` when the exception was not seen, `other` beyond the limit; empty when there was no
+    /// exception.
     pub error_type: String,
     /// `file:function`; empty when unknown.
     pub raised_in: String,
@@ -185,7 +186,7 @@ pub struct PhaseView {
 }
 
 impl ObserverView {
-    /// What was lost, by cause; not those requests that were in progress when it came.
+    /// Lost events, by cause. Requests that were in flight when the observer started are no loss.
     pub fn losses(&self) -> impl Iterator<Item = (&String, &u64)> {
         let is_loss = |(cause, count): &(&String, &u64)| **count > 0 && *cause != "exit_unmatched";
         self.lost.iter().filter(is_loss)
@@ -199,45 +200,45 @@ pub struct ObserverView {
     pub revision: String,
     pub events: BTreeMap<&'static str, u64>,
     pub lost: BTreeMap<String, u64>,
-    /// Other counts of the programs, such as their hits.
+    /// Other counts of the eBPF programs, such as their hits.
     pub counts: BTreeMap<String, u64>,
     pub programs: BTreeMap<String, ProgramTotals>,
-    /// Why this kernel lacks each feature; empty if it does not.
+    /// Features, and why this kernel does not support each; empty if it does.
     pub features: BTreeMap<String, String>,
-    /// Entries of the programs' maps.
+    /// Entries of the eBPF maps.
     pub map_entries: BTreeMap<String, u64>,
     pub targets: Vec<TargetView>,
-    /// Closer deep_captures that are taken, or were just now.
+    /// Deep captures, active or recent.
     pub deep_captures: Vec<DeepCaptureView>,
-    /// Closer deep_captures that were begun.
+    /// Deep captures started.
     pub deep_captures_begun: u64,
-    /// Failed requests whose exception was known without: what a look said was the same, or not.
+    /// Self-checks of deep captures on 5xx with a known exception, by agreement.
     pub deep_captures_agreed: u64,
     pub deep_captures_disagreed: u64,
-    pub cpu_seconds: Option<f64>,
-    pub resident_bytes: Option<u64>,
-    /// `None` where the API server of a cluster is not asked.
+    /// `None` until it was read.
+    pub usage: Option<Usage>,
+    /// `None` without `--kubernetes`.
     pub kubernetes: Option<Kubernetes>,
 }
 
-/// How well a master and its workers are observed.
+/// Observation level of a master and its workers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetView {
     pub pid: Pid,
-    /// Empty when it is no known master.
+    /// Empty if the process is not a known master.
     pub app: String,
     pub level: &'static str,
-    /// Why it is not higher.
+    /// Why the level is not higher.
     pub reason: String,
 }
 
-/// A closer look at the exceptions of a master's workers.
+/// A deep capture of exceptions of a master's workers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeepCaptureView {
     /// The master.
     pub pid: Pid,
     pub app: String,
     pub state: &'static str,
-    /// What it is taken for, or why it cannot be.
+    /// Why it was started, or why it cannot be.
     pub reason: String,
 }

@@ -305,6 +305,7 @@ fn worker_row(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) ->
 /// The observer itself, as far as it matters to somebody who looks at apps.
 fn observer_row(observer: &ObserverView) -> api::Observer {
     let lost = observer.losses();
+    let usage = observer.usage.as_ref();
     let limited = observer.targets.iter().filter(|of| of.level != "full");
     api::Observer {
         version: text(&observer.version),
@@ -317,7 +318,7 @@ fn observer_row(observer: &ObserverView) -> api::Observer {
                 reason: text(&target.reason),
             })
             .collect(),
-        cpu_seconds: observer.cpu_seconds,
-        resident_bytes: observer.resident_bytes,
+        cpu_seconds: usage.map(|usage| usage.cpu_seconds),
+        resident_bytes: usage.map(|usage| usage.resident_bytes),
     }
 }

@@ -20,7 +20,7 @@ use crate::wall_clock::Clock;
 use std::sync::Arc;
 
 impl State {
-    /// The view of everything at `now_ns`.
+    /// The view for `/metrics` at `now_ns`.
     #[must_use]
     pub fn metrics_view(&self, now_ns: u64) -> MetricsView {
         let clock = self.clock(now_ns);
@@ -117,8 +117,7 @@ impl State {
             deep_captures_begun: self.deep_captures.begun,
             deep_captures_agreed: self.deep_captures.agreed,
             deep_captures_disagreed: self.deep_captures.disagreed,
-            cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
-            resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
+            usage: usage.clone(),
             kubernetes: *kubernetes,
         }
     }
