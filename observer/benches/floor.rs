@@ -154,7 +154,7 @@ impl Empty {
         }
         let collector = interpreter.collector.iter();
         let points = std::iter::once(&interpreter.now)
-            .chain(interpreter.asked.iter().flatten())
+            .chain(interpreter.handled.iter().flatten())
             .chain(collector.flat_map(|collector| collector.begins.iter().chain(&collector.ends)));
         for point in points {
             links.push(self.at_function(point)?);

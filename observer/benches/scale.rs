@@ -152,9 +152,9 @@ fn size(axis: &str, x: u64, fleet: Fleet) -> Result<()> {
         let fact = fleet.in_flight(time_ns);
         state.apply(&Input::Fact { time_ns, fact });
     });
-    let (snapshot_us, snapshot) = fastest(|| state.snapshot(now_ns));
+    let (snapshot_us, snapshot) = fastest(|| state.metrics_view(now_ns));
     let (encode_us, text) = fastest(|| encode(&snapshot, WorkerLabel::Pid, Format::OpenMetrics));
-    let (view_us, view) = fastest(|| serde_json::to_vec(&state.view(now_ns)));
+    let (view_us, view) = fastest(|| serde_json::to_vec(&state.live_view(now_ns)));
     say(
         axis,
         &[

@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     count();
     match &*what {
         "scrape" => _ = only_this_is_counted(|| scrape(&state, now_ns))?,
-        "view" => _ = only_this_is_counted(|| serde_json::to_vec(&state.view(now_ns)))?,
+        "view" => _ = only_this_is_counted(|| serde_json::to_vec(&state.live_view(now_ns)))?,
         other => bail!("`{other}` is none of decode, model, scrape, view"),
     }
     Ok(())
@@ -47,6 +47,6 @@ fn decoded(file: &[u8]) -> Result<Vec<Input>> {
 }
 
 fn scrape(state: &State, now_ns: u64) -> Result<String> {
-    let snapshot = state.snapshot(now_ns);
+    let snapshot = state.metrics_view(now_ns);
     Ok(encode(&snapshot, WorkerLabel::Pid, Format::OpenMetrics)?)
 }

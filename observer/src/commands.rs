@@ -1,4 +1,4 @@
-//! The commands that are more than starting the daemon.
+//! The commands that do not start the daemon.
 
 pub mod completions;
 pub mod doctor;
@@ -17,11 +17,10 @@ use std::io;
 /// The name of the program.
 const PROGRAM: &str = "gunicorn-observer";
 
-/// What came of writing `what` to stdout: that a reader such as `head` has seen enough is no
-/// failure.
+/// The result of writing `what` to stdout: a closed pipe, as with `| head`, is no failure.
 fn written(result: io::Result<()>, what: &str) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.with_context(|| format!("{what} cannot be written")),
+        result => result.with_context(|| format!("failed to write {what}")),
     }
 }

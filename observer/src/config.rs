@@ -1,4 +1,4 @@
-//! What the operator asked for: flag, else environment variable, else file, else default.
+//! The options in force: flag, else environment variable, else file, else default.
 
 use crate::cli::{
     GlobalArgs, HostArgs, ModelArgs, ReplayArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs,
@@ -19,7 +19,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file: its keys are the long options.
+/// The configuration file: its keys are the names of the flags.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct File {
@@ -29,7 +29,7 @@ pub struct File {
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
     btf: Option<PathBuf>,
-    no_deep_errors: bool,
+    no_deep_capture: bool,
     gil: bool,
     node_name: Option<String>,
     kubernetes: bool,
@@ -45,33 +45,40 @@ pub struct File {
 }
 
 impl File {
-    /// Reads the file that `--config` names; without one, nothing is set.
+    /// Reads the file of `--config`; without a path, no key is set.
     ///
     /// # Errors
-    /// When it cannot be read or says what no option says.
+    /// If the file cannot be read, or has an unknown key or a wrong value.
     pub fn load(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
             return Ok(Self::default());
         };
         let name = path.display();
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("the configuration {name} cannot be read; check --config"))?;
+            .with_context(|| format!("failed to read {name}; check --config"))?;
         toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|&byte| byte == b'\n').count() + 1;
+            let line = text
+                .bytes()
+                .take(start)
+                .filter(|&byte| byte == b'\n')
+                .count()
+                + 1;
             let what = error.message();
-            anyhow!("the configuration {name} is wrong in line {line}: {what}; its keys are the long options of `run`")
+            anyhow!(
+                "failed to parse {name}: line {line}: {what}; docs/CONFIGURATION.md lists the keys"
+            )
         })
     }
 
-    /// Where the kernel's types are, if somebody says so.
+    /// File with the kernel's types, if one is set.
     #[must_use]
     pub fn btf(&self, args: &HostArgs) -> Option<PathBuf> {
         args.btf.as_ref().or(self.btf.as_ref()).cloned()
     }
 }
 
-/// How requests and workers are counted and named.
+/// How requests and workers are counted and labelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     pub settings: Settings,
@@ -79,13 +86,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Joins what was said where.
+    /// Flags and variables over the file over the defaults.
     #[must_use]
     pub fn resolve(args: &ModelArgs, file: &File) -> Self {
         Self::default().overridden(args, file)
     }
 
-    /// What a record was made with, but for what is asked for now.
+    /// Flags, variables and file over the options of the recording.
     #[must_use]
     pub fn replayed(recorded: Option<fact::Settings>, args: &ModelArgs, file: &File) -> Self {
         recorded
@@ -148,23 +155,23 @@ impl From<&Model> for fact::Settings {
     }
 }
 
-/// What a record says of the options it was made with: its first fact.
+/// The options of a recording: its first fact.
 impl From<&Observe> for Fact {
     fn from(observe: &Observe) -> Self {
         Self::Settings((&observe.model).into())
     }
 }
 
-/// What is observed, and how: the same for every output.
+/// Options of the observation, the same for every output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {
-    /// A file of the kernel's types, in the place of the kernel's own word.
+    /// File with the kernel's types, instead of `/sys/kernel/btf/vmlinux`.
     pub btf: Option<PathBuf>,
     /// Masters or workers to observe; all when empty.
     pub pids: Vec<u32>,
-    /// No closer look is ever taken at exceptions.
-    pub no_deep_errors: bool,
-    /// Waits for the GIL are counted.
+    /// Deep capture is disabled.
+    pub no_deep_capture: bool,
+    /// GIL wait time is measured.
     pub gil: bool,
     /// The name of this host in its cluster.
     pub node_name: Option<String>,
@@ -178,7 +185,7 @@ impl Observe {
         Self {
             btf: file.btf(&targets.host),
             pids: first_set(&targets.pid, &file.pid),
-            no_deep_errors: targets.no_deep_errors.unwrap_or(file.no_deep_errors),
+            no_deep_capture: targets.no_deep_capture.unwrap_or(file.no_deep_capture),
             gil: false,
             node_name: None,
             kubernetes: false,
@@ -194,17 +201,17 @@ pub struct Run {
     pub serve: Serve,
 }
 
-/// Where is served, and to whom.
+/// Options of the HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serve {
     /// `host:port`.
     pub listen: String,
-    /// Says who may ask; without one, everybody may.
+    /// TLS and authentication; without it, neither.
     pub web_config: Option<PathBuf>,
 }
 
 impl Serve {
-    /// Joins what was said where.
+    /// Flags and variables over the file over the defaults.
     #[must_use]
     pub fn resolve(args: &ServeArgs, file: &File) -> Self {
         let listen = args.listen.as_ref().or(file.listen.as_ref());
@@ -216,21 +223,21 @@ impl Serve {
     }
 }
 
-/// What of a record is shown.
+/// Output of `replay`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// The exposition that was served last; that of its end if none was.
+    /// The exposition that was served last; as of the end if none was served.
     Served,
-    /// The exposition of its end, which nobody may have seen.
+    /// The exposition as of the end, which no scrape may have fetched.
     End,
-    /// Its finished requests, one JSON object a line.
+    /// Finished requests, one JSON object a line.
     Requests,
-    /// Over HTTP, as of its end: metrics, dashboard and API.
+    /// Metrics, dashboard and API over HTTP, as of the end.
     Serve(Serve),
 }
 
 impl Show {
-    /// Joins what was said where.
+    /// Flags and variables over the file over the defaults.
     #[must_use]
     pub fn resolve(args: &ReplayArgs, file: &File) -> Self {
         if args.serve {
@@ -246,7 +253,7 @@ impl Show {
 }
 
 impl Run {
-    /// Joins what was said where.
+    /// Flags and variables over the file over the defaults.
     #[must_use]
     pub fn resolve(args: &RunArgs, file: &File) -> Self {
         Self {
@@ -262,7 +269,7 @@ impl Run {
 }
 
 impl Observe {
-    /// What `top` observes by itself.
+    /// Options of `top` with its own probes.
     #[must_use]
     pub fn top(args: &TopArgs, file: &File) -> Self {
         Self::resolve(&args.targets, &args.model, file)
@@ -278,7 +285,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Joins what was said where.
+    /// Flags and variables over the file over the defaults.
     #[must_use]
     pub fn resolve(args: &TraceArgs, file: &File) -> Self {
         let naming = ModelArgs {
@@ -305,7 +312,7 @@ impl Trace {
     }
 }
 
-/// How much to log.
+/// The log level in force.
 #[must_use]
 pub fn log_level(args: &GlobalArgs, file: &File) -> LogLevel {
     args.log_level.or(file.log_level).unwrap_or_default()
@@ -352,15 +359,18 @@ fn route_limit<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u32>, D::E
         .map_err(de::Error::custom)
 }
 
-/// A number of the file, in the range that its flag has.
+/// A number of the file, checked against the range of its flag.
 fn within(key: &str, value: i64, range: &RangeInclusive<i64>) -> Result<u32, String> {
     let number = u32::try_from(value).ok();
     number.filter(|_| range.contains(&value)).ok_or_else(|| {
         let (low, high) = (range.start(), range.end());
-        format!("{key} is {value}, but must be from {low} to {high}")
+        format!("invalid {key} {value}, expected {low} to {high}")
     })
 }
 
+#[cfg(test)]
+#[path = "config_reference_tests.rs"]
+mod reference_tests;
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;

@@ -18,7 +18,7 @@ fn run(arguments: &str, file: &File) -> Run {
 }
 
 #[test]
-fn without_a_word_the_defaults_hold() {
+fn without_options_the_defaults_hold() {
     let run = run("run", &File::default());
     assert_eq!(
         (run.serve.listen.as_str(), run.observe.pids.len()),
@@ -51,7 +51,7 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
-fn who_may_ask_is_said_by_flag_or_file() {
+fn a_web_configuration_is_set_by_flag_or_file() {
     let by_file = file("web-config = \"/a.yml\"").unwrap();
     for (arguments, file, expected) in [
         ("run", &File::default(), None),
@@ -64,26 +64,26 @@ fn who_may_ask_is_said_by_flag_or_file() {
 }
 
 #[test]
-fn closer_looks_are_refused_by_flag_or_file() {
-    let by_file = file("no-deep-errors = true").unwrap();
-    let against = file("no-deep-errors = false").unwrap();
+fn deep_capture_is_disabled_by_flag_or_file() {
+    let by_file = file("no-deep-capture = true").unwrap();
+    let against = file("no-deep-capture = false").unwrap();
     for (arguments, file, expected) in [
         ("run", &File::default(), false),
-        ("run --no-deep-errors", &File::default(), true),
+        ("run --no-deep-capture", &File::default(), true),
         ("run", &by_file, true),
         ("run", &against, false),
-        ("run --no-deep-errors", &against, true),
-        ("run --no-deep-errors=false", &by_file, false),
+        ("run --no-deep-capture", &against, true),
+        ("run --no-deep-capture=false", &by_file, false),
     ] {
-        let is_off = run(arguments, file).observe.no_deep_errors;
+        let is_off = run(arguments, file).observe.no_deep_capture;
         assert_eq!(is_off, expected, "{arguments} {file:?}");
     }
-    let wrong = format!("{:#}", file("no-deep-errors = 1").unwrap_err());
+    let wrong = format!("{:#}", file("no-deep-capture = 1").unwrap_err());
     assert!(wrong.contains("expected a boolean"), "{wrong}");
 }
 
 #[test]
-fn waits_for_the_gil_are_counted_if_flag_or_file_says_so() {
+fn gil_wait_time_is_measured_if_flag_or_file_says_so() {
     let by_file = file("gil = true").unwrap();
     for (arguments, file, expected) in [
         ("run", &File::default(), false),
@@ -91,14 +91,14 @@ fn waits_for_the_gil_are_counted_if_flag_or_file_says_so() {
         ("run", &by_file, true),
         ("run --gil=false", &by_file, false),
     ] {
-        let counted = run(arguments, file).observe.gil;
-        assert_eq!(counted, expected, "{arguments} {file:?}");
+        let is_measured = run(arguments, file).observe.gil;
+        assert_eq!(is_measured, expected, "{arguments} {file:?}");
     }
 }
 
 #[test]
-fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
-    let file = file("route = [\"/a/{x}\"]\npid = [7]\nno-deep-errors = true").unwrap();
+fn a_trace_filters_by_its_own_route_and_names_routes_as_other_commands() {
+    let file = file("route = [\"/a/{x}\"]\npid = [7]\nno-deep-capture = true").unwrap();
     let trace = |arguments: &str, file: &File| {
         let words = std::iter::once("gunicorn-observer").chain(arguments.split(' '));
         match Cli::parse_from(words).command {
@@ -142,7 +142,7 @@ fn a_trace_filters_by_its_own_route_and_names_by_that_of_the_others() {
 }
 
 #[test]
-fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
+fn a_replay_takes_the_recorded_settings_unless_an_option_is_given() {
     let recorder = run(
         "run --route /a/{x} --route-limit 7 --keep-ended 9s --worker-label none",
         &File::default(),
@@ -167,23 +167,26 @@ fn a_replay_takes_the_recorded_settings_where_nothing_else_is_said() {
 }
 
 #[test]
-fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
+fn an_error_in_the_file_names_file_and_reason() {
     for (text, why) in [
         ("lisen = \"a:1\"", "unknown field `lisen`"),
-        ("listen = \"9918\"", "no HOST:PORT"),
-        ("route = [\"users\"]", "does not begin with `/`"),
-        ("keep-ended = \"5 minutes\"", "no time such as"),
+        (
+            "listen = \"9918\"",
+            "invalid address `9918`, expected HOST:PORT",
+        ),
+        ("route = [\"users\"]", "users"),
+        ("keep-ended = \"5 minutes\"", "`5 minutes`"),
         ("worker-label = \"name\"", "unknown variant"),
-        ("route-limit = 0", "from 1 to 100000"),
-        ("route-limit = 100001", "from 1 to 100000"),
-        ("route-limit = -1", "from 1 to 100000"),
-        ("pid = [7, 0]", "pid is 0"),
-        ("pid = [4294967296]", "from 1 to 4294967295"),
-        ("= 3", "line 1"),
+        ("route-limit = 0", "expected 1 to 100000"),
+        ("route-limit = 100001", "expected 1 to 100000"),
+        ("route-limit = -1", "expected 1 to 100000"),
+        ("pid = [7, 0]", "invalid pid 0"),
+        ("pid = [4294967296]", "expected 1 to 4294967295"),
+        ("= 3", "line 1:"),
     ] {
         let error = format!("{:#}", file(text).unwrap_err());
         assert!(
-            error.contains("observer.toml is wrong") && error.contains(why),
+            error.contains("observer.toml: line 1: ") && error.contains(why),
             "{error}"
         );
     }
@@ -191,6 +194,6 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
     assert!(
         missing
             .to_string()
-            .contains("/nowhere/x.toml cannot be read")
+            .contains("failed to read /nowhere/x.toml; check --config")
     );
 }

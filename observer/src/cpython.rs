@@ -1,8 +1,8 @@
-//! Any CPython: which one a process runs, and its objects, threads and frames.
+//! Any CPython: its version, objects, threads and frames.
 //!
-//! - [`target`]: the interpreter of a process: [`target::Interpreter`]; [`files`]: what was found in
-//!   a file, once for all processes; [`version`]: which interpreter a file is; [`error`]: why it is
-//!   not known
+//! - [`target`]: the interpreter of a process: [`target::Interpreter`]; [`files`]: what a file holds,
+//!   read once for all processes; [`version`]: supported versions, and which interpreter a file is;
+//!   [`error`]: why an interpreter cannot be read
 //! - [`threads`]: threads and their frames; [`slot`]: where each thread keeps its state
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes;
 //!   [`sys`]: the module `sys`
@@ -20,5 +20,7 @@ pub mod position;
 pub mod slot;
 pub mod sys;
 pub mod target;
+#[cfg(test)]
+pub(crate) mod test_heap;
 pub mod threads;
 pub mod version;

@@ -14,6 +14,7 @@
 
 use crate::clock;
 use crate::config;
+use crate::cpython::error::REASON_CHARS;
 use crate::engine::Engine;
 use crate::gunicorn::tree::{Candidate, Pods, Tree};
 use crate::http::server;
@@ -97,11 +98,15 @@ fn master_of(tree: &mut Tree, pid: Pid) -> Result<Pid> {
     match tree.inspect_candidate(pid) {
         Candidate::Master(_) => Ok(pid),
         Candidate::WorkerOf(master) => Ok(master),
-        Candidate::Refused { reason } => bail!("process {pid} cannot be observed: {reason}"),
+        Candidate::Refused { reason } => {
+            let reason = reason.for_terminal(REASON_CHARS);
+            bail!("process {pid} cannot be observed: {reason}")
+        }
         _ if tree.procfs().process(pid).is_err() => {
             bail!("there is no process {pid}; `gunicorn-observer list` shows the masters that run")
         }
         Candidate::NotReady { reason, .. } => {
+            let reason = reason.for_terminal(REASON_CHARS);
             bail!("process {pid} is no running Gunicorn master yet: {reason}; try again")
         }
         Candidate::NotGunicorn => bail!(
@@ -232,7 +237,7 @@ async fn until_stopped(
     let options = watcher::Options {
         only,
         gil: observe.gil,
-        no_deep_capture: observe.no_deep_errors,
+        no_deep_capture: observe.no_deep_capture,
     };
     let mut watcher = Watcher::new(programs, tell, tree, options);
     let watching = {
@@ -253,7 +258,7 @@ async fn until_stopped(
     let label = observe.model.worker_label;
     let shown = screen
         .as_ref()
-        .map(|screen| tokio::spawn(top::source::follow(source.clone(), screen.tell())));
+        .map(|screen| tokio::spawn(top::source::follow(source.clone(), screen.updates())));
     let served = listener.map(|(listener, web)| {
         tokio::spawn(server::serve(
             listener,

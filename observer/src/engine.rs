@@ -10,7 +10,6 @@ use crate::probe::program_stats::ProgramStats;
 use crate::query::Ask;
 use crate::trace::worker_lines;
 use crate::trace::{Line, Outlet};
-use crate::untrusted::shown;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
 use observer_model::event::{Event, ExitStatus, Pid};
@@ -97,7 +96,7 @@ impl Engine {
     pub fn finish(mut self) -> Result<ObserverView> {
         self.take_all()?;
         self.flush()?;
-        Ok(self.state.snapshot(monotonic_ns()).observer)
+        Ok(self.state.metrics_view(monotonic_ns()).observer)
     }
 
     /// Forgets what is over. Where views are asked for, each does that.
@@ -270,12 +269,10 @@ fn in_flight_at_end(in_flight: &InFlightReader, pid: Pid, time_ns: u64) -> Fact 
 
 /// Into the log.
 fn log_event(event: &WorkerEvent) {
-    let is_trouble = event
-        .ended
-        .as_ref()
-        .is_some_and(|ended| ended.reason.is_trouble());
+    let exit = event.exit.as_ref();
+    let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());
     for line in worker_lines::lines(event) {
-        match (is_trouble, &event.ended) {
+        match (is_trouble, exit) {
             (true, _) => tracing::warn!("{line}"),
             (false, Some(_)) => tracing::info!("{line}"),
             (false, None) => tracing::debug!("{line}"),
@@ -285,14 +282,17 @@ fn log_event(event: &WorkerEvent) {
 
 /// Into the log.
 fn log_finding(finding: &Finding) {
-    let app = shown(&finding.app, TEXT_CHARS);
-    let evidence = shown(&finding.evidence, TEXT_CHARS);
-    let (kind, master, worker) = (
-        finding.finding.as_str(),
-        finding.master_pid,
-        finding.worker_pid,
+    tracing::warn!(
+        finding = finding.finding.as_str(),
+        urgency = finding.urgency.as_str(),
+        app = finding.app.for_terminal(TEXT_CHARS),
+        master = finding.master_pid,
+        worker = finding.worker_pid,
+        evidence = finding.evidence.for_terminal(TEXT_CHARS),
+        advice = &*finding.advice,
+        "{}",
+        finding.meaning
     );
-    tracing::warn!(app, master, worker, "{kind}: {evidence}");
 }
 
 /// What the watcher has to hear of an event.

@@ -4,9 +4,10 @@
 //!   command line looks like Python or Gunicorn: a hint only
 //! - [`arbiter`]: the master on the main thread's stack; [`worker`]: a worker object;
 //!   [`handling`]: how a worker class handles requests
-//! - [`gauges`]: what workers use and how far they are; [`listeners`]: the sockets masters listen on
+//! - [`gauges`]: memory, CPU time and state of workers; [`listeners`]: sockets masters listen on
 //! - [`stacks`]: the Python stack of each thread; [`serving`]: the request a frame serves;
 //!   [`thread_dump`]: both, as text or JSON
+//! - [`version`]: supported versions
 
 pub mod arbiter;
 pub mod cmdline;
@@ -18,4 +19,5 @@ pub mod serving;
 pub mod stacks;
 pub mod thread_dump;
 pub mod tree;
+pub mod version;
 pub mod worker;

@@ -1,6 +1,6 @@
-//! The HTTP server: metrics, API and dashboard. Nothing is writable.
+//! The HTTP server: metrics, API and dashboard, all read-only.
 //!
-//! - [`server`]: the endpoints; [`connections`]: how many clients; [`web_config`]: TLS and
+//! - [`server`]: the endpoints; [`connections`]: limits on clients; [`web_config`]: TLS and
 //!   authentication
 //! - [`event_stream`]: a view each second; [`dashboard`]: the static files
 

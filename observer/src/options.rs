@@ -1,5 +1,5 @@
-//! What options have as their values: types, ranges, and how text is read. Flags
-//! (`cli`) and keys of the configuration file (`config`) share them.
+//! Values of options: types, ranges and parsers. Flags (`cli`) and keys of the configuration file
+//! (`config`) share them.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -7,15 +7,15 @@ use observer_model::settings::WorkerLabel;
 use serde::Deserialize;
 use std::ops::RangeInclusive;
 
-/// Served there when nothing else is said.
+/// Default of `--listen`.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9918";
 
-/// Pids that can be asked for.
+/// Valid values of `--pid`.
 pub const PIDS: RangeInclusive<i64> = 1..=u32::MAX as i64;
-/// Limits of routes that can be asked for.
+/// Valid values of `--route-limit`.
 pub const ROUTE_LIMITS: RangeInclusive<i64> = 1..=100_000;
 
-/// How much is logged.
+/// Log level: messages of this level and of more severe ones are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -28,7 +28,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// As the logging crate has it.
+    /// The filter of the logging crate.
     #[must_use]
     pub fn filter(self) -> tracing::level_filters::LevelFilter {
         use tracing::level_filters::LevelFilter;
@@ -42,7 +42,7 @@ impl LogLevel {
     }
 }
 
-/// Reads the value of `--worker-label`.
+/// Parser of `--worker-label`.
 #[must_use]
 pub fn worker_label() -> impl TypedValueParser<Value = WorkerLabel> {
     let values = WorkerLabel::ALL.map(|(name, _, help)| PossibleValue::new(name).help(help));
@@ -56,7 +56,7 @@ pub fn worker_label() -> impl TypedValueParser<Value = WorkerLabel> {
 /// Checks an address to listen on.
 ///
 /// # Errors
-/// With an example.
+/// If it is not `HOST:PORT`; the text has an example.
 pub fn parse_listen(text: &str) -> Result<String, String> {
     let is_address = text
         .rsplit_once(':')
@@ -65,7 +65,7 @@ pub fn parse_listen(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "`{text}` is no HOST:PORT, such as {DEFAULT_LISTEN} or [::1]:9918"
+            "invalid address `{text}`, expected HOST:PORT such as {DEFAULT_LISTEN} or [::1]:9918"
         ))
     }
 }

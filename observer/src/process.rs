@@ -1,7 +1,7 @@
 //! Any process of this host: its memory, files, maps and threads.
 //!
-//! - [`procfs`]: what `/proc` says; [`fds`]: open files; [`tasks`]: threads; [`container`]: cgroup
-//! - [`memory`]: another process's memory, page by page
+//! - [`procfs`]: processes in `/proc`; [`fds`]: open files; [`tasks`]: threads; [`container`]: cgroup
+//! - [`memory`]: memory of another process, page by page
 //! - [`maps`]: mapped files, and how to open exactly those; `overlay`: the file below overlayfs;
 //!   [`root`]: files of the process's own root
 //! - [`elf`]: symbols, addresses and method tables of a file; [`stapsdt`]: its static probes;

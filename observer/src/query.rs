@@ -1,9 +1,9 @@
 //! Where outputs get what they show from: the engine, which is asked for it.
 
 use observer_model::State;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
-use observer_model::views::metrics_view::Snapshot;
+use observer_model::views::metrics_view::MetricsView;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,9 +17,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Ask {
     /// What `/metrics` has.
-    Snapshot(oneshot::Sender<Arc<Snapshot>>),
+    Metrics(oneshot::Sender<Arc<MetricsView>>),
     /// What people are shown.
-    View(oneshot::Sender<Arc<View>>),
+    Live(oneshot::Sender<Arc<LiveView>>),
     /// What they are shown of the time since then, in seconds of Unix time.
     History {
         since_seconds: f64,
@@ -32,8 +32,8 @@ impl Ask {
     pub fn answer(self, state: &State, now_ns: u64) {
         // Who asked may have gone.
         match self {
-            Self::Snapshot(answer) => _ = answer.send(Arc::new(state.snapshot(now_ns))),
-            Self::View(answer) => _ = answer.send(Arc::new(state.view(now_ns))),
+            Self::Metrics(answer) => _ = answer.send(Arc::new(state.metrics_view(now_ns))),
+            Self::Live(answer) => _ = answer.send(Arc::new(state.live_view(now_ns))),
             Self::History {
                 since_seconds,
                 answer,
@@ -59,12 +59,12 @@ impl Source {
     }
 
     /// `None` when the engine has ended or hangs; likewise of the others.
-    pub async fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.ask(Ask::Snapshot).await
+    pub async fn metrics_view(&self) -> Option<Arc<MetricsView>> {
+        self.ask(Ask::Metrics).await
     }
 
-    pub async fn view(&self) -> Option<Arc<View>> {
-        self.ask(Ask::View).await
+    pub async fn live_view(&self) -> Option<Arc<LiveView>> {
+        self.ask(Ask::Live).await
     }
 
     pub async fn history(&self, since_seconds: f64) -> Option<History> {

@@ -1,11 +1,11 @@
-//! What a terminal can show.
+//! Capabilities of the terminal.
 
 use std::env;
 
-/// Whether colours are wanted, and the terminal has any.
+/// Whether to use colours: the terminal has them, and neither `refused` nor `NO_COLOR` forbids them.
 #[must_use]
 pub fn has_colors(refused: bool) -> bool {
-    // https://no-color.org: whatever it is set to, unless to nothing.
+    // https://no-color.org: any value but the empty one.
     let is_refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = env::var("TERM").unwrap_or_default();
     let has_none =

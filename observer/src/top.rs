@@ -1,15 +1,15 @@
-//! `top`: what is observed, on a terminal.
+//! `top`: a live dashboard on a terminal.
 //!
 //! ```text
-//! daemon, or engine ──> source ──Update──┐
-//! stacks ────────────────────────Update──┴─> State ──> view ──> terminal
+//! daemon or engine ──> source ──Update──┐
+//! stacks ───────────────────────Update──┴─> State ──> view ──> terminal
 //! keys ──> input ────────────────Action──────^
 //! ```
 //!
-//! - [`columns`]: the panes and their columns; [`rows`]: what is in them, of a view
-//! - [`state`]: what is shown, pure; [`past`]: the history; [`input`]: what keys mean
-//! - [`view`]: how that looks, pure; [`screen`]: the terminal
-//! - [`source`], [`sse`], [`http_config`]: where it comes from; [`stacks`]: Python stacks; [`log`]: what is logged
+//! - [`columns`]: panes and columns; [`rows`]: their rows, built from a view
+//! - [`state`]: the state, pure; [`past`]: the history; [`input`]: keys
+//! - [`view`]: the drawing, pure; [`screen`]: the terminal
+//! - [`source`], [`sse`], [`http_config`]: the data; [`stacks`]: Python stacks; [`log`]: log lines
 
 pub mod columns;
 pub mod http_config;
@@ -42,23 +42,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use view::theme::Theme;
 
-/// What comes is shown that late at most; keys at once.
+/// Updates are drawn within this time; keys at once.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Ages are drawn anew, and stacks read anew.
+/// Ages are drawn, and stacks read, this often.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 
-/// How it looks, and what was logged.
+/// Colours, and the log lines to show.
 #[derive(Clone, Debug, Default)]
 pub struct Appearance {
     pub no_color: bool,
     pub log: Log,
 }
 
-/// Shows what a daemon says, until somebody quits or a signal comes.
+/// Shows a daemon, until the user quits or a signal arrives.
 ///
 /// # Errors
-/// When there is no terminal, the file of `--http-config` is wrong, or the daemon does not answer
-/// at first.
+/// When there is no terminal, the file of `--http-config` is wrong, or the daemon does not answer the
+/// first request.
 pub fn connected(
     daemon: &Daemon,
     http_config: Option<&Path>,
@@ -66,30 +66,28 @@ pub fn connected(
 ) -> Result<()> {
     screen::check()?;
     let credentials = Credentials::read(http_config)?;
-    // Before there are threads, so that all of them leave the signals to the one that waits.
+    // Before any thread starts, so that all threads block the signals and one waits for them.
     let signals = stop_signals()?;
-    let (tell, told) = channel();
-    source::connect(daemon, credentials, tell.clone())?;
-    let end = tell.clone();
+    let (sender, updates) = channel();
+    source::connect(daemon, credentials, sender.clone())?;
+    let end = sender.clone();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             if signals.wait().is_ok() {
-                // It has ended already if nobody hears.
+                // The screen is gone already if this fails.
                 let _ = end.send(Update::End);
             }
         })?;
     let origin = format!("of {}", daemon.url);
     let is_root = nix::unistd::geteuid().is_root();
     let no_stacks = (!daemon.is_local || !is_root).then(|| no_stacks(daemon));
-    show(State::new(origin, no_stacks), appearance, tell, &told)
+    show(State::new(origin, no_stacks), appearance, sender, &updates)
 }
 
 fn stop_signals() -> Result<SigSet> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-    signals
-        .thread_block()
-        .context("signals cannot be waited for")?;
+    signals.thread_block().context("failed to block signals")?;
     Ok(signals)
 }
 
@@ -99,43 +97,43 @@ fn no_stacks(daemon: &Daemon) -> String {
     } else {
         format!("on {}", daemon.host)
     };
-    format!("its stack is not read from here: run `sudo gunicorn-observer stack PID` {place}")
+    format!("stacks cannot be read from here; run `sudo gunicorn-observer stack PID` {place}")
 }
 
-/// The screen of what this process observes by itself; ended when dropped.
+/// The screen of an observer in this process; it ends when dropped.
 pub struct Own {
-    tell: Sender<Update>,
+    updates: Sender<Update>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Own {
-    /// Takes the terminal. `ended` is dropped when somebody quits.
+    /// Takes the terminal. `ended` is dropped when the user quits.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub fn start(appearance: &Appearance, ended: impl Send + 'static) -> Result<Self> {
-        let (tell, told) = channel();
-        let (appearance, own) = (appearance.clone(), tell.clone());
+        let (sender, updates) = channel();
+        let (appearance, own) = (appearance.clone(), sender.clone());
         let thread = std::thread::Builder::new()
             .name("screen".to_owned())
             .spawn(move || {
                 let _ended = ended;
                 let state = State::new("own probes".to_owned(), None);
-                show(state, &appearance, own, &told)
+                show(state, &appearance, own, &updates)
             })?;
         Ok(Self {
-            tell,
+            updates: sender,
             thread: Some(thread),
         })
     }
 
-    /// Where updates go.
+    /// The sender of updates.
     #[must_use]
-    pub fn tell(&self) -> Sender<Update> {
-        self.tell.clone()
+    pub fn updates(&self) -> Sender<Update> {
+        self.updates.clone()
     }
 
-    /// Gives the terminal back, and says what went wrong with it, if anything did.
+    /// Restores the terminal.
     ///
     /// # Errors
     /// When the terminal could not be drawn on.
@@ -144,11 +142,11 @@ impl Own {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // It has ended already if nobody hears.
-        let _ = self.tell.send(Update::End);
+        // The screen is gone already if this fails.
+        let _ = self.updates.send(Update::End);
         match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(shown)) => shown,
-            Some(Err(_)) => Err(anyhow::anyhow!("the screen failed; please report it")),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(anyhow::anyhow!("the screen panicked; please report it")),
             None => Ok(()),
         }
     }
@@ -156,22 +154,22 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // What made us end early is told instead.
+        // The caller has an earlier error to report.
         let _ = self.finish();
     }
 }
 
-/// Shows updates and takes keys until the end.
+/// Shows updates and handles keys until the end.
 fn show(
     mut state: State,
     appearance: &Appearance,
-    tell: Sender<Update>,
-    told: &Receiver<Update>,
+    sender: Sender<Update>,
+    updates: &Receiver<Update>,
 ) -> Result<()> {
     let theme = Theme {
         has_colors: terminal::has_colors(appearance.no_color),
     };
-    let stacks = Stacks::start(tell)?;
+    let stacks = Stacks::start(sender)?;
     let mut screen = Screen::take()?;
     let keys = keys()?;
     let begun = Instant::now();
@@ -188,21 +186,21 @@ fn show(
             let draw = screen.terminal.draw(|frame| {
                 drawn = view::draw(frame, &state, &appearance.log.lines(), theme);
             });
-            draw.context("the terminal cannot be drawn on")?;
+            draw.context("failed to draw on the terminal")?;
             state.drawn(drawn.page, drawn.lines);
         }
         is_new = false;
         match keys.recv_timeout(LOOK_EVERY) {
             Ok(event) => {
                 is_new = true;
-                if !took(event.context("the terminal cannot be read")?, &mut state) {
+                if !handled(event.context("failed to read the terminal")?, &mut state) {
                     return Ok(());
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
-        while let Ok(update) = told.try_recv() {
+        while let Ok(update) = updates.try_recv() {
             is_new = true;
             if !state.take(update, now()) {
                 return Ok(());
@@ -221,26 +219,26 @@ fn show(
     }
 }
 
-/// What comes from the terminal. It is read by a thread that nobody waits for: once the terminal is
-/// gone, reading does not return (crossterm 0.29, `event/source/unix/mio.rs`, has no end of file).
+/// Events of the terminal. Nothing waits for the thread that reads them: once the terminal is gone,
+/// reading does not return (crossterm 0.29, `event/source/unix/mio.rs`, has no end of file).
 fn keys() -> Result<Receiver<std::io::Result<Event>>> {
-    let (tell, told) = channel();
+    let (sender, events) = channel();
     std::thread::Builder::new()
         .name("keys".to_owned())
         .spawn(move || {
             loop {
                 let event = event::read();
                 let is_last = event.is_err();
-                if tell.send(event).is_err() || is_last {
+                if sender.send(event).is_err() || is_last {
                     return;
                 }
             }
         })?;
-    Ok(told)
+    Ok(events)
 }
 
-/// Takes what came from the terminal. False when that is the end.
-fn took(event: Event, state: &mut State) -> bool {
+/// Handles an event of the terminal. False to quit.
+fn handled(event: Event, state: &mut State) -> bool {
     match event {
         Event::Key(key) => match input::action(key, state.is_typing()) {
             Some(action) => state.act(action),

@@ -1,9 +1,8 @@
-//! A line for each finished request, as it ends, and for each worker that does: for people, or as
-//! JSON.
+//! `trace`: a line for each finished request and each exited worker, for people or as JSON.
 //!
 //! ```text
 //! engine ─ filter ─> bounded channel ─> writer thread ─> standard output
-//!                      └ full: counted, never waited for
+//!                      └ full: the line is dropped and counted
 //! ```
 
 pub mod filter;
@@ -24,35 +23,35 @@ use std::sync::mpsc::{
 };
 use std::time::Duration;
 
-/// Lines that may wait to be written.
+/// Most lines that wait to be written.
 const MAX_WAITING: usize = 4096;
-/// At the end, what waits may take that long to be written.
+/// Time at the end to write the waiting lines.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// What gets a line, or more.
+/// A request or an event to write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
     Request(Box<FinishedRequest>),
     Event(Box<WorkerEvent>),
 }
 
-/// How a request is shown.
+/// Format of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
     Text {
-        /// Paths in the place of routes.
+        /// Paths instead of routes.
         paths: bool,
-        /// Where it goes to a terminal that has them.
+        /// Colours, if the output is a terminal that has them.
         colors: bool,
     },
 }
 
 impl Format {
-    /// A line, with its end.
+    /// A line with its newline.
     ///
     /// # Errors
-    /// Never, as the fields of a request are.
+    /// When the JSON cannot be written; the fields of a request and an event always can.
     pub fn line(self, line: &Line) -> io::Result<String> {
         let mut line = match (self, line) {
             (Self::Json, Line::Request(finished)) => serde_json::to_string(finished)?,
@@ -65,37 +64,37 @@ impl Format {
     }
 }
 
-/// A request on its way to the writer.
+/// A line on its way to the writer.
 struct Waiting {
     line: Line,
-    /// Requests before it that found no room.
+    /// Lines before it that were dropped.
     missed: u64,
 }
 
 #[derive(Default)]
 struct Counts {
-    /// Lines that should be.
+    /// Lines that passed the filter.
     wanted: AtomicU64,
-    /// Lines that are.
+    /// Lines written.
     written: AtomicU64,
 }
 
-/// Takes finished requests; never waits.
+/// Takes requests and events; never waits.
 pub struct Outlet {
     filter: Filter,
     lines: SyncSender<Waiting>,
-    /// Since the last one that found room.
+    /// Lines dropped since the last one that was taken.
     missed: u64,
     counts: Arc<Counts>,
 }
 
 impl Outlet {
-    /// Takes a request, if it is wanted.
+    /// Takes a line, if it passes the filter.
     pub fn take(&mut self, line: Line) {
         let is_wanted = match &line {
             Line::Request(finished) => self.filter.lets_through(finished),
-            // What is asked for of requests says nothing of workers, which may have ended in one.
-            Line::Event(event) => event.ended.is_some(),
+            // Filters are about requests; an exit may have cut one.
+            Line::Event(event) => event.exit.is_some(),
         };
         if !is_wanted {
             return;
@@ -105,19 +104,19 @@ impl Outlet {
         match self.lines.try_send(Waiting { line, missed }) {
             Ok(()) => self.missed = 0,
             Err(TrySendError::Full(_)) => self.missed += 1,
-            // The writer ended, and with it everything will.
+            // The writer is gone: the command ends.
             Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }
 
-/// The thread that writes; ends when the outlet is gone.
+/// The writer thread; it ends after the outlet is dropped.
 pub struct Writer {
     ended: Receiver<io::Result<()>>,
     counts: Arc<Counts>,
 }
 
-/// Starts to write to `out`. `guard` is dropped when the writer ends, whyever.
+/// Starts a writer to `out`. `guard` is dropped when the writer ends, for whatever reason.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -128,7 +127,7 @@ pub fn start(
     guard: impl Send + 'static,
 ) -> Result<(Outlet, Writer)> {
     let (lines, waiting) = sync_channel(MAX_WAITING);
-    let (tell, ended) = channel();
+    let (result, ended) = channel();
     let counts = Arc::new(Counts::default());
     let of_writer = Arc::clone(&counts);
     std::thread::Builder::new()
@@ -136,10 +135,10 @@ pub fn start(
         .spawn(move || {
             let _guard = guard;
             let written = writer::write(&waiting, format, out, &of_writer.written);
-            // Nobody waits for it when everything ends already.
-            let _ = tell.send(written);
+            // The receiver is gone if the command ends already.
+            let _ = result.send(written);
         })
-        .context("cannot start the writer of lines")?;
+        .context("failed to start the writer of lines")?;
     let outlet = Outlet {
         filter,
         lines,
@@ -150,19 +149,19 @@ pub fn start(
 }
 
 impl Writer {
-    /// Waits a moment for what is still to be written, and tells what was not. To be called
-    /// when the outlet is gone.
+    /// Waits a moment for the waiting lines, and warns about lines that were not written. To be called
+    /// after the outlet is dropped.
     ///
     /// # Errors
-    /// When lines could not be written; that nobody reads them any more is none.
+    /// When lines could not be written; a reader that is gone is no error.
     pub fn end(self) -> Result<()> {
         match self.ended.recv_timeout(DRAIN) {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Ok(Err(error)) => {
-                return Err(error).context("requests cannot be written; is the disk full?");
+                return Err(error).context("failed to write requests; is the disk full?");
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(anyhow!("the writer of lines failed; please report it"));
+                return Err(anyhow!("the writer of lines panicked; please report it"));
             }
             Ok(Ok(())) | Err(RecvTimeoutError::Timeout) => {}
         }
@@ -172,7 +171,7 @@ impl Writer {
             0 => {}
             missing => tracing::warn!(
                 "{missing} of {wanted} requests were not shown: the output was read too slowly; \
-                 ask for fewer, as with --status 5xx"
+                 filter them, such as with --status 5xx"
             ),
         }
         Ok(())

@@ -223,7 +223,7 @@ impl Watcher {
         }
         for (pid, reason) in scan.refused {
             if self.is_wanted(pid) {
-                self.refuse(pid, reason);
+                self.refuse(pid, &reason);
             }
         }
         self.send_map_entries();

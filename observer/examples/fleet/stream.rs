@@ -139,8 +139,8 @@ impl Fleet {
             count: 1,
             oldest: vec![Pending {
                 begun_ns: now_ns - S / 2,
-                method: Some("GET".to_owned()),
-                path: Some(path(app)),
+                method: Some("GET".into()),
+                path: Some(path(app).into()),
                 ..Pending::default()
             }],
         };

@@ -1,13 +1,13 @@
-//! Durations: as options have them, and in seconds.
+//! Durations as options, and in seconds.
 
 use std::time::Duration;
 
-/// Reads a time such as `100ms`, `90s`, `5m` or `1h30m`.
+/// Reads a duration such as `100ms`, `90s`, `5m` or `1h30m`.
 ///
 /// # Errors
-/// With an example.
+/// When the text is no duration; the error has examples.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time such as 100ms, 90s or 1h30m");
+    let wrong = || format!("invalid duration `{text}`, expected one such as 100ms, 90s or 1h30m");
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! What the state asks its owner to do or to pass on.
+//! Effects: what the state asks its owner to do or to pass on.
 
 use crate::event::Pid;
 use crate::findings::finding::Finding;
@@ -14,9 +14,9 @@ pub enum Effect {
     Request(Box<FinishedRequest>),
     /// A worker started or exited.
     Worker(Box<WorkerEvent>),
-    /// Something is found that was not found before.
+    /// A finding began.
     Finding(Finding),
-    /// A request of this master's workers failed, and its exception was not seen.
+    /// A request of this master's workers failed, and its exception is unknown.
     DeepCaptureWanted {
         master_pid: Pid,
         /// The request, for people.
@@ -29,7 +29,7 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     queue: VecDeque<Effect>,
-    /// Masters with a [`Effect::DeepCaptureWanted`] in the queue.
+    /// Masters with an [`Effect::DeepCaptureWanted`] in the queue.
     wanted: BTreeSet<Pid>,
     pub report_requests: bool,
 }

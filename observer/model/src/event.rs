@@ -1,35 +1,35 @@
-//! What the kernel told, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
+//! Records of the kernel, decoded. Times are `CLOCK_MONOTONIC` nanoseconds.
 
+use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 
 /// A process id in the host's pid namespace.
 pub type Pid = u32;
 
-/// One thing that happened in an observed process.
+/// An event in an observed process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A request finished.
     Request(Box<Request>),
-    /// An exception was handled while a request was served.
+    /// Code handled an exception while a worker served a request.
     Exception(Box<Exception>),
-    /// An exception went up out of a frame, while a closer look was taken.
+    /// An exception passed through a frame during a deep capture.
     CapturedFrame(Box<CapturedFrame>),
-    /// The closer look that is taken has seen as much as it may.
+    /// The running deep capture reached its limit of events.
     DeepCaptureExhausted { time_ns: u64 },
     /// A signal was sent to an observed process.
     Signal {
         time_ns: u64,
         pid: Pid,
         signal: u8,
-        /// Who sent it; `None` if that was the kernel.
+        /// `None` for the kernel.
         sender: Option<Pid>,
     },
-    /// The kernel is about to kill an observed process, for want of memory.
+    /// The kernel's OOM killer is about to kill an observed process.
     Oom { time_ns: u64, pid: Pid },
-    /// Where a thread was when its process got `SIGABRT`.
+    /// The stack of a thread when its process got `SIGABRT`.
     Stack(Box<Stack>),
-    /// A thread of an observed process collected garbage.
+    /// A garbage collection in an observed process.
     Gc {
         time_ns: u64,
         pid: Pid,
@@ -41,14 +41,14 @@ pub enum Event {
         parent: Pid,
         child: Pid,
     },
-    /// A process, observed or not, began another program.
+    /// A process, observed or not, executed another program.
     Exec {
         time_ns: u64,
         pid: Pid,
         was_target: bool,
         command: String,
     },
-    /// An observed process ended.
+    /// An observed process exited.
     Exit {
         time_ns: u64,
         pid: Pid,
@@ -56,78 +56,78 @@ pub enum Event {
     },
 }
 
-/// How a process ended.
+/// How a process exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It returned this code.
+    /// With this code.
     Code(u8),
-    /// This signal ended it.
+    /// Killed by this signal.
     Signal(u8),
 }
 
-/// An exception that was handled while a request was served.
+/// An exception that was handled while a worker served a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exception {
     pub time_ns: u64,
     pub pid: Pid,
     /// [`Request::exceptions`] of the request.
     pub request: u64,
-    /// Address of the exception: the same one may be seen more than once.
+    /// Address of the exception: one exception may be handled more than once.
     pub object: u64,
-    /// Address of the one that it came from.
+    /// Address of the exception that led to it (`__cause__` or `__context__`).
     pub came_from: Option<u64>,
-    /// … of the first of those that led to it.
+    /// Address of the first exception of that chain.
     pub root: Option<u64>,
     /// It left the application, or was never in it.
     pub has_left: bool,
-    /// Gunicorn's `handle_error` was called with it.
+    /// Gunicorn called `handle_error` with it.
     pub was_gunicorns: bool,
-    /// How many calls below `handle_request` it was caught.
+    /// Calls between `handle_request` and the frame that caught it.
     pub depth: Option<u32>,
     pub class: Class,
     /// The innermost frames of its traceback, the innermost first.
     pub frames: Vec<Frame>,
-    /// Frames of its traceback that are not among them.
+    /// Frames of its traceback that are left out.
     pub frames_cut: u32,
     pub root_class: Option<Class>,
-    /// Where the root was raised.
+    /// The frame that raised the root.
     pub root_frame: Option<Frame>,
 }
 
-/// An exception in one of the frames that it goes up.
+/// A frame that an exception passed through during a deep capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapturedFrame {
     pub time_ns: u64,
     pub pid: Pid,
     /// [`Request::exceptions`] of the request.
     pub request: u64,
-    /// Address of the exception, or of what it will be made of; 0 for nothing.
+    /// Address of the exception, or of the value that it will be made from; 0 for none.
     pub object: u64,
-    /// Whether it was made: before 3.12 that is not done before it is caught.
+    /// The exception object exists: CPython before 3.12 makes it when it is caught.
     pub is_made: bool,
-    /// Whether it went up other frames before, so was not raised in this one.
+    /// It passed through other frames before, so this frame did not raise it.
     pub has_traceback: bool,
     /// Address of its class.
     pub class_object: u64,
-    /// How many calls below `handle_request` the frame is.
+    /// Calls between `handle_request` and this frame.
     pub depth: u32,
     pub class: Class,
     pub frame: Frame,
 }
 
-/// Where a thread was when its process got `SIGABRT`.
+/// The stack of a thread when its process got `SIGABRT`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
     pub time_ns: u64,
     pub pid: Pid,
-    /// Address of its `PyThreadState`, which tells threads apart.
+    /// Address of its `PyThreadState`, which identifies the thread.
     pub thread_state: u64,
-    /// It is the thread that got the signal: the main thread of Python, mostly.
+    /// The thread that got the signal: mostly the main thread of Python.
     pub is_current: bool,
-    /// When the request that it serves entered the application.
+    /// When the request that the thread serves entered the application.
     pub entered_ns: Option<u64>,
-    pub method: Option<String>,
-    pub path: Option<String>,
+    pub method: Option<Untrusted>,
+    pub path: Option<Untrusted>,
     pub path_cut: bool,
     /// The innermost first.
     pub frames: Vec<CodeLocation>,
@@ -135,7 +135,7 @@ pub struct Stack {
     pub is_cut: bool,
 }
 
-/// A frame, and the line it is at.
+/// A frame and its current line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeLocation {
     #[serde(flatten)]
@@ -143,53 +143,53 @@ pub struct CodeLocation {
     pub line: Option<u32>,
 }
 
-/// A class, by its names; empty where they could not be read.
+/// A class; a name that could not be read is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Class {
-    pub module: String,
-    pub name: String,
+    pub module: Untrusted,
+    pub name: Untrusted,
 }
 
-/// What a frame runs; empty where it could not be read.
+/// The function of a frame; a name that could not be read is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// As its module is imported, such as `shop.views`.
-    pub module: String,
+    pub module: Untrusted,
     /// Its file, relative to the root of its package where that is known.
-    pub file: String,
-    /// Its name, from 3.11 on with that of its class.
-    pub function: String,
-    /// Its file is not of an installed package or of the standard library.
+    pub file: Untrusted,
+    /// Its name; since CPython 3.11 with the name of its class.
+    pub function: Untrusted,
+    /// Its file belongs neither to an installed package nor to the standard library.
     #[serde(skip)]
     pub is_own: bool,
-    /// It is of an installed package.
+    /// Its file belongs to an installed package.
     #[serde(skip)]
     pub is_installed: bool,
 }
 
-/// Which layer told that there was a request, and when it was done.
+/// The layer that reported a request and its times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimedBy {
-    /// Gunicorn's own code, as the probe on the interpreter saw it.
+    /// Gunicorn's own code, seen by the probe on the interpreter.
     #[default]
     Python,
-    /// The system calls on its connection alone: no time of Python is known.
+    /// The system calls on its connection: times in Python are unknown.
     Socket,
 }
 
-/// A finished request. What was not seen is `None`, never zero.
+/// A finished request. A value that was not seen is `None`, never zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Request {
     /// Worker that served it.
     pub pid: Pid,
     /// Thread that finished it.
     pub tid: u32,
-    /// Which layer told of it.
+    /// The layer that reported it.
     pub timed_by: TimedBy,
-    /// The kernel established its connection (first request of a connection only).
+    /// The kernel established its connection; only for the first request of a connection.
     pub established_ns: Option<u64>,
-    /// The worker accepted its connection (likewise).
+    /// The worker accepted its connection; only for the first request of a connection.
     pub accepted_ns: Option<u64>,
     /// Its first byte was read.
     pub first_read_ns: Option<u64>,
@@ -199,18 +199,18 @@ pub struct Request {
     pub first_write_ns: Option<u64>,
     /// The last byte of the response was written.
     pub last_write_ns: Option<u64>,
-    /// The application was done with it, or had failed.
+    /// The application returned or raised.
     pub exited_ns: Option<u64>,
-    /// When its record was made: never before any of the above.
+    /// When the kernel wrote its record: never before any of the above.
     pub finished_ns: u64,
     /// As the client sent it; up to 16 bytes.
-    pub method: Option<Cow<'static, str>>,
+    pub method: Option<Untrusted>,
     /// Path of the target as the client sent it, without the query.
-    pub path: Option<String>,
-    /// The path goes on after what is in `path`: only its beginning was captured.
+    pub path: Option<Untrusted>,
+    /// `path` holds only the beginning of the path.
     pub path_cut: bool,
     /// `HTTP/1.0`, `HTTP/1.1`, as the client sent it.
-    pub protocol: Option<Cow<'static, str>>,
+    pub protocol: Option<Untrusted>,
     /// Status code of the response.
     pub status: Option<u16>,
     /// Bytes of the request after its head.
@@ -225,17 +225,17 @@ pub struct Request {
     pub error_handled: bool,
     /// Gunicorn refused to parse it: it never reached the application.
     pub bad_request: bool,
-    /// The client had gone before all of the response was written.
+    /// The client disconnected before the response was written.
     pub client_gone: bool,
-    /// Its connection was not known: only Python's times are.
+    /// Its connection is unknown: it has only the times in Python.
     pub no_connection: bool,
-    /// It entered, and its connection was closed without `handle_request` or `handle_error`
-    /// having come to an end.
+    /// It entered the application, and its connection was closed before `handle_request` or
+    /// `handle_error` returned.
     pub was_cut: bool,
-    /// What exceptions that were seen while it was served name it by.
+    /// The id by which its exceptions refer to it.
     #[serde(skip)]
     pub exceptions: Option<u64>,
-    /// How many records there were of them.
+    /// How many records of exceptions it has.
     #[serde(skip)]
     pub exceptions_count: u64,
 }
@@ -247,7 +247,7 @@ impl Event {
         match self {
             Self::Request(request) => request.finished_ns,
             Self::Exception(exception) => exception.time_ns,
-            Self::CapturedFrame(unwound) => unwound.time_ns,
+            Self::CapturedFrame(captured_frame) => captured_frame.time_ns,
             Self::Stack(stack) => stack.time_ns,
             Self::Signal { time_ns, .. }
             | Self::Gc { time_ns, .. }

@@ -1,49 +1,49 @@
-//! What userspace found out: about masters, workers, probes and itself.
+//! Facts that userspace found: about masters, workers, probes and itself.
 //!
-//! Facts are recorded beside the kernel's records, so that a replay sees all
-//! that the model saw. They are JSON in a record file: adding a field needs
-//! `#[serde(default)]`, and no field is renamed.
+//! Facts are recorded beside the kernel's records, so that a replay sees all that the model saw. They
+//! are JSON in a record file: a new field needs `#[serde(default)]`, and no field is renamed.
 
 use crate::event::Pid;
 use crate::routes::normalize::Pattern;
 use crate::settings::{Thresholds, WorkerLabel};
+use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One thing found by userspace.
+/// A fact found by userspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub enum Fact {
-    /// The observer started: ties the monotonic clock to wall time.
+    /// The observer started; ties the monotonic clock to the wall clock.
     Started(Started),
-    /// How the observer counts and names: first in a record.
+    /// How the observer counts and names; the first fact in a record.
     Settings(Settings),
     /// A process was recognised as a Gunicorn master, or its settings changed.
     Master(Master),
     /// A worker of a known master was read from the master's memory.
     Worker(Worker),
-    /// A candidate turned out to be no Gunicorn master, or went before it was read.
+    /// A candidate is no Gunicorn master, or exited before it was read.
     NotGunicorn { pid: Pid },
-    /// How well a master and its workers can be observed.
+    /// The observation level of a master and its workers.
     Level(TargetLevel),
-    /// A closer look at the exceptions of a master's workers began or ended.
+    /// A deep capture of the exceptions of a master's workers began or ended.
     #[serde(rename = "look")]
     DeepCapture(DeepCapture),
     /// Requests that are in progress.
     InFlight(InFlight),
-    /// What `/proc` and their memory tell of the workers of all masters.
+    /// Resource use and stage of the workers of all masters, from `/proc` and their memory.
     Gauges { workers: Vec<Gauges> },
-    /// How long threads of processes waited for the GIL, in nanoseconds, since each is observed.
+    /// GIL wait time of each process, in nanoseconds since the observer first saw it.
     Gil { waits: BTreeMap<Pid, u64> },
     /// The sockets that a master listens on.
     Listeners { pid: Pid, listeners: Vec<Listener> },
     /// Running totals of the programs in the kernel.
     Kernel(KernelTotals),
-    /// Entries of the programs' maps, by map: what dead processes leave is swept.
+    /// Entries of the programs' maps, by map, after the entries of dead processes were removed.
     Maps { entries: BTreeMap<String, u64> },
-    /// What the observer itself uses.
+    /// Resource use of the observer itself.
     Usage(Usage),
-    /// How the API server of the cluster is followed.
+    /// Pods known from the cluster's API server.
     Kubernetes(Kubernetes),
 }
 
@@ -61,7 +61,7 @@ pub struct Started {
 /// How requests and workers are counted and named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// RouteRegistry named by the operator.
+    /// Routes named by the operator.
     pub routes: Vec<Pattern>,
     pub route_limit: usize,
     pub keep_ended_ns: u64,
@@ -84,7 +84,7 @@ pub struct Master {
     pub python_version: String,
     /// Concrete class name of new workers, such as `ThreadWorker`.
     pub worker_class: String,
-    /// Number of workers asked for.
+    /// `workers` setting, as changed by `SIGTTIN` and `SIGTTOU`.
     pub workers: Option<u32>,
     /// `threads` setting.
     pub threads: Option<u32>,
@@ -95,30 +95,30 @@ pub struct Master {
     pub max_requests: Option<u64>,
     /// Addresses it listens on, as configured.
     pub bind: Vec<String>,
-    /// Of the container it was found in, which its workers share; empty outside of one.
+    /// Id of the container it runs in, which its workers share; empty outside a container.
     #[serde(default)]
     pub container_id: String,
-    /// Who made the container, such as `docker`; empty when unknown.
+    /// Runtime of the container, such as `docker`; empty when unknown.
     #[serde(default)]
     pub container_runtime: String,
-    /// Of the Kubernetes pod; empty outside of one, or when unknown.
+    /// Uid of the Kubernetes pod; empty outside a pod, or when unknown.
     #[serde(default)]
     pub pod_uid: String,
-    /// LabelLimits in Kubernetes, as far as they are known.
+    /// Names in Kubernetes, as far as they are known.
     #[serde(default)]
     pub pod: Box<Pod>,
 }
 
-/// What Kubernetes calls a container and what it is in; empty where that is not known.
+/// Names of a container, its pod and its workload in Kubernetes; an unknown name is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     pub namespace: String,
     pub name: String,
     pub container: String,
-    /// Of its host.
+    /// Name of its host.
     #[serde(default)]
     pub node: String,
-    /// What the pod is one of, such as `Deployment` and its name: only the API server tells.
+    /// The workload that made the pod, such as a `Deployment`; known only from the API server.
     #[serde(default)]
     pub workload_kind: String,
     #[serde(default)]
@@ -132,26 +132,26 @@ pub struct Worker {
     pub master_pid: Pid,
     /// When the process started, `CLOCK_MONOTONIC`.
     pub started_ns: u64,
-    /// `worker.age`: the how-manyeth worker of its master it is.
+    /// `worker.age`: it is the `age`-th worker of its master.
     pub age: Option<u64>,
     /// Concrete class name.
     pub class: String,
 }
 
-/// How well a target is observed.
+/// Observation level of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Not at all.
     None,
-    /// By its system calls only.
+    /// By system calls only.
     Socket,
     /// By all probes.
     Full,
 }
 
 impl Level {
-    /// As it is shown.
+    /// As it is exported.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -162,31 +162,31 @@ impl Level {
     }
 }
 
-/// The level of a master and its workers.
+/// The observation level of a master and its workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetLevel {
     pub pid: Pid,
     pub level: Level,
-    /// Why it is not higher. At the highest: what that costs more than it should, mostly empty.
+    /// Why the level is not higher. At the highest level: the reason for extra cost, mostly empty.
     pub reason: String,
 }
 
-/// How far a closer look is.
+/// State of a deep capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeepCaptureState {
-    /// It is taken.
+    /// It runs.
     Looking,
-    /// It was taken, and for what it cost there is none for a while.
+    /// It ended; the next one waits, to limit the cost.
     Resting,
-    /// It cannot be taken: the reason says why.
+    /// It cannot run, for the reason given.
     Failed,
-    /// There is none, nor one to come.
+    /// None runs, and none is planned.
     Over,
 }
 
 impl DeepCaptureState {
-    /// As it is shown.
+    /// As it is exported.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -198,51 +198,51 @@ impl DeepCaptureState {
     }
 }
 
-/// A closer look at the exceptions of a master's workers.
+/// A deep capture of the exceptions of a master's workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeepCapture {
     pub pid: Pid,
     pub state: DeepCaptureState,
-    /// Since when it is in this state.
+    /// When this state began.
     pub since_ns: u64,
-    /// What it is taken for, or why it cannot be.
+    /// The request it was started for, or why it cannot run.
     pub reason: String,
 }
 
-/// Requests that are in progress at a moment.
+/// Requests in progress at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InFlight {
-    /// Every request that was in progress then is among these, or has a record of its own.
+    /// Every request in progress at this time is in `workers`, or has a record of its own.
     pub at_ns: u64,
-    /// Only this process was looked at; all of them if `None`.
+    /// The one process that was read; `None` for all.
     pub only: Option<Pid>,
-    /// Those that have any.
+    /// Workers with at least one request.
     pub workers: Vec<WorkerInFlight>,
 }
 
-/// Those of one worker.
+/// Requests in progress of one worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerInFlight {
     pub pid: Pid,
     pub count: u32,
-    /// Of them those that began first, the oldest first.
+    /// The requests that began first, the oldest first.
     pub oldest: Vec<Pending>,
 }
 
 /// A request in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
-    /// It entered the application; where Python tells nothing, its first byte was read.
+    /// When it entered the application; without times of Python, when its first byte was read.
     pub begun_ns: u64,
-    /// The thread that it entered in, or 0.
+    /// The thread that serves it, or 0.
     pub tid: u32,
-    pub method: Option<String>,
-    pub path: Option<String>,
-    /// Only the beginning of its path was captured.
+    pub method: Option<Untrusted>,
+    pub path: Option<Untrusted>,
+    /// `path` holds only the beginning of the path.
     pub path_cut: bool,
 }
 
-/// What a worker uses, and how far it is.
+/// Resource use and stage of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gauges {
     pub pid: Pid,
@@ -251,62 +251,62 @@ pub struct Gauges {
     pub cpu_seconds: f64,
     pub threads: u32,
     pub open_fds: Option<u32>,
-    /// Since it last told its master that it is alive (the ctime of its `WorkerTmp` file).
+    /// Age of its last heartbeat (the ctime of its `WorkerTmp` file).
     pub heartbeat_age_seconds: Option<f64>,
-    /// `Worker.booted`, `Worker.alive`: as its own memory has them; `None` when not known.
+    /// `Worker.booted` and `Worker.alive`, read from its memory; `None` when unknown.
     pub booted: Option<bool>,
     pub alive: Option<bool>,
 }
 
-/// A socket that a master listens on, as the kernel has it.
+/// A socket that a master listens on, as the kernel reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
     /// `127.0.0.1:8000`, `[::1]:8000`, `unix:/run/app.sock`, `unix:@name`.
     pub address: String,
     /// Connections that wait to be accepted.
     pub backlog: u32,
-    /// … that may wait.
+    /// Most connections that may wait.
     pub limit: u32,
-    /// Connections that were dropped, since it listens; not told of Unix sockets.
+    /// Connections dropped since it listens; `None` for Unix sockets.
     pub drops: Option<u64>,
 }
 
 /// Totals since the programs were loaded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KernelTotals {
-    /// Losses by cause: see `probe_ebpf::abi::Stat`.
+    /// Lost events by cause: see `probe_ebpf::abi::Stat`.
     pub lost: BTreeMap<String, u64>,
-    /// Other counts of the same registry.
+    /// Other counts of `probe_ebpf::abi::Stat`.
     pub counts: BTreeMap<String, u64>,
-    /// By program: how often it ran, and the run time where the kernel measures it.
+    /// Runs, and run time where the kernel measures it, by program.
     pub programs: BTreeMap<String, ProgramTotals>,
-    /// Why this kernel lacks each feature of `probe::features`; empty if it does not.
+    /// Why this kernel lacks a feature of `probe::features`, by feature; empty for a feature it has.
     #[serde(default)]
     pub features: BTreeMap<String, String>,
 }
 
-/// One program.
+/// Totals of one program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProgramTotals {
     /// Places it is attached to.
     pub attached: u32,
-    /// Runs the kernel refused because the program was running already on that CPU.
+    /// Runs that the kernel skipped because the program was already running on that CPU.
     pub recursion_misses: u64,
-    /// Runs and nanoseconds: only while `kernel.bpf_stats_enabled` is set.
+    /// Runs and run time; only while `kernel.bpf_stats_enabled` is set.
     #[serde(default)]
     pub runs: Option<u64>,
     #[serde(default)]
     pub run_time_ns: Option<u64>,
 }
 
-/// Pods that the API server told of, and how often it could not be asked.
+/// Pods known from the API server, and failed requests to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kubernetes {
     pub pods: u64,
     pub errors: u64,
 }
 
-/// What the observer process uses.
+/// Resource use of the observer process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     pub cpu_seconds: f64,
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fact_keeps_the_name_it_has_in_record_files() {
+    fn a_deep_capture_keeps_its_name_in_record_files() {
         let fact = Fact::DeepCapture(DeepCapture {
             pid: 7,
             state: DeepCaptureState::Looking,

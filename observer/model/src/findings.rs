@@ -1,4 +1,4 @@
-//! Findings: what an operator should know without reading numbers.
+//! Findings: problems that an operator should know about without reading numbers.
 
 pub mod finding;
 pub mod past;

@@ -1,4 +1,4 @@
-//! What the model takes in: one stream, live or replayed.
+//! Inputs of the model: one stream, live or replayed.
 
 use crate::event::Event;
 use crate::fact::Fact;
@@ -12,16 +12,16 @@ use crate::fact::Fact;
 pub enum Input {
     /// From the kernel.
     Event(Event),
-    /// A record of the kernel that could not be decoded, and why.
+    /// A record of the kernel that could not be decoded, by cause.
     Malformed(&'static str),
-    /// From userspace, and when (`CLOCK_MONOTONIC`).
+    /// From userspace, with its time (`CLOCK_MONOTONIC`).
     Fact { time_ns: u64, fact: Fact },
-    /// Time passed and a view was served: series grow old.
+    /// Time passed, and a view is about to be built.
     Tick { now_ns: u64 },
 }
 
 impl Input {
-    /// When it was; 0 for what has no time.
+    /// The time of the input; 0 for one without.
     #[must_use]
     pub fn time_ns(&self) -> u64 {
         match self {

@@ -1,4 +1,4 @@
-//! What the operator decides about the model.
+//! Settings of the model that the operator chooses.
 
 use crate::duration::parse_duration;
 use crate::routes::normalize::Pattern;
@@ -8,11 +8,11 @@ use std::str::FromStr;
 /// Settings of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// RouteRegistry named by the operator, tried in order.
+    /// Routes named by the operator, tried in order.
     pub routes: Vec<Pattern>,
-    /// RouteRegistry of one app; the rest is `other`.
+    /// Most routes of one app; the rest is `other`.
     pub route_limit: usize,
-    /// How long what ended is still shown.
+    /// How long exited workers and masters stay in the views.
     pub keep_ended_ns: u64,
     pub thresholds: Thresholds,
 }
@@ -37,7 +37,7 @@ pub enum WorkerLabel {
     Pid,
     /// `worker_slot`: a worker takes the lowest number free under its master.
     Slot,
-    /// None: one series for each worker class of a master.
+    /// No label: one series for each worker class of a master.
     None,
 }
 
@@ -62,21 +62,21 @@ impl WorkerLabel {
     ];
 }
 
-/// From when on something is found.
+/// Thresholds for findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
-    /// A request is in progress that long.
+    /// Age of a request in progress.
     pub stuck_ns: u64,
-    /// A heartbeat is that old, in percent of the timeout.
+    /// Age of a heartbeat, in percent of the timeout.
     pub heartbeat_percent: u32,
-    /// So many workers ended in trouble within a minute.
+    /// Workers that exited in trouble within a minute.
     pub restarts: u32,
-    /// A backlog grew to that much, in percent of its limit.
+    /// Size of a growing backlog, in percent of its limit.
     pub backlog_percent: u32,
-    /// A worker has that much of the requests, in percent.
+    /// One worker's share of the requests, in percent.
     pub one_worker_percent: u32,
-    /// Resident memory grew by that much within two minutes, in percent.
+    /// Growth of resident memory within two minutes, in percent.
     pub memory_percent: u32,
 }
 
@@ -93,7 +93,7 @@ impl Default for Thresholds {
     }
 }
 
-/// One threshold as an option has it: `stuck=30s`, `heartbeat=90%`, `restarts=5`.
+/// A threshold as an option: `stuck=30s`, `heartbeat=90%`, `restarts=5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threshold {
     Stuck(u64),
@@ -104,10 +104,11 @@ pub enum Threshold {
     Memory(u32),
 }
 
-/// Text that is no threshold.
+/// A text that is no threshold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no threshold such as stuck=30s, heartbeat=90%, restarts=5, backlog=20%, one-worker=80% or memory=25%"
+    "invalid threshold `{0}`, expected one such as stuck=30s, heartbeat=90%, restarts=5, backlog=20%, \
+     one-worker=80% or memory=25%"
 )]
 pub struct NoThreshold(String);
 
@@ -139,7 +140,7 @@ impl FromStr for Threshold {
             }
             "backlog" => percent().map(Self::Backlog),
             "one-worker" => percent().map(Self::OneWorker),
-            // A worker may well double its memory.
+            // The memory of a worker may grow by more than 100%.
             "memory" => {
                 let number = value
                     .strip_suffix('%')
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_threshold_is_refused_with_an_example() {
+    fn an_invalid_threshold_is_refused_with_examples() {
         for text in [
             "",
             "stuck",

@@ -1,4 +1,4 @@
-//! The state: masters and workers, from one input to the next.
+//! The state of all masters and workers. It changes by inputs and hands out effects.
 
 pub mod app;
 mod apply_fact;
@@ -17,7 +17,7 @@ use crate::errors::deep_capture::DeepCaptures;
 use crate::errors::pending::Exceptions;
 use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
-use crate::lifecycle::worker_event::Events;
+use crate::lifecycle::worker_event::RecentWorkerEvents;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
 use crate::recent::finished_request::FinishedRequest;
 use crate::settings::Settings;
@@ -27,16 +27,16 @@ use crate::state::worker::{End, Provisional, Worker};
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap};
 
-/// A process that no master claimed in this time is forgotten.
+/// A process that no master claims within this time is forgotten.
 const UNCLAIMED_NS: u64 = 600 * 1_000_000_000;
-/// How long the end of a process is remembered: a fact about it may come late.
+/// How long the exit of a process is remembered: a fact about the process may arrive late.
 const TOMBSTONE_NS: u64 = 60 * 1_000_000_000;
-/// Such processes at most: as many as the kernel's table of observed ones has room for.
+/// Most processes without a master: as many as the kernel's map of observed processes has room for.
 const MAX_PROVISIONAL: usize = 8192;
-/// Ends remembered at most.
+/// Most exits that are remembered.
 const TOMBSTONES: usize = 8192;
 
-/// A process that ended.
+/// A process that exited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tombstone {
     pub end: End,
@@ -44,7 +44,7 @@ pub(crate) struct Tombstone {
     pub master: Option<Pid>,
 }
 
-/// All that is known.
+/// Everything that the observer knows.
 #[derive(Debug)]
 pub struct State {
     pub(crate) settings: Settings,
@@ -54,16 +54,16 @@ pub struct State {
     pub(crate) owners: HashMap<Pid, Pid, FixedState>,
     pub(crate) provisional: BTreeMap<Pid, Provisional>,
     pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
-    /// Of requests that are not finished.
+    /// Exceptions of requests in progress.
     pub(crate) exceptions: Exceptions,
     pub(crate) deep_captures: DeepCaptures,
-    pub(crate) events: Events,
+    pub(crate) worker_events: RecentWorkerEvents,
     pub(crate) findings: Active,
     pub(crate) effects: Effects,
 }
 
 impl State {
-    /// Nothing known yet.
+    /// An empty state.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -75,19 +75,19 @@ impl State {
             tombstones: BTreeMap::new(),
             exceptions: Exceptions::default(),
             deep_captures: DeepCaptures::default(),
-            events: Events::default(),
+            worker_events: RecentWorkerEvents::default(),
             findings: Active::default(),
             effects: Effects::default(),
         }
     }
 
-    /// Hands out an [`Effect::Request`] for each finished request from now on.
+    /// From now on, hands out an [`Effect::Request`] for each finished request.
     pub fn report_requests(&mut self) {
         self.effects.report_requests = true;
     }
 
-    /// Hands out the next effect, in the order in which they arose. The owner polls until there is
-    /// none after each input, or each batch of inputs.
+    /// Hands out the next effect, the oldest first. After each input, or batch of inputs, the owner
+    /// polls until there is none.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.poll()
     }
@@ -103,7 +103,7 @@ impl State {
                     Event::CapturedFrame(captured_frame) => {
                         self.exceptions.captured_frame(captured_frame);
                     }
-                    Event::Gc { pid, pause_ns, .. } => self.collection(*pid, *pause_ns),
+                    Event::Gc { pid, pause_ns, .. } => self.gc(*pid, *pause_ns),
                     Event::DeepCaptureExhausted { .. } => self.deep_captures.exhausted(),
                     Event::Signal {
                         time_ns,
@@ -156,10 +156,10 @@ impl State {
                 .and_then(|tomb| tomb.master)
         };
         let owner = self.owners.get(&request.pid).copied().or_else(buried);
-        let was_watched = owner.is_some_and(|master| self.deep_captures.covers(master, request));
-        let analysis = self.exceptions.analysis(request, was_watched);
+        let is_covered = owner.is_some_and(|master| self.deep_captures.covers(master, request));
+        let analysis = self.exceptions.analysis(request, is_covered);
         if matches!(request.status, Some(500..)) {
-            self.deep_captures.check(analysis.closer_look_agrees);
+            self.deep_captures.check(analysis.deep_capture_agrees);
         }
         let app = owner.and_then(|master| self.apps.get_mut(&master));
         let counted = app.and_then(|app| {
@@ -169,7 +169,7 @@ impl State {
         if let Some((app, outcome)) = counted {
             let route = app.counters.routes.name(outcome.route);
             let is_running = self.deep_captures.is_running(app.master.pid);
-            if app.observed && !is_running && needs_a_look(request, &analysis) {
+            if app.observed && !is_running && needs_deep_capture(request, &analysis) {
                 let status = request
                     .status
                     .map_or("no answer".to_owned(), |s| s.to_string());
@@ -179,10 +179,10 @@ impl State {
             if self.effects.report_requests {
                 let wall_offset_ns = self.observer.wall_offset_ns();
                 let of = FinishedRequest {
-                    app: app.name().to_owned(),
+                    app: app.name().to_owned().into(),
                     master_pid: Some(app.master.pid),
-                    worker_class: app.class_of(request.pid),
-                    route: route.to_owned(),
+                    worker_class: app.class_of(request.pid).into(),
+                    route: route.to_owned().into(),
                     ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
                 };
                 self.effects.push(Effect::Request(Box::new(of)));
@@ -196,7 +196,7 @@ impl State {
             let wall_offset_ns = self.observer.wall_offset_ns();
             let route = provisional.app_counters.routes.name(outcome.route);
             let of = FinishedRequest {
-                route: route.to_owned(),
+                route: route.to_owned().into(),
                 ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
             };
             self.effects.push(Effect::Request(Box::new(of)));
@@ -210,7 +210,7 @@ impl State {
         self.with_worker_state(pid, |state| state.signal(sent));
     }
 
-    /// Something happened to what is a worker, or may be one.
+    /// Changes the state of a process that is a worker, or may be one.
     fn with_worker_state(&mut self, pid: Pid, change: impl FnOnce(&mut WorkerState)) {
         let app = self
             .owners
@@ -223,9 +223,8 @@ impl State {
         }
     }
 
-    /// A process collected garbage. Of one that nobody forked, and that no master told of, nobody
-    /// asks.
-    fn collection(&mut self, pid: Pid, pause_ns: u64) {
+    /// A process collected garbage. A process that is no worker of a master is ignored.
+    fn gc(&mut self, pid: Pid, pause_ns: u64) {
         let buried = || self.tombstones.get(&pid).and_then(|tomb| tomb.master);
         let owner = self.owners.get(&pid).copied().or_else(buried);
         if let Some(app) = owner.and_then(|master| self.apps.get_mut(&master)) {
@@ -236,7 +235,7 @@ impl State {
     }
 
     fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
-        // Whoever had this pid has ended, seen or not.
+        // The process that had this pid before has exited, seen or not.
         if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
             self.exit(time_ns, child, None);
         }
@@ -270,7 +269,7 @@ impl State {
         }
     }
 
-    /// A target began another program: it was a subprocess, or is gone as what it was.
+    /// An observed process executed another program: it is no worker or master any more.
     fn exec(&mut self, time_ns: u64, pid: Pid) {
         let end = End {
             time_ns,
@@ -298,7 +297,7 @@ impl State {
             app.end_worker(&self.settings, pid, end);
         }
         if let Some(master) = master {
-            self.ended(master, pid);
+            self.worker_exited(master, pid);
         }
         self.end_app(time_ns, pid);
         if let Some(provisional) = self.provisional.get_mut(&pid) {
@@ -320,7 +319,7 @@ impl State {
         }
     }
 
-    /// Forgets what is over for long enough.
+    /// Forgets masters, workers and processes that exited long ago.
     pub(crate) fn grow_old(&mut self, now_ns: u64) {
         let before_ns = now_ns.saturating_sub(self.settings.keep_ended_ns);
         let gone = |app: &App| app.ended_ns.is_some_and(|ended| ended < before_ns);
@@ -357,8 +356,8 @@ impl State {
             .retain(|_, tomb| tomb.end.time_ns >= buried_ns);
     }
 
-    /// Sees to it that there is room for one more process that no master claimed: of too many, an
-    /// eighth is forgotten, the ended and the idle before others, and the oldest first.
+    /// Makes room for one more process without a master. If there are too many, an eighth of them is
+    /// forgotten: processes without requests first, then exited ones, and the oldest first.
     pub(crate) fn make_room(&mut self) {
         if self.provisional.len() < MAX_PROVISIONAL {
             return;
@@ -372,23 +371,23 @@ impl State {
         }
     }
 
-    /// Forgets what no master claimed, but not that it was there.
+    /// Forgets a process without a master, but counts its requests.
     pub(crate) fn drop_provisional(&mut self, pid: Pid) {
         if let Some(provisional) = self.provisional.remove(&pid) {
             self.observer.unclaimed_requests += provisional.requests - provisional.by_socket;
         }
     }
 
-    /// Takes an app out; its workers are nobody's.
+    /// Removes an app; its workers have no master any more.
     pub(crate) fn remove_app(&mut self, pid: Pid) -> Option<App> {
         let gone = self.apps.remove(&pid)?;
         self.owners.retain(|_, owner| *owner != pid);
         Some(gone)
     }
 
-    /// What was counted under `name` alone goes on under another master of that name
-    /// that is shown, so that those counters do not fall: a live one, else the one
-    /// that ended last. Without one it stays where it is.
+    /// Moves the counters of series without a `master_pid` label to another master named `name`, so
+    /// that the counters do not fall: a live master, else the one that exited last. If there is none,
+    /// the counters stay.
     pub(crate) fn bequeath(&mut self, name: &str, from: &mut App) {
         let heirs = self.apps.values_mut();
         let heir = heirs
@@ -405,8 +404,8 @@ impl State {
     }
 }
 
-/// Whether a request failed, and only a closer look could tell why.
-fn needs_a_look(request: &Request, analysis: &ErrorAnalysis) -> bool {
+/// Whether a request failed and only a deep capture can find the cause.
+fn needs_deep_capture(request: &Request, analysis: &ErrorAnalysis) -> bool {
     let is_read = request.timed_by == TimedBy::Python && request.entered_ns.is_some();
     let is_gone = request.client_gone || analysis.client_gone;
     let failed = matches!(request.status, Some(500..)) || request.was_cut;

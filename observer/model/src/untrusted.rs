@@ -1,34 +1,36 @@
-//! Text of observed processes: anybody may have written it.
+//! Text of observed processes and their clients: anybody may have written it.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A text that an observed process, or a client of it, chose.
 ///
-/// It has no `Display`: an output says what it is for, and forgetting to clean it is a compile
-/// error. In JSON it is a string as it is, which JSON escapes.
+/// It has no `Display`: an output names the place the text goes to, and an output that forgets to
+/// clean it does not compile. In JSON it is a plain string, which JSON escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Untrusted(String);
+pub struct Untrusted(Cow<'static, str>);
 
 impl Untrusted {
-    /// The text for a terminal or a log: no control characters, nothing written from right to left,
-    /// which would turn what is beside it, and at most `limit` characters.
+    /// The text for a terminal or a log: at most `limit` characters, and escapes in place of control
+    /// characters and of letters written from right to left, which would reorder the text beside
+    /// them.
     #[must_use]
     pub fn for_terminal(&self, limit: usize) -> String {
-        let mut shown = String::new();
+        let mut clean = String::new();
         for (at, c) in self.0.chars().enumerate() {
             if at == limit {
-                shown.push('…');
+                clean.push('…');
                 break;
             }
             match c {
                 // Harmless, and common in prose.
-                '"' | '\'' => shown.push(c),
-                c if is_right_to_left(c) => shown.extend(c.escape_unicode()),
-                c => shown.extend(c.escape_debug()),
+                '"' | '\'' => clean.push(c),
+                c if is_right_to_left(c) => clean.extend(c.escape_unicode()),
+                c => clean.extend(c.escape_debug()),
             }
         }
-        shown
+        clean
     }
 
     /// The text for the value of a label, which the text formats escape.
@@ -37,7 +39,7 @@ impl Untrusted {
         &self.0
     }
 
-    /// The text itself, to compare and to count by, never to show.
+    /// The text as it is, to compare and to count by; never to display.
     #[must_use]
     pub fn raw(&self) -> &str {
         &self.0
@@ -52,13 +54,31 @@ impl Untrusted {
 
 impl From<String> for Untrusted {
     fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&'static str> for Untrusted {
+    fn from(text: &'static str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Cow<'static, str>> for Untrusted {
+    fn from(text: Cow<'static, str>) -> Self {
         Self(text)
     }
 }
 
-impl From<&str> for Untrusted {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
+impl PartialEq<str> for Untrusted {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Untrusted {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
     }
 }
 
@@ -67,4 +87,31 @@ impl From<&str> for Untrusted {
 fn is_right_to_left(c: char) -> bool {
     matches!(u32::from(c),
         0x0590..=0x08ff | 0xfb1d..=0xfdff | 0xfe70..=0xfeff | 0x1_0800..=0x1_0fff | 0x1_e800..=0x1_efff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_for_a_terminal_has_no_character_that_drives_it() {
+        let hostile = Untrusted::from("a\x1b[2J\u{9b}\r\n\u{202e}\u{5d0}\u{200b}\u{301}\"é日'");
+        let escaped = r#"a\u{1b}[2J\u{9b}\r\n\u{202e}\u{5d0}\u{200b}\u{301}"é日'"#;
+        assert_eq!(hostile.for_terminal(100), escaped);
+    }
+
+    #[test]
+    fn text_for_a_terminal_is_cut_to_its_limit() {
+        let text = Untrusted::from("日本語");
+        assert_eq!(text.for_terminal(3), "日本語");
+        assert_eq!(text.for_terminal(2), "日本…");
+    }
+
+    #[test]
+    fn in_json_it_is_a_plain_string() {
+        let text = Untrusted::from("a\"\n");
+        let json = serde_json::to_string(&text).unwrap();
+        assert_eq!(json, r#""a\"\n""#);
+        assert_eq!(serde_json::from_str::<Untrusted>(&json).unwrap(), text);
+    }
 }

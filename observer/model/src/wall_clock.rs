@@ -1,8 +1,8 @@
-//! From the monotonic clock to the wall clock.
+//! Conversion between the monotonic clock and the wall clock.
 
 use crate::duration::seconds;
 
-/// Unix time of a monotonic one.
+/// Unix time of a monotonic time.
 pub fn wall_seconds(time_ns: u64, wall_offset_ns: i64) -> f64 {
     let clock = Clock {
         now_ns: time_ns,
@@ -11,7 +11,7 @@ pub fn wall_seconds(time_ns: u64, wall_offset_ns: i64) -> f64 {
     clock.wall_seconds(time_ns)
 }
 
-/// Ties monotonic times to the wall.
+/// Ties the monotonic clock to the wall clock.
 pub struct Clock {
     pub now_ns: u64,
     pub wall_offset_ns: i64,
@@ -27,7 +27,7 @@ impl Clock {
         self.wall_ns(time_ns) as f64 / 1e9
     }
 
-    /// The monotonic time of a Unix time; the nearest there is.
+    /// The monotonic time of a Unix time; the nearest one if there is none.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -37,7 +37,7 @@ impl Clock {
         (wall_seconds * 1e9 - self.wall_offset_ns as f64) as u64
     }
 
-    /// Seconds from a time until now.
+    /// Seconds since a time.
     #[must_use]
     pub fn seconds_since(&self, time_ns: u64) -> f64 {
         seconds(self.now_ns.saturating_sub(time_ns))

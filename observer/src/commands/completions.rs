@@ -1,4 +1,4 @@
-//! `completions`: what lets a shell complete the command line.
+//! `completions`: prints a shell completion script.
 
 use super::{PROGRAM, written};
 use crate::cli::Cli;
@@ -7,26 +7,26 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use std::io::Write;
 
-/// In scripts for bash, clap_complete 4.6 writes the hyphen of a program's name in one way where it
-/// finds out which command was typed, and in another where it tells what may follow, so that nothing
-/// would follow any command (clap-rs/clap, issue 6421).
-const AS_TOLD: &str = "gunicorn__subcmd__observer";
-const AS_FOUND_OUT: &str = "gunicorn__observer";
+/// In bash scripts clap_complete 4.6 spells a hyphen in the program's name differently where it
+/// names a command and where it matches the typed one, so no command would complete
+/// (clap-rs/clap, issue 6421).
+const NAMED: &str = "gunicorn__subcmd__observer";
+const MATCHED: &str = "gunicorn__observer";
 
-/// Writes the script for this shell to `out`.
+/// Writes the script for a shell to `out`.
 ///
 /// # Errors
 /// When `out` cannot be written to.
 pub fn run(shell: Shell, out: &mut impl Write) -> Result<()> {
-    written(out.write_all(script(shell).as_bytes()), "the completions")
+    written(out.write_all(script(shell).as_bytes()), "the script")
 }
 
 fn script(shell: Shell) -> String {
-    // Into memory, where writing cannot fail: clap_complete panics where it does.
+    // clap_complete panics if writing fails, which it cannot do in memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), PROGRAM, &mut script);
     let script = String::from_utf8_lossy(&script);
-    script.replace(AS_TOLD, AS_FOUND_OUT)
+    script.replace(NAMED, MATCHED)
 }
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
     use clap::ValueEnum as _;
 
     #[test]
-    fn every_shell_is_told_every_command() {
+    fn the_script_of_every_shell_has_every_command() {
         for shell in Shell::value_variants() {
             let script = script(*shell);
             for command in Cli::command().get_subcommands() {

@@ -1,4 +1,4 @@
-//! `doctor`: whether `run` works here, and how each Python found can be observed.
+//! `doctor`: checks whether `run` works here and how closely each Python can be observed.
 
 mod kernel;
 mod probes;
@@ -16,15 +16,15 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes the checks, and what was found, to `out`.
+/// Writes the checks, interpreters and masters to `out`.
 ///
 /// # Errors
-/// When `run` could not work here, or `out` cannot be written to.
+/// If `run` could not work here, or `out` cannot be written to.
 pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Result<()> {
     let preflight = preflight::check(btf);
     let kernel = preflight.programs.as_ref();
     let kernel = kernel.map(|programs| Kernel::of(programs, args.verbose));
-    // Without, processes of others cannot be looked into.
+    // Other processes cannot be read without the privilege.
     let targets = preflight::privileged().is_ok().then(targets).transpose()?;
     let report = Report::new(preflight.checks, kernel, targets);
     let result = if args.json {
@@ -32,14 +32,14 @@ pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Resul
     } else {
         text::write(&report, out)
     };
-    written(result, "what was found")?;
+    written(result, "the report")?;
     if report.works {
         return Ok(());
     }
     let failed = report.checks.iter().filter(|check| !check.ok);
     let failed: Vec<&str> = failed.map(|check| check.name).collect();
     bail!(
-        "`run` cannot work here: {}; the cures are above",
+        "`run` cannot work here: {}; each failed check has its fix",
         failed.join(", ")
     )
 }
@@ -48,7 +48,7 @@ fn targets() -> Result<Targets> {
     let mut tree = Tree::of_host()?;
     let scan = tree
         .scan(HashSet::new())
-        .context("cannot list processes; is /proc mounted?")?;
+        .context("failed to list processes; check that /proc is mounted")?;
     let path = |pid| tree.interpreter_path(pid);
     Ok(Targets::of(&scan, path))
 }

@@ -1,10 +1,10 @@
-//! What a program may rely on: the fields of a command's JSON, held against its document.
+//! The fields of a command's JSON, to be compared with its document.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The fields of a value, each with those above it, as in `workers[].pid`. A value that may be
-/// absent or empty has to be filled to be seen.
+/// The fields of a value with their path, as in `workers[].pid`. An absent or empty value shows no
+/// field: fill it.
 pub fn fields_of(value: &Value) -> BTreeSet<String> {
     let mut fields = BTreeSet::new();
     add(value, "", &mut fields);
@@ -27,7 +27,7 @@ fn add(value: &Value, above: &str, fields: &mut BTreeSet<String>) {
     }
 }
 
-/// The fields in the tables `| field | … |` of a document, from which they are quoted.
+/// The fields in the tables `| field | … |` of a document, each in backticks.
 pub fn fields_in(document: &str) -> BTreeSet<String> {
     let mut fields = BTreeSet::new();
     let mut is_table = false;

@@ -6,16 +6,15 @@ use crate::clock::monotonic_ns;
 use crate::gunicorn::tree::FoundMaster;
 use crate::gunicorn::tree::Tree;
 use crate::probe::preflight;
-use crate::untrusted::shown;
 use anyhow::{Context as _, Result};
-use observer_model::fact::Worker;
+use observer_model::Untrusted;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-/// Characters of a name that are shown.
+/// Characters that are shown of a name.
 const NAME_CHARS: usize = 64;
-/// Characters of addresses and reasons that are shown.
+/// Characters that are shown of addresses and reasons.
 const TEXT_CHARS: usize = 300;
 
 /// The columns.
@@ -31,42 +30,41 @@ const HEAD: [&str; 8] = [
 ];
 const AGE: usize = 5;
 
-/// A master as it is listed.
+/// A master. docs/LIST.md has each field.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+struct Row {
     pid: u32,
-    app: &'a str,
-    worker_class: &'a str,
-    gunicorn_version: &'a str,
-    python_version: &'a str,
+    app: Untrusted,
+    worker_class: Untrusted,
+    gunicorn_version: Untrusted,
+    python_version: Untrusted,
     age_seconds: u64,
-    bind: &'a [String],
+    bind: Vec<Untrusted>,
     /// Absent outside of a container.
-    container_id: Option<&'a str>,
-    /// Absent when unknown.
-    container_runtime: Option<&'a str>,
+    container_id: Option<Untrusted>,
+    /// Absent if unknown.
+    container_runtime: Option<Untrusted>,
     /// Absent outside of Kubernetes.
-    pod_uid: Option<&'a str>,
-    /// Names in Kubernetes, absent when unknown.
-    namespace: Option<&'a str>,
-    pod: Option<&'a str>,
-    container: Option<&'a str>,
-    /// How well it can be observed: full, socket, none.
+    pod_uid: Option<Untrusted>,
+    /// Names in Kubernetes, absent if unknown.
+    namespace: Option<Untrusted>,
+    pod: Option<Untrusted>,
+    container: Option<Untrusted>,
     level: &'static str,
-    /// Why not better, or what is missing or costs more than it should; else empty.
-    reason: String,
-    workers: Vec<WorkerRow<'a>>,
+    /// Why the level is not `full`, or what is missing or costs more than it should; else empty.
+    reason: Untrusted,
+    workers: Vec<WorkerRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct WorkerRow<'a> {
+struct WorkerRow {
     pid: u32,
-    class: &'a str,
+    class: Untrusted,
     number: Option<u64>,
     age_seconds: u64,
 }
 
-/// Writes what is found to `out`.
+/// Writes masters and workers to `out`.
 ///
 /// # Errors
 /// When processes cannot be read, or `out` cannot be written to.
@@ -74,9 +72,9 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     preflight::privileged()?;
     let scan = Tree::of_host()?
         .scan(HashSet::new())
-        .context("cannot list processes; is /proc mounted?")?;
+        .context("failed to list processes; check that /proc is mounted")?;
     let now_ns = monotonic_ns();
-    let rows: Vec<Row<'_>> = scan
+    let rows: Vec<Row> = scan
         .masters
         .iter()
         .map(|found| row(found, now_ns))
@@ -89,22 +87,26 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     written(result, "the list")
 }
 
-fn known(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
+/// A text of a fact, absent if it is empty.
+fn known(text: &str) -> Option<Untrusted> {
+    (!text.is_empty()).then(|| text.into())
 }
 
-fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
+fn row(found: &FoundMaster, now_ns: u64) -> Row {
     let age = |started_ns: u64| now_ns.saturating_sub(started_ns) / 1_000_000_000;
     let master = &found.master;
-    let worker = |worker: &'_ Worker| (worker.pid, worker.age, age(worker.started_ns));
     Row {
         pid: master.pid,
-        app: &master.app,
-        worker_class: &master.worker_class,
-        gunicorn_version: &master.gunicorn_version,
-        python_version: &master.python_version,
+        app: master.app.as_str().into(),
+        worker_class: master.worker_class.as_str().into(),
+        gunicorn_version: master.gunicorn_version.as_str().into(),
+        python_version: master.python_version.as_str().into(),
         age_seconds: age(master.started_ns),
-        bind: &master.bind,
+        bind: master
+            .bind
+            .iter()
+            .map(|bind| bind.as_str().into())
+            .collect(),
         container_id: known(&master.container_id),
         container_runtime: known(&master.container_runtime),
         pod_uid: known(&master.pod_uid),
@@ -116,25 +118,22 @@ fn row(found: &FoundMaster, now_ns: u64) -> Row<'_> {
         workers: found
             .workers
             .iter()
-            .map(|found| {
-                let (pid, number, age_seconds) = worker(found);
-                WorkerRow {
-                    pid,
-                    class: &found.class,
-                    number,
-                    age_seconds,
-                }
+            .map(|worker| WorkerRow {
+                pid: worker.pid,
+                class: worker.class.as_str().into(),
+                number: worker.age,
+                age_seconds: age(worker.started_ns),
             })
             .collect(),
     }
 }
 
-fn write_json(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
+fn write_json(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, rows)?;
     writeln!(out)
 }
 
-fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
+fn write_table(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "no Gunicorn master runs on this host");
     }
@@ -143,27 +142,31 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
     for row in rows {
         table.cells([
             row.pid.to_string(),
-            shown(row.app, NAME_CHARS),
-            shown(row.worker_class, NAME_CHARS),
-            shown(row.gunicorn_version, NAME_CHARS),
-            shown(row.python_version, NAME_CHARS),
+            row.app.for_terminal(NAME_CHARS),
+            row.worker_class.for_terminal(NAME_CHARS),
+            row.gunicorn_version.for_terminal(NAME_CHARS),
+            row.python_version.for_terminal(NAME_CHARS),
             age(row.age_seconds),
             row.level.to_owned(),
-            shown(&row.bind.join(" "), TEXT_CHARS),
+            joined(&row.bind, " ").for_terminal(TEXT_CHARS),
         ]);
-        if let Some(id) = row.container_id {
-            let runtime = row.container_runtime.unwrap_or_default();
-            // A pod has a name in its namespace, and where that is not known, its uid.
-            let pod = row.pod.or(row.pod_uid).map_or_else(String::new, |pod| {
-                let names = [row.namespace, Some(pod), row.container];
-                let names: Vec<&str> = names.into_iter().flatten().collect();
-                format!("  in pod {}", shown(&names.join("/"), NAME_CHARS))
+        if let Some(id) = &row.container_id {
+            let runtime = row.container_runtime.clone().unwrap_or_default();
+            // The UID stands for an unknown name.
+            let pod = row.pod.as_ref().or(row.pod_uid.as_ref());
+            let pod = pod.map_or_else(String::new, |pod| {
+                let names = [row.namespace.as_ref(), Some(pod), row.container.as_ref()];
+                let name = joined(names.into_iter().flatten(), "/");
+                format!("  in pod {}", name.for_terminal(NAME_CHARS))
             });
-            let (runtime, id) = (shown(runtime, NAME_CHARS), shown(id, NAME_CHARS));
+            let (runtime, id) = (
+                runtime.for_terminal(NAME_CHARS),
+                id.for_terminal(NAME_CHARS),
+            );
             table.note(format!("container {runtime} {id}{pod}"));
         }
         if !row.reason.is_empty() {
-            let reason = shown(&row.reason, TEXT_CHARS);
+            let reason = row.reason.for_terminal(TEXT_CHARS);
             table.note(format!("level {}: {reason}", row.level));
         }
         for worker in &row.workers {
@@ -173,12 +176,17 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
             let mut cells = HEAD.map(|_| String::new());
             cells[0] = worker.pid.to_string();
             cells[1] = format!("  worker{number}");
-            cells[2] = shown(worker.class, NAME_CHARS);
+            cells[2] = worker.class.for_terminal(NAME_CHARS);
             cells[AGE] = age(worker.age_seconds);
             table.cells(cells);
         }
     }
     table.write(out)
+}
+
+fn joined<'a>(texts: impl IntoIterator<Item = &'a Untrusted>, separator: &str) -> Untrusted {
+    let texts: Vec<_> = texts.into_iter().map(Untrusted::raw).collect();
+    texts.join(separator).into()
 }
 
 #[cfg(test)]
@@ -188,11 +196,10 @@ mod tests {
 
     #[test]
     fn every_field_is_documented_and_no_other() {
-        let bind = ["127.0.0.1:8000".to_owned()];
-        let mut row = row(&bind);
+        let mut row = row(&["127.0.0.1:8000"]);
         row.workers.push(WorkerRow {
             pid: 11,
-            class: "SyncWorker",
+            class: "SyncWorker".into(),
             number: Some(1),
             age_seconds: 1,
         });
@@ -201,15 +208,15 @@ mod tests {
         assert_eq!(fields_of(&rows), fields_in(docs));
     }
 
-    fn row(bind: &[String]) -> Row<'_> {
+    fn row(bind: &[&str]) -> Row {
         Row {
             pid: 10,
-            app: "shop",
-            worker_class: "SyncWorker",
-            gunicorn_version: "23.0.0",
-            python_version: "3.11.2",
+            app: "shop".into(),
+            worker_class: "SyncWorker".into(),
+            gunicorn_version: "23.0.0".into(),
+            python_version: "3.11.2".into(),
             age_seconds: 100_000,
-            bind,
+            bind: bind.iter().map(|&bind| bind.into()).collect(),
             container_id: None,
             container_runtime: None,
             pod_uid: None,
@@ -217,22 +224,22 @@ mod tests {
             pod: None,
             container: None,
             level: "full",
-            reason: String::new(),
+            reason: "".into(),
             workers: Vec::new(),
         }
     }
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
-        let bind = ["127.0.0.1:8000".to_owned(), "unix:/run/shop".to_owned()];
+    fn a_column_is_as_wide_as_its_widest_cell() {
+        let bind = ["127.0.0.1:8000", "unix:/run/shop"];
         let mut long = row(&bind[..1]);
-        long.app = "a-name-that-is-longer-than-the-head";
+        long.app = "a-name-that-is-longer-than-the-head".into();
         long.pid = 1_234_567;
         long.level = "socket";
-        long.reason = "PyPy is not supported".to_owned();
+        long.reason = "PyPy is not supported".into();
         long.workers.push(WorkerRow {
             pid: 1_234_568,
-            class: "SyncWorker",
+            class: "SyncWorker".into(),
             number: None,
             age_seconds: 59,
         });
@@ -249,28 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
+    fn text_of_a_process_cannot_drive_the_terminal() {
         let hostile = format!("a'b\x1b]0;owned\x07\u{9b}2J\n{}", "x".repeat(5000));
-        let bind = [hostile.clone()];
+        let hostile = || Untrusted::from(hostile.as_str());
         let row = Row {
             pid: 10,
-            app: &hostile,
-            worker_class: &hostile,
-            gunicorn_version: &hostile,
-            python_version: &hostile,
+            app: hostile(),
+            worker_class: hostile(),
+            gunicorn_version: hostile(),
+            python_version: hostile(),
             age_seconds: 1,
-            bind: &bind,
-            container_id: Some(&hostile),
-            container_runtime: Some(&hostile),
-            pod_uid: Some(&hostile),
-            namespace: Some(&hostile),
-            pod: Some(&hostile),
-            container: Some(&hostile),
+            bind: vec![hostile()],
+            container_id: Some(hostile()),
+            container_runtime: Some(hostile()),
+            pod_uid: Some(hostile()),
+            namespace: Some(hostile()),
+            pod: Some(hostile()),
+            container: Some(hostile()),
             level: "none",
-            reason: hostile.clone(),
+            reason: hostile(),
             workers: vec![WorkerRow {
                 pid: 11,
-                class: &hostile,
+                class: hostile(),
                 number: Some(1),
                 age_seconds: 1,
             }],

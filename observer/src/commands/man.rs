@@ -1,4 +1,4 @@
-//! `man`: the man pages, made of what `--help` says.
+//! `man`: the man pages, made from the text of `--help`.
 
 use super::{PROGRAM, written};
 use crate::cli::Cli;
@@ -7,13 +7,14 @@ use clap::builder::Resettable;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use roff::{Roff, roman};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Where the examples begin in what is below the options of `--help`.
+/// Begins the examples below the options of `--help`.
 const EXAMPLES: &str = "Examples:\n";
 
-/// Writes the program's page to `out`, or to `folder` that and the page of each command.
+/// Writes the page of the program to `out`, or the pages of program and commands to `folder`.
 ///
 /// # Errors
 /// When `out` or `folder` cannot be written to.
@@ -23,11 +24,11 @@ pub fn run(folder: Option<&Path>, out: &mut impl Write) -> Result<()> {
         return written(out.write_all(&page(&program)?), "the man page");
     };
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("failed to create the folder {}", folder.display()))?;
     for command in std::iter::once(&program).chain(program.get_subcommands()) {
         let file = folder.join(format!("{}.1", name(command)));
         std::fs::write(&file, page(command)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+            .with_context(|| format!("failed to write {}", file.display()))?;
     }
     Ok(())
 }
@@ -48,17 +49,42 @@ fn name(command: &Command) -> &str {
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let version = command.get_version().unwrap_or_default();
-    // What stands below the options gets sections of its own.
+    // The text below the options gets its own sections.
     let bare = command.clone().after_help(Resettable::Reset);
     let mut page = Vec::new();
     Man::new(bare)
         .source(format!("{PROGRAM} {version}"))
         .manual("Gunicorn")
-        // An empty one would be left out, and what follows take its place.
+        // An empty date would be left out, and the source take its place.
         .date(" ")
         .render(&mut page)?;
+    let mut page = with_subsections(command, &String::from_utf8_lossy(&page)).into_bytes();
     page.extend(sections(command).to_roff().into_bytes());
     Ok(page)
+}
+
+/// Makes the groups of options, which clap_mangen makes sections, subsections of "OPTIONS".
+fn with_subsections(command: &Command, page: &str) -> String {
+    let groups: BTreeSet<_> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_help_heading)
+        .collect();
+    let mut lines = Vec::new();
+    let mut has_options = page.lines().any(|line| line == ".SH OPTIONS");
+    for line in page.lines() {
+        let title = line.strip_prefix(".SH ").unwrap_or_default();
+        match groups.iter().find(|group| group.to_uppercase() == title) {
+            Some(group) => {
+                if !has_options {
+                    lines.push(".SH OPTIONS".to_owned());
+                    has_options = true;
+                }
+                lines.push(format!(".SS {group}"));
+            }
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn sections(command: &Command) -> Roff {
@@ -81,8 +107,7 @@ fn sections(command: &Command) -> Roff {
     }
     roff.control("SH", ["EXIT STATUS"]);
     roff.text([roman(
-        "0 when it did what was asked, 1 when that failed (a line on stderr says what, why and \
-         the cure), 2 when the command line is wrong.",
+        "0 done, 1 failed (a line on stderr has what failed, why and the fix), 2 wrong usage.",
     )]);
     if name(command) != PROGRAM {
         roff.control("SH", ["SEE ALSO"]);
@@ -96,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_page_has_the_sections_of_one_and_the_examples_line_by_line() {
+    fn each_page_has_the_usual_sections_and_the_examples_line_by_line() {
         let program = program();
         for command in std::iter::once(&program).chain(program.get_subcommands()) {
             let name = name(command);

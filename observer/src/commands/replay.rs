@@ -1,5 +1,5 @@
-//! `replay FILE`: the exposition that a record's observer served last, byte for
-//! byte; or that of the record's very end; or its finished requests; or all of it over HTTP.
+//! `replay FILE`: prints the exposition that was served last while a file was recorded, byte for
+//! byte, the exposition as of its end, or its finished requests; or serves it over HTTP.
 
 use crate::config::{Model, Show};
 use crate::daemon;
@@ -17,12 +17,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-/// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
-/// shown before the error is returned. `model` tells how to count and name, from the
-/// settings of the record, if it has them.
+/// Writes what `show` says to `out`. The intact part of a cut recording is shown before the error is
+/// returned. `model` makes the options from those of the recording.
 ///
 /// # Errors
-/// When the file is no intact record, and when `out` cannot be written to.
+/// If the file is no intact recording, or `out` cannot be written to.
 pub fn run(
     path: &Path,
     show: &Show,
@@ -31,7 +30,7 @@ pub fn run(
 ) -> Result<()> {
     let name = path.display();
     let open =
-        || File::open(path).with_context(|| format!("{name} cannot be opened; check the path"));
+        || File::open(path).with_context(|| format!("failed to open {name}; check the path"));
     let moments = Moments::of(open()?);
     let moment = match show {
         Show::Served => moments.served.or(moments.end),
@@ -54,14 +53,14 @@ pub fn run(
             }
         };
         match written {
-            // `replay FILE | head` is no failure.
+            // A closed pipe, as with `| head`, is no failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            written => written.context("what is replayed cannot be written; is the disk full?")?,
+            written => written.context("failed to write the replay; check the disk space")?,
         }
     } else if moments.flaw.is_none() {
         return Err(anyhow!(
-            "{name} holds nothing: it was recorded for too short a time; \
-             make another with `gunicorn-observer record FILE`, and end it later"
+            "{name} is empty: the recording was too short; \
+             record again with `gunicorn-observer record FILE`, and stop it later"
         ));
     }
     match moments.flaw {
@@ -70,21 +69,21 @@ pub fn run(
     }
 }
 
-/// A moment of a record: after how many inputs, and when.
+/// A moment of a recording: the number of inputs before it, and its time.
 #[derive(Clone, Copy)]
 struct Moment {
     inputs: usize,
     now_ns: u64,
 }
 
-/// What a record can be shown at, and what is wrong with it.
+/// The moments of a recording that can be shown, and what is wrong with the file.
 #[derive(Default)]
 struct Moments {
     /// When the last view was served.
     served: Option<Moment>,
     /// After the last intact input.
     end: Option<Moment>,
-    /// How its recorder counted and named.
+    /// The options it was made with.
     settings: Option<fact::Settings>,
     flaw: Option<ReplayError>,
 }
@@ -129,7 +128,7 @@ impl Moments {
     }
 }
 
-/// What was known at a moment.
+/// The state at a moment.
 fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
     let mut state = State::new(model.settings.clone());
     for input in Replay::new(file)?.take(moment.inputs) {
@@ -139,7 +138,7 @@ fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
 }
 
 fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
-    let snapshot = state(file, moment, model)?.snapshot(moment.now_ns);
+    let snapshot = state(file, moment, model)?.metrics_view(moment.now_ns);
     Ok(exposition::encode(
         &snapshot,
         model.worker_label,
@@ -147,7 +146,7 @@ fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> 
     )?)
 }
 
-/// Writes each request as it was when it finished; within, whether it could be written.
+/// Writes each finished request. The inner result is that of writing.
 fn requests(
     file: impl Read,
     moment: Moment,

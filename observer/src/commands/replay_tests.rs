@@ -7,8 +7,7 @@ use observer_model::settings::WorkerLabel;
 
 const S: u64 = 1_000_000_000;
 
-/// What was observed, as the live observer handles it: everything goes to the
-/// recorder and to the model.
+/// A live observer: every input goes to the recorder and to the model.
 struct Live {
     recorder: Recorder<Vec<u8>>,
     state: State,
@@ -74,12 +73,12 @@ fn live(model: &Model) -> Live {
     }
 }
 
-/// A story, its file, and what was served at its last tick.
-fn story() -> (Live, String) {
-    tell(live(&Model::default()))
+/// A recorded run, and what was served at its last tick.
+fn recorded_run() -> (Live, String) {
+    run_recorded(live(&Model::default()))
 }
 
-fn tell(mut live: Live) -> (Live, String) {
+fn run_recorded(mut live: Live) -> (Live, String) {
     live.fact(Fact::Started(Started {
         wall_offset_ns: 1_700_000_000_000_000_123,
         version: "0.1.0".into(),
@@ -117,7 +116,7 @@ fn tell(mut live: Live) -> (Live, String) {
     live.kernel(&fork(live.now_ns, 10, 12));
     live.kernel(&exit(live.now_ns, 11, 9));
     live.tick();
-    let snapshot = live.state.snapshot(live.now_ns);
+    let snapshot = live.state.metrics_view(live.now_ns);
     let served = exposition::encode(&snapshot, WorkerLabel::Pid, Format::Text).unwrap();
     (live, served)
 }
@@ -135,8 +134,8 @@ fn replay(bytes: &[u8], model: &Model) -> (String, Option<String>) {
 
 #[test]
 fn a_replay_shows_what_was_served_byte_for_byte() {
-    let (mut live, served) = story();
-    // What came after the last tick nobody saw.
+    let (mut live, served) = recorded_run();
+    // No scrape saw what came after the last tick.
     live.get(12, 1);
     let file = live.recorder.into_inner().unwrap();
     assert!(!file.windows(6).any(|bytes| bytes == b"secret"));
@@ -149,7 +148,7 @@ fn a_replay_shows_what_was_served_byte_for_byte() {
 
 #[test]
 fn the_exposition_is_as_promised() {
-    let (_, served) = story();
+    let (_, served) = recorded_run();
     let worker = "app=\"ho\\\"st\\\\ile\u{fffd}\",master_pid=\"10\",worker_pid=\"11\",\
                   worker_id=\"worker_1_1700000100\",worker_class=\"SyncWorker\"";
     for line in [
@@ -168,8 +167,8 @@ fn the_exposition_is_as_promised() {
 }
 
 #[test]
-fn worker_series_are_told_apart_as_asked() {
-    let (live, _) = story();
+fn worker_series_have_the_label_that_is_asked_for() {
+    let (live, _) = recorded_run();
     let file = live.recorder.into_inner().unwrap();
     let with = |worker_label| {
         let model = Model {
@@ -210,8 +209,8 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
     );
     let mut live = live(&run.observe.model);
     live.fact(Fact::from(&run.observe));
-    let (live, _) = tell(live);
-    let snapshot = live.state.snapshot(live.now_ns);
+    let (live, _) = run_recorded(live);
+    let snapshot = live.state.metrics_view(live.now_ns);
     let served = exposition::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
@@ -226,7 +225,7 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
 
 #[test]
 fn requests_are_shown_with_all_that_was_known_when_they_finished() {
-    let (live, _) = story();
+    let (live, _) = recorded_run();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
     let mut out = Vec::new();
@@ -236,7 +235,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let told: Vec<_> = lines
+    let shown: Vec<_> = lines
         .iter()
         .map(|line| (&line["app"], &line["route"], &line["duration_ns"]))
         .collect();
@@ -244,7 +243,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
     let (none, route) = (serde_json::json!(""), serde_json::json!("/users/{id}"));
     let [fast, slow] = [20_000_000, 700_000_000].map(|ns: u64| serde_json::json!(ns));
     // The first came before its master was known.
-    assert_eq!(told, [(&none, &route, &fast), (&app, &route, &slow)]);
+    assert_eq!(shown, [(&none, &route, &fast), (&app, &route, &slow)]);
     let first = &lines[0];
     assert_eq!(first["master_pid"], serde_json::Value::Null);
     assert_eq!(first["phases_ns"]["queue"], 3);
@@ -254,7 +253,7 @@ fn requests_are_shown_with_all_that_was_known_when_they_finished() {
 
 #[test]
 fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
-    let (live, served) = story();
+    let (live, served) = recorded_run();
     let mut file = live.recorder.into_inner().unwrap();
     let intact = file.len();
     file.extend([5, 0, 0, 0, 1, 9]);
@@ -265,14 +264,14 @@ fn a_record_that_was_cut_off_is_shown_as_far_as_it_goes() {
 }
 
 #[test]
-fn what_is_no_record_is_refused() {
+fn a_file_that_is_no_recording_is_refused() {
     let (shown, error) = replay(b"hello", &Model::default());
     assert_eq!(shown, "");
     assert!(error.is_some_and(|error| error.contains("is no record of gunicorn-observer")));
     let empty = Recorder::new(Vec::new()).unwrap().into_inner().unwrap();
     let (_, error) = replay(&empty, &Model::default());
     let error = error.unwrap();
-    assert!(error.contains("holds nothing"), "{error}");
-    let cure = error.rsplit_once("; ").map(|(_, cure)| cure);
-    assert!(cure.is_some_and(|cure| cure.contains("`gunicorn-observer record FILE`")));
+    assert!(error.contains("is empty"), "{error}");
+    let fix = error.rsplit_once("; ").map(|(_, fix)| fix);
+    assert!(fix.is_some_and(|fix| fix.contains("`gunicorn-observer record FILE`")));
 }

@@ -1,4 +1,4 @@
-//! `stack`: what each thread of a Python process does now; loads no probe, stops nothing.
+//! `stack`: the Python stack of each thread of a process; loads no probe, stops nothing.
 
 use super::written;
 use crate::cpython::files::Files;

@@ -1,16 +1,16 @@
-//! Columns of text, each as wide as the widest that is in it.
+//! A table of text: each column is as wide as its widest cell.
 
 use std::io::{self, Write};
 
-/// What stands between two columns.
+/// Between two columns.
 const GAP: &str = "  ";
-/// The largest units first.
+/// Units of time, the largest first.
 const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
 
-/// Rows of as many columns each.
+/// Rows with the same number of columns.
 #[derive(Debug)]
 pub struct Table<const COLUMNS: usize> {
-    /// Columns of numbers: these stand at the right.
+    /// Columns of numbers: aligned to the right.
     numbers: &'static [usize],
     lines: Vec<Line<COLUMNS>>,
 }
@@ -18,12 +18,12 @@ pub struct Table<const COLUMNS: usize> {
 #[derive(Debug)]
 enum Line<const COLUMNS: usize> {
     Cells([String; COLUMNS]),
-    /// About the row above, below its second column.
+    /// About the row above, indented to its second column.
     Note(String),
 }
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
-    /// An empty one, with these columns of numbers.
+    /// An empty table with these columns of numbers.
     #[must_use]
     pub fn new(numbers: &'static [usize]) -> Self {
         let lines = Vec::new();
@@ -35,12 +35,12 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.lines.push(Line::Cells(cells));
     }
 
-    /// Adds a line that says more of the row above.
+    /// Adds a line about the row above.
     pub fn note(&mut self, note: String) {
         self.lines.push(Line::Note(note));
     }
 
-    /// Writes all of it.
+    /// Writes the table.
     ///
     /// # Errors
     /// When `out` cannot be written to.
@@ -87,7 +87,7 @@ impl<const COLUMNS: usize> Line<COLUMNS> {
     }
 }
 
-/// Such as `59s`, `5m2s`, `3h7m` or `12d5h`: in the two largest units there are.
+/// An age such as `59s`, `5m2s`, `3h7m` or `12d5h`: in at most two units.
 #[must_use]
 pub fn age(seconds: u64) -> String {
     let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit);
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_told_in_two_units() {
+    fn an_age_has_at_most_two_units() {
         for (seconds, expected) in [
             (0, "0s"),
             (59, "59s"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_table_is_no_text() {
+    fn an_empty_table_writes_nothing() {
         let mut out = Vec::new();
         Table::<3>::new(&[]).write(&mut out).unwrap();
         assert!(out.is_empty());

@@ -5,14 +5,14 @@ use probe_ebpf::python::attribute::Storage;
 
 use super::object::{MAX_ITEMS, Objects, add, type_flag};
 
-/// Base classes looked at.
+/// Base classes that are searched.
 const MAX_BASES: usize = 64;
 
 impl<M: Memory> Objects<'_, M> {
     /// Keys and values of a `dict`, or an instance of a subclass of it.
     ///
     /// # Errors
-    /// [`Fault`], also when it is none or has more than 4096.
+    /// [`Fault`], also if it is no `dict` or has more than 4096 entries.
     pub fn entries(&self, dict: u64) -> Result<Vec<(u64, u64)>, Fault> {
         self.expect(dict, type_flag::DICT)?;
         self.stored(self.layout.dict_storage(self.mem, dict)?)
@@ -26,8 +26,8 @@ impl<M: Memory> Objects<'_, M> {
         Ok(self.find(&self.entries(dict)?, key))
     }
 
-    /// An attribute as `getattr` finds it on plain classes: of the instance,
-    /// else of its class or one of its bases.
+    /// An attribute as `getattr` finds it on plain classes: of the instance, else of its class or
+    /// one of its bases.
     ///
     /// # Errors
     /// [`Fault`]
@@ -98,7 +98,7 @@ impl<M: Memory> Objects<'_, M> {
         Some(value)
     }
 
-    /// Likewise, the key.
+    /// The key of a string key, of keys and values.
     pub(crate) fn find_key(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
         let (key, _) = self.find_entry(entries, name)?;
         Some(key)

@@ -1,4 +1,4 @@
-//! What was found out about a mapped file, once for all processes that map it.
+//! Contents of mapped files, read once for all processes that map them.
 
 use object::{ReadCache, ReadRef};
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::InspectError;
 use super::target::ProbePoint;
 use super::version::Release;
-use crate::cpython::gc::CollectorPlaces;
+use crate::cpython::gc::CollectorOffsets;
 use crate::process::elf;
 use crate::process::elf::{ElfError, Image, Machine};
 use crate::process::insn;
@@ -18,18 +18,18 @@ use crate::process::maps::{FileNumber, MappedFile, Mapping};
 use probe_ebpf::python::Layout;
 use probe_ebpf::python::debug_offsets::{self, OffsetsError};
 
-/// Larger files are not looked into: no Python comes near, and what is
-/// untrusted shall not fill the observer's memory.
+/// Larger files are not read: no Python comes near, and untrusted files must not fill the
+/// observer's memory.
 const MAX_FILE_BYTES: u64 = 512 << 20;
-/// Files remembered; when there are more, all are forgotten.
+/// Files remembered; one more clears the cache.
 const MAX_FILES: usize = 256;
 /// Executables remembered: a few hundred run on a host, more come and go.
 const MAX_EXECUTABLES: usize = 4096;
-/// What every CPython exports, also a stripped static one: extension modules need the second
-/// (`Include/pylifecycle.h`), and debuggers the first (`Python/pylifecycle.c`).
+/// Symbols that every CPython exports, also a stripped static one: debuggers need the first
+/// (`Python/pylifecycle.c`), extension modules the second (`Include/pylifecycle.h`).
 const EXPORTS: [&str; 2] = ["_PyRuntime", "Py_GetVersion"];
 
-/// One file and one state of it.
+/// A file in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileId {
     number: FileNumber,
@@ -47,16 +47,16 @@ impl FileId {
     }
 }
 
-/// Facts of a file that holds an interpreter.
+/// Contents of a file that holds an interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InterpreterFile {
-    /// Address of `_PyRuntime`, before loading.
+    /// Address of `_PyRuntime` in the file.
     pub runtime: Option<u64>,
-    /// Whether it is one, and not a launcher that needs a library.
+    /// It is an interpreter, not a launcher that needs a library.
     pub is_whole: bool,
     /// From 3.11 on.
     pub release: Option<Release>,
-    /// What it publishes of its structures, from 3.13 on.
+    /// The layout that it publishes, from 3.13 on.
     pub published: Result<Layout, OffsetsError>,
 }
 
@@ -74,7 +74,7 @@ impl InterpreterFile {
     }
 }
 
-/// What glibc tells debuggers of its `struct pthread` (`nptl_db/structs.def`).
+/// Offsets in `struct pthread` that glibc publishes for debuggers (`nptl_db/structs.def`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LibcFile {
     /// Offset of `specific_1stblock`.
@@ -99,37 +99,36 @@ impl LibcFile {
     }
 }
 
-/// A function in a file.
+/// Where in a file a probe goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FunctionPlace {
-    /// Of the probe, not of the entry.
+pub(super) struct ProbeOffset {
+    /// Of the instruction, not of the function's entry.
     pub file_offset: u64,
     pub placement: Placement,
 }
 
-/// Remembers what was found out about files.
+/// Cache of the contents of files.
 #[derive(Debug, Default)]
 pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
-    functions: HashMap<(FileId, Function), Result<FunctionPlace, String>>,
+    functions: HashMap<(FileId, Function), Result<ProbeOffset, String>>,
     libcs: HashMap<FileId, LibcFile>,
-    collectors: HashMap<FileId, Result<CollectorPlaces, String>>,
-    /// Whether an executable is an interpreter: of every program of a host, so that each is looked
-    /// into once.
+    collectors: HashMap<FileId, Result<CollectorOffsets, String>>,
+    /// Whether an executable is an interpreter: asked for every program of a host.
     executables: HashMap<FileId, bool>,
 }
 
-/// A function of the interpreter's, or of a module written in C.
+/// A function of the interpreter, or of a module written in C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Function {
-    /// A method of a module: its name, and how its doc string begins.
+    /// A method of a module: its name, and the beginning of its doc string.
     Method(&'static str, &'static str),
-    /// One that is exported by this name; seen before it does anything.
+    /// A function exported by this name; probed before it does anything.
     Symbol(&'static str),
 }
 
 impl Files {
-    /// Whether the program of a process is a CPython, whatever its file is named.
+    /// Whether the executable of a process is a CPython, whatever its name.
     pub fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
         let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
             return false;
@@ -147,14 +146,14 @@ impl Files {
         })
     }
 
-    /// The interpreter in a file, and how far from the file's addresses it was loaded.
+    /// The interpreter in a file, and the distance of its load address from the file's.
     pub(super) fn interpreter(
         &mut self,
-        at: Place<'_>,
+        at: ProcessFile<'_>,
     ) -> Result<(InterpreterFile, u64), InspectError> {
         let Opened { id, cache, .. } = at.open()?;
         let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
-        // A foreign interpreter under an emulator: its memory is not as its files say.
+        // A foreign interpreter under an emulator: its memory differs from its files.
         if image.machine() != Machine::HOST {
             return Err(at.refused(&ElfError::OtherMachine(image.machine())));
         }
@@ -169,13 +168,12 @@ impl Files {
         Ok((found, bias))
     }
 
-    /// Where a function is, and where the file is; an error as text when
-    /// the file does not have it.
+    /// Where a function is and how to open its file, or why the file does not have it.
     pub(super) fn function(
         &mut self,
-        at: Place<'_>,
+        at: ProcessFile<'_>,
         function: Function,
-    ) -> Result<(Result<FunctionPlace, String>, Location), InspectError> {
+    ) -> Result<(Result<ProbeOffset, String>, Location), InspectError> {
         let Opened { id, cache, at } = at.open()?;
         limit(&mut self.functions);
         let found = self.functions.entry((id, function)).or_insert_with(|| {
@@ -186,22 +184,22 @@ impl Files {
         Ok((found.clone(), at))
     }
 
-    /// Where the garbage collector of an interpreter is, likewise.
+    /// Where the garbage collector of an interpreter is, or why it is not found.
     pub(super) fn collector(
         &mut self,
-        at: Place<'_>,
-    ) -> Result<(Result<CollectorPlaces, String>, Location), InspectError> {
+        at: ProcessFile<'_>,
+    ) -> Result<(Result<CollectorOffsets, String>, Location), InspectError> {
         let Opened { id, cache, at } = at.open()?;
         limit(&mut self.collectors);
         let found = self.collectors.entry(id).or_insert_with(|| {
             let image = Image::parse(&cache).map_err(|error| error.to_string())?;
-            CollectorPlaces::of(&image)
+            CollectorOffsets::of(&image)
         });
         Ok((found.clone(), at))
     }
 
-    /// What a C library tells debuggers.
-    pub(super) fn libc(&mut self, at: Place<'_>) -> Result<LibcFile, InspectError> {
+    /// The offsets that a C library publishes for debuggers.
+    pub(super) fn libc(&mut self, at: ProcessFile<'_>) -> Result<LibcFile, InspectError> {
         let opened = at.open()?;
         limit(&mut self.libcs);
         let found = self.libcs.entry(opened.id).or_insert_with(|| {
@@ -214,7 +212,7 @@ impl Files {
 fn find_function<'data, R: ReadRef<'data>>(
     image: &Image<'data, R>,
     function: Function,
-) -> Result<FunctionPlace, ElfError> {
+) -> Result<ProbeOffset, ElfError> {
     let entry = match function {
         Function::Method(name, doc) => image.method(name, doc)?,
         Function::Symbol(name) => image
@@ -229,7 +227,7 @@ fn find_function<'data, R: ReadRef<'data>>(
     let address = entry.wrapping_add(placement.offset);
     let missing = || ElfError::NoCode(address);
     let file_offset = image.file_offset(address).ok_or_else(missing)?;
-    Ok(FunctionPlace {
+    Ok(ProbeOffset {
         file_offset,
         placement,
     })
@@ -243,7 +241,7 @@ fn limit<K, V>(map: &mut HashMap<K, V>) {
 
 /// A file that a process has mapped.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ProcessFile<'a> {
     pub proc_root: &'a Path,
     pub pid: u32,
     pub mapping: &'a Mapping,
@@ -251,7 +249,7 @@ pub(super) struct Place<'a> {
     pub mappings: &'a [Mapping],
 }
 
-/// How to open a mapped file, and which it is.
+/// How to open a mapped file, and which file it is.
 #[derive(Debug)]
 pub(super) struct Location {
     path: PathBuf,
@@ -260,14 +258,14 @@ pub(super) struct Location {
 }
 
 impl Location {
-    /// A probe at a place of the file.
-    pub fn point(&self, function: FunctionPlace) -> ProbePoint {
+    /// A probe in the file.
+    pub fn point(&self, offset: ProbeOffset) -> ProbePoint {
         ProbePoint {
             path_to_open: self.path.clone(),
             opened: self.opened,
             probed: self.probed,
-            file_offset: function.file_offset,
-            placement: function.placement,
+            file_offset: offset.file_offset,
+            placement: offset.placement,
         }
     }
 }
@@ -278,7 +276,7 @@ struct Opened {
     at: Location,
 }
 
-impl Place<'_> {
+impl ProcessFile<'_> {
     fn open(&self) -> Result<Opened, InspectError> {
         let doing = || {
             format!(
@@ -316,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_c_library_tells_where_threads_keep_their_values() {
+    fn the_own_c_library_publishes_where_threads_keep_their_values() {
         let maps = maps::read(Path::new("/proc"), std::process::id()).unwrap();
         let libc = maps.iter().find(|m| m.file_name() == "libc.so.6").unwrap();
         let cache = ReadCache::new(File::open(&libc.path).unwrap());

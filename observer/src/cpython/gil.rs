@@ -2,7 +2,7 @@
 //!
 //! `struct _gil_runtime_state` (`Include/internal/pycore_gil.h`, the same from 3.8 to 3.15 but for
 //! free-threaded builds): interval, last_holder, locked, switch_number, then the condition variable
-//! and the mutex that `take_gil` waits on. What `drop_gil` waits on comes behind these.
+//! and the mutex that `take_gil` waits on. Those of `drop_gil` follow.
 
 use super::target::Interpreter;
 use super::threads;
@@ -20,10 +20,10 @@ const MUTEX_BYTES: u64 = if cfg!(target_arch = "aarch64") {
     40
 };
 
-/// The addresses that they wait on, in a process and in all that it forks.
+/// The addresses that threads wait on, in a process and in all that it forks.
 ///
 /// # Errors
-/// When its memory cannot be read, or has no lock yet.
+/// [`Fault`] when the memory cannot be read, or has no lock yet.
 pub fn waited_on<M: Memory>(mem: &M, interpreter: &Interpreter) -> Result<Range<u64>, Fault> {
     let layout = &interpreter.layout;
     let gil = if layout.interp_gil == DIRECT {

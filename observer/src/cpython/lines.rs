@@ -1,20 +1,20 @@
-//! Lines of instructions, as a code object tells them.
+//! Lines of instructions, from the line table of a code object.
 
 use probe_ebpf::python::LineTable;
 
 /// An entry of `co_lnotab`, or of 3.10's `co_linetable`: bytes, then a step of lines.
 const PAIR: usize = 2;
-/// A step of lines in 3.10's table that means that the instructions are of no line.
+/// A line step in 3.10's table: the instructions belong to no line.
 const NO_LINE: i8 = i8::MIN;
-/// Bytes of an instruction's unit, which `Locations` count in.
+/// Bytes of an instruction unit, which `Locations` count in.
 const UNIT_BYTES: u32 = 2;
 
-/// What a code object tells of its lines.
+/// The line table of a code object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines<'a> {
     /// `co_lnotab` or `co_linetable`, or the beginning of it.
     pub table: &'a [u8],
-    /// It goes on behind what is here.
+    /// The table is longer than this.
     pub is_cut: bool,
     /// A [`LineTable`], as the layout has it.
     pub format: u32,
@@ -23,8 +23,8 @@ pub struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The line of the instruction that is so many bytes from the first; `None` when it is of
-    /// none, or the table does not tell.
+    /// The line of the instruction at this byte offset; `None` if it belongs to no line, or the
+    /// table does not have it.
     #[must_use]
     pub fn line(&self, instruction_offset: u32) -> Option<u32> {
         let line = if self.format == LineTable::Lnotab as u32 {
@@ -39,9 +39,9 @@ impl Lines<'_> {
         u32::try_from(line?).ok()
     }
 
-    /// Each pair says how many bytes the line that was begins before the next, and how many lines
-    /// further that is (`PyCode_Addr2Line` in `Objects/codeobject.c` of 3.8). The last line goes
-    /// on to the end of the code.
+    /// Each pair has the bytes up to the next line, and the step to that line
+    /// (`PyCode_Addr2Line` in `Objects/codeobject.c` of 3.8). The last line lasts to the end of the
+    /// code.
     fn by_steps(&self, wanted: u32) -> Option<i64> {
         let (pairs, _) = self.table.as_chunks::<PAIR>();
         let mut at = 0_u64;
@@ -56,8 +56,8 @@ impl Lines<'_> {
         (!self.is_cut).then_some(line)
     }
 
-    /// Each pair says how many bytes are of a line, and how many lines further that is than the
-    /// one before (`PyLineTable_NextAddressRange` in `Objects/codeobject.c` of 3.10).
+    /// Each pair has the bytes of a line, and the step to it from the line before
+    /// (`PyLineTable_NextAddressRange` in `Objects/codeobject.c` of 3.10).
     fn by_ranges(&self, wanted: u32) -> Option<i64> {
         let (pairs, _) = self.table.as_chunks::<PAIR>();
         let mut end = 0_u64;
@@ -75,7 +75,7 @@ impl Lines<'_> {
         None
     }
 
-    /// Each entry begins with a byte that says how many units it is of and how it goes on
+    /// Each entry begins with a byte that has the number of units and the kind of the rest
     /// (`get_line_delta` in `Objects/codeobject.c`, `_PyCodeLocationInfoKind` in
     /// `Include/cpython/code.h`).
     fn by_locations(&self, wanted: u32) -> Option<i64> {
@@ -90,11 +90,11 @@ impl Lines<'_> {
             end = end.checked_add(units * u64::from(UNIT_BYTES))?;
             let kind = first >> 3 & 15;
             let step = match kind {
-                // No column, and all there is.
+                // No column; every field.
                 13 | 14 => signed(after)?,
                 // One line; two columns follow.
                 10..=12 => i64::from(kind) - 10,
-                // Columns of the same line; nothing.
+                // The same line; no line.
                 _ => 0,
             };
             line = line.checked_add(step)?;

@@ -72,18 +72,18 @@ fn recorded() -> Vec<(u8, Code)> {
 }
 
 #[test]
-fn every_instruction_is_of_the_line_that_the_interpreter_says() {
+fn every_instruction_has_the_line_that_the_interpreter_reports() {
     for (minor, code) in recorded() {
         assert!(!code.ranges.is_empty());
         for offset in (0..code.bytes).step_by(2) {
-            let told = code.lines().line(offset);
-            assert_eq!(told, code.expected(offset), "3.{minor}, {offset}");
+            let line = code.lines().line(offset);
+            assert_eq!(line, code.expected(offset), "3.{minor}, {offset}");
         }
     }
 }
 
 #[test]
-fn the_fixtures_have_what_is_hard() {
+fn the_fixtures_have_the_hard_cases() {
     for minor in 8..=15 {
         let codes: Vec<_> = recorded().into_iter().filter(|it| it.0 == minor).collect();
         let has = |what: fn(&Code) -> bool| codes.iter().any(|(_, code)| what(code));
@@ -104,7 +104,7 @@ fn the_fixtures_have_what_is_hard() {
 }
 
 #[test]
-fn behind_its_end_only_the_oldest_format_tells_a_line() {
+fn behind_its_end_only_the_oldest_format_has_a_line() {
     for (minor, code) in recorded() {
         let last = code.lines().line(code.bytes);
         assert_eq!(last.is_some(), minor < 10, "3.{minor}");
@@ -112,8 +112,8 @@ fn behind_its_end_only_the_oldest_format_tells_a_line() {
 }
 
 #[test]
-fn of_a_table_that_is_cut_what_is_told_is_right() {
-    let mut told = 0;
+fn the_lines_of_a_cut_table_are_right() {
+    let mut found = 0;
     for (minor, code) in recorded() {
         let length = code.table.len();
         for bytes in (0..length).step_by(1 + length / 50) {
@@ -124,17 +124,17 @@ fn of_a_table_that_is_cut_what_is_told_is_right() {
             };
             for offset in (0..code.bytes).step_by(2 + code.bytes as usize / 100 * 2) {
                 if let Some(line) = cut.line(offset) {
-                    told += 1;
+                    found += 1;
                     assert_eq!(Some(line), code.expected(offset), "3.{minor}, {offset}");
                 }
             }
         }
     }
-    assert!(told > 10_000, "{told}");
+    assert!(found > 10_000, "{found}");
 }
 
 #[test]
-fn garbage_tells_nothing() {
+fn garbage_has_no_line() {
     let of = |format: LineTable, table: &[u8]| {
         let lines = Lines {
             table,
@@ -170,7 +170,7 @@ fn garbage_tells_nothing() {
 
 proptest! {
     #[test]
-    fn no_table_breaks_it(
+    fn any_table_is_read_without_panic(
         table: Vec<u8>,
         is_cut: bool,
         format in 0_u32..4,
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_breaks_nothing(
+    fn a_changed_byte_causes_no_panic(
         format in prop::sample::select(RECORDED.to_vec()),
         which: prop::sample::Index,
         at: prop::sample::Index,

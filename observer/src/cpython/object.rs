@@ -1,14 +1,14 @@
-//! Python objects in another process: every read is bounded and checked, and
-//! garbage is an error or a wrong value, never a panic or an endless loop.
+//! Python objects in another process. Every read is bounded and checked: garbage gives an error or a
+//! wrong value, never a panic or an endless loop.
 
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
-/// Items, entries and attributes read of one container.
+/// Items, entries and attributes that are read of one container.
 pub(crate) const MAX_ITEMS: u64 = 4096;
-/// Characters read of one string.
+/// Characters that are read of one string.
 const MAX_CHARACTERS: u64 = 4096;
-/// Bits of `tp_flags` that tell the built-in types (`Include/object.h`).
+/// Bits of `tp_flags` that mark the built-in types (`Include/object.h`).
 pub(crate) mod type_flag {
     pub const LONG: u64 = 1 << 24;
     pub const LIST: u64 = 1 << 25;
@@ -30,19 +30,19 @@ impl<'a, M: Memory> Objects<'a, M> {
         Self { mem, layout }
     }
 
-    /// The layout they are read with.
+    /// The layout that the objects are read with.
     #[must_use]
     pub fn layout(&self) -> &'a Layout {
         self.layout
     }
 
-    /// The memory they are read from.
+    /// The memory that the objects are read from.
     #[must_use]
     pub fn memory(&self) -> &'a M {
         self.mem
     }
 
-    /// The word of a structure.
+    /// A word of a structure.
     ///
     /// # Errors
     /// [`Fault`] when it cannot be read, as of every reader here.
@@ -58,7 +58,7 @@ impl<'a, M: Memory> Objects<'a, M> {
         self.field(object, self.layout.object_type)
     }
 
-    /// `tp_name` of a type: of a class written in Python its bare name.
+    /// `tp_name` of a type; the bare name of a class written in Python.
     ///
     /// # Errors
     /// [`Fault`], also when it is not text.
@@ -78,7 +78,7 @@ impl<'a, M: Memory> Objects<'a, M> {
     /// A `str`, or an instance of a subclass of it.
     ///
     /// # Errors
-    /// [`Fault`], also when it is none or longer than 4096 characters.
+    /// [`Fault`], also if it is no `str` or longer than 4096 characters.
     pub fn text(&self, object: u64) -> Result<String, Fault> {
         self.expect(object, type_flag::UNICODE)?;
         let length = self.field(object, self.layout.str_length)?;
@@ -117,7 +117,7 @@ impl<'a, M: Memory> Objects<'a, M> {
     /// An `int`, or a `bool` as 0 or 1.
     ///
     /// # Errors
-    /// [`Fault`], also when it is none or does not fit.
+    /// [`Fault`], also if it is no `int` or does not fit.
     pub fn int(&self, object: u64) -> Result<i64, Fault> {
         self.expect(object, type_flag::LONG)?;
         let size = self.field(object, self.layout.int_size)?;
@@ -158,7 +158,7 @@ impl<'a, M: Memory> Objects<'a, M> {
     /// Items of a tuple or list.
     ///
     /// # Errors
-    /// [`Fault`], also when it is neither or has more than 4096.
+    /// [`Fault`], also if it is neither or has more than 4096 items.
     pub fn items(&self, object: u64) -> Result<Vec<u64>, Fault> {
         let flags = self.flags(self.type_of(object)?)?;
         let count = self.field(object, self.layout.var_size)?;

@@ -1,30 +1,34 @@
 //! Where in the source a frame is.
 
+use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::DIRECT;
 
 use super::lines::Lines;
 use super::object::{Objects, add};
 
-/// Bytes of a table of lines that are read: a function of some ten thousand lines.
+/// Bytes of a line table that are read: enough for some ten thousand lines.
 const MAX_TABLE_BYTES: u64 = 256 << 10;
 
-/// A function, and where in it; what cannot be read is absent.
+/// A function and a line in it; what cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// `co_qualname`; before 3.11, which lacks it, `co_name`.
-    pub function: Option<String>,
+    /// `co_qualname`; `co_name` before 3.11, which lacks it.
+    pub function: Option<Untrusted>,
     /// `co_filename`.
-    pub file: Option<String>,
-    /// Absent also where the instruction is of no line.
+    pub file: Option<Untrusted>,
+    /// Absent also if the instruction belongs to no line.
     pub line: Option<u32>,
 }
 
 impl Position {
-    /// Of the instruction that is so many bytes from a code object's first.
+    /// The position of the instruction at this byte offset of a code object.
     pub fn of<M: Memory>(objects: &Objects<'_, M>, code: u64, instruction: Option<u32>) -> Self {
         let layout = objects.layout();
-        let text = |offset| objects.text(objects.field(code, offset).ok()?).ok();
+        let text = |offset| {
+            let text = objects.text(objects.field(code, offset).ok()?).ok()?;
+            Some(Untrusted::from(text))
+        };
         let name = match layout.code_qualname {
             DIRECT => layout.code_name,
             qualname => qualname,

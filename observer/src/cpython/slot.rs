@@ -1,6 +1,5 @@
-//! Where a thread keeps its `PyThreadState *`: a place as far from its thread
-//! pointer in every thread of a process, so that a program in the kernel finds
-//! the thread state with one read.
+//! Where a thread keeps its `PyThreadState *`: at the same distance from the thread pointer in
+//! every thread of a process, so the eBPF programs find the thread state with one read.
 
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{DIRECT, Layout, THREAD_LOCAL};
@@ -8,10 +7,10 @@ use probe_ebpf::python::{DIRECT, Layout, THREAD_LOCAL};
 use super::threads::field;
 use crate::process::thread_pointer::ThreadPointer;
 
-/// Threads looked at: enough to tell chance from rule.
+/// Threads that are compared: enough to rule out chance.
 const MAX_THREADS: usize = 64;
 
-/// Why the place is not known.
+/// Why the slot is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
     #[error("reading the key of the thread state failed")]
@@ -30,7 +29,7 @@ impl From<Fault> for SlotError {
     }
 }
 
-/// What is known of the process's C library.
+/// The C library of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Libc {
     /// Offset of `specific_1stblock` in glibc's `struct pthread`.
@@ -38,12 +37,12 @@ pub struct Libc {
     pub pointer: ThreadPointer,
 }
 
-/// The place where the `threads` keep their state: in glibc's `struct pthread`,
-/// as the value of CPython's thread-specific key; or wherever it is found where the key
-/// is not known, as from 3.13 on, or not used any more, as from 3.15 on.
+/// The slot where the `threads` keep their state: in glibc's `struct pthread`, as the value of
+/// CPython's thread-specific key. A search finds it if the key is not known (from 3.13 on) or no
+/// longer used (from 3.15 on).
 ///
 /// # Errors
-/// With the reason. [`SlotError::NotFound`] may only mean that no thread runs yet.
+/// [`SlotError`]; [`SlotError::NotFound`] may only mean that no thread runs yet.
 pub fn find<M: Memory>(
     mem: &M,
     layout: &Layout,
@@ -111,12 +110,10 @@ fn by_key<M: Memory>(mem: &M, layout: &Layout, runtime: u64, libc: Libc) -> Resu
     }
 }
 
-/// The place that holds the thread state in most threads. Where several do, it
-/// is the first of those in `struct pthread` or outside of it, as this version
-/// has it: of thread-specific values that of the first key is CPython's own, while
-/// extensions that keep the state too create theirs later. Of thread-local
-/// variables the thread that holds the GIL has two, and both are right for it
-/// whenever Python code runs; other threads have one.
+/// The slot that holds the thread state in most threads. Of several, the first in `struct pthread`
+/// or outside of it, as this version has it. Of thread-specific values the first key is CPython's
+/// own: extensions that keep the state too create theirs later. Of thread-local variables the
+/// thread that holds the GIL has two, both right while Python code runs; other threads have one.
 fn search<M: Memory>(
     mem: &M,
     pointer: ThreadPointer,
@@ -132,7 +129,7 @@ fn search<M: Memory>(
     Some(slot)
 }
 
-/// How many threads keep their own state at that place.
+/// How many threads keep their own state in that slot.
 fn votes<M: Memory>(mem: &M, threads: &[Thread], slot: i64) -> usize {
     let keeps_it = |thread: &&Thread| {
         let at = thread.pointer.checked_add_signed(slot);
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_the_place_most_threads_use_is_the_slot() {
+    fn without_a_key_the_slot_is_where_most_threads_keep_their_state() {
         let slot = |slots| find(&process(0, slots), &SEARCHED, RUNTIME, LIBC, &THREADS);
         assert_eq!(
             slot(&[(0x3000, -40), (0x5000, -40), (0x5000, -48)]),
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_is_thread_local_what_an_extension_keeps_is_not_taken_for_it() {
+    fn a_copy_that_an_extension_keeps_is_not_taken_for_the_thread_local_slot() {
         let layout = Layout {
             runtime_tss_key: THREAD_LOCAL,
             ..KEYED

@@ -5,10 +5,10 @@ use probe_ebpf::memory::{Fault, Memory};
 use super::object::Objects;
 use super::threads;
 
-/// The release in `sys.version`, such as `3.9.18`: before 3.11 no symbol tells it.
+/// The release in `sys.version`, such as `3.9.18`: no symbol has it before 3.11.
 ///
 /// # Errors
-/// [`Fault`] when it cannot be read, also because the interpreter starts.
+/// [`Fault`] when it cannot be read, also while the interpreter starts.
 pub fn release<M: Memory>(objects: &Objects<'_, M>, runtime: u64) -> Result<String, Fault> {
     let layout = objects.layout();
     let interp = threads::main_interpreter(objects.memory(), layout, runtime)?.ok_or(Fault)?;

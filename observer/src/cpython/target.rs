@@ -1,12 +1,13 @@
-//! The interpreter of a process: which it is, and where a probe goes.
+//! The interpreter of a process: which it is, and where its probes go.
 
+use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, debug_offsets, tables};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use super::error::InspectError;
-use super::files::{Files, Function, FunctionPlace, InterpreterFile, LibcFile, Place};
+use super::files::{Files, Function, InterpreterFile, LibcFile, ProbeOffset, ProcessFile};
 use super::object::Objects;
 use super::slot::{self, Libc, SlotError};
 use super::sys;
@@ -22,36 +23,36 @@ use crate::process::thread_pointer::ThreadPointer;
 /// `datetime.datetime.now`, whose calls begin and end a request
 /// (`Modules/_datetimemodule.c`, `datetime_methods`).
 const DATETIME_NOW: Function = Function::Method("now", "now($type");
-/// `sys.exc_info` and, from 3.11 on, `sys.exception`, which frameworks ask for the exception
-/// that they handle (`Python/sysmodule.c`, `sys_methods`).
+/// `sys.exc_info` and, from 3.11 on, `sys.exception`: frameworks call them while they handle an
+/// exception (`Python/sysmodule.c`, `sys_methods`).
 const EXC_INFO: Function = Function::Method("exc_info", "exc_info($module");
 const EXCEPTION: Function = Function::Method("exception", "exception($module");
 /// Called for each frame that an exception goes up (`Python/traceback.c`).
 const TRACEBACK_HERE: Function = Function::Symbol("PyTraceBack_Here");
 
-/// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
-/// symbol is stripped; the check against the threads catches a wrong one.
+/// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for a C library whose debugger symbol is
+/// stripped; the check against the threads catches a wrong one.
 const SPECIFIC_FIRST_BLOCK: u32 = 784;
 
-/// Why a program that does not use dates yet is not ready.
+/// A program that has not imported `datetime` yet is not ready.
 pub const NO_MODULE: &str = "the module of datetime.now is not loaded yet";
 
 /// Where a uprobe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePoint {
-    /// Leads to the file while the process lives, from outside its root too.
+    /// Leads to the file while the process lives, also from outside its root.
     pub path_to_open: PathBuf,
-    /// What that was when the file was read.
+    /// The file behind that path when it was read.
     pub opened: FileNumber,
-    /// Which file the kernel puts it on: the same for all processes that share it.
+    /// The file that the kernel puts the probe on: the same for all processes that share it.
     pub probed: FileNumber,
     /// Of the instruction in the file.
     pub file_offset: u64,
-    /// That instruction, relative to the function.
+    /// The instruction, relative to the function.
     pub placement: Placement,
 }
 
-/// Where the garbage collector begins and ends.
+/// Where a garbage collection begins and ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
     pub begins: Vec<ProbePoint>,
@@ -68,18 +69,18 @@ pub struct Interpreter {
     pub runtime: u64,
     /// `datetime.now`.
     pub now: ProbePoint,
-    /// Where an exception that is handled is asked for; or why that is not seen.
-    pub asked: Result<Vec<ProbePoint>, String>,
-    /// Where an exception goes up out of a frame; likewise.
-    pub unwound: Result<ProbePoint, String>,
-    /// Where garbage is collected; likewise.
-    pub collector: Result<Collector, String>,
-    /// Where from its thread pointer a thread keeps its `PyThreadState *`.
+    /// `sys.exc_info` and `sys.exception`, or why handled exceptions are not seen.
+    pub handled: Result<Vec<ProbePoint>, Untrusted>,
+    /// `PyTraceBack_Here`, or why there is no deep capture.
+    pub deep_capture: Result<ProbePoint, Untrusted>,
+    /// The garbage collector, or why its pauses are not seen.
+    pub collector: Result<Collector, Untrusted>,
+    /// Offset of a thread's `PyThreadState *` from its thread pointer.
     pub tstate_slot: i64,
 }
 
 impl Interpreter {
-    /// Finds out all of it, of one process.
+    /// The interpreter of one process.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -89,18 +90,23 @@ impl Interpreter {
         Self::complete(&runtime, &mut files)
     }
 
-    /// What cannot be seen of it, or costs more than it should.
+    /// What is missing, or costs more than it should; empty if nothing is.
     #[must_use]
-    pub fn shortcomings(&self) -> Vec<String> {
-        let placed = self.now.placement.warning().map(str::to_owned);
-        let asked = self.asked.as_ref().err();
-        let asked = asked.map(|why| format!("exceptions that are handled are not seen: {why}"));
-        let unwound = self.unwound.as_ref().err();
-        let unwound = unwound.map(|why| format!("no closer look at exceptions: {why}"));
-        [placed, asked, unwound].into_iter().flatten().collect()
+    pub fn shortcomings(&self) -> Untrusted {
+        let warning = self.now.placement.warning().map(str::to_owned);
+        let without = |what: &str, why: &Untrusted| format!("{what}: {}", why.raw());
+        let handled = self.handled.as_ref().err();
+        let handled = handled.map(|why| without("handled exceptions are not seen", why));
+        let deep_capture = self.deep_capture.as_ref().err();
+        let deep_capture = deep_capture.map(|why| without("no deep capture", why));
+        let all: Vec<_> = [warning, handled, deep_capture]
+            .into_iter()
+            .flatten()
+            .collect();
+        all.join("; ").into()
     }
 
-    /// Finds out the rest about an interpreter that was found.
+    /// Finds where the probes go.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -111,8 +117,8 @@ impl Interpreter {
             runtime: found.address,
             tstate_slot: found.tstate_slot(files)?,
             now: found.datetime_now(files)?,
-            asked: found.asked(files),
-            unwound: found.probe_point(TRACEBACK_HERE, files),
+            handled: found.handled(files),
+            deep_capture: found.probe_point(TRACEBACK_HERE, files),
             collector: found.collector(files),
         })
     }
@@ -121,7 +127,7 @@ impl Interpreter {
 /// An interpreter whose memory can be read.
 #[derive(Debug)]
 pub struct Runtime {
-    /// Such as `3.11.7`, or only `3.9` where the file does not tell.
+    /// Such as `3.11.7`, or only `3.9` if the file does not say.
     pub version: String,
     is_released: bool,
     pub layout: Layout,
@@ -135,7 +141,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// DeepCaptures for an interpreter among the files a process has mapped.
+    /// Searches the mapped files of a process for an interpreter.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -159,13 +165,13 @@ impl Runtime {
                 "Python on musl libc is not supported yet".to_owned(),
             ));
         }
-        let place = Place {
+        let source = ProcessFile {
             proc_root,
             pid,
             mapping,
             mappings: &mappings,
         };
-        let (file, bias) = files.interpreter(place)?;
+        let (file, bias) = files.interpreter(source)?;
         let Some(runtime) = file.runtime else {
             return Err(if file.is_whole {
                 unsupported(format!(
@@ -197,16 +203,17 @@ impl Runtime {
         })
     }
 
-    /// Its release, such as `3.11.7`; as much of it as is known.
-    pub fn release<M: Memory>(&self, objects: &Objects<'_, M>) -> String {
+    /// Its release, such as `3.11.7`, as far as known.
+    pub fn release<M: Memory>(&self, objects: &Objects<'_, M>) -> Untrusted {
         if self.is_released {
-            return self.version.clone();
+            return self.version.as_str().into();
         }
-        sys::release(objects, self.address).unwrap_or_else(|Fault| self.version.clone())
+        let read = sys::release(objects, self.address);
+        read.unwrap_or_else(|Fault| self.version.clone()).into()
     }
 
-    fn place<'a>(&'a self, mapping: &'a Mapping) -> Place<'a> {
-        Place {
+    fn file<'a>(&'a self, mapping: &'a Mapping) -> ProcessFile<'a> {
+        ProcessFile {
             proc_root: &self.proc_root,
             pid: self.pid,
             mapping,
@@ -217,15 +224,16 @@ impl Runtime {
     fn tstate_slot(&self, files: &mut Files) -> Result<i64, InspectError> {
         let libc = self.mappings.iter().find(|m| is_libc(m.file_name()));
         let libc = match libc {
-            Some(mapping) => files.libc(self.place(mapping))?,
+            Some(mapping) => files.libc(self.file(mapping))?,
             None => LibcFile::default(),
         };
         let unsupported = |reason: &dyn std::fmt::Display| {
             let version = &self.version;
             InspectError::unsupported(version, format!("CPython {version}: {reason}"))
         };
-        let pointer = ThreadPointer::of(Machine::HOST, libc.pthread_bytes)
-            .ok_or_else(|| unsupported(&"its C library does not tell the size of its threads"))?;
+        let pointer = ThreadPointer::of(Machine::HOST, libc.pthread_bytes).ok_or_else(|| {
+            unsupported(&"the size of `struct pthread` in its C library is unknown")
+        })?;
         let libc = Libc {
             first_block: libc.first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
             pointer,
@@ -245,8 +253,7 @@ impl Runtime {
         })
     }
 
-    /// `datetime.now`, in its extension module if that is mapped, else in the
-    /// interpreter itself.
+    /// `datetime.now`: in its extension module if that is mapped, else in the interpreter itself.
     fn datetime_now(&self, files: &mut Files) -> Result<ProbePoint, InspectError> {
         let is_module = |m: &&Mapping| m.file_name().starts_with("_datetime.");
         let extension = self.mappings.iter().find(is_module);
@@ -259,72 +266,74 @@ impl Runtime {
         }
     }
 
-    /// Where the exception that is handled is asked for.
-    fn asked(&self, files: &mut Files) -> Result<Vec<ProbePoint>, String> {
+    /// `sys.exc_info`, and `sys.exception` from 3.11 on.
+    fn handled(&self, files: &mut Files) -> Result<Vec<ProbePoint>, Untrusted> {
         let first = self.probe_point(EXC_INFO, files)?;
-        // Older ones have no `sys.exception`.
         let second = self.probe_point(EXCEPTION, files).ok();
         Ok([first].into_iter().chain(second).collect())
     }
 
     /// Where garbage is collected.
-    fn collector(&self, files: &mut Files) -> Result<Collector, String> {
+    fn collector(&self, files: &mut Files) -> Result<Collector, Untrusted> {
         let mapping = self.mappings.get(self.interpreter);
-        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.reason())?;
         let (found, location) = files
-            .collector(self.place(mapping))
-            .map_err(|error| error.to_string())?;
-        let points = |places: Vec<FunctionPlace>| {
-            let points = places.into_iter().map(|place| location.point(place));
+            .collector(self.file(mapping))
+            .map_err(|error| error.reason())?;
+        let points = |offsets: Vec<ProbeOffset>| {
+            let points = offsets.into_iter().map(|offset| location.point(offset));
             points.collect()
         };
-        found.map(|places| Collector {
-            begins: points(places.begins),
-            ends: points(places.ends),
-        })
+        let collector = found.map(|offsets| Collector {
+            begins: points(offsets.begins),
+            ends: points(offsets.ends),
+        });
+        collector.map_err(Untrusted::from)
     }
 
     /// A function of the interpreter itself.
-    fn probe_point(&self, function: Function, files: &mut Files) -> Result<ProbePoint, String> {
+    fn probe_point(&self, function: Function, files: &mut Files) -> Result<ProbePoint, Untrusted> {
         let mapping = self.mappings.get(self.interpreter);
-        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.reason())?;
         self.point_in(mapping, function, files)
-            .map_err(|error| error.to_string())?
+            .map_err(|error| error.reason())?
     }
 
-    /// Where a probe on a function goes; a text when the file does not have the function.
+    /// Where a probe on a function goes, or why the file does not have the function.
     fn point_in(
         &self,
         mapping: &Mapping,
         function: Function,
         files: &mut Files,
-    ) -> Result<Result<ProbePoint, String>, InspectError> {
-        let (found, location) = files.function(self.place(mapping), function)?;
+    ) -> Result<Result<ProbePoint, Untrusted>, InspectError> {
+        let (found, location) = files.function(self.file(mapping), function)?;
         Ok(found
             .map(|function| location.point(function))
-            .map_err(|reason| format!("{}: {reason}", mapping.path.display())))
+            .map_err(|reason| format!("{}: {reason}", mapping.path.display()).into()))
     }
 }
 
-/// The layout of an interpreter: what it publishes, or what is known of its
-/// version; else why it is not known. The file's name counts where it does not
-/// tell its release itself.
+/// The layout of an interpreter: the one it publishes, or that of its version. The name of the
+/// file has the version if the file does not.
+///
+/// # Errors
+/// Why there is none.
 fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
     let release = file.release.map(|release| (release.major, release.minor));
     let Some((major, minor)) = release.or_else(|| Release::minor_of(named)) else {
-        return Err("its version is not known".to_owned());
+        return Err("unknown version".to_owned());
     };
     if debug_offsets::is_known(major, minor) {
         return file.published.map_err(|error| error.to_string());
     }
     match tables::for_version(major, minor) {
         Some(layout) => Ok(*layout),
-        None => Err("this version is not supported, 3.8 to 3.15 are".to_owned()),
+        None => Err("unsupported version".to_owned()),
     }
 }
 
-/// The mapped file that holds the interpreter: a library if there is one, since
-/// the executable then only calls it.
+/// The mapped file that holds the interpreter: a library if there is one, since the executable
+/// then only calls it.
 fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
     let named = || {
         mappings
@@ -332,7 +341,7 @@ fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
             .enumerate()
             .filter_map(|(i, mapping)| Some((i, version::from_file_name(mapping.file_name())?)))
     };
-    // `libpython3.so` only names the stable interface; the real library is beside it.
+    // `libpython3.so` has the stable interface only; the real library is beside it.
     let real =
         |(_, python): &(usize, NamedPython<'_>)| python.is_library && python.version.contains('.');
     named()
@@ -340,8 +349,8 @@ fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
         .or_else(|| named().find(|(_, python)| !python.is_library))
 }
 
-/// The program itself, where it is an interpreter of another name: a renamed copy, or a program
-/// that Python was linked into.
+/// The executable, if it is an interpreter of another name: a renamed copy, or a program that
+/// Python was linked into.
 fn find_unnamed(
     pid: u32,
     proc_root: &Path,
@@ -363,7 +372,7 @@ fn find_unnamed(
     Some((mappings.iter().position(is_executable)?, unnamed))
 }
 
-/// The file that holds the interpreter of a process, also of one that cannot be read.
+/// The file that holds the interpreter of a process, also if that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterpreterPath {
     /// As the process sees it.
@@ -373,7 +382,7 @@ pub struct InterpreterPath {
 }
 
 impl InterpreterPath {
-    /// Of a process that runs one.
+    /// The file, if the process runs Python.
     #[must_use]
     pub fn of(pid: u32, proc_root: &Path, files: &mut Files) -> Option<Self> {
         let mappings = maps::read(proc_root, pid).ok()?;
@@ -403,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_is_the_interpreter_where_there_is_one() {
+    fn the_library_is_the_interpreter_if_there_is_one() {
         let found = |paths: &[&str]| {
             let mappings = mapped(paths);
             find_interpreter(&mappings).map(|(i, _)| mappings[i].path.display().to_string())
@@ -422,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn this_test_is_not_python_and_a_process_that_went_is_gone() {
+    fn this_test_is_not_python_and_a_process_that_exited_is_gone() {
         let proc_root = Path::new("/proc");
         let own = Interpreter::inspect(std::process::id(), proc_root);
         assert!(matches!(own, Err(InspectError::NotPython)), "{own:?}");

@@ -8,10 +8,9 @@ const MAX_THREADS: usize = 4096;
 /// Python's own limit is 1,000 unless raised.
 const MAX_FRAMES: usize = 1024;
 
-/// `PyThreadState` of every thread of the main interpreter, newest first: the
-/// main thread is the last (`Python/pystate.c`, `add_threadstate` or
-/// `new_threadstate`, puts new ones before the others). Empty while the
-/// interpreter starts.
+/// `PyThreadState` of every thread of the main interpreter, newest first: the main thread is the
+/// last (`Python/pystate.c`, `add_threadstate` or `new_threadstate`, puts new ones first). Empty
+/// while the interpreter starts.
 ///
 /// # Errors
 /// When the list cannot be read, or does not end.
@@ -23,8 +22,7 @@ pub fn threads<M: Memory>(mem: &M, layout: &Layout, runtime: u64) -> Result<Vec<
     chain(mem, first, layout.tstate_next, MAX_THREADS)
 }
 
-/// The main `PyInterpreterState`: the oldest, hence the last; `None` while the
-/// interpreter starts.
+/// The main `PyInterpreterState`: the oldest, hence the last; `None` while the interpreter starts.
 ///
 /// # Errors
 /// When the list cannot be read, or does not end.
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_bites_its_tail_is_an_error() {
+    fn a_list_without_an_end_is_an_error() {
         assert_eq!(threads(&process(0x3000), &LAYOUT, RUNTIME), Err(Fault));
     }
 }

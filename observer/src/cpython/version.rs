@@ -1,6 +1,22 @@
-//! Which interpreter a file is.
+//! Versions of CPython: those supported, and which interpreter a file is.
 
+use probe_ebpf::python::{debug_offsets, tables};
 use std::fmt;
+
+/// Whether structures of a release are known: from its tables, or because it publishes them.
+#[must_use]
+pub fn is_supported(major: u8, minor: u8) -> bool {
+    tables::for_version(major, minor).is_some() || debug_offsets::is_known(major, minor)
+}
+
+/// The interpreters that can be read, such as `an ordinary CPython 3.8 to 3.15 for glibc`.
+#[must_use]
+pub fn supported() -> String {
+    let minors = || (0..=u8::MAX).filter(|&minor| is_supported(3, minor));
+    let (oldest, newest) = (minors().next(), minors().next_back());
+    let (oldest, newest) = (oldest.unwrap_or_default(), newest.unwrap_or_default());
+    format!("an ordinary CPython 3.{oldest} to 3.{newest} for glibc")
+}
 
 /// A release of CPython.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +29,7 @@ pub struct Release {
 }
 
 impl Release {
-    /// From the name of a file, such as `python3.9`: for what comes before 3.11.
+    /// Major and minor number of a text such as `3.9`: for file names before 3.11.
     #[must_use]
     pub fn minor_of(version: &str) -> Option<(u8, u8)> {
         let (major, minor) = version.split_once('.')?;
@@ -55,10 +71,10 @@ impl fmt::Display for Release {
     }
 }
 
-/// What the name of an executable or library tells.
+/// An interpreter by the name of its executable or library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedPython<'a> {
-    /// Such as `3.11`, or as little as `3`, or nothing.
+    /// Such as `3.11`, `3`, or empty.
     pub version: &'a str,
     pub kind: Kind,
     pub is_library: bool,
@@ -76,7 +92,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Why it cannot be read, if it cannot.
+    /// The reason if it cannot be read.
     #[must_use]
     pub fn refusal(self) -> Option<&'static str> {
         match self {
@@ -88,8 +104,7 @@ impl Kind {
     }
 }
 
-/// DeepCaptures at the file name of an executable or a mapped library; `None` if it is
-/// not named like an interpreter.
+/// The interpreter that the file name of an executable or a mapped library names, if any.
 #[must_use]
 pub fn from_file_name(name: &str) -> Option<NamedPython<'_>> {
     let (name, is_library) = match name.strip_prefix("lib") {
@@ -110,7 +125,7 @@ pub fn from_file_name(name: &str) -> Option<NamedPython<'_>> {
         .unwrap_or(rest.len());
     let (version, flags) = rest.split_at_checked(end)?;
     let kind = match flags {
-        // `m` told the allocator up to 3.7; `-intel64` and the like are architectures.
+        // `m` named the allocator up to 3.7; `-intel64` and the like are architectures.
         "" | "m" => Kind::CPython,
         _ if flags.starts_with('-') => Kind::CPython,
         "t" | "td" => Kind::FreeThreaded,
@@ -129,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_names_tell_implementation_and_version() {
+    fn implementation_and_version_come_from_the_file_name() {
         let cases = [
             ("python3.11", Some(("3.11", Kind::CPython, false))),
             ("python3", Some(("3", Kind::CPython, false))),
@@ -153,6 +168,17 @@ mod tests {
             let found = from_file_name(name).map(|p| (p.version, p.kind, p.is_library));
             assert_eq!(found, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_supported_versions_are_a_range_without_holes() {
+        assert_eq!(supported(), "an ordinary CPython 3.8 to 3.15 for glibc");
+        assert!((8..=15).all(|minor| is_supported(3, minor)));
+        assert!(
+            ![(3, 7), (3, 16), (2, 8)]
+                .iter()
+                .any(|&(major, minor)| is_supported(major, minor))
+        );
     }
 
     #[test]

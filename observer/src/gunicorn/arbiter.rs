@@ -1,8 +1,9 @@
-//! The Gunicorn master on the main thread's stack, and what it knows.
+//! The Gunicorn master on the main thread's stack: its workers, listeners and settings.
 //!
-//! Attributes are those of `gunicorn/arbiter.py` and `gunicorn/config.py`, the
-//! same from 19.10 to 27.0.
+//! Attributes are those of `gunicorn/arbiter.py` and `gunicorn/config.py`, the same in all supported
+//! versions.
 
+use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::DIRECT;
 
@@ -11,7 +12,7 @@ use super::worker::{self, StageNames, WorkerObject};
 use crate::cpython::object::Objects;
 use crate::cpython::threads;
 
-/// Addresses of one master that are told: no Gunicorn has as many.
+/// Addresses of one master that are read: no Gunicorn has as many.
 const MAX_TEXTS: usize = 64;
 
 /// `Arbiter.run`, found in a process.
@@ -19,8 +20,8 @@ const MAX_TEXTS: usize = 64;
 pub struct Arbiter {
     /// The `Arbiter` object.
     pub object: u64,
-    /// Its `pid` attribute: the master's in its own pid namespace. A forked worker
-    /// has the same frames and attributes, but another pid. `None` until `start`.
+    /// Its `pid` attribute: the PID of the master in its own PID namespace. A forked worker has the
+    /// same frames and attributes, but another PID. `None` until `start`.
     pub pid: Option<i64>,
     /// Globals of `gunicorn/arbiter.py`.
     globals: u64,
@@ -29,15 +30,15 @@ pub struct Arbiter {
 /// A value of [`Arbiter::workers`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerEntry {
-    /// In the master's pid namespace.
+    /// In the PID namespace of the master.
     pub pid: u32,
     pub age: Option<u64>,
-    /// Concrete class name; empty when it could not be read.
+    /// Concrete class name; empty if it cannot be read.
     pub class: String,
     pub object: WorkerObject,
 }
 
-/// What the master was asked to do; what could not be read is absent.
+/// Settings of the master; what cannot be read is absent or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `proc_name`, else the import string of the application.
@@ -53,20 +54,11 @@ pub struct Settings {
 }
 
 impl Arbiter {
-    #[cfg(test)]
-    pub(crate) fn at(object: u64, globals: u64) -> Self {
-        Self {
-            object,
-            pid: None,
-            globals,
-        }
-    }
-
-    /// DeepCaptures for `Arbiter.run` among the frames of the main thread, which waits in it
-    /// for as long as the master lives.
+    /// Finds `Arbiter.run` among the frames of the main thread, which stays in it while the master
+    /// runs.
     ///
     /// # Errors
-    /// [`Fault`] when the stack cannot be read, also because it is changing.
+    /// [`Fault`] when the stack cannot be read, also because it changes.
     pub fn find<M: Memory>(objects: &Objects<'_, M>, runtime: u64) -> Result<Option<Self>, Fault> {
         let (mem, layout) = (objects.memory(), objects.layout());
         let Some(main) = threads::threads(mem, layout, runtime)?.pop() else {
@@ -90,12 +82,11 @@ impl Arbiter {
         Ok(None)
     }
 
-    /// `Arbiter.WORKERS`: what the master knows of its living workers. In a
-    /// forked worker it is what the master knew then.
+    /// `Arbiter.WORKERS`: the running workers. In a forked worker: those at the time of the fork.
     ///
     /// # Errors
-    /// [`Fault`] when the dictionary cannot be read; a worker that cannot has no age, class and
-    /// heartbeat.
+    /// [`Fault`] when the dictionary cannot be read. A worker object that cannot be read has no age,
+    /// class and heartbeat.
     pub fn workers<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<WorkerEntry>, Fault> {
         let workers = objects.attribute(self.object, "WORKERS")?.ok_or(Fault)?;
         let mut found = Vec::new();
@@ -125,12 +116,12 @@ impl Arbiter {
         Ok(found)
     }
 
-    /// Descriptors of `Arbiter.LISTENERS`: the sockets that its workers accept from. Not among
-    /// them is that of its control interface (`gunicorn/ctl`, from 25.0).
+    /// Descriptors of `Arbiter.LISTENERS`: the sockets that workers accept from, without the socket of
+    /// the control interface (`gunicorn/ctl`, from 25.0).
     ///
     /// # Errors
     /// [`Fault`] when they cannot be read, or are no sockets of the interpreter's own, as after
-    /// gevent has replaced these.
+    /// gevent replaced them.
     pub fn listeners<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<u32>, Fault> {
         let listeners = objects.attribute(self.object, "LISTENERS")?.ok_or(Fault)?;
         let fd = |listener| {
@@ -140,23 +131,26 @@ impl Arbiter {
         objects.items(listeners)?.into_iter().map(fd).collect()
     }
 
-    /// Why requests of new workers are not seen in Python; `None` if they are.
+    /// The reason if new workers do not use Gunicorn's request handling.
     ///
     /// # Errors
     /// [`Fault`] when the class cannot be read.
-    pub fn own_way<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Option<String>, Fault> {
+    pub fn own_handling<M: Memory>(
+        &self,
+        objects: &Objects<'_, M>,
+    ) -> Result<Option<Untrusted>, Fault> {
         let class = objects.attribute(self.object, "worker_class")?;
-        handling::own_way(objects, class.ok_or(Fault)?)
+        handling::own_handling(objects, class.ok_or(Fault)?)
     }
 
-    /// The settings now in force: HUP replaces them, TTIN and TTOU change `workers`.
+    /// The settings in force: HUP replaces them, TTIN and TTOU change `workers`.
     pub fn settings<M: Memory>(&self, objects: &Objects<'_, M>) -> Settings {
         let config = Config::of(objects, self.object);
         let unsigned = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
         let worker_class = objects
             .attribute(self.object, "worker_class")
             .and_then(|class| class_name(objects, class.ok_or(Fault)?));
-        // `Config.proc_name`: the setting, else what the application was named on loading.
+        // `Config.proc_name`: the setting, else the import string of the application.
         let app = config
             .text("proc_name")
             .or_else(|| config.text("default_proc_name"));
@@ -197,14 +191,13 @@ fn attribute_int<M: Memory>(objects: &Objects<'_, M>, object: u64, name: &str) -
     objects.int(objects.attribute(object, name).ok()??).ok()
 }
 
-/// Of a class in an extension module without the module.
+/// Name of a class, without the module of an extension.
 fn class_name<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<String, Fault> {
     let name = objects.type_name(class)?;
     Ok(name.rsplit('.').next().unwrap_or_default().to_owned())
 }
 
-/// `Arbiter.cfg.settings`: a dict from the name of a setting to a `Setting`
-/// object, whose `value` it is.
+/// `Arbiter.cfg.settings`: a dict from names to `Setting` objects, each with a `value`.
 struct Config<'o, 'm, M> {
     objects: &'o Objects<'m, M>,
     settings: Option<u64>,
@@ -242,3 +235,7 @@ impl<'o, 'm, M: Memory> Config<'o, 'm, M> {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "arbiter_tests.rs"]
+mod tests;

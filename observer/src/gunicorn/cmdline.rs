@@ -1,7 +1,7 @@
-//! What a command line suggests. A hint only: titles can be set, programs
-//! renamed; what a process is, its memory tells.
+//! Hints of a command line: no more than that, since titles can be set and programs renamed. The
+//! memory of the process decides.
 
-/// What a process may be.
+/// Kind of program that a command line suggests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hint {
     Other,
@@ -9,10 +9,10 @@ pub enum Hint {
     Gunicorn,
 }
 
-/// Arguments looked at behind the program's name.
+/// Arguments that are read behind the program's name.
 const MAX_ARGUMENTS: usize = 16;
 
-/// DeepCaptures at a command line, as of `/proc/<pid>/cmdline` split at its zeros.
+/// The hint of a command line: `/proc/<pid>/cmdline`, split at its zeros.
 #[must_use]
 pub fn hint<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
     let mut arguments = arguments.into_iter();
@@ -27,8 +27,8 @@ pub fn hint<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
     hint_of_python(arguments)
 }
 
-/// DeepCaptures at the arguments of an interpreter, whatever that is named:
-/// `python /venv/bin/gunicorn …`, `python -m gunicorn …`
+/// The hint of the arguments of an interpreter: `python /venv/bin/gunicorn …`,
+/// `python -m gunicorn …`
 #[must_use]
 pub fn hint_of_python<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint {
     let mut arguments = arguments.into_iter().take(MAX_ARGUMENTS);
@@ -39,8 +39,8 @@ pub fn hint_of_python<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint
     }
 }
 
-/// The application's name, for masters whose memory is not read: from the title,
-/// the `--name` option or what looks like `module:variable`; empty when there is none.
+/// The application's name, for masters whose memory cannot be read: from the title, the `--name`
+/// option or an argument like `module:variable`; empty if there is none.
 #[must_use]
 pub fn app<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> String {
     let texts: Vec<&str> = arguments
@@ -75,9 +75,8 @@ pub fn app<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> String {
         .to_owned()
 }
 
-/// The class of workers, for masters whose memory is not read: from the
-/// `--worker-class` option, which wins over every other setting; empty when it
-/// does not name one class.
+/// The worker class, for masters whose memory cannot be read: from the `--worker-class` option,
+/// which wins over every other setting; empty if it does not name one class.
 #[must_use]
 pub fn worker_class<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut arguments = arguments
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_is_guessed_from_title_option_or_import_string() {
+    fn the_application_comes_from_title_option_or_import_string() {
         let cases = [
             ("gunicorn: master [shop:app]", "shop:app"),
             ("python|gunicorn|-n|till|shop:app", "till"),

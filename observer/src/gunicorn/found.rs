@@ -1,8 +1,9 @@
-//! What discovery found.
+//! Results of [`super::tree::Tree`].
 
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::arbiter::Arbiter;
 use crate::gunicorn::worker::WorkerObject;
+use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
 use observer_model::fact::Level;
@@ -10,50 +11,50 @@ use probe_ebpf::memory::Fault;
 use probe_ebpf::python::Layout;
 use std::collections::HashMap;
 
-/// A master and what it knows.
+/// A master and its workers.
 #[derive(Clone, Debug)]
 pub struct FoundMaster {
     pub master: fact::Master,
     pub workers: Vec<fact::Worker>,
-    /// Of those that it told of itself.
+    /// The worker objects in its memory, by PID.
     pub objects: WorkerObjects,
     pub coverage: Coverage,
     /// Its interpreter, or why that cannot be probed.
-    pub interpreter: Result<Interpreter, String>,
-    /// How to read it again; `None` when its memory is not understood.
+    pub interpreter: Result<Interpreter, Untrusted>,
+    /// How to read it again; `None` if its memory cannot be read.
     pub(super) reader: Option<Reader>,
 }
 
-/// Where to read more of workers.
+/// Worker objects by PID.
 pub type WorkerObjects = HashMap<Pid, WorkerObject>;
 
-/// How a master and its workers can be observed.
+/// How closely a master and its workers can be observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// By all probes: its interpreter is read, and its workers use Gunicorn's own request handling.
+    /// By all probes: the interpreter can be probed and the workers use Gunicorn's request handling.
     Full(Box<Interpreter>),
-    /// By the system calls of its workers, and why by no more.
-    Socket(String),
+    /// By the system calls of the workers only, and why.
+    Socket(Untrusted),
     /// Not at all, and why.
-    None(String),
+    None(Untrusted),
 }
 
 impl Coverage {
-    /// Of an interpreter, or why it cannot be probed; and of a worker class that
-    /// handles requests its own way, or could not be read.
+    /// The coverage with this interpreter, or the reason that there is none, and with this worker
+    /// class: the reason that it does not use Gunicorn's request handling, if so.
     pub(super) fn of(
-        interpreter: &Result<Interpreter, String>,
-        own_way: Result<Option<String>, Fault>,
+        interpreter: &Result<Interpreter, Untrusted>,
+        own_handling: Result<Option<Untrusted>, Fault>,
     ) -> Self {
-        match (interpreter, own_way) {
+        match (interpreter, own_handling) {
             (Err(reason), _) => Self::Socket(reason.clone()),
             (Ok(_), Ok(Some(reason))) => Self::Socket(reason),
-            (Ok(_), Err(Fault)) => Self::Socket("its worker class cannot be read".to_owned()),
+            (Ok(_), Err(Fault)) => Self::Socket("its worker class cannot be read".into()),
             (Ok(interpreter), Ok(None)) => Self::Full(Box::new(interpreter.clone())),
         }
     }
 
-    /// As it is shown.
+    /// The observation level.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
@@ -63,45 +64,43 @@ impl Coverage {
         }
     }
 
-    /// Why it is not better, or of the best what is still missing, or costs more than it
-    /// should; else empty.
+    /// Why the level is not `full`, or what is missing or costs more than it should; else empty.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub fn reason(&self) -> Untrusted {
         match self {
-            Self::Full(interpreter) => interpreter.shortcomings().join("; "),
+            Self::Full(interpreter) => interpreter.shortcomings(),
             Self::Socket(reason) | Self::None(reason) => reason.clone(),
         }
     }
 }
 
-/// What a process turned out to be.
+/// Kind of a process.
 #[derive(Clone, Debug)]
 pub enum Candidate {
     NotGunicorn,
-    /// It may become a master, or be readable, in a moment.
+    /// It may become a master, or readable, in a moment.
     NotReady {
-        reason: String,
-        /// Whether its stack was understood; not that of a process which does not
-        /// even call itself Gunicorn.
+        reason: Untrusted,
+        /// Its stack could be read, or it does not call itself Gunicorn.
         is_read: bool,
     },
     Master(Box<FoundMaster>),
     /// A worker of the master with this pid.
     WorkerOf(Pid),
-    /// It looks like Gunicorn but cannot be looked at.
+    /// It looks like Gunicorn but cannot be read.
     Refused {
-        reason: String,
+        reason: Untrusted,
     },
 }
 
-/// What a look at all processes found.
+/// The result of reading all processes.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
     pub masters: Vec<FoundMaster>,
-    /// To be looked at again soon, and why.
-    pub not_ready: Vec<(Pid, String)>,
-    /// Look like Gunicorn but cannot be looked at, and why.
-    pub refused: Vec<(Pid, String)>,
+    /// To be read again soon, and why.
+    pub not_ready: Vec<(Pid, Untrusted)>,
+    /// Look like Gunicorn but cannot be read, and why.
+    pub refused: Vec<(Pid, Untrusted)>,
     /// Python programs that are no Gunicorn, but may fork one.
     pub bystanders: Vec<Pid>,
 }
@@ -119,13 +118,13 @@ mod tests {
 
     #[test]
     fn the_first_obstacle_is_the_reason() {
-        let unread = || Err::<Interpreter, _>("unread".to_owned());
-        let own = || Ok(Some("own".to_owned()));
-        let socket = |reason: &str| Coverage::Socket(reason.to_owned());
+        let unread = || Err::<Interpreter, _>(Untrusted::from("unread"));
+        let own = || Ok(Some(Untrusted::from("own")));
+        let socket = |reason: &str| Coverage::Socket(reason.into());
         assert_eq!(Coverage::of(&unread(), Ok(None)), socket("unread"));
         assert_eq!(Coverage::of(&unread(), own()), socket("unread"));
         assert_eq!(Coverage::of(&unread(), Err(Fault)), socket("unread"));
         assert_eq!(socket("own").level(), Level::Socket);
-        assert_eq!(socket("own").reason(), "own");
+        assert_eq!(socket("own").reason().raw(), "own");
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers of a master use, and how far they are: read at intervals, a few
+//! Memory, CPU time, threads, open files and state of workers: read at intervals, in a few
 //! microseconds each.
 
 use super::found::FoundMaster;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A worker's attributes and their names are on some dozen pages.
 const MAX_PAGES: usize = 128;
 
-/// Gauges of those workers of a master that still run; `wall_ns` is the time since the Unix epoch.
+/// Gauges of the running workers of a master; `wall_ns` is the time since the Unix epoch.
 #[must_use]
 pub fn of_workers(procfs: &ProcFs, found: &FoundMaster, wall_ns: i64) -> Vec<Gauges> {
     let workers = found.workers.iter();
@@ -55,7 +55,7 @@ fn stage(found: &FoundMaster, worker: &Worker) -> Stage {
     object.stage(&Objects::new(&memory, &reader.layout))
 }
 
-/// Files are stamped up to a clock tick late; and the wall clock may be set back.
+/// Never negative: files are stamped up to a clock tick late, and the wall clock may be set back.
 fn age_seconds(wall_ns: i64, at_ns: i64) -> f64 {
     let age_ns = u64::try_from(wall_ns.saturating_sub(at_ns)).unwrap_or(0);
     Duration::from_nanos(age_ns).as_secs_f64()
@@ -69,7 +69,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn a_master_that_is_not_understood_tells_what_its_workers_use_and_no_more() {
+    fn workers_of_a_master_that_cannot_be_read_have_the_gauges_of_procfs() {
         let procfs = ProcFs::new("/proc").unwrap();
         let own = procfs.process(std::process::id()).unwrap();
         let worker = |pid, started_ns| Worker {
@@ -85,8 +85,8 @@ mod tests {
                 worker(u32::MAX, 0),
             ],
             objects: HashMap::new(),
-            coverage: Coverage::Socket(String::new()),
-            interpreter: Err(String::new()),
+            coverage: Coverage::Socket("".into()),
+            interpreter: Err("".into()),
             reader: None,
         };
         let gauges = of_workers(&procfs, &found, 0);

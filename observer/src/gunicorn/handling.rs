@@ -1,10 +1,10 @@
-//! Whether a worker class handles requests by Gunicorn's own code, whose calls of
-//! `datetime.now` tell when a request begins and ends.
+//! Whether a worker class handles requests with Gunicorn's own code, whose calls of `datetime.now`
+//! begin and end a request.
 //!
-//! Asked of the methods that lead there in `gunicorn/workers/{sync,gthread,base_async}.py`:
-//! `run` → `handle` → `handle_request`. A subclass may have its own, as long as it
-//! calls the one it replaces.
+//! The methods on the way in `gunicorn/workers/{sync,gthread,base_async}.py` decide: `run` →
+//! `handle` → `handle_request`. A subclass may replace one, if it calls the replaced one.
 
+use observer_model::Untrusted;
 use probe_ebpf::gunicorn::{Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 
@@ -12,9 +12,9 @@ use crate::cpython::object::Objects;
 
 /// The method that begins and ends a request.
 const HANDLE_REQUEST: &str = "handle_request";
-/// Those on the way to it.
+/// The methods on the way to it.
 const ON_THE_WAY: [&str; 2] = ["handle", "run"];
-/// Files whose `handle` and `run` lead there (Gunicorn 19.10 to 27.0).
+/// Files whose `handle` and `run` lead there, in all supported versions.
 const GUNICORN: [&str; 5] = [
     "gunicorn/workers/sync.py",
     "gunicorn/workers/gthread.py",
@@ -22,15 +22,18 @@ const GUNICORN: [&str; 5] = [
     "gunicorn/workers/ggevent.py",
     "gunicorn/workers/geventlet.py",
 ];
-/// `GeventWorker.run` hands its connections to this class instead, if there is one
+/// `GeventWorker.run` passes its connections to this class instead, if set
 /// (`gunicorn/workers/ggevent.py`).
 const SERVER_CLASS: &str = "server_class";
 
-/// Why the requests of a worker class are not seen in Python; `None` if they are.
+/// The reason if a worker class does not use Gunicorn's request handling.
 ///
 /// # Errors
 /// [`Fault`] when the class cannot be read.
-pub fn own_way<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<Option<String>, Fault> {
+pub fn own_handling<M: Memory>(
+    objects: &Objects<'_, M>,
+    class: u64,
+) -> Result<Option<Untrusted>, Fault> {
     let bases = objects.items(objects.field(class, objects.layout().type_mro)?)?;
     if let Some(reason) = replaced(objects, &bases, HANDLE_REQUEST, true)? {
         return Ok(Some(reason));
@@ -48,7 +51,7 @@ pub fn own_way<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<Option
                 Some(reason(
                     objects,
                     base,
-                    "hands its connections to another server",
+                    "passes its connections to another server",
                 ))
             });
         }
@@ -56,13 +59,13 @@ pub fn own_way<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<Option
     Ok(None)
 }
 
-/// Why the first `method` among these classes does not lead to Gunicorn's.
+/// The reason if the first `method` among these classes does not lead to Gunicorn's.
 fn replaced<M: Memory>(
     objects: &Objects<'_, M>,
     bases: &[u64],
     method: &str,
     is_needed: bool,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<Untrusted>, Fault> {
     for &base in bases {
         let Some(function) = own(objects, base, method)? else {
             continue;
@@ -75,7 +78,7 @@ fn replaced<M: Memory>(
         if is_gunicorns(objects, code, method)? {
             return Ok(None);
         }
-        // `super().method(…)`: the base's comes next.
+        // `super().method(…)`: the method of the base is next.
         let names = objects.items(objects.field(code, objects.layout().code_names)?)?;
         let calls_on = |&name: &u64| objects.text(name).is_ok_and(|name| name == method);
         if !names.iter().any(calls_on) {
@@ -97,7 +100,7 @@ fn is_gunicorns<M: Memory>(
     method: &str,
 ) -> Result<bool, Fault> {
     if method == HANDLE_REQUEST {
-        // As the program in the kernel decides it.
+        // The eBPF program decides by the same function.
         let code = classify(objects.memory(), objects.layout(), code)?;
         return Ok(code.kind == Kind::HandleRequest as u32);
     }
@@ -113,8 +116,8 @@ fn own<M: Memory>(objects: &Objects<'_, M>, class: u64, name: &str) -> Result<Op
     }
 }
 
-fn reason<M: Memory>(objects: &Objects<'_, M>, class: u64, what: &str) -> String {
+fn reason<M: Memory>(objects: &Objects<'_, M>, class: u64, what: &str) -> Untrusted {
     let name = objects.type_name(class).unwrap_or_default();
     let name = name.rsplit('.').next().unwrap_or_default();
-    format!("the worker class {name} {what}: requests are told by their connections alone")
+    format!("the worker class {name} {what}: requests are seen by their connections only").into()
 }

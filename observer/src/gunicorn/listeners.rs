@@ -1,8 +1,7 @@
-//! The sockets that masters listen on, with what waits there.
+//! The sockets that masters listen on, with their backlog.
 //!
-//! The kernel tells of the sockets of one network namespace at a time, and that of the asking
-//! thread: a short-lived thread asks in each other one. None is held open: it would outlive its
-//! container.
+//! The kernel lists the sockets of the calling thread's network namespace only: a short-lived thread
+//! enters each other namespace. No namespace is held open: it would outlive its container.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 use std::fs::{self, File};
@@ -25,18 +24,18 @@ use observer_model::fact::Listener;
 /// A namespace: device and inode of its file (`namespaces(7)`).
 type Namespace = (u64, u64);
 
-/// One look at what listens; asks each network namespace once.
+/// Reads the listeners of masters; lists the sockets of each network namespace once.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct ListenerReader {
     namespaces: HashMap<Namespace, Listening>,
 }
 
-impl Look {
-    /// The sockets that a master accepts connections from, those of the same address as one.
+impl ListenerReader {
+    /// The sockets that a master accepts connections from; sockets of one address count as one.
     ///
     /// # Errors
-    /// When it went, or it or its namespace may not be looked at.
-    pub fn at(&mut self, procfs: &ProcFs, found: &FoundMaster) -> io::Result<Vec<Listener>> {
+    /// When the master exited, or it or its namespace cannot be read.
+    pub fn of_master(&mut self, procfs: &ProcFs, found: &FoundMaster) -> io::Result<Vec<Listener>> {
         let pid = found.master.pid;
         let sockets = sockets(procfs, found)?;
         let listening = self.listening(procfs, pid)?;
@@ -48,7 +47,7 @@ impl Look {
         let path = procfs.root().join(format!("{pid}/ns/net"));
         let namespace = identity(&path)?;
         let entry = match self.namespaces.entry(namespace) {
-            Entry::Occupied(asked) => return Ok(asked.into_mut()),
+            Entry::Occupied(known) => return Ok(known.into_mut()),
             Entry::Vacant(entry) => entry,
         };
         let own = identity(Path::new("/proc/self/ns/net"))?;
@@ -66,29 +65,29 @@ fn identity(path: &Path) -> io::Result<Namespace> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Asks in another network namespace; needs `CAP_SYS_ADMIN`.
+/// The sockets of another network namespace; needs `CAP_SYS_ADMIN`.
 fn listening_in(path: &Path) -> io::Result<Listening> {
     let namespace = File::open(path)?;
-    let asked = thread::Builder::new()
+    let thread = thread::Builder::new()
         .name("namespace".to_owned())
         .spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET)?;
             sock_diag::listening()
         })?;
-    let failed = |_| io::Error::other("the thread that asks in it failed");
-    asked.join().map_err(failed)?
+    let failed = |_| io::Error::other("the thread in the namespace failed");
+    thread.join().map_err(failed)?
 }
 
-/// Inodes of the sockets that a master lets its workers accept from; where its memory does not
-/// tell, of all it has.
+/// Inodes of the sockets that workers of a master accept from; of all its sockets if its memory
+/// cannot be read.
 fn sockets(procfs: &ProcFs, found: &FoundMaster) -> io::Result<BTreeSet<u64>> {
     let pid = found.master.pid;
-    let told = found.reader.and_then(|reader| {
+    let fds = found.reader.and_then(|reader| {
         let memory = Snapshot::new(ProcessMemory::new(pid));
         let objects = Objects::new(&memory, &reader.layout);
         reader.arbiter.listeners(&objects).ok()
     });
-    Ok(match told {
+    Ok(match fds {
         Some(fds) => fds
             .into_iter()
             .filter_map(|fd| procfs.socket(pid, fd))
@@ -97,7 +96,7 @@ fn sockets(procfs: &ProcFs, found: &FoundMaster) -> io::Result<BTreeSet<u64>> {
     })
 }
 
-/// `reuse_port` lets several sockets have the same address.
+/// With `reuse_port` several sockets have the same address.
 fn summed<'l>(listeners: impl Iterator<Item = &'l Listener>) -> Vec<Listener> {
     let mut by_address: BTreeMap<&str, Listener> = BTreeMap::new();
     for listener in listeners {
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_memory_all_that_a_process_listens_on_is_found() {
+    fn without_its_memory_every_listening_socket_of_a_process_is_found() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let procfs = ProcFs::new("/proc").unwrap();
@@ -150,15 +149,15 @@ mod tests {
             },
             workers: Vec::new(),
             objects: HashMap::new(),
-            coverage: Coverage::Socket(String::new()),
-            interpreter: Err(String::new()),
+            coverage: Coverage::Socket("".into()),
+            interpreter: Err("".into()),
             reader: None,
         };
-        let mut look = Look::default();
-        let listeners = look.at(&procfs, &found).unwrap();
+        let mut reader = ListenerReader::default();
+        let listeners = reader.of_master(&procfs, &found).unwrap();
         let expected = address.to_string();
         assert!(listeners.iter().any(|l| l.address == expected));
         found.master.pid = u32::MAX;
-        assert!(look.at(&procfs, &found).is_err());
+        assert!(reader.of_master(&procfs, &found).is_err());
     }
 }

@@ -1,21 +1,22 @@
-//! The request that Gunicorn's own code is handling, by the local variables of its frame.
+//! The request that Gunicorn's own code handles, from the local variables of its frame.
 
+use observer_model::Untrusted;
 use probe_ebpf::gunicorn::{Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 
 use crate::cpython::object::Objects;
 
-/// A request, as `gunicorn/http/message.py` has parsed it (19.10 to 27.0); what cannot be read
-/// is absent.
+/// A request as parsed by `gunicorn/http/message.py`, the same in all supported versions; what
+/// cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    pub method: Option<String>,
+    pub method: Option<Untrusted>,
     /// Without the query.
-    pub path: Option<String>,
+    pub path: Option<Untrusted>,
 }
 
 impl Request {
-    /// What a frame of this code handles; `None` unless it is `handle_request`.
+    /// The request that a frame of this code handles; `None` unless it is `handle_request`.
     ///
     /// # Errors
     /// [`Fault`] when the frame cannot be read.
@@ -37,11 +38,11 @@ impl Request {
             let value = objects.attribute(request, name).ok()??;
             objects.text(value).ok()
         };
-        let path: Option<String> = text("path");
+        let path = text("path");
         Ok(Some(Self {
-            method: text("method"),
-            // Whatever a class of somebody's own keeps there.
-            path: path.and_then(|path| Some(path.split(['?', '#']).next()?.to_owned())),
+            method: text("method").map(Untrusted::from),
+            // A custom request class may keep the query there.
+            path: path.and_then(|path| Some(path.split(['?', '#']).next()?.into())),
         }))
     }
 }

@@ -1,9 +1,10 @@
-//! What each thread of a process does in Python, read while it does it.
+//! The Python stack of each thread of a process, read while the threads run.
 //!
-//! Nothing is stopped. A thread's stack is taken as it is read if another look right
-//! after finds the same frames at the same calls; where the innermost frame is within
-//! its code may have changed, as that is one word. Else it is read again, some times.
+//! Nothing is stopped. A stack is valid if a second read right after the first finds the same
+//! frames at the same calls; only the instruction of the innermost frame may differ, which is one
+//! word. Otherwise the stack is read again, up to `MAX_ATTEMPTS` times.
 
+use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
@@ -13,33 +14,33 @@ use crate::cpython::position::Position;
 use crate::cpython::threads;
 use crate::process::tasks::Tasks;
 
-/// DeepCaptures at one thread.
-const MAX_LOOKS: usize = 25;
+/// Attempts to read one thread; docs/STACK.md has the number.
+const MAX_ATTEMPTS: usize = 25;
 /// Python's own limit is 1,000 unless raised; each call from C may add a frame of its own.
 const MAX_FRAMES: usize = 4096;
 
 /// The stack of one thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
-    /// As the kernel numbers it here; `None` where that is not known.
+    /// Thread id on this host; `None` if unknown.
     pub tid: Option<u32>,
     pub is_main: bool,
-    /// It never held still: only the outer frames that stayed are here.
+    /// It changed at each attempt: only the outer frames, which stayed, are here.
     pub is_changing: bool,
-    /// There are more frames, farther out.
+    /// The outermost frames are missing.
     pub is_cut: bool,
-    /// The request it serves.
+    /// The request that the thread serves.
     pub request: Option<Request>,
     /// Innermost first.
     pub frames: Vec<Position>,
 }
 
-/// A frame of Python code as it is found.
+/// A frame of Python code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Frame {
     at: u64,
     code: u64,
-    /// `None` of a frame that is at no instruction of its code, as while it is being made.
+    /// `None` if the frame is at no instruction, as while it is created.
     instruction: Option<u32>,
 }
 
@@ -74,22 +75,21 @@ impl Chain {
         Ok(chain)
     }
 
-    /// How many of its frames, counted from the outermost, are in a later chain at the same
-    /// instruction; the innermost of both may have gone on.
-    fn held(&self, later: &Self) -> usize {
+    /// How many frames, counted from the outermost, a later chain has at the same instruction; the
+    /// innermost of both may be at another one.
+    fn unchanged(&self, later: &Self) -> usize {
         let both = self.frames.iter().rev().zip(later.frames.iter().rev());
-        let is_held = |(outside, (one, other)): &(usize, (&Frame, &Frame))| {
+        let is_same = |(outside, (one, other)): &(usize, (&Frame, &Frame))| {
             let is_innermost =
                 outside + 1 == self.frames.len() && outside + 1 == later.frames.len();
             let same = one.at == other.at && one.code == other.code;
             same && (is_innermost || one.instruction == other.instruction)
         };
-        both.enumerate().take_while(is_held).count()
+        both.enumerate().take_while(is_same).count()
     }
 }
 
-/// Whether what a frame runs is a code object: of one that marks the border to C it is `None`
-/// from 3.13 on (`_PyEval_EvalFrameDefault` in `Python/ceval.c`).
+/// Whether a frame runs a code object: from 3.13 on a frame at the border to C has `None` (`_PyEval_EvalFrameDefault` in `Python/ceval.c`).
 fn is_code<M: Memory>(
     objects: &Objects<'_, M>,
     object: u64,
@@ -109,45 +109,49 @@ fn is_code<M: Memory>(
     Ok(is_code)
 }
 
-/// Whether a frame is none of the program's: in 3.12 that at the border to C runs code in the
-/// file `<shim>` (`_Py_MakeShimCode` in `Objects/codeobject.c`), and from 3.12 on one below each
-/// `__init__` that Python calls is of no file of that name (`_Py_InitCleanup` in
+/// Whether a frame is the interpreter's own: in 3.12 the frame at the border to C is in the file
+/// `<shim>` (`_Py_MakeShimCode` in `Objects/codeobject.c`), and from 3.12 on each `__init__` that
+/// Python calls has one below it, in a file `__init__` (`_Py_InitCleanup` in
 /// `Python/specialize.c`).
 fn is_shim(position: &Position) -> bool {
-    match (position.file.as_deref(), position.function.as_deref()) {
+    let [file, function] = [&position.file, &position.function];
+    match (
+        file.as_ref().map(Untrusted::raw),
+        function.as_ref().map(Untrusted::raw),
+    ) {
         (Some("<shim>"), _) => true,
         (Some("__init__"), Some("__init__")) => position.line.is_none(),
         _ => false,
     }
 }
 
-/// The stacks of every thread of the main interpreter, the main thread first. Every call of
-/// `look` is to give the memory as it is then.
+/// The stack of each thread of the main interpreter, the main thread first. Each call of `memory`
+/// must return the memory as it is then.
 ///
 /// # Errors
 /// [`Fault`] when the threads cannot be listed.
 pub fn stacks<M: Memory>(
-    look: impl Fn() -> M,
+    memory: impl Fn() -> M,
     layout: &Layout,
     runtime: u64,
     tasks: &Tasks,
 ) -> Result<Vec<Stack>, Fault> {
-    let threads = threads_of(&look, layout, runtime)?;
+    let threads = threads_of(&memory, layout, runtime)?;
     let mut stacks = Vec::new();
     for (at, &tstate) in threads.iter().rev().enumerate() {
         let is_main = at == 0;
-        let tid = tasks.of_thread(&look(), layout, tstate);
-        // That of the process, unless a program starts its interpreter on another thread.
+        let tid = tasks.of_thread(&memory(), layout, tstate);
+        // The id of the process, unless a program starts its interpreter on another thread.
         let tid = tid.or(is_main.then_some(tasks.process));
         stacks.push(Stack {
             tid,
             is_main,
-            ..stack(&look, layout, tstate)
+            ..stack(&memory, layout, tstate)
         });
     }
-    // One that never held still may have ended.
+    // A thread that changed at each attempt may have exited.
     if stacks.iter().any(|stack| stack.is_changing) {
-        let left = threads_of(&look, layout, runtime)?;
+        let left = threads_of(&memory, layout, runtime)?;
         let mut is_left = threads.iter().rev().map(|tstate| left.contains(tstate));
         stacks.retain(|stack| is_left.next().unwrap_or(true) || !stack.is_changing);
     }
@@ -156,19 +160,19 @@ pub fn stacks<M: Memory>(
 
 /// Threads come and go: the list, too, may have to be read again.
 fn threads_of<M: Memory>(
-    look: &impl Fn() -> M,
+    memory: &impl Fn() -> M,
     layout: &Layout,
     runtime: u64,
 ) -> Result<Vec<u64>, Fault> {
-    let mut lists = (0..MAX_LOOKS).map(|_| threads::threads(&look(), layout, runtime));
+    let mut lists = (0..MAX_ATTEMPTS).map(|_| threads::threads(&memory(), layout, runtime));
     lists.find_map(Result::ok).ok_or(Fault)
 }
 
-fn stack<M: Memory>(look: &impl Fn() -> M, layout: &Layout, tstate: u64) -> Stack {
+fn stack<M: Memory>(memory: &impl Fn() -> M, layout: &Layout, tstate: u64) -> Stack {
     let mut last = Stack::default();
-    for _ in 0..MAX_LOOKS {
-        let memory = look();
-        let objects = Objects::new(&memory, layout);
+    for _ in 0..MAX_ATTEMPTS {
+        let before = memory();
+        let objects = Objects::new(&before, layout);
         let Ok(chain) = Chain::read(&objects, tstate) else {
             continue;
         };
@@ -181,13 +185,13 @@ fn stack<M: Memory>(look: &impl Fn() -> M, layout: &Layout, tstate: u64) -> Stac
             let request = Request::of(&objects, frame.at, frame.code);
             request.ok().flatten()
         });
-        let after = look();
+        let after = memory();
         let Ok(after) = Chain::read(&Objects::new(&after, layout), tstate) else {
             continue;
         };
-        let held = chain.held(&after);
-        let is_changing = held < chain.frames.len() || held < after.frames.len();
-        let left = positions.len().saturating_sub(held);
+        let unchanged = chain.unchanged(&after);
+        let is_changing = unchanged < chain.frames.len() || unchanged < after.frames.len();
+        let left = positions.len().saturating_sub(unchanged);
         let mut frames: Vec<_> = positions.into_iter().skip(left).collect();
         frames.retain(|position| !is_shim(position));
         last = Stack {

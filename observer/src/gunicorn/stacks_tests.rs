@@ -14,12 +14,12 @@ const STR: u64 = 0x8000;
 const CODE: u64 = 0x8400;
 const NONE: u64 = 0x8800;
 
-/// A process made object by object: each is a kilobyte.
+/// A made-up process: each object has a kilobyte.
 #[derive(Clone, Default)]
 struct Process(Vec<(u64, Vec<u8>)>);
 
 impl Process {
-    /// Two threads that run nothing.
+    /// Two threads without a frame.
     fn new() -> Self {
         let mut process = Self::default();
         process.set(RUNTIME, LAYOUT.runtime_interpreters, INTERPRETER);
@@ -61,7 +61,7 @@ impl Process {
         self.put(object, LAYOUT.str_ascii, text.as_bytes());
     }
 
-    /// A function whose instructions are of one line each, from line 10 on.
+    /// A function with one instruction a line, from line 10 on.
     fn function(&mut self, code: u64, name: &str) {
         self.set(code, LAYOUT.object_type, CODE);
         self.text(code + 0x400, name);
@@ -76,7 +76,7 @@ impl Process {
         self.put(code + 0xc00, LAYOUT.bytes_data, &table);
     }
 
-    /// A thread is in these frames, innermost first: frame, code, instruction.
+    /// Puts a thread into these frames, innermost first: frame, code, instruction.
     fn run(&mut self, tstate: u64, frames: &[(u64, u64, u64)]) {
         let current = tstate + 0x400;
         self.set(tstate, LAYOUT.tstate_frame, current);
@@ -104,7 +104,7 @@ const VIEW: u64 = 0x2_0000;
 const HELPER: u64 = 0x3_0000;
 const FRAMES: [u64; 3] = [0x5_0000, 0x5_1000, 0x5_2000];
 
-/// A view is in the other thread.
+/// A process whose other thread is in a view.
 fn process() -> Process {
     let mut process = Process::new();
     process.function(VIEW, "view");
@@ -113,27 +113,32 @@ fn process() -> Process {
     process
 }
 
-/// What is told of the other thread when each look finds the next of these; and how many looks
-/// there were at it.
-fn told(each: impl Fn(usize) -> Process) -> (Stack, usize) {
-    let looks = Cell::new(0);
-    let look = || {
-        let number = looks.get();
-        looks.set(number + 1);
+/// The stack of the other thread if each read finds the next of these processes, and the number of
+/// reads.
+fn read(each: impl Fn(usize) -> Process) -> (Stack, usize) {
+    let reads = Cell::new(0);
+    let memory = || {
+        let number = reads.get();
+        reads.set(number + 1);
         each(number).memory()
     };
-    (stack(&look, &LAYOUT, OTHER), looks.get())
+    (stack(&memory, &LAYOUT, OTHER), reads.get())
 }
 
 fn functions(stack: &Stack) -> Vec<(String, Option<u32>)> {
     let frames = stack.frames.iter();
     frames
-        .map(|frame| (frame.function.clone().unwrap(), frame.line))
+        .map(|frame| {
+            (
+                frame.function.as_ref().unwrap().raw().to_owned(),
+                frame.line,
+            )
+        })
         .collect()
 }
 
 #[test]
-fn each_thread_is_told_the_main_one_first() {
+fn each_thread_has_a_stack_the_main_thread_first() {
     let mut process = process();
     let none = 0x6_0000;
     process.set(none, LAYOUT.object_type, NONE);
@@ -161,24 +166,24 @@ fn each_thread_is_told_the_main_one_first() {
             ("view".to_owned(), Some(12))
         ]
     );
-    let file = found[1].frames[0].file.as_deref();
+    let file = found[1].frames[0].file.as_ref().map(Untrusted::raw);
     assert_eq!(file, Some("/srv/app.py"));
 }
 
 #[test]
-fn a_loop_that_goes_on_in_one_frame_holds_still() {
-    let (stack, looks) = told(|number| {
+fn a_loop_in_one_frame_is_no_change() {
+    let (stack, reads) = read(|number| {
         let mut process = process();
         process.run(OTHER, &[(FRAMES[0], VIEW, number as u64 % 3)]);
         process
     });
     assert!(!stack.is_changing);
-    assert_eq!((functions(&stack).len(), looks), (1, 2));
+    assert_eq!((functions(&stack).len(), reads), (1, 2));
 }
 
 #[test]
 fn a_thread_that_calls_and_returns_is_read_again() {
-    let (stack, looks) = told(|number| {
+    let (stack, reads) = read(|number| {
         let mut process = process();
         let view = (FRAMES[1], VIEW, 1);
         match number {
@@ -189,7 +194,7 @@ fn a_thread_that_calls_and_returns_is_read_again() {
         process
     });
     assert!(!stack.is_changing);
-    assert_eq!(looks, 4);
+    assert_eq!(reads, 4);
     let frames = functions(&stack);
     assert_eq!(
         frames,
@@ -201,8 +206,8 @@ fn a_thread_that_calls_and_returns_is_read_again() {
 }
 
 #[test]
-fn of_a_thread_that_never_holds_still_the_frames_that_stayed_are_told() {
-    let (stack, looks) = told(|number| {
+fn a_thread_that_changes_at_each_attempt_has_the_frames_that_stayed() {
+    let (stack, reads) = read(|number| {
         let mut process = process();
         let code = if number % 2 == 0 { VIEW } else { HELPER };
         let frames = [(FRAMES[0], code, 0), (FRAMES[1], VIEW, 1)];
@@ -211,11 +216,11 @@ fn of_a_thread_that_never_holds_still_the_frames_that_stayed_are_told() {
     });
     assert!(stack.is_changing);
     assert_eq!(functions(&stack), [("view".to_owned(), Some(11))]);
-    assert_eq!(looks, 2 * MAX_LOOKS);
-    // Not even a frame can be read.
-    let (stack, looks) = told(|_| Process::default());
+    assert_eq!(reads, 2 * MAX_ATTEMPTS);
+    // No frame can be read.
+    let (stack, reads) = read(|_| Process::default());
     assert!(stack.is_changing && stack.frames.is_empty());
-    assert_eq!(looks, MAX_LOOKS);
+    assert_eq!(reads, MAX_ATTEMPTS);
 }
 
 #[test]
@@ -230,14 +235,14 @@ fn a_call_from_another_line_is_a_change() {
             .to_vec(),
         is_cut: false,
     };
-    assert_eq!(chain(Some(4)).held(&chain(Some(4))), 2);
-    assert_eq!(chain(Some(4)).held(&chain(Some(6))), 0);
-    assert_eq!(chain(Some(4)).held(&Chain::default()), 0);
+    assert_eq!(chain(Some(4)).unchanged(&chain(Some(4))), 2);
+    assert_eq!(chain(Some(4)).unchanged(&chain(Some(6))), 0);
+    assert_eq!(chain(Some(4)).unchanged(&Chain::default()), 0);
 }
 
 #[test]
-fn frames_without_end_are_cut() {
-    let (stack, _) = told(|_| {
+fn an_endless_chain_of_frames_is_cut() {
+    let (stack, _) = read(|_| {
         let mut process = process();
         process.set(FRAMES[0], LAYOUT.frame_back, FRAMES[0]);
         process
@@ -248,12 +253,11 @@ fn frames_without_end_are_cut() {
 
 #[test]
 fn threads_that_cannot_be_listed_are_an_error() {
-    let look = PageMap::default;
-    let found = stacks(look, &LAYOUT, RUNTIME, &Tasks::default());
+    let found = stacks(PageMap::default, &LAYOUT, RUNTIME, &Tasks::default());
     assert_eq!(found, Err(Fault));
 }
 
-/// The same few bytes over and over, wherever one reads.
+/// The same few bytes at every address.
 #[derive(Clone)]
 struct Everywhere(Vec<u8>);
 
@@ -270,7 +274,7 @@ impl Memory for Everywhere {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn no_memory_breaks_it(bytes in proptest::collection::vec(any::<u8>(), 1..64), at: u64) {
+    fn any_memory_is_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 1..64), at: u64) {
         let memory = Everywhere(bytes);
         for layout in [CPYTHON_3_8, LAYOUT, CPYTHON_3_12] {
             let _ = stacks(|| memory.clone(), &layout, at, &Tasks::default());

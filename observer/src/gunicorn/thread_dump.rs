@@ -1,32 +1,38 @@
-//! What each thread of a Python process does now, as text or JSON; stops nothing.
+//! The Python stack of each thread of a process, as text or JSON; stops nothing.
 
 use crate::cpython::error::InspectError;
 use crate::cpython::files::Files;
 use crate::cpython::object::Objects;
 use crate::cpython::position::Position;
 use crate::cpython::target::Runtime;
-use crate::gunicorn::stacks as stack;
-use crate::gunicorn::stacks::Stack;
+use crate::cpython::version;
+use crate::gunicorn::stacks::{self, Stack};
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::PROC;
 use crate::process::tasks::Tasks;
-use crate::untrusted::shown;
 use anyhow::{Context as _, Result, anyhow};
+use caps::{CapSet, Capability};
+use observer_model::Untrusted;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Characters of a name that are shown.
+/// Characters that are shown of a name.
 const NAME_CHARS: usize = 200;
-/// Characters of a path, as of a file or a request, that are shown.
+/// Characters that are shown of the path of a file or request.
 const PATH_CHARS: usize = 1000;
 
-/// A process and its threads, as they are written.
+const AS_ROOT: &str = "run this as root (sudo) on the host";
+/// Why the kernel refuses root (`ptrace(2)`, "Ptrace access mode checking"), and the fix.
+pub const PROTECTED: &str = "the kernel refuses it even to root: allow it in the security module \
+                             (SELinux, AppArmor, Yama), or run gunicorn-observer in the user \
+                             namespace of that process";
+
+/// A process and its threads. docs/STACK.md has each field.
 #[derive(Debug, Serialize)]
 pub struct ThreadDump {
     pid: u32,
-    /// As much of it as is known.
-    python_version: String,
+    python_version: Untrusted,
     threads: Vec<Thread>,
 }
 
@@ -34,9 +40,9 @@ pub struct ThreadDump {
 struct Thread {
     tid: Option<u32>,
     main: bool,
-    /// It never held still: its innermost frames are not there.
+    /// It changed at each attempt to read it: its innermost frames are missing.
     changing: bool,
-    /// Its outermost frames are not there.
+    /// Its outermost frames are missing.
     cut: bool,
     request: Option<Request>,
     /// Innermost first.
@@ -45,37 +51,38 @@ struct Thread {
 
 #[derive(Debug, Serialize)]
 struct Request {
-    method: Option<String>,
-    path: Option<String>,
+    method: Option<Untrusted>,
+    path: Option<Untrusted>,
 }
 
 #[derive(Debug, Serialize)]
 struct Frame {
-    function: Option<String>,
-    file: Option<String>,
+    function: Option<Untrusted>,
+    file: Option<Untrusted>,
     line: Option<u32>,
 }
 
-/// The stacks of a process as lines of text, those first that serve a request. `files` knows what
-/// was read of files before.
+/// The stacks of a process as lines of text, threads that serve a request first. `files` caches what
+/// files hold.
 ///
 /// # Errors
-/// When the process cannot be read; it names the cure.
+/// When the process cannot be read; the text has the fix.
 pub fn lines(pid: u32, files: &mut Files) -> Result<Vec<String>> {
     let mut dump = read(pid, files)?;
     dump.threads.sort_by_key(|thread| thread.request.is_none());
     let mut text = Vec::new();
-    write_text(&dump, &mut text).context("the stacks cannot be written")?;
+    write_text(&dump, &mut text).context("failed to write the stacks")?;
     let text = String::from_utf8_lossy(&text);
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Reads the stacks of a process. `files` knows what was read of files before.
+/// Reads the stacks of a process. `files` caches what files hold.
 ///
 /// # Errors
-/// When the process cannot be read; the error names the fix.
+/// When the process cannot be read; the text has the fix.
 pub fn read(pid: u32, files: &mut Files) -> Result<ThreadDump> {
-    inspect(pid, files).map_err(|error| explained(pid, error))
+    let has_ptrace = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_PTRACE);
+    inspect(pid, files).map_err(|error| explained(pid, error, has_ptrace().unwrap_or(false)))
 }
 
 fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
@@ -83,15 +90,15 @@ fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
     let found = Runtime::find(pid, proc_root, files)?;
     let tasks = Tasks::read(proc_root, pid)
         .map_err(|error| InspectError::io(format!("listing the threads of {pid}"), error))?;
-    let look = || Snapshot::new(ProcessMemory::new(pid));
-    let changing = "its threads come and go too fast to be read";
-    let stacks = stack::stacks(look, &found.layout, found.address, &tasks);
-    let last = look();
+    let memory = || Snapshot::new(ProcessMemory::new(pid));
+    let changing = "its threads change too fast to be read";
+    let stacks = stacks::stacks(memory, &found.layout, found.address, &tasks);
+    let last = memory();
     let python_version = found.release(&Objects::new(&last, &found.layout));
     let fault = |what| InspectError::fault(last.inner(), pid, what);
     let stacks = stacks.map_err(|_| fault(changing))?;
     if stacks.is_empty() {
-        return Err(fault("its interpreter is starting or ending"));
+        return Err(fault("its interpreter starts or exits"));
     }
     if last.inner().denial().is_some() {
         return Err(fault(changing));
@@ -103,23 +110,26 @@ fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
     })
 }
 
-/// What went wrong, and what to do about it.
-fn explained(pid: u32, error: InspectError) -> anyhow::Error {
-    const LIST: &str = "`gunicorn-observer list` shows the masters and workers that run";
+/// An error with its fix. `has_ptrace`: this process has the capability to read others.
+fn explained(pid: u32, error: InspectError, has_ptrace: bool) -> anyhow::Error {
+    const LIST: &str = "`gunicorn-observer list` lists masters and workers";
     match error {
         InspectError::Gone => anyhow!("there is no process {pid}; {LIST}"),
         InspectError::NotPython => anyhow!("process {pid} does not run Python; {LIST}"),
         InspectError::NotReady(reason) => {
             anyhow!("process {pid} cannot be read now: {reason}; try again")
         }
-        InspectError::Unsupported { reason, .. } => anyhow!(
-            "process {pid} cannot be read: {}; it takes an ordinary CPython 3.8 to 3.15 on glibc",
-            shown(&reason, PATH_CHARS)
-        ),
-        InspectError::Io { doing, source } => {
-            anyhow!(
-                "process {pid} cannot be read: {doing}: {source}; run this as root (sudo) on the host"
-            )
+        InspectError::Unsupported { .. } => {
+            let supported = version::supported();
+            anyhow!("process {pid} cannot be read: {error}; use {supported}")
+        }
+        InspectError::Io { ref source, .. } => {
+            let fix = match source.kind() {
+                io::ErrorKind::PermissionDenied if has_ptrace => format!("; {PROTECTED}"),
+                io::ErrorKind::PermissionDenied => format!("; {AS_ROOT}"),
+                _ => String::new(),
+            };
+            anyhow!("process {pid} cannot be read: {error}{fix}")
         }
     }
 }
@@ -145,13 +155,21 @@ impl From<Stack> for Thread {
     }
 }
 
+/// Writes JSON.
+///
+/// # Errors
+/// When `out` cannot be written to.
 pub fn write_json(dump: &ThreadDump, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, dump)?;
     writeln!(out)
 }
 
+/// Writes text for people.
+///
+/// # Errors
+/// When `out` cannot be written to.
 pub fn write_text(dump: &ThreadDump, out: &mut impl Write) -> io::Result<()> {
-    let python = shown(&dump.python_version, NAME_CHARS);
+    let python = dump.python_version.for_terminal(NAME_CHARS);
     writeln!(out, "Process {}, CPython {python}", dump.pid)?;
     for thread in &dump.threads {
         writeln!(out)?;
@@ -161,24 +179,27 @@ pub fn write_text(dump: &ThreadDump, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn write_thread(thread: &Thread, out: &mut impl Write) -> io::Result<()> {
-    let known = |text: Option<&String>, limit| text.map_or("?".into(), |text| shown(text, limit));
+    let known = |text: &Option<Untrusted>, limit| match text {
+        Some(text) => text.for_terminal(limit),
+        None => "?".to_owned(),
+    };
     let tid = thread.tid.map_or("?".to_owned(), |tid| tid.to_string());
     write!(out, "Thread {tid}")?;
     if thread.main {
         write!(out, ", main")?;
     }
     if let Some(request) = &thread.request {
-        let method = known(request.method.as_ref(), NAME_CHARS);
-        let path = known(request.path.as_ref(), PATH_CHARS);
+        let method = known(&request.method, NAME_CHARS);
+        let path = known(&request.path, PATH_CHARS);
         write!(out, ", serves {method} {path}")?;
     }
     if thread.changing {
-        write!(out, ", changing: only the frames that held still are here")?;
+        write!(out, ", changing: only the frames that stayed are shown")?;
     }
     writeln!(out)?;
     for frame in &thread.frames {
-        let function = known(frame.function.as_ref(), NAME_CHARS);
-        let file = known(frame.file.as_ref(), PATH_CHARS);
+        let function = known(&frame.function, NAME_CHARS);
+        let file = known(&frame.file, PATH_CHARS);
         match frame.line {
             Some(line) => writeln!(out, "    {function} ({file}:{line})")?,
             None => writeln!(out, "    {function} ({file})")?,
@@ -188,7 +209,7 @@ fn write_thread(thread: &Thread, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "    no Python code")?;
     }
     if thread.cut {
-        writeln!(out, "    and more frames that called these")?;
+        writeln!(out, "    more frames that called these")?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use super::*;
 fn written(threads: Vec<Thread>) -> String {
     let dump = ThreadDump {
         pid: 10,
-        python_version: "3.11.7".to_owned(),
+        python_version: "3.11.7".into(),
         threads,
     };
     let mut out = Vec::new();
@@ -24,15 +24,15 @@ fn thread(frames: Vec<Frame>) -> Thread {
 
 fn frame(text: &str, line: Option<u32>) -> Frame {
     Frame {
-        function: Some(text.to_owned()),
-        file: Some(text.to_owned()),
+        function: Some(text.into()),
+        file: Some(text.into()),
         line,
     }
 }
 
 #[test]
-fn each_thread_is_told_with_what_it_serves_and_its_frames() {
-    let text = |text: &str| Some(text.to_owned());
+fn each_thread_is_shown_with_its_request_and_its_frames() {
+    let text = |text: &str| Some(text.into());
     let unread = Frame {
         function: None,
         file: None,
@@ -68,20 +68,20 @@ Thread 11, serves GET /slow
     outer (outer)
     ? (?)
 
-Thread 11, changing: only the frames that held still are here
+Thread 11, changing: only the frames that stayed are shown
     f (f:1)
-    and more frames that called these
+    more frames that called these
 "
     );
 }
 
 #[test]
-fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
+fn text_of_a_process_cannot_drive_the_terminal() {
     let hostile = format!("a'b\x1b]0;owned\x07\u{9b}2J\n{}", "x".repeat(5000));
     let text = written(vec![Thread {
         request: Some(Request {
-            method: Some(hostile.clone()),
-            path: Some(hostile.clone()),
+            method: Some(hostile.as_str().into()),
+            path: Some(hostile.as_str().into()),
         }),
         ..thread(vec![frame(&hostile, Some(1))])
     }]);
@@ -92,19 +92,42 @@ fn what_a_process_says_of_itself_cannot_drive_the_terminal() {
 }
 
 #[test]
-fn each_error_names_its_cure() {
-    let told = |error| format!("{:#}", explained(42, error));
-    assert!(told(InspectError::Gone).starts_with("there is no process 42; `gunicorn-observer"));
-    let other = told(InspectError::NotPython);
-    assert!(other.starts_with("process 42 does not run Python; "));
-    let unsupported = InspectError::unsupported("3.7", "CPython 3.7: \x1b[2J".to_owned());
-    assert_eq!(
-        told(unsupported),
-        "process 42 cannot be read: CPython 3.7: \\u{1b}[2J; it takes an ordinary CPython 3.8 to \
-             3.15 on glibc"
+fn each_error_has_its_cause_and_its_fix() {
+    let explained = |error, has_ptrace| format!("{:#}", explained(42, error, has_ptrace));
+    let gone = explained(InspectError::Gone, true);
+    assert!(
+        gone.starts_with("there is no process 42; `gunicorn-observer"),
+        "{gone}"
     );
-    let denied = InspectError::io("reading".to_owned(), io::Error::from_raw_os_error(1));
-    assert!(told(denied).ends_with("run this as root (sudo) on the host"));
+    let other = explained(InspectError::NotPython, true);
+    assert!(
+        other.starts_with("process 42 does not run Python; "),
+        "{other}"
+    );
+    let unsupported = InspectError::unsupported("3.7", "CPython 3.7: \x1b[2J");
+    assert_eq!(
+        explained(unsupported, true),
+        "process 42 cannot be read: CPython 3.7: \\u{1b}[2J; use an ordinary CPython 3.8 to 3.15 \
+         for glibc"
+    );
+}
+
+#[test]
+fn root_is_advised_only_without_the_privilege() {
+    let io = |errno, has_ptrace| {
+        let source = io::Error::from_raw_os_error(errno);
+        let error = InspectError::io("reading", source);
+        format!("{:#}", explained(1, error, has_ptrace))
+    };
+    let (eperm, eio) = (1, 5);
+    assert!(io(eperm, false).ends_with("run this as root (sudo) on the host"));
+    let protected = io(eperm, true);
+    assert!(
+        protected.contains("security module") && !protected.contains("sudo"),
+        "{protected}"
+    );
+    let other = io(eio, false);
+    assert!(other.ends_with("(os error 5)"), "{other}");
 }
 
 #[test]

@@ -17,20 +17,21 @@ use crate::kubernetes::pod;
 use crate::process::maps;
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::{ProcFs, Process};
+use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
 use probe_ebpf::memory::Fault;
 
-/// What looks like Gunicorn and has a child this old is a master: one that becomes
-/// a daemon has children too, but ends at once.
+/// A process that looks like Gunicorn and has a child this old is a master: one that becomes a
+/// daemon has children too, but exits at once.
 const SETTLED_NS: u64 = 500_000_000;
 
 /// Tracepoints of system calls leave out those of 32-bit processes
 /// (`arch_trace_is_compat_syscall`, `arch/x86/include/asm/ftrace.h`).
 const NO_COMPAT_CALLS: &str =
-    "and its system calls are not seen: it is a 32-bit process, whose calls have no tracepoints";
+    "its system calls are not seen: 32-bit processes have no tracepoints for them";
 
-/// Finds masters and workers; remembers what it learnt about files.
+/// Finds masters and workers; caches what files hold.
 #[derive(Debug)]
 pub struct Tree {
     procfs: ProcFs,
@@ -38,12 +39,12 @@ pub struct Tree {
     pods: Pods,
 }
 
-/// What is known of pods beside what the node tells.
+/// Names of pods that the node itself does not have.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
-    /// Empty where nobody asks the API server.
+    /// From the API server; empty if it is not asked.
     pub directory: Directory,
-    /// The name of this node; empty when not known.
+    /// The name of this node; empty if unknown.
     pub node: String,
 }
 
@@ -58,12 +59,12 @@ impl Tree {
     /// The processes of this host.
     ///
     /// # Errors
-    /// When the kernel does not tell its clock tick.
+    /// If the kernel does not report its clock tick.
     pub fn of_host() -> anyhow::Result<Self> {
         Ok(Self::new(ProcFs::of_host()?))
     }
 
-    /// DeepCaptures at the processes of this proc file system.
+    /// The processes of this proc file system.
     #[must_use]
     pub fn new(procfs: ProcFs) -> Self {
         Self {
@@ -73,19 +74,19 @@ impl Tree {
         }
     }
 
-    /// Names pods by this, too.
+    /// Names pods from these sources, too.
     #[must_use]
     pub fn with_pods(self, pods: Pods) -> Self {
         Self { pods, ..self }
     }
 
-    /// The processes it looks at.
+    /// The proc file system that it reads.
     #[must_use]
     pub fn procfs(&self) -> &ProcFs {
         &self.procfs
     }
 
-    /// DeepCaptures at every process there is, but for those `known`.
+    /// Reads every process except those `known`.
     ///
     /// # Errors
     /// When processes cannot be listed.
@@ -109,14 +110,14 @@ impl Tree {
         Ok(scan)
     }
 
-    /// Whether a process could become a master, as far as its command line and program tell.
+    /// Whether a process could become a master, by its command line and executable.
     #[must_use]
     pub fn may_be_master(&mut self, pid: Pid) -> bool {
         let command = self.procfs.command_line(pid).unwrap_or_default();
         self.hint(pid, &command) != Hint::Other
     }
 
-    /// What its command line suggests, or else that its program is a Python of another name.
+    /// The hint of the command line; an executable that is a Python of another name counts as one.
     fn hint(&mut self, pid: Pid, command: &[Vec<u8>]) -> Hint {
         let arguments = || command.iter().map(Vec::as_slice);
         match cmdline::hint(arguments()) {
@@ -127,7 +128,7 @@ impl Tree {
         }
     }
 
-    /// The interpreter of a process, whatever runs in it.
+    /// The interpreter of a process, whatever program it runs.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -136,12 +137,12 @@ impl Tree {
         Interpreter::complete(&runtime, &mut self.files)
     }
 
-    /// The file that holds the interpreter of a process, also of one that cannot be read.
+    /// The file that holds the interpreter of a process, also if that cannot be read.
     pub fn interpreter_path(&mut self, pid: Pid) -> Option<InterpreterPath> {
         InterpreterPath::of(pid, self.procfs.root(), &mut self.files)
     }
 
-    /// DeepCaptures at one process.
+    /// Reads one process.
     pub fn inspect_candidate(&mut self, pid: Pid) -> Candidate {
         let Ok(process) = self.procfs.process(pid) else {
             return Candidate::NotGunicorn;
@@ -158,35 +159,35 @@ impl Tree {
                 Candidate::NotGunicorn
             }
             InspectError::Gone => Candidate::NotGunicorn,
-            // Without the hint there is nothing to say it could be Gunicorn at all.
+            // Without the hint nothing suggests Gunicorn.
             _ if hint == Hint::Other => Candidate::NotGunicorn,
             // The stack of a busy worker changes while it is read.
             InspectError::NotReady(reason) => match self.master_of(process) {
                 Some(master) => Candidate::WorkerOf(master),
                 None => Candidate::NotReady {
-                    reason: reason.to_owned(),
+                    reason: reason.into(),
                     is_read: hint != Hint::Gunicorn,
                 },
             },
             _ if hint != Hint::Gunicorn => Candidate::NotGunicorn,
             InspectError::NotPython => Candidate::NotReady {
-                reason: "the interpreter is not loaded yet".to_owned(),
+                reason: "the interpreter is not loaded yet".into(),
                 is_read: true,
             },
             InspectError::Unsupported { version, reason } => {
                 self.by_hint(process, &command, version, reason)
             }
             error @ InspectError::Io { .. } => Candidate::Refused {
-                reason: error.to_string(),
+                reason: error.reason(),
             },
         }
     }
 
-    /// The workers a master has now; one that just went or came may be missing.
+    /// The current workers of a master; one that just started or exited may be missing.
     ///
     /// # Errors
-    /// [`InspectError::Gone`] when the master went; another when its memory
-    /// changed while it was read, or may not be read.
+    /// [`InspectError::Gone`] when the master exited; another when its memory changed while it was
+    /// read, or must not be read.
     pub fn refresh_workers(
         &self,
         found: &FoundMaster,
@@ -202,14 +203,13 @@ impl Tree {
             InspectError::fault(
                 memory.inner(),
                 master.pid,
-                "its workers changed while being read",
+                "its workers changed while they were read",
             )
         })?;
         Ok(self.workers(master.pid, entries))
     }
 
-    /// The settings a master has now, after HUP, TTIN or TTOU, and how it can be
-    /// observed with them.
+    /// The current settings of a master, after HUP, TTIN or TTOU, and its coverage with them.
     ///
     /// # Errors
     /// As [`Tree::refresh_workers`].
@@ -238,19 +238,19 @@ impl Tree {
             pod: self.named(old),
             ..master
         };
-        // Each setting that cannot be read is absent, and all of them are when the process goes.
+        // A setting that cannot be read is absent; all are when the process exits.
         if master.worker_class.is_empty() && !old.worker_class.is_empty() {
-            let what = "its settings changed while being read";
+            let what = "its settings changed while they were read";
             return Err(InspectError::fault(memory.inner(), old.pid, what));
         }
-        let own_way = reader.arbiter.own_way(&objects).map_err(|Fault| {
+        let own_handling = reader.arbiter.own_handling(&objects).map_err(|Fault| {
             let what = "its worker class changed while it was read";
             InspectError::fault(memory.inner(), old.pid, what)
         })?;
-        Ok((master, Coverage::of(&found.interpreter, Ok(own_way))))
+        Ok((master, Coverage::of(&found.interpreter, Ok(own_handling))))
     }
 
-    /// That the master's pid is still its own.
+    /// Checks that the PID still belongs to the master.
     fn still(&self, master: &fact::Master) -> Result<Process, InspectError> {
         match self.procfs.process(master.pid) {
             Ok(process) if process.started_ns == master.started_ns && !process.is_zombie => {
@@ -260,7 +260,7 @@ impl Tree {
         }
     }
 
-    /// Reads a process up to `Arbiter.run`; `None` for a Python that is not in it.
+    /// Reads a process up to `Arbiter.run`; `None` if its Python is not in it.
     fn running(&mut self, pid: Pid) -> Result<Option<Running>, InspectError> {
         let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
         let memory = Snapshot::new(ProcessMemory::new(pid));
@@ -275,7 +275,7 @@ impl Tree {
         }))
     }
 
-    /// Whether the arbiter on its stack is the process itself, not what it was forked from.
+    /// Whether the arbiter on the stack is that of the process, not of its parent.
     fn is_of(&self, running: &Running, pid: Pid) -> bool {
         let own = self
             .procfs
@@ -296,20 +296,20 @@ impl Tree {
         let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
             Ok(interpreter) => Ok(interpreter),
             Err(InspectError::Gone) => return Candidate::NotGunicorn,
-            // `Arbiter.run` is there, and with it all that Gunicorn imports.
+            // `Arbiter.run` runs, so everything that Gunicorn imports is loaded.
             Err(InspectError::NotReady(target::NO_MODULE)) => {
-                Err("datetime.now is not found in its interpreter".to_owned())
+                Err("datetime.now is not found in its interpreter".into())
             }
             Err(InspectError::NotReady(reason)) => {
                 return Candidate::NotReady {
-                    reason: reason.to_owned(),
+                    reason: reason.into(),
                     is_read: true,
                 };
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.reason()),
         };
         let Ok(entries) = arbiter.workers(&objects) else {
-            let reason = "its workers changed while they were read".to_owned();
+            let reason = "its workers changed while they were read".into();
             return Candidate::NotReady {
                 reason,
                 is_read: true,
@@ -323,11 +323,11 @@ impl Tree {
                 &arbiter,
                 pid,
                 process.started_ns,
-                &version,
+                version.raw(),
             )),
             workers,
             objects: worker_objects,
-            coverage: Coverage::of(&interpreter, arbiter.own_way(&objects)),
+            coverage: Coverage::of(&interpreter, arbiter.own_handling(&objects)),
             interpreter,
             reader: Some(Reader {
                 layout: runtime.layout,
@@ -345,7 +345,7 @@ impl Tree {
             (None, false, _) => return Candidate::NotGunicorn,
         };
         Candidate::NotReady {
-            reason: reason.to_owned(),
+            reason: reason.into(),
             is_read: true,
         }
     }
@@ -363,27 +363,27 @@ impl Tree {
         knows.then_some(parent)
     }
 
-    /// DeepCaptures at a process that calls itself Gunicorn, but whose memory was never
-    /// once as its interpreter's layout says, for this reason.
-    pub fn inspect_unread(&self, pid: Pid, reason: &str) -> Candidate {
+    /// Reads a process that calls itself Gunicorn, and whose memory never matched the layout of its
+    /// interpreter, for this reason.
+    pub fn inspect_unread(&self, pid: Pid, reason: &Untrusted) -> Candidate {
         let Ok(process) = self.procfs.process(pid) else {
             return Candidate::NotGunicorn;
         };
         let command = self.procfs.command_line(pid).unwrap_or_default();
-        let reason = format!("its layout fails its self-test: {reason}");
-        self.by_hint(process, &command, String::new(), reason)
+        let reason = format!("its layout fails the self-test: {}", reason.raw());
+        self.by_hint(process, &command, String::new(), reason.into())
     }
 
-    /// What can be told about a process whose memory is not understood.
+    /// A process whose memory cannot be read, by its command line.
     fn by_hint(
         &self,
         process: Process,
         command: &[Vec<u8>],
         version: String,
-        reason: String,
+        reason: Untrusted,
     ) -> Candidate {
         let parent = self.procfs.command_line(process.parent).unwrap_or_default();
-        // A master that an upgrade started is a child too, but began its program anew.
+        // The new master of an upgrade (USR2) is a child too, but executed its program again.
         if cmdline::hint(parent.iter().map(Vec::as_slice)) == Hint::Gunicorn
             && self.is_fork_of(process.pid, process.parent)
         {
@@ -394,7 +394,7 @@ impl Tree {
         let has_settled = |w: &fact::Worker| now_ns.saturating_sub(w.started_ns) > SETTLED_NS;
         if !workers.iter().any(has_settled) {
             return Candidate::NotReady {
-                reason: "it has no workers yet".to_owned(),
+                reason: "it has no workers yet".into(),
                 is_read: true,
             };
         }
@@ -407,7 +407,7 @@ impl Tree {
             ..fact::Master::default()
         };
         let coverage = if self.procfs.is_32_bit(process.pid) {
-            Coverage::None(format!("{reason}; {NO_COMPAT_CALLS}"))
+            Coverage::None(format!("{}; {NO_COMPAT_CALLS}", reason.raw()).into())
         } else {
             Coverage::Socket(reason.clone())
         };
@@ -421,7 +421,7 @@ impl Tree {
         }))
     }
 
-    /// A master with the container it is in, in which it forks its workers.
+    /// The master with its container, which its workers share.
     fn contained(&self, master: fact::Master) -> fact::Master {
         let Some(container) = self.procfs.container(master.pid) else {
             return master;
@@ -443,17 +443,17 @@ impl Tree {
         }
     }
 
-    /// What a master's pod is called now: what the API server says wins, where it is asked.
+    /// The current names of a master's pod: those of the API server win.
     #[must_use]
     pub fn named(&self, master: &fact::Master) -> Box<fact::Pod> {
         if master.pod_uid.is_empty() {
             return master.pod.clone();
         }
-        let told = self
+        let from_server = self
             .pods
             .directory
             .find(&master.pod_uid, &master.container_id);
-        let mut pod = told.unwrap_or_else(|| (*master.pod).clone());
+        let mut pod = from_server.unwrap_or_else(|| (*master.pod).clone());
         if pod.container.is_empty() {
             pod.container.clone_from(&master.pod.container);
         }
@@ -463,8 +463,8 @@ impl Tree {
         Box::new(pod)
     }
 
-    /// Whether a child runs on where its parent was when it forked: libraries are mapped where
-    /// they were. A program that is begun anew has them elsewhere.
+    /// Whether a child is a fork of its parent: its libraries are mapped at the same addresses. A
+    /// program that was executed again has them elsewhere.
     fn is_fork_of(&self, child: Pid, parent: Pid) -> bool {
         let library = |pid| {
             let mappings = maps::read(self.procfs.root(), pid).unwrap_or_default();
@@ -494,7 +494,7 @@ impl Tree {
         children.into_iter().filter(is_worker).map(worker).collect()
     }
 
-    /// Ties what the master knows, in pids of its own namespace, to its children.
+    /// Matches the worker objects of a master, by PIDs of its own namespace, with its children.
     fn workers(
         &self,
         master_pid: Pid,

@@ -1,22 +1,22 @@
-//! A `Worker` object (`gunicorn/workers/base.py`), in its master's memory, and after the fork at
-//! the same address in its own.
+//! A `Worker` object (`gunicorn/workers/base.py`): in the master's memory, and after the fork at the
+//! same address in the worker's.
 
 use probe_ebpf::memory::{Fault, Memory};
 
 use crate::cpython::object::{Objects, add};
 
-/// Where to read more of a worker.
+/// Where a worker object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerObject {
     /// In the master's memory and in the worker's.
     pub address: u64,
-    /// Of the file whose ctime is its heartbeat, open in both (`gunicorn/workers/workertmp.py`).
+    /// The file whose ctime is the heartbeat, open in both (`gunicorn/workers/workertmp.py`).
     pub heartbeat_fd: Option<u32>,
     pub names: StageNames,
 }
 
-/// Where the names of the attributes of [`Stage`] are; 0 when not known. The worker's are its
-/// master's: to compare addresses costs a tenth of what reading every name does.
+/// Addresses of the attribute names of [`Stage`]; 0 if unknown. Worker and master have the same:
+/// comparing addresses takes a tenth of the time of reading every name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageNames {
     booted: u64,
@@ -24,7 +24,7 @@ pub struct StageNames {
 }
 
 impl StageNames {
-    /// Finds them among a worker's attributes.
+    /// Finds the names among a worker's attributes.
     #[must_use]
     pub fn among<M: Memory>(objects: &Objects<'_, M>, attributes: &[(u64, u64)]) -> Self {
         let key = |name| objects.find_key(attributes, name).unwrap_or_default();
@@ -35,17 +35,17 @@ impl StageNames {
     }
 }
 
-/// How far a worker is; what could not be read is absent.
+/// The stage of a worker's life; what cannot be read is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stage {
     /// It has loaded its application.
     pub booted: Option<bool>,
-    /// It was not asked to end.
+    /// It was not asked to exit.
     pub alive: Option<bool>,
 }
 
 impl WorkerObject {
-    /// Reads how far it is, from the worker's own memory: its master's copy never changes.
+    /// Reads the stage from the worker's own memory: the master's copy never changes.
     #[must_use]
     pub fn stage<M: Memory>(&self, objects: &Objects<'_, M>) -> Stage {
         let Ok(attributes) = objects.instance_attributes(self.address) else {
@@ -66,11 +66,11 @@ impl WorkerObject {
     }
 }
 
-/// The descriptor of `WorkerTmp._tmp`. It is unbuffered from 20.0 on; before, it is what
-/// `os.fdopen(fd, "w+b", 1)` gives (`gunicorn/workers/workertmp.py`).
+/// The descriptor of `WorkerTmp._tmp`: an unbuffered file from 20.0 on, before that one of
+/// `os.fdopen(fd, "w+b", 1)` (`gunicorn/workers/workertmp.py`).
 ///
 /// # Errors
-/// [`Fault`] when it cannot be read or is no such file.
+/// [`Fault`] when it cannot be read or is neither.
 pub fn heartbeat_fd<M: Memory>(objects: &Objects<'_, M>, worker_tmp: u64) -> Result<u32, Fault> {
     let file = objects.attribute(worker_tmp, "_tmp")?.ok_or(Fault)?;
     let type_name = |object| objects.type_name(objects.type_of(object)?);
@@ -90,7 +90,7 @@ pub fn heartbeat_fd<M: Memory>(objects: &Objects<'_, M>, worker_tmp: u64) -> Res
 /// The descriptor of a `socket.socket`: `PySocketSockObject.sock_fd` (`Modules/socketmodule.h`).
 ///
 /// # Errors
-/// [`Fault`] when it cannot be read, is none, or is closed.
+/// [`Fault`] when it cannot be read, is no socket, or is closed.
 pub fn socket_fd<M: Memory>(objects: &Objects<'_, M>, socket: u64) -> Result<u32, Fault> {
     // `ssl.SSLSocket`, `socket.socket`, `_socket.socket`.
     const MAX_BASES: usize = 8;
@@ -104,13 +104,13 @@ pub fn socket_fd<M: Memory>(objects: &Objects<'_, M>, socket: u64) -> Result<u32
     Err(Fault)
 }
 
-/// An `int` of C that follows the object's header; less than 0 when it is closed.
+/// A C `int` behind the object's header; negative if closed.
 fn descriptor<M: Memory>(objects: &Objects<'_, M>, object: u64) -> Result<u32, Fault> {
     let fd = i32::from_le_bytes(objects.bytes(first_member(objects, object)?)?);
     u32::try_from(fd).map_err(|_| Fault)
 }
 
-/// What follows `PyObject_HEAD`, of which the type is the last.
+/// The member behind `PyObject_HEAD`, which ends with the type.
 fn first_member<M: Memory>(objects: &Objects<'_, M>, object: u64) -> Result<u64, Fault> {
     add(object, u64::from(objects.layout.object_type) + 8)
 }

@@ -1,16 +1,16 @@
-//! Who is connected, and who has to go for one more.
+//! Limits on connections: which connection is closed to make room for one more.
 //!
 //! ```text
 //!              ┌─────────────── answer sent ───────────────┐
 //!              v                                           │
-//! accepted ─> waiting ── request is whole, and allowed ─> answering ── peer takes no more ─> blocked
+//! accepted ─> waiting ── complete, authenticated request ─> answering ── peer reads no more ─> blocked
 //! ```
 //!
-//! When all places are taken, one that waits goes: of the peer that has most connections, the one
-//! that waits for longest. So none who asks nothing, however many, keeps out who asks. When none
-//! waits, the one that is blocked for longest goes, after a moment; otherwise the next one waits
-//! for a place, and whoever gets an answer meanwhile goes after it. Who came just now may have asked
-//! already, and stays for a moment.
+//! When the limit is reached, a waiting connection is closed: of the peer with most connections, the
+//! one that waits longest. So idle clients, however many, cannot lock out a client with a request. If
+//! none waits, the connection that is blocked longest is closed, after a moment. If none is blocked
+//! either, the new client waits, and each connection closes after its current response. A new
+//! connection stays for a moment, because its request may be on the way.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,13 +25,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Who asks has asked by then, unless it is far away.
+/// A client has sent its request within this time, unless it is far away.
 const WAITED_ENOUGH: Duration = Duration::from_millis(20);
-/// A peer that is blocked may merely be far away.
+/// Time before a blocked peer counts as one: it may merely be far away.
 const BLOCKED_ENOUGH: Duration = Duration::from_secs(1);
-/// Then somebody may have to go who did not before.
+/// Time until the next attempt to make room.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Blocked ones at a time: what each was not sent yet takes memory.
+/// Most blocked connections at a time: the unsent part of a response takes memory.
 const BLOCKED_LIMIT: usize = 32;
 
 /// All connections.
@@ -44,13 +44,13 @@ pub struct Connections {
 #[derive(Default)]
 struct Shared {
     open: Mutex<Vec<Arc<Place>>>,
-    /// Told of each that is gone.
+    /// Notified of each closed connection.
     left: Notify,
-    /// All places were taken when the last one came.
+    /// The limit was reached when the last connection came.
     is_crowded: AtomicBool,
 }
 
-/// One of them; its place is free again when it is dropped.
+/// A connection; dropping it frees its place.
 pub struct Connection {
     place: Arc<Place>,
     shared: Arc<Shared>,
@@ -63,15 +63,15 @@ struct Place {
     cut: Notify,
 }
 
-/// What a connection does.
+/// State of a connection.
 #[derive(Clone, Copy)]
 struct Phase {
     is_answering: bool,
-    /// Its peer does not take what is sent, since then.
+    /// Since when its peer does not read.
     blocked: Option<Instant>,
-    /// It neither answers nor is blocked since then; `None` before anything was read of it.
+    /// Since when it neither answers nor is blocked; `None` before the first read.
     waiting: Option<Instant>,
-    /// It has to go.
+    /// It must close.
     is_cut: bool,
 }
 
@@ -83,7 +83,7 @@ impl Place {
 }
 
 impl Connections {
-    /// As many as that at a time, beside as many that were just told to go.
+    /// `limit` connections at a time, besides as many that must close.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -93,12 +93,12 @@ impl Connections {
         }
     }
 
-    /// A place for one more.
+    /// Waits for a place for a new connection.
     pub async fn admit(&self, peer: IpAddr) -> Connection {
         let permit = loop {
             let is_full = self.is_full();
             self.shared.is_crowded.store(is_full, Ordering::Relaxed);
-            // Who was told to go need not be gone yet: a crowd is let in and out faster so.
+            // A connection that must close need not be gone yet: that makes room faster.
             if !is_full || self.make_room() {
                 let permit = Arc::clone(&self.places).try_acquire_owned();
                 if let Ok(permit) = permit {
@@ -131,7 +131,7 @@ impl Connections {
         stay.count() >= self.limit
     }
 
-    /// Tells one that it has to go; false if none can.
+    /// Makes a connection close; false if there is none to close.
     pub fn make_room(&self) -> bool {
         let place = self.first_to_go();
         if let Some(place) = &place {
@@ -166,7 +166,7 @@ impl Connections {
         place.or_else(|| blocked().map(|(place, _)| place)).cloned()
     }
 
-    /// Until none is left.
+    /// Waits until all connections are closed.
     pub async fn all_ended(&self) {
         while !locked(&self.shared.open).is_empty() {
             self.shared.left.notified().await;
@@ -175,23 +175,23 @@ impl Connections {
 }
 
 impl Connection {
-    /// It is read from, from now on.
+    /// Reading begins.
     pub fn begins(&self) {
         locked(&self.place.phase).waiting = Some(Instant::now());
     }
 
-    /// Others want its place: its answer is to be its last.
+    /// Others wait for a place: its current response must be its last.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         self.shared.is_crowded.load(Ordering::Relaxed)
     }
 
-    /// Until it has to go.
+    /// Waits until it must close.
     pub async fn cut(&self) {
         self.place.cut.notified().await;
     }
 
-    /// Until its peer has been blocked for so long.
+    /// Waits until its peer has been blocked for this time.
     pub async fn blocked_for(&self, limit: Duration) {
         loop {
             let until = match locked(&self.place.phase).blocked {
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// A request of it is being answered until what this returns is dropped.
+    /// A request is being answered until the returned guard is dropped.
     #[must_use]
     pub fn answering(self: &Arc<Self>) -> Answering {
         locked(&self.place.phase).is_answering = true;
@@ -220,7 +220,7 @@ impl Connection {
         }
     }
 
-    /// Of too many that are blocked, the one that is so for longest goes.
+    /// If too many connections are blocked, the one that is blocked longest is closed.
     fn bound_blocked(&self) {
         let open = locked(&self.shared.open);
         let blocked = open.iter().filter_map(|place| {
@@ -252,7 +252,7 @@ impl Drop for Connection {
     }
 }
 
-/// That a request is being answered.
+/// Guard of a request that is being answered.
 pub struct Answering(Arc<Connection>);
 
 impl Drop for Answering {
@@ -263,7 +263,7 @@ impl Drop for Answering {
     }
 }
 
-/// The bytes of a connection, which tell when its peer is blocked.
+/// The stream of a connection, which notes when its peer is blocked.
 pub struct Watched<S> {
     stream: S,
     connection: Arc<Connection>,
@@ -329,7 +329,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// An IPv6 network has more addresses than anybody can count.
+/// The network of a peer: one IPv6 client may have a whole /64.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {

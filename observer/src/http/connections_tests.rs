@@ -3,7 +3,7 @@ use super::*;
 const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-/// One of `peer`, which has said nothing for long enough.
+/// A connection of `peer` that has waited long enough to be closed.
 async fn come(connections: &Connections, peer: IpAddr) -> Arc<Connection> {
     let connection = connections.admit(peer).await;
     connection.begins();
@@ -16,7 +16,7 @@ fn is_cut(connection: &Connection) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_that_waits_for_longest_goes_and_who_is_answered_stays() {
+async fn the_connection_that_waits_longest_is_closed_and_an_answering_one_stays() {
     let connections = Connections::new(3);
     let first = come(&connections, ONE).await;
     let second = come(&connections, ONE).await;
@@ -25,13 +25,13 @@ async fn the_one_that_waits_for_longest_goes_and_who_is_answered_stays() {
     let _ = connections.make_room();
     assert!(!is_cut(&first) && is_cut(&second) && !is_cut(&third));
     drop(answer);
-    // It waits since just now.
+    // It has just begun to wait.
     let _ = connections.make_room();
     assert!(!is_cut(&first) && is_cut(&third));
     assert!(!connections.make_room() && !is_cut(&first));
     tokio::time::advance(WAITED_ENOUGH).await;
     assert!(connections.make_room() && is_cut(&first));
-    // It is told, and its place is free.
+    // It is notified, and its place is free.
     first.cut().await;
     drop(first);
     come(&connections, ONE).await;
@@ -54,7 +54,7 @@ async fn a_peer_with_few_connections_keeps_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_takes_nothing_goes_after_a_moment_if_nobody_waits() {
+async fn a_blocked_connection_is_closed_after_a_moment_if_none_waits() {
     let connections = Connections::new(1);
     let only = come(&connections, ONE).await;
     let _answer = only.answering();
@@ -68,7 +68,7 @@ async fn who_takes_nothing_goes_after_a_moment_if_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_is_blocked_from_the_first_byte_it_does_not_take_until_it_took_all() {
+async fn a_peer_is_blocked_from_its_first_unread_byte_until_it_has_read_all() {
     let connections = Connections::new(1);
     let only = come(&connections, ONE).await;
     let limit = Duration::from_secs(5);
@@ -84,7 +84,7 @@ async fn a_peer_is_blocked_from_the_first_byte_it_does_not_take_until_it_took_al
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_told_to_go_and_is_not_gone_takes_no_place_but_only_as_many_as_stay() {
+async fn closing_connections_take_no_place_up_to_the_limit() {
     let connections = Connections::new(2);
     let mut crowd = Vec::new();
     for _ in 0..4 {
@@ -99,7 +99,7 @@ async fn who_was_told_to_go_and_is_not_gone_takes_no_place_but_only_as_many_as_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_are_answered_the_next_one_waits() {
+async fn while_all_connections_answer_a_new_one_waits() {
     let connections = Connections::new(1);
     let only = come(&connections, ONE).await;
     let answer = only.answering();
@@ -114,10 +114,10 @@ async fn where_all_are_answered_the_next_one_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_came_just_now_stays_until_it_could_ask() {
+async fn a_new_connection_stays_until_it_could_send_a_request() {
     let connections = Connections::new(1);
     let only = connections.admit(ONE).await;
-    // Nothing was read of it.
+    // Nothing was read from it.
     tokio::time::advance(WAITED_ENOUGH).await;
     assert!(!connections.make_room());
     only.begins();
@@ -127,7 +127,7 @@ async fn who_came_just_now_stays_until_it_could_ask() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_take_nothing_at_a_time() {
+async fn blocked_connections_are_limited() {
     let connections = Connections::new(2 * BLOCKED_LIMIT);
     let mut blocked = Vec::<Arc<Connection>>::new();
     for _ in 0..=BLOCKED_LIMIT {

@@ -1,19 +1,19 @@
-//! The dashboard: one page, and what it is made of, all in the binary.
+//! The dashboard: static files in the binary.
 //!
-//! It takes nothing from elsewhere, and its policy says so to the browser. Everything it shows is
-//! in `/api/v1/events`: see docs/API.md.
+//! It loads nothing from other hosts, and its content security policy enforces that. Everything it
+//! shows comes from `/api/v1/events`: see docs/API.md.
 
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Nothing but what is served here, nothing inline, and in no frame.
+/// Only files of this server, nothing inline, not in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// A part of the page.
+/// A file of the dashboard.
 #[derive(Clone, Copy)]
 struct Asset {
     path: &'static str,
@@ -66,7 +66,7 @@ const VENDORED: [Asset; 2] = [
     asset!("vendor/uplot/uPlot.min.css", "text/css; charset=utf-8"),
 ];
 
-/// The page at `/`, and its parts below `/dashboard/`.
+/// The page at `/`, and its files below `/dashboard/`.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     ASSETS
         .into_iter()
@@ -83,7 +83,7 @@ impl Asset {
             (header::CONTENT_SECURITY_POLICY, POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
-            // Another version of the daemon has another page.
+            // Another version of the daemon has other files.
             (header::CACHE_CONTROL, "no-cache"),
         ];
         (headers, self.text)
@@ -98,7 +98,7 @@ mod tests {
         ASSETS.into_iter().chain(VENDORED)
     }
 
-    /// What stands between quotes after one of these.
+    /// The texts from each `before` up to the next quote.
     fn named(text: &str, before: &str) -> Vec<String> {
         let parts = text.split(before).skip(1);
         parts
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_part_names_is_served() {
+    fn every_file_that_another_one_names_is_served() {
         let is_served = |path: &str| all().any(|asset| asset.path == path);
         let links = [named(PAGE.text, "src=\""), named(PAGE.text, "href=\"dash")].concat();
         assert!(links.len() >= 4, "{links:?}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_inline_and_nothing_is_made_from_markup() {
+    fn no_script_or_style_is_inline_and_no_element_is_made_from_markup() {
         assert!(!POLICY.contains("unsafe"));
         for bad in [" style=\"", " onclick", " onload", "<style", "<script>"] {
             assert!(!PAGE.text.contains(bad), "{bad}");
@@ -144,20 +144,6 @@ mod tests {
             ] {
                 assert!(!asset.text.contains(bad), "{}: {bad}", asset.path);
             }
-        }
-    }
-
-    #[test]
-    fn each_kind_of_finding_is_explained() {
-        let docs = include_str!("../../../docs/METRICS.md").replace('`', "\"");
-        let section = docs.split("## Findings").nth(1).unwrap_or_default();
-        let section = section.split("\n## ").next().unwrap_or_default();
-        let kinds = named(section, "\n| \"");
-        assert!(kinds.len() >= 8, "{kinds:?}");
-        let page = include_str!("dashboard/findings.js");
-        // The first is the head of the table.
-        for kind in &kinds[1..] {
-            assert!(page.contains(&format!("\n  {kind}: [")), "{kind}");
         }
     }
 }

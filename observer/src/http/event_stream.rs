@@ -1,16 +1,16 @@
 //! `/api/v1/events`: the history first, then a view each second, as server-sent events
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 //!
-//! All who listen get the same view, which is made once, and only while somebody listens. Who reads
-//! slowly misses some. A stream ends before its connection's time is up; a browser comes again by
-//! itself, says which event it got last, and gets what is later than that.
+//! All clients get the same view, which is built once, and only while there is a client. A slow client
+//! misses views. A stream ends before its connection must; a browser then reconnects, sends the id of
+//! its last event, and gets the history since then.
 
 use crate::query::Source;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -18,61 +18,61 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// Time between two views.
 const EVERY: Duration = Duration::from_secs(1);
-/// A client that lost its stream waits that long before it comes again.
+/// Time until a client that lost its stream reconnects.
 const RETRY: Duration = Duration::from_millis(500);
-/// Who came last wrote so.
+/// Header with the id of the last event, from a client that reconnects.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// What is told to all who listen.
+/// The views for all clients.
 #[derive(Clone, Debug)]
 pub struct Feed {
     source: Source,
-    latest: watch::Sender<Option<Arc<Told>>>,
-    /// Of those who listen.
-    places: Arc<Semaphore>,
-    /// Time of a stream.
+    latest: watch::Sender<Option<Arc<Encoded>>>,
+    /// One for each stream.
+    permits: Arc<Semaphore>,
+    /// Lifetime of a stream.
     lifetime: Duration,
 }
 
-/// A view as it is sent.
+/// A view as JSON.
 #[derive(Debug)]
-struct Told {
+struct Encoded {
     time_seconds: f64,
     json: String,
 }
 
 impl Feed {
-    /// For so many who listen at a time, each for `lifetime`.
+    /// A feed for so many streams at a time, each for `lifetime`.
     #[must_use]
-    pub fn new(source: Source, listeners: usize, lifetime: Duration) -> Self {
+    pub fn new(source: Source, streams: usize, lifetime: Duration) -> Self {
         Self {
             source,
             latest: watch::Sender::new(None),
-            places: Arc::new(Semaphore::new(listeners)),
+            permits: Arc::new(Semaphore::new(streams)),
             lifetime,
         }
     }
 
-    /// Asks for views as long as somebody listens. Ends when nobody can any more.
+    /// Builds a view each second while there is a client.
     pub async fn run(self) {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             if self.latest.receiver_count() > 0
-                && let Some(view) = self.source.view().await
+                && let Some(view) = self.source.live_view().await
             {
-                self.latest.send_replace(told(&view));
+                self.latest.send_replace(encoded(&view));
             }
         }
     }
 
-    /// The stream of one who listens; `None` when there is no place left, or the engine is gone.
+    /// The stream of a client; `None` when there are too many, or the engine is gone.
     pub async fn listen(
         &self,
         headers: &HeaderMap,
     ) -> Option<Sse<impl Stream<Item = Result<Event, axum::Error>> + use<>>> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let since_seconds = headers
             .get(LAST_EVENT_ID)
             .and_then(|id| id.to_str().ok()?.parse::<f64>().ok())
@@ -84,24 +84,24 @@ impl Feed {
             .event("history")
             .retry(RETRY)
             .json_data(&history);
-        let now = told(&*self.source.view().await?).map(|told| sent(&told));
+        let now = encoded(&*self.source.live_view().await?).map(|view| event(&view));
         let listener = Listener {
             first: [now, Some(history)].into_iter().flatten().collect(),
             latest,
             until: Instant::now() + self.lifetime,
-            _place: place,
+            _permit: permit,
         };
         Some(Sse::new(unfold(listener, Listener::next)))
     }
 }
 
-/// Who listens.
+/// The stream of a client.
 struct Listener {
-    /// What it gets first, the last of it in the beginning.
+    /// The first events, in reverse order.
     first: Vec<Result<Event, axum::Error>>,
-    latest: watch::Receiver<Option<Arc<Told>>>,
+    latest: watch::Receiver<Option<Arc<Encoded>>>,
     until: Instant,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
@@ -114,26 +114,26 @@ impl Listener {
                 .await
                 .ok()?
                 .ok()?;
-            let told = self.latest.borrow_and_update().clone();
-            if let Some(told) = told {
-                return Some((sent(&told), self));
+            let view = self.latest.borrow_and_update().clone();
+            if let Some(view) = view {
+                return Some((event(&view), self));
             }
         }
     }
 }
 
-fn told(view: &View) -> Option<Arc<Told>> {
+fn encoded(view: &LiveView) -> Option<Arc<Encoded>> {
     let time_seconds = view.time_seconds;
     match serde_json::to_string(view) {
-        Ok(json) => Some(Arc::new(Told { time_seconds, json })),
+        Ok(json) => Some(Arc::new(Encoded { time_seconds, json })),
         Err(error) => {
-            tracing::error!(%error, "a view could not be encoded");
+            tracing::error!(%error, "failed to encode a view");
             None
         }
     }
 }
 
-fn sent(told: &Told) -> Result<Event, axum::Error> {
-    let id = told.time_seconds.to_string();
-    Ok(Event::default().event("snapshot").id(id).data(&told.json))
+fn event(view: &Encoded) -> Result<Event, axum::Error> {
+    let id = view.time_seconds.to_string();
+    Ok(Event::default().event("snapshot").id(id).data(&view.json))
 }

@@ -1,4 +1,4 @@
-//! What is served over HTTP. Nothing is writable.
+//! The endpoints and the limits of the HTTP server. Everything is read-only.
 
 use super::connections::{Answering, Connection, Connections, Watched};
 use super::dashboard;
@@ -32,30 +32,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-/// Bytes of the head of a request.
+/// Most bytes of the head of a request.
 const HEAD_BYTES: usize = 16 << 10;
-/// Responses under way may take that long once shutdown has begun.
+/// Time for open responses once shutdown has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// After a failed `accept` (too many open files), before the next.
+/// Pause after a failed `accept` (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much of the server one client can take.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at a time. For one more, one has to go: see [`super::connections`].
+    /// Connections at a time. For one more, another one is closed: see [`super::connections`].
     connections: usize,
-    /// A client must have shaken hands by then, and again have sent the head of a request by then
-    /// after it came or got its last answer.
+    /// Time for the TLS handshake; and for the head of a request, since the client connected or got its
+    /// last response.
     head: Duration,
-    /// It must have taken an answer by then, or of a stream what it was sent.
+    /// Time for a client to read a response, or the sent part of a stream.
     write: Duration,
-    /// Those of them that may follow events: the others are for who asks once.
+    /// Connections that may follow events; the others stay free for single requests.
     streams: usize,
-    /// Time of such a stream, less than that of its connection.
+    /// Lifetime of a stream, shorter than that of its connection.
     stream_lifetime: Duration,
-    /// A connection takes no new request after that time.
+    /// A connection accepts no new request after this time.
     lifetime: Duration,
-    /// Then its last response must be taken by then, however slowly it is read.
+    /// Time for the last response after that.
     last_response: Duration,
 }
 
@@ -73,22 +73,19 @@ impl Default for Limits {
     }
 }
 
-/// Why an address could not be listened on.
+/// Why the server could not listen on an address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error(
-        "{address} is in use already: another gunicorn-observer runs here, or another program; \
-         stop it, or choose another address with --listen"
-    )]
+    #[error("address {address} is in use; stop the other process or pass --listen")]
     InUse { address: String },
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {address}: {source}; pass another address by --listen")]
     Other { address: String, source: io::Error },
 }
 
 /// Listens on `address` (`host:port`).
 ///
 /// # Errors
-/// [`BindError`] names the address and the cure.
+/// [`BindError`] names the address and the fix.
 pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| {
         let address = address.to_owned();
@@ -99,7 +96,7 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     })
 }
 
-/// Serves until `shutdown` is done, then lets responses under way end.
+/// Serves until `shutdown` is done, then finishes open responses.
 pub async fn serve(
     listener: TcpListener,
     web: Web,
@@ -122,7 +119,7 @@ async fn serve_within(
     let feeding = tokio::spawn(feed.clone().run());
     let router = TowerToHyperService::new(router(source, feed, label));
     let connections = Connections::new(limits.connections);
-    // Its receivers learn of the end by the sender's being dropped.
+    // Dropping `open` makes all receivers finish.
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     loop {
@@ -137,8 +134,8 @@ async fn serve_within(
         let (stream, connection) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a client could not be accepted");
-                // It may be for want of files.
+                tracing::warn!(%error, "failed to accept a client");
+                // There may be too many open files.
                 let _ = connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -149,7 +146,7 @@ async fn serve_within(
             router: router.clone(),
             connection: Arc::new(connection),
         };
-        tokio::spawn(greet(limits, stream, guarded, closed.clone()));
+        tokio::spawn(handshake(limits, stream, guarded, closed.clone()));
     }
     feeding.abort();
     drop((listener, open));
@@ -158,12 +155,12 @@ async fn serve_within(
         .await
         .is_err()
     {
-        tracing::debug!("connections were cut off at the end");
+        tracing::debug!("closed connections that were still open at shutdown");
     }
 }
 
-/// Shakes hands with one client, if that is asked for, and converses with it.
-async fn greet(
+/// Does the TLS handshake with a client, if TLS is configured, and serves its connection.
+async fn handshake(
     limits: Limits,
     stream: TcpStream,
     guarded: Guarded,
@@ -171,7 +168,7 @@ async fn greet(
 ) {
     guarded.connection.begins();
     let Some(tls) = guarded.web.now().tls.clone() else {
-        return converse(limits, stream, guarded, closed).await;
+        return serve_connection(limits, stream, guarded, closed).await;
     };
     let shaken = TlsAcceptor::from(tls).accept(stream);
     let connection = Arc::clone(&guarded.connection);
@@ -181,14 +178,14 @@ async fn greet(
         _ = closed.changed() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => converse(limits, stream, guarded, closed).await,
-        Ok(Err(error)) => tracing::debug!(%error, "no TLS was agreed on with a client"),
-        Err(_) => tracing::debug!("a client did not shake hands in time"),
+        Ok(Ok(stream)) => serve_connection(limits, stream, guarded, closed).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake timed out"),
     }
 }
 
-/// Answers one client, until it goes, its time is up, or the server ends.
-async fn converse(
+/// Serves a connection until the client closes it, its lifetime is over, or the server shuts down.
+async fn serve_connection(
     limits: Limits,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     guarded: Guarded,
@@ -220,18 +217,18 @@ async fn converse(
         ended = conversation => ended,
         () = connection.cut() => return,
         () = connection.blocked_for(limits.write) => {
-            tracing::debug!("a client that did not take its answer was cut off");
+            tracing::debug!("closed a connection: the client did not read its response");
             return;
         }
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
-        Err(_) => tracing::debug!("a client that was too slow was cut off"),
+        Ok(Err(error)) => tracing::debug!(%error, "connection failed"),
+        Err(_) => tracing::debug!("closed a connection: the client was too slow"),
     }
 }
 
-/// What is served, to those on one connection who may have it.
+/// The router of one connection, behind authentication.
 #[derive(Clone)]
 struct Guarded {
     web: Web,
@@ -240,7 +237,7 @@ struct Guarded {
 }
 
 impl Service<Request<Incoming>> for Guarded {
-    type Response = Response<Told>;
+    type Response = Response<AnsweringBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -253,7 +250,8 @@ impl Service<Request<Incoming>> for Guarded {
         Box::pin(async move {
             let rules = web.now();
             let refused = refused(&rules, request.headers()).await;
-            // Who may not ask is to make room as who asks nothing.
+            // Only from here on does the connection count as answering: a client that fails to
+            // authenticate makes room as an idle one does.
             let answering = connection.answering();
             let mut response = match refused {
                 Some(response) => response,
@@ -266,7 +264,7 @@ impl Service<Request<Incoming>> for Guarded {
             for (name, value) in &rules.headers {
                 response.headers_mut().insert(name, value.clone());
             }
-            Ok(response.map(|body| Told {
+            Ok(response.map(|body| AnsweringBody {
                 body,
                 _answering: answering,
             }))
@@ -274,11 +272,11 @@ impl Service<Request<Incoming>> for Guarded {
     }
 }
 
-/// What who may not ask is answered.
+/// The response to a client that is not authenticated; `None` if it is.
 async fn refused(rules: &Rules, headers: &HeaderMap) -> Option<Response> {
     let users = rules.users.as_ref()?;
-    match users.admit(headers.get(header::AUTHORIZATION)).await {
-        Verdict::Welcome => None,
+    match users.authenticate(headers.get(header::AUTHORIZATION)).await {
+        Verdict::Accepted => None,
         Verdict::Refused => {
             let scheme = "Basic realm=\"gunicorn-observer\", charset=\"UTF-8\"";
             let scheme = [(header::WWW_AUTHENTICATE, scheme)];
@@ -288,13 +286,13 @@ async fn refused(rules: &Rules, headers: &HeaderMap) -> Option<Response> {
     }
 }
 
-/// A body, and that it is not sent yet.
-struct Told {
+/// A body; its connection counts as answering until the body is sent.
+struct AnsweringBody {
     body: Body,
     _answering: Answering,
 }
 
-impl hyper::body::Body for Told {
+impl hyper::body::Body for AnsweringBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -314,7 +312,7 @@ impl hyper::body::Body for Told {
     }
 }
 
-/// All paths; anything else is 404, and other methods are 405.
+/// All paths; any other path is 404, and other methods are 405.
 fn router(source: Source, feed: Feed, label: WorkerLabel) -> Router {
     dashboard::routes()
         .route(
@@ -333,17 +331,17 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap, label: Worker
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    let Some(snapshot) = source.snapshot().await else {
+    let Some(view) = source.metrics_view().await else {
         return unavailable();
     };
-    match exposition::encode(&snapshot, label, format) {
+    match exposition::encode(&view, label, format) {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => failed(&error),
     }
 }
 
 async fn snapshot(State(source): State<Source>) -> Response {
-    let Some(view) = source.view().await else {
+    let Some(view) = source.live_view().await else {
         return unavailable();
     };
     match serde_json::to_string(&*view) {
@@ -377,10 +375,10 @@ fn unavailable() -> Response {
 }
 
 fn failed(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "a snapshot could not be encoded");
+    tracing::error!(%error, "failed to encode a response");
     (
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the snapshot could not be encoded\n",
+        "failed to encode the response\n",
     )
         .into_response()
 }

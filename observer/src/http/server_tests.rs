@@ -68,7 +68,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn every_path_answers_and_nothing_else_does() {
+async fn every_endpoint_answers_and_no_other_path_or_method_does() {
     let served = Served::start().await;
     let metrics = served.get("/metrics").await;
     assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
@@ -96,7 +96,7 @@ async fn every_path_answers_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn it_is_ready_once_the_probes_are_attached() {
+async fn the_server_is_ready_once_the_probes_are_attached() {
     let served = Served::start().await;
     assert!(served.get("/readyz").await.starts_with("HTTP/1.1 503"));
     served.ready.send(true).unwrap();
@@ -104,7 +104,7 @@ async fn it_is_ready_once_the_probes_are_attached() {
 }
 
 #[tokio::test]
-async fn it_ends_when_told_to_even_with_an_idle_client() {
+async fn the_server_shuts_down_in_spite_of_an_idle_client() {
     let served = Served::start().await;
     let _idle = TcpStream::connect(served.address).await.unwrap();
     served.get("/healthz").await;
@@ -117,7 +117,7 @@ async fn it_ends_when_told_to_even_with_an_idle_client() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_cannot_hold_the_server() {
+async fn clients_that_do_not_read_cannot_block_the_server() {
     let limits = Limits {
         connections: 2,
         lifetime: Duration::from_secs(3),
@@ -130,7 +130,7 @@ async fn clients_that_do_not_read_cannot_hold_the_server() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(served.address).await.unwrap();
-        // Ever more requests until nothing can be written: no answer is read.
+        // Requests until nothing can be written; no response is read.
         let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
         let stuck = Duration::from_millis(200);
         let mut ask = async || {
@@ -145,7 +145,7 @@ async fn clients_that_do_not_read_cannot_hold_the_server() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_time_is_up_ends_after_its_response() {
+async fn a_connection_ends_after_its_lifetime() {
     let served = Served::start_within(Limits {
         lifetime: Duration::from_millis(1),
         ..Limits::default()
@@ -177,7 +177,7 @@ async fn follow(served: &Served, head: &str) -> Vec<(String, Option<String>)> {
     events
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn events_are_the_history_then_a_view_each_second_until_the_stream_ends() {
     let served = Served::start_within(Limits {
         stream_lifetime: Duration::from_millis(2500),
@@ -191,7 +191,7 @@ async fn events_are_the_history_then_a_view_each_second_until_the_stream_ends() 
     assert!(names.iter().skip(1).all(|&name| name == "snapshot"));
     let ids = events.iter().skip(1).map(|(_, id)| id.as_deref());
     assert!(ids.into_iter().all(|id| id == Some("0")), "{events:?}");
-    // Whoever comes again, with whatever.
+    // A client that reconnects, with any last id.
     for last in ["12.5", "NaN", "nonsense"] {
         let events = follow(&served, &format!("Last-Event-ID: {last}\r\n")).await;
         assert_eq!(events[0].0, "history");
@@ -199,7 +199,7 @@ async fn events_are_the_history_then_a_view_each_second_until_the_stream_ends() 
 }
 
 #[tokio::test]
-async fn those_who_follow_events_leave_room_for_others() {
+async fn streams_leave_room_for_other_clients() {
     let served = Served::start_within(Limits {
         streams: 1,
         ..Limits::default()
@@ -212,21 +212,21 @@ async fn those_who_follow_events_leave_room_for_others() {
     let second = served.get("/api/v1/events").await;
     assert!(second.starts_with("HTTP/1.1 503"), "{second}");
     assert!(served.get("/metrics").await.starts_with("HTTP/1.1 200"));
-    // It learns of the server's end by that of its stream.
+    // The shutdown ends the stream.
     served.stop.send(()).unwrap();
     let end = tokio::time::timeout(Duration::from_secs(5), served.task).await;
     end.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn without_an_engine_it_says_so() {
+async fn without_an_engine_there_is_no_view() {
     let (source, requests) = Source::new(watch::channel(true).1);
     drop(requests);
-    assert!(source.snapshot().await.is_none());
+    assert!(source.metrics_view().await.is_none());
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named_with_the_cure() {
+async fn an_address_in_use_is_named_with_the_fix() {
     let first = bind("127.0.0.1:0").await.unwrap();
     let address = first.local_addr().unwrap().to_string();
     let error = bind(&address).await.unwrap_err().to_string();
@@ -237,7 +237,7 @@ async fn an_address_in_use_is_named_with_the_cure() {
 }
 
 #[tokio::test]
-async fn any_number_of_those_who_ask_nothing_leaves_room_for_who_does() {
+async fn any_number_of_idle_clients_leaves_room_for_a_request() {
     let limits = Limits {
         connections: 4,
         ..Limits::default()
@@ -256,7 +256,7 @@ async fn any_number_of_those_who_ask_nothing_leaves_room_for_who_does() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_or_none_is_refused_and_one_that_does_not_end_is_cut_off() {
+async fn a_long_or_invalid_head_is_refused_and_an_unfinished_one_is_closed() {
     let served = Served::start_within(Limits {
         head: Duration::from_millis(200),
         ..Limits::default()
@@ -278,7 +278,7 @@ async fn a_head_that_is_too_long_or_none_is_refused_and_one_that_does_not_end_is
 }
 
 #[tokio::test]
-async fn who_does_not_take_an_answer_is_cut_off_in_time() {
+async fn a_client_that_does_not_read_its_response_is_closed_in_time() {
     let served = Served::start_within(Limits {
         write: Duration::from_millis(300),
         ..Limits::default()
@@ -288,7 +288,7 @@ async fn who_does_not_take_an_answer_is_cut_off_in_time() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(served.address).await.unwrap();
     let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
-    // Until the server takes no more of it, and then lets go.
+    // Until the server reads no more, and then closes the connection.
     let cut = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(10), cut)
         .await

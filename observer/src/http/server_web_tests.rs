@@ -1,4 +1,4 @@
-//! TLS, passwords and headers, as a client has them.
+//! TLS, authentication and headers, seen by a client.
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, CertifiedKey, KeyPair};
@@ -21,13 +21,13 @@ const FAST: Limits = Limits {
     write: Duration::from_secs(30),
 };
 
-struct Guest {
+struct Fixture {
     folder: TempDir,
     served: Served,
 }
 
-impl Guest {
-    /// Of a server with a certificate, and with these lines beside.
+impl Fixture {
+    /// Starts a server with a certificate and these extra lines of configuration.
     async fn of(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let CertifiedKey { cert, signing_key } =
@@ -53,7 +53,7 @@ impl Guest {
         CertificateDer::from_pem_file(self.folder.path().join(name)).unwrap()
     }
 
-    /// Asks over TLS, with a certificate of its own if there is one.
+    /// Sends a request over TLS, with a client certificate if one is given.
     async fn ask(&self, head: &str, own: Option<&str>) -> io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("a.crt")).unwrap();
@@ -82,15 +82,15 @@ impl Guest {
 }
 
 #[tokio::test]
-async fn over_tls_everything_is_as_without_and_in_plain_nothing_is() {
-    let guest = Guest::of("").await;
-    let answer = guest.ask(ASK, None).await.unwrap();
+async fn with_tls_the_server_answers_over_tls_and_not_in_plain_http() {
+    let fixture = Fixture::of("").await;
+    let answer = fixture.ask(ASK, None).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(
         answer.contains("\ngunicorn_observer_events_total"),
         "{answer}"
     );
-    let mut plain = TcpStream::connect(guest.served.address).await.unwrap();
+    let mut plain = TcpStream::connect(fixture.served.address).await.unwrap();
     plain
         .write_all(format!("{ASK}\r\n").as_bytes())
         .await
@@ -101,23 +101,23 @@ async fn over_tls_everything_is_as_without_and_in_plain_nothing_is() {
 }
 
 #[tokio::test]
-async fn who_does_not_shake_hands_in_time_is_cut_off() {
-    let guest = Guest::of("").await;
-    let mut silent = TcpStream::connect(guest.served.address).await.unwrap();
+async fn a_client_without_a_handshake_is_closed_in_time() {
+    let fixture = Fixture::of("").await;
+    let mut silent = TcpStream::connect(fixture.served.address).await.unwrap();
     let mut nothing = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(5), silent.read_to_end(&mut nothing));
     assert_eq!(end.await.unwrap().unwrap_or_default(), 0);
 }
 
 #[tokio::test]
-async fn a_client_without_a_certificate_of_the_authority_is_refused() {
+async fn a_client_without_a_certificate_of_the_ca_is_refused() {
     let ask = "  client_ca_file: ca.crt\n  client_auth_type: ";
-    let guest = Guest::of(&format!("{ask}RequireAndVerifyClientCert\n")).await;
-    let answer = guest.ask(ASK, Some("own.crt")).await.unwrap();
+    let fixture = Fixture::of(&format!("{ask}RequireAndVerifyClientCert\n")).await;
+    let answer = fixture.ask(ASK, Some("own.crt")).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(guest.ask(ASK, None).await.is_err());
+    assert!(fixture.ask(ASK, None).await.is_err());
     assert!(
-        Guest::of(&format!("{ask}VerifyClientCertIfGiven\n"))
+        Fixture::of(&format!("{ask}VerifyClientCertIfGiven\n"))
             .await
             .ask(ASK, None)
             .await
@@ -126,9 +126,9 @@ async fn a_client_without_a_certificate_of_the_authority_is_refused() {
 }
 
 #[tokio::test]
-async fn everything_is_guarded_and_has_the_headers_that_are_asked_for() {
+async fn every_path_needs_authentication_and_has_the_configured_headers() {
     let hash = bcrypt::hash_with_salt("a", 4, *b"a salt of 16 byt").unwrap();
-    let guest = Guest::of(&format!(
+    let fixture = Fixture::of(&format!(
         "basic_auth_users: {{alice: {hash}}}\n\
          http_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"
     ))
@@ -150,7 +150,7 @@ async fn everything_is_guarded_and_has_the_headers_that_are_asked_for() {
             ("Authorization: Basic Ym9iOmE=\r\n", "401"),
             ("Authorization: \r\n", "401"),
         ] {
-            let answer = guest.ask(&format!("{ask}{wrong}"), None).await.unwrap();
+            let answer = fixture.ask(&format!("{ask}{wrong}"), None).await.unwrap();
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status}")),
                 "{path}: {answer}"
@@ -164,7 +164,7 @@ async fn everything_is_guarded_and_has_the_headers_that_are_asked_for() {
         }
     }
     let ask = format!("{ASK}Authorization: Basic YWxpY2U6YQ==\r\n");
-    let answer = guest.ask(&ask, None).await.unwrap();
+    let answer = fixture.ask(&ask, None).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("x-frame-options: deny"), "{answer}");
 }

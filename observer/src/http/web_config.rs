@@ -1,15 +1,14 @@
-//! Who may ask, and how: the file that `--web-config` names, read anew when it changes.
+//! TLS, authentication and headers: the file of `--web-config`, which is read again when it changes.
 //!
 //! Its keys are those of Prometheus' exporters
 //! (<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>).
-//! docs/WEB.md says what of it is refused.
+//! docs/WEB.md has the keys that are refused.
 //!
-//! - [`file`]: the keys; [`tls`]: certificates, versions, ciphers; [`users`]: passwords
+//! - [`mod@file`]: the keys; [`tls`]: certificates, versions, ciphers; [`users`]: passwords
 //!
-//! What a changed file says holds from the next connection or request on. A file that is wrong
-//! by then is told in the log, and what held before goes on to hold; so it does when a file no
-//! longer has TLS or users, as one that is just being written: nobody means to open a server by
-//! that.
+//! A changed file applies from the next connection or request. If the file is invalid, the log says so
+//! and the previous configuration stays. It also stays when the file has lost TLS or users, because
+//! the file may be in the middle of a write, and a running server must never lose its protection.
 
 pub mod file;
 pub mod tls;
@@ -26,44 +25,44 @@ use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
 use users::Users;
 
-/// Files are looked at so often at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Passwords that are checked at a time: each keeps a processor busy.
+/// Least time between two checks of the files.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Most password checks at a time: each keeps a processor busy.
 const CHECKS: usize = 2;
 
-/// What holds for a connection or a request.
+/// The configuration of a connection or a request.
 #[derive(Default)]
 pub struct Rules {
-    /// Without it, plain HTTP.
+    /// `None` for plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Without them, everybody may ask.
+    /// `None` for no authentication.
     pub users: Option<Users>,
-    /// Of each answer.
+    /// Headers of each response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The rules as of now.
+/// The current rules.
 #[derive(Clone)]
 pub struct Web {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// Without one, all may ask in plain HTTP.
+    /// `None` for plain HTTP without authentication.
     path: Option<PathBuf>,
     checks: Arc<Semaphore>,
     current: Mutex<Arc<Rules>>,
     watch: Mutex<Watch>,
-    look_every: Duration,
+    check_every: Duration,
 }
 
-/// What was read, so that a change of it is seen.
+/// The files that were read, to notice a change.
 struct Watch {
-    looked: Instant,
+    checked: Instant,
     files: Vec<(PathBuf, Option<Print>)>,
 }
 
-/// What of a file changes with it: a write its size and time, a replacement the file itself.
+/// What changes with a file: a write changes size and time, a replacement the inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Print {
     inode: (u64, u64),
@@ -83,15 +82,15 @@ impl Print {
 }
 
 impl Web {
-    /// Reads the file; without one, everybody may ask, in plain HTTP.
+    /// Reads the file; without one, the server is plain HTTP without authentication.
     ///
     /// # Errors
-    /// When it cannot be read or is wrong, with the line or the key, and the cure.
+    /// When the file cannot be read or is invalid, with the line or the key, and the fix.
     pub fn open(path: Option<&Path>) -> Result<Self> {
-        Self::looking(path, LOOK_EVERY)
+        Self::checking(path, CHECK_EVERY)
     }
 
-    fn looking(path: Option<&Path>, look_every: Duration) -> Result<Self> {
+    fn checking(path: Option<&Path>, check_every: Duration) -> Result<Self> {
         let checks = Arc::new(Semaphore::new(CHECKS));
         let mut files = Vec::new();
         let rules = match path {
@@ -99,7 +98,7 @@ impl Web {
             None => Rules::default(),
         };
         let watch = Watch {
-            looked: Instant::now(),
+            checked: Instant::now(),
             files,
         };
         Ok(Self {
@@ -108,12 +107,12 @@ impl Web {
                 checks,
                 current: Mutex::new(Arc::new(rules)),
                 watch: Mutex::new(watch),
-                look_every,
+                check_every,
             }),
         })
     }
 
-    /// How a URL begins.
+    /// The scheme of the URL.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.held().tls.is_some() {
@@ -123,14 +122,14 @@ impl Web {
         }
     }
 
-    /// What holds now.
+    /// The current rules, after a check for changes.
     #[must_use]
     pub fn now(&self) -> Arc<Rules> {
         if let Some(path) = &self.inner.path {
-            // Who comes while another looks gets what held before.
+            // While another caller checks the files, the previous rules hold.
             match self.inner.watch.try_lock() {
-                Ok(mut watch) => self.look(path, &mut watch),
-                Err(TryLockError::Poisoned(watch)) => self.look(path, &mut watch.into_inner()),
+                Ok(mut watch) => self.check(path, &mut watch),
+                Err(TryLockError::Poisoned(watch)) => self.check(path, &mut watch.into_inner()),
                 Err(TryLockError::WouldBlock) => {}
             }
         }
@@ -142,11 +141,11 @@ impl Web {
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn look(&self, path: &Path, watch: &mut Watch) {
-        if watch.looked.elapsed() < self.inner.look_every {
+    fn check(&self, path: &Path, watch: &mut Watch) {
+        if watch.checked.elapsed() < self.inner.check_every {
             return;
         }
-        watch.looked = Instant::now();
+        watch.checked = Instant::now();
         let is_same = |(path, print): &(PathBuf, Option<Print>)| Print::of(path) == *print;
         if watch.files.iter().all(is_same) {
             return;
@@ -159,11 +158,11 @@ impl Web {
             Ok(rules) => {
                 let current = self.inner.current.lock();
                 *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-                tracing::info!("the web configuration {} was read anew", path.display());
+                tracing::info!(path = %path.display(), "web configuration reloaded");
             }
             Err(error) => {
-                tracing::error!("{error:#}; what held before goes on to hold");
-                // What was not come to this time can still change.
+                tracing::error!("{error:#}; the previous configuration stays");
+                // Files that were not read this time can still change.
                 let old = std::mem::take(&mut watch.files);
                 let is_new = |old: &(PathBuf, _)| files.iter().all(|(path, _)| *path != old.0);
                 let more: Vec<_> = old.into_iter().filter(|old| is_new(old)).collect();
@@ -177,7 +176,7 @@ impl Web {
     }
 }
 
-/// A server that runs is not opened.
+/// A running server must not lose TLS or authentication.
 fn is_no_weaker(path: &Path, held: &Rules, new: &Rules) -> Result<()> {
     let name = path.display();
     for (key, had, has) in [
@@ -190,32 +189,32 @@ fn is_no_weaker(path: &Path, held: &Rules, new: &Rules) -> Result<()> {
     ] {
         if had && !has {
             bail!(
-                "the web configuration {name} no longer has {key}: put it back, or restart \
-                 gunicorn-observer to go on without"
+                "web configuration {name}: {key} is gone; put it back, or restart gunicorn-observer to \
+                 run without it"
             );
         }
     }
     Ok(())
 }
 
-/// Reads a file and those that it names, and tells of each what it was like before.
+/// Reads the configuration and the files it names, and notes their state before the read.
 fn read(
     path: &Path,
     checks: &Arc<Semaphore>,
     files: &mut Vec<(PathBuf, Option<Print>)>,
 ) -> Result<Rules> {
-    let mut look = |path: &Path| files.push((path.to_owned(), Print::of(path)));
-    look(path);
+    let mut note = |path: &Path| files.push((path.to_owned(), Print::of(path)));
+    note(path);
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| {
-        format!("the web configuration {name} cannot be read; check --web-config")
+        format!("failed to read the web configuration {name}; check --web-config")
     })?;
     let file = File::parse(&text).with_context(|| format!("the web configuration {name}"))?;
-    // What is named is relative to the file, as in exporter-toolkit.
+    // Paths are relative to the file, as in exporter-toolkit.
     let folder = path.parent().unwrap_or(Path::new(""));
     let tls = file.tls_server_config.as_ref();
     for named in tls.into_iter().flat_map(file::Tls::files) {
-        look(&folder.join(named));
+        note(&folder.join(named));
     }
     let tls = tls
         .map(|tls| tls::config(tls, folder))

@@ -6,6 +6,7 @@
 
 use super::stack;
 use super::{line, names};
+use observer_model::Untrusted;
 use observer_model::event::{
     CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Request, TimedBy,
 };
@@ -182,10 +183,10 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
         last_write_ns,
         exited_ns,
         finished_ns,
-        method: line.method,
-        path: line.path,
+        method: line.method.map(Untrusted::from),
+        path: line.path.map(Untrusted::from),
         path_cut: line.path_cut,
-        protocol: line.protocol,
+        protocol: line.protocol.map(Untrusted::from),
         status: (100..=999).contains(&status).then_some(status),
         request_body_bytes: body(request_bytes, request_head_bytes),
         response_bytes: (response_bytes != 0).then_some(response_bytes),

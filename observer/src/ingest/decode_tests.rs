@@ -160,7 +160,7 @@ fn a_line_length_beyond_the_line_is_cut() {
     let mut bytes = full().build();
     let at = 16 + 10 * 8 + 4 * 4 + 4;
     bytes[at..at + 2].copy_from_slice(&60_000_u16.to_le_bytes());
-    assert_eq!(request_of(&bytes).path.as_deref(), Some("/a"));
+    assert_eq!(request_of(&bytes).path, Some("/a".into()));
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn exception_of(bytes: &[u8]) -> Exception {
 
 fn class(module: &str, name: &str) -> Class {
     Class {
-        module: module.to_owned(),
-        name: name.to_owned(),
+        module: module.to_owned().into(),
+        name: name.to_owned().into(),
     }
 }
 
@@ -274,18 +274,18 @@ fn an_exception_is_decoded_field_by_field() {
         depth: Some(3),
         class: class("shop.errors", "Empty"),
         frames: vec![Frame {
-            module: "shop.views".to_owned(),
-            file: "shop/views.py".to_owned(),
-            function: "f0".to_owned(),
+            module: "shop.views".into(),
+            file: "shop/views.py".into(),
+            function: "f0".into(),
             is_own: true,
             is_installed: false,
         }],
         frames_cut: 0,
         root_class: Some(class("builtins", "KeyError")),
         root_frame: Some(Frame {
-            module: "json.decoder".to_owned(),
-            file: "json/decoder.py".to_owned(),
-            function: "JSONDecoder.decode".to_owned(),
+            module: "json.decoder".into(),
+            file: "json/decoder.py".into(),
+            function: "JSONDecoder.decode".into(),
             is_own: false,
             is_installed: false,
         }),
@@ -305,11 +305,7 @@ fn a_traceback_comes_innermost_first_however_long_it_is() {
         (256, 16),
     ] {
         let exception = exception_of(&raised(calls).build());
-        let functions: Vec<_> = exception
-            .frames
-            .iter()
-            .map(|f| f.function.clone())
-            .collect();
+        let functions: Vec<_> = exception.frames.iter().map(|f| f.function.raw()).collect();
         let expected: Vec<_> = (calls - kept..calls)
             .rev()
             .map(|n| format!("f{n}"))
@@ -394,9 +390,9 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
         depth: 2,
         class: class("zlib", "error"),
         frame: Frame {
-            module: String::new(),
-            file: "<string>".to_owned(),
-            function: "index".to_owned(),
+            module: "".into(),
+            file: "<string>".into(),
+            function: "index".into(),
             is_own: false,
             is_installed: false,
         },
@@ -513,12 +509,12 @@ fn a_stack_is_decoded_from_the_innermost_frame_out() {
         (stack.pid, stack.time_ns, stack.entered_ns),
         (7, 5, Some(4))
     );
-    assert_eq!(stack.path.as_deref(), Some("/a"));
+    assert_eq!(stack.path, Some("/a".into()));
     assert!(stack.is_current && !stack.is_cut);
     let named: Vec<_> = stack
         .frames
         .iter()
-        .map(|place| (place.frame.file.as_str(), place.frame.function.as_str()))
+        .map(|location| (location.frame.file.raw(), location.frame.function.raw()))
         .collect();
     // The frame without names only marks the border to C.
     assert_eq!(named, [("shop.py", "view"), ("m.py", "f")]);

@@ -32,8 +32,8 @@ pub fn class(name: &[u8], module: &[u8]) -> Class {
         _ => (module, name),
     };
     Class {
-        module,
-        name: name.to_owned(),
+        module: module.into(),
+        name: name.to_owned().into(),
     }
 }
 
@@ -49,11 +49,11 @@ pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: 
     };
     let path = text(file);
     Frame {
-        file: relative(&path, &module, file_cut),
+        file: relative(&path, &module, file_cut).into(),
         is_own: is_own(&path),
         is_installed: is_installed(&path),
-        module,
-        function,
+        module: module.into(),
+        function: function.into(),
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
         let Class { module, name } = class(&bytes, module.as_bytes());
-        format!("{module}:{name}")
+        format!("{}:{}", module.raw(), name.raw())
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
 
     fn file(path: &str, module: &str) -> (String, bool) {
         let frame = frame(module.as_bytes(), (b"f", 1), (path.as_bytes(), 1), false);
-        (frame.file, frame.is_own)
+        (frame.file.raw().to_owned(), frame.is_own)
     }
 
     #[test]

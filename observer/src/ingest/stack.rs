@@ -2,9 +2,9 @@
 
 use super::decode::{DecodeError, Fields, frame, request_line};
 use crate::cpython::lines::Lines;
+use observer_model::Untrusted;
 use observer_model::event::{CodeLocation, Frame, Pid, Stack};
 use probe_ebpf::abi::{ALL_LINES_BYTES, HEAD_BYTES, NO_INSTRUCTION, STACK_FRAMES, lines_of};
-use std::borrow::Cow;
 
 /// The fields of a record after its header.
 pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack, DecodeError> {
@@ -35,8 +35,8 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
         thread_state,
         is_current,
         entered_ns,
-        method: line.method.map(Cow::into_owned),
-        path: line.path,
+        method: line.method.map(Untrusted::from),
+        path: line.path.map(Untrusted::from),
         path_cut: line.path_cut,
         frames: frames.collect(),
         is_cut: found > STACK_FRAMES,

@@ -2,7 +2,7 @@
 
 use super::{families, families_master, families_observer, openmetrics};
 use observer_model::settings::WorkerLabel;
-use observer_model::views::metrics_view::Snapshot;
+use observer_model::views::metrics_view::MetricsView;
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
@@ -49,7 +49,7 @@ impl Format {
 
 /// The families of a snapshot, in a fixed order.
 #[must_use]
-pub fn families(snapshot: &Snapshot, label: WorkerLabel) -> Vec<MetricFamily> {
+pub fn families(snapshot: &MetricsView, label: WorkerLabel) -> Vec<MetricFamily> {
     let mut all = families::workers(snapshot, label);
     all.extend(families::apps(snapshot));
     all.extend(families_master::all(snapshot));
@@ -64,7 +64,7 @@ pub fn families(snapshot: &Snapshot, label: WorkerLabel) -> Vec<MetricFamily> {
 /// # Errors
 /// When a family cannot be encoded; none of ours is of that kind.
 pub fn encode(
-    snapshot: &Snapshot,
+    snapshot: &MetricsView,
     label: WorkerLabel,
     format: Format,
 ) -> Result<String, prometheus::Error> {

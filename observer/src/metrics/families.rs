@@ -6,10 +6,10 @@ use super::names::Names;
 use observer_model::counters::worker_counters::Counters;
 use observer_model::duration::seconds;
 use observer_model::settings::WorkerLabel;
-use observer_model::views::metrics_view::{AppView, ErrorView, Snapshot};
+use observer_model::views::metrics_view::{AppView, ErrorView, MetricsView};
 
 /// Families that are labelled by worker, slot or class.
-pub fn workers(snapshot: &Snapshot, label: WorkerLabel) -> Vec<Family> {
+pub fn workers(snapshot: &MetricsView, label: WorkerLabel) -> Vec<Family> {
     let mut families = WorkerFamilies::new();
     for app in &snapshot.apps {
         let names = Names::of(app);
@@ -249,7 +249,7 @@ impl WorkerFamilies {
 }
 
 /// Families of whole apps.
-pub fn apps(snapshot: &Snapshot) -> Vec<Family> {
+pub fn apps(snapshot: &MetricsView) -> Vec<Family> {
     let mut http = Family::histogram(
         "http_server_request_duration_seconds",
         "Duration of HTTP server requests, as OpenTelemetry's conventions name it.",

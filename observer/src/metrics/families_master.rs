@@ -2,11 +2,11 @@
 
 use super::family::Family;
 use super::names::Names;
-use observer_model::views::metrics_view::{AppView, Snapshot};
+use observer_model::views::metrics_view::{AppView, MetricsView};
 use std::collections::BTreeMap;
 
 /// Families of masters: ends of workers, signals, listeners, findings.
-pub fn all(snapshot: &Snapshot) -> Vec<Family> {
+pub fn all(snapshot: &MetricsView) -> Vec<Family> {
     let mut restarts = Family::counter(
         "gunicorn_master_worker_restart_total",
         "Workers of a master that ended, by reason.",
@@ -111,7 +111,7 @@ impl Listeners {
     }
 }
 
-fn findings(snapshot: &Snapshot) -> Family {
+fn findings(snapshot: &MetricsView) -> Family {
     let mut findings = Family::gauge(
         "gunicorn_finding",
         "1 for what an operator should know; the snapshot of the API has the evidence.",

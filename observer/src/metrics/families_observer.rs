@@ -1,10 +1,10 @@
 //! The families of the observer itself: what it saw, lost, does not cover and uses.
 
 use super::family::Family;
-use observer_model::views::metrics_view::Snapshot;
+use observer_model::views::metrics_view::MetricsView;
 
 /// All of them.
-pub fn all(snapshot: &Snapshot) -> Vec<Family> {
+pub fn all(snapshot: &MetricsView) -> Vec<Family> {
     let observer = &snapshot.observer;
 
     let mut events = Family::counter(
@@ -128,7 +128,7 @@ pub fn all(snapshot: &Snapshot) -> Vec<Family> {
     all
 }
 
-fn features(snapshot: &Snapshot) -> Family {
+fn features(snapshot: &MetricsView) -> Family {
     let mut features = Family::gauge(
         "gunicorn_observer_feature",
         "Whether this kernel lets something be observed, 1 or 0, and why not.",
@@ -140,7 +140,7 @@ fn features(snapshot: &Snapshot) -> Family {
     features
 }
 
-fn programs(snapshot: &Snapshot) -> [Family; 4] {
+fn programs(snapshot: &MetricsView) -> [Family; 4] {
     let mut attached = Family::gauge(
         "gunicorn_observer_program_attachments",
         "Places that a program in the kernel is attached to.",

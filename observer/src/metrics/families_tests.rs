@@ -10,7 +10,7 @@ use observer_model::fact::{
 };
 use observer_model::input::Input;
 use observer_model::settings::WorkerLabel;
-use observer_model::views::metrics_view::Snapshot;
+use observer_model::views::metrics_view::MetricsView;
 use observer_model::{Settings, State};
 use probe_ebpf::abi::Stat;
 use prometheus::proto::{Metric, MetricFamily};
@@ -70,8 +70,8 @@ fn life(state: &mut State) {
     );
     let place = CodeLocation {
         frame: Frame {
-            file: "shop.py".to_owned(),
-            function: "view".to_owned(),
+            file: "shop.py".into(),
+            function: "view".into(),
             is_own: true,
             ..Frame::default()
         },
@@ -229,7 +229,7 @@ mod queries;
 mod shipped;
 
 /// Types and label names of the families of a snapshot.
-fn exported(snapshot: &Snapshot, label: WorkerLabel) -> Documented {
+fn exported(snapshot: &MetricsView, label: WorkerLabel) -> Documented {
     let families = families(snapshot, label);
     let family = |family: &MetricFamily| {
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();
@@ -272,7 +272,7 @@ fn documented() -> Documented {
 
 #[test]
 fn families_and_labels_are_those_of_the_document() {
-    let snapshot = full().snapshot(100 * S);
+    let snapshot = full().metrics_view(100 * S);
     assert_eq!(exported(&snapshot, WorkerLabel::Pid), documented());
 
     let mut by_slot = documented();
@@ -307,7 +307,7 @@ fn what_cannot_be_observed_is_left_out() {
     let mut state = State::new(Settings::default());
     master(&mut state, 20);
     level(&mut state, 20, Level::None);
-    let snapshot = state.snapshot(100 * S);
+    let snapshot = state.metrics_view(100 * S);
     for (label, workers) in [
         (WorkerLabel::Pid, true),
         (WorkerLabel::Slot, true),
@@ -336,7 +336,7 @@ fn what_cannot_be_observed_is_left_out() {
 fn a_master_that_has_ended_is_no_longer_described() {
     let mut state = full();
     fact(&mut state, Fact::NotGunicorn { pid: 10 });
-    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    let families = exported(&state.metrics_view(100 * S), WorkerLabel::Pid);
     assert!(!families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
     assert!(families.contains_key("gunicorn_worker_requests_total"));
@@ -350,16 +350,16 @@ fn a_master_outside_of_a_container_has_no_such_labels() {
         ..Master::default()
     };
     fact(&mut state, Fact::Master(outside));
-    let families = exported(&state.snapshot(100 * S), WorkerLabel::Pid);
+    let families = exported(&state.metrics_view(100 * S), WorkerLabel::Pid);
     assert!(families.contains_key("gunicorn_app_info"));
     assert!(!families.contains_key("gunicorn_master_container_info"));
 }
 
 #[test]
 fn every_family_of_a_master_in_a_pod_names_the_pod() {
-    let mut snapshot = full().snapshot(100 * S);
+    let mut snapshot = full().metrics_view(100 * S);
     let names = ["namespace", "pod", "container", "node"];
-    let named = |snapshot: &Snapshot, label| -> Vec<(String, usize)> {
+    let named = |snapshot: &MetricsView, label| -> Vec<(String, usize)> {
         let families = families(snapshot, label);
         let of_masters = families
             .iter()
@@ -394,7 +394,7 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
 
 #[test]
 fn failures_are_counted_by_type_under_each_way_to_label_workers() {
-    let snapshot = full().snapshot(100 * S);
+    let snapshot = full().metrics_view(100 * S);
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
         let families = families(&snapshot, label);
         for (name, expected) in [
@@ -416,7 +416,7 @@ fn failures_are_counted_by_type_under_each_way_to_label_workers() {
 
 #[test]
 fn every_cause_of_loss_has_a_line_in_the_document() {
-    let observer = full().snapshot(100 * S).observer;
+    let observer = full().metrics_view(100 * S).observer;
     let losses = Stat::ALL.iter().filter(|(_, _, is_loss)| *is_loss);
     let of_kernel = losses.map(|(_, name, _)| (*name).to_owned());
     let mut causes: Vec<String> = observer.lost.into_keys().chain(of_kernel).collect();

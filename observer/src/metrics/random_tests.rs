@@ -7,7 +7,7 @@ use observer_model::settings::WorkerLabel;
 use observer_model::testing::scenarios::{
     Scenario, app_requests, captured_frame, exception, raising, request,
 };
-use observer_model::views::metrics_view::{ClassView, ErrorView, SlotView, Snapshot};
+use observer_model::views::metrics_view::{ClassView, ErrorView, MetricsView, SlotView};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn happens(scenario: &mut Scenario, (what, a, b): (u8, Pid, Pid)) {
         14 => scenario.raise(a, class(b)),
         15 => scenario.fail(a, 500),
         16 | 17 => raises(scenario, a, b),
-        18 => scenario.look(a, look(b)),
+        18 => scenario.deep_capture(a, look(b)),
         19 => scenario.event(Event::DeepCaptureExhausted { time_ns: now_ns }),
         // While a look may be taken: what fails then has no exception.
         20 => scenario.later(1).fail(a, 503),
@@ -90,7 +90,7 @@ fn raises(scenario: &mut Scenario, pid: Pid, number: u32) -> &mut Scenario {
 
 /// For each app that is shown: responses that failed by what they failed of, and the same
 /// by how long they took.
-fn failed(snapshot: &Snapshot) -> BTreeMap<String, (u64, u64)> {
+fn failed(snapshot: &MetricsView) -> BTreeMap<String, (u64, u64)> {
     let mut failed: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for app in &snapshot.apps {
         let (by_error, by_status) = failed.entry(app.app.clone()).or_default();
@@ -102,7 +102,7 @@ fn failed(snapshot: &Snapshot) -> BTreeMap<String, (u64, u64)> {
 }
 
 /// The counts of the series that are told apart by the app's name only; and the name.
-fn shared(snapshot: &Snapshot) -> BTreeMap<String, (String, Vec<u64>)> {
+fn shared(snapshot: &MetricsView) -> BTreeMap<String, (String, Vec<u64>)> {
     let shared = [
         "http_server_request_duration_seconds",
         "gunicorn_request_phase_seconds",
@@ -140,7 +140,7 @@ proptest! {
         let mut before: BTreeMap<String, (String, Vec<u64>)> = BTreeMap::new();
         for step in steps {
             happens(&mut scenario, step);
-            let snapshot = scenario.snapshot();
+            let snapshot = scenario.metrics_view();
             let now = shared(&snapshot);
             for (series, (app, counts)) in &before {
                 let Some((_, now)) = now.get(series) else {
@@ -162,7 +162,7 @@ proptest! {
         let mut scenario = Scenario::new();
         for step in steps {
             happens(&mut scenario, step);
-            for (app, (by_error, by_status)) in failed(&scenario.snapshot()) {
+            for (app, (by_error, by_status)) in failed(&scenario.metrics_view()) {
                 // All of these requests have a duration: one without is in no histogram.
                 prop_assert_eq!(by_error, by_status, "{} after {:?}", app, step);
             }
@@ -179,7 +179,7 @@ proptest! {
             happens(&mut scenario, step);
         }
         let pending: u64 = scenario.unclaimed_requests();
-        let snapshot = scenario.snapshot();
+        let snapshot = scenario.metrics_view();
         let claimed: u64 = snapshot.apps.iter().map(app_requests).sum();
         let seen = snapshot.observer.events["request"];
         prop_assert_eq!(claimed + pending + scenario.lost("unclaimed"), seen);
@@ -192,7 +192,7 @@ proptest! {
         let mut scenario = Scenario::new();
         for step in steps {
             happens(&mut scenario, step);
-            let snapshot = scenario.snapshot();
+            let snapshot = scenario.metrics_view();
             let mut live = Vec::new();
             for app in &snapshot.apps {
                 let of_app = app.workers.iter().filter(|worker| !worker.ended);
@@ -222,6 +222,6 @@ proptest! {
             scenario.exit(pid);
         }
         scenario.later(1000);
-        prop_assert!(scenario.snapshot().apps.is_empty());
+        prop_assert!(scenario.metrics_view().apps.is_empty());
     }
 }

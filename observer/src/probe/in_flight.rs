@@ -6,11 +6,11 @@ use crate::probe::bpf_maps::shared;
 use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
+use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{InFlight, Pending, WorkerInFlight};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Requests of a worker that are listed, the oldest ones.
@@ -177,8 +177,8 @@ impl InFlightReader {
         Pending {
             begun_ns: found.begun_ns,
             tid: found.tid,
-            method: line.method.map(Cow::into_owned),
-            path: line.path,
+            method: line.method.map(Untrusted::from),
+            path: line.path.map(Untrusted::from),
             path_cut: line.path_cut,
         }
     }

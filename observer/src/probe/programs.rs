@@ -11,6 +11,7 @@ use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
 use super::program_stats::ProgramStats;
+use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
@@ -184,7 +185,7 @@ impl Programs {
     /// # Errors
     /// As [`Self::attach_at`].
     pub fn attach_exceptions(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let mut points = interpreter.asked.iter().flatten();
+        let mut points = interpreter.handled.iter().flatten();
         points.try_for_each(|point| self.attach_for(pid, PythonHook::ExceptionAsked, point))
     }
 
@@ -215,8 +216,8 @@ impl Programs {
     /// # Errors
     /// As [`Self::attach_at`], or when the interpreter lacks the function.
     pub fn attach_deep_capture(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let point = interpreter.unwound.as_ref();
-        let point = point.map_err(|why| anyhow!("{why}"))?;
+        let point = interpreter.deep_capture.as_ref();
+        let point = point.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))?;
         self.attach_for(pid, PythonHook::TracebackHere, point)
     }
 

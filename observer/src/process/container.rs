@@ -10,14 +10,14 @@
 //!
 //! Above it is, in Kubernetes, the pod's (`pkg/kubelet/cm/cgroup_manager_linux.go`): `pod<uid>`, or
 //! `…-pod<uid with underscores>.slice`. Containers may hold others, as nodes of kind and minikube
-//! do: the innermost is the process's. What is below its group was made by the container itself.
+//! do: the innermost is that of the process. Groups below were made by the container itself.
 //!
-//! A process that may make control groups can name one as it likes: this is a label, no proof.
+//! A process that may create control groups can choose their names: the result is a label, no proof.
 
 /// Hexadecimal digits of a container's id, as all of these runtimes make it.
 const ID_DIGITS: usize = 64;
 
-/// Who made a container.
+/// The runtime that made a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     Docker,
@@ -38,7 +38,7 @@ impl Runtime {
         }
     }
 
-    /// As names of control groups begin.
+    /// The runtime by the prefix of a control group's name.
     fn from_prefix(prefix: &str) -> Option<Self> {
         match prefix {
             "docker" => Some(Self::Docker),
@@ -54,9 +54,9 @@ impl Runtime {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     pub id: String,
-    /// `None` where the path does not tell.
+    /// `None` if the path does not show it.
     pub runtime: Option<Runtime>,
-    /// Of Kubernetes, with hyphens.
+    /// UID of the Kubernetes pod, with hyphens.
     pub pod_uid: Option<String>,
 }
 
@@ -67,7 +67,7 @@ pub fn parse(cgroup: &str) -> Option<Container> {
     let path = |line: &'_ str| line.splitn(3, ':').nth(2).and_then(of_path);
     let mut found = None;
     for container in cgroup.lines().filter_map(path) {
-        // A hierarchy may know less than another.
+        // One hierarchy may have less than another.
         if container.pod_uid.is_some() {
             return Some(container);
         }
@@ -94,7 +94,7 @@ fn of_path(path: &str) -> Option<Container> {
     None
 }
 
-/// Id and runtime, and the slice it is in where the same part tells.
+/// Id and runtime, and the slice if the same part has it.
 fn of_part(part: &str) -> Option<(&str, Option<Runtime>, Option<&str>)> {
     if let Some((rest, id)) = part.rsplit_once(':') {
         let (slice, prefix) = rest.rsplit_once(':')?;
@@ -102,7 +102,7 @@ fn of_part(part: &str) -> Option<(&str, Option<Runtime>, Option<&str>)> {
     }
     let name = part.strip_suffix(".scope").unwrap_or(part);
     match name.rsplit_once('-') {
-        // Not of a prefix that is unknown: `crio-conmon-<id>` only looks after a container.
+        // An unknown prefix is no container: `crio-conmon-<id>` monitors one.
         Some((prefix, id)) => {
             let runtime = Runtime::from_prefix(prefix)?;
             is_id(id).then_some((id, Some(runtime), None))
@@ -120,10 +120,10 @@ fn is_hex(text: &str) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Of a pod's control group.
+/// The UID in the name of a pod's control group.
 fn pod_uid(part: &str) -> Option<String> {
     let uid = match part.strip_suffix(".slice").or(Some(part)) {
-        // systemd's driver names all groups above before the pod's own.
+        // systemd's driver puts the names of the groups above before the pod's own.
         Some(slice) if slice.starts_with("pod") => slice.strip_prefix("pod")?,
         Some(slice) => slice.rsplit_once("-pod")?.1,
         None => return None,

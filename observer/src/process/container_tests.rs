@@ -116,7 +116,7 @@ fn containers_of_pods_are_known_with_the_pod() {
             A,
             Some(CriO),
         ),
-        // containerd told of systemd's slices, but with its own driver.
+        // containerd with systemd's slices, but its own driver.
         (
             "12:cpu,cpuacct:/system.slice/containerd.service/kubepods-besteffort-pod{U_ID}.slice:cri-containerd:{A}",
             A,
@@ -154,7 +154,7 @@ fn containers_of_pods_are_known_with_the_pod() {
     ] {
         check(shape, Some((id, runtime, Some(UID))));
     }
-    // Another container of the same pod: no line of its own tells, so the pod is not known.
+    // Another container of the same pod: no line has the pod, so it is unknown.
     check("0::/../crio-{A}.scope", Some((A, Some(CriO), None)));
     // A pod from a file of the kubelet's.
     let uid = "4fd1a0b1c2d3e4f5061728394a5b6c7d";
@@ -165,7 +165,7 @@ fn containers_of_pods_are_known_with_the_pod() {
 }
 
 #[test]
-fn what_is_no_container_is_none() {
+fn other_control_groups_are_no_container() {
     for shape in [
         "",
         "0::/",

@@ -15,15 +15,15 @@ use super::maps::Mapping;
 
 const PAGE_MASK: u64 = 4095;
 
-/// Segments looked at: real files have a handful, and each may be read whole.
+/// Segments that are read: real files have a handful, and each may be read whole.
 const MAX_SEGMENTS: usize = 16;
 
-/// Why a file did not give what was asked of it.
+/// Why something is not found in a file.
 #[derive(Debug, Error)]
 pub enum ElfError {
     #[error("parsing the ELF file: {0}")]
     Parse(#[from] object::Error),
-    #[error("it is built for {0:?}, only x86-64 and aarch64 are supported")]
+    #[error("it is built for {0:?}, expected x86-64 or aarch64")]
     Machine(Architecture),
     #[error("it is built for {0:?}, not for this machine")]
     OtherMachine(Machine),
@@ -41,7 +41,7 @@ pub enum ElfError {
     },
 }
 
-/// What a file's code is for.
+/// The machine that a file is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
     X86_64,
@@ -49,7 +49,7 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// What the observer itself is built for.
+    /// The machine that the observer is built for.
     pub const HOST: Self = if cfg!(target_arch = "aarch64") {
         Self::Aarch64
     } else {
@@ -65,24 +65,24 @@ impl Machine {
     }
 }
 
-/// A larger table of dynamic symbols is not looked at: Python's has some two thousand of 24 bytes.
+/// A larger table of dynamic symbols is not read: Python's has some two thousand of 24 bytes.
 const MAX_EXPORTS_BYTES: u64 = 1 << 19;
 
-/// Whether a file exports all of these symbols to libraries that are loaded into its process.
-/// Reads the table of dynamic symbols and no other, as it is asked of every executable of a host.
+/// Whether a file exports all of these symbols to libraries of its process. Reads the table of
+/// dynamic symbols only: every executable of a host is checked.
 ///
 /// # Errors
-/// When it is no ELF file of this word size and byte order.
+/// If it is no ELF file of this word size and byte order.
 pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool, ElfError> {
     let header = FileHeader64::<LittleEndian>::parse(data)?;
     let endian = header.endian()?;
-    // Without a number here the first section has it, as large as it likes.
+    // If the header has no number, the first section has it, of any size.
     if header.e_shnum(endian) == 0 {
         return Ok(false);
     }
     let sections = header.sections(endian, data)?;
     let table = sections.iter().find(|s| s.sh_type(endian) == SHT_DYNSYM);
-    // What only files with very many sections have would be read whole.
+    // A table that only files with very many sections have would be read whole.
     let is_strange = sections
         .iter()
         .any(|s| s.sh_type(endian) == SHT_SYMTAB_SHNDX);
@@ -103,7 +103,7 @@ pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool
     Ok(names.iter().all(exported))
 }
 
-/// A loadable segment, as far as it comes from the file.
+/// A loadable segment, as far as it is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     address: u64,
@@ -124,7 +124,7 @@ impl Segment {
     }
 }
 
-/// A parsed file; addresses are those of the file, before loading.
+/// A parsed file; addresses are those in the file.
 pub struct Image<'data, R: ReadRef<'data>> {
     elf: ElfFile64<'data, LittleEndian, R>,
     data: R,
@@ -136,7 +136,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
     /// Parses the headers.
     ///
     /// # Errors
-    /// When it is no ELF file of a machine we know.
+    /// If it is no ELF file of a supported machine.
     pub fn parse(data: R) -> Result<Self, ElfError> {
         let elf = ElfFile64::<LittleEndian, R>::parse(data)?;
         let machine = match elf.architecture() {
@@ -166,13 +166,13 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         })
     }
 
-    /// What its code is for.
+    /// The machine that it is built for.
     #[must_use]
     pub fn machine(&self) -> Machine {
         self.machine
     }
 
-    /// Address of a defined symbol: of the dynamic ones first, which strip leaves.
+    /// Address of a defined symbol; dynamic symbols first, which `strip` leaves.
     #[must_use]
     pub fn symbol(&self, name: &str) -> Option<u64> {
         self.elf
@@ -184,8 +184,8 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             .map(|symbol| symbol.address())
     }
 
-    /// Functions by their symbols: name, address and bytes of those that `is_meant` by name.
-    /// Local ones, too, where the file was not stripped; so many at most.
+    /// Name, address and size of at most `limit` functions whose name `is_meant`; local functions only
+    /// if the file was not stripped.
     pub(crate) fn functions(
         &self,
         is_meant: impl Fn(&[u8]) -> bool,
@@ -207,13 +207,13 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         Some((section.address(), section.data().ok()?))
     }
 
-    /// All code, by address.
+    /// All code, with its address.
     pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'data [u8])> {
         let code = self.segments.iter().filter(|segment| segment.executable);
         code.map(|segment| (segment.address, self.segment_bytes(segment)))
     }
 
-    /// Where in the file the byte at an address is; `None` for what is not in it (`.bss`).
+    /// Offset in the file of the byte at an address; `None` if it is not in the file (`.bss`).
     #[must_use]
     pub fn file_offset(&self, address: u64) -> Option<u64> {
         self.segments
@@ -221,7 +221,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             .find_map(|segment| segment.offset_of(address))
     }
 
-    /// Up to `len` bytes of the file from an address on: fewer at the end of a segment.
+    /// Up to `len` bytes from an address on; fewer at the end of a segment.
     #[must_use]
     pub fn bytes(&self, address: u64, len: u64) -> Option<&'data [u8]> {
         let segment = self
@@ -236,14 +236,14 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             .ok()
     }
 
-    /// The word at an address, as the file has it.
+    /// The word at an address of the file.
     #[must_use]
     pub fn word(&self, address: u64) -> Option<u64> {
         Some(u64::from_le_bytes(*self.bytes(address, 8)?.first_chunk()?))
     }
 
-    /// What to add to the file's addresses in a process: from the mapping of the
-    /// code, the only one that later changes of protection leave whole.
+    /// Distance of the load address from the file's addresses: from the mapping of the code, the only
+    /// one that later changes of protection do not split.
     #[must_use]
     pub fn load_bias<'m>(&self, mappings: impl IntoIterator<Item = &'m Mapping>) -> Option<u64> {
         mappings
@@ -265,8 +265,8 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
 
     /// The C function behind a method, found by its `PyMethodDef { ml_name,
     /// ml_meth, ml_flags, ml_doc }` (`Include/methodobject.h`): stripped files
-    /// have no symbol for it, but Python itself needs the table. `doc` is how its
-    /// doc string begins.
+    /// have no symbol for it, but Python itself needs the table. `doc` is the beginning of its doc
+    /// string.
     ///
     /// # Errors
     /// Unless exactly one function is found.
@@ -274,7 +274,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         let docs = self.strings_with_prefix(doc.as_bytes());
         let mut functions = BTreeSet::new();
         if !docs.is_empty() {
-            // In a position-independent file the words are filled in at loading.
+            // In a position-independent file the loader fills in the words.
             let relocated = self.relative_relocations();
             let by_relocation = relocated
                 .iter()
@@ -311,7 +311,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
             .unwrap_or_default()
     }
 
-    /// Addresses of the strings that begin like this.
+    /// Addresses of the strings that begin with `prefix`.
     fn strings_with_prefix(&self, prefix: &[u8]) -> BTreeSet<u64> {
         let mut found = BTreeSet::new();
         for segment in self.segments.iter().filter(|s| !s.executable) {
@@ -351,7 +351,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         found
     }
 
-    /// Words filled in at loading with an address of the file itself.
+    /// Words that the loader fills with an address of the file itself.
     fn relative_relocations(&self) -> HashMap<u64, u64> {
         let Some(relocations) = self.elf.dynamic_relocations() else {
             return HashMap::new();

@@ -37,7 +37,7 @@ fn a_file_without_the_method_says_so() {
 }
 
 #[test]
-fn what_is_no_elf_file_is_refused() {
+fn a_file_that_is_not_elf_is_refused() {
     assert!(Image::parse(b"#!/bin/sh\n".as_slice()).is_err());
     assert!(Image::parse(b"".as_slice()).is_err());
 }
@@ -121,7 +121,7 @@ fn the_load_bias_is_none_for_a_file_that_is_not_moved() {
 }
 
 #[test]
-fn what_a_file_exports_is_told_from_what_it_asks_for() {
+fn exported_symbols_are_distinguished_from_imported_ones() {
     let maps = super::super::maps::parse(&std::fs::read("/proc/self/maps").unwrap());
     let libc = maps.iter().find(|m| m.file_name() == "libc.so.6").unwrap();
     let libc = std::fs::read(&libc.path).unwrap();

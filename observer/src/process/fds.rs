@@ -1,4 +1,4 @@
-//! What a process has open: `/proc/<pid>/fd`.
+//! Open files of a process: `/proc/<pid>/fd`.
 
 use std::fs;
 use std::io;
@@ -12,13 +12,13 @@ use observer_model::event::Pid;
 const SECOND_NS: i64 = 1_000_000_000;
 
 impl ProcFs {
-    /// How many files a process has open.
+    /// Number of open files of a process.
     ///
     /// # Errors
-    /// When it went, or may not be looked at.
+    /// When the process exited, or must not be read.
     pub fn open_fds(&self, pid: Pid) -> io::Result<u32> {
         let folder = self.root().join(format!("{pid}/fd"));
-        // Linux 6.2 and later tell the number as the size (`fs/proc/fd.c`, `proc_fd_getattr`).
+        // From Linux 6.2 on the size is the number (`fs/proc/fd.c`, `proc_fd_getattr`).
         let count = match fs::metadata(&folder)?.len() {
             0 => fs::read_dir(folder)?.count() as u64,
             count => count,
@@ -26,9 +26,8 @@ impl ProcFs {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// When a worker last told its master that it is alive, in nanoseconds since the Unix epoch;
-    /// `None` when that descriptor is not a deleted `wgunicorn-*` file, as
-    /// `gunicorn/workers/workertmp.py` makes it.
+    /// Time of a worker's last heartbeat, in nanoseconds since the Unix epoch; `None` if the
+    /// descriptor is no deleted `wgunicorn-*` file, as `gunicorn/workers/workertmp.py` creates it.
     #[must_use]
     pub fn heartbeat_ns(&self, pid: Pid, fd: u32) -> Option<i64> {
         const DELETED: &[u8] = b" (deleted)";
@@ -44,7 +43,7 @@ impl ProcFs {
             .checked_add(file.ctime_nsec())
     }
 
-    /// The inode of the socket that a descriptor of a process is, if it is one.
+    /// The inode of the socket behind a descriptor, if it is a socket.
     #[must_use]
     pub fn socket(&self, pid: Pid, fd: u32) -> Option<u64> {
         let link = fs::read_link(self.fd(pid, fd)).ok()?;
@@ -55,7 +54,7 @@ impl ProcFs {
     /// The inodes of all sockets of a process.
     ///
     /// # Errors
-    /// When it went, or may not be looked at.
+    /// When the process exited, or must not be read.
     pub fn sockets(&self, pid: Pid) -> io::Result<Vec<u64>> {
         let entries = fs::read_dir(self.root().join(format!("{pid}/fd")))?;
         let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -76,7 +75,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_heartbeat_is_the_change_of_a_deleted_file_of_gunicorns() {
+    fn a_heartbeat_is_the_ctime_of_a_deleted_gunicorn_file() {
         let folder = tempfile::tempdir().unwrap();
         let procfs = ProcFs::new("/proc").unwrap();
         let [workers, other] = ["wgunicorn-x1", "gunicorn-x1"].map(|name| {
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_told_by_their_links() {
+    fn sockets_are_recognised_by_their_links() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("10/fd");
         fs::create_dir_all(&folder).unwrap();

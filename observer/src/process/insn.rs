@@ -1,23 +1,21 @@
 //! Where in a function a uprobe is cheap.
 //!
-//! The kernel emulates a few instructions at the breakpoint itself and
-//! single-steps a copy of all others, which costs ten times as much. Which
-//! those are depends on the machine: [`x86_64`], [`aarch64`].
+//! The kernel emulates a few instructions at the breakpoint and single-steps a copy of all others,
+//! which takes ten times as long. Which ones depends on the machine: `x86_64`, `aarch64`.
 //!
-//! The programs take nothing from a function's arguments: a place where they
-//! are overwritten already is as good as the entry.
+//! Most programs read no arguments: an instruction behind the entry is as good as the entry.
 
 mod aarch64;
 mod x86_64;
 
 use super::elf::Machine;
 
-/// How far from the entry is looked.
+/// Bytes from the entry that are searched.
 const WINDOW_BYTES: usize = 64;
-/// How much of the function is searched for jumps back to the place.
+/// Bytes of the function that are searched for jumps back.
 pub const FUNCTION_BYTES: u64 = 4096;
 
-/// Where to put a probe that shall fire once whenever the function is called.
+/// Where in a function a probe goes: it fires once a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Bytes from the function's entry.
@@ -39,19 +37,17 @@ impl Placement {
         }
     }
 
-    /// What it costs more than it should, for people to read. The figures are those of
-    /// `cargo xtask bench placement`.
+    /// A warning if the probe is slow. The figures are those of `cargo xtask bench placement`.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         (!self.emulated).then_some(
-            "its probe is single-stepped: each hit, two a request, costs some 13 µs instead of 1.5",
+            "its probe is single-stepped: each hit, two a request, takes about 13 µs instead of 1.5 µs",
         )
     }
 }
 
-/// Chooses the first instruction that the kernel emulates among those that every
-/// call executes exactly once; else the entry. `code` begins at the entry, and
-/// may go beyond the function's end.
+/// The first instruction that the kernel emulates among those that every call executes exactly
+/// once; else the entry. `code` begins at the entry, and may go beyond the function's end.
 #[must_use]
 pub fn place(machine: Machine, code: &[u8]) -> Placement {
     let place = match machine {
@@ -61,13 +57,13 @@ pub fn place(machine: Machine, code: &[u8]) -> Placement {
     place.map_or(Placement::ENTRY, Placement::emulated_at)
 }
 
-/// Likewise, but before the function has done anything: else at the entry, whatever that costs.
-/// For a program that reads what the function is about to change.
+/// As [`place`], but before the function has any effect; else the entry, even if it is slow. For a
+/// program that reads what the function changes.
 #[must_use]
 pub fn place_first(machine: Machine, code: &[u8]) -> Placement {
     let untouched = match machine {
         Machine::X86_64 => x86_64::untouched(code),
-        // Its functions begin by storing registers.
+        // Functions begin with stores of registers.
         Machine::Aarch64 => 0,
     };
     let place = place(machine, code);
@@ -78,8 +74,8 @@ pub fn place_first(machine: Machine, code: &[u8]) -> Placement {
     }
 }
 
-/// Every place where a function is left, when it is passed: its returns, and jumps to where
-/// `is_within` says is no part of it. `code` is the whole function, at `address`.
+/// Every instruction that leaves a function: returns, and jumps to addresses that are not
+/// `is_within` it. `code` is the whole function, at `address`.
 pub fn ends(
     machine: Machine,
     address: u64,

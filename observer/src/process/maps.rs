@@ -1,4 +1,4 @@
-//! Files a process has mapped, and how to open exactly those.
+//! Mapped files of a process, and how to open exactly those.
 
 use super::overlay;
 use crate::process::root;
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// What the kernel says behind the path of a file that was removed.
+/// Suffix of the path of a removed file.
 pub(crate) const DELETED: &[u8] = b" (deleted)";
 
 /// A mapping of a file, from a line of `/proc/<pid>/maps` (`proc_pid_maps(5)`).
@@ -19,19 +19,19 @@ pub(crate) const DELETED: &[u8] = b" (deleted)";
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
-    /// Where in the file it begins.
+    /// Offset in the file.
     pub offset: u64,
     pub executable: bool,
-    /// As the process sees it: in its own root, without ` (deleted)`.
+    /// As the process sees it: in its root, without ` (deleted)`.
     pub path: PathBuf,
-    /// Major and minor number; not what `stat` says on btrfs and old overlayfs.
+    /// Major and minor number; `stat` has another one on btrfs and old overlayfs.
     pub dev: (u32, u32),
     pub inode: u64,
     pub deleted: bool,
 }
 
 impl Mapping {
-    /// Last part of the path; empty when it is not text.
+    /// Last part of the path; empty if it is not text.
     #[must_use]
     pub fn file_name(&self) -> &str {
         self.path
@@ -41,7 +41,7 @@ impl Mapping {
     }
 }
 
-/// All mappings of files; lines that are something else or make no sense are left out.
+/// All mappings of files; other and malformed lines are left out.
 #[must_use]
 pub fn parse(maps: &[u8]) -> Vec<Mapping> {
     maps.split(|&byte| byte == b'\n')
@@ -86,7 +86,7 @@ const MAX_BYTES: u64 = 8 << 20;
 /// Mapped files of a process.
 ///
 /// # Errors
-/// When `maps` cannot be read: the process went, or it may not be looked at.
+/// When `maps` cannot be read: the process exited, or must not be read.
 pub fn read(proc_root: &Path, pid: u32) -> io::Result<Vec<Mapping>> {
     let mut maps = Vec::new();
     let file = File::open(proc_root.join(format!("{pid}/maps")))?;
@@ -94,7 +94,7 @@ pub fn read(proc_root: &Path, pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(parse(&maps))
 }
 
-/// The number of a file, and the device on which it is one.
+/// Inode and device of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileNumber {
     pub dev: u64,
@@ -114,14 +114,13 @@ impl FileNumber {
 #[derive(Debug)]
 pub struct MappedFile {
     pub file: File,
-    /// How it was opened: good for as long as the process lives.
+    /// The path that it was opened by: valid while the process lives.
     pub path: PathBuf,
     seen: Metadata,
 }
 
-/// Opens the file behind a mapping: by its path in the process's own root while
-/// that still is the same file, else (deleted, replaced, hidden by a mount) by
-/// `map_files`, which needs `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE`.
+/// Opens the file behind a mapping: by its path in the root of the process if that is still the same
+/// file, else (deleted, replaced, hidden by a mount) by `map_files`, which needs `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE`.
 ///
 /// # Errors
 /// When neither way leads to the file.
@@ -129,7 +128,7 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
     if !mapping.deleted {
         let in_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
         let root = proc_root.join(format!("{pid}/root"));
-        // The kernel tells where a file is without links.
+        // Paths in `maps` have no links.
         let file = root::open_in(&root, in_root, Links::None);
         if let Ok(opened) = file.and_then(|file| MappedFile::of(file, root.join(in_root)))
             && opened.seen.ino() == mapping.inode
@@ -141,11 +140,10 @@ pub fn open(proc_root: &Path, pid: u32, mapping: &Mapping) -> io::Result<MappedF
     open_at(proc_root.join(range))
 }
 
-/// Opens a file that was opened before, for the kernel to take the very same: what is on its path
-/// now may be another.
+/// Opens a file again and checks that it is the same one.
 ///
 /// # Errors
-/// When it is another, or cannot be opened.
+/// When another file has the path now, or it cannot be opened.
 pub fn reopen(path: &Path, opened: FileNumber) -> io::Result<File> {
     let now = open_at(path.to_owned())?;
     if now.opened() != opened {
@@ -155,7 +153,7 @@ pub fn reopen(path: &Path, opened: FileNumber) -> io::Result<File> {
 }
 
 pub(crate) fn open_at(path: PathBuf) -> io::Result<MappedFile> {
-    // Something else may have been put in the file's place: opening must not block.
+    // The path may be another file now: opening must not block.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = File::options()
         .read(true)
@@ -173,7 +171,7 @@ impl MappedFile {
         Ok(Self { file, path, seen })
     }
 
-    /// What was opened. Nobody can make another file have the same.
+    /// The opened file. No other file can have the same number.
     #[must_use]
     pub fn opened(&self) -> FileNumber {
         FileNumber::of(&self.seen)
@@ -190,11 +188,10 @@ impl MappedFile {
         (self.seen.mtime(), self.seen.mtime_nsec())
     }
 
-    /// What the kernel puts a probe on, whoever maps it: below overlayfs another file than that
-    /// which was opened, shared by containers of one image, and some with their host. Where that is
-    /// not found, its number on the overlay mostly is that of the file below, and size and time
-    /// stand for the device. Whoever lays the mount can lie about it, so nothing that is read of
-    /// the file is kept by it.
+    /// The file that the kernel puts a probe on. On overlayfs that is the file below, which containers
+    /// of one image share, some also with their host. If it is not found, the inode on the overlay is
+    /// mostly that of the file below, and size and time stand for the device. The owner of the mount
+    /// can fake the number, so no content is cached by it.
     ///
     /// `in_root` is the path as process `pid` sees it.
     #[must_use]
@@ -222,7 +219,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn lines_of_files_are_kept_and_all_others_left_out() {
+    fn only_lines_of_files_are_kept() {
         let maps = b"\
 00400000-00420000 r--p 00000000 fe:00 247030                             /usr/bin/python3.11
 7f00a000-7f00c000 r-xp 00002000 103:0a 31 /a b/lib x.so (deleted)
@@ -263,7 +260,7 @@ zz-1 r--p 0 0:0 1 /x";
     }
 
     #[test]
-    fn a_file_that_took_the_path_of_a_mapped_one_is_not_taken_for_it() {
+    fn another_file_on_the_path_of_a_mapped_one_is_not_opened() {
         let proc_root = tempfile::tempdir().unwrap();
         let base = proc_root.path().join("7/root/lib");
         fs::create_dir_all(&base).unwrap();

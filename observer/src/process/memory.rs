@@ -1,4 +1,4 @@
-//! Another process's memory.
+//! Memory of another process.
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
@@ -8,18 +8,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::IoSliceMut;
 
-/// Read at once and kept: the smallest page size of Linux, so that what is
-/// mapped is never missed because its neighbour is not.
+/// Read at once: the smallest page size of Linux, so an unmapped neighbour hides nothing.
 const PAGE_BYTES: usize = 4096;
 const PAGE_MASK: u64 = PAGE_BYTES as u64 - 1;
-/// Pages a [`Snapshot`] keeps unless told otherwise: 8 MiB.
+/// Pages that a [`Snapshot`] keeps by default: 8 MiB.
 const MAX_PAGES: usize = 2048;
-/// Reads a [`Snapshot`] serves: a hundred times what a thousand workers need, and
-/// an end to structures made to be walked forever.
+/// Reads that a [`Snapshot`] serves: a hundred times what a thousand workers need. Bounds the walk of
+/// structures without an end.
 const MAX_READS: u32 = 400_000;
 
-/// The memory of a live process, read by `process_vm_readv(2)`: needs
-/// `CAP_SYS_PTRACE`, does not stop the process.
+/// Memory of a running process, read by `process_vm_readv(2)`: needs `CAP_SYS_PTRACE`, does not stop
+/// the process.
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: i32,
@@ -27,7 +26,7 @@ pub struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Memory of a process by its pid in the observer's pid namespace.
+    /// Memory of a process, by its PID in the observer's PID namespace.
     #[must_use]
     pub fn new(pid: u32) -> Self {
         // A pid that does not fit is no pid: reads of -1 fail with ESRCH.
@@ -37,8 +36,8 @@ impl ProcessMemory {
         }
     }
 
-    /// Why reading is impossible altogether, if the last failure was of that
-    /// kind: the process went (`ESRCH`) or may not be read (`EPERM`).
+    /// Why no read can succeed, if the last failure says so: the process exited (`ESRCH`) or must not
+    /// be read (`EPERM`).
     #[must_use]
     pub fn denial(&self) -> Option<Errno> {
         self.denial.get()
@@ -67,8 +66,8 @@ impl Memory for ProcessMemory {
     }
 }
 
-/// Reads whole pages of another [`Memory`] once and keeps them: some thousand
-/// small reads become some dozen calls, and what was read once stays the same.
+/// Reads whole pages of another [`Memory`] once and keeps them: thousands of small reads become
+/// dozens of calls, and a second read returns the same.
 #[derive(Debug)]
 pub struct Snapshot<M> {
     inner: M,
@@ -78,12 +77,12 @@ pub struct Snapshot<M> {
 }
 
 impl<M: Memory> Snapshot<M> {
-    /// An empty snapshot of at most 8 MiB; reads beyond are faults.
+    /// An empty snapshot of at most 8 MiB; further reads are faults.
     pub fn new(inner: M) -> Self {
         Self::with_max_pages(inner, MAX_PAGES)
     }
 
-    /// Likewise, of at most this many pages.
+    /// An empty snapshot of at most this many pages; further reads are faults.
     pub fn with_max_pages(inner: M, max_pages: usize) -> Self {
         Self {
             inner,
@@ -93,7 +92,7 @@ impl<M: Memory> Snapshot<M> {
         }
     }
 
-    /// What it reads from.
+    /// The memory that it reads.
     pub fn inner(&self) -> &M {
         &self.inner
     }
@@ -140,7 +139,7 @@ pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// A process made of a few ranges of bytes.
+    /// For tests: a process with a few ranges of bytes.
     #[derive(Debug, Default)]
     pub(crate) struct PageMap {
         ranges: BTreeMap<u64, Vec<u8>>,
@@ -215,7 +214,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_process_that_is_not_there_is_told_from_a_bad_address() {
+    fn a_missing_process_is_distinguished_from_a_bad_address() {
         let memory = ProcessMemory::new(u32::MAX);
         assert_eq!(memory.word(4096), Err(Fault));
         assert_eq!(memory.denial(), Some(Errno::ESRCH));

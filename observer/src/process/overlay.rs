@@ -1,4 +1,4 @@
-//! Which file is below one that is seen through overlayfs.
+//! The file below one that is seen through overlayfs.
 
 use std::fs::{self, Metadata};
 use std::io::Read as _;
@@ -9,17 +9,15 @@ use std::path::{Path, PathBuf};
 /// More is not read: a node with thousands of containers has less.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// The file that an overlay shows to a process as `path`, found where the mount says its layers
-/// are, in the root of the host. `None` when they are not there: a container within a container,
-/// or a layer that was hidden since.
+/// The file that an overlay shows to a process as `path`: in the layers of the mount, below the root
+/// of the host. `None` if they are not there: a container in a container, or a hidden layer.
 pub(super) fn below(proc_root: &Path, pid: u32, path: &Path, seen: &Metadata) -> Option<Metadata> {
     let file = fs::File::open(proc_root.join(format!("{pid}/mountinfo"))).ok()?;
     let mut mounts = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut mounts).ok()?;
     let (within, layers) = layers(&mounts, path)?;
-    // Where the mount was made: by the host, whose root the first process has, also when ours is
-    // that of a container; hardened hosts do not let us in there, but outside of containers we have
-    // the same.
+    // The host made the mount. The first process has its root, also if the observer runs in a
+    // container; hardened hosts refuse that, but outside of containers our root is the same.
     let roots = ["1/root", "self/root"].map(|root| proc_root.join(root));
     layers
         .iter()
@@ -29,8 +27,8 @@ pub(super) fn below(proc_root: &Path, pid: u32, path: &Path, seen: &Metadata) ->
         .find(|found| is_shown_as(found, seen))
 }
 
-/// All that an overlay shows of the file below is that file's own but its device, and for some
-/// mounts its number (`Documentation/filesystems/overlayfs.rst`, "Inode properties").
+/// An overlay shows the attributes of the file below, except the device, and on some mounts the
+/// inode (`Documentation/filesystems/overlayfs.rst`, "Inode properties").
 fn is_shown_as(file: &Metadata, seen: &Metadata) -> bool {
     let known = |of: &Metadata| {
         let changed = (of.ctime(), of.ctime_nsec());
@@ -39,8 +37,8 @@ fn is_shown_as(file: &Metadata, seen: &Metadata) -> bool {
     file.is_file() && known(file) == known(seen)
 }
 
-/// Where a path is in each layer, and the layers of the mount that it is on, the upper one first,
-/// from `/proc/<pid>/mountinfo` (`proc_pid_mountinfo(5)`). `None` when that is no overlay.
+/// A path within its mount, and the layers of that mount, the upper one first, from
+/// `/proc/<pid>/mountinfo` (`proc_pid_mountinfo(5)`). `None` if it is no overlay.
 fn layers(mounts: &[u8], path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
     let mut found = None;
     let mut deepest = 0;
@@ -49,7 +47,7 @@ fn layers(mounts: &[u8], path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
             continue;
         };
         let depth = mount.point.as_os_str().len();
-        // Of two mounts at one place the later one is seen.
+        // The later one of two mounts at one point hides the other.
         if path.starts_with(&mount.point) && depth >= deepest {
             deepest = depth;
             found = Some(mount);
@@ -64,7 +62,7 @@ fn layers(mounts: &[u8], path: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
 
 /// A line of `mountinfo`.
 struct Mount<'a> {
-    /// What of the file system is seen there.
+    /// The part of the file system that is mounted.
     root: PathBuf,
     point: PathBuf,
     kind: &'a [u8],
@@ -86,8 +84,7 @@ impl<'a> Mount<'a> {
         })
     }
 
-    /// `lowerdir` names all lower layers, with colons between them; `lowerdir+`, given many
-    /// times, one each.
+    /// `lowerdir` has all lower layers, separated by colons; each `lowerdir+` has one.
     fn layers(&self) -> Vec<PathBuf> {
         let mut layers = Vec::new();
         for option in self.options.split(|&byte| byte == b',') {
@@ -103,7 +100,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The kernel writes what would end a field as a backslash and three octal digits.
+/// Decodes the kernel's escapes of separators: a backslash and three octal digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -141,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_below_is_of_the_first_layer_that_has_the_one_seen() {
+    fn the_file_below_is_in_the_first_layer_that_has_it() {
         let proc_root = tempfile::tempdir().unwrap();
         let host = proc_root.path().join("1/root");
         let file = |layer: &str, text: &str| {

@@ -1,4 +1,4 @@
-//! What `/proc` says about processes.
+//! Processes in `/proc`.
 
 use anyhow::Context as _;
 use nix::unistd::{SysconfVar, sysconf};
@@ -13,7 +13,7 @@ use super::container::{self, Container};
 use crate::clock::suspended_ns;
 use observer_model::event::Pid;
 
-/// More of a command line is not looked at: a process can make its own of any length.
+/// More of a command line is not read: a process can set any length.
 const MAX_COMMAND_BYTES: u64 = 64 << 10;
 /// Of `/proc/<pid>/stat`: more than 50 numbers of 20 digits.
 const MAX_STAT_BYTES: usize = 2048;
@@ -28,29 +28,29 @@ pub const PROC: &str = "/proc";
 pub struct ProcFs {
     root: PathBuf,
     tick_ns: u64,
-    /// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`: the time the host slept.
+    /// `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`: the time that the host slept.
     suspended_ns: u64,
 }
 
-/// Of `/proc/<pid>/stat`.
+/// A process, from `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: Pid,
     pub parent: Pid,
-    /// `CLOCK_MONOTONIC`, to a hundredth of a second.
+    /// By `CLOCK_MONOTONIC`, to a hundredth of a second.
     pub started_ns: u64,
-    /// It ended, and its parent has not yet asked how.
+    /// It exited, and its parent has not waited for it yet.
     pub is_zombie: bool,
 }
 
-/// What a process uses, of `/proc/<pid>/stat`.
+/// Memory, CPU time and threads of a process, from `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
-    /// Of which process: a pid may be another's by now.
+    /// The process: its PID may have been reused.
     pub process: Process,
-    /// As the kernel counts it: each thread may hold back some pages (`sync_mm_rss`).
+    /// As counted by the kernel: each thread may hold back some pages (`sync_mm_rss`).
     pub resident_bytes: u64,
-    /// In user and system mode, since it started.
+    /// User and system time since its start.
     pub cpu_seconds: f64,
     pub threads: u32,
 }
@@ -59,15 +59,15 @@ impl ProcFs {
     /// The processes of this host.
     ///
     /// # Errors
-    /// When the kernel does not tell its clock tick.
+    /// If the kernel does not report its clock tick.
     pub fn of_host() -> anyhow::Result<Self> {
-        Self::new(PROC).context("cannot read the clocks of this kernel")
+        Self::new(PROC).context("failed to read the clocks of this kernel")
     }
 
     /// The proc file system mounted there, of the running kernel.
     ///
     /// # Errors
-    /// When the kernel does not tell its clock tick.
+    /// If the kernel does not report its clock tick.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let ticks = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok());
         let tick_ns = ticks.and_then(|ticks| 1_000_000_000_u64.checked_div(ticks));
@@ -77,8 +77,8 @@ impl ProcFs {
 
     /// A directory that looks like a proc file system, and its kernel's clocks.
     pub fn with_clocks(root: impl Into<PathBuf>, tick_ns: u64, suspended_ns: u64) -> Self {
-        // A whole number of ticks: the little time between reading both clocks
-        // must not give the same process another start in the next run.
+        // A whole number of ticks: the time between reading both clocks must not change the start of
+        // a process from run to run.
         let ticks = suspended_ns.checked_div(tick_ns).unwrap_or_default();
         Self {
             root: root.into(),
@@ -93,8 +93,8 @@ impl ProcFs {
         &self.root
     }
 
-    /// Whether the program of a process is a 32-bit one, as its ELF file says
-    /// (`EI_CLASS`); not if it cannot be read.
+    /// Whether the executable of a process is a 32-bit one (`EI_CLASS` of its ELF file); `false` if it
+    /// cannot be read.
     #[must_use]
     pub fn is_32_bit(&self, pid: Pid) -> bool {
         const ELF_32: [u8; 5] = [0x7f, b'E', b'L', b'F', 1];
@@ -104,7 +104,7 @@ impl ProcFs {
             .is_ok_and(|()| begin == ELF_32)
     }
 
-    /// All processes there are, in ascending order.
+    /// PIDs of all processes, in ascending order.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -114,18 +114,18 @@ impl ProcFs {
         Ok(pids)
     }
 
-    /// A process's parent and start.
+    /// Parent and start of a process.
     ///
     /// # Errors
-    /// When it went.
+    /// When the process exited.
     pub fn process(&self, pid: Pid) -> io::Result<Process> {
         Ok(self.process_of(pid, &self.stat(pid)?))
     }
 
-    /// What a process uses.
+    /// Memory, CPU time and threads of a process.
     ///
     /// # Errors
-    /// When it went.
+    /// When the process exited.
     pub fn usage(&self, pid: Pid) -> io::Result<Usage> {
         let stat = self.stat(pid)?;
         let ticks = stat.utime.saturating_add(stat.stime);
@@ -139,7 +139,7 @@ impl ProcFs {
     }
 
     fn stat(&self, pid: Pid) -> io::Result<Stat> {
-        // A line of some 50 numbers and a name of 15 letters, made anew by the kernel for each read.
+        // The kernel formats the line for each read: some 50 numbers and a name of 15 letters.
         let mut line = [0; MAX_STAT_BYTES];
         let length = File::open(self.root.join(format!("{pid}/stat")))?.read(&mut line)?;
         let line = line.get(..length).unwrap_or_default();
@@ -172,7 +172,7 @@ impl ProcFs {
             .collect())
     }
 
-    /// By `task/*/children`, which kernels without CONFIG_PROC_CHILDREN lack.
+    /// From `task/*/children`, which kernels without CONFIG_PROC_CHILDREN lack.
     fn listed_children(&self, pid: Pid) -> Option<Vec<Pid>> {
         let tasks = self.root.join(format!("{pid}/task"));
         let mut children = Vec::new();
@@ -187,11 +187,11 @@ impl ProcFs {
         Some(children)
     }
 
-    /// Its pids in all namespaces it is in, from that of this proc file system
-    /// inwards to its own.
+    /// PIDs of a process in all its namespaces, from that of this proc file system inwards to its
+    /// own.
     ///
     /// # Errors
-    /// When it went.
+    /// When the process exited.
     pub fn namespace_pids(&self, pid: Pid) -> io::Result<Vec<Pid>> {
         let status = fs::read(self.root.join(format!("{pid}/status")))?;
         let line = status
@@ -210,10 +210,10 @@ impl ProcFs {
             .unwrap_or_else(|| vec![pid]))
     }
 
-    /// Its command line; empty for kernel threads and zombies.
+    /// The command line of a process; empty for kernel threads and zombies.
     ///
     /// # Errors
-    /// When it went.
+    /// When the process exited.
     pub fn command_line(&self, pid: Pid) -> io::Result<Vec<Vec<u8>>> {
         let mut line = Vec::new();
         File::open(self.root.join(format!("{pid}/cmdline")))?
@@ -223,7 +223,7 @@ impl ProcFs {
         Ok(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
     }
 
-    /// The container it is in, if any.
+    /// The container of a process, if any.
     #[must_use]
     pub fn container(&self, pid: Pid) -> Option<Container> {
         let mut text = Vec::new();
@@ -233,10 +233,10 @@ impl ProcFs {
         container::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// Its executable, as a path in its own root.
+    /// The executable of a process, as a path in its root.
     ///
     /// # Errors
-    /// When it went, or is a kernel thread, or may not be looked at.
+    /// When the process exited, is a kernel thread, or must not be read.
     pub fn executable(&self, pid: Pid) -> io::Result<PathBuf> {
         fs::read_link(self.root.join(format!("{pid}/exe")))
     }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_told_by_the_clock_that_stops_while_the_host_sleeps() {
+    fn a_start_is_a_time_of_the_clock_that_stops_while_the_host_sleeps() {
         let root = proc_root();
         let started = |slept| {
             ProcFs::with_clocks(root.path(), TICK_NS, slept)
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_uses_is_told_in_seconds_and_bytes() {
+    fn usage_is_in_seconds_and_bytes() {
         let root = proc_root();
         let procfs = ProcFs::with_clocks(root.path(), TICK_NS, 0);
         let used = "0 0 0 0 0 0 0 0 0 150 25 0 0 0 0 3 0";

@@ -1,7 +1,6 @@
-//! Files of a process's own root, which whoever runs the process may have filled with traps.
+//! Files in the root of another process, whose owner may have set traps there.
 //!
-//! What is opened is in that root, whatever links there lead to, and opening it waits for nobody.
-//! `openat2(2)`: Linux 5.6.
+//! No link leads out of that root, and opening a file never blocks. `openat2(2)`: Linux 5.6.
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
@@ -12,16 +11,16 @@ use std::path::Path;
 /// Whether links are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// Those that stay in the root.
+    /// Links that stay in the root.
     Inside,
-    /// None, also not on the way: the path has none, or is no longer what it was.
+    /// None, also not on the way: a path without links has one only if it was changed.
     None,
 }
 
 /// Opens a file of a root, such as `/proc/<pid>/root`, for reading.
 ///
 /// # Errors
-/// As `openat2(2)`: a link that may not be followed is `ELOOP`.
+/// As `openat2(2)`: a link that must not be followed is `ELOOP`.
 pub fn open_in(root: &Path, path: &Path, links: Links) -> io::Result<File> {
     let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(root, folder, Mode::empty())?;
@@ -42,7 +41,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_lead_nowhere_but_within_the_root() {
+    fn links_stay_in_the_root() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
         fs::create_dir_all(root.join("lib")).unwrap();

@@ -1,5 +1,4 @@
-//! The sockets that listen in a network namespace, as the kernel tells by netlink
-//! (`sock_diag(7)`); needs no privilege.
+//! Listening sockets of a network namespace, by netlink (`sock_diag(7)`); needs no privilege.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,17 +17,17 @@ use netlink_sys::{Socket, SocketAddr as Kernel};
 
 use observer_model::fact::Listener;
 
-/// By the inode of the socket.
+/// Listeners by the inode of their socket.
 pub type Listening = HashMap<u64, Listener>;
 
 /// The kernel fills no larger buffer (`netlink_recvmsg`, `max_recvmsg_len`).
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// All that listens in the network namespace of this thread. A family that the kernel does not
-/// tell of (its module is missing) is left out.
+/// The listening sockets of this thread's network namespace. A family that the kernel cannot list (a
+/// missing module) is left out.
 ///
 /// # Errors
-/// When the kernel cannot be asked at all.
+/// When netlink fails.
 pub fn listening() -> io::Result<Listening> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
@@ -40,7 +39,7 @@ pub fn listening() -> io::Result<Listening> {
         ("Unix", of_unix()),
     ] {
         if let Err(error) = ask(&socket, request, &mut found) {
-            tracing::debug!("the kernel does not tell of {name} sockets that listen: {error}");
+            tracing::debug!("cannot list listening {name} sockets: {error}");
         }
     }
     Ok(found)
@@ -65,7 +64,7 @@ fn of_unix() -> SockDiagMessage {
     })
 }
 
-/// Puts a request and takes all answers to it.
+/// Sends a request and reads all answers to it.
 fn ask(socket: &Socket, request: SockDiagMessage, found: &mut Listening) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -84,8 +83,7 @@ fn ask(socket: &Socket, request: SockDiagMessage, found: &mut Listening) -> io::
     }
 }
 
-/// Takes the answers of a datagram; true when the last is among them. One that cannot be parsed is
-/// left out.
+/// Reads the answers of a datagram; true if the last is among them. Malformed answers are left out.
 fn take(mut answers: &[u8], found: &mut Listening) -> io::Result<bool> {
     while !answers.is_empty() {
         let length = NetlinkBuffer::new_checked(answers)
@@ -96,7 +94,7 @@ fn take(mut answers: &[u8], found: &mut Listening) -> io::Result<bool> {
             Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
             Ok(NetlinkPayload::InnerMessage(message)) => found.extend(listener(message)),
             Ok(_) => {}
-            Err(error) => tracing::debug!("a socket that listens is not understood: {error}"),
+            Err(error) => tracing::debug!("malformed answer about a listening socket: {error}"),
         }
         // `NLMSG_ALIGN`; no message is shorter than its header, so this ends.
         let next = usize::try_from(length)
@@ -136,7 +134,7 @@ fn of_tcp(response: &InetResponse) -> (u64, Listener) {
     (u64::from(header.inode), listener)
 }
 
-/// `None` of one that has no name, to which nobody can connect.
+/// `None` for a socket without a name, to which no client can connect.
 fn unix_listener(response: &UnixResponse) -> Option<(u64, Listener)> {
     // `udiag_rqueue`, `udiag_wqueue` (`net/unix/diag.c`, `sk_diag_show_rqlen`).
     let queue = response.nlas.iter().find_map(|nla| match nla {

@@ -18,14 +18,14 @@ fn inode(socket: &impl std::os::fd::AsFd) -> u64 {
 
 const LIMIT: u32 = 100;
 
-/// `listen(2)` again, so that so many connections may wait.
+/// Sets the limit of the backlog by `listen(2)`.
 fn limit(socket: &impl std::os::fd::AsFd, limit: u32) {
     let backlog = Backlog::new(i32::try_from(limit).unwrap()).unwrap();
     listen(socket, backlog).unwrap();
 }
 
 #[test]
-fn connections_that_wait_at_a_tcp_listener_are_counted_until_they_are_accepted() {
+fn the_backlog_of_a_tcp_listener_counts_connections_until_they_are_accepted() {
     for (address, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
         let Ok(listener) = TcpListener::bind(address) else {
             continue; // no IPv6 here
@@ -50,7 +50,7 @@ fn connections_that_wait_at_a_tcp_listener_are_counted_until_they_are_accepted()
 }
 
 #[test]
-fn what_a_tcp_listener_has_no_room_for_is_a_drop() {
+fn a_connection_beyond_the_limit_of_a_tcp_listener_is_a_drop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     limit(&listener, 1);
     let at = listener.local_addr().unwrap();
@@ -60,14 +60,14 @@ fn what_a_tcp_listener_has_no_room_for_is_a_drop() {
         .map(|_| TcpStream::connect_timeout(&at, within))
         .collect();
     let found = read();
-    // The kernel lets in one more than it was asked for.
+    // The kernel accepts one more than the limit.
     assert_eq!((found.backlog, found.limit), (2, 1), "{found:?}");
     assert!(found.drops >= Some(1), "{found:?}");
     drop(connected);
 }
 
 #[test]
-fn connections_that_wait_at_a_unix_listener_are_counted() {
+fn the_backlog_of_a_unix_listener_counts_connections() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let name = format!("observer-test-{}", std::process::id());
@@ -97,7 +97,7 @@ fn connections_that_wait_at_a_unix_listener_are_counted() {
 }
 
 #[test]
-fn answers_that_are_cut_or_garbage_are_no_panic() {
+fn cut_answers_and_garbage_cause_no_panic() {
     let mut message = NetlinkMessage::new(NetlinkHeader::default(), of_unix().into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];

@@ -1,6 +1,6 @@
-//! Probes that a program was built with for SystemTap, as CPython's `--with-dtrace` does: the code
-//! of one runs only while its semaphore, a counter in the program's memory, is not zero. We do not
-//! write to memory of others: what is of use here is the test of the semaphore, which always runs.
+//! Static probes for SystemTap, as CPython's `--with-dtrace` builds them in. The code of a probe runs
+//! only while its semaphore, a counter in the program's memory, is not zero. The observer writes to
+//! no memory of others: it probes the test of the semaphore, which always runs.
 //!
 //! The notes: <https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation>.
 
@@ -9,21 +9,21 @@ use object::ReadRef;
 
 /// More code is not searched: Python itself has 4 MiB.
 const MAX_CODE_BYTES: usize = 64 << 20;
-/// Places where a semaphore is tested: a compiler makes a few of one.
+/// Tests of one semaphore: a compiler makes a few copies.
 const MAX_TESTS: usize = 16;
 
-/// A probe of a program.
+/// A static probe.
 #[derive(Debug, PartialEq, Eq)]
 struct Probe<'data> {
     provider: &'data [u8],
     name: &'data [u8],
-    /// Where the section `.stapsdt.base` was when the addresses were written.
+    /// Address of the section `.stapsdt.base` when the note was written.
     base: u64,
     /// Address of its semaphore; 0 without one.
     semaphore: u64,
 }
 
-/// Where a program tests the semaphores of a provider's probes: of each of these names.
+/// Addresses of the tests of a provider's semaphores, for each of these names.
 pub fn tests<'data, R: ReadRef<'data>, const N: usize>(
     image: &Image<'data, R>,
     provider: &str,
@@ -35,7 +35,7 @@ pub fn tests<'data, R: ReadRef<'data>, const N: usize>(
         let is_it =
             |probe: &Probe| probe.provider == provider.as_bytes() && probe.name == name.as_bytes();
         let probe = Notes(notes).find(is_it)?;
-        // Prelinking moves the sections, and not what the notes say of them.
+        // Prelinking moves sections, but not the addresses in the notes.
         let moved = base.map_or(0, |base| base.wrapping_sub(probe.base));
         (probe.semaphore != 0).then(|| probe.semaphore.wrapping_add(moved))
     });
@@ -55,8 +55,8 @@ pub fn tests<'data, R: ReadRef<'data>, const N: usize>(
     found
 }
 
-/// Every comparison of a 16-bit word in memory with zero, on x86-64 (`66 83 /7 ib` of the Intel
-/// manual, relative to the next instruction or absolute): where it is, and of what.
+/// Address and operand of every comparison of a 16-bit word in memory with zero, on x86-64
+/// (`66 83 /7 ib` of the Intel manual, relative to the next instruction or absolute).
 fn tests_in(address: u64, code: &[u8]) -> impl Iterator<Item = (u64, u64)> + '_ {
     let is_x86 = cfg!(target_arch = "x86_64");
     let places = if is_x86 { code } else { &[] };

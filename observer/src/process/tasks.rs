@@ -1,4 +1,4 @@
-//! Threads of a process as the kernel numbers them: here, and in the process's own pid namespace.
+//! Thread ids of a process: on this host, and in the PID namespace of the process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,23 +10,23 @@ use probe_ebpf::python::{DIRECT, Layout};
 
 use super::elf::Machine;
 
-/// Threads looked at.
+/// Threads that are read.
 const MAX_TASKS: usize = 8192;
 
 /// The threads of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// The process's pid, here.
+    /// PID of the process on this host.
     pub process: u32,
-    /// From the number in the innermost pid namespace to that here.
+    /// From the id in the innermost PID namespace to that on this host.
     pub(crate) numbers: BTreeMap<u32, u32>,
 }
 
 impl Tasks {
-    /// Those of the process with this pid; a thread that ends meanwhile is left out.
+    /// The threads of a process; one that exits meanwhile is left out.
     ///
     /// # Errors
-    /// When they cannot be listed: the process went, or it may not be looked at.
+    /// When they cannot be listed: the process exited, or must not be read.
     pub fn read(proc_root: &Path, pid: u32) -> io::Result<Self> {
         let folder = proc_root.join(format!("{pid}/task"));
         let mut found = Self {
@@ -49,11 +49,11 @@ impl Tasks {
         Ok(found)
     }
 
-    /// Which of them a `PyThreadState` belongs to; `None` where it does not tell.
+    /// The thread of a `PyThreadState`; `None` if unknown.
     ///
-    /// It knows its number itself from 3.11 on. Before, glibc does, in the `struct pthread` that
-    /// `thread_id` points to. Neither is trusted unless there is such a thread: CPython up to
-    /// 3.11.1 kept the number of the parent in a forked child.
+    /// From 3.11 on the state has the id. Before, glibc has it in the `struct pthread` that
+    /// `thread_id` points to. The process must have such a thread: CPython up to 3.11.1 kept the id
+    /// of the parent in a forked child.
     pub fn of_thread<M: Memory>(&self, mem: &M, layout: &Layout, tstate: u64) -> Option<u32> {
         let number = match layout.tstate_native_thread_id {
             DIRECT => {
@@ -80,7 +80,7 @@ fn int<M: Memory>(mem: &M, at: u64) -> Result<u32, Fault> {
     Ok(u32::from_le_bytes(bytes))
 }
 
-/// The last of the numbers of `NSpid`, which kernels without pid namespaces lack.
+/// The last id of `NSpid`, which kernels without PID namespaces lack.
 fn inner(status: &str) -> Option<u32> {
     let numbers = field(status, "NSpid:")?;
     numbers.split_ascii_whitespace().next_back()?.parse().ok()
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use probe_ebpf::python::tables::{CPYTHON_3_10, CPYTHON_3_11};
 
-    /// A process whose threads are 10 and 12 here, and 1 and 3 inside; 11 just ended.
+    /// A process with threads 10 and 12 on this host, 1 and 3 inside; 11 just exited.
     fn tasks() -> Tasks {
         let root = tempfile::tempdir().unwrap();
         for (tid, inner) in [(10, "\t1"), (12, "\t3")] {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_state_knows_its_number_in_its_own_namespace() {
+    fn a_thread_state_has_the_id_of_its_own_namespace() {
         let tasks = tasks();
         assert_eq!(tasks.process, 10);
         let mut memory = PageMap::default();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn before_that_the_c_library_knows_it() {
+    fn before_3_11_the_c_library_has_the_id() {
         let mut memory = PageMap::default();
         memory.put_words(0x1000 + 176, &[0x7000]);
         memory.put_words(0x7000 + TID_IN_PTHREAD, &[0xffff_ffff_0000_0003]);

@@ -1,10 +1,10 @@
-//! From `pthread_self()`, which CPython remembers as `PyThreadState.thread_id`, to the thread
-//! pointer, which the kernel can tell of a thread.
+//! From `pthread_self()`, which CPython keeps in `PyThreadState.thread_id`, to the thread pointer,
+//! which eBPF programs can read.
 //!
 //! On x86-64 they are the same: `struct pthread` begins where the thread pointer points
 //! (`sysdeps/x86_64/nptl/tls.h`, `TLS_TCB_AT_TP`). On aarch64 glibc keeps it right below
 //! (`sysdeps/aarch64/nptl/tls.h`, `TLS_DTV_AT_TP`, `THREAD_SELF`), so that its size is the distance.
-//! musl keeps its own below too, with another size that it tells nobody.
+//! musl keeps its own below too, with another size that it does not publish.
 
 use super::elf::Machine;
 
@@ -16,11 +16,11 @@ pub struct ThreadPointer {
 }
 
 impl ThreadPointer {
-    /// That of x86-64.
+    /// The distances on x86-64.
     pub const X86_64: Self = Self { from_self: 0 };
 
-    /// `pthread_bytes` is the size of glibc's `struct pthread`, which its symbol
-    /// `_thread_db_sizeof_pthread` tells; `None` where that is needed and not known.
+    /// `pthread_bytes` is the size of glibc's `struct pthread`, from its symbol
+    /// `_thread_db_sizeof_pthread`; `None` if it is needed and unknown.
     #[must_use]
     pub fn of(machine: Machine, pthread_bytes: Option<u32>) -> Option<Self> {
         match machine {
@@ -37,8 +37,8 @@ impl ThreadPointer {
         thread_id.wrapping_add(u64::from(self.from_self))
     }
 
-    /// Where from it a thread's own data lies: thread-local variables on one side, `struct pthread`,
-    /// of about 2,300 bytes, on the other.
+    /// Offsets of a thread's own data: thread-local variables on one side, `struct pthread`, of about
+    /// 2,300 bytes, on the other.
     #[must_use]
     pub fn surroundings(self) -> std::ops::Range<i64> {
         if self.from_self == 0 {
@@ -48,14 +48,13 @@ impl ThreadPointer {
         }
     }
 
-    /// Whether what is there from the thread pointer is of `struct pthread`, not a thread-local
-    /// variable.
+    /// Whether an offset is in `struct pthread`, not among thread-local variables.
     #[must_use]
     pub fn is_in_pthread(self, offset: i64) -> bool {
         (self.from_self == 0) == (offset >= 0)
     }
 
-    /// Where from the thread pointer a member of `struct pthread` is.
+    /// Offset of a member of `struct pthread` from the thread pointer.
     #[must_use]
     pub fn member(self, offset: u32) -> i64 {
         i64::from(offset) - i64::from(self.from_self)

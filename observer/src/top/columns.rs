@@ -1,5 +1,4 @@
-//! The panes and their columns: what there is to show. docs/TOP.md has the same, and a test sees to
-//! that.
+//! The panes and their columns: one table, which the screen, the help screen and docs/TOP.md share.
 
 /// A list of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,40 +10,40 @@ pub enum Pane {
     Errors,
     InProgress,
     Slowest,
-    Ends,
+    Exits,
 }
 
 /// A column of a pane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
     pub title: &'static str,
-    /// What it holds, with its unit.
+    /// Its content, with the unit.
     pub about: &'static str,
     pub width: Width,
-    /// Where not all have room, those with the least go first.
+    /// On a narrow terminal, the columns with the lowest rank are dropped first.
     pub rank: u8,
 }
 
-/// Of a column, in cells of the terminal.
+/// Width of a column, in cells of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// A number, to the right.
+    /// For a number, aligned to the right.
     Number(u16),
     Text(u16),
-    /// At least that, and a share of what is left.
+    /// At least this, and a share of the remaining width.
     Rest(u16),
 }
 
-/// What a pane is sorted by until somebody says otherwise.
+/// Order of the rows of a pane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     pub column: usize,
-    /// The largest first.
+    /// The largest, latest or most urgent first.
     pub descending: bool,
 }
 
 impl Pane {
-    /// All of them, in order: the first is that of key `1`.
+    /// All panes in order: key `1` shows the first.
     pub const ALL: [Self; 8] = [
         Self::Findings,
         Self::Apps,
@@ -53,10 +52,10 @@ impl Pane {
         Self::Errors,
         Self::InProgress,
         Self::Slowest,
-        Self::Ends,
+        Self::Exits,
     ];
 
-    /// Its place among all.
+    /// Its place in [`Self::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
         let at = Self::ALL.iter().position(|&pane| pane == self);
@@ -73,28 +72,30 @@ impl Pane {
             Self::Errors => "Errors",
             Self::InProgress => "In progress",
             Self::Slowest => "Slowest",
-            Self::Ends => "Ends",
+            Self::Exits => "Exits",
         }
     }
 
-    /// What it shows.
+    /// Its content.
     #[must_use]
     pub fn about(self) -> &'static str {
         match self {
-            Self::Findings => "What an operator should know, and what is lost or not covered",
-            Self::Apps => "Masters, and what they did in the last minute",
-            Self::Workers => "Workers that live, and those that ended lately",
+            Self::Findings => {
+                "Problems that an operator should know about, lost events, and masters below level `full`"
+            }
+            Self::Apps => "Masters, with rates and percentiles of the last minute",
+            Self::Workers => "Live workers, and workers that exited lately",
             Self::Routes => {
-                "Methods and routes of the last five to ten minutes, 50 of each app that took most of \
-                 the time"
+                "Methods and routes of the last five to ten minutes, the 50 with the most time of each \
+                 app"
             }
             Self::Errors => {
-                "Answers with a status of 500 or above since the app is observed, the 50 most \
-                 frequent kinds of each app"
+                "Responses with a status of 500 or above since the observer attached, the 50 most \
+                 frequent of each app"
             }
-            Self::InProgress => "The oldest request in progress of each worker that has one",
-            Self::Slowest => "Requests of the last five to ten minutes that took longest",
-            Self::Ends => "Workers that started and ended, and why",
+            Self::InProgress => "The oldest request in progress of each worker",
+            Self::Slowest => "The slowest requests of the last five to ten minutes",
+            Self::Exits => "Starts and exits of workers, with the exit reason",
         }
     }
 
@@ -108,22 +109,22 @@ impl Pane {
             Self::Errors => ERRORS,
             Self::InProgress => IN_PROGRESS,
             Self::Slowest => SLOWEST,
-            Self::Ends => ENDS,
+            Self::Exits => EXITS,
         }
     }
 
-    /// What it is sorted by at first.
+    /// Its initial order.
     #[must_use]
     pub fn sort(self) -> Sort {
         let title = match self {
-            Self::Findings => "SINCE",
+            Self::Findings => "URGENCY",
             Self::Apps => "REQ/S",
             Self::Workers => "BUSY",
             Self::Routes => "TIME",
             Self::Errors => "COUNT",
             Self::InProgress => "AGE",
             Self::Slowest => "DURATION",
-            Self::Ends => "AT",
+            Self::Exits => "AT",
         };
         let at = self.columns().iter().position(|it| it.title == title);
         Sort {
@@ -162,45 +163,48 @@ const FINDINGS: &[Column] = &[
         "WHAT",
         15,
         9,
-        "The finding; `lost` or `not covered` of the observer itself",
+        "Kind of finding; `lost` or `not covered` for the observer itself",
     ),
-    text("APP", 12, 5, "Name of the app"),
-    number("WORKER", 7, 6, "Pid of the worker; none if it is of all"),
-    number("SINCE", 6, 4, "How long it is so"),
-    rest("EVIDENCE", 16, 8, "What it was found by, as a sentence"),
+    text("URGENCY", 8, 5, "`critical`, `warning` or `info`"),
+    text("APP", 12, 6, "Name of the app"),
+    number("WORKER", 7, 7, "Pid of the worker; none for the whole app"),
+    number("SINCE", 6, 4, "Time since the finding began"),
+    rest("EVIDENCE", 16, 8, "Figures that led to it"),
+    text("MEANING", 64, 2, "What it means"),
+    text("ADVICE", 80, 3, "What to do about it"),
 ];
 
 const APPS: &[Column] = &[
     rest("APP", 10, 9, "Name of the app"),
     number("MASTER", 7, 6, "Pid of the master"),
-    number("WORKERS", 7, 8, "Workers that live, of those configured"),
+    number("WORKERS", 7, 8, "Live workers, of the configured number"),
     number("REQ/S", 7, 8, "Requests per second"),
-    number("ERR/S", 6, 8, "Of them, answered with a 5xx or not at all"),
-    number("P50", 6, 5, "Half of the requests took at most that time"),
-    number("P95", 6, 8, "19 of 20 requests took at most that time"),
-    number("P99", 6, 5, "99 of 100 requests took at most that time"),
+    number("ERR/S", 6, 8, "Errors per second: 5xx, or no answer"),
+    number("P50", 6, 5, "50th percentile of the duration"),
+    number("P95", 6, 8, "95th percentile of the duration"),
+    number("P99", 6, 5, "99th percentile of the duration"),
     number(
         "QUEUE",
         6,
         4,
-        "19 of 20 connections waited at most that time to be accepted",
+        "95th percentile of the queue wait until a connection is accepted",
     ),
     number(
         "BUSY",
         5,
         7,
-        "Share of the time that live workers had a request",
+        "Share of the time that live workers had at least one request",
     ),
     number("NOW", 4, 6, "Requests in progress"),
-    number("BACKLOG", 7, 5, "Connections that wait to be accepted now"),
-    number("REQUESTS", 8, 3, "Requests since it is observed"),
-    number("ERRORS", 7, 3, "Of them, answered with a 5xx or not at all"),
-    text("CLASS", 13, 2, "Class of its workers"),
+    number("BACKLOG", 7, 5, "Connections that wait to be accepted"),
+    number("REQUESTS", 8, 3, "Requests since the observer attached"),
+    number("ERRORS", 7, 3, "Errors among them: 5xx, or no answer"),
+    text("CLASS", 13, 2, "Class of the workers"),
     text(
         "LEVEL",
         7,
         4,
-        "How well it is observed: `full`, `socket` or `none`; `ended` once it ended",
+        "Observation level: `full`, `socket` or `none`; `exited` once the master exited",
     ),
     text("GUNICORN", 8, 1, "Version of Gunicorn"),
     text("PYTHON", 7, 1, "Version of Python"),
@@ -213,47 +217,47 @@ const WORKERS: &[Column] = &[
         "STATE",
         12,
         7,
-        "How far it is: booting, running, quitting, aborting; once it ended, why",
+        "booting, running, quitting or aborting; after the exit, its reason",
     ),
-    number("UP", 6, 3, "Time since its start"),
+    number("UP", 6, 3, "Time since the start"),
     number(
         "REQ/S",
         7,
         7,
-        "Requests per second, of the last five to ten",
+        "Requests per second, over the last five to ten seconds",
     ),
     number(
         "BUSY",
         5,
         8,
-        "Share of the last five to ten seconds with a request",
+        "Share of the last five to ten seconds with at least one request",
     ),
     number("NOW", 4, 7, "Requests in progress"),
-    number("OLDEST", 6, 6, "Age of the oldest of them"),
-    number("REQUESTS", 8, 6, "Requests since it is observed"),
-    number("CPU", 5, 5, "Of one processor"),
-    number("MEMORY", 6, 5, "Resident memory, in bytes"),
+    number("OLDEST", 6, 6, "Age of the oldest request in progress"),
+    number("REQUESTS", 8, 6, "Requests since the observer attached"),
+    number("CPU", 5, 5, "CPU use, in percent of one processor"),
+    number("MEMORY", 6, 5, "Resident memory"),
     number("THR", 4, 2, "Threads"),
     number("FDS", 5, 2, "Open file descriptors"),
-    number("BEAT", 6, 4, "Age of its heartbeat"),
+    number("BEAT", 6, 4, "Age of the last heartbeat"),
     text("CLASS", 13, 1, "Class of the worker"),
 ];
 
-const QUEUE: &str = "wait to be accepted";
-const DISPATCH: &str = "wait for a thread or greenlet";
-const READ: &str = "reading it, until the application was entered";
-const APPLICATION: &str = "in the application, until the first byte of the answer";
-const WRITE: &str = "from the first to the last byte of the answer";
+const QUEUE: &str = "Queue wait until the connection is accepted";
+const DISPATCH: &str = "Wait for a thread or greenlet";
+const READ: &str = "From the first read until the request enters the application";
+const APPLICATION: &str = "In the application, until the first byte of the response";
+const WRITE: &str = "From the first to the last byte of the response";
 
 const ROUTES: &[Column] = &[
     text("METHOD", 7, 7, "Method"),
-    rest("ROUTE", 12, 9, "Route, as metrics have it"),
+    rest("ROUTE", 12, 9, "Route, as in metrics"),
     number("REQUESTS", 8, 8, "Requests"),
-    number("ERRORS", 6, 8, "Of them, answered with a 5xx or not at all"),
-    number("P50", 6, 5, "Half of the requests took at most that time"),
-    number("P95", 6, 8, "19 of 20 requests took at most that time"),
-    number("P99", 6, 5, "99 of 100 requests took at most that time"),
-    number("TIME", 6, 7, "Time of all of them together"),
+    number("ERRORS", 6, 8, "Errors among them: 5xx, or no answer"),
+    number("P50", 6, 5, "50th percentile of the duration"),
+    number("P95", 6, 8, "95th percentile of the duration"),
+    number("P99", 6, 5, "99th percentile of the duration"),
+    number("TIME", 6, 7, "Sum of all durations"),
     number("~QUEUE", 6, 4, QUEUE),
     number("~DISP", 6, 3, DISPATCH),
     number("~READ", 6, 3, READ),
@@ -263,22 +267,27 @@ const ROUTES: &[Column] = &[
 ];
 
 const ERRORS: &[Column] = &[
-    number("COUNT", 7, 9, "Answers"),
+    number("COUNT", 7, 9, "Responses"),
     number("STATUS", 6, 8, "Status"),
     text("METHOD", 7, 6, "Method"),
-    rest("ENDPOINT", 10, 8, "Route, as metrics have it"),
+    rest("ENDPOINT", 10, 8, "Route, as in metrics"),
     rest(
         "ERROR",
         10,
         8,
-        "Type of the exception; `unknown` when it was not seen, nothing when there was none",
+        "Type of the exception; `unknown` when it was not seen, empty when there was none",
     ),
     rest("RAISED IN", 12, 5, "File and function that raised it"),
     APP,
 ];
 
 const IN_PROGRESS: &[Column] = &[
-    number("AGE", 6, 9, "Time since it entered the application"),
+    number(
+        "AGE",
+        6,
+        9,
+        "Time since the request entered the application",
+    ),
     text("METHOD", 7, 6, "Method"),
     rest(
         "PATH",
@@ -287,16 +296,16 @@ const IN_PROGRESS: &[Column] = &[
         "Path as the client sent it, without the query",
     ),
     WORKER,
-    number("NOW", 4, 6, "Requests in progress of this worker"),
-    text("STATE", 9, 4, "How far the worker is"),
-    number("BEAT", 6, 5, "Age of the worker's heartbeat"),
+    number("NOW", 4, 6, "Requests in progress in this worker"),
+    text("STATE", 9, 4, "Stage of the worker"),
+    number("BEAT", 6, 5, "Age of the worker's last heartbeat"),
     APP,
 ];
 
 const SLOWEST: &[Column] = &[
-    text("AT", 9, 6, "When it ended, UTC"),
-    number("DURATION", 8, 9, "How long it took"),
-    number("STATUS", 6, 7, "Status; nothing when no answer was seen"),
+    text("AT", 9, 6, "Time it finished, UTC"),
+    number("DURATION", 8, 9, "Duration"),
+    number("STATUS", 6, 7, "Status; `-` when no response was seen"),
     text("METHOD", 7, 5, "Method"),
     rest(
         "PATH",
@@ -313,25 +322,25 @@ const SLOWEST: &[Column] = &[
     APP,
 ];
 
-const ENDS: &[Column] = &[
-    text("AT", 9, 6, "When it was, UTC"),
-    text("EVENT", 7, 8, "`started` or `ended`"),
+const EXITS: &[Column] = &[
+    text("AT", 9, 6, "Time of the event, UTC"),
+    text("EVENT", 7, 8, "`started` or `exited`"),
     WORKER,
-    text("REASON", 12, 8, "Why it ended"),
+    text("REASON", 12, 8, "Exit reason"),
     text(
         "HOW",
         8,
         4,
-        "`graceful` when it finished what it had to do, or `forced`",
+        "`graceful` if the worker finished its requests, else `forced`",
     ),
-    text("EXIT", 10, 5, "Its exit code, or the signal that ended it"),
-    number("SERVED", 7, 3, "Requests it was seen to serve"),
-    number("UP", 6, 3, "How long it lived"),
+    text("EXIT", 10, 5, "Exit code, or the signal that killed it"),
+    number("SERVED", 7, 3, "Requests it served"),
+    number("UP", 6, 3, "Lifetime"),
     rest(
         "STUCK IN",
         12,
         6,
-        "Innermost frame of the application when its master gave it up",
+        "Innermost frame of the application when the master aborted the worker",
     ),
     APP,
 ];
@@ -341,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_pane_has_its_own_titles_and_a_column_to_sort_by() {
+    fn titles_of_a_pane_are_unique_and_one_of_them_is_its_order() {
         for pane in Pane::ALL {
             let columns = pane.columns();
             let mut titles: Vec<_> = columns.iter().map(|column| column.title).collect();

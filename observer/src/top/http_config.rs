@@ -1,5 +1,4 @@
-//! How a daemon is asked that has a web configuration: a file of the kind that `promtool` takes by
-//! `--http.config.file`.
+//! TLS and authentication of a client: a file in the format of `promtool --http.config.file`.
 
 use crate::{pem, yaml};
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::ring;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-/// What requests are made with.
+/// TLS configuration and credentials of requests.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pub tls: TlsConfig,
@@ -44,11 +43,11 @@ struct Tls {
 }
 
 impl Credentials {
-    /// Reads the file, and what it names; without one, nobody is asked for a password, and the
-    /// authorities are those that this host trusts.
+    /// Reads the file and the files it names. Without one, no password is sent, and the CAs are those
+    /// that this host trusts.
     ///
     /// # Errors
-    /// With the line, the key or the file that is wrong, and the cure; never with a password.
+    /// With the line, key or file that is wrong, and the fix; never with a password.
     pub fn read(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
             return Self::new(&File::default(), Path::new(""));
@@ -77,7 +76,7 @@ impl BasicAuth {
     fn authorization(&self, folder: &Path) -> Result<String> {
         ensure!(
             !self.username.is_empty() && !self.username.contains(':'),
-            "has a username in basic_auth that is empty or has a colon"
+            "has an invalid username in basic_auth: it must not be empty or have a colon"
         );
         let password = match (&self.password, &self.password_file) {
             (Some(password), None) => password.clone(),
@@ -85,7 +84,7 @@ impl BasicAuth {
                 let file = folder.join(file);
                 let text = std::fs::read_to_string(&file).with_context(|| {
                     format!(
-                        "has the password_file {}, which cannot be read",
+                        "has a password_file that cannot be read: {}",
                         file.display()
                     )
                 })?;
@@ -100,11 +99,11 @@ impl BasicAuth {
 
 impl Tls {
     fn config(&self, folder: &Path) -> Result<TlsConfig> {
-        let authorities = match &self.ca_file {
+        let cas = match &self.ca_file {
             Some(file) => pem::certificates("ca_file", &folder.join(file))?,
             None => rustls_native_certs::load_native_certs().certs,
         };
-        let authorities: Vec<_> = authorities.iter().map(|it| of_der(it)).collect();
+        let cas: Vec<_> = cas.iter().map(|it| of_der(it)).collect();
         let client = match (&self.cert_file, &self.key_file) {
             (Some(certificate), Some(key)) => {
                 let chain = pem::certificates("cert_file", &folder.join(certificate))?;
@@ -118,7 +117,7 @@ impl Tls {
             _ => anyhow::bail!("needs both cert_file and key_file in tls_config, or neither"),
         };
         Ok(TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&authorities))
+            .root_certs(RootCerts::new_with_certs(&cas))
             .client_cert(client)
             .disable_verification(self.insecure_skip_verify)
             .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
@@ -131,7 +130,7 @@ fn of_der(der: &[u8]) -> Certificate<'static> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKey<'static>> {
-    // It says what is wrong with a file.
+    // For its error messages.
     pem::private_key("key_file", path)?;
     Ok(PrivateKey::from_pem(&std::fs::read(path)?)?)
 }
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_like_that_of_promtool_is_taken() {
+    fn a_file_in_the_format_of_promtool_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
         let CertifiedKey { cert, signing_key } =
@@ -172,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn without_one_there_is_no_password_and_certificates_are_verified() {
+    fn without_a_file_there_is_no_password_and_certificates_are_verified() {
         let read = Credentials::read(None).unwrap();
         assert_eq!(read.authorization, None);
         assert!(!read.tls.disable_verification() && read.tls.client_cert().is_none());
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_no_password_is() {
+    fn an_error_names_the_cause_and_never_a_password() {
         for (text, named) in [
             ("\nbasic_auth: [secret]\n", "line 2"),
             ("proxy_url: secret\n", "proxy_url"),

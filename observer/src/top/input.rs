@@ -1,13 +1,13 @@
-//! Keys and what they do: one table, which input, the help screen and docs/TOP.md are made from.
+//! Keys and their actions: one table, which input, the help screen and docs/TOP.md share.
 
 use super::columns::Pane;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// What somebody wants.
+/// An action of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Quit,
-    /// Out of what is on top; then the filter, then the app.
+    /// Closes the overlay; else clears the filter; else shows all apps again.
     Back,
     Help,
     Log,
@@ -26,21 +26,21 @@ pub enum Action {
     Filter,
     Pause,
     Open,
-    /// Into the filter.
+    /// Adds to the filter.
     Type(char),
     Erase,
     EraseAll,
     Accept,
 }
 
-/// A key with Ctrl, or without.
+/// A key, with or without Ctrl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     code: KeyCode,
     ctrl: bool,
 }
 
-/// Keys that do the same.
+/// Keys for one action.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     pub keys: &'static [Key],
@@ -75,12 +75,12 @@ const fn pane(keys: &'static [Key], pane: Pane, about: &'static str) -> Binding 
     bound(keys, Action::Pane(pane), about)
 }
 
-/// While panes are shown, or something on top of them.
+/// Keys while a pane or an overlay is shown.
 pub const KEYS: &[Binding] = &[
     pane(
         &[char('1')],
         Pane::Findings,
-        "findings, losses, what is not covered",
+        "findings, lost events, masters below level `full`",
     ),
     pane(&[char('2')], Pane::Apps, "apps"),
     pane(&[char('3')], Pane::Workers, "workers"),
@@ -88,7 +88,7 @@ pub const KEYS: &[Binding] = &[
     pane(&[char('5')], Pane::Errors, "errors"),
     pane(&[char('6')], Pane::InProgress, "requests in progress"),
     pane(&[char('7')], Pane::Slowest, "slowest requests"),
-    pane(&[char('8')], Pane::Ends, "workers that started and ended"),
+    pane(&[char('8')], Pane::Exits, "starts and exits of workers"),
     bound(
         &[key(KeyCode::Tab), key(KeyCode::Right), char('l')],
         Action::NextPane,
@@ -116,7 +116,7 @@ pub const KEYS: &[Binding] = &[
     bound(
         &[key(KeyCode::Enter)],
         Action::Open,
-        "of an app its workers; of a worker or a request in progress the Python stack now; of others the whole row",
+        "open: the workers of an app, the Python stack of a worker or request in progress, else the whole row",
     ),
     bound(&[char('s')], Action::NextColumn, "sort by the next column"),
     bound(
@@ -124,41 +124,37 @@ pub const KEYS: &[Binding] = &[
         Action::PreviousColumn,
         "sort by the previous column",
     ),
-    bound(&[char('r')], Action::Reverse, "sort the other way round"),
+    bound(&[char('r')], Action::Reverse, "reverse the order"),
     bound(
         &[char('/')],
         Action::Filter,
-        "show only rows that hold a text, a pid or a status",
+        "filter rows by a text, a pid or a status",
     ),
-    bound(
-        &[char('p'), char(' ')],
-        Action::Pause,
-        "pause what is shown, and go on",
-    ),
-    bound(&[char('L')], Action::Log, "what the observer logged"),
+    bound(&[char('p'), char(' ')], Action::Pause, "pause and resume"),
+    bound(&[char('L')], Action::Log, "log of the observer"),
     bound(&[char('?'), key(KeyCode::F(1))], Action::Help, "this help"),
     bound(
         &[key(KeyCode::Esc)],
         Action::Back,
-        "back; then without filter; then all apps again",
+        "close; else clear the filter; else show all apps",
     ),
     bound(&[char('q'), ctrl('c')], Action::Quit, "quit"),
 ];
 
-/// While a filter is typed; any other character is part of it.
+/// Keys while a filter is typed; any other character becomes part of it.
 pub const TYPING_KEYS: &[Binding] = &[
     bound(&[key(KeyCode::Enter)], Action::Accept, "keep the filter"),
-    bound(&[key(KeyCode::Esc)], Action::Back, "drop the filter"),
+    bound(&[key(KeyCode::Esc)], Action::Back, "clear the filter"),
     bound(
         &[key(KeyCode::Backspace), ctrl('h')],
         Action::Erase,
         "erase the last character",
     ),
-    bound(&[ctrl('u')], Action::EraseAll, "erase all of it"),
+    bound(&[ctrl('u')], Action::EraseAll, "erase the whole filter"),
     bound(&[ctrl('c')], Action::Quit, "quit"),
 ];
 
-/// What a key means, if anything.
+/// The action of a key, if it has one.
 #[must_use]
 pub fn action(event: KeyEvent, typing: bool) -> Option<Action> {
     if event.kind == KeyEventKind::Release || event.modifiers.contains(KeyModifiers::ALT) {
@@ -184,7 +180,7 @@ pub fn action(event: KeyEvent, typing: bool) -> Option<Action> {
 }
 
 impl Binding {
-    /// Its keys, as on a keyboard.
+    /// Names of its keys, as on a keyboard.
     #[must_use]
     pub fn names(&self) -> String {
         let names: Vec<_> = self.keys.iter().map(|key| key.name()).collect();
@@ -227,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_does_what_the_table_says_and_is_there_once() {
+    fn each_key_has_the_action_of_the_table() {
         for (table, typing) in [(KEYS, false), (TYPING_KEYS, true)] {
             for bound in table {
                 for &key in bound.keys {
@@ -238,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pane_has_the_number_of_its_place() {
+    fn each_pane_has_the_key_of_its_number() {
         for (index, pane) in Pane::ALL.into_iter().enumerate() {
             let digit = char::from_digit(u32::try_from(index + 1).unwrap(), 10).unwrap();
             let wanted = Some(Action::Pane(pane));
@@ -247,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_text_but_for_keys_that_end_or_erase() {
+    fn characters_are_text_while_a_filter_is_typed() {
         for c in ['q', 's', '/', '?', 'ä', '1'] {
             assert_eq!(action(event(char(c)), true), Some(Action::Type(c)));
         }
@@ -262,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_the_names_that_are_on_keyboards() {
+    fn keys_have_the_names_on_keyboards() {
         let names: Vec<_> = KEYS.iter().map(Binding::names).collect();
         for name in [
             "Tab Right l",

@@ -1,6 +1,6 @@
-//! What is logged while the screen is drawn: the last lines of it, kept for the log screen.
+//! The last log lines, kept for the log screen while `top` owns the terminal.
 
-use crate::untrusted::shown;
+use observer_model::Untrusted;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ impl Log {
     }
 }
 
-/// Each line is written at once.
+/// `tracing` writes each line at once.
 impl io::Write for &Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -33,7 +33,7 @@ impl io::Write for &Log {
             if lines.len() == MAX_LINES {
                 lines.pop_front();
             }
-            lines.push_back(shown(line, LINE_CHARS));
+            lines.push_back(Untrusted::from(line.to_owned()).for_terminal(LINE_CHARS));
         }
         Ok(bytes.len())
     }

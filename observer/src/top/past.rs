@@ -1,11 +1,11 @@
-//! The history of each app: what a stream began with, and the points that came since.
+//! The history of each app: the first event of a stream, and the points since then.
 
 use observer_model::event::Pid;
 use observer_model::views::live_view::history::History;
-use observer_model::views::live_view::{Point, View};
+use observer_model::views::live_view::{LiveView, Point};
 use std::collections::HashMap;
 
-/// Points of an app that are kept, whatever a daemon says: more than any has.
+/// Most points of an app that are kept, whatever a daemon sends.
 const MAX_POINTS: usize = 1000;
 
 /// The points of each master, the oldest first.
@@ -27,7 +27,7 @@ impl Default for Past {
 }
 
 impl Past {
-    /// Takes what a stream begins with.
+    /// Takes the history that a stream begins with.
     pub fn history(&mut self, history: &History) {
         self.point_seconds = f64::from(history.point_seconds.max(1));
         self.kept_seconds = f64::from(history.kept_seconds);
@@ -38,8 +38,8 @@ impl Past {
         }
     }
 
-    /// Takes the last points of each app, and forgets those that are gone.
-    pub fn view(&mut self, view: &View) {
+    /// Takes the last points of each app, and forgets old points and apps that are gone.
+    pub fn view(&mut self, view: &LiveView) {
         for app in &view.apps {
             for point in &app.points {
                 self.point(app.master_pid, point);
@@ -54,7 +54,7 @@ impl Past {
 
     fn point(&mut self, master: Pid, point: &Point) {
         let points = self.apps.entry(master).or_default();
-        // Another daemon may tell the same time a little differently.
+        // Another daemon may have a slightly different time for the same point.
         let begin = point.time_seconds - self.point_seconds / 2.0;
         let at = points.partition_point(|it| it.time_seconds < begin);
         match points.get_mut(at) {
@@ -68,8 +68,8 @@ impl Past {
         }
     }
 
-    /// Of the last `count` times that were over at `now`, what `of` says, the oldest first; `None`
-    /// where nothing is known.
+    /// The values `of` the last `count` points that were complete at `now`, the oldest first; `None`
+    /// for a point that is missing.
     pub fn series(
         &self,
         master: Pid,
@@ -83,14 +83,14 @@ impl Past {
         let Some(last) = points.iter().rfind(is_over) else {
             return series;
         };
-        // Nothing is known of what came after the last one, if it is old.
+        // Points after the last one are missing, if it is old.
         let late = ((now - last.time_seconds) / self.point_seconds).floor() - 1.0;
         for point in points.iter().filter(is_over) {
             let before = (last.time_seconds - point.time_seconds) / self.point_seconds;
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "what is too much for a place saturates, and has none"
+                reason = "a value out of range saturates, and has no place"
             )]
             let back = (before + late).round().max(0.0) as usize;
             if back < count {
@@ -115,15 +115,15 @@ mod tests {
         }
     }
 
-    fn view(time_seconds: f64, points: Vec<Point>) -> View {
-        View {
+    fn view(time_seconds: f64, points: Vec<Point>) -> LiveView {
+        LiveView {
             time_seconds,
             apps: vec![App {
                 master_pid: 10,
                 points,
                 ..App::default()
             }],
-            ..View::default()
+            ..LiveView::default()
         }
     }
 
@@ -145,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn points_are_merged_by_their_time_and_what_goes_on_is_not_shown_yet() {
+    fn points_are_merged_by_their_time_and_the_current_one_is_not_shown() {
         let mut past = Past::default();
         past.history(&history(vec![point(100.0, 1), point(105.0, 2)]));
-        // The same time, told by another daemon; and one that goes on.
+        // The same point from another daemon, and the current point.
         past.view(&view(111.0, vec![point(105.0001, 3), point(110.0, 4)]));
         let expected = [None, Some(1.0), Some(3.0)];
         assert_eq!(requests(&past, 111.0, 3), expected);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_stays_one_and_the_old_and_gone_are_forgotten() {
+    fn gaps_stay_and_old_points_are_forgotten() {
         let mut past = Past::default();
         past.history(&history(vec![point(100.0, 1), point(115.0, 2)]));
         let expected = [Some(1.0), None, None, Some(2.0)];
@@ -165,13 +165,13 @@ mod tests {
         assert_eq!(requests(&past, 130.0, 4), [None, Some(2.0), None, None]);
         past.view(&view(1005.0, vec![]));
         assert_eq!(past.apps[&10].len(), 1);
-        past.view(&View::default());
+        past.view(&LiveView::default());
         assert!(past.apps.is_empty());
         assert_eq!(requests(&past, 120.0, 2), [None, None]);
     }
 
     #[test]
-    fn whatever_a_daemon_says_is_no_reason_to_fail() {
+    fn any_time_of_a_daemon_is_accepted() {
         let mut past = Past::default();
         for time in [f64::MAX, f64::MIN, 0.0, -0.0, 1e300] {
             past.history(&history(vec![point(time, 1)]));

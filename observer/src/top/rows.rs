@@ -1,25 +1,25 @@
-//! Rows of the panes, made from a view. Whatever an observed process calls itself is made fit for a
-//! terminal here, once for all.
+//! Rows of the panes, made from a view. All text becomes fit for a terminal here.
 
 use super::columns::{Pane, Sort};
-use crate::untrusted::shown;
+use observer_model::Untrusted;
 use observer_model::event::Pid;
+use observer_model::findings::finding::Urgency;
 use observer_model::lifecycle::signal;
-use observer_model::lifecycle::worker_event::WorkerEvent;
-use observer_model::views::live_view::{App, Phases, View, Worker};
+use observer_model::lifecycle::worker_event::{WorkerEvent, WorkerExit};
+use observer_model::views::live_view::{App, LiveView, Phases, Worker};
 use std::cmp::Ordering;
 
 /// Characters of a text that are kept.
 const TEXT_CHARS: usize = 300;
 
-/// What a column holds.
+/// The value of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Unknown,
     Text(String),
     Pid(Pid),
     Count(u64),
-    /// So many of as many as should be.
+    /// A number, of the wanted number.
     Of(u32, Option<u32>),
     PerSecond(f64),
     Seconds(f64),
@@ -30,16 +30,17 @@ pub enum Value {
     Bytes(u64),
     /// Unix time.
     At(f64),
+    Urgency(Urgency),
 }
 
-/// What is to be seen of a row at a glance.
+/// The mark of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     Normal,
-    /// There is a finding about it.
+    /// There is a finding about it, or it is trouble itself.
     Trouble,
-    /// It has ended.
-    Ended,
+    /// It exited.
+    Exited,
 }
 
 /// One row.
@@ -50,27 +51,37 @@ pub struct Row {
     pub master: Pid,
     pub worker: Option<Pid>,
     pub mark: Mark,
-    /// As many as the pane has columns.
+    /// One for each column of the pane.
     pub values: Vec<Value>,
 }
 
-/// A text of an observed process, fit for a terminal.
+/// A text, fit for a terminal.
 #[must_use]
-pub fn text(text: &str) -> String {
-    shown(text, TEXT_CHARS)
+pub fn text(text: &Untrusted) -> String {
+    text.for_terminal(TEXT_CHARS)
 }
 
-fn texted(of: &str) -> Value {
+fn texted(of: &Untrusted) -> Value {
     Value::Text(text(of))
+}
+
+/// A word of this program.
+fn word(word: &'static str) -> Value {
+    Value::Text(word.to_owned())
+}
+
+/// A text that is empty when unknown.
+fn known_text(of: &Untrusted) -> Value {
+    if of.is_empty() { word("?") } else { texted(of) }
 }
 
 fn known<T>(value: Option<T>, of: impl FnOnce(T) -> Value) -> Value {
     value.map_or(Value::Unknown, of)
 }
 
-/// The rows of a pane as the view has them, only those of one master if one is named.
+/// The rows of a pane in the order of the view; only those of one master, if one is given.
 #[must_use]
-pub fn of(view: &View, pane: Pane, only: Option<Pid>) -> Vec<Row> {
+pub fn of(view: &LiveView, pane: Pane, only: Option<Pid>) -> Vec<Row> {
     let apps = || {
         let is_it = move |app: &&App| only.is_none_or(|pid| pid == app.master_pid);
         view.apps.iter().filter(is_it)
@@ -93,14 +104,14 @@ pub fn of(view: &View, pane: Pane, only: Option<Pid>) -> Vec<Row> {
             apps().flat_map(of).collect()
         }
         Pane::Slowest => apps().flat_map(slowest).collect(),
-        Pane::Ends => {
+        Pane::Exits => {
             let is_it = |it: &&WorkerEvent| only.is_none_or(|pid| pid == it.master_pid);
-            view.events.iter().filter(is_it).map(end).collect()
+            view.events.iter().filter(is_it).map(event).collect()
         }
     }
 }
 
-fn findings(view: &View, only: Option<Pid>) -> Vec<Row> {
+fn findings(view: &LiveView, only: Option<Pid>) -> Vec<Row> {
     let is_it = |pid: Pid| only.is_none_or(|only| only == pid);
     let found = view.findings.iter().filter(|it| is_it(it.master_pid));
     let found = found.map(|it| Row {
@@ -114,11 +125,14 @@ fn findings(view: &View, only: Option<Pid>) -> Vec<Row> {
         worker: it.worker_pid,
         mark: Mark::Trouble,
         values: vec![
-            texted(it.finding.as_str()),
+            word(it.finding.as_str()),
+            Value::Urgency(it.urgency),
             texted(&it.app),
             known(it.worker_pid, Value::Pid),
             Value::Seconds(view.time_seconds - it.since_seconds),
             texted(&it.evidence),
+            texted(&it.meaning.clone().into()),
+            texted(&it.advice.clone().into()),
         ],
     });
     let limited = view.observer.limited.iter().filter(|it| is_it(it.pid));
@@ -128,44 +142,50 @@ fn findings(view: &View, only: Option<Pid>) -> Vec<Row> {
         worker: None,
         mark: Mark::Trouble,
         values: vec![
-            texted("not covered"),
+            word("not covered"),
+            Value::Urgency(Urgency::Info),
             texted(&it.app),
             Value::Unknown,
             Value::Unknown,
-            texted(&format!(
+            Value::Text(format!(
                 "master {}: level {}: {}",
-                it.pid, it.level, it.reason
+                it.pid,
+                text(&it.level),
+                text(&it.reason)
             )),
+            word("A master below the observation level `full`"),
+            word("Run `gunicorn-observer doctor`; it prints a fix for each problem."),
         ],
     });
     let lost = view.observer.lost.iter().map(|(cause, count)| Row {
-        id: format!("lost {cause}"),
+        id: format!("lost {}", cause.raw()),
         master: 0,
         worker: None,
         mark: Mark::Trouble,
         values: vec![
-            texted("lost"),
+            word("lost"),
+            Value::Urgency(Urgency::Warning),
             Value::Unknown,
             Value::Unknown,
             Value::Unknown,
-            texted(&format!(
-                "{count} by {cause}; docs/METRICS.md says what that is"
-            )),
+            Value::Text(format!("lost {count} events ({})", text(cause))),
+            word("Events that the observer could not count: totals are lower bounds"),
+            word("Look up the cause in docs/METRICS.md."),
         ],
     });
     found.chain(limited).chain(lost).collect()
 }
 
-/// Whether something was found of a master or, if one is named, of a worker.
-fn is_in_trouble(view: &View, master: Pid, worker: Option<Pid>) -> bool {
+/// Whether there is a finding about a master or, if one is given, about a worker.
+fn is_in_trouble(view: &LiveView, master: Pid, worker: Option<Pid>) -> bool {
     view.findings
         .iter()
         .any(|it| it.master_pid == master && (worker.is_none() || it.worker_pid == worker))
 }
 
-fn mark(view: &View, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
+fn mark(view: &LiveView, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
     if ended {
-        Mark::Ended
+        Mark::Exited
     } else if is_in_trouble(view, master, worker) {
         Mark::Trouble
     } else {
@@ -173,7 +193,7 @@ fn mark(view: &View, ended: bool, master: Pid, worker: Option<Pid>) -> Mark {
     }
 }
 
-fn app(view: &View, app: &App) -> Row {
+fn app(view: &LiveView, app: &App) -> Row {
     let now = &app.now;
     let backlog = app.listeners.iter().map(|it| u64::from(it.backlog)).sum();
     Row {
@@ -197,7 +217,11 @@ fn app(view: &View, app: &App) -> Row {
             Value::Count(app.requests_total),
             Value::Count(app.errors_total),
             texted(&app.worker_class),
-            texted(if app.ended { "ended" } else { &app.level }),
+            if app.ended {
+                word("exited")
+            } else {
+                texted(&app.level)
+            },
             texted(&app.gunicorn_version),
             texted(&app.python_version),
         ],
@@ -206,12 +230,12 @@ fn app(view: &View, app: &App) -> Row {
 
 fn worker_state(worker: &Worker) -> Value {
     if worker.ended {
-        return texted(worker.reason.map_or("ended", |reason| reason.as_str()));
+        return word(worker.reason.map_or("exited", |reason| reason.as_str()));
     }
-    known(worker.state, |state| texted(state.as_str()))
+    known(worker.state, |state| word(state.as_str()))
 }
 
-fn worker(view: &View, app: &App, worker: &Worker) -> Row {
+fn worker(view: &LiveView, app: &App, worker: &Worker) -> Row {
     let oldest = worker.oldest_request.as_ref();
     let count = |value: Option<u32>| known(value, |count| Value::Count(count.into()));
     Row {
@@ -253,7 +277,7 @@ fn routes(app: &App) -> impl Iterator<Item = Row> {
     app.routes.iter().map(|it| {
         let mut values = vec![
             texted(&it.method),
-            texted(if it.route.is_empty() { "?" } else { &it.route }),
+            known_text(&it.route),
             Value::Count(it.requests),
             Value::Count(it.errors),
             known(it.p50_seconds, Value::Seconds),
@@ -264,7 +288,7 @@ fn routes(app: &App) -> impl Iterator<Item = Row> {
         values.extend(phases(&it.phases));
         values.push(texted(&app.app));
         Row {
-            id: format!("{} {} {}", app.master_pid, it.method, it.route),
+            id: format!("{} {} {}", app.master_pid, it.method.raw(), it.route.raw()),
             master: app.master_pid,
             worker: None,
             mark: Mark::Normal,
@@ -277,7 +301,12 @@ fn errors(app: &App) -> impl Iterator<Item = Row> {
     app.errors.iter().map(|it| Row {
         id: format!(
             "{} {} {} {} {} {}",
-            app.master_pid, it.method, it.endpoint, it.status, it.error_type, it.raised_in
+            app.master_pid,
+            it.method.raw(),
+            it.endpoint.raw(),
+            it.status,
+            it.error_type.raw(),
+            it.raised_in.raw()
         ),
         master: app.master_pid,
         worker: None,
@@ -286,11 +315,7 @@ fn errors(app: &App) -> impl Iterator<Item = Row> {
             Value::Count(it.count),
             Value::Count(it.status.into()),
             texted(&it.method),
-            texted(if it.endpoint.is_empty() {
-                "?"
-            } else {
-                &it.endpoint
-            }),
+            known_text(&it.endpoint),
             texted(&it.error_type),
             texted(&it.raised_in),
             texted(&app.app),
@@ -298,16 +323,12 @@ fn errors(app: &App) -> impl Iterator<Item = Row> {
     })
 }
 
-/// A path if it is known, else a route.
-fn path(path: Option<&str>, route: &str) -> Value {
-    match path {
-        Some(path) => texted(path),
-        None if route.is_empty() => texted("?"),
-        None => texted(route),
-    }
+/// The path if it is known, else the route.
+fn path(path: Option<&Untrusted>, route: &Untrusted) -> Value {
+    path.map_or_else(|| known_text(route), texted)
 }
 
-fn in_progress(view: &View, app: &App, worker: &Worker) -> Option<Row> {
+fn in_progress(view: &LiveView, app: &App, worker: &Worker) -> Option<Row> {
     let oldest = worker.oldest_request.as_ref().filter(|_| !worker.ended)?;
     Some(Row {
         id: worker.pid.to_string(),
@@ -316,8 +337,8 @@ fn in_progress(view: &View, app: &App, worker: &Worker) -> Option<Row> {
         mark: mark(view, worker.ended, app.master_pid, Some(worker.pid)),
         values: vec![
             Value::Seconds(oldest.age_seconds),
-            texted(oldest.method.as_deref().unwrap_or("?")),
-            path(oldest.path.as_deref(), &oldest.route),
+            known_text(oldest.method.as_ref().unwrap_or(&Untrusted::default())),
+            path(oldest.path.as_ref(), &oldest.route),
             Value::Pid(worker.pid),
             Value::Count(worker.in_flight.into()),
             worker_state(worker),
@@ -334,13 +355,13 @@ fn slowest(app: &App) -> impl Iterator<Item = Row> {
             Value::Seconds(it.duration_seconds),
             known(it.status, |status| Value::Count(status.into())),
             texted(&it.method),
-            path(it.path.as_deref(), &it.route),
+            path(it.path.as_ref(), &it.route),
             Value::Pid(it.worker_pid),
         ];
         values.extend(phases(&it.phases));
         values.push(texted(&app.app));
         Row {
-            id: format!("{} {} {}", it.worker_pid, it.time_seconds, it.route),
+            id: format!("{} {} {}", it.worker_pid, it.time_seconds, it.route.raw()),
             master: app.master_pid,
             worker: Some(it.worker_pid),
             mark: Mark::Normal,
@@ -349,15 +370,12 @@ fn slowest(app: &App) -> impl Iterator<Item = Row> {
     })
 }
 
-fn end(it: &WorkerEvent) -> Row {
-    let ended = it.ended.as_ref();
-    let is_trouble = ended.is_some_and(|ended| ended.reason.is_trouble());
-    let exit = |ended: &observer_model::lifecycle::worker_event::Ended| match (
-        ended.exit_code,
-        ended.exit_signal,
-    ) {
-        (Some(code), _) => texted(&format!("code {code}")),
-        (None, Some(number)) => texted(&format!("SIG{}", signal::name(number))),
+fn event(it: &WorkerEvent) -> Row {
+    let exit = it.exit.as_ref();
+    let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());
+    let status = |exit: &WorkerExit| match (exit.exit_code, exit.exit_signal) {
+        (Some(code), _) => Value::Text(format!("code {code}")),
+        (None, Some(number)) => Value::Text(format!("SIG{}", signal::name(number))),
         (None, None) => Value::Unknown,
     };
     Row {
@@ -371,32 +389,34 @@ fn end(it: &WorkerEvent) -> Row {
         },
         values: vec![
             Value::At(it.time_seconds),
-            texted(it.event.trim_start_matches("worker_")),
+            word(if exit.is_some() { "exited" } else { "started" }),
             Value::Pid(it.worker_pid),
-            known(ended, |ended| texted(ended.reason.as_str())),
-            known(ended, |ended| texted(ended.restart_type.as_str())),
-            known(ended, exit),
-            known(ended, |ended| Value::Count(ended.served)),
-            known(ended.and_then(|ended| ended.uptime_seconds), Value::Seconds),
-            known(ended.and_then(|ended| ended.stuck_in.as_deref()), texted),
+            known(exit, |exit| word(exit.reason.as_str())),
+            known(exit, |exit| word(exit.restart_type.as_str())),
+            known(exit, status),
+            known(exit, |exit| Value::Count(exit.served)),
+            known(exit.and_then(|exit| exit.uptime_seconds), Value::Seconds),
+            known(exit.and_then(|exit| exit.stuck_in.as_ref()), texted),
             texted(&it.app),
         ],
     }
 }
 
 impl Value {
-    /// In the order of what it is; what is not known has none.
+    /// The order of two values of one column.
     fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            // The most urgent is the largest.
+            (Self::Urgency(one), Self::Urgency(other)) => other.cmp(one),
             (one, other) => one.number().total_cmp(&other.number()),
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "it is for an order only")]
+    #[expect(clippy::cast_precision_loss, reason = "only for the order")]
     fn number(&self) -> f64 {
         match *self {
-            Self::Unknown | Self::Text(_) => 0.0,
+            Self::Unknown | Self::Text(_) | Self::Urgency(_) => 0.0,
             Self::Pid(number) | Self::Of(number, _) => number.into(),
             Self::Count(number) | Self::Bytes(number) => number as f64,
             Self::PerSecond(number)
@@ -407,10 +427,11 @@ impl Value {
         }
     }
 
-    /// Whether it holds `wanted`, in whatever case of letters.
+    /// Whether it holds `wanted`, whatever the case of letters.
     fn has(&self, wanted: &str) -> bool {
         match self {
             Self::Text(text) => text.to_lowercase().contains(wanted),
+            Self::Urgency(urgency) => urgency.as_str().contains(wanted),
             Self::Pid(pid) => pid.to_string().contains(wanted),
             // A status.
             Self::Count(count) => count.to_string() == wanted,
@@ -419,7 +440,7 @@ impl Value {
     }
 }
 
-/// Leaves those that hold `filter` in some column.
+/// Keeps the rows that hold `filter` in some column.
 pub fn filter(rows: &mut Vec<Row>, filter: &str) {
     let wanted = filter.to_lowercase();
     if !wanted.is_empty() {
@@ -427,7 +448,7 @@ pub fn filter(rows: &mut Vec<Row>, filter: &str) {
     }
 }
 
-/// Sorts them; what is not known comes last in either direction.
+/// Sorts the rows; unknown values come last in either direction.
 pub fn sort(rows: &mut [Row], by: Sort) {
     let value = |row: &Row| row.values.get(by.column).cloned().unwrap_or(Value::Unknown);
     rows.sort_by(|one, other| {

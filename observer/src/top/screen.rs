@@ -1,4 +1,4 @@
-//! The terminal: taken for the screen, and given back whatever happens.
+//! The terminal: taken for the screen, and restored whatever happens.
 
 use anyhow::{Context as _, Result, bail};
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -16,35 +16,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Checks that there is a terminal to draw on.
 ///
 /// # Errors
-/// When there is none; it names what to use instead.
+/// When there is none; the error names alternatives.
 pub fn check() -> Result<()> {
-    const CURE: &str = "for files and pipes there are `gunicorn-observer trace` (requests) and \
-                        `gunicorn-observer list --json` (masters and workers)";
+    const FIX: &str = "for files and pipes, use `gunicorn-observer trace` (requests) or \
+                       `gunicorn-observer list --json` (masters and workers)";
     if !io::stdout().is_terminal() {
-        bail!("`top` draws on a terminal, and standard output is none; {CURE}");
+        bail!("`top` needs a terminal, but standard output is not one; {FIX}");
     }
     if env::var("TERM").is_ok_and(|term| term == "dumb") {
-        bail!("`top` cannot draw on a terminal of the type `dumb`; set TERM, or {CURE}");
+        bail!("`top` cannot draw on a terminal of the type `dumb`; set TERM, or {FIX}");
     }
-    terminal::size().context("the size of the terminal is not known")?;
+    terminal::size().context("failed to get the size of the terminal")?;
     Ok(())
 }
 
-/// A terminal that is drawn on; given back when dropped, and before a panic is told.
+/// The terminal of the screen; restored when dropped, and before a panic is printed.
 pub struct Screen {
     pub terminal: Terminal<CrosstermBackend<Stdout>>,
     taken: Taken,
 }
 
-/// Whether the terminal is ours now.
+/// Whether `top` owns the terminal now.
 #[derive(Clone)]
 struct Taken(Arc<AtomicBool>);
 
 impl Taken {
-    /// Gives it back, if it is not yet.
+    /// Restores the terminal, unless that is done.
     fn give_back(&self) {
         if self.0.swap(false, Ordering::SeqCst) {
-            // Where that fails there is no terminal any more.
+            // If that fails, the terminal is gone.
             let _ = disable_raw_mode();
             let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
         }
@@ -55,13 +55,13 @@ impl Screen {
     /// Takes the terminal.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When it cannot be set up.
     pub fn take() -> Result<Self> {
         let taken = Taken(Arc::new(AtomicBool::new(true)));
-        let of_panics = taken.clone();
+        let on_panic = taken.clone();
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            of_panics.give_back();
+            on_panic.give_back();
             before(info);
         }));
         let terminal = (|| {
@@ -73,12 +73,12 @@ impl Screen {
             Ok(terminal) => Ok(Self { terminal, taken }),
             Err(error) => {
                 taken.give_back();
-                Err(error).context("the terminal cannot be drawn on; is it still there?")
+                Err(error).context("failed to set up the terminal")
             }
         }
     }
 
-    /// False once it was given back because something panicked.
+    /// False once the terminal was restored because of a panic.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.taken.0.load(Ordering::SeqCst)

@@ -1,11 +1,11 @@
-//! Where updates come from: a running daemon, or the engine of this process.
+//! Sources of updates: a running daemon, or the engine of this process.
 
 use super::http_config::Credentials;
 use super::sse;
 use super::state::Update;
 use crate::query::Source;
 use anyhow::{Context as _, Result, anyhow, bail};
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 
-/// A daemon that cannot be reached within that time is not there.
+/// Time to connect to a daemon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// It says something each second.
+/// Time for the next data of a daemon, which sends some each second.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until its probes are attached, this process is looked at that often.
+/// Time between two checks whether the probes are attached.
 const READY_EVERY: Duration = Duration::from_millis(50);
-/// Time between two attempts to reach a daemon that was lost, and between two views.
+/// Time between two attempts to reconnect, and between two views.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// A daemon to connect to.
@@ -32,7 +32,7 @@ pub struct Daemon {
     /// `http://host:port`, or with `https`.
     pub url: String,
     pub host: String,
-    /// It is on this host, as far as its address tells.
+    /// Its address is of this host.
     pub is_local: bool,
 }
 
@@ -40,8 +40,7 @@ impl std::str::FromStr for Daemon {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXAMPLE: &str = "such as http://127.0.0.1:9918";
-        let wrong = || format!("`{text}` is no address of a daemon {EXAMPLE}");
+        let wrong = || format!("invalid URL `{text}`, expected one such as http://127.0.0.1:9918");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong());
@@ -66,13 +65,13 @@ impl std::str::FromStr for Daemon {
 /// A stream of events.
 type Stream = Box<dyn BufRead + Send>;
 
-/// Follows a daemon.
+/// A client of a daemon.
 struct Client {
     agent: Agent,
     /// The value of `Authorization`.
     authorization: Option<String>,
     url: String,
-    /// Of the last view, so that the next stream goes on from there.
+    /// Id of the last view: the next stream continues from there.
     last_id: String,
 }
 
@@ -86,7 +85,7 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // It is on this host, or on one that is reached as it is.
+            // The daemon is reached directly.
             .proxy(None)
             .tls_config(credentials.tls)
             .build();
@@ -112,8 +111,8 @@ impl Client {
         let response = request.call().map_err(|error| {
             if is_of_tls(&error) {
                 return anyhow!(
-                    "{error}: name who signed its certificate as `ca_file` in --http-config, and \
-                     the host as that certificate does in --connect"
+                    "{error}; set `ca_file` in --http-config to the CA of its certificate, and use \
+                     the host name of the certificate in --connect"
                 );
             }
             error.into()
@@ -127,45 +126,44 @@ impl Client {
                 Ok(Box::new(BufReader::new(reader)))
             }
             401 | 403 => bail!(
-                "it wants to know who asks (status {status}): name user and password in \
-                 --http-config"
+                "authentication required (HTTP {status}); set user and password in --http-config"
             ),
-            503 => bail!("it has no place left for who listens, or is ending (status 503)"),
-            _ => bail!("it answered with status {status} and no events; is it gunicorn-observer?"),
+            503 => bail!("it has too many clients, or is shutting down (HTTP 503); try again"),
+            _ => bail!("it sent no events (HTTP {status}); is it gunicorn-observer?"),
         }
     }
 
-    /// Tells what a stream says until it ends. False when nobody listens any more.
-    fn follow(&mut self, mut stream: Stream, tell: &Sender<Update>) -> Result<bool> {
+    /// Passes on a stream until it ends. False when the receiver is gone.
+    fn follow(&mut self, mut stream: Stream, updates: &Sender<Update>) -> Result<bool> {
         while let Some(event) = sse::next(&mut stream)? {
             let update = match event.name.as_str() {
                 "history" => Update::History(decoded::<History>(&event.data)?),
-                "snapshot" => Update::View(Arc::new(decoded::<View>(&event.data)?)),
-                // Of a later version.
+                "snapshot" => Update::View(Arc::new(decoded::<LiveView>(&event.data)?)),
+                // An event of a later version.
                 _ => continue,
             };
             if !event.id.is_empty() {
                 self.last_id = event.id;
             }
-            if tell.send(update).is_err() {
+            if updates.send(update).is_err() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Tells what streams say, one after the other, until nobody listens.
-    fn run(mut self, first: Stream, tell: &Sender<Update>) {
+    /// Passes on one stream after the other until the receiver is gone.
+    fn run(mut self, first: Stream, updates: &Sender<Update>) {
         let mut stream = Ok(first);
         let mut begun = Instant::now();
         loop {
-            let followed = stream.and_then(|stream| self.follow(stream, tell));
+            let followed = stream.and_then(|stream| self.follow(stream, updates));
             match followed {
                 Ok(false) => return,
-                // A daemon ends each stream once in a while.
+                // A daemon ends each stream after a while.
                 Ok(true) => {}
                 Err(error) => {
-                    if tell.send(Update::Lost(format!("{error:#}"))).is_err() {
+                    if updates.send(Update::Lost(format!("{error:#}"))).is_err() {
                         return;
                     }
                 }
@@ -177,7 +175,7 @@ impl Client {
     }
 }
 
-/// Whether certificates or the like are in the way.
+/// Whether TLS failed.
 fn is_of_tls(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => error
@@ -188,38 +186,38 @@ fn is_of_tls(error: &ureq::Error) -> bool {
 }
 
 fn decoded<T: serde::de::DeserializeOwned>(data: &str) -> Result<T> {
-    serde_json::from_str(data).context("it speaks another version; use the `top` of its version")
+    serde_json::from_str(data).context("it has another version; use the `top` of that version")
 }
 
 /// Follows a daemon in a thread of its own.
 ///
 /// # Errors
-/// When it does not answer now; it names the cure.
-pub fn connect(daemon: &Daemon, credentials: Credentials, tell: Sender<Update>) -> Result<()> {
+/// When it does not answer now; the error names the fix.
+pub fn connect(daemon: &Daemon, credentials: Credentials, updates: Sender<Update>) -> Result<()> {
     let client = Client::new(daemon, credentials);
     let stream = client.open().map_err(|error| {
         anyhow!(
-            "cannot connect to {}: {error:#}; is `gunicorn-observer run` there, with this address as \
-             its --listen? Without --connect, `top` observes by itself",
+            "cannot connect to {}: {error:#}; start `gunicorn-observer run` with --listen at this \
+             address, or leave out --connect to use own probes",
             daemon.url
         )
     })?;
     std::thread::Builder::new()
         .name("daemon".to_owned())
-        .spawn(move || client.run(stream, &tell))
-        .context("cannot start a thread")?;
+        .spawn(move || client.run(stream, &updates))
+        .context("failed to start a thread")?;
     Ok(())
 }
 
-/// Tells what the engine of this process says, from when the probes are attached until it or who
-/// listens has ended.
-pub async fn follow(source: Source, tell: Sender<Update>) {
+/// Passes on views of the engine of this process, from when the probes are attached until the engine
+/// or the receiver is gone.
+pub async fn follow(source: Source, updates: Sender<Update>) {
     while !source.is_ready() {
         tokio::time::sleep(READY_EVERY).await;
     }
     let mut every = tokio::time::interval(EVERY);
-    while let Some(view) = source.view().await {
-        if tell.send(Update::View(view)).is_err() {
+    while let Some(view) = source.live_view().await {
+        if updates.send(Update::View(view)).is_err() {
             return;
         }
         every.tick().await;

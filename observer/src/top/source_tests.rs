@@ -1,4 +1,4 @@
-//! What a daemon says, from a server of the tests that says what it is told to.
+//! A client of a daemon, against a server with scripted responses.
 
 use super::*;
 use crate::top::test_views;
@@ -14,7 +14,7 @@ fn daemon(port: u16) -> Daemon {
     format!("http://127.0.0.1:{port}").parse().unwrap()
 }
 
-/// Answers one connection after the other with one of these each, and says what was asked.
+/// Answers each connection with the next of these responses, and returns the heads of the requests.
 fn serve(listener: TcpListener, answers: Vec<String>) -> JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
         let answer = |answer: String| {
@@ -42,12 +42,12 @@ fn event(name: &str, id: &str, data: &impl serde::Serialize) -> String {
     format!("event: {name}\nid: {id}\ndata: {data}\n\n")
 }
 
-fn next(told: &Receiver<Update>) -> Update {
-    told.recv_timeout(Duration::from_secs(20)).unwrap()
+fn next(updates: &Receiver<Update>) -> Update {
+    updates.recv_timeout(Duration::from_secs(20)).unwrap()
 }
 
 #[test]
-fn a_stream_that_ends_is_gone_on_with_quietly_from_the_last_view() {
+fn a_stream_that_ends_is_continued_from_the_last_view() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let history = event("history", "", &test_views::history());
@@ -55,11 +55,11 @@ fn a_stream_that_ends_is_gone_on_with_quietly_from_the_last_view() {
     let first = format!("{HEAD}retry: 500\n\n{history}event: later\ndata: x\n\n{view}");
     let second = format!("{HEAD}{view}");
     let served = serve(listener, vec![first, second]);
-    let (tell, told) = channel();
-    connect(&daemon(port), Credentials::read(None).unwrap(), tell).unwrap();
-    assert!(matches!(next(&told), Update::History(_)));
+    let (sender, updates) = channel();
+    connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
+    assert!(matches!(next(&updates), Update::History(_)));
     for _ in 0..2 {
-        let Update::View(view) = next(&told) else {
+        let Update::View(view) = next(&updates) else {
             panic!("not a view");
         };
         assert_eq!(*view, test_views::view());
@@ -68,13 +68,13 @@ fn a_stream_that_ends_is_gone_on_with_quietly_from_the_last_view() {
     assert!(asked[0].starts_with("get /api/v1/events "), "{asked:?}");
     assert!(!asked[0].contains("last-event-id"), "{asked:?}");
     assert!(asked[1].contains("last-event-id: 17.5\r\n"), "{asked:?}");
-    // Nobody listens there any more.
-    assert!(matches!(next(&told), Update::Lost(why) if why.contains("refused")));
-    assert!(matches!(next(&told), Update::Lost(_)));
+    // The server is gone.
+    assert!(matches!(next(&updates), Update::Lost(why) if why.contains("refused")));
+    assert!(matches!(next(&updates), Update::Lost(_)));
 }
 
 #[test]
-fn a_first_connection_that_fails_names_the_cure() {
+fn a_first_connection_that_fails_names_the_fix() {
     let refused = |answer: Option<&str>| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -86,40 +86,40 @@ fn a_first_connection_that_fails_names_the_cure() {
         }
         format!("{error:#}")
     };
-    let cure = "is `gunicorn-observer run` there, with this address as its --listen?";
+    let fix = "start `gunicorn-observer run` with --listen at this address";
     let said = refused(None);
     assert!(
         said.starts_with("cannot connect to http://127.0.0.1:"),
         "{said}"
     );
-    assert!(said.contains(cure), "{said}");
+    assert!(said.contains(fix), "{said}");
     let said = refused(Some("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"));
-    assert!(said.contains("status 404") && said.contains(cure), "{said}");
+    assert!(said.contains("HTTP 404") && said.contains(fix), "{said}");
     let said = refused(Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     assert!(said.contains("no events"), "{said}");
     let said = refused(Some("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"));
     assert!(
-        said.contains("who asks") && said.contains("--http-config"),
+        said.contains("authentication required") && said.contains("--http-config"),
         "{said}"
     );
 }
 
 #[test]
-fn what_cannot_be_read_is_told_and_tried_again() {
+fn an_unreadable_view_is_reported_and_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let wrong = format!("{HEAD}event: snapshot\ndata: {{\"apps\":7}}\n\n");
     let view = format!("{HEAD}{}", event("snapshot", "1", &test_views::view()));
     let served = serve(listener, vec![wrong, view]);
-    let (tell, told) = channel();
-    connect(&daemon(port), Credentials::read(None).unwrap(), tell).unwrap();
-    assert!(matches!(next(&told), Update::Lost(why) if why.contains("another version")));
-    assert!(matches!(next(&told), Update::View(_)));
+    let (sender, updates) = channel();
+    connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
+    assert!(matches!(next(&updates), Update::Lost(why) if why.contains("another version")));
+    assert!(matches!(next(&updates), Update::View(_)));
     served.join().unwrap();
 }
 
 #[test]
-fn a_daemon_is_an_address_and_local_if_it_is_of_this_host() {
+fn a_daemon_has_a_url_and_is_local_if_that_is_of_this_host() {
     let local = |text: &str| text.parse::<Daemon>().map(|it| it.is_local);
     for text in [
         "http://127.0.0.1:9918",

@@ -3,22 +3,22 @@
 
 use std::io::{self, BufRead, Read as _};
 
-/// An event that is longer is refused: no view comes near.
+/// A longer event is refused; no view comes near.
 const MAX_EVENT_BYTES: u64 = 64 << 20;
 
-/// One event.
+/// An event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     pub name: String,
     pub data: String,
-    /// Empty when it has none.
+    /// Empty for none.
     pub id: String,
 }
 
-/// The next event that has data; `None` when the stream ended. What is not whole by then is none.
+/// The next event with data; `None` at the end of the stream. An incomplete event is dropped.
 ///
 /// # Errors
-/// When the stream cannot be read, or holds what is no event.
+/// When the stream cannot be read, is no UTF-8, or has an event that is too long.
 pub fn next(stream: &mut impl BufRead) -> io::Result<Option<Event>> {
     let mut event = Event::default();
     let mut stream = stream.take(MAX_EVENT_BYTES);
@@ -27,7 +27,7 @@ pub fn next(stream: &mut impl BufRead) -> io::Result<Option<Event>> {
         line.clear();
         if stream.read_line(&mut line)? == 0 {
             return match stream.limit() {
-                0 => Err(io::Error::other("an event is too long")),
+                0 => Err(io::Error::other("event is too long")),
                 _ => Ok(None),
             };
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_with_their_names_and_numbers() {
+    fn events_are_read_with_their_names_and_ids() {
         let text =
             b"retry: 500\n\n: hello\nevent: history\ndata: {}\n\nevent:snapshot\r\nid: 7.5\r\n\
             data: [1,\r\ndata: 2]\r\n\r\nevent: cut\ndata: x\n";
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn a_stream_that_is_no_utf_8_is_refused() {
         assert!(next(&mut &b"data: \xff\n\n"[..]).is_err());
     }
 }

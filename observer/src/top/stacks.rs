@@ -1,4 +1,4 @@
-//! Reads the stack of the worker that is looked at, in a thread of its own.
+//! Reads the stack of the selected worker, in a thread of its own.
 
 use super::state::Update;
 use crate::cpython::files::Files;
@@ -8,37 +8,37 @@ use anyhow::{Context as _, Result, bail};
 use observer_model::event::Pid;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Who reads stacks.
+/// The thread that reads stacks.
 pub struct Stacks {
-    ask: Sender<(Pid, Pid)>,
+    requests: Sender<(Pid, Pid)>,
 }
 
 impl Stacks {
-    /// Starts it. What it reads goes to `tell`.
+    /// Starts the thread. It sends stacks to `updates`.
     ///
     /// # Errors
-    /// When there is no thread to be had.
-    pub fn start(tell: Sender<Update>) -> Result<Self> {
-        let (ask, asked) = channel();
+    /// When no thread can be started.
+    pub fn start(updates: Sender<Update>) -> Result<Self> {
+        let (requests, received) = channel();
         std::thread::Builder::new()
             .name("stacks".to_owned())
-            .spawn(move || answer(&asked, &tell))
-            .context("cannot start a thread")?;
-        Ok(Self { ask })
+            .spawn(move || answer(&received, &updates))
+            .context("failed to start a thread")?;
+        Ok(Self { requests })
     }
 
-    /// Asks for the stack of a worker of that master.
+    /// Asks for the stack of a worker of this master.
     pub fn ask(&self, worker: Pid, master: Pid) {
-        // It ends after us.
-        let _ = self.ask.send((worker, master));
+        // The thread outlives this sender.
+        let _ = self.requests.send((worker, master));
     }
 }
 
-fn answer(asked: &Receiver<(Pid, Pid)>, tell: &Sender<Update>) {
+fn answer(requests: &Receiver<(Pid, Pid)>, updates: &Sender<Update>) {
     let mut files = Files::default();
-    while let Ok((pid, master)) = asked.recv() {
+    while let Ok((pid, master)) = requests.recv() {
         let stack = of_worker(pid, master, &mut files).map_err(|error| format!("{error:#}"));
-        if tell.send(Update::Stack { pid, stack }).is_err() {
+        if updates.send(Update::Stack { pid, stack }).is_err() {
             return;
         }
     }
@@ -49,8 +49,8 @@ fn of_worker(pid: Pid, master: Pid, files: &mut Files) -> Result<Vec<String>> {
     let procfs = ProcFs::of_host()?;
     match procfs.process(pid) {
         Ok(process) if process.parent != master => bail!(
-            "process {pid} of this host is no worker of {master}: run `sudo gunicorn-observer stack \
-             {pid}` where the daemon runs"
+            "process {pid} of this host is no worker of master {master}; run `sudo \
+             gunicorn-observer stack {pid}` on the daemon's host"
         ),
         _ => thread_dump::lines(pid, files),
     }

@@ -1,5 +1,4 @@
-//! What `top` shows: a pure function of what came and which keys were pressed. It knows nothing of
-//! how that looks.
+//! State of `top`: a pure function of updates and actions. It knows nothing of the drawing.
 //!
 //! ```text
 //!            Open                       Help, Log
@@ -13,86 +12,86 @@ use super::input::Action;
 use super::past::Past;
 use super::rows::{self, Row, Value};
 use observer_model::event::Pid;
-use observer_model::views::live_view::View;
 use observer_model::views::live_view::history::History;
+use observer_model::views::live_view::{App, LiveView};
 use std::sync::Arc;
 
-/// Characters that a filter can have.
+/// Most characters of a filter.
 const MAX_FILTER: usize = 100;
 
-/// Something new.
+/// An update from another thread.
 #[derive(Debug)]
 pub enum Update {
     History(History),
-    View(Arc<View>),
-    /// The daemon does not answer, and why.
+    View(Arc<LiveView>),
+    /// The daemon does not answer, for this reason.
     Lost(String),
-    /// A stack that was asked for, as lines, or why there is none.
+    /// The lines of a stack, or why there is none.
     Stack {
         pid: Pid,
         stack: Result<Vec<String>, String>,
     },
-    /// It is over.
+    /// Quit.
     End,
 }
 
-/// What is on top.
+/// The current screen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Screen {
     Table,
-    /// A filter is typed.
+    /// The table, while a filter is typed.
     Typing,
     Help,
     Log,
-    /// Where a worker is in Python.
+    /// The Python stack of a worker.
     Stack(Pid),
-    /// All of the selected row, by title.
+    /// All values of the selected row, by title.
     Detail(Vec<(&'static str, Value)>),
 }
 
-/// What is selected in a pane, and how it is sorted.
+/// Selection and order of a pane.
 #[derive(Clone, Debug)]
-struct Place {
+struct PaneState {
     sort: Sort,
     selected: usize,
-    /// It stays selected wherever it goes.
+    /// Id of the selected row: it stays selected when it moves.
     id: Option<String>,
 }
 
-/// All of it.
+/// State of `top`.
 #[derive(Debug)]
 pub struct State {
-    /// Where it comes from, for people.
+    /// Source of the data, for people.
     pub origin: String,
-    /// Why stacks cannot be shown, if so.
+    /// Why stacks cannot be shown, if they cannot.
     no_stacks: Option<String>,
-    view: Option<Arc<View>>,
+    view: Option<Arc<LiveView>>,
     past: Past,
-    /// What was shown when it was paused.
-    paused: Option<(Arc<View>, Past)>,
+    /// The data of the moment of the pause.
+    paused: Option<(Arc<LiveView>, Past)>,
     lost: Option<String>,
     received_seconds: f64,
     now_seconds: f64,
     pane: Pane,
-    places: Vec<Place>,
+    places: Vec<PaneState>,
     filter: String,
     only: Option<Pid>,
     screen: Screen,
     stack: Option<Result<Vec<String>, String>>,
-    /// Rows of the pane, as they are to be shown.
+    /// Rows of the pane, filtered and sorted.
     rows: Vec<Row>,
-    /// First line shown of what is on top.
+    /// First visible line of the overlay.
     scroll: usize,
-    /// Lines of it, and how many are shown at a time.
+    /// Lines of the overlay, and lines of a page.
     lines: usize,
     page: usize,
 }
 
 impl State {
-    /// `no_stacks` says why stacks cannot be shown, if so.
+    /// `no_stacks` says why stacks cannot be shown, if they cannot.
     #[must_use]
     pub fn new(origin: String, no_stacks: Option<String>) -> Self {
-        let place = |pane: Pane| Place {
+        let place = |pane: Pane| PaneState {
             sort: pane.sort(),
             selected: 0,
             id: None,
@@ -119,7 +118,7 @@ impl State {
         }
     }
 
-    /// Takes what came at `now_seconds` of any steady clock. False when it is over.
+    /// Takes an update at `now_seconds` of any steady clock. False to quit.
     pub fn take(&mut self, update: Update, now_seconds: f64) -> bool {
         self.now_seconds = now_seconds;
         match update {
@@ -130,7 +129,7 @@ impl State {
                 self.lost = None;
                 self.received_seconds = now_seconds;
             }
-            Update::Lost(why) => self.lost = Some(rows::text(&why)),
+            Update::Lost(why) => self.lost = Some(rows::text(&why.into())),
             Update::Stack { pid, stack } => {
                 if self.screen == Screen::Stack(pid) && self.paused.is_none() {
                     self.stack = Some(stack);
@@ -147,14 +146,14 @@ impl State {
         self.now_seconds = now_seconds;
     }
 
-    /// What there was room for: so many lines at a time, of so many that are on top.
+    /// What was drawn: `page` lines at a time, of `lines` in all.
     pub fn drawn(&mut self, page: usize, lines: usize) {
         self.page = page.max(1);
         self.lines = lines;
         self.scroll = self.scroll.min(self.last_scroll());
     }
 
-    /// Does what somebody wants. False when that is the end.
+    /// Does an action. False to quit.
     pub fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Quit => return false,
@@ -220,12 +219,12 @@ impl State {
         self.go(Pane::ALL[next]);
     }
 
-    fn place(&mut self) -> &mut Place {
+    fn place(&mut self) -> &mut PaneState {
         let at = self.pane.index();
         &mut self.places[at]
     }
 
-    /// Moves what is selected, or what is shown of what is on top.
+    /// Moves the selection, or scrolls the overlay.
     fn walk(&mut self, to: impl FnOnce(usize, usize) -> usize) {
         let (page, last) = (self.page, self.last_scroll());
         match self.screen {
@@ -247,7 +246,7 @@ impl State {
     fn sort_by(&mut self, step: usize) {
         let columns = self.pane.columns();
         let column = (self.sort().column + step) % columns.len();
-        // Of numbers, the large ones are of interest.
+        // Large numbers first.
         let descending = matches!(columns[column].width, Width::Number(_));
         self.place().sort = Sort { column, descending };
     }
@@ -283,7 +282,7 @@ impl State {
         }
     }
 
-    /// Makes the rows anew, and finds what is selected again.
+    /// Builds the rows again, and finds the selected one.
     fn refresh(&mut self) {
         let mut rows = match self.view() {
             Some(view) => rows::of(view, self.pane, self.only),
@@ -300,29 +299,29 @@ impl State {
         self.rows = rows;
     }
 
-    /// What is shown: the last there is, or that of the moment it was paused.
+    /// The view to draw: the latest, or the one of the pause.
     #[must_use]
-    pub fn view(&self) -> Option<&View> {
+    pub fn view(&self) -> Option<&LiveView> {
         match &self.paused {
             Some((view, _)) => Some(view),
             None => self.view.as_deref(),
         }
     }
 
-    /// The history that belongs to it.
+    /// The history that belongs to the view.
     #[must_use]
     pub fn past(&self) -> &Past {
         self.paused.as_ref().map_or(&self.past, |(_, past)| past)
     }
 
-    /// Age of the last data; `None` before the first came.
+    /// Age of the latest data; `None` before the first.
     #[must_use]
     pub fn age_seconds(&self) -> Option<f64> {
         let age = (self.now_seconds - self.received_seconds).max(0.0);
         self.view.as_ref().map(|_| age)
     }
 
-    /// Why nothing new comes, if so.
+    /// Why the daemon does not answer, if it does not.
     #[must_use]
     pub fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
@@ -353,7 +352,7 @@ impl State {
         &self.filter
     }
 
-    /// The one master whose rows are shown, if not all are.
+    /// The master whose rows are shown; `None` for all.
     #[must_use]
     pub fn only(&self) -> Option<Pid> {
         self.only
@@ -369,7 +368,7 @@ impl State {
         &self.rows
     }
 
-    /// Place of the selected row among them.
+    /// Index of the selected row.
     #[must_use]
     pub fn selected_index(&self) -> usize {
         self.places[self.pane.index()].selected
@@ -385,13 +384,13 @@ impl State {
         self.scroll
     }
 
-    /// What came of the stack that is on top; `None` as long as nothing did.
+    /// The stack of the overlay, or why there is none; `None` while it is read.
     #[must_use]
     pub fn stack(&self) -> Option<&Result<Vec<String>, String>> {
         self.stack.as_ref()
     }
 
-    /// The process whose stack is to be read, and its master.
+    /// The worker whose stack is to be read, and its master.
     #[must_use]
     pub fn wanted_stack(&self) -> Option<(Pid, Pid)> {
         let Screen::Stack(pid) = self.screen else {
@@ -399,9 +398,7 @@ impl State {
         };
         let is_wanted = self.no_stacks.is_none() && self.paused.is_none();
         let apps = &self.view.as_ref()?.apps;
-        let of = |it: &&observer_model::views::live_view::App| {
-            it.workers.iter().any(|worker| worker.pid == pid)
-        };
+        let of = |it: &&App| it.workers.iter().any(|worker| worker.pid == pid);
         let master = apps.iter().find(of)?.master_pid;
         is_wanted.then_some((pid, master))
     }

@@ -1,4 +1,4 @@
-//! Keys and what comes, and what is shown then.
+//! The state after actions and updates.
 
 use super::*;
 use crate::top::test_views;
@@ -26,7 +26,7 @@ fn workers(state: &State) -> Vec<Option<Pid>> {
 }
 
 #[test]
-fn panes_are_gone_through_and_round() {
+fn the_last_pane_is_followed_by_the_first() {
     let mut state = state(test_views::view());
     for pane in Pane::ALL.into_iter().cycle().skip(2).take(20) {
         acted(&mut state, &[Action::NextPane]);
@@ -38,11 +38,11 @@ fn panes_are_gone_through_and_round() {
         &mut state,
         &[Action::Pane(Pane::Findings), Action::PreviousPane],
     );
-    assert_eq!(state.pane(), Pane::Ends);
+    assert_eq!(state.pane(), Pane::Exits);
 }
 
 #[test]
-fn what_is_selected_stays_so_wherever_it_goes() {
+fn a_selected_row_stays_selected_when_it_moves() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pane(Pane::Workers), Action::Down]);
     let selected = state.selected().unwrap().id.clone();
@@ -52,14 +52,14 @@ fn what_is_selected_stays_so_wherever_it_goes() {
     view.apps.reverse();
     state.take(Update::View(Arc::new(view)), 101.0);
     assert_eq!(state.selected().unwrap().id, selected);
-    // It has gone.
-    state.take(Update::View(Arc::new(View::default())), 102.0);
+    // The row is gone.
+    state.take(Update::View(Arc::new(LiveView::default())), 102.0);
     assert!(state.selected().is_none());
     acted(&mut state, &[Action::Down, Action::Last, Action::Open]);
 }
 
 #[test]
-fn rows_are_sorted_by_the_column_and_the_way_round_that_is_wanted() {
+fn rows_are_sorted_by_the_chosen_column_and_direction() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pane(Pane::Routes)]);
     let column = |state: &State| Pane::Routes.columns()[state.sort().column].title;
@@ -78,7 +78,7 @@ fn rows_are_sorted_by_the_column_and_the_way_round_that_is_wanted() {
     assert!(counts(&state).is_sorted_by(|one, other| one >= other));
     acted(&mut state, &[Action::Reverse]);
     assert!(counts(&state).is_sorted());
-    // Each pane has its own.
+    // Each pane has its own order.
     acted(&mut state, &[Action::Pane(Pane::Workers)]);
     assert_eq!(state.sort(), Pane::Workers.sort());
     acted(&mut state, &[Action::Pane(Pane::Routes)]);
@@ -86,7 +86,7 @@ fn rows_are_sorted_by_the_column_and_the_way_round_that_is_wanted() {
 }
 
 #[test]
-fn what_is_not_known_is_last_either_way() {
+fn unknown_values_come_last_in_either_direction() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pane(Pane::Workers)]);
     for _ in 0..2 {
@@ -97,7 +97,7 @@ fn what_is_not_known_is_last_either_way() {
 }
 
 #[test]
-fn a_filter_leaves_what_holds_it_until_it_is_dropped() {
+fn a_filter_keeps_matching_rows_until_it_is_cleared() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pane(Pane::Workers)]);
     let all = state.rows().len();
@@ -120,7 +120,7 @@ fn a_filter_leaves_what_holds_it_until_it_is_dropped() {
         &[Action::Filter, Action::Type('z'), Action::Back],
     );
     assert_eq!((state.filter(), state.rows().len()), ("", all));
-    // A status is found as a whole.
+    // A status must match as a whole.
     acted(&mut state, &[Action::Pane(Pane::Errors)]);
     typed(&mut state, "500");
     assert_eq!(state.rows().len(), 4);
@@ -132,7 +132,7 @@ fn a_filter_leaves_what_holds_it_until_it_is_dropped() {
 }
 
 #[test]
-fn an_app_opens_its_workers_and_back_leads_to_all() {
+fn an_app_opens_its_workers_and_back_returns_to_all_apps() {
     let mut state = state(test_views::view());
     assert_eq!(state.selected().unwrap().master, MASTER);
     acted(&mut state, &[Action::Open]);
@@ -146,7 +146,7 @@ fn an_app_opens_its_workers_and_back_leads_to_all() {
 }
 
 #[test]
-fn a_stack_is_wanted_while_it_is_on_top() {
+fn a_stack_is_wanted_while_it_is_shown() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pane(Pane::InProgress), Action::Open]);
     assert_eq!(state.screen(), &Screen::Stack(STUCK));
@@ -157,7 +157,7 @@ fn a_stack_is_wanted_while_it_is_on_top() {
         stack: Ok(vec![line.to_owned()]),
     };
     state.take(stack(STUCK, "nap"), 101.0);
-    // Of one that was looked at before.
+    // A stack that was asked for earlier.
     state.take(stack(1, "other"), 101.0);
     assert_eq!(state.stack(), Some(&Ok(vec!["nap".to_owned()])));
     acted(&mut state, &[Action::Pause]);
@@ -172,7 +172,7 @@ fn a_stack_is_wanted_while_it_is_on_top() {
 }
 
 #[test]
-fn where_stacks_cannot_be_read_it_says_so() {
+fn without_access_to_stacks_the_screen_names_the_command() {
     let why = "run it there".to_owned();
     let mut state = State::new("of x".to_owned(), Some(why.clone()));
     state.take(Update::View(Arc::new(test_views::view())), 1.0);
@@ -182,14 +182,14 @@ fn where_stacks_cannot_be_read_it_says_so() {
 }
 
 #[test]
-fn rows_that_open_nothing_else_are_shown_whole() {
+fn rows_of_other_panes_open_whole() {
     let mut state = state(test_views::view());
     for pane in [
         Pane::Findings,
         Pane::Routes,
         Pane::Errors,
         Pane::Slowest,
-        Pane::Ends,
+        Pane::Exits,
     ] {
         acted(&mut state, &[Action::Pane(pane), Action::Open]);
         let Screen::Detail(values) = state.screen() else {
@@ -200,10 +200,10 @@ fn rows_that_open_nothing_else_are_shown_whole() {
 }
 
 #[test]
-fn what_is_paused_stands_still_until_it_goes_on() {
+fn a_paused_screen_keeps_its_data_until_it_resumes() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Pause]);
-    state.take(Update::View(Arc::new(View::default())), 101.0);
+    state.take(Update::View(Arc::new(LiveView::default())), 101.0);
     assert!(state.is_paused());
     assert_eq!(state.rows().len(), 2);
     acted(&mut state, &[Action::Pause]);
@@ -211,7 +211,7 @@ fn what_is_paused_stands_still_until_it_goes_on() {
 }
 
 #[test]
-fn a_lost_daemon_is_told_with_the_age_of_what_is_shown() {
+fn a_lost_daemon_is_reported_with_the_age_of_the_data() {
     let mut state = state(test_views::view());
     state.take(Update::Lost("refused \x1b[2J".to_owned()), 101.0);
     state.tick(107.5);
@@ -223,14 +223,14 @@ fn a_lost_daemon_is_told_with_the_age_of_what_is_shown() {
 }
 
 #[test]
-fn it_ends_when_told_to() {
+fn quit_and_end_quit() {
     let mut state = state(test_views::view());
     assert!(!state.act(Action::Quit));
     assert!(!state.take(Update::End, 1.0));
 }
 
 #[test]
-fn what_is_on_top_scrolls_no_further_than_it_goes() {
+fn an_overlay_scrolls_no_further_than_its_last_line() {
     let mut state = state(test_views::view());
     acted(&mut state, &[Action::Help]);
     state.drawn(10, 25);

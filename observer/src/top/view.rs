@@ -1,13 +1,13 @@
-//! How the state looks: a pure function of it. From top to bottom:
+//! Draws the state: a pure function. From top to bottom:
 //!
 //! ```text
-//! what it is, where its data come from, how old they are
-//! what is lost or not covered
-//! findings, the first of them
+//! title, source of the data, their age
+//! lost events, masters below level full
+//! the first findings
 //! panes
-//! rows of the pane, or what is on top of them
-//! charts of the app that is selected
-//! keys, filter, sort
+//! rows of the pane, or an overlay
+//! charts of the selected app
+//! sort order, filter, keys
 //! ```
 
 pub mod charts;
@@ -24,18 +24,18 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use theme::Theme;
 
-/// Less than that shows nothing of use.
+/// A smaller terminal is refused.
 pub const MIN_WIDTH: u16 = 40;
 pub const MIN_HEIGHT: u16 = 10;
 
-/// How much room there was: see [`State::drawn`].
+/// Lines that were drawn: see [`State::drawn`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
     pub page: usize,
     pub lines: usize,
 }
 
-/// Draws all of it. `log` is what was logged.
+/// Draws the screen. `log` has the last log lines.
 pub fn draw(frame: &mut Frame<'_>, state: &State, log: &[String], theme: Theme) -> Drawn {
     let area = frame.area();
     if area.width < MIN_WIDTH || area.height < MIN_HEIGHT {
@@ -76,14 +76,14 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, log: &[String], theme: Theme) 
     }
 }
 
-/// What can be done here, and by what rows are chosen and sorted.
+/// Sort order, filter and keys.
 fn foot_line(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     if state.is_typing() {
         let typed = Line::from(vec![
             Span::styled("filter: ", theme.title()),
-            Span::raw(super::rows::text(state.filter())),
+            Span::raw(filter(state)),
             Span::styled(" ", theme.selected()),
-            Span::styled("  Enter keeps it, Esc drops it", theme.dim()),
+            Span::styled("  Enter keeps it, Esc clears it", theme.dim()),
         ]);
         frame.render_widget(typed, area);
         return;
@@ -97,11 +97,8 @@ fn foot_line(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
             let order = if sort.descending { "down" } else { "up" };
             parts.push(Span::raw(format!("sort {title} {order}")));
             if !state.filter().is_empty() {
-                let filter = super::rows::text(state.filter());
-                parts.push(Span::styled(
-                    format!("  filter \"{filter}\""),
-                    theme.title(),
-                ));
+                let text = format!("  filter \"{}\"", filter(state));
+                parts.push(Span::styled(text, theme.title()));
             }
             if let Some(master) = state.only() {
                 let text = format!("  only master {master}");
@@ -118,6 +115,10 @@ fn foot_line(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
         )),
     }
     frame.render_widget(Line::from(parts), area);
+}
+
+fn filter(state: &State) -> String {
+    super::rows::text(&state.filter().to_owned().into())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is on the screen, as text.
+//! The screen as text.
 
 use super::*;
 use crate::top::columns::Pane;
@@ -6,7 +6,7 @@ use crate::top::input::{Action, KEYS, TYPING_KEYS};
 use crate::top::state::Update;
 use crate::top::test_views;
 use crate::top::test_views::state;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -57,13 +57,13 @@ fn golden(name: &str, shown: &str) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         shown == expected,
-        "not as in {} (UPDATE_FIXTURES=1 writes it anew):\n{shown}",
+        "differs from {} (UPDATE_FIXTURES=1 writes it):\n{shown}",
         path.display()
     );
 }
 
 #[test]
-fn each_pane_looks_as_it_did() {
+fn each_pane_looks_like_its_fixture() {
     for (width, height) in [(80, 24), (200, 60)] {
         for pane in Pane::ALL {
             let mut state = state(test_views::lossy_view());
@@ -76,7 +76,7 @@ fn each_pane_looks_as_it_did() {
 }
 
 #[test]
-fn what_is_on_top_looks_as_it_did() {
+fn each_overlay_looks_like_its_fixture() {
     let mut state = state(test_views::view());
     state.act(Action::Help);
     golden("help_100x60", &screen(&mut state, 100, 60));
@@ -103,7 +103,7 @@ fn what_is_on_top_looks_as_it_did() {
 }
 
 #[test]
-fn nothing_is_known_at_first_and_a_lost_daemon_is_told() {
+fn a_screen_without_data_and_a_lost_daemon_are_marked() {
     let mut empty = State::new("of http://127.0.0.1:9918".to_owned(), None);
     assert!(screen(&mut empty, 80, 24).contains("waiting for data"));
     let mut state = state(test_views::view());
@@ -121,7 +121,7 @@ fn nothing_is_known_at_first_and_a_lost_daemon_is_told() {
 }
 
 #[test]
-fn what_is_lost_or_not_covered_is_in_the_header_of_each_pane() {
+fn lost_events_and_limited_masters_are_in_the_header_of_each_pane() {
     for pane in Pane::ALL {
         let mut state = state(test_views::lossy_view());
         state.act(Action::Pane(pane));
@@ -132,7 +132,7 @@ fn what_is_lost_or_not_covered_is_in_the_header_of_each_pane() {
 }
 
 #[test]
-fn a_small_terminal_is_told_to_be_so() {
+fn a_small_terminal_is_refused() {
     for (width, height) in [(20, 5), (10, 3), (39, 24), (80, 9), (1, 1), (0, 0)] {
         let shown = screen(&mut state(test_views::view()), width, height);
         if width >= 10 {
@@ -164,7 +164,7 @@ fn help_has_each_key_and_each_column_of_the_pane() {
 }
 
 #[test]
-fn without_colours_nothing_is_told_by_colour_alone() {
+fn without_colours_marks_carry_the_meaning() {
     let mut terminal = terminal(120, 30);
     let mut state = state(test_views::view());
     state.act(Action::Pane(Pane::Workers));
@@ -199,7 +199,6 @@ fn hostile_names_cannot_drive_the_terminal() {
     }
 }
 
-/// docs/TOP.md.
 #[test]
 fn the_documentation_has_each_key_pane_and_column() {
     let doc = include_str!("../../../docs/TOP.md");
@@ -245,8 +244,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_pressed_and_comes_is_drawn(steps in steps()) {
-        let views = [View::default(), test_views::view(), test_views::lossy_view(), test_views::hostile_view()];
+    fn any_actions_and_updates_are_drawn(steps in steps()) {
+        let views = [LiveView::default(), test_views::view(), test_views::lossy_view(), test_views::hostile_view()];
         let views = views.map(Arc::new);
         let mut state = State::new("own probes".to_owned(), None);
         let mut terminal = terminal(80, 24);

@@ -1,5 +1,6 @@
-//! Which requests get a line.
+//! Filters of requests.
 
+use observer_model::Untrusted;
 use observer_model::recent::finished_request::FinishedRequest;
 use observer_model::routes::glob;
 use observer_model::routes::glob::Segment;
@@ -7,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
 
-/// What a request has to be. Each part that is set must hold; of several values of one
-/// part, one must.
+/// Conditions on a request. Each condition that is set must hold; of several values of one condition,
+/// one must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub statuses: Vec<Statuses>,
@@ -17,7 +18,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a request is to be shown.
+    /// Whether a request passes.
     #[must_use]
     pub fn lets_through(&self, finished: &FinishedRequest) -> bool {
         let status = finished.request.status;
@@ -31,25 +32,25 @@ impl Filter {
     }
 }
 
-/// Whether one is right, or none was named.
-fn any<T>(wanted: &[T], is_right: impl FnMut(&T) -> bool) -> bool {
-    wanted.is_empty() || wanted.iter().any(is_right)
+/// Whether one matches, or none is set.
+fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(matches)
 }
 
-/// Statuses that can be asked for.
+/// Statuses to filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statuses {
     /// No status was seen.
     None,
-    /// This one.
+    /// This status.
     Code(u16),
-    /// All that begin with this digit.
+    /// All statuses that begin with this digit.
     Class(u16),
 }
 
-/// Why a text names no statuses.
+/// A text that is no status.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no status such as 404, 5xx or none")]
+#[error("invalid status `{0}`, expected one such as 404, 5xx or none")]
 pub struct StatusError(String);
 
 impl Statuses {
@@ -85,22 +86,23 @@ impl FromStr for Statuses {
     }
 }
 
-/// Routes or paths that can be asked for: `*` stands for one segment or a part of it,
-/// `**` for any number of segments. Braces mean themselves, as in the routes shown.
+/// Routes or paths to filter by: `*` matches one segment or a part of it, `**` any number of segments.
+/// Braces match themselves, as in the routes shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteGlob(Vec<Segment>);
 
-/// Why a text is no glob of routes.
+/// A text that is no glob of routes.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no route such as /users/*, /static/** or other")]
+#[error("invalid route `{0}`, expected one such as /users/*, /static/** or other")]
 pub struct GlobError(String);
 
 impl RouteGlob {
-    /// Whether the route of a request is one of these, or its path, where all of that is known.
+    /// Whether the route of a request matches, or its path if that is not cut.
     fn is_of(&self, finished: &FinishedRequest) -> bool {
         let request = &finished.request;
-        let path = request.path.as_deref().filter(|_| !request.path_cut);
-        self.matches(&finished.route) || path.is_some_and(|path| self.matches(path))
+        let path = request.path.as_ref().filter(|_| !request.path_cut);
+        let matches = |text: &Untrusted| self.matches(text.raw());
+        matches(&finished.route) || path.is_some_and(matches)
     }
 
     fn matches(&self, route: &str) -> bool {
@@ -113,7 +115,7 @@ impl FromStr for RouteGlob {
     type Err = GlobError;
 
     fn from_str(text: &str) -> Result<Self, GlobError> {
-        // `other`, and what begins with no slash because it begins with anything.
+        // A route is `other`, or begins with a slash; a glob may begin with a star.
         if text.is_empty() || !(text.starts_with(['/', '*']) || text == "other") {
             return Err(GlobError(text.to_owned()));
         }
@@ -132,10 +134,10 @@ mod tests {
 
     fn finished(status: Option<u16>, ms: Option<u64>, route: &str, path: &str) -> FinishedRequest {
         FinishedRequest {
-            route: route.to_owned(),
+            route: route.to_owned().into(),
             request: Request {
                 status,
-                path: Some(path.to_owned()),
+                path: Some(path.to_owned().into()),
                 ..Request::default()
             },
             duration_ns: ms.map(|ms| ms * 1_000_000),
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_asked_for_by_a_path_too_but_not_by_the_beginning_of_one() {
+    fn a_path_matches_too_unless_it_is_cut() {
         let wanted: RouteGlob = "/users/7".parse().unwrap();
         let mut one = finished(None, None, "/users/{id}", "/users/7");
         assert!(wanted.is_of(&one));
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_must_hold_and_one_value_of_each() {
+    fn every_condition_must_hold_with_one_of_its_values() {
         let filter = Filter {
             statuses: vec!["5xx".parse().unwrap(), "none".parse().unwrap()],
             min_duration: Some(Duration::from_millis(100)),
@@ -215,7 +217,7 @@ mod tests {
             (None, Some(2000), "/b/c", true),
             (Some(404), Some(100), "/a", false),
             (Some(500), Some(99), "/a", false),
-            // How long it took is not known: not that it was long.
+            // Its duration is unknown.
             (Some(500), None, "/a", false),
             (Some(500), Some(100), "/c", false),
         ] {

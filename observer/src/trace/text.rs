@@ -1,22 +1,22 @@
 //! A finished request as a line for people.
 
 use crate::trace::Line;
-use crate::untrusted::shown;
+use observer_model::Untrusted;
 use observer_model::counters::worker_counters::Phase;
 use observer_model::errors::cause::{Cause, Failure, Raised};
 use observer_model::lifecycle::exit_reason::ExitKind;
-use observer_model::lifecycle::worker_event::Ended;
+use observer_model::lifecycle::worker_event::WorkerExit;
 use observer_model::recent::finished_request::FinishedRequest;
 use std::time::Duration;
 
-/// Columns of a method, of a route and of an app; what is longer is cut.
+/// Columns of a method, a route and an app; a longer text is cut.
 const METHOD_COLUMNS: usize = 8;
 const ROUTE_COLUMNS: usize = 36;
 const APP_COLUMNS: usize = 20;
-/// Characters of a class or of a place that are shown.
+/// Most characters of a class or a function.
 const NAME_CHARS: usize = 120;
 
-/// The phases in their order, each with the letter before its milliseconds.
+/// The phases in order, each with the letter before its milliseconds.
 const PHASES: [(Phase, char); 5] = [
     (Phase::Queue, 'q'),
     (Phase::Dispatch, 'd'),
@@ -25,7 +25,7 @@ const PHASES: [(Phase, char); 5] = [
     (Phase::Write, 'w'),
 ];
 
-/// The line above all others.
+/// The header line.
 #[must_use]
 pub fn header(paths: bool) -> String {
     let phases: String = PHASES
@@ -45,7 +45,7 @@ pub fn header(paths: bool) -> String {
     ])
 }
 
-/// The line of a request; with its path in the place of its route if `paths`.
+/// The line of a request, with its path instead of its route if `paths`.
 #[must_use]
 pub fn line(finished: &FinishedRequest, paths: bool) -> String {
     let request = &finished.request;
@@ -61,10 +61,10 @@ pub fn line(finished: &FinishedRequest, paths: bool) -> String {
     columns(&[
         &time(finished.time_seconds),
         &request.status.map_or_else(missing, |s| s.to_string()),
-        &known(
-            request.method.as_deref().unwrap_or_default(),
-            METHOD_COLUMNS,
-        ),
+        &request
+            .method
+            .as_ref()
+            .map_or_else(missing, |method| known(method, METHOD_COLUMNS)),
         &place(finished, paths),
         &duration,
         &PHASES.iter().map(phase).collect::<String>(),
@@ -95,7 +95,7 @@ fn columns(
     line.trim_end().to_owned()
 }
 
-/// What stands out on a terminal.
+/// The colour of a line that stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
     Red,
@@ -103,7 +103,7 @@ pub enum Color {
 }
 
 impl Color {
-    /// A line in this colour, by an escape that every terminal with colours knows (ECMA-48, SGR).
+    /// A line in this colour, by an escape of ECMA-48 (SGR).
     #[must_use]
     pub fn paint(self, line: &str) -> String {
         let code = match self {
@@ -114,8 +114,8 @@ impl Color {
     }
 }
 
-/// The colour of a line: red is what the server did wrong, yellow what its client did, or what
-/// nobody knows.
+/// The colour of a line: red for a failure of the server, yellow for one of the client or of unknown
+/// cause.
 #[must_use]
 pub fn color(line: &Line) -> Option<Color> {
     match line {
@@ -125,12 +125,9 @@ pub fn color(line: &Line) -> Option<Color> {
             Some(_) => finished.cause.as_ref().map(|_| Color::Red),
         },
         Line::Event(event) => {
-            let is_forced = |ended: &Ended| ended.restart_type == ExitKind::Forced;
-            event
-                .ended
-                .as_ref()
-                .is_some_and(is_forced)
-                .then_some(Color::Red)
+            let is_forced = |exit: &WorkerExit| exit.restart_type == ExitKind::Forced;
+            let exit = event.exit.as_ref();
+            exit.is_some_and(is_forced).then_some(Color::Red)
         }
     }
 }
@@ -145,7 +142,7 @@ pub(super) fn time(seconds: f64) -> String {
     format!("{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
 }
 
-/// To a tenth.
+/// Rounded to a tenth.
 fn milliseconds(ns: u64) -> String {
     let tenths = ns.saturating_add(50_000) / 100_000;
     format!("{}.{}", tenths / 10, tenths % 10)
@@ -154,14 +151,16 @@ fn milliseconds(ns: u64) -> String {
 fn place(finished: &FinishedRequest, paths: bool) -> String {
     let request = &finished.request;
     match &request.path {
-        Some(path) if paths && request.path_cut => cut(&format!("{path}…"), ROUTE_COLUMNS),
+        Some(path) if paths && request.path_cut => {
+            cut(&format!("{}…", path.raw()).into(), ROUTE_COLUMNS)
+        }
         Some(path) if paths => cut(path, ROUTE_COLUMNS),
         _ => known(&finished.route, ROUTE_COLUMNS),
     }
 }
 
-/// A text that may be unknown.
-fn known(text: &str, columns: usize) -> String {
+/// A text, or a dash when it is unknown.
+fn known(text: &Untrusted, columns: usize) -> String {
     if text.is_empty() {
         "-".to_owned()
     } else {
@@ -169,17 +168,17 @@ fn known(text: &str, columns: usize) -> String {
     }
 }
 
-/// A text in so many columns, made harmless.
-fn cut(text: &str, columns: usize) -> String {
-    let shown = shown(text, columns);
-    if shown.chars().count() <= columns {
-        return shown;
+/// A text fit for a terminal, in so many columns.
+fn cut(text: &Untrusted, columns: usize) -> String {
+    let text = text.for_terminal(columns);
+    if text.chars().count() <= columns {
+        return text;
     }
     let kept = columns.saturating_sub(1);
-    shown.chars().take(kept).chain(['…']).collect()
+    text.chars().take(kept).chain(['…']).collect()
 }
 
-/// What went wrong; empty when nothing did.
+/// Why the request failed; empty if it did not.
 fn why(finished: &FinishedRequest) -> String {
     let request = &finished.request;
     let marks = [
@@ -195,7 +194,7 @@ fn why(finished: &FinishedRequest) -> String {
     match &finished.cause {
         Some(Cause::Raised(failure)) => parts.push(raised(failure)),
         Some(Cause::None) => parts.push("no exception".to_owned()),
-        // Why it is so is said.
+        // One of the marks is the reason.
         Some(Cause::Unknown) if request.client_gone || request.bad_request => {}
         Some(Cause::Unknown) => parts.push("cause unknown".to_owned()),
         None => {}
@@ -207,7 +206,7 @@ fn why(finished: &FinishedRequest) -> String {
 fn raised(failure: &Failure) -> String {
     let mut text = one(&failure.raised);
     if let Some(place) = &failure.called_from {
-        text += &format!(" (from {})", shown(place, NAME_CHARS));
+        text += &format!(" (from {})", place.for_terminal(NAME_CHARS));
     }
     if let Some(root) = &failure.root_cause {
         text += &format!(" ← {}", one(root));
@@ -216,14 +215,16 @@ fn raised(failure: &Failure) -> String {
 }
 
 fn one(raised: &Raised) -> String {
-    let class = match raised.error.name.as_str() {
-        "" => "an exception".to_owned(),
-        name => shown(name, NAME_CHARS),
+    let name = &raised.error.name;
+    let class = if name.is_empty() {
+        "an exception".to_owned()
+    } else {
+        name.for_terminal(NAME_CHARS)
     };
     if raised.raised_in.is_empty() {
         class
     } else {
-        format!("{class} in {}", shown(&raised.raised_in, NAME_CHARS))
+        format!("{class} in {}", raised.raised_in.for_terminal(NAME_CHARS))
     }
 }
 

@@ -5,12 +5,12 @@ fn finished() -> FinishedRequest {
     FinishedRequest {
         // 2026-01-31 12:34:56.789
         time_seconds: 1_769_862_896.789_4,
-        app: "shop:app".to_owned(),
-        route: "/products/{id}".to_owned(),
+        app: "shop:app".into(),
+        route: "/products/{id}".into(),
         request: Request {
             pid: 1234,
             method: Some("GET".into()),
-            path: Some("/products/7".to_owned()),
+            path: Some("/products/7".into()),
             status: Some(200),
             ..Request::default()
         },
@@ -23,10 +23,10 @@ fn finished() -> FinishedRequest {
 fn raised_in(name: &str, place: &str) -> Raised {
     Raised {
         error: Class {
-            module: "builtins".to_owned(),
-            name: name.to_owned(),
+            module: "builtins".into(),
+            name: name.to_owned().into(),
         },
-        raised_in: place.to_owned(),
+        raised_in: place.to_owned().into(),
     }
 }
 
@@ -47,7 +47,7 @@ fn failed(failure: Failure) -> FinishedRequest {
 }
 
 #[test]
-fn a_line_is_under_its_header() {
+fn the_columns_of_a_line_are_below_their_titles() {
     let failed = failed(failure("ValueError", "shop/views.py:checkout"));
     let lines = [
         header(false),
@@ -64,7 +64,7 @@ TIME (UTC)     CODE  METHOD    ROUTE                                   DURATION 
 }
 
 #[test]
-fn what_is_not_known_is_a_dash_never_a_zero() {
+fn an_unknown_value_is_a_dash_and_never_a_zero() {
     let unknown = FinishedRequest {
         request: Request {
             pid: 7,
@@ -78,7 +78,7 @@ fn what_is_not_known_is_a_dash_never_a_zero() {
 }
 
 #[test]
-fn what_went_wrong_stands_out() {
+fn a_failed_request_stands_out() {
     let of = |status| {
         let mut finished = finished();
         finished.request.status = status;
@@ -95,7 +95,7 @@ fn what_went_wrong_stands_out() {
 }
 
 #[test]
-fn times_are_told_to_a_tenth_of_a_millisecond() {
+fn times_are_rounded_to_a_tenth_of_a_millisecond() {
     for (ns, text) in [
         (0, "0.0"),
         (49_999, "0.0"),
@@ -112,7 +112,7 @@ fn times_are_told_to_a_tenth_of_a_millisecond() {
 }
 
 #[test]
-fn why_it_failed_is_told_from_the_last_exception_to_the_first() {
+fn the_cause_goes_from_the_last_exception_to_the_first() {
     let checkout = || failure("ValueError", "shop/views.py:checkout");
     let gone = Request {
         client_gone: true,
@@ -143,7 +143,7 @@ fn why_it_failed_is_told_from_the_last_exception_to_the_first() {
         ),
         (
             failed(Failure {
-                called_from: Some("shop/views.py:pay".to_owned()),
+                called_from: Some("shop/views.py:pay".into()),
                 root_cause: Some(raised_in("OSError", "")),
                 ..failure("PaymentError", "pay/api.py:charge")
             }),
@@ -165,19 +165,19 @@ fn why_it_failed_is_told_from_the_last_exception_to_the_first() {
 }
 
 #[test]
-fn what_comes_from_outside_cannot_drive_the_terminal() {
+fn untrusted_text_cannot_drive_the_terminal() {
     let hostile = format!(
         "a\x1b]0;owned\x07\u{9b}2J\n\u{202e}\u{5d0}\u{627}\u{2028}\u{200b}{}",
         "x".repeat(4096)
     );
     let mut finished = failed(Failure {
         root_cause: Some(raised_in(&hostile, &hostile)),
-        called_from: Some(hostile.clone()),
+        called_from: Some(hostile.clone().into()),
         ..failure(&hostile, &hostile)
     });
-    finished.app.clone_from(&hostile);
-    finished.route.clone_from(&hostile);
-    finished.request.path = Some(hostile.clone());
+    finished.app = hostile.clone().into();
+    finished.route = hostile.clone().into();
+    finished.request.path = Some(hostile.clone().into());
     finished.request.method = Some(hostile.clone().into());
     for paths in [false, true] {
         let line = line(&finished, paths);
@@ -185,7 +185,7 @@ fn what_comes_from_outside_cannot_drive_the_terminal() {
         assert!(line.chars().all(is_harmless), "{line:?}");
         assert_eq!(line.matches("a\\u{1b}]0;owned").count(), 7, "{line}");
         assert!(line.chars().count() < 1500, "{line}");
-        // The columns are where they always are.
+        // The columns keep their places.
         let before = |line: &str, end: &str| line.split(end).next().unwrap().chars().count();
         let column = before(&header(paths), "DURATION") + "DURATION".len();
         assert_eq!(before(&line, "12.3ms") + "12.3ms".len(), column);

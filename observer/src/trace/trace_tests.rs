@@ -27,15 +27,15 @@ fn numbers(reader: impl io::Read) -> Vec<u64> {
 }
 
 #[test]
-fn json_tells_what_is_known_of_the_cause() {
+fn json_has_the_cause_as_far_as_it_is_known() {
     use observer_model::errors::cause::{Cause, Failure, Raised};
     use observer_model::event::Class;
     let raised = |name: &str, place: &str| Raised {
         error: Class {
-            module: "m".to_owned(),
-            name: name.to_owned(),
+            module: "m".into(),
+            name: name.to_owned().into(),
         },
-        raised_in: place.to_owned(),
+        raised_in: place.to_owned().into(),
     };
     let failure = Failure {
         raised: raised("ValueError", "a.py:f"),
@@ -67,9 +67,8 @@ fn json_tells_what_is_known_of_the_cause() {
     }
 }
 
-/// What a program may rely on: docs/TRACE.md has each field.
 #[test]
-fn every_field_is_documented() {
+fn the_documentation_has_each_field() {
     let docs = include_str!("../../../docs/TRACE.md");
     let line = Format::Json.line(&request(1)).unwrap();
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -79,7 +78,7 @@ fn every_field_is_documented() {
 }
 
 #[test]
-fn what_is_taken_is_written_in_its_order() {
+fn requests_are_written_in_order() {
     let filter = Filter {
         min_duration: Some(Duration::from_nanos(2)),
         ..Filter::default()
@@ -94,7 +93,7 @@ fn what_is_taken_is_written_in_its_order() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_is_not_waited_for_and_what_it_missed_is_counted() {
+fn a_slow_reader_is_not_waited_for_and_its_missed_lines_are_counted() {
     let (mut outlet, writer, mut reader, _ended) = start_piped(Filter::default());
     let count = 3 * MAX_WAITING as u64;
     for number in 0..count {
@@ -104,19 +103,19 @@ fn a_reader_that_does_not_read_is_not_waited_for_and_what_it_missed_is_counted()
     let counts = Arc::clone(&writer.counts);
     writer.end().unwrap();
     assert_eq!(counts.wanted.load(Ordering::Relaxed), count);
-    // Whole lines, as many as were counted, are in the pipe before anyone reads.
+    // The counted lines are in the pipe, whole, before anyone reads.
     let written = counts.written.load(Ordering::Relaxed);
     assert!(0 < written && written < count, "{written}");
     let mut first = vec![0; 32 * 1024];
     reader.read_exact(&mut first).unwrap();
     assert!(first.starts_with(b"{\"time_seconds\":0.0,"));
-    // Then the writer, which nobody stopped, goes on with what waits.
+    // Then the writer, which still runs, continues with the waiting lines.
     let rest = numbers(io::Cursor::new(first).chain(reader));
     assert!(rest.len() as u64 >= written && rest.is_sorted());
 }
 
 #[test]
-fn when_nobody_reads_any_more_that_is_noticed_without_a_line_and_is_no_failure() {
+fn a_closed_pipe_is_noticed_without_a_line_and_is_no_failure() {
     let (_outlet, writer, reader, ended) = start_piped(Filter::default());
     drop(reader);
     // The guard was dropped.

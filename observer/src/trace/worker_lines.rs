@@ -1,109 +1,108 @@
-//! The end of a worker as lines for people.
+//! Starts and exits of workers as lines for people: an event, then fields.
 
 use super::text::time;
-use crate::untrusted::shown;
-use observer_model::lifecycle::exit_reason::ExitKind;
-use observer_model::lifecycle::worker_event::{Ended, PendingView, StackView, WorkerEvent};
+use observer_model::Untrusted;
+use observer_model::lifecycle::signal;
+use observer_model::lifecycle::worker_event::{
+    PendingView, SignalView, StackView, WorkerEvent, WorkerExit,
+};
 
-/// Characters of a name that are shown.
+/// Most characters of a name.
 const NAME_CHARS: usize = 120;
-/// Frames of a stack that are shown.
+/// Most frames of a stack.
 const FRAMES: usize = 40;
 
-/// With the time before it.
+/// The lines, with the time before the first.
 #[must_use]
 pub fn timed(event: &WorkerEvent) -> String {
     format!("{}  {}", time(event.time_seconds), lines(event).join("\n"))
 }
 
-/// What happened, and the stacks if there are any, each line by itself.
+/// One line for the event, then the lines of the stacks if there are any.
 #[must_use]
 pub fn lines(event: &WorkerEvent) -> Vec<String> {
-    let app = shown(&event.app, NAME_CHARS);
-    let class = shown(&event.worker_class, NAME_CHARS);
-    let who = format!("worker {} ", event.worker_pid);
-    let Some(ended) = &event.ended else {
-        return vec![format!("{who}started ({app}, {class})")];
+    let who = format!(
+        "pid={} app={} class={}",
+        event.worker_pid,
+        name(&event.app),
+        name(&event.worker_class)
+    );
+    let Some(exit) = &event.exit else {
+        return vec![format!("worker started {who}")];
     };
-    let how = match ended.restart_type {
-        ExitKind::Graceful => "",
-        ExitKind::Forced => ", by force",
-    };
-    let mut first = format!("{who}ended: {}{how} ({app}, {class}", ended.reason.as_str());
-    if let Some(uptime) = ended.uptime_seconds {
-        first += &format!(", after {uptime:.1} s");
-    }
-    first += &format!(" and {} requests)", ended.served);
-    for part in [status(ended), signals(ended), requests(&ended.requests)] {
-        first += &part;
-    }
-    if let Some(place) = &ended.stuck_in {
-        first += &format!("; stuck in {}", shown(place, NAME_CHARS));
+    let reason = exit.reason.as_str();
+    let mut first = format!("worker exited reason={reason} {who}");
+    for field in fields(exit) {
+        first.push(' ');
+        first.push_str(&field);
     }
     let mut lines = vec![first];
-    for view in &ended.stacks {
+    for view in &exit.stacks {
         stack(view, &mut lines);
     }
     lines
 }
 
-fn status(ended: &Ended) -> String {
-    match (ended.exit_code, ended.exit_signal) {
-        (Some(code), _) => format!("; exit code {code}"),
-        (_, Some(signal)) => {
-            let name = observer_model::lifecycle::signal::name(signal);
-            format!("; killed by signal {signal} ({name})")
-        }
-        _ => String::new(),
-    }
+fn name(text: &Untrusted) -> String {
+    text.for_terminal(NAME_CHARS)
 }
 
-fn signals(ended: &Ended) -> String {
-    let sent = |view: &observer_model::lifecycle::worker_event::SignalView| match view.sender_pid {
-        Some(pid) => format!("{} from {pid}", view.signal),
-        None => format!("{} from the kernel", view.signal),
+fn fields(exit: &WorkerExit) -> impl Iterator<Item = String> {
+    let uptime = exit.uptime_seconds.map(|it| format!("uptime={it:.1}s"));
+    let status = match (exit.exit_code, exit.exit_signal) {
+        (Some(code), _) => Some(format!("exit_code={code}")),
+        (None, Some(number)) => Some(format!("signal={}", signal::name(number))),
+        (None, None) => None,
     };
-    let sent: Vec<String> = ended.signals.iter().map(sent).collect();
-    if sent.is_empty() {
-        return String::new();
-    }
-    format!("; it got {}", sent.join(", "))
+    let signals: Vec<_> = exit.signals.iter().map(sent).collect();
+    let signals = (!signals.is_empty()).then(|| format!("sent=\"{}\"", signals.join(", ")));
+    let requests: Vec<_> = exit.requests.iter().map(request).collect();
+    let requests = (!requests.is_empty()).then(|| format!("in=\"{}\"", requests.join(", ")));
+    let stuck_in = exit.stuck_in.as_ref();
+    let fields = [
+        Some(format!("restart_type={}", exit.restart_type.as_str())),
+        uptime,
+        Some(format!("served={}", exit.served)),
+        status,
+        signals,
+        requests,
+        stuck_in.map(|place| format!("stuck_in={}", name(place))),
+    ];
+    fields.into_iter().flatten()
 }
 
-fn requests(pending: &[PendingView]) -> String {
-    let shown: Vec<String> = pending.iter().map(request).collect();
-    if shown.is_empty() {
-        return String::new();
+fn sent(view: &SignalView) -> String {
+    match view.sender_pid {
+        Some(pid) => format!("{} by {pid}", view.signal),
+        None => format!("{} by the kernel", view.signal),
     }
-    format!("; in {}", shown.join(", "))
 }
 
 fn request(pending: &PendingView) -> String {
-    let method = shown(pending.method.as_deref().unwrap_or("?"), NAME_CHARS);
-    let route = match pending.route.as_str() {
-        "" => "?".to_owned(),
-        route => shown(route, NAME_CHARS),
+    let known = |text: Option<&Untrusted>| match text {
+        Some(text) if !text.is_empty() => name(text),
+        _ => "?".to_owned(),
     };
+    let (method, route) = (known(pending.method.as_ref()), known(Some(&pending.route)));
     format!("{method} {route} for {:.1} s", pending.age_seconds)
 }
 
 fn stack(view: &StackView, lines: &mut Vec<String>) {
     let thread = if view.is_current {
-        "the thread that got SIGABRT"
+        "thread that got SIGABRT"
     } else {
         "another thread"
     };
-    let what = view
+    let serves = view
         .request
         .as_ref()
         .map_or_else(String::new, |of| format!(", {}", request(of)));
-    lines.push(format!("    {thread}{what}:"));
-    for place in view.frames.iter().take(FRAMES) {
-        let line = place
+    lines.push(format!("    {thread}{serves}:"));
+    for location in view.frames.iter().take(FRAMES) {
+        let line = location
             .line
             .map_or_else(String::new, |line| format!(":{line}"));
-        let file = shown(&place.frame.file, NAME_CHARS);
-        let function = shown(&place.frame.function, NAME_CHARS);
+        let (file, function) = (name(&location.frame.file), name(&location.frame.function));
         lines.push(format!("      {file}{line} {function}"));
     }
     if view.is_cut || view.frames.len() > FRAMES {
@@ -115,26 +114,25 @@ fn stack(view: &StackView, lines: &mut Vec<String>) {
 mod tests {
     use super::*;
     use observer_model::event::{CodeLocation, Frame};
-    use observer_model::lifecycle::exit_reason::ExitReason;
-    use observer_model::lifecycle::worker_event::SignalView;
+    use observer_model::lifecycle::exit_reason::{ExitKind, ExitReason};
 
     #[test]
-    fn an_end_says_who_why_and_where() {
-        let frame = |function: &str, line| CodeLocation {
+    fn an_exit_has_its_reason_and_its_stacks() {
+        let frame = |function: &'static str, line| CodeLocation {
             frame: Frame {
-                file: "shop.py".to_owned(),
-                function: function.to_owned(),
+                file: "shop.py".into(),
+                function: function.into(),
                 ..Frame::default()
             },
             line,
         };
         let request = PendingView {
-            method: Some("GET".to_owned()),
-            route: "/slow\x1b[2J".to_owned(),
+            method: Some("GET".into()),
+            route: "/slow\x1b[2J".into(),
             path: None,
             age_seconds: 2.25,
         };
-        let ended = Ended {
+        let exit = WorkerExit {
             reason: ExitReason::Timeout,
             restart_type: ExitKind::Forced,
             exit_code: None,
@@ -152,7 +150,7 @@ mod tests {
             uptime_seconds: Some(12.0),
             served: 3,
             requests: vec![request.clone()],
-            stuck_in: Some("shop.py:nap".to_owned()),
+            stuck_in: Some("shop.py:nap".into()),
             stacks: vec![StackView {
                 is_current: true,
                 request: Some(request),
@@ -162,16 +160,18 @@ mod tests {
         };
         let event = WorkerEvent {
             time_seconds: 3_661.5,
-            app: "shop".to_owned(),
+            app: "shop".into(),
             worker_pid: 42,
             worker_class: "SyncWorker".into(),
-            ended: Some(ended),
+            exit: Some(exit),
             ..WorkerEvent::default()
         };
-        let expected = "01:01:01.500Z  worker 42 ended: timeout, by force (shop, SyncWorker, after 12.0 s and 3 requests); \
-            killed by signal 9 (KILL); it got ABRT from 1, KILL from the kernel; \
-            in GET /slow\\u{1b}[2J for 2.2 s; stuck in shop.py:nap
-    the thread that got SIGABRT, GET /slow\\u{1b}[2J for 2.2 s:
+        let expected =
+            "01:01:01.500Z  worker exited reason=timeout pid=42 app=shop class=SyncWorker \
+            restart_type=forced uptime=12.0s served=3 signal=KILL \
+            sent=\"ABRT by 1, KILL by the kernel\" \
+            in=\"GET /slow\\u{1b}[2J for 2.2 s\" stuck_in=shop.py:nap
+    thread that got SIGABRT, GET /slow\\u{1b}[2J for 2.2 s:
       shop.py:7 nap
       shop.py app
       ...";

@@ -1,4 +1,4 @@
-//! The writer's thread: it may wait for who reads as long as that takes.
+//! The writer thread, which may wait for the reader of its output.
 
 use super::text;
 use crate::terminal;
@@ -11,18 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-/// So much goes into a pipe whole or not at all (`PIPE_BUF`), so that lines end where they
-/// should even when nobody reads on.
+/// A write of this size to a pipe is atomic (`PIPE_BUF`), so that no line is cut when the reader
+/// stops.
 const AT_ONCE_BYTES: usize = 4096;
-/// How often it looks whether anyone still reads, while there is nothing to write.
+/// Time between two checks for a closed pipe, while there is nothing to write.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What is missing is told this often.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two warnings about missed lines.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// Writes lines until nobody makes any more.
+/// Writes lines until the outlet is dropped.
 ///
 /// # Errors
-/// When a line cannot be written: as of a broken pipe, when nobody reads.
+/// When a line cannot be written; `BrokenPipe` when the reader is gone.
 pub(super) fn write(
     waiting: &Receiver<Waiting>,
     format: Format,
@@ -48,7 +48,7 @@ pub(super) fn write(
         let next = match waiting.try_recv() {
             Err(TryRecvError::Empty) => {
                 batch.flush()?;
-                gaps.tell();
+                gaps.warn();
                 waiting.recv_timeout(LOOK_EVERY)
             }
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
@@ -57,7 +57,7 @@ pub(super) fn write(
         match next {
             Ok(Waiting { line, missed }) => {
                 gaps.missed += missed;
-                gaps.tell();
+                gaps.warn();
                 let color = has_colors.then(|| text::color(&line)).flatten();
                 let line = format.line(&line)?;
                 match color {
@@ -74,7 +74,7 @@ pub(super) fn write(
     }
 }
 
-/// Lines that are written at once.
+/// Lines for one write.
 struct Batch<'a> {
     out: File,
     text: String,
@@ -101,30 +101,30 @@ impl Batch<'_> {
     }
 }
 
-/// Requests that have no line, and when that was told.
+/// Requests without a line, and the time of the last warning about them.
 #[derive(Default)]
 struct Gaps {
     missed: u64,
-    told: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 impl Gaps {
-    fn tell(&mut self) {
-        let is_recent = |told: Instant| told.elapsed() < TELL_EVERY;
-        if self.missed == 0 || self.told.is_some_and(is_recent) {
+    fn warn(&mut self) {
+        let is_recent = |warned: Instant| warned.elapsed() < WARN_EVERY;
+        if self.missed == 0 || self.warned.is_some_and(is_recent) {
             return;
         }
         let missed = std::mem::take(&mut self.missed);
-        tracing::warn!("{missed} requests are not shown: the output is read too slowly");
-        self.told = Some(Instant::now());
+        tracing::warn!(missed, "requests not shown: the output is read too slowly");
+        self.warned = Some(Instant::now());
     }
 }
 
-/// Whether nobody can read what would be written.
+/// Whether the reader of the output is gone.
 fn is_closed(out: &File) -> bool {
     let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
     let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
-    // What cannot be asked shows when it is written to.
+    // If `poll` fails, the next write shows the problem.
     poll(&mut fds, PollTimeout::ZERO).is_ok()
         && fds
             .iter()

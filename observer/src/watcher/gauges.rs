@@ -3,7 +3,7 @@
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
 use crate::gunicorn::gauges;
-use crate::gunicorn::listeners::Look;
+use crate::gunicorn::listeners::ListenerReader;
 use observer_model::fact::Fact;
 
 /// Shortest useful interval.
@@ -60,10 +60,10 @@ impl Watcher {
         }
         let procfs = self.tree.procfs();
         let mut workers = Vec::new();
-        let mut look = Look::default();
+        let mut reader = ListenerReader::default();
         for (&pid, master) in &self.masters {
             workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
-            match look.at(procfs, &master.found) {
+            match reader.of_master(procfs, &master.found) {
                 Ok(listeners) => self.send(Fact::Listeners { pid, listeners }),
                 Err(error) => {
                     tracing::debug!(pid, "cannot read listeners: {error}");

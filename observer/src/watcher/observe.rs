@@ -2,11 +2,13 @@
 
 use super::{FOLLOW_UP_NS, FOLLOW_UPS, LONGEST_PAUSE_NS, Master, Next, Watcher, is_alive};
 use crate::clock::monotonic_ns;
+use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
 use crate::process::memory::ProcessMemory;
 use anyhow::Result;
+use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
 use observer_model::fact::{Fact, Level, TargetLevel};
@@ -30,10 +32,11 @@ impl Watcher {
             }
             Candidate::Refused { reason } => {
                 self.candidates.remove(&pid);
-                self.refuse(pid, reason);
+                self.refuse(pid, &reason);
             }
             Candidate::NotReady { reason, is_read } => {
-                tracing::trace!(pid, reason, "not a master yet");
+                let shown = reason.for_terminal(REASON_CHARS);
+                tracing::trace!(pid, reason = shown, "not a master yet");
                 self.read_early(pid);
                 let Some(checks) = self.candidates.get_mut(&pid) else {
                     return;
@@ -79,7 +82,7 @@ impl Watcher {
 
     /// Observes a process that calls itself Gunicorn but whose stack was never understood, at its
     /// sockets only.
-    fn take_unread(&mut self, pid: Pid, reason: &str) {
+    fn take_unread(&mut self, pid: Pid, reason: &Untrusted) {
         match self.tree.inspect_unread(pid, reason) {
             Candidate::Master(found) => {
                 self.candidates.remove(&pid);
@@ -97,13 +100,14 @@ impl Watcher {
         self.stand_by(pid);
     }
 
-    pub(super) fn refuse(&mut self, pid: Pid, reason: String) {
+    pub(super) fn refuse(&mut self, pid: Pid, reason: &Untrusted) {
         self.programs.maps.remove_target(pid);
         self.forget_deep_capture(pid);
         self.programs.release(pid);
         if self.refused.insert(pid) {
-            tracing::warn!(pid, "cannot observe Gunicorn master: {reason}");
-            let level = Level::None;
+            let shown = reason.for_terminal(REASON_CHARS);
+            tracing::warn!(pid, "cannot observe Gunicorn master: {shown}");
+            let (level, reason) = (Level::None, reason.raw().into());
             self.send(Fact::Level(TargetLevel { pid, level, reason }));
         }
     }
@@ -117,7 +121,8 @@ impl Watcher {
                 self.candidates.remove(&worker.pid);
                 self.programs.maps.remove_target(worker.pid);
             }
-            return self.refuse(pid, reason.clone());
+            let reason = reason.clone();
+            return self.refuse(pid, &reason);
         }
         let Some(coverage) = self.cover(pid, found.coverage) else {
             return;
@@ -135,7 +140,7 @@ impl Watcher {
             python = found.master.python_version,
             gunicorn = found.master.gunicorn_version,
             level = found.coverage.level().as_str(),
-            reason = found.coverage.reason().as_str(),
+            reason = found.coverage.reason().for_terminal(REASON_CHARS),
             "observing Gunicorn master"
         );
         found.workers.clear(); // read and reported again below
@@ -157,7 +162,7 @@ impl Watcher {
         if let Coverage::Full(interpreter) = &coverage {
             match self.try_observe(pid, Role::Master, interpreter) {
                 Ok(without) => unseen = without,
-                Err(error) => coverage = Coverage::Socket(format!("{error:#}")),
+                Err(error) => coverage = Coverage::Socket(format!("{error:#}").into()),
             }
         }
         if let Coverage::Socket(_) = coverage {
@@ -167,7 +172,7 @@ impl Watcher {
                 ..Target::default()
             };
             if let Err(error) = self.programs.maps.set_target(pid, Role::Master, target) {
-                self.refuse(pid, format!("{error:#}"));
+                self.refuse(pid, &format!("{error:#}").into());
                 return None;
             }
             // Without these programs, connections that use other calls are still seen.
@@ -176,7 +181,8 @@ impl Watcher {
             }
         }
         let level = coverage.level();
-        let reasons = [Some(coverage.reason()), unseen].into_iter().flatten();
+        let of_coverage = coverage.reason().raw().to_owned();
+        let reasons = [Some(of_coverage), unseen].into_iter().flatten();
         let reasons: Vec<_> = reasons.filter(|reason| !reason.is_empty()).collect();
         let reason = reasons.join("; ");
         self.send(Fact::Level(TargetLevel { pid, level, reason }));
@@ -206,6 +212,7 @@ impl Watcher {
         self.measure_gil(pid, interpreter);
         // Last, because requests come first.
         if let Err(why) = &interpreter.collector {
+            let why = why.for_terminal(REASON_CHARS);
             tracing::debug!(pid, "GC pauses are not measured: {why}");
         }
         if let Err(error) = self.programs.attach_gc(pid, interpreter) {

@@ -16,5 +16,5 @@ fuzz_target!(|bytes: &[u8]| {
     let mut state = State::new(Settings::default());
     state.apply(&input);
     state.apply(&input);
-    let _ = state.snapshot(u64::MAX);
+    let _ = state.metrics_view(u64::MAX);
 });

@@ -9,6 +9,7 @@ use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::event::Request;
 use crate::routes::registry::{RouteId, RouteRegistry};
 use crate::settings::Settings;
+use crate::untrusted::Untrusted;
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
@@ -155,12 +156,12 @@ impl AppCounters {
             Some(path) => self.routes.of(
                 &settings.routes,
                 settings.route_limit,
-                path,
+                path.raw(),
                 request.path_cut,
                 not_found || request.bad_request,
             ),
         };
-        let method = Method::of(request.method.as_deref());
+        let method = Method::of(request.method.as_ref().map(Untrusted::raw));
         if let Some(ns) = duration_ns(request) {
             let key = HttpKey {
                 class,
@@ -195,7 +196,7 @@ impl AppCounters {
             Cause::None => (ErrorType::None, ""),
             Cause::Raised(failure) => (
                 ErrorType::Class(failure.raised.error.clone()),
-                failure.raised.raised_in.as_str(),
+                failure.raised.raised_in.raw(),
             ),
         };
         (

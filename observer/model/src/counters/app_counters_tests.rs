@@ -6,7 +6,7 @@ fn request(path: &str, method: &str, status: u16) -> Request {
     Request {
         entered_ns: Some(1),
         exited_ns: Some(2),
-        path: Some(path.to_owned()),
+        path: Some(path.to_owned().into()),
         method: Some(method.to_owned().into()),
         status: Some(status),
         ..Request::default()
@@ -86,7 +86,7 @@ fn a_hostile_app_cannot_make_endless_series() {
 fn raised(class: &str) -> ErrorAnalysis {
     let raised = Raised {
         error: named(class),
-        raised_in: "shop/views.py:index".to_owned(),
+        raised_in: "shop/views.py:index".into(),
     };
     let failure = Failure {
         raised,

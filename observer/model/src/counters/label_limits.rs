@@ -41,14 +41,14 @@ impl LabelLimits {
             return of.clone();
         };
         let class = Class {
-            module: cut(&class.module),
-            name: cut(&class.name),
+            module: cut(class.module.raw()).into(),
+            name: cut(class.name.raw()).into(),
         };
         if class.name.is_empty() {
             return ErrorType::Unknown;
         }
-        let modules = self.classes.get(&class.name);
-        if modules.is_some_and(|modules| modules.contains(&class.module)) {
+        let modules = self.classes.get(class.name.raw());
+        if modules.is_some_and(|modules| modules.contains(class.module.raw())) {
             return ErrorType::Class(class);
         }
         if self.class_count >= limit {
@@ -56,8 +56,8 @@ impl LabelLimits {
             return ErrorType::Other;
         }
         self.class_count += 1;
-        let modules = self.classes.entry(class.name.clone()).or_default();
-        modules.insert(class.module.clone());
+        let modules = self.classes.entry(class.name.raw().to_owned()).or_default();
+        modules.insert(class.module.raw().to_owned());
         ErrorType::Class(class)
     }
 
@@ -83,11 +83,11 @@ impl LabelLimits {
             ErrorType::Unknown => UNKNOWN.to_owned(),
             ErrorType::Other => OTHER.to_owned(),
             ErrorType::Class(Class { module, name }) => {
-                let is_shared = self.classes.get(name).is_some_and(|of| of.len() > 1);
+                let is_shared = self.classes.get(name.raw()).is_some_and(|of| of.len() > 1);
                 if is_shared {
-                    format!("{module}.{name}")
+                    format!("{}.{}", module.raw(), name.raw())
                 } else {
-                    name.clone()
+                    name.raw().to_owned()
                 }
             }
         }
@@ -117,8 +117,8 @@ mod tests {
 
     fn class(module: &str, name: &str) -> ErrorType {
         ErrorType::Class(Class {
-            module: module.to_owned(),
-            name: name.to_owned(),
+            module: module.to_owned().into(),
+            name: name.to_owned().into(),
         })
     }
 

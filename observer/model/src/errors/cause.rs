@@ -1,15 +1,16 @@
-//! Why a request failed: which of the exceptions that were seen while it was served.
+//! The cause of a failed request: one of the exceptions that were seen while a worker served it.
 //!
-//! - One that left the application is it.
-//! - Else it is the last that someone asked for, unless that came up while an earlier
-//!   one was handled and was caught further in: then the earlier one.
-//! - Else, after a closer look, it is chosen of all that went up out of a frame:
-//!   see [`of_rises`].
+//! 1. The exception that left the application.
+//! 2. Else the last exception that code handled; but if that one was raised while an earlier one was
+//!    handled, and was caught further in, the earlier one.
+//! 3. Else, after a deep capture, one of the exceptions that passed through frames: see
+//!    `of_unwinds`.
 
 use crate::event::{CapturedFrame, Class, Exception, Frame};
+use crate::untrusted::Untrusted;
 use serde::Serialize;
 
-/// What is known of why a request failed.
+/// The cause of a failed request, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// No exception was seen, though there may have been one.
@@ -25,10 +26,10 @@ pub enum Cause {
 pub struct Failure {
     #[serde(flatten)]
     pub raised: Raised,
-    /// The first of the exceptions that led to it.
+    /// The first exception of the chain that led to it.
     pub root_cause: Option<Raised>,
-    /// The innermost call in the application's own files, where that is not the place.
-    pub called_from: Option<String>,
+    /// The innermost call in the application's own files, where that is not `raised_in`.
+    pub called_from: Option<Untrusted>,
     /// The innermost frames, the innermost first.
     pub traceback: Vec<Frame>,
 }
@@ -38,53 +39,55 @@ pub struct Failure {
 pub struct Raised {
     pub error: Class,
     /// `file:function`; empty when unknown.
-    pub raised_in: String,
+    pub raised_in: Untrusted,
 }
 
-/// What the exceptions of a request say about it.
+/// What the exceptions of a request show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorAnalysis {
     pub cause: Cause,
     /// The exception left the application.
     pub has_left: bool,
-    /// The client had gone.
+    /// The client disconnected.
     pub client_gone: bool,
-    /// What Gunicorn's `handle_error` was called with.
+    /// Class of the exception that Gunicorn called `handle_error` with.
     pub gunicorns: Option<Class>,
-    /// Whether a closer look alone would have said the same, where both were there.
-    pub closer_look_agrees: Option<bool>,
+    /// Whether a deep capture alone gives the same cause, where both are known.
+    pub deep_capture_agrees: Option<bool>,
 }
 
 /// `file:function` of a frame.
-pub fn place(frame: &Frame) -> String {
+pub fn place(frame: &Frame) -> Untrusted {
     if frame.file.is_empty() && frame.function.is_empty() {
-        String::new()
+        Untrusted::default()
     } else {
-        format!("{}:{}", frame.file, frame.function)
+        format!("{}:{}", frame.file.raw(), frame.function.raw()).into()
     }
 }
 
-/// Decides; `was_watched` says that no exception can have been missed.
+/// Finds the cause. `is_complete` says that a deep capture covered the whole request, so that no
+/// exception is missing.
 #[must_use]
-pub fn analyse(handled: &[Exception], rises: &[UnwindTrace], was_watched: bool) -> ErrorAnalysis {
+pub fn analyse(handled: &[Exception], unwinds: &[UnwindTrace], is_complete: bool) -> ErrorAnalysis {
     let gone = |exception: &Exception| is_client_gone(&exception.class, &exception.frames);
-    let rise_gone = |rise: &UnwindTrace| is_client_gone(&rise.class, &rise.frames);
-    let client_gone = handled.iter().any(gone) || rises.iter().any(rise_gone);
+    let unwind_gone = |unwind: &UnwindTrace| is_client_gone(&unwind.class, &unwind.frames);
+    let client_gone = handled.iter().any(gone) || unwinds.iter().any(unwind_gone);
     let of_app = || handled.iter().filter(|exception| !gone(exception));
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
-    let told = left.or_else(|| of_asked(of_app())).map(Failure::of);
-    // Of a part of what went up nothing follows.
-    let risen = of_rises(rises).filter(|_| was_watched);
-    let closer_look_agrees = told.as_ref().filter(|_| was_watched).map(|told| {
-        let raised = risen.map(|rise| rise.failure().raised);
-        raised.as_ref() == Some(&told.raised)
+    let handled_failure = left.or_else(|| of_handled(of_app())).map(Failure::of);
+    // An incomplete capture proves nothing.
+    let captured = of_unwinds(unwinds).filter(|_| is_complete);
+    let complete = handled_failure.as_ref().filter(|_| is_complete);
+    let deep_capture_agrees = complete.map(|failure| {
+        let raised = captured.map(|unwind| unwind.failure().raised);
+        raised.as_ref() == Some(&failure.raised)
     });
-    let cause = match told {
+    let cause = match handled_failure {
         Some(failure) => Cause::Raised(Box::new(failure)),
-        None => match risen {
-            Some(rise) => Cause::Raised(Box::new(rise.failure())),
-            None if was_watched && !client_gone => Cause::None,
+        None => match captured {
+            Some(unwind) => Cause::Raised(Box::new(unwind.failure())),
+            None if is_complete && !client_gone => Cause::None,
             None => Cause::Unknown,
         },
     };
@@ -93,7 +96,7 @@ pub fn analyse(handled: &[Exception], rises: &[UnwindTrace], was_watched: bool) 
         has_left: left.is_some(),
         client_gone,
         gunicorns: gunicorns.map(|exception| exception.class.clone()),
-        closer_look_agrees,
+        deep_capture_agrees,
     }
 }
 
@@ -116,8 +119,8 @@ impl Failure {
     }
 }
 
-/// The last that was asked for, if the earlier ones do not explain it.
-fn of_asked<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Exception> {
+/// The last exception that code handled, unless an earlier one explains it.
+fn of_handled<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Exception> {
     handled.reduce(|best, next| {
         let comes_from_best = |link: Option<u64>| {
             link.is_some_and(|link| link == best.object || Some(link) == best.root)
@@ -133,8 +136,8 @@ fn of_asked<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Exce
     })
 }
 
-/// Whether an exception only says that the client went away: Gunicorn met it when it
-/// read or wrote the connection, by whatever socket it has.
+/// Whether an exception only means that the client disconnected: Gunicorn got it when it read or
+/// wrote the connection.
 fn is_client_gone(class: &Class, frames: &[Frame]) -> bool {
     const GONE: [&str; 8] = [
         "BrokenPipeError",
@@ -148,49 +151,52 @@ fn is_client_gone(class: &Class, frames: &[Frame]) -> bool {
     ];
     const SOCKETS: [&str; 4] = ["gevent", "eventlet", "ssl", "socket"];
     let is_socket = |frame: &&Frame| {
-        let top = frame.module.split('.').next().unwrap_or_default();
+        let top = frame.module.raw().split('.').next().unwrap_or_default();
         SOCKETS.contains(&top)
     };
     let caller = frames.iter().find(|frame| !is_socket(frame));
-    GONE.contains(&class.name.as_str())
-        && caller.is_some_and(|frame| frame.module.starts_with("gunicorn."))
+    GONE.contains(&class.name.raw())
+        && caller.is_some_and(|frame| frame.module.raw().starts_with("gunicorn."))
 }
 
-/// An exception on its way up, from frame to frame.
+/// An exception and the frames that it passed through, during a deep capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnwindTrace {
     object: u64,
     is_made: bool,
     class_object: u64,
     class: Class,
-    /// Where it was raised, and then each frame it went up to, also when it was raised again.
+    /// The frame that raised it, then each frame that it passed through, also when raised again.
     frames: Vec<Frame>,
     depth: u32,
+    /// A frame, or the last frame, is in the application's own files.
     is_any_own: bool,
     is_last_own: bool,
-    /// The first installed package it went through, and whether there was another.
+    /// The first installed package that it passed through.
     package: Option<String>,
+    /// It passed through more than one installed package.
     is_across_packages: bool,
 }
 
-/// Rises kept of one request, and frames of one rise.
-const MAX_RISES: usize = 256;
+/// Exceptions kept of one request.
+const MAX_UNWINDS: usize = 256;
+/// Frames kept of one exception.
 const MAX_FRAMES: usize = 16;
 
 impl UnwindTrace {
-    /// Takes one step of one of the exceptions of a request.
-    pub fn step(rises: &mut Vec<Self>, captured_frame: &CapturedFrame) {
+    /// Adds a frame to one of the exceptions of a request.
+    pub fn captured_frame(unwinds: &mut Vec<Self>, captured_frame: &CapturedFrame) {
         if captured_frame.has_traceback
-            && let Some(rise) = Self::find(rises, captured_frame)
+            && let Some(unwind) = Self::find(unwinds, captured_frame)
         {
-            rise.go_up(captured_frame);
+            unwind.add(captured_frame);
             return;
         }
-        if rises.len() >= MAX_RISES {
-            let aside = rises.iter().position(|rise| !rise.is_any_own);
-            rises.remove(aside.unwrap_or(0));
+        if unwinds.len() >= MAX_UNWINDS {
+            let library = unwinds.iter().position(|unwind| !unwind.is_any_own);
+            unwinds.remove(library.unwrap_or(0));
         }
-        let mut rise = Self {
+        let mut unwind = Self {
             object: captured_frame.object,
             is_made: captured_frame.is_made,
             class_object: captured_frame.class_object,
@@ -202,27 +208,27 @@ impl UnwindTrace {
             package: None,
             is_across_packages: false,
         };
-        rise.go_up(captured_frame);
-        rises.push(rise);
+        unwind.add(captured_frame);
+        unwinds.push(unwind);
     }
 
-    /// The one whose next step this is: the last of the same exception, or else the last that was
-    /// not made when it was seen.
-    fn find<'a>(rises: &'a mut [Self], captured_frame: &CapturedFrame) -> Option<&'a mut Self> {
-        let is_class = |rise: &Self| rise.class_object == captured_frame.class_object;
-        let same = rises
+    /// The exception that this frame belongs to: the last one at the same address, else the last one
+    /// whose object did not exist yet.
+    fn find<'a>(unwinds: &'a mut [Self], captured_frame: &CapturedFrame) -> Option<&'a mut Self> {
+        let is_class = |unwind: &Self| unwind.class_object == captured_frame.class_object;
+        let same = unwinds
             .iter()
-            .rposition(|rise| is_class(rise) && rise.object == captured_frame.object);
+            .rposition(|unwind| is_class(unwind) && unwind.object == captured_frame.object);
         let unmade = || {
-            rises
+            unwinds
                 .iter()
-                .rposition(|rise| is_class(rise) && !rise.is_made)
+                .rposition(|unwind| is_class(unwind) && !unwind.is_made)
         };
         let at = same.or_else(unmade)?;
-        rises.get_mut(at)
+        unwinds.get_mut(at)
     }
 
-    fn go_up(&mut self, captured_frame: &CapturedFrame) {
+    fn add(&mut self, captured_frame: &CapturedFrame) {
         self.object = captured_frame.object;
         self.is_made = captured_frame.is_made;
         self.depth = captured_frame.depth;
@@ -232,6 +238,7 @@ impl UnwindTrace {
             let top = captured_frame
                 .frame
                 .module
+                .raw()
                 .split('.')
                 .next()
                 .unwrap_or_default();
@@ -243,16 +250,15 @@ impl UnwindTrace {
         }
     }
 
-    /// It was raised in the application's own files, or went through them, and was caught
-    /// outside of them.
+    /// It passed through the application's own files and was caught outside of them.
     fn has_left_own(&self) -> bool {
         self.is_any_own && !self.is_last_own
     }
 
-    /// It went from one installed package to another, such as from an application that is
-    /// installed to its framework, and was more than an answer.
+    /// It passed from one installed package to another, such as from an installed application to its
+    /// framework, and is not one of [`ANSWERS`].
     fn has_left_package(&self) -> bool {
-        self.is_across_packages && !ANSWERS.contains(&self.class.name.as_str())
+        self.is_across_packages && !ANSWERS.contains(&self.class.name.raw())
     }
 
     fn failure(&self) -> Failure {
@@ -270,8 +276,8 @@ impl UnwindTrace {
     }
 }
 
-/// How libraries say no to each other: `KeyError` of `os.environ.get`, `AttributeError` of
-/// `hasattr`.
+/// Exceptions by which libraries answer "no" to each other: `KeyError` of `os.environ.get`,
+/// `AttributeError` of `hasattr`.
 const ANSWERS: [&str; 7] = [
     "AttributeError",
     "ImportError",
@@ -281,25 +287,28 @@ const ANSWERS: [&str; 7] = [
     "StopAsyncIteration",
     "StopIteration",
 ];
-/// Which of all exceptions of a request failed it: of those that left the application's own
-/// files for the framework's, the last that went furthest out. Without one, the last that
-/// was caught in the application's own files. Without one, likewise of those that went from one
-/// installed package to another: what stays within one, as in Django's own templates when it
-/// mails of a 5xx, is its own affair.
-fn of_rises(rises: &[UnwindTrace]) -> Option<&UnwindTrace> {
-    // Of equals, the first is the least: so they are gone through backwards.
-    let rises = || {
-        let is_of_app = |rise: &&UnwindTrace| !is_client_gone(&rise.class, &rise.frames);
-        rises.iter().rev().filter(is_of_app)
+
+/// The exception that failed a request, from a deep capture:
+///
+/// 1. Of the exceptions that left the application's own files, the last one that went furthest out.
+/// 2. Else the last one that was caught in the application's own files.
+/// 3. Else, of the exceptions that left one installed package for another, the last one that went
+///    furthest out. An exception that stays within one package, as in Django's templates when it
+///    mails about a 5xx, concerns that package only.
+fn of_unwinds(unwinds: &[UnwindTrace]) -> Option<&UnwindTrace> {
+    // Backwards, because `min_by_key` takes the first of equals.
+    let unwinds = || {
+        let is_of_app = |unwind: &&UnwindTrace| !is_client_gone(&unwind.class, &unwind.frames);
+        unwinds.iter().rev().filter(is_of_app)
     };
-    let furthest = |is_meant: fn(&&UnwindTrace) -> bool| {
-        let meant = rises().filter(is_meant);
-        meant.min_by_key(|rise| rise.depth)
+    let furthest = |is_candidate: fn(&&UnwindTrace) -> bool| {
+        let candidates = unwinds().filter(is_candidate);
+        candidates.min_by_key(|unwind| unwind.depth)
     };
-    let own = || rises().find(|rise| rise.is_any_own);
-    furthest(|rise| rise.has_left_own())
+    let own = || unwinds().find(|unwind| unwind.is_any_own);
+    furthest(|unwind| unwind.has_left_own())
         .or_else(own)
-        .or_else(|| furthest(|rise| rise.has_left_package()))
+        .or_else(|| furthest(|unwind| unwind.has_left_package()))
 }
 
 #[cfg(test)]

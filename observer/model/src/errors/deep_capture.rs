@@ -1,53 +1,53 @@
-//! The closer look: what it covers, and who needs one.
+//! Deep captures: which requests they cover.
 
 use crate::event::{Pid, Request};
 use crate::fact::{DeepCapture, DeepCaptureState};
 use std::collections::BTreeMap;
 
-/// What is known of closer deep_captures.
+/// The deep captures of all masters.
 #[derive(Debug, Default)]
 pub struct DeepCaptures {
-    /// At whose workers one is taken, and since when.
+    /// Masters whose workers are captured now, and since when.
     current: BTreeMap<Pid, u64>,
-    /// What was told of each master, while it is of interest.
-    pub told: BTreeMap<Pid, DeepCapture>,
-    /// DeepCaptures that were begun.
+    /// The latest state by master, until it is over.
+    pub latest: BTreeMap<Pid, DeepCapture>,
+    /// Deep captures that began.
     pub begun: u64,
-    /// Failed requests that a look was taken at though their exception was known: of how many it
-    /// would have said the same, and of how many not.
+    /// Failed requests with a known exception, by whether the deep capture alone gives the same one.
     pub agreed: u64,
     pub disagreed: u64,
 }
 
 impl DeepCaptures {
-    /// One began or ended.
-    pub fn tell(&mut self, look: &DeepCapture) {
-        if look.state == DeepCaptureState::Looking {
-            self.current.insert(look.pid, look.since_ns);
+    /// A deep capture began, ended or failed.
+    pub fn changed(&mut self, capture: &DeepCapture) {
+        if capture.state == DeepCaptureState::Looking {
+            self.current.insert(capture.pid, capture.since_ns);
             self.begun += 1;
         } else {
-            self.current.remove(&look.pid);
+            self.current.remove(&capture.pid);
         }
-        if look.state == DeepCaptureState::Over {
-            self.told.remove(&look.pid);
+        if capture.state == DeepCaptureState::Over {
+            self.latest.remove(&capture.pid);
         } else {
-            self.told.insert(look.pid, look.clone());
+            self.latest.insert(capture.pid, capture.clone());
         }
     }
 
-    /// They have seen as much as they may: what ends from now on was not watched to its end.
+    /// The running captures reached their limit of events: they do not cover requests that finish
+    /// from now on.
     pub fn exhausted(&mut self) {
         self.current.clear();
     }
 
-    /// Whether no exception of a request can have been missed.
+    /// Whether a capture covers the whole request, so that no exception of it is missing.
     #[must_use]
     pub fn covers(&self, master: Pid, request: &Request) -> bool {
         let since_ns = self.current.get(&master);
         since_ns.is_some_and(|since_ns| request.entered_ns.is_some_and(|ns| ns >= *since_ns))
     }
 
-    /// A failed request shows whether deep_captures can be relied on.
+    /// Counts whether a deep capture agrees with the known exception of a failed request.
     pub fn check(&mut self, agrees: Option<bool>) {
         match agrees {
             Some(true) => self.agreed += 1,
@@ -56,15 +56,15 @@ impl DeepCaptures {
         }
     }
 
-    /// Whether one is running for the workers of this master.
+    /// Whether a deep capture runs for the workers of this master.
     #[must_use]
     pub fn is_running(&self, master: Pid) -> bool {
         self.current.contains_key(&master)
     }
 
-    /// A master has gone.
+    /// A master exited.
     pub fn forget(&mut self, master: Pid) {
-        self.told.remove(&master);
+        self.latest.remove(&master);
         self.current.remove(&master);
     }
 }

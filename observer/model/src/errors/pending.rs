@@ -1,43 +1,43 @@
-//! Exceptions of requests that are not finished yet.
+//! Exceptions of requests in progress.
 
 use crate::errors::cause::{ErrorAnalysis, UnwindTrace, analyse};
 use crate::event::{CapturedFrame, Exception, Pid, Request};
 use std::collections::BTreeMap;
 
-/// Exceptions kept, of all requests together; a request without any counts as one. Of more, those of the
-/// oldest are forgotten. Each has some kilobytes at most.
+/// Exceptions kept of all requests together; a request without one counts as one. Beyond that, the
+/// oldest requests lose theirs. An exception takes some kilobytes at most.
 const MAX_KEPT: usize = 8192;
-/// … of one request.
+/// Exceptions kept of one request.
 const MAX_EXCEPTIONS: usize = 16;
 
 #[derive(Debug, Default)]
 struct Seen {
     handled: Vec<Exception>,
-    rises: Vec<UnwindTrace>,
-    /// Records that came of it.
+    unwinds: Vec<UnwindTrace>,
+    /// Records of the request so far.
     records: u64,
 }
 
 impl Seen {
     fn kept(&self) -> usize {
-        (self.handled.len() + self.rises.len()).max(1)
+        (self.handled.len() + self.unwinds.len()).max(1)
     }
 }
 
-/// What requests name by [`Request::exceptions`], a time: the oldest come first.
+/// Exceptions by [`Request::exceptions`]. That id is a time, so the oldest request comes first.
 #[derive(Debug, Default)]
 pub struct Exceptions {
     seen: BTreeMap<(u64, Pid), Seen>,
-    /// Exceptions among them, and they themselves.
+    /// The sum of [`Seen::kept`].
     kept: usize,
     /// Requests whose exceptions were forgotten.
     pub forgotten: u64,
 }
 
 impl Exceptions {
-    /// An exception was handled.
+    /// Code handled an exception.
     pub fn handled(&mut self, exception: &Exception) {
-        // Else it was caught before the request came.
+        // Otherwise it was caught before the request arrived.
         let is_of_request = exception.has_left || exception.depth.is_some();
         self.change(exception.request, exception.pid, |seen| {
             if is_of_request {
@@ -47,7 +47,7 @@ impl Exceptions {
     }
 
     fn add(handled: &mut Vec<Exception>, exception: &Exception) {
-        // The same one again, further out.
+        // The same exception again, further out.
         if let Some(at) = handled
             .iter()
             .position(|seen| seen.object == exception.object && seen.class == exception.class)
@@ -68,10 +68,10 @@ impl Exceptions {
         handled.push(exception.clone());
     }
 
-    /// One went up out of a frame.
+    /// An exception passed through a frame.
     pub fn captured_frame(&mut self, captured_frame: &CapturedFrame) {
         self.change(captured_frame.request, captured_frame.pid, |seen| {
-            UnwindTrace::step(&mut seen.rises, captured_frame);
+            UnwindTrace::captured_frame(&mut seen.unwinds, captured_frame);
         });
     }
 
@@ -91,19 +91,19 @@ impl Exceptions {
         }
     }
 
-    /// What they say about a request that has finished.
-    pub fn analysis(&mut self, request: &Request, was_watched: bool) -> ErrorAnalysis {
+    /// Analyses the exceptions of a finished request. `is_covered`: a deep capture covered it.
+    pub fn analysis(&mut self, request: &Request, is_covered: bool) -> ErrorAnalysis {
         let seen = request
             .exceptions
             .and_then(|name| self.seen.remove(&(name, request.pid)));
         self.kept -= seen.as_ref().map_or(0, Seen::kept);
         let seen = seen.unwrap_or_default();
-        // Some may have been lost.
-        let was_watched = was_watched && seen.records == request.exceptions_count;
-        analyse(&seen.handled, &seen.rises, was_watched)
+        // Records may be lost.
+        let is_complete = is_covered && seen.records == request.exceptions_count;
+        analyse(&seen.handled, &seen.unwinds, is_complete)
     }
 
-    /// A process ended: nothing of it will finish.
+    /// A process exited: its requests will not finish.
     pub fn forget(&mut self, pid: Pid) {
         self.seen.retain(|(_, of), _| *of != pid);
         self.kept = self.seen.values().map(Seen::kept).sum();

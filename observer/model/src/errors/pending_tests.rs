@@ -12,7 +12,7 @@ fn failure(analysis: ErrorAnalysis) -> Failure {
 }
 
 #[test]
-fn a_request_is_given_its_own_exceptions_once() {
+fn a_request_gets_its_own_exceptions_once() {
     let mut exceptions = Exceptions::default();
     let (one, another) = (raising(request(7, NOW)), raising(request(7, 2 * NOW)));
     let of_another_worker = raising(request(8, NOW));
@@ -28,7 +28,7 @@ fn a_request_is_given_its_own_exceptions_once() {
 }
 
 #[test]
-fn a_request_without_exceptions_of_its_own_is_given_none() {
+fn a_request_without_exceptions_gets_none() {
     let mut exceptions = Exceptions::default();
     let plain = request(7, NOW);
     exceptions.handled(&exception(&plain, 1, "A"));
@@ -37,14 +37,14 @@ fn a_request_without_exceptions_of_its_own_is_given_none() {
 }
 
 #[test]
-fn a_request_whose_exceptions_were_lost_is_not_said_to_have_had_none() {
+fn a_request_whose_exceptions_were_lost_has_an_unknown_cause() {
     let lost = raising(request(7, NOW));
     let analysis = Exceptions::default().analysis(&lost, true);
     assert_eq!(analysis.cause, Cause::Unknown);
 }
 
 #[test]
-fn the_same_exception_again_is_one_and_keeps_all_that_was_known_of_it() {
+fn an_exception_handled_twice_is_one_and_keeps_what_was_known_about_it() {
     let of = raising(request(7, NOW));
     let first = Exception {
         has_left: true,
@@ -65,7 +65,7 @@ fn the_same_exception_again_is_one_and_keeps_all_that_was_known_of_it() {
     assert_eq!(failure.raised.error.name, "A");
     assert_eq!(failure.traceback, first.frames);
 
-    // Asked for again, it is the last that was asked for.
+    // Handled again, it is the last handled one.
     for (object, class) in [(1, "A"), (2, "B"), (1, "A")] {
         exceptions.handled(&exception(&of, object, class));
     }
@@ -86,7 +86,7 @@ fn exceptions_of_requests_that_never_finish_are_bounded_and_their_loss_is_counte
     assert_eq!(exceptions.seen.len() as u64, room);
     assert_eq!(exceptions.kept, MAX_KEPT);
     assert_eq!(exceptions.forgotten, 5);
-    // The oldest were.
+    // The oldest requests lost theirs.
     for (n, is_known) in [(0, false), (4, false), (5, true), (requests - 1, true)] {
         let analysis = exceptions.analysis(&raising(request(7, NOW + n)), true);
         assert_eq!(analysis.cause != Cause::Unknown, is_known, "{n}");
@@ -94,7 +94,7 @@ fn exceptions_of_requests_that_never_finish_are_bounded_and_their_loss_is_counte
 }
 
 #[test]
-fn of_one_request_the_last_exceptions_are_kept() {
+fn the_last_exceptions_of_a_request_are_kept() {
     let mut exceptions = Exceptions::default();
     let of = raising(request(7, NOW));
     for object in 0..1000 {
@@ -109,7 +109,7 @@ fn of_one_request_the_last_exceptions_are_kept() {
 }
 
 #[test]
-fn of_a_part_of_what_went_up_nothing_follows() {
+fn an_incomplete_deep_capture_proves_nothing() {
     let all = Request {
         exceptions_count: 2,
         ..raising(request(7, NOW))
@@ -129,7 +129,7 @@ fn of_a_part_of_what_went_up_nothing_follows() {
 }
 
 #[test]
-fn what_was_caught_before_the_request_came_is_none_of_it() {
+fn an_exception_caught_before_the_request_arrived_is_not_its_own() {
     let of = raising(request(7, NOW));
     let outside = Exception {
         has_left: false,
@@ -142,7 +142,7 @@ fn what_was_caught_before_the_request_came_is_none_of_it() {
 }
 
 #[test]
-fn what_ended_is_forgotten_by_its_pid() {
+fn exceptions_of_an_exited_process_are_forgotten() {
     let mut exceptions = Exceptions::default();
     let (gone, lives) = (raising(request(7, NOW)), raising(request(8, NOW)));
     for of in [&gone, &lives] {

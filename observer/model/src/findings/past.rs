@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Time between two samples.
 pub const SAMPLE_NS: u64 = 5_000_000_000;
-/// Samples that are kept.
+/// Samples kept.
 const SAMPLES: usize = 24;
-/// Troubled exits that are kept: as many as any threshold may sensibly be.
+/// Exits in trouble that are kept: more than any sensible threshold.
 const MAX_TROUBLES: usize = 1000;
 
 /// The past of an app.
@@ -16,11 +16,11 @@ pub struct AppPast {
     /// Connections in the backlog, by listener; the oldest sample first.
     backlogs: VecDeque<BTreeMap<String, u32>>,
     sampled_ns: u64,
-    /// When workers exited in trouble.
+    /// Times at which workers exited in trouble.
     troubles: VecDeque<u64>,
 }
 
-/// A worker at each sample taken while it lived, the oldest first.
+/// The samples of a worker, the oldest first.
 #[derive(Debug, Default)]
 pub struct WorkerPast(VecDeque<WorkerSample>);
 
@@ -38,7 +38,7 @@ impl AppPast {
         push(&mut self.troubles, time_ns, MAX_TROUBLES);
     }
 
-    /// Whether it is time for the next sample.
+    /// Whether the next sample is due.
     #[must_use]
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.sampled_ns == 0 || now_ns >= self.sampled_ns + SAMPLE_NS
@@ -52,7 +52,7 @@ impl AppPast {
         push(&mut self.backlogs, backlogs.collect(), SAMPLES);
     }
 
-    /// Samples that are kept.
+    /// How many samples there are.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.backlogs.len()
@@ -66,7 +66,7 @@ impl AppPast {
         (last.len() == count).then_some(last)
     }
 
-    /// Troubled exits since a time.
+    /// Exits in trouble since a time.
     #[must_use]
     pub fn troubles_since(&self, since_ns: u64) -> usize {
         self.troubles.iter().filter(|&&at| at >= since_ns).count()

@@ -1,4 +1,4 @@
-//! The rules: what is found in the state and the past of an app.
+//! Finding rules: from the state and the past of an app to its findings.
 
 use super::finding::{Bytes, Kind};
 use super::past::{AppPast, SAMPLE_NS, WorkerPast};
@@ -8,17 +8,18 @@ use crate::fact::{Listener, WorkerInFlight};
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::worker_event::PendingView;
 use crate::settings::Settings;
+use crate::untrusted::Untrusted;
 
-/// Samples in a row that make a backlog one that stays or grows.
+/// Samples in a row with a backlog that make it a finding.
 const BACKLOG_SAMPLES: usize = 3;
-/// Samples that make growing memory more than a warm-up.
+/// Samples that tell growing memory from a warm-up.
 const MEMORY_SAMPLES: usize = 12;
-/// Growth below this is no finding.
+/// Growth of memory below this is no finding.
 const MEMORY_BYTES: u64 = 8 << 20;
-/// Samples, and requests, that show how requests are spread.
+/// Samples and requests that it takes to see how requests are spread.
 const SPREAD_SAMPLES: usize = 3;
 const SPREAD_REQUESTS: u64 = 100;
-/// Troubled exits are counted over this time.
+/// Exits in trouble are counted over this time.
 const RESTARTS_NS: u64 = 60_000_000_000;
 
 /// An app as the rules see it.
@@ -28,7 +29,7 @@ pub struct AppInput<'a> {
     pub timeout_seconds: Option<u32>,
     pub listeners: &'a [Listener],
     pub past: &'a AppPast,
-    /// Why the last worker exited that exited in trouble.
+    /// Reason of the latest exit in trouble.
     pub last_trouble: Option<ExitReason>,
     /// Live workers.
     pub workers: Vec<WorkerInput<'a>>,
@@ -44,14 +45,14 @@ pub struct WorkerInput<'a> {
     pub past: &'a WorkerPast,
 }
 
-/// Something found.
+/// A finding of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub kind: Kind,
-    /// `None` if it is of the whole app.
+    /// `None` for a finding about the whole app.
     pub worker_pid: Option<Pid>,
-    /// The figures it was found by, as a sentence.
-    pub evidence: String,
+    /// The figures that led to it, as a sentence.
+    pub evidence: Untrusted,
 }
 
 /// Applies every rule.
@@ -71,7 +72,7 @@ fn add(found: &mut Vec<Found>, kind: Kind, worker_pid: Option<Pid>, evidence: St
     found.push(Found {
         kind,
         worker_pid,
-        evidence,
+        evidence: evidence.into(),
     });
 }
 
@@ -92,11 +93,10 @@ fn stuck(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         let count = worker.in_flight.count;
         let evidence = format!(
             "{} {} is in progress for {age_seconds:.1} s; the worker has {count} in all",
-            method.as_deref().unwrap_or("a request"),
-            if route.is_empty() {
-                "of an unknown path"
-            } else {
-                &route
+            method.as_ref().map_or("a request", Untrusted::raw),
+            match route.raw() {
+                "" => "with an unknown path",
+                route => route,
             },
         );
         add(found, Kind::WorkerStuck, Some(worker.pid), evidence);
@@ -112,7 +112,7 @@ fn heartbeats(app: &AppInput, found: &mut Vec<Found>) {
     for worker in &app.workers {
         if let Some(age) = worker.heartbeat_age_seconds.filter(|&age| age >= late) {
             let evidence = format!(
-                "its last heartbeat was {age:.1} s ago; its master gives it up after {timeout} s"
+                "the last heartbeat was {age:.1} s ago; the master kills the worker after {timeout} s"
             );
             add(found, Kind::HeartbeatLate, Some(worker.pid), evidence);
         }
@@ -126,7 +126,7 @@ fn restarts(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         return;
     }
     let last = app.last_trouble.map_or("unknown", ExitReason::as_str);
-    let evidence = format!("{exits} workers ended within a minute, the last one by {last}");
+    let evidence = format!("{exits} workers exited within a minute, the last one by {last}");
     add(found, Kind::RestartLoop, None, evidence);
 }
 
@@ -148,7 +148,7 @@ fn backlogs(app: &AppInput, found: &mut Vec<Found>) {
         let is_much = u64::from(now) * 100 >= u64::from(limit) * u64::from(percent);
         let grows = now > before && last.is_sorted_by(|later, earlier| later >= earlier);
         let evidence = format!(
-            "{now} of at most {limit} connections wait at {address}, {before} waited {time} s before"
+            "{now} of at most {limit} connections wait at {address}; {time} s ago it was {before}"
         );
         let kind = if grows && is_much {
             Kind::BacklogGrowing
@@ -159,7 +159,7 @@ fn backlogs(app: &AppInput, found: &mut Vec<Found>) {
     }
 }
 
-/// Only of workers that were there at every sample.
+/// Counts only workers that lived at every sample.
 fn spread(app: &AppInput, found: &mut Vec<Found>) {
     let samples = app.past.samples();
     if samples < SPREAD_SAMPLES {
@@ -179,7 +179,7 @@ fn spread(app: &AppInput, found: &mut Vec<Found>) {
     let is_most = most * 100 >= all * u64::from(percent);
     if served.len() > 1 && all >= SPREAD_REQUESTS && is_most {
         let evidence = format!(
-            "it served {most} of the last {all} requests of {} workers",
+            "the worker served {most} of the last {all} requests of {} workers",
             served.len()
         );
         add(found, Kind::OneWorkerBusy, Some(pid), evidence);
@@ -191,7 +191,7 @@ fn memory(app: &AppInput, found: &mut Vec<Found>) {
         let past = worker.past.samples().iter();
         let of = past.filter_map(|sample| Some((sample.requests, sample.resident_bytes?)));
         let of: Vec<(u64, u64)> = of.collect();
-        // One step is no growth; but where there are many workers, only each second sample is new.
+        // One step is no growth. With many workers, only every second sample is new.
         let rises = of
             .windows(2)
             .filter(|pair| matches!(pair, [(_, a), (_, b)] if b > a));
@@ -208,7 +208,7 @@ fn memory(app: &AppInput, found: &mut Vec<Found>) {
         let is_much = grown * 100 >= before * u64::from(percent);
         if let (true, Some(each)) = (grown >= MEMORY_BYTES && is_much, grown.checked_div(served)) {
             let evidence = format!(
-                "it grew by {} to {} within {:.0} s, {} for each request",
+                "memory grew by {} to {} within {:.0} s: {} per request",
                 Bytes(grown),
                 Bytes(bytes),
                 seconds(SAMPLE_NS) * (of.len() - 1) as f64,

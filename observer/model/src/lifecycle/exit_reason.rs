@@ -1,7 +1,8 @@
-//! Why a worker ended: from who sent which signal, what its master was asked for, and how it
-//! exited. What that does not tell is `unknown`.
+//! Why a worker exited. The reason follows from the signals sent to the worker and their senders, from
+//! the signals sent to its master, and from the exit status. When they do not decide, the reason is
+//! `unknown`.
 //!
-//! Gunicorn's side of it is `gunicorn/arbiter.py` (19.10 to 27.0): `murder_workers` sends `SIGABRT`,
+//! Gunicorn's side is `gunicorn/arbiter.py` (19.10 to 27.0): `murder_workers` sends `SIGABRT`,
 //! then `SIGKILL`; `manage_workers` sends `SIGTERM` after `SIGHUP` and `SIGTTOU`; `stop` sends
 //! `SIGTERM` or `SIGQUIT`, then `SIGKILL`. `reap_workers` stops the master when a worker exits with 3
 //! (`WORKER_BOOT_ERROR`) or 4 (`APP_LOAD_ERROR`).
@@ -12,38 +13,38 @@ use crate::lifecycle::worker_state::{Sent, WorkerState};
 use serde::{Deserialize, Serialize};
 
 const BOOT_ERRORS: [u8; 2] = [3, 4];
-/// A stop of the master is the reason also of what a worker was sent this long before: both
-/// get the signal that a terminal or a supervisor sends to a process group.
+/// A stop of the master also explains a signal that the worker got this long before: a terminal or a
+/// supervisor sends the signal to the whole process group.
 const TOGETHER_NS: u64 = 1_000_000_000;
 
-/// Why a worker ended.
+/// Why a worker exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
-    /// Its master heard nothing of it for the timeout.
+    /// It sent no heartbeat for the timeout, and its master killed it.
     Timeout,
-    /// The kernel killed it for want of memory.
+    /// The kernel's OOM killer killed it.
     Oom,
-    /// It had served as many requests as it may.
+    /// It had served `max_requests` requests.
     MaxRequests,
     /// Its master replaced its workers, after `SIGHUP`.
     Reload,
-    /// Its master was asked for fewer workers, by `SIGTTOU`.
+    /// Its master reduced the number of workers, after `SIGTTOU`.
     Ttou,
-    /// Somebody asked it, and not its master, to stop.
+    /// Somebody other than its master sent it a signal to stop.
     Quit,
-    /// A signal or an exit that nobody asked for.
+    /// A signal or an exit code that nobody asked for.
     Crash,
-    /// It ended before it could serve.
+    /// It exited before it could serve.
     BootError,
-    /// Its master stops, or has gone.
+    /// Its master stops, or is gone.
     Shutdown,
-    /// What was seen does not tell.
+    /// The observer does not know.
     Unknown,
 }
 
 impl ExitReason {
-    /// All of them.
+    /// Every reason.
     pub const ALL: [Self; 10] = [
         Self::Timeout,
         Self::Oom,
@@ -74,7 +75,7 @@ impl ExitReason {
         }
     }
 
-    /// Whether it is a sign of trouble: nobody asked for it.
+    /// Whether nobody asked for the exit: a sign of trouble.
     #[must_use]
     pub fn is_trouble(self) -> bool {
         matches!(
@@ -84,18 +85,18 @@ impl ExitReason {
     }
 }
 
-/// How it ended.
+/// Whether the worker finished its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitKind {
-    /// It finished what it had to do.
+    /// It finished its requests.
     Graceful,
     /// It did not.
     Forced,
 }
 
 impl ExitKind {
-    /// As it is exported: `restart_type`.
+    /// The label `restart_type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,26 +106,27 @@ impl ExitKind {
     }
 }
 
-/// What is known when a worker has ended.
+/// What is known about the exit of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub state: &'a WorkerState,
     pub status: Option<ExitStatus>,
     pub ended_ns: u64,
     pub master: Pid,
-    /// Signals that its master got, in order.
+    /// Signals sent to its master, in order.
     pub asked: &'a [Sent],
-    /// Its master stops by itself: a worker could not boot.
+    /// Its master stops by itself, because a worker could not boot.
     pub is_halting: bool,
     pub master_ended: bool,
-    /// `max_requests`; `None` when that is not known, 0 when there is no limit.
+    /// `max_requests`; `None` when unknown, 0 for no limit.
     pub max_requests: Option<u64>,
-    /// Requests it was seen to serve; `is_all` if it was watched from its beginning.
+    /// Requests that the observer saw it serve.
     pub served: u64,
+    /// The observer saw its start, so that `served` has all its requests.
     pub is_all: bool,
 }
 
-/// Why it ended, and how.
+/// Why the worker exited, and whether it finished its work.
 #[must_use]
 pub fn of(evidence: &Evidence<'_>) -> (ExitReason, ExitKind) {
     let got = |wanted: u8| {
@@ -142,7 +144,7 @@ pub fn of(evidence: &Evidence<'_>) -> (ExitReason, ExitKind) {
         .filter(|sent| sent.signal == signal::TERM);
     let has_finished = match evidence.status {
         Some(ExitStatus::Code(code)) => code == 0,
-        // The master asks again while it winds up, and then its own handler has gone already.
+        // While the master stops, it sends SIGTERM again, when the worker's handler is already gone.
         Some(ExitStatus::Signal(signal)) => signal == signal::TERM && terms.count() > 1,
         None => false,
     };
@@ -204,7 +206,7 @@ fn reason(evidence: &Evidence<'_>) -> ExitReason {
         Some(ExitStatus::Code(code)) if BOOT_ERRORS.contains(&code) && !state.has_run() => {
             ExitReason::BootError
         }
-        // It deep_captures now and then whether its master is still there.
+        // A worker checks now and then whether its master is still alive.
         Some(ExitStatus::Code(0)) if evidence.master_ended => ExitReason::Shutdown,
         Some(ExitStatus::Code(0)) if has_served_enough(evidence) => ExitReason::MaxRequests,
         Some(ExitStatus::Code(0)) | None => ExitReason::Unknown,
@@ -212,7 +214,7 @@ fn reason(evidence: &Evidence<'_>) -> ExitReason {
     }
 }
 
-/// What the master was asked for last before it sent a signal at `until_ns`.
+/// The last request to the master, by a signal, up to `until_ns`.
 fn asked_for(evidence: &Evidence<'_>, until_ns: u64) -> Option<ExitReason> {
     let asked = evidence
         .asked

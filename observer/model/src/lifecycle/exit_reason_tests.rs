@@ -11,7 +11,7 @@ fn sent(time_ns: u64, signal: u8, sender: Pid) -> Sent {
     }
 }
 
-/// A worker that ran, watched from its beginning, of a master without limits.
+/// A worker that has run, seen from its start, of a master without limits.
 struct Case {
     state: WorkerState,
     status: ExitStatus,
@@ -72,7 +72,7 @@ impl Case {
 }
 
 #[test]
-fn what_the_master_sent_is_for_what_it_was_asked() {
+fn a_signal_of_the_master_has_the_reason_of_the_last_signal_to_the_master() {
     let case = |signal| {
         Case::exited(0)
             .asked(100, signal)
@@ -89,7 +89,7 @@ fn what_the_master_sent_is_for_what_it_was_asked() {
     for stop in [signal::TERM, signal::INT, signal::QUIT, signal::WINCH] {
         assert_eq!(case(stop).end(), (ExitReason::Shutdown, ExitKind::Graceful));
     }
-    // It was asked before we came, or after it did so; or for something else.
+    // The signal to the master was not seen, came later, or asked for something else.
     let unasked = Case::exited(0).got(200, signal::TERM, MASTER);
     assert_eq!(unasked.end().0, ExitReason::Unknown);
     let later = unasked.asked(300, signal::HUP).asked(301, 10);
@@ -99,14 +99,14 @@ fn what_the_master_sent_is_for_what_it_was_asked() {
 }
 
 #[test]
-fn a_master_that_halts_stops_its_workers() {
+fn a_halting_master_stops_its_workers() {
     let mut case = Case::exited(0).got(200, signal::TERM, MASTER);
     case.is_halting = true;
     assert_eq!(case.end(), (ExitReason::Shutdown, ExitKind::Graceful));
 }
 
 #[test]
-fn what_had_to_be_killed_was_forced() {
+fn a_killed_worker_was_forced() {
     let killed = Case::new(ExitStatus::Signal(signal::KILL))
         .asked(100, signal::HUP)
         .got(200, signal::TERM, MASTER)
@@ -119,7 +119,7 @@ fn what_had_to_be_killed_was_forced() {
 }
 
 #[test]
-fn a_worker_that_is_asked_twice_was_done_with_its_work() {
+fn a_worker_that_dies_of_a_second_sigterm_was_graceful() {
     let twice = Case::new(ExitStatus::Signal(signal::TERM))
         .asked(100, signal::HUP)
         .got(200, signal::TERM, MASTER)
@@ -128,7 +128,7 @@ fn a_worker_that_is_asked_twice_was_done_with_its_work() {
 }
 
 #[test]
-fn only_its_master_tells_a_timeout() {
+fn only_a_sigabrt_of_its_master_is_a_timeout() {
     let timeout = Case::exited(1).got(200, signal::ABRT, MASTER);
     assert_eq!(timeout.end(), (ExitReason::Timeout, ExitKind::Forced));
     let murdered = Case::new(ExitStatus::Signal(signal::KILL))
@@ -142,7 +142,7 @@ fn only_its_master_tells_a_timeout() {
 }
 
 #[test]
-fn a_kill_is_for_want_of_memory_only_if_the_kernel_says_so() {
+fn a_kill_is_out_of_memory_only_after_a_report_of_the_kernel() {
     let mut case = Case::new(ExitStatus::Signal(signal::KILL)).got(200, signal::KILL, 0);
     assert_eq!(case.end(), (ExitReason::Crash, ExitKind::Forced));
     case.state.oom = true;
@@ -154,7 +154,7 @@ fn a_kill_is_for_want_of_memory_only_if_the_kernel_says_so() {
 }
 
 #[test]
-fn whoever_asks_a_worker_to_stop_makes_it_quit_unless_its_master_stops_too() {
+fn a_worker_stopped_by_another_process_quit_unless_its_master_stops_too() {
     let quit = Case::exited(0).got(200, signal::QUIT, OTHER);
     assert_eq!(quit.end(), (ExitReason::Quit, ExitKind::Forced));
     let gently = Case::exited(0).got(200, signal::TERM, OTHER);
@@ -172,7 +172,7 @@ fn whoever_asks_a_worker_to_stop_makes_it_quit_unless_its_master_stops_too() {
 }
 
 #[test]
-fn a_boot_error_is_one_only_before_it_has_run() {
+fn a_boot_error_happens_only_before_the_worker_has_run() {
     for code in BOOT_ERRORS {
         let mut case = Case::exited(code);
         assert_eq!(case.end(), (ExitReason::Crash, ExitKind::Forced));
@@ -189,7 +189,7 @@ fn a_boot_error_is_one_only_before_it_has_run() {
 }
 
 #[test]
-fn a_good_end_that_nobody_asked_for_is_for_its_number_of_requests_if_that_was_reached() {
+fn an_unasked_clean_exit_is_max_requests_if_that_number_was_reached() {
     let mut case = Case::exited(0);
     assert_eq!(case.end(), (ExitReason::Unknown, ExitKind::Graceful));
     case.max_requests = Some(100);
@@ -206,7 +206,7 @@ fn a_good_end_that_nobody_asked_for_is_for_its_number_of_requests_if_that_was_re
 }
 
 #[test]
-fn an_end_that_was_not_seen_is_unknown() {
+fn an_unseen_exit_is_unknown() {
     let case = Case::exited(0);
     let unseen = Evidence {
         state: &case.state,

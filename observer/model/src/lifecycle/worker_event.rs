@@ -1,4 +1,4 @@
-//! What happened to workers: for the log, `trace` and the API.
+//! Starts and exits of workers: for the log, `trace` and the API.
 
 use crate::duration::seconds;
 use crate::errors::cause;
@@ -9,50 +9,50 @@ use crate::lifecycle::signal;
 use crate::lifecycle::worker_state::Sent;
 use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
+use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-/// Events that a view has.
+/// Events that the live view has.
 const MAX_EVENTS: usize = 200;
 /// Frames of stacks in all of them: the stacks of older events are dropped.
 const MAX_FRAMES: usize = 4096;
 
-/// Something happened to a worker.
+/// A worker started or exited.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerEvent {
     /// Unix time.
     pub time_seconds: f64,
     /// `worker_started` or `worker_ended`.
     pub event: Cow<'static, str>,
-    pub app: String,
+    pub app: Untrusted,
     pub master_pid: Pid,
     pub worker_pid: Pid,
     pub worker_id: String,
-    pub worker_class: Arc<str>,
-    /// How it ended; absent of a start.
+    pub worker_class: Untrusted,
+    /// Absent from a start.
     #[serde(flatten)]
-    pub ended: Option<Ended>,
+    pub exit: Option<WorkerExit>,
 }
 
-/// How a worker ended.
+/// How a worker exited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct WorkerExit {
     pub reason: ExitReason,
     pub restart_type: ExitKind,
     pub exit_code: Option<u8>,
     pub exit_signal: Option<u8>,
-    /// What it was sent, in order.
+    /// Signals that were sent to it, in order.
     pub signals: Vec<SignalView>,
     pub uptime_seconds: Option<f64>,
-    /// Requests it was seen to serve.
+    /// Requests that the observer saw it serve.
     pub served: u64,
-    /// Those in progress when it was last looked at, the oldest first.
+    /// Requests in progress at the last look before the exit, the oldest first.
     pub requests: Vec<PendingView>,
-    /// Innermost frame of the application when its master gave it up.
-    pub stuck_in: Option<String>,
-    /// Where its threads were then.
+    /// Innermost frame of the application when the master aborted the worker.
+    pub stuck_in: Option<Untrusted>,
+    /// Stacks of its threads at that time.
     pub stacks: Vec<StackView>,
 }
 
@@ -77,36 +77,36 @@ impl From<&Sent> for SignalView {
 /// A request in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PendingView {
-    /// Unknown as long as `None`.
-    pub method: Option<String>,
-    /// As metrics have it; empty when the path is unknown.
-    pub route: String,
+    /// `None` while unknown.
+    pub method: Option<Untrusted>,
+    /// As in metrics; empty when the path is unknown.
+    pub route: Untrusted,
     /// As the client sent it, without the query.
-    pub path: Option<String>,
-    /// Since it entered the application.
+    pub path: Option<Untrusted>,
+    /// Since the request entered the application.
     pub age_seconds: f64,
 }
 
 impl PendingView {
     #[must_use]
     pub fn new(patterns: &[Pattern], pending: &Pending, now_ns: u64) -> Self {
-        let path = pending.path.as_deref();
+        let path = pending.path.as_ref().map(Untrusted::raw);
         let route = path.map(|path| route::reduce(patterns, path, pending.path_cut));
         Self {
             method: pending.method.clone(),
-            route: route.unwrap_or_default().into_owned(),
+            route: route.unwrap_or_default().into_owned().into(),
             path: pending.path.clone(),
             age_seconds: seconds(now_ns.saturating_sub(pending.begun_ns)),
         }
     }
 }
 
-/// Where a thread was.
+/// The stack of a thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackView {
-    /// It is the one that got the signal, mostly the main thread.
+    /// The thread that got the signal, mostly the main thread.
     pub is_current: bool,
-    /// What it was serving.
+    /// The request that the thread serves.
     pub request: Option<PendingView>,
     /// The innermost first.
     pub frames: Vec<CodeLocation>,
@@ -136,21 +136,22 @@ impl StackView {
     }
 }
 
-/// Where the application hangs: of the thread whose request is the oldest, else of the one
-/// that got the signal, the innermost frame that is the application's own, else the innermost.
+/// The function that a worker is stuck in. It is taken from the stack of the thread with the oldest
+/// request, else of the thread that got the signal: the innermost frame of the application's own
+/// files, else the innermost frame.
 #[must_use]
-pub fn stuck_in(stacks: &[Stack]) -> Option<String> {
+pub fn stuck_in(stacks: &[Stack]) -> Option<Untrusted> {
     let serving = stacks.iter().filter(|stack| stack.entered_ns.is_some());
     let stack = serving
         .min_by_key(|stack| stack.entered_ns)
         .or_else(|| stacks.iter().find(|stack| stack.is_current))?;
-    let own = stack.frames.iter().find(|place| place.frame.is_own);
-    let place = own.or_else(|| stack.frames.first())?;
-    Some(cause::place(&place.frame))
+    let own = stack.frames.iter().find(|location| location.frame.is_own);
+    let location = own.or_else(|| stack.frames.first())?;
+    Some(cause::place(&location.frame))
 }
 
-impl Ended {
-    /// The status as its parts.
+impl WorkerExit {
+    /// Exit code and signal of a status.
     #[must_use]
     pub fn status(status: Option<ExitStatus>) -> (Option<u8>, Option<u8>) {
         match status {
@@ -161,39 +162,39 @@ impl Ended {
     }
 }
 
-/// The last events, for views.
+/// The last events, for the live view.
 #[derive(Debug, Default)]
-pub struct Events {
-    shown: VecDeque<WorkerEvent>,
+pub struct RecentWorkerEvents {
+    events: VecDeque<WorkerEvent>,
 }
 
-impl Events {
+impl RecentWorkerEvents {
     pub fn push(&mut self, event: WorkerEvent) {
-        self.shown.push_back(event);
-        if self.shown.len() > MAX_EVENTS {
-            self.shown.pop_front();
+        self.events.push_back(event);
+        if self.events.len() > MAX_EVENTS {
+            self.events.pop_front();
         }
         let mut frames = 0;
-        for ended in self
-            .shown
+        for exit in self
+            .events
             .iter_mut()
             .rev()
-            .filter_map(|event| event.ended.as_mut())
+            .filter_map(|event| event.exit.as_mut())
         {
-            frames += ended
+            frames += exit
                 .stacks
                 .iter()
                 .map(|stack| stack.frames.len())
                 .sum::<usize>();
             if frames > MAX_FRAMES {
-                ended.stacks.clear();
+                exit.stacks.clear();
             }
         }
     }
 
-    /// The last ones, in order.
-    pub fn shown(&self) -> impl Iterator<Item = &WorkerEvent> {
-        self.shown.iter()
+    /// The oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &WorkerEvent> {
+        self.events.iter()
     }
 }
 
@@ -202,10 +203,10 @@ mod tests {
     use super::*;
     use crate::event::Frame;
 
-    fn place(function: &str, is_own: bool) -> CodeLocation {
+    fn location(function: &'static str, is_own: bool) -> CodeLocation {
         let frame = Frame {
-            file: "shop.py".to_owned(),
-            function: function.to_owned(),
+            file: "shop.py".into(),
+            function: function.into(),
             is_own,
             ..Frame::default()
         };
@@ -215,17 +216,18 @@ mod tests {
         }
     }
 
-    fn stack(entered_ns: Option<u64>, is_current: bool, frames: &[(&str, bool)]) -> Stack {
+    fn stack(entered_ns: Option<u64>, is_current: bool, frames: &[(&'static str, bool)]) -> Stack {
+        let frames = frames.iter().map(|&(name, own)| location(name, own));
         Stack {
             entered_ns,
             is_current,
-            frames: frames.iter().map(|&(name, own)| place(name, own)).collect(),
+            frames: frames.collect(),
             ..Stack::default()
         }
     }
 
     #[test]
-    fn it_hangs_in_the_applications_own_frame_of_the_oldest_request() {
+    fn a_worker_is_stuck_in_the_applications_own_frame_of_the_oldest_request() {
         let main = stack(None, true, &[("wait", false), ("run", false)]);
         let young = stack(Some(20), false, &[("young", true)]);
         let old = stack(
@@ -234,20 +236,20 @@ mod tests {
             &[("acquire", false), ("old", true), ("view", true)],
         );
         let all = [main.clone(), young, old];
-        assert_eq!(stuck_in(&all).as_deref(), Some("shop.py:old"));
-        // Nothing is served: it is its main thread that hangs.
-        assert_eq!(stuck_in(&[main]).as_deref(), Some("shop.py:wait"));
+        assert_eq!(stuck_in(&all), Some("shop.py:old".into()));
+        // Without a request, it is stuck in its main thread.
+        assert_eq!(stuck_in(&[main]), Some("shop.py:wait".into()));
         assert_eq!(stuck_in(&[]), None);
         assert_eq!(stuck_in(&[stack(Some(1), true, &[])]), None);
     }
 
     #[test]
     fn events_and_their_stacks_are_bounded() {
-        let mut events = Events::default();
+        let mut events = RecentWorkerEvents::default();
         let frames: Vec<_> = (0..48).map(|_| ("f", true)).collect();
         let of = StackView::new(&[], &stack(None, true, &frames));
         for _ in 0..1000 {
-            let ended = Ended {
+            let exit = WorkerExit {
                 reason: ExitReason::Timeout,
                 restart_type: ExitKind::Forced,
                 exit_code: None,
@@ -260,23 +262,17 @@ mod tests {
                 stacks: vec![of.clone()],
             };
             events.push(WorkerEvent {
-                ended: Some(ended),
+                exit: Some(exit),
                 ..WorkerEvent::default()
             });
         }
-        assert_eq!(events.shown().count(), MAX_EVENTS);
+        assert_eq!(events.iter().count(), MAX_EVENTS);
         let with_stacks = |event: &&WorkerEvent| {
-            event
-                .ended
-                .as_ref()
-                .is_some_and(|ended| !ended.stacks.is_empty())
+            let exit = event.exit.as_ref();
+            exit.is_some_and(|exit| !exit.stacks.is_empty())
         };
-        assert_eq!(events.shown().filter(with_stacks).count(), MAX_FRAMES / 48);
-        assert!(
-            events
-                .shown()
-                .last()
-                .is_some_and(|event| with_stacks(&event))
-        );
+        assert_eq!(events.iter().filter(with_stacks).count(), MAX_FRAMES / 48);
+        let last = events.iter().last();
+        assert!(last.is_some_and(|event| with_stacks(&event)));
     }
 }

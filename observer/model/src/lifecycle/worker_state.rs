@@ -1,10 +1,10 @@
-//! A worker between its fork and its end.
+//! The state of a worker between its fork and its exit.
 //!
 //! ```text
 //!             Worker.booted           TERM, QUIT, INT; Worker.alive is false
 //!  Booting ─────────────────> Running ──────────────────────────────────────> Quitting
 //!     └────────────┬─────────────┴──────────────────────┬─────────────────────────┘
-//!                  │ ABRT: its master gave it up         v
+//!                  │ ABRT: the master's timeout          v
 //!                  └───────────────────────────────> Aborting
 //! ```
 
@@ -13,10 +13,10 @@ use crate::event::{Pid, Stack};
 use crate::fact::WorkerInFlight;
 use serde::{Deserialize, Serialize};
 
-/// Signals of one kind that are kept of a worker, the first ones: however many of one it gets, as at
-/// each rotation of logs, the others are not lost for it.
+/// Signals of one kind that are kept of a worker. Only the first ones are kept, so that many signals
+/// of one kind, such as one for each rotation of logs, do not displace the others.
 const SAME_SIGNALS: usize = 4;
-/// Stacks, likewise.
+/// Stacks that are kept of a worker.
 const MAX_STACKS: usize = 32;
 
 /// A signal that was sent.
@@ -28,7 +28,7 @@ pub struct Sent {
     pub sender: Option<Pid>,
 }
 
-/// How far a worker is.
+/// The stage of a worker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -39,7 +39,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in order.
+    /// Every stage, in order.
     pub const ALL: [Self; 4] = [Self::Booting, Self::Running, Self::Quitting, Self::Aborting];
 
     /// As it is exported.
@@ -54,29 +54,29 @@ impl Stage {
     }
 }
 
-/// What happened to a worker, beside its requests.
+/// What the observer knows of a worker, beside its requests.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerState {
     pub signals: Vec<Sent>,
-    /// The kernel chose it to be killed for want of memory.
+    /// The kernel's OOM killer chose it.
     pub oom: bool,
-    /// Its memory was looked at, and told or not.
+    /// The observer has read its memory, or tried to.
     pub was_looked_at: bool,
-    /// `Worker.booted` and `Worker.alive`, as last seen.
+    /// `Worker.booted` and `Worker.alive`, as last read.
     pub booted: Option<bool>,
     pub alive: Option<bool>,
-    /// It had a request.
+    /// It has served a request.
     pub served: bool,
-    /// Where its threads were when it was aborted.
+    /// Stacks of its threads when it was aborted.
     pub stacks: Vec<Stack>,
-    /// Its requests in progress when last looked at.
+    /// Requests in progress at the last look.
     pub in_flight: WorkerInFlight,
-    /// … before it was aborted, and when that was: what it does then ends them.
+    /// The time of its abort, and the requests in progress just before: the abort ends them.
     pub aborted: Option<(u64, WorkerInFlight)>,
 }
 
 impl WorkerState {
-    /// A signal was sent to it.
+    /// A signal was sent to the worker.
     pub fn signal(&mut self, sent: Sent) {
         if sent.signal == signal::ABRT && self.aborted.is_none() {
             self.aborted = Some((sent.time_ns, self.in_flight.clone()));
@@ -87,20 +87,20 @@ impl WorkerState {
         }
     }
 
-    /// Where one of its threads is.
+    /// The stack of one of its threads was captured.
     pub fn stack(&mut self, stack: &Stack) {
         if self.stacks.len() < MAX_STACKS {
             self.stacks.push(stack.clone());
         }
     }
 
-    /// It began to serve, as far as was seen.
+    /// Whether it has begun to serve.
     #[must_use]
     pub fn has_run(&self) -> bool {
         self.served || self.booted == Some(true) || self.in_flight.count > 0
     }
 
-    /// How far it is; `None` where nothing tells.
+    /// Its stage; `None` when unknown.
     #[must_use]
     pub fn stage(&self) -> Option<Stage> {
         let got = |wanted: &[u8]| {
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_boots_runs_quits_and_is_aborted() {
+    fn stages_follow_memory_and_signals() {
         let mut state = WorkerState::default();
         assert_eq!(state.stage(), Some(Stage::Booting));
         state.was_looked_at = true;
-        assert_eq!(state.stage(), None, "its memory does not tell");
+        assert_eq!(state.stage(), None, "its memory could not be read");
         state.booted = Some(false);
         assert_eq!(state.stage(), Some(Stage::Booting));
         state.booted = Some(true);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_serves_runs_whatever_its_memory_says() {
+    fn a_worker_that_serves_is_running_whatever_its_memory_says() {
         let state = WorkerState {
             served: true,
             was_looked_at: true,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_worker_is_bounded() {
+    fn signals_and_stacks_of_a_worker_are_bounded() {
         let mut state = WorkerState::default();
         for _ in 0..1000 {
             state.signal(sent(10));

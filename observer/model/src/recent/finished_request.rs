@@ -1,39 +1,39 @@
-//! A finished request with all that is known of it, for outputs that show each one.
+//! A finished request with its worker and its cause, for outputs that show each request.
 
 use crate::counters::worker_counters::{Outcome, duration_ns, phases};
 use crate::errors::cause::{Cause, ErrorAnalysis, Failure};
 use crate::event::{Pid, Request};
+use crate::untrusted::Untrusted;
 use crate::wall_clock::wall_seconds;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// A request, whose it is, and why it failed if it did.
+/// A finished request, its app and worker, and the cause if it failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FinishedRequest {
-    /// Unix time it ended.
+    /// Unix time at which it finished.
     pub time_seconds: f64,
-    /// Empty while its worker's master is not known.
-    pub app: String,
+    /// Empty while its worker's master is unknown.
+    pub app: Untrusted,
     pub master_pid: Option<Pid>,
     /// Empty when unknown.
-    pub worker_class: String,
-    /// The route its path is of, as metrics have it; empty when the path is unknown.
-    pub route: String,
+    pub worker_class: Untrusted,
+    /// As in metrics; empty when the path is unknown.
+    pub route: Untrusted,
     #[serde(flatten)]
     pub request: Request,
     pub duration_ns: Option<u64>,
-    /// Nanoseconds of each phase that was seen.
+    /// Duration of each phase that was seen.
     pub phases_ns: BTreeMap<&'static str, u64>,
     /// An exception left the application.
     pub failed: bool,
-    /// Why it failed: only of what failed.
+    /// Only for a request that failed.
     #[serde(flatten, serialize_with = "cause")]
     pub cause: Option<Cause>,
 }
 
 impl FinishedRequest {
-    /// What is known without knowing whose it is. `wall_offset_ns` is the wall clock minus the
-    /// monotonic one.
+    /// A request whose app is not known. `wall_offset_ns` is the wall clock minus the monotonic one.
     #[must_use]
     pub fn new(
         request: &Request,
@@ -46,10 +46,10 @@ impl FinishedRequest {
             || outcome.failed.is_some();
         Self {
             time_seconds: wall_seconds(request.finished_ns, wall_offset_ns),
-            app: String::new(),
+            app: Untrusted::default(),
             master_pid: None,
-            worker_class: String::new(),
-            route: String::new(),
+            worker_class: Untrusted::default(),
+            route: Untrusted::default(),
             request: Request {
                 client_gone: request.client_gone || analysis.client_gone,
                 ..request.clone()
@@ -63,7 +63,7 @@ impl FinishedRequest {
         }
     }
 
-    /// The exception that failed it.
+    /// The exception that made it fail.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match &self.cause {
@@ -73,10 +73,10 @@ impl FinishedRequest {
     }
 }
 
-/// As JSON: what is known, and the exception if that is one.
+/// The fields `cause_is` and `cause` of the JSON.
 fn cause<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct Fields<'a> {
         cause_is: Option<&'static str>,
         cause: Option<&'a Failure>,
     }
@@ -86,7 +86,7 @@ fn cause<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S
         Some(Cause::None) => (Some("none"), None),
         Some(Cause::Raised(failure)) => (Some("raised"), Some(&**failure)),
     };
-    Shown { cause_is, cause }.serialize(serializer)
+    Fields { cause_is, cause }.serialize(serializer)
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! What an app did in the last fifteen minutes, in bins of five seconds: for charts.
+//! The last fifteen minutes of an app, in bins of five seconds: for charts.
 
 use crate::counters::histogram::{HISTORY, Histogram, PHASE};
 use crate::counters::worker_counters::{Phase, duration_ns, phases};
 use crate::event::Request;
 use std::collections::VecDeque;
 
-/// Time of one bin.
+/// Time that a bin covers.
 pub const BIN_NS: u64 = 5_000_000_000;
 /// Bins that are kept.
 pub const BINS: usize = 180;
 
-/// The bins of an app, the oldest first. None is there for a time in which nothing was seen.
+/// The bins of an app, the oldest first. There is no bin for a time in which nothing was seen.
 #[derive(Debug, Default)]
 pub struct History {
     bins: VecDeque<Bin>,
     last_sample: Option<AppSample>,
 }
 
-/// What was done within [`BIN_NS`].
+/// Counts of [`BIN_NS`].
 #[derive(Debug)]
 pub struct Bin {
     pub begin_ns: u64,
@@ -25,12 +25,12 @@ pub struct Bin {
     /// See [`crate::counters::worker_counters::Outcome::is_error`].
     pub errors: u64,
     pub durations: Histogram,
-    /// Waits to be accepted.
+    /// Queue wait until a connection is accepted.
     pub queue: Histogram,
-    /// Time that workers were busy, and time that they lived, of all together.
+    /// Busy time and lifetime, summed over all workers.
     pub busy_ns: u64,
     pub lived_ns: u64,
-    /// The most that were seen at once.
+    /// Most requests in progress, and most connections in the backlog, at one look.
     pub in_flight: u32,
     pub backlog: u32,
 }
@@ -39,7 +39,7 @@ pub struct Bin {
 #[derive(Clone, Copy, Debug)]
 pub struct AppSample {
     pub time_ns: u64,
-    /// Since the beginning, of all its workers.
+    /// Busy time of all its workers since the observer attached.
     pub busy_ns: u64,
     pub workers: u32,
     pub in_flight: u32,
@@ -61,7 +61,7 @@ impl Bin {
         }
     }
 
-    /// Adds what another one has.
+    /// Adds the counts of another bin.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
@@ -73,7 +73,7 @@ impl Bin {
         self.backlog = self.backlog.max(other.backlog);
     }
 
-    /// Share of their lives that workers were busy, from 0 to 1.
+    /// Busy share of the workers' lifetime, from 0 to 1.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share is a float")]
     pub fn utilisation(&self) -> Option<f64> {
@@ -83,7 +83,7 @@ impl Bin {
 }
 
 impl History {
-    /// A request ended.
+    /// A request finished.
     pub fn request(&mut self, request: &Request, is_error: bool) {
         let bin = self.bin(request.finished_ns);
         bin.requests += 1;
@@ -98,23 +98,23 @@ impl History {
         }
     }
 
-    /// It was last_sample at.
-    pub fn look(&mut self, look: AppSample) {
-        let before = self.last_sample.replace(look);
-        let bin = self.bin(look.time_ns);
-        bin.in_flight = bin.in_flight.max(look.in_flight);
-        bin.backlog = bin.backlog.max(look.backlog);
+    /// Takes a sample of the app.
+    pub fn sample(&mut self, sample: AppSample) {
+        let before = self.last_sample.replace(sample);
+        let bin = self.bin(sample.time_ns);
+        bin.in_flight = bin.in_flight.max(sample.in_flight);
+        bin.backlog = bin.backlog.max(sample.backlog);
         if let Some(before) = before {
-            bin.busy_ns += look.busy_ns.saturating_sub(before.busy_ns);
-            let passed_ns = look.time_ns.saturating_sub(before.time_ns);
-            bin.lived_ns += passed_ns * u64::from(look.workers);
+            bin.busy_ns += sample.busy_ns.saturating_sub(before.busy_ns);
+            let passed_ns = sample.time_ns.saturating_sub(before.time_ns);
+            bin.lived_ns += passed_ns * u64::from(sample.workers);
         }
     }
 
-    /// The bin of a time; the oldest of what came too late.
+    /// The bin of a time; the oldest bin for a time that is too old.
     fn bin(&mut self, time_ns: u64) -> &mut Bin {
         let begin_ns = time_ns - time_ns % BIN_NS;
-        // As it is of nearly all.
+        // The common case.
         if self.bins.back().is_some_and(|bin| bin.begin_ns == begin_ns) {
             let newest = self.bins.len() - 1;
             return &mut self.bins[newest];
@@ -133,7 +133,7 @@ impl History {
         &mut self.bins[at]
     }
 
-    /// Those that end after `since_ns`.
+    /// The bins that end after `since_ns`.
     pub fn since(&self, since_ns: u64) -> impl DoubleEndedIterator<Item = &Bin> {
         let from = self
             .bins
@@ -141,7 +141,7 @@ impl History {
         self.bins.range(from..)
     }
 
-    /// All that was done since then, and when the first of it began.
+    /// The sum of the bins that end after `since_ns`; it begins with the first of them.
     #[must_use]
     pub fn sum(&self, since_ns: u64) -> Option<Bin> {
         let mut bins = self.since(since_ns);
@@ -159,7 +159,7 @@ impl History {
 mod tests {
     use super::*;
 
-    fn ended(finished_ns: u64) -> Request {
+    fn finished(finished_ns: u64) -> Request {
         Request {
             finished_ns,
             entered_ns: Some(finished_ns - 7_000_000),
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    fn look(time_ns: u64, busy_ns: u64, in_flight: u32) -> AppSample {
+    fn sample(time_ns: u64, busy_ns: u64, in_flight: u32) -> AppSample {
         AppSample {
             time_ns,
             busy_ns,
@@ -181,10 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_in_the_bin_of_their_end() {
+    fn requests_are_in_the_bin_in_which_they_finished() {
         let mut history = History::default();
         for time_ns in [BIN_NS, 2 * BIN_NS - 1, 2 * BIN_NS, 3 * BIN_NS + 1] {
-            history.request(&ended(time_ns), time_ns == BIN_NS);
+            history.request(&finished(time_ns), time_ns == BIN_NS);
         }
         let of = |bin: &Bin| (bin.begin_ns / BIN_NS, bin.requests, bin.errors);
         let bins: Vec<_> = history.since(0).map(of).collect();
@@ -196,36 +196,36 @@ mod tests {
     }
 
     #[test]
-    fn no_more_bins_are_kept_than_there_is_room_for() {
+    fn bins_are_bounded() {
         let mut history = History::default();
         for second in 0..5000 {
-            history.look(look(second * 1_000_000_000, 0, 0));
+            history.sample(sample(second * 1_000_000_000, 0, 0));
         }
         assert_eq!(history.bins.len(), BINS);
-        // Long after it ended: counted nevertheless.
-        history.request(&ended(BIN_NS), false);
+        // A request that is reported late is counted nevertheless.
+        history.request(&finished(BIN_NS), false);
         assert_eq!(history.bins.len(), BINS);
         assert_eq!(history.bins[0].requests, 1);
-        // As is one whose clock is far ahead.
-        history.request(&ended(u64::MAX - 1), false);
+        // And so is one whose clock is far ahead.
+        history.request(&finished(u64::MAX - 1), false);
         assert_eq!(history.bins.len(), 1);
     }
 
     #[test]
-    fn busy_time_counts_from_one_look_to_the_next() {
+    fn busy_time_counts_from_one_sample_to_the_next() {
         let mut history = History::default();
-        history.look(look(BIN_NS, 900, 3));
+        history.sample(sample(BIN_NS, 900, 3));
         let second = 1_000_000_000;
-        history.look(look(BIN_NS + second, 900 + second, 1));
+        history.sample(sample(BIN_NS + second, 900 + second, 1));
         let bin = history.sum(0).unwrap();
         assert_eq!(bin.utilisation(), Some(0.5));
         assert_eq!((bin.in_flight, bin.backlog), (3, 1));
     }
 
     #[test]
-    fn what_was_not_looked_at_twice_has_no_utilisation() {
+    fn utilisation_needs_two_samples() {
         let mut history = History::default();
-        history.look(look(BIN_NS, 900, 3));
+        history.sample(sample(BIN_NS, 900, 3));
         assert_eq!(history.sum(0).unwrap().utilisation(), None);
         assert!(history.sum(3 * BIN_NS).is_none());
     }

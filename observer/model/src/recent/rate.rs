@@ -1,8 +1,8 @@
-//! What a worker did in the last five to ten seconds.
+//! Rates of a worker over the last five to ten seconds.
 
 use crate::recent::history::BIN_NS;
 
-/// Its counts at three deep_captures: now, and up to two bins ago.
+/// Counts of a worker at three looks: the latest, and two of up to two bins ago.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     before: Option<Counts>,
@@ -10,7 +10,7 @@ pub struct Rate {
     now: Option<Counts>,
 }
 
-/// What it did since the beginning.
+/// Counts since the worker started.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     pub time_ns: u64,
@@ -19,7 +19,7 @@ pub struct Counts {
 }
 
 impl Rate {
-    /// It was looked at.
+    /// Takes the counts of a look.
     pub fn look(&mut self, now: Counts) {
         self.now = Some(now);
         let is_due = |of: &Counts| now.time_ns.saturating_sub(of.time_ns) >= BIN_NS;
@@ -32,8 +32,7 @@ impl Rate {
         }
     }
 
-    /// Requests a second, and the share of the time that it was busy; `None` before it was looked
-    /// at twice.
+    /// Requests per second and the busy share of the time; `None` before the second look.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is a float")]
     pub fn lately(&self) -> Option<(f64, f64)> {
@@ -53,12 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_of_the_last_five_to_ten_seconds() {
+    fn rates_cover_the_last_five_to_ten_seconds() {
         let mut rate = Rate::default();
         let second = 1_000_000_000;
         assert!(rate.lately().is_none());
         for at in 0..60 {
-            // Ten a second for half a minute, and none since.
+            // Ten requests a second for half a minute, then none.
             rate.look(Counts {
                 time_ns: (100 + at) * second,
                 requests: 10 * at.min(30),

@@ -1,20 +1,21 @@
-//! What an app's requests were lately, by route, and the slowest of them.
+//! Recent requests of an app by route, and the slowest of them.
 //!
-//! Two generations of five minutes are kept, so that it is of the last five to ten minutes.
+//! Two generations of five minutes are kept, which cover the last five to ten minutes.
 
 use crate::counters::app_counters::{ById, Method};
 use crate::counters::histogram::{HISTORY, Histogram};
 use crate::counters::worker_counters::{Phase, duration_ns, phases};
 use crate::event::{Pid, Request};
 use crate::routes::registry::RouteId;
+use crate::untrusted::Untrusted;
 use std::collections::BTreeMap;
 
-/// Time of a generation.
+/// Time that a generation covers.
 const GENERATION_NS: u64 = 300_000_000_000;
 /// Slow requests that a generation keeps.
 const SLOWEST: usize = 10;
 
-/// Lately.
+/// Requests of the last five to ten minutes.
 #[derive(Debug, Default)]
 pub struct TopRequests {
     began_ns: u64,
@@ -38,7 +39,7 @@ pub struct RouteStats {
     pub phases: PhaseSums,
 }
 
-/// Of each phase how long it took and how often it was seen.
+/// The sum of the durations of each phase, and how often it was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PhaseSums([(u64, u64); Phase::ALL.len()]);
 
@@ -50,7 +51,7 @@ pub struct Slow {
     pub worker_pid: Pid,
     pub method: Method,
     pub route: RouteId,
-    pub path: Option<String>,
+    pub path: Option<Untrusted>,
     pub status: Option<u16>,
     pub phases: PhaseSums,
 }
@@ -99,7 +100,7 @@ impl RouteStats {
 }
 
 impl TopRequests {
-    /// A request ended.
+    /// A request finished.
     pub fn request(&mut self, request: &Request, method: Method, route: RouteId, is_error: bool) {
         self.grow_old(request.finished_ns);
         let sums = PhaseSums::of(request);
@@ -130,7 +131,7 @@ impl TopRequests {
         }
     }
 
-    /// Forgets what is over.
+    /// Starts the next generation if it is time.
     pub fn grow_old(&mut self, now_ns: u64) {
         match now_ns.saturating_sub(self.began_ns) / GENERATION_NS {
             0 => return,
@@ -140,7 +141,7 @@ impl TopRequests {
         self.began_ns = now_ns - now_ns % GENERATION_NS;
     }
 
-    /// Each method and route.
+    /// The stats of each method and route.
     #[must_use]
     pub fn routes(&self) -> BTreeMap<(Method, RouteId), RouteStats> {
         let current = self.current.routes.iter();
@@ -167,7 +168,7 @@ impl TopRequests {
 mod tests {
     use super::*;
 
-    fn ended(finished_ns: u64, duration_ns: u64) -> Request {
+    fn finished(finished_ns: u64, duration_ns: u64) -> Request {
         Request {
             finished_ns,
             entered_ns: Some(finished_ns - duration_ns),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_of_the_last_five_to_ten_minutes() {
+    fn requests_of_the_last_five_to_ten_minutes_are_kept() {
         let mut recent = TopRequests::default();
         let start = 10 * GENERATION_NS;
         let get = Method::default();
@@ -186,8 +187,13 @@ mod tests {
             let routes = recent.routes();
             routes.values().map(|stats| stats.requests).sum::<u64>()
         };
-        recent.request(&ended(start, 5), get, RouteId::OTHER, true);
-        recent.request(&ended(start + GENERATION_NS, 7), get, RouteId::OTHER, false);
+        recent.request(&finished(start, 5), get, RouteId::OTHER, true);
+        recent.request(
+            &finished(start + GENERATION_NS, 7),
+            get,
+            RouteId::OTHER,
+            false,
+        );
         assert_eq!((count(&recent), recent.slowest().len()), (2, 2));
         let stats = &recent.routes()[&(get, RouteId::OTHER)];
         assert_eq!((stats.errors, stats.durations.count()), (1, 2));
@@ -201,10 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_are_kept_in_order() {
+    fn the_slowest_requests_are_kept_in_order() {
         let mut recent = TopRequests::default();
         for duration_ns in [5, 1, 9, 9, 3, 2, 8, 7, 4, 6, 11, 10, 12] {
-            let request = ended(1000, duration_ns);
+            let request = finished(1000, duration_ns);
             recent.request(&request, Method::default(), RouteId::UNKNOWN, false);
         }
         let slowest = recent.slowest();

@@ -1,4 +1,4 @@
-//! A master and its workers.
+//! A master, its workers, and their counters.
 
 use crate::counters::app_counters::{AppCounters, ClassId};
 use crate::counters::worker_counters::{Counters, Outcome, busy_time};
@@ -8,8 +8,8 @@ use crate::event::{ExitStatus, Pid, Request};
 use crate::fact;
 use crate::fact::{Gauges, Listener, WorkerInFlight};
 use crate::findings::past::AppPast;
-use crate::lifecycle::exit_reason as ending;
-use crate::lifecycle::exit_reason::Evidence;
+use crate::lifecycle::exit_reason;
+use crate::lifecycle::exit_reason::{Evidence, ExitReason};
 use crate::lifecycle::signal;
 use crate::lifecycle::worker_event::stuck_in;
 use crate::lifecycle::worker_state::Sent;
@@ -19,36 +19,37 @@ use crate::recent::top_requests::TopRequests;
 use crate::settings::Settings;
 use crate::state::slots::Slots;
 use crate::state::worker::{End, Worker};
+use crate::untrusted::Untrusted;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Shown for a name that is not known.
+/// Stands for an unknown name.
 pub const UNKNOWN: &str = "unknown";
 
-/// A Gunicorn master, its workers, and what they did.
+/// A Gunicorn master, its workers, and their counters.
 #[derive(Debug)]
 pub struct App {
     pub master: fact::Master,
     pub ended_ns: Option<u64>,
-    /// False while its requests cannot be seen: what is zero then was not counted.
+    /// False while its requests cannot be seen: a zero then means "not counted".
     pub observed: bool,
     pub live: BTreeMap<Pid, Worker>,
-    /// Workers that ended, in that order; shown for a while, the last [`MAX_ENDED`] of them.
+    /// Workers that exited lately, in order; the last `MAX_ENDED`.
     pub ended: VecDeque<Worker>,
     free: Slots,
     pub counters: AppCounters,
-    /// The worker families by slot: what all workers that held it did.
+    /// Counters by slot: of all workers that held it.
     pub slots: BTreeMap<(u32, ClassId), Counters>,
-    /// Signals it got, the last ones, in order.
+    /// The last signals that asked the master for something, in order.
     pub asked: Vec<Sent>,
-    /// Each by how often it came.
+    /// Signals that the master got, by number.
     pub signals: BTreeMap<u8, u64>,
-    /// A worker could not boot, so that it stops by itself.
+    /// The master stops by itself, because a worker could not boot.
     pub is_halting: bool,
-    /// How its workers ended.
-    pub ends: BTreeMap<ending::ExitReason, u64>,
-    /// Workers that it gave up, by class and by where they hung.
+    /// Exits of its workers, by reason.
+    pub ends: BTreeMap<ExitReason, u64>,
+    /// Workers that timed out, by class and by the function they were stuck in.
     pub timeouts: BTreeMap<(ClassId, String), u64>,
     pub listeners: Vec<Listener>,
     pub past: AppPast,
@@ -56,9 +57,9 @@ pub struct App {
     pub recent: TopRequests,
 }
 
-/// Workers that ended and are still shown: a loop of crashes may have any number in that time.
+/// Most exited workers that are kept: a crash loop may produce any number.
 const MAX_ENDED: usize = 1000;
-/// Signals of a master that are kept.
+/// Most signals of a master that are kept.
 const MAX_ASKED: usize = 64;
 
 impl App {
@@ -85,7 +86,7 @@ impl App {
         }
     }
 
-    /// Its name as it is shown.
+    /// Its name, for outputs.
     #[must_use]
     pub fn name(&self) -> &str {
         if self.master.app.is_empty() {
@@ -95,7 +96,7 @@ impl App {
         }
     }
 
-    /// Class of workers that did not tell theirs.
+    /// Class of workers whose own class is unknown.
     #[must_use]
     pub fn default_class(&self) -> &str {
         if self.master.worker_class.is_empty() {
@@ -114,8 +115,8 @@ impl App {
         class.unwrap_or(self.default_class()).to_owned()
     }
 
-    /// Counts a request of a worker, also of one that ended meanwhile.
-    /// `None` when it has no such worker.
+    /// Counts a request of a worker, also of one that exited meanwhile. `None` when the app has no such
+    /// worker.
     pub fn request(
         &mut self,
         settings: &Settings,
@@ -141,7 +142,7 @@ impl App {
         }
         let slot = self.slots.entry((slot, class)).or_default();
         slot.request(request, &outcome);
-        // One that Gunicorn refused counts as no request: see [`Counters::request`].
+        // A request that Gunicorn refused is not counted: see [`Counters::request`].
         if !request.bad_request {
             let Outcome {
                 method,
@@ -155,7 +156,7 @@ impl App {
         Some(outcome)
     }
 
-    /// Counts what is no request, of a worker, also of one that ended meanwhile.
+    /// Adds to the counters of a worker, also of one that exited meanwhile.
     pub fn count(&mut self, pid: Pid, add: impl Fn(&mut Counters)) {
         let ended = self.ended.iter_mut().rev();
         let mut workers = self.live.get_mut(&pid).into_iter().chain(ended);
@@ -170,7 +171,7 @@ impl App {
         add(self.counters.totals.entry(class).or_default());
     }
 
-    /// Takes a worker in, with what it did so far.
+    /// Takes in a worker, with its counters so far.
     pub fn adopt(&mut self, settings: &Settings, mut worker: Worker, counters: &AppCounters) {
         worker.slot = self.free.take();
         let class = match &worker.class {
@@ -192,7 +193,7 @@ impl App {
         }
     }
 
-    /// A worker ended.
+    /// A worker exited.
     pub fn end_worker(&mut self, settings: &Settings, pid: Pid, end: End) {
         if let Some(worker) = self.live.remove(&pid) {
             self.bury(settings, worker, end);
@@ -202,7 +203,7 @@ impl App {
     fn bury(&mut self, settings: &Settings, mut worker: Worker, end: End) {
         worker.end = Some(end);
         self.free.give_back(worker.slot);
-        let (reason, exit_kind) = ending::of(&Evidence {
+        let (reason, exit_kind) = exit_reason::of(&Evidence {
             state: &worker.state,
             status: end.status,
             ended_ns: end.time_ns,
@@ -223,9 +224,10 @@ impl App {
         *self.ends.entry(reason).or_default() += 1;
         let class = self.class_id(worker.class.clone());
         let busy_ns = worker.busy.end();
-        if reason == ending::ExitReason::Timeout {
-            let stuck_in = stuck_in(&worker.state.stacks).unwrap_or_else(|| UNKNOWN.to_owned());
-            let stuck_in = self.counters.names.place(&stuck_in, settings.route_limit);
+        if reason == ExitReason::Timeout {
+            let stuck_in = stuck_in(&worker.state.stacks);
+            let stuck_in = stuck_in.as_ref().map_or(UNKNOWN, Untrusted::raw);
+            let stuck_in = self.counters.names.place(stuck_in, settings.route_limit);
             *self.timeouts.entry((class, stuck_in)).or_default() += 1;
         }
         let pid = worker.pid;
@@ -239,7 +241,7 @@ impl App {
         });
     }
 
-    /// The id of a worker's class, or of the one that counts until it is told.
+    /// The id of a worker's class, or of the default class while its own is unknown.
     fn class_id(&mut self, class: Option<Arc<str>>) -> ClassId {
         let class = class.unwrap_or_else(|| self.default_class().into());
         self.counters.class(&class)
@@ -248,7 +250,7 @@ impl App {
     /// The master got a signal.
     pub fn signal(&mut self, sent: Sent) {
         *self.signals.entry(sent.signal).or_default() += 1;
-        // Those that ask it for nothing take no room.
+        // Other signals ask for nothing and need no room.
         let asks = [
             signal::HUP,
             signal::TTOU,
@@ -265,7 +267,7 @@ impl App {
         }
     }
 
-    /// What requests of a worker were in progress at `at_ns`.
+    /// The requests of a worker in progress at `at_ns`.
     pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: Option<&WorkerInFlight>) {
         let Some(worker) = self.live.get_mut(&pid) else {
             return;
@@ -285,11 +287,11 @@ impl App {
         }
     }
 
-    /// All of its workers were last_sample at.
+    /// All of its workers were looked at.
     pub fn look(&mut self, time_ns: u64) {
         self.recent.grow_old(time_ns);
         let in_flight = self.live.values().map(|of| of.state.in_flight.count).sum();
-        self.history.look(AppSample {
+        self.history.sample(AppSample {
             time_ns,
             busy_ns: self.counters.totals.values().map(|of| of.busy_ns).sum(),
             workers: u32::try_from(self.live.len()).unwrap_or(u32::MAX),
@@ -298,7 +300,7 @@ impl App {
         });
     }
 
-    /// What a worker uses, and how far it is.
+    /// Resource use and stage of a worker.
     pub fn gauges(&mut self, time_ns: u64, gauges: &Gauges) {
         let Some(worker) = self.live.get_mut(&gauges.pid) else {
             return;
@@ -321,7 +323,8 @@ impl App {
         worker.gauged_ns = time_ns;
         let cpu_ns = Duration::try_from_secs_f64(used).map_or(0, |used| used.as_nanos());
         let cpu_ns = u64::try_from(cpu_ns).unwrap_or(0);
-        // Also when it is zero: the kernel tells whole ticks, and a young worker used less.
+        // The first value counts even if it is zero: the kernel counts whole ticks, and a young
+        // worker has used less.
         if cpu_ns > 0 || is_first {
             self.count(gauges.pid, |counters| {
                 *counters.cpu_ns.get_or_insert(0) += cpu_ns;
@@ -329,7 +332,7 @@ impl App {
         }
     }
 
-    /// A child of the master turned out to be no worker. What it did stays counted.
+    /// A child of the master turned out to be no worker. Its counters stay.
     pub fn drop_worker(&mut self, settings: &Settings, pid: Pid, end: End) {
         let served = self
             .live
@@ -343,7 +346,7 @@ impl App {
         }
     }
 
-    /// Forgets workers that ended before `before_ns`.
+    /// Forgets workers that exited before `before_ns`.
     pub fn forget(&mut self, before_ns: u64) {
         self.ended
             .retain(|worker| worker.end.is_none_or(|end| end.time_ns >= before_ns));

@@ -1,4 +1,4 @@
-//! The state of masters, and what is counted for them and lost.
+//! Masters: their state, counters and losses.
 
 use crate::counters::worker_counters::Counters;
 use crate::event::{Event, Request};
@@ -7,7 +7,7 @@ use crate::input::Input;
 use crate::testing::scenarios::{S, Scenario, app_requests, request};
 
 #[test]
-fn an_app_stays_a_while_after_its_master_and_then_goes() {
+fn an_app_stays_a_while_after_its_master_exited() {
     let mut scenario = Scenario::new();
     scenario
         .master(10)
@@ -18,9 +18,9 @@ fn an_app_stays_a_while_after_its_master_and_then_goes() {
         .later(299);
     assert!(scenario.app().ended);
     scenario.master(10);
-    assert!(scenario.app().ended, "a late fact does not wake it up");
+    assert!(scenario.app().ended, "a late fact does not revive it");
     scenario.later(2);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_successor_of_the_same_name_keeps_the_shared_counters() {
 }
 
 #[test]
-fn a_successor_that_has_ended_too_keeps_the_shared_counters() {
+fn an_exited_successor_keeps_the_shared_counters() {
     let mut scenario = Scenario::new();
     for master in [10, 20, 30] {
         scenario
@@ -54,24 +54,24 @@ fn a_successor_that_has_ended_too_keeps_the_shared_counters() {
             .fork(master, master + 1)
             .get(master + 1);
     }
-    // The one that is to go last has neither the lowest nor the highest pid.
+    // The last one to exit has neither the lowest nor the highest pid.
     scenario.exit(10).later(100).exit(30).later(100).exit(20);
     for (later, masters) in [(101, 2), (100, 1)] {
         scenario.later(later);
-        assert_eq!(scenario.snapshot().apps.len(), masters);
+        assert_eq!(scenario.metrics_view().apps.len(), masters);
         assert_eq!(scenario.served(), 3);
     }
     scenario.later(100);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
 }
 
 #[test]
-fn a_name_that_a_master_leaves_keeps_its_counters() {
+fn a_name_keeps_its_counters_when_a_master_changes_it() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).get(11).master(20);
     scenario.named_master(10, "till").get(11);
     let of = |scenario: &Scenario, name: &str| -> u64 {
-        let apps = scenario.snapshot().apps;
+        let apps = scenario.metrics_view().apps;
         let series = apps.iter().filter(|app| app.app == name);
         let series = series.flat_map(|app| &app.http);
         series.map(|series| series.duration.count()).sum()
@@ -80,7 +80,7 @@ fn a_name_that_a_master_leaves_keeps_its_counters() {
 }
 
 #[test]
-fn without_anybody_asking_what_ended_is_forgotten_all_the_same() {
+fn exited_masters_are_forgotten_even_if_no_view_is_built() {
     let mut scenario = Scenario::new();
     scenario
         .master(10)
@@ -89,7 +89,7 @@ fn without_anybody_asking_what_ended_is_forgotten_all_the_same() {
         .master(20)
         .exit(20)
         .get(77);
-    // No tick comes, only what the watcher tells.
+    // No tick comes, only facts of the watcher.
     scenario.now_ns += 601 * S;
     let entries = [("targets".to_owned(), 2)].into();
     scenario.fact(Fact::Maps { entries });
@@ -99,22 +99,22 @@ fn without_anybody_asking_what_ended_is_forgotten_all_the_same() {
 }
 
 #[test]
-fn a_master_that_cannot_be_observed_says_so_also_after_its_end() {
+fn a_master_that_cannot_be_observed_stays_so_after_its_exit() {
     let mut scenario = Scenario::new();
     scenario.level(10, Level::None).master(10);
     assert!(!scenario.app().observed, "the level came first");
     scenario.exit(10);
     assert!(!scenario.app().observed);
     scenario.master(20).level(20, Level::None);
-    assert!(!scenario.snapshot().apps[1].observed);
+    assert!(!scenario.metrics_view().apps[1].observed);
     scenario.level(20, Level::Full);
-    assert!(scenario.snapshot().apps[1].observed);
+    assert!(scenario.metrics_view().apps[1].observed);
 }
 
 #[test]
-fn a_master_that_upgrades_is_followed_by_another() {
+fn an_upgrade_makes_a_second_master() {
     let mut scenario = Scenario::new();
-    // SIGUSR2: the child executes Gunicorn anew and becomes a master itself.
+    // SIGUSR2: the child executes Gunicorn again and becomes a master itself.
     scenario
         .master(10)
         .fork(10, 20)
@@ -122,7 +122,7 @@ fn a_master_that_upgrades_is_followed_by_another() {
         .fork(20, 21)
         .get(21)
         .named_master(20, "shop");
-    let apps = scenario.snapshot().apps;
+    let apps = scenario.metrics_view().apps;
     let pids: Vec<_> = apps
         .iter()
         .map(|app| (app.master_pid, app.workers.len()))
@@ -131,7 +131,7 @@ fn a_master_that_upgrades_is_followed_by_another() {
 }
 
 #[test]
-fn a_refused_request_is_seen_by_http_only() {
+fn a_refused_request_counts_only_in_http_series() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11);
     let bad = Request {
@@ -192,7 +192,7 @@ fn slots_are_the_lowest_free_numbers() {
 }
 
 #[test]
-fn what_nobody_claims_is_forgotten_and_said() {
+fn unclaimed_requests_are_forgotten_and_counted_as_lost() {
     let mut scenario = Scenario::new();
     scenario.get(77).later(599);
     assert_eq!(scenario.lost("unclaimed"), 0);
@@ -201,7 +201,7 @@ fn what_nobody_claims_is_forgotten_and_said() {
 }
 
 #[test]
-fn what_nobody_claims_is_not_kept_for_ever_by_being_busy() {
+fn a_busy_unclaimed_process_is_forgotten_too() {
     let mut scenario = Scenario::new();
     for _ in 0..7 {
         scenario.get(77).later(100);
@@ -210,27 +210,27 @@ fn what_nobody_claims_is_not_kept_for_ever_by_being_busy() {
 }
 
 #[test]
-fn every_way_to_drop_a_request_is_said() {
+fn every_dropped_request_is_counted_as_lost() {
     let refused = |scenario: &Scenario, pid| Request {
         bad_request: true,
         ..request(pid, scenario.now_ns)
     };
-    // It executes another program.
+    // The process executes another program.
     let mut scenario = Scenario::new();
     scenario.fork(10, 11).get(11).exec(11);
     assert_eq!(scenario.lost("unclaimed"), 1);
-    // It is a master itself; a refused request was seen too.
+    // The process is a master itself; a refused request counts too.
     let bad = refused(&scenario, 20);
     scenario
         .event(Event::Request(Box::new(bad)))
         .get(20)
         .master(20);
     assert_eq!(scenario.lost("unclaimed"), 3);
-    // It is the child of what is no master, or that itself.
+    // The process is no master, or the child of one that is none.
     scenario.fork(30, 31).get(31).get(30);
     scenario.fact(Fact::NotGunicorn { pid: 30 });
     assert_eq!(scenario.lost("unclaimed"), 5);
-    // Its pid is another's now.
+    // The pid was reused.
     scenario.fork(40, 41).get(41).fork(40, 41);
     assert_eq!(scenario.lost("unclaimed"), 6);
 }
@@ -250,7 +250,7 @@ fn losses_and_levels_are_shown() {
         reason,
     }));
     scenario.state.apply(&Input::Malformed("kind"));
-    let observer = scenario.snapshot().observer;
+    let observer = scenario.metrics_view().observer;
     assert_eq!(
         (scenario.lost("ring_full"), scenario.lost("malformed_kind")),
         (5, 1)
@@ -260,11 +260,11 @@ fn losses_and_levels_are_shown() {
         ("shop", "socket")
     );
     scenario.exit(10);
-    assert!(scenario.snapshot().observer.targets.is_empty());
+    assert!(scenario.metrics_view().observer.targets.is_empty());
 }
 
 #[test]
-fn what_workers_waited_for_is_counted_once_and_stays_with_their_slot() {
+fn gil_wait_is_counted_once_and_stays_with_its_slot() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).worker(10, 11, 1);
     for total_ns in [S, 3 * S] {
@@ -286,7 +286,7 @@ fn what_workers_waited_for_is_counted_once_and_stays_with_their_slot() {
         .map(|it| it.counters.gil_wait_ns)
         .collect();
     assert_eq!(workers, [Some(S), Some(3 * S)]);
-    // The second worker has not told its class.
+    // The class of the second worker is unknown.
     let of_slots = |value: fn(&Counters) -> u64| -> Vec<u64> {
         app.slots.iter().map(|slot| value(&slot.counters)).collect()
     };

@@ -1,4 +1,4 @@
-//! What userspace found out, taken into the state.
+//! Applies facts to the state.
 
 use crate::event::Pid;
 use crate::fact;
@@ -15,10 +15,10 @@ impl State {
             Fact::Master(master) => self.master(master),
             Fact::Worker(worker) => self.worker(time_ns, worker),
             Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
-            // A state has its settings from its beginning; who replays reads these first.
+            // A state has its settings from the start; a replay reads this fact before it makes one.
             Fact::Settings(_) => {}
             Fact::Level(level) => self.level(level),
-            Fact::DeepCapture(look) => self.deep_captures.tell(look),
+            Fact::DeepCapture(capture) => self.deep_captures.changed(capture),
             Fact::InFlight(found) => self.in_flight(found),
             Fact::Gauges { workers } => {
                 for gauges in workers {
@@ -37,7 +37,7 @@ impl State {
             Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
             Fact::Maps { entries } => {
                 self.observer.map_entries.clone_from(entries);
-                // These come every few seconds, also while nobody asks for a view.
+                // This fact comes every few seconds, also while nobody asks for a view.
                 self.grow_old(time_ns);
             }
             Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
@@ -47,8 +47,8 @@ impl State {
 
     fn master(&mut self, master: &fact::Master) {
         let pid = master.pid;
-        // A start is told anew by a clock that stands still while the host sleeps:
-        // of one that lives, the name is the surer sign.
+        // The clock of start times stands still while the host sleeps, so the start of a live master
+        // may change: its name is the safer sign.
         let is_same = |app: &&mut App| {
             let lives = app.ended_ns.is_none() && app.master.app == master.app;
             lives || is_same_start(Some(app.master.started_ns), master.started_ns)
@@ -61,7 +61,7 @@ impl State {
             }
         } else {
             let former = self.remove_app(pid);
-            // A worker cannot be a master: this pid was reused, or executed anew.
+            // A worker cannot be a master: the pid was reused, or the process executed another program.
             if let Some(owner) = self.owners.remove(&pid)
                 && let Some(app) = self.apps.get_mut(&owner)
             {
@@ -89,8 +89,8 @@ impl State {
         self.claim(pid);
     }
 
-    /// Those that are not named have none. Whether something is found is looked at whenever all
-    /// are named.
+    /// Workers that are not listed have no request in progress. A look at all workers also looks for
+    /// findings.
     fn in_flight(&mut self, found: &fact::InFlight) {
         let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
             found.workers.iter().map(|of| (of.pid, of)).collect();
@@ -126,7 +126,7 @@ impl State {
         }
     }
 
-    /// Running totals of processes: what is more than before is counted.
+    /// Adds what the running totals of processes grew by.
     fn gil(&mut self, waits: &BTreeMap<Pid, u64>) {
         for (pid, &waited_ns) in waits {
             let owner = self.owners.get(pid);
@@ -152,7 +152,7 @@ impl State {
         }
     }
 
-    /// A master goes by another name from now on, or is no longer shown.
+    /// A master has a new name, or is no longer shown.
     fn hand_over(&mut self, pid: Pid, name: &str) {
         if let Some(mut app) = self.apps.remove(&pid) {
             self.bequeath(name, &mut app);
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// Gives a master the processes that it forked before it was known.
+    /// Gives a master the children that it forked before it was known.
     fn claim(&mut self, master: Pid) {
         let children = self
             .provisional
@@ -187,7 +187,7 @@ impl State {
         let has_ended = worker.end.is_some();
         app.adopt(&self.settings, worker, &counters);
         if has_ended {
-            self.ended(master, pid);
+            self.worker_exited(master, pid);
         }
         self.provisional
             .retain(|_, p| p.parent != Some(pid) || p.requests > 0);
@@ -202,11 +202,11 @@ impl State {
                 let is_new = worker.is_watched && !worker.confirmed;
                 worker.confirm(fact);
                 if is_new {
-                    self.started(time_ns, owner, pid);
+                    self.worker_started(time_ns, owner, pid);
                 }
                 return;
             }
-            // Its pid was reused, and we did not see its end.
+            // The pid was reused, and the exit of the process was not seen.
             let born_ns = if fact.started_ns == 0 {
                 time_ns
             } else {
@@ -215,7 +215,7 @@ impl State {
             self.exit(born_ns, pid, None);
             self.tombstones.remove(&pid);
         }
-        // The fact may be older than the end of the worker that we know already.
+        // The fact may be older than the exit of the worker.
         let tomb = self.tombstones.get(&pid).copied();
         let tomb = tomb.filter(|tomb| fact.started_ns <= tomb.end.time_ns);
         if let Some(app) = self.apps.get_mut(&fact.master_pid)
@@ -239,9 +239,9 @@ impl State {
         self.adopt(fact.master_pid, pid);
     }
 
-    /// A candidate is no master, or a master went without our seeing it: what its
-    /// children did is nobody's. It may still be the worker of one, if it was forked;
-    /// and a child with children may be the master that a launcher left behind.
+    /// A candidate is no master, or a master exited unseen: its children have no master. The candidate
+    /// may still be a worker, if it was forked; and a child with children of its own may be a master
+    /// that a launcher left behind.
     fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
         self.end_app(time_ns, pid);
         self.observer.levels.remove(&pid);

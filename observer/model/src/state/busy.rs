@@ -1,4 +1,4 @@
-//! How long a worker was busy: with at least one request, however many there were at once.
+//! Busy time of a worker: the time with at least one request, however many there are at once.
 //!
 //! ```text
 //!   seen_ns            at_ns of the next look
@@ -6,11 +6,11 @@
 //!     │    [ c ──────────┼─> still in progress: counts up to now
 //! ```
 //!
-//! What ends between two deep_captures at the requests in progress is kept as intervals; each look
-//! counts them, and what is in progress, up to itself. So nothing is counted twice, and no more
-//! is kept than happens between two deep_captures.
+//! Requests that finish between two looks at the requests in progress are kept as intervals. Each
+//! look counts them, and the requests in progress, up to its own time. So no time is counted twice,
+//! and no interval is kept longer than until the next look.
 
-/// Intervals kept between two deep_captures; beyond, those that overlap least are lost.
+/// Intervals kept between two looks; beyond that, a new one that overlaps none is lost.
 const MAX_INTERVALS: usize = 4096;
 
 /// The busy time of one worker.
@@ -29,7 +29,7 @@ impl Busy {
         if end_ns <= begin_ns {
             return;
         }
-        // Requests end in about the order of time: what overlaps is at the end, if anything does.
+        // Requests finish roughly in order: an overlap is at the end, if there is one.
         let is_last = self.intervals.last().is_none_or(|&(_, end)| end < begin_ns);
         if is_last && self.intervals.len() < MAX_INTERVALS {
             self.intervals.push((begin_ns, end_ns));
@@ -50,8 +50,8 @@ impl Busy {
         self.intervals.splice(first..last, [(begin_ns, end_ns)]);
     }
 
-    /// A look at `at_ns`, with a request in progress that began at `oldest_ns`, if there was any.
-    /// How long it was busy since the last look.
+    /// Looks at `at_ns`, with the start of the oldest request in progress, if there is one. Returns
+    /// the busy time since the last look.
     pub fn look(&mut self, at_ns: u64, oldest_ns: Option<u64>) -> u64 {
         if at_ns <= self.seen_ns {
             return 0;
@@ -72,7 +72,7 @@ impl Busy {
         busy_ns
     }
 
-    /// What was served since the last look, of a worker that ended.
+    /// The worker exited: returns the busy time since the last look.
     pub fn end(&mut self) -> u64 {
         self.look(u64::MAX, None)
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_progress_counts_up_to_now_and_not_again_when_it_ends() {
+    fn a_request_in_progress_counts_up_to_now_and_not_again_when_it_finishes() {
         let mut busy = Busy::default();
         busy.served(10, 20);
         assert_eq!(busy.look(100, Some(60)), 50);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_after_a_look_is_split_by_it() {
+    fn a_request_that_finishes_after_a_look_is_split_by_it() {
         let mut busy = Busy::default();
         busy.served(10, 30);
         assert_eq!(busy.look(20, None), 10);
@@ -118,18 +118,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_union_however_it_is_cut_into_looks(
+        fn busy_time_is_the_union_of_all_requests_however_many_looks_there_are(
             requests in prop::collection::vec((0u64..500, 1u64..100), 0..40),
-            deep_captures in prop::collection::vec(1u64..700, 0..10),
+            looks in prop::collection::vec(1u64..700, 0..10),
         ) {
-            let mut deep_captures = deep_captures;
-            deep_captures.sort_unstable();
-            deep_captures.push(1000);
+            let mut looks = looks;
+            looks.sort_unstable();
+            looks.push(1000);
             let mut ends: Vec<_> = requests.iter().map(|&(b, len)| (b + len, b)).collect();
             ends.sort_unstable();
             let mut busy = Busy::default();
             let (mut total, mut next) = (0, 0);
-            for at in deep_captures {
+            for at in looks {
                 while let Some(&(end, begin)) = ends.get(next).filter(|&&(end, _)| end <= at) {
                     busy.served(begin, end);
                     next += 1;

@@ -1,4 +1,4 @@
-//! Why requests failed, from the records to what is shown.
+//! Causes of failed requests, from records to views.
 
 use crate::event::{Event, Exception, Frame, Request, TimedBy};
 use crate::fact::{DeepCaptureState, Level};
@@ -34,7 +34,7 @@ fn types(errors: &[ErrorView]) -> Vec<(&str, u64)> {
 }
 
 #[test]
-fn an_exception_that_left_the_application_is_counted_by_what_it_was() {
+fn an_exception_that_left_the_application_is_counted_by_its_class() {
     let mut scenario = shop();
     scenario.raise(11, "Empty").raise(11, "Empty").get(11);
     let app = scenario.app();
@@ -55,7 +55,7 @@ fn an_exception_that_left_the_application_is_counted_by_what_it_was() {
 }
 
 #[test]
-fn what_a_framework_answered_itself_has_not_left_the_application() {
+fn an_exception_that_the_framework_answered_has_not_left_the_application() {
     let mut scenario = shop();
     let of = Request {
         status: Some(503),
@@ -70,7 +70,7 @@ fn what_a_framework_answered_itself_has_not_left_the_application() {
 }
 
 #[test]
-fn what_was_raised_and_answered_with_less_than_500_is_no_error() {
+fn an_exception_answered_with_less_than_500_is_no_error() {
     let mut scenario = shop();
     let of = Request {
         status: Some(404),
@@ -84,7 +84,7 @@ fn what_was_raised_and_answered_with_less_than_500_is_no_error() {
 }
 
 #[test]
-fn a_request_that_never_came_to_its_end_failed_unless_its_client_had_gone() {
+fn a_request_that_was_cut_off_failed_unless_its_client_disconnected() {
     for (client_gone, raised, expected) in [
         (false, None, &[("unknown", 1)][..]),
         (false, Some("SystemExit"), &[("SystemExit", 1)]),
@@ -113,7 +113,7 @@ fn a_request_that_never_came_to_its_end_failed_unless_its_client_had_gone() {
 }
 
 #[test]
-fn what_gunicorn_handled_counts_also_for_a_request_that_it_refused() {
+fn handle_error_counts_also_for_a_request_that_gunicorn_refused() {
     let mut scenario = shop();
     let refused = Request {
         status: Some(400),
@@ -132,7 +132,7 @@ fn what_gunicorn_handled_counts_also_for_a_request_that_it_refused() {
     };
     handled(&mut scenario, invalid);
     served(&mut scenario, refused.clone());
-    // … and when nobody saw with what it was called.
+    // The same when its exception was not seen.
     served(
         &mut scenario,
         Request {
@@ -152,11 +152,11 @@ fn what_gunicorn_handled_counts_also_for_a_request_that_it_refused() {
 }
 
 #[test]
-fn without_an_exception_a_5xx_is_unknown_until_a_closer_look_says_that_there_was_none() {
+fn without_an_exception_a_5xx_is_unknown_until_a_deep_capture_shows_that_there_was_none() {
     let mut scenario = shop();
     scenario
         .fail(11, 500)
-        .look(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Looking)
         .later(1);
     scenario.fail(11, 503);
     let app = scenario.app();
@@ -166,9 +166,11 @@ fn without_an_exception_a_5xx_is_unknown_until_a_closer_look_says_that_there_was
 }
 
 #[test]
-fn a_closer_look_finds_what_nobody_asked_for() {
+fn a_deep_capture_finds_an_exception_that_no_code_handled() {
     let mut scenario = shop();
-    scenario.look(10, DeepCaptureState::Looking).later(1);
+    scenario
+        .deep_capture(10, DeepCaptureState::Looking)
+        .later(1);
     let of = Request {
         status: Some(500),
         exceptions_count: 2,
@@ -181,18 +183,18 @@ fn a_closer_look_finds_what_nobody_asked_for() {
     served(&mut scenario, of);
     let place = "shop/views.py:index";
     assert_eq!(http_errors(&scenario.app()), [(500, "Empty", place, 1)]);
-    let events = scenario.snapshot().observer.events;
+    let events = scenario.metrics_view().observer.events;
     assert_eq!((events["captured_frame"], events["exception"]), (2, 0));
 }
 
 #[test]
-fn a_closer_look_is_checked_where_the_exception_is_known_without_it() {
+fn a_deep_capture_is_checked_against_a_known_exception() {
     let mut scenario = shop();
     scenario
         .raise(11, "Empty")
-        .look(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Looking)
         .later(1);
-    // It went up nowhere: this look saw nothing.
+    // This capture saw no frame.
     scenario.raise(11, "Empty");
     for (status, steps) in [(500, 1), (500, 1), (404, 1), (500, 0)] {
         scenario.later(1);
@@ -208,7 +210,7 @@ fn a_closer_look_is_checked_where_the_exception_is_known_without_it() {
         handled(&mut scenario, exception(&of, 1, "Empty"));
         served(&mut scenario, of);
     }
-    let observer = scenario.snapshot().observer;
+    let observer = scenario.metrics_view().observer;
     assert_eq!(
         (
             observer.deep_captures_agreed,
@@ -219,28 +221,33 @@ fn a_closer_look_is_checked_where_the_exception_is_known_without_it() {
 }
 
 #[test]
-fn what_may_have_been_missed_is_unknown_after_a_look_too() {
-    let looked = |scenario: &mut Scenario| {
-        scenario.look(10, DeepCaptureState::Looking).later(1);
+fn an_incomplete_deep_capture_leaves_the_cause_unknown() {
+    let captured = |scenario: &mut Scenario| {
+        scenario
+            .deep_capture(10, DeepCaptureState::Looking)
+            .later(1);
     };
     type Then = fn(&mut Scenario);
     let table: [(&str, Then); 5] = [
-        ("it began before the look", |scenario| {
+        ("the request began before the capture", |scenario| {
             scenario.now_ns -= S;
         }),
-        ("the look is exhausted", |scenario| {
+        ("the capture is exhausted", |scenario| {
             let time_ns = scenario.now_ns;
             scenario.event(Event::DeepCaptureExhausted { time_ns });
         }),
-        ("the look is over", |scenario| {
-            scenario.look(10, DeepCaptureState::Resting);
+        ("the capture is over", |scenario| {
+            scenario.deep_capture(10, DeepCaptureState::Resting);
         }),
-        ("the look is over and another master's begins", |scenario| {
-            scenario
-                .look(10, DeepCaptureState::Resting)
-                .look(20, DeepCaptureState::Looking)
-                .later(1);
-        }),
+        (
+            "the capture is over and another master's begins",
+            |scenario| {
+                scenario
+                    .deep_capture(10, DeepCaptureState::Resting)
+                    .deep_capture(20, DeepCaptureState::Looking)
+                    .later(1);
+            },
+        ),
         ("its exceptions were lost", |scenario| {
             let lost = Request {
                 status: Some(500),
@@ -251,7 +258,7 @@ fn what_may_have_been_missed_is_unknown_after_a_look_too() {
     ];
     for (what, then) in table {
         let mut scenario = shop();
-        looked(&mut scenario);
+        captured(&mut scenario);
         then(&mut scenario);
         if scenario.app().http_errors.is_empty() {
             scenario.fail(11, 500);
@@ -265,7 +272,7 @@ fn what_may_have_been_missed_is_unknown_after_a_look_too() {
 }
 
 #[test]
-fn only_an_unexplained_failure_of_python_wants_a_closer_look() {
+fn only_an_unexplained_failure_in_python_needs_a_deep_capture() {
     type Change = fn(Request) -> Request;
     let table: [(&str, Change, Option<&str>); 9] = [
         ("a 500", |r| r, Some("500 on /users/{id}")),
@@ -296,7 +303,7 @@ fn only_an_unexplained_failure_of_python_wants_a_closer_look() {
         ),
         ("no answer seen", |r| Request { status: None, ..r }, None),
         (
-            "the client had gone",
+            "the client disconnected",
             |r| Request {
                 client_gone: true,
                 ..r
@@ -320,7 +327,11 @@ fn only_an_unexplained_failure_of_python_wants_a_closer_look() {
             },
             None,
         ),
-        ("of nobody", |r| Request { pid: 77, ..r }, None),
+        (
+            "of a process without a master",
+            |r| Request { pid: 77, ..r },
+            None,
+        ),
     ];
     for (what, change, expected) in table {
         let mut scenario = shop();
@@ -338,37 +349,39 @@ fn only_an_unexplained_failure_of_python_wants_a_closer_look() {
 }
 
 #[test]
-fn what_is_explained_or_looked_at_or_not_observed_wants_no_look() {
-    let wants = |tell: fn(&mut Scenario)| {
+fn an_explained_or_captured_or_unobserved_failure_needs_no_deep_capture() {
+    let needs = |steps: fn(&mut Scenario)| {
         let mut scenario = shop();
-        tell(&mut scenario);
+        steps(&mut scenario);
         !scenario.deep_captures_wanted().is_empty()
     };
-    assert!(wants(|scenario| {
+    assert!(needs(|scenario| {
         scenario.fail(11, 500);
     }));
-    assert!(!wants(|scenario| {
+    assert!(!needs(|scenario| {
         scenario.raise(11, "Empty");
     }));
-    assert!(!wants(|scenario| {
-        scenario.look(10, DeepCaptureState::Looking).fail(11, 500);
+    assert!(!needs(|scenario| {
+        scenario
+            .deep_capture(10, DeepCaptureState::Looking)
+            .fail(11, 500);
     }));
-    assert!(!wants(|scenario| {
+    assert!(!needs(|scenario| {
         scenario.level(10, Level::None).fail(11, 500);
     }));
-    // Its master has gone before anyone asked.
-    assert!(!wants(|scenario| {
+    // Its master exited in the meantime.
+    assert!(!needs(|scenario| {
         scenario.fail(11, 500).exit(10);
     }));
-    // What Gunicorn met was a closed connection.
-    assert!(!wants(|scenario| {
+    // Its client disconnected.
+    assert!(!needs(|scenario| {
         let of = Request {
             status: Some(500),
             ..raising(request(11, scenario.now_ns))
         };
         let gone = Exception {
             frames: vec![Frame {
-                module: "gunicorn.http.wsgi".to_owned(),
+                module: "gunicorn.http.wsgi".into(),
                 ..Frame::default()
             }],
             ..exception(&of, 1, "BrokenPipeError")
@@ -379,19 +392,19 @@ fn what_is_explained_or_looked_at_or_not_observed_wants_no_look() {
 }
 
 #[test]
-fn looks_at_several_masters_cover_the_workers_of_each() {
+fn deep_captures_of_several_masters_cover_the_workers_of_each() {
     let mut scenario = shop();
     scenario.named_master(20, "till").fork(20, 21);
     scenario
-        .look(10, DeepCaptureState::Looking)
-        .look(20, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(20, DeepCaptureState::Looking)
         .later(1);
     scenario.fail(11, 500).fail(21, 500);
     scenario
-        .look(20, DeepCaptureState::Resting)
+        .deep_capture(20, DeepCaptureState::Resting)
         .fail(11, 500)
         .fail(21, 500);
-    let apps = scenario.snapshot().apps;
+    let apps = scenario.metrics_view().apps;
     assert_eq!(http_errors(&apps[0]), [(500, "", "", 2)]);
     assert_eq!(
         http_errors(&apps[1]),
@@ -400,13 +413,13 @@ fn looks_at_several_masters_cover_the_workers_of_each() {
 }
 
 #[test]
-fn a_closer_look_is_shown_until_it_is_over_or_its_master_gone() {
+fn a_deep_capture_is_shown_until_it_is_over_or_its_master_exits() {
     let mut scenario = shop();
     let states = |scenario: &Scenario| {
-        let deep_captures = scenario.snapshot().observer.deep_captures;
+        let deep_captures = scenario.metrics_view().observer.deep_captures;
         deep_captures
             .iter()
-            .map(|look| format!("{} {} {}", look.app, look.pid, look.state))
+            .map(|capture| format!("{} {} {}", capture.app, capture.pid, capture.state))
             .collect::<Vec<_>>()
     };
     for (state, shown) in [
@@ -414,19 +427,21 @@ fn a_closer_look_is_shown_until_it_is_over_or_its_master_gone() {
         (DeepCaptureState::Resting, "shop 10 resting"),
         (DeepCaptureState::Failed, "shop 10 failed"),
     ] {
-        scenario.look(10, state);
+        scenario.deep_capture(10, state);
         assert_eq!(states(&scenario), [shown]);
     }
-    assert_eq!(scenario.snapshot().observer.deep_captures_begun, 1);
-    scenario.look(10, DeepCaptureState::Over);
+    assert_eq!(scenario.metrics_view().observer.deep_captures_begun, 1);
+    scenario.deep_capture(10, DeepCaptureState::Over);
     assert!(states(&scenario).is_empty());
-    scenario.look(10, DeepCaptureState::Looking).exit(10);
+    scenario
+        .deep_capture(10, DeepCaptureState::Looking)
+        .exit(10);
     assert!(states(&scenario).is_empty());
-    assert_eq!(scenario.snapshot().observer.deep_captures_begun, 2);
+    assert_eq!(scenario.metrics_view().observer.deep_captures_begun, 2);
 }
 
 #[test]
-fn what_a_worker_did_before_its_master_was_known_keeps_its_names() {
+fn errors_from_before_the_master_was_known_keep_their_names() {
     let mut scenario = Scenario::new();
     scenario.fork(10, 11).raise(11, "Empty").raise(11, "Full");
     scenario.master(10).fork(10, 12).raise(12, "Full");
@@ -449,33 +464,33 @@ fn what_a_worker_did_before_its_master_was_known_keeps_its_names() {
 }
 
 #[test]
-fn masters_of_one_name_share_what_failed_and_hand_it_over_once() {
+fn masters_of_one_name_share_errors_and_hand_them_over_once() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).raise(11, "Empty");
     scenario.master(20).fork(20, 21).raise(21, "Full");
     let total = |scenario: &Scenario| -> u64 {
-        let apps = scenario.snapshot().apps;
+        let apps = scenario.metrics_view().apps;
         let shop = apps.iter().filter(|app| app.app == "shop");
         shop.flat_map(|app| &app.http_errors).map(|e| e.count).sum()
     };
     assert_eq!(total(&scenario), 2);
-    // It goes by another name from now on: what it did under the first stays there.
+    // It gets another name: its errors stay under the first.
     scenario.named_master(10, "till");
     assert_eq!(total(&scenario), 2);
-    let apps = scenario.snapshot().apps;
+    let apps = scenario.metrics_view().apps;
     let till = apps.iter().find(|app| app.app == "till").unwrap();
     assert_eq!(http_errors(till), []);
-    // It takes that name again: nothing is counted twice.
+    // It gets the first name again: no error is counted twice.
     scenario.named_master(10, "shop");
     assert_eq!(total(&scenario), 2);
-    // It is gone and forgotten.
+    // It exited and is forgotten.
     scenario.exit(11).exit(10).later(1000);
     assert_eq!(total(&scenario), 2);
     assert_eq!(scenario.app().master_pid, 20);
 }
 
 #[test]
-fn exceptions_of_a_process_that_ended_are_forgotten() {
+fn exceptions_of_an_exited_process_are_forgotten() {
     let mut scenario = shop();
     let of = raising(request(11, scenario.now_ns));
     handled(&mut scenario, exception(&of, 1, "Empty"));
@@ -489,7 +504,7 @@ fn exceptions_of_a_process_that_ended_are_forgotten() {
 }
 
 #[test]
-fn too_many_names_are_other_and_the_total_stays() {
+fn names_beyond_the_limit_are_other_and_the_total_stays() {
     let mut scenario = shop();
     for n in 0..250 {
         scenario.raise(11, &format!("E{n}"));

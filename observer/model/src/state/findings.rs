@@ -1,4 +1,4 @@
-//! Applies the rules to every app, and keeps since when each finding holds.
+//! Applies the rules to every app, and keeps when each finding began.
 
 use super::State;
 use super::app::App;
@@ -8,10 +8,11 @@ use crate::findings::finding::{Finding, Kind};
 use crate::findings::past::WorkerSample;
 use crate::findings::rules::{self, AppInput, Found, WorkerInput};
 use crate::settings::Settings;
+use crate::untrusted::Untrusted;
 use crate::wall_clock::wall_seconds;
 use std::collections::BTreeMap;
 
-/// A finding: of which master, which rule, and which worker or all.
+/// A finding: its master, its kind, and its worker, or `None` for the whole app.
 pub(crate) type Key = (Pid, Kind, Option<Pid>);
 
 /// Active findings.
@@ -21,11 +22,11 @@ pub(crate) struct Active(BTreeMap<Key, Since>);
 #[derive(Debug)]
 struct Since {
     since_ns: u64,
-    evidence: String,
+    evidence: Untrusted,
 }
 
 impl State {
-    /// Samples every app, if it is time for that, and applies the rules.
+    /// Samples every app, if a sample is due, and applies the rules.
     pub(crate) fn look_for_findings(&mut self, now_ns: u64) {
         let mut active = BTreeMap::new();
         for (&master, app) in &mut self.apps {
@@ -54,22 +55,22 @@ impl State {
         }
     }
 
-    /// Every active finding, in order.
+    /// Every active finding, by master and kind.
     pub(crate) fn findings(&self) -> impl Iterator<Item = Finding> {
         self.findings.0.keys().filter_map(|key| self.finding(key))
     }
 
     fn finding(&self, key: &Key) -> Option<Finding> {
-        let &(master_pid, finding, worker_pid) = key;
+        let &(master_pid, kind, worker_pid) = key;
         let since = self.findings.0.get(key)?;
         let app = self.apps.get(&master_pid).map(App::name);
         Some(Finding {
-            finding,
-            app: app.unwrap_or_default().to_owned(),
+            app: app.unwrap_or_default().to_owned().into(),
             master_pid,
             worker_pid,
             since_seconds: wall_seconds(since.since_ns, self.observer.wall_offset_ns()),
             evidence: since.evidence.clone(),
+            ..Finding::new(kind)
         })
     }
 }

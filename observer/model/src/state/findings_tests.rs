@@ -3,14 +3,14 @@ use crate::fact::{Fact, Gauges, InFlight, Listener, Pending, WorkerInFlight};
 use crate::findings::finding::{Finding, Kind};
 use crate::testing::scenarios::{S, Scenario, request};
 
-/// A look at what is in progress, with what each of these workers began, and when.
+/// A look at the requests in progress: pid of the worker, and start of its request.
 fn look(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pid>)> {
     let workers = pending.iter().map(|&(pid, begun_ns)| WorkerInFlight {
         pid,
         count: 1,
         oldest: vec![Pending {
             begun_ns,
-            path: Some("/users/7".to_owned()),
+            path: Some("/users/7".into()),
             ..Pending::default()
         }],
     });
@@ -21,7 +21,7 @@ fn look(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pi
         only: None,
         workers,
     }));
-    let found = scenario.snapshot().findings;
+    let found = scenario.metrics_view().findings;
     found
         .iter()
         .map(|found| (found.finding, found.worker_pid))
@@ -29,11 +29,11 @@ fn look(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pi
 }
 
 fn evidence(scenario: &Scenario) -> String {
-    let findings = scenario.snapshot().findings;
+    let findings = scenario.metrics_view().findings;
     let [Finding { evidence, .. }] = findings.as_slice() else {
         panic!("one finding: {findings:?}");
     };
-    evidence.clone()
+    evidence.raw().to_owned()
 }
 
 fn scenario(workers: &[Pid]) -> Scenario {
@@ -68,7 +68,7 @@ fn backlog(scenario: &mut Scenario, backlog: u32) {
 }
 
 #[test]
-fn a_request_that_takes_long_is_found_while_it_does_and_since_when() {
+fn a_hanging_request_is_a_finding_while_it_lasts() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(9);
@@ -76,7 +76,7 @@ fn a_request_that_takes_long_is_found_while_it_does_and_since_when() {
     scenario.later(1);
     let stuck = (Kind::WorkerStuck, Some(11));
     assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
-    let since = scenario.snapshot().findings[0].since_seconds;
+    let since = scenario.metrics_view().findings[0].since_seconds;
     assert!(
         evidence(&scenario).contains("/users/{id} is in progress for 10.0 s"),
         "{}",
@@ -85,8 +85,11 @@ fn a_request_that_takes_long_is_found_while_it_does_and_since_when() {
     assert_eq!(scenario.new_findings().len(), 1);
     scenario.later(5);
     assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
-    assert!((scenario.snapshot().findings[0].since_seconds - since).abs() < 1e-9);
-    assert!(scenario.new_findings().is_empty(), "it is told once");
+    assert!((scenario.metrics_view().findings[0].since_seconds - since).abs() < 1e-9);
+    assert!(
+        scenario.new_findings().is_empty(),
+        "a finding is reported once"
+    );
     assert_eq!(look(&mut scenario, &[]), []);
 }
 
@@ -100,7 +103,7 @@ fn a_heartbeat_is_late_when_little_of_the_timeout_is_left() {
 }
 
 #[test]
-fn workers_that_end_in_trouble_again_and_again_are_a_loop() {
+fn workers_that_exit_in_trouble_again_and_again_are_a_restart_loop() {
     let mut scenario = scenario(&[]);
     let end = |scenario: &mut Scenario, pid: Pid, status: ExitStatus| {
         scenario.fork(10, pid);
@@ -118,20 +121,21 @@ fn workers_that_end_in_trouble_again_and_again_are_a_loop() {
     end(&mut scenario, 30, ExitStatus::Code(3));
     assert_eq!(look(&mut scenario, &[]), [(Kind::RestartLoop, None)]);
     assert!(
-        evidence(&scenario).contains("3 workers ended within a minute, the last one by boot_error")
+        evidence(&scenario)
+            .contains("3 workers exited within a minute, the last one by boot_error")
     );
     scenario.later(61);
     assert_eq!(look(&mut scenario, &[]), []);
 }
 
 #[test]
-fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_told_as_such() {
+fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_a_growing_backlog() {
     let mut scenario = scenario(&[11]);
     for (waiting, expected) in [
         (5, None),
         (5, None),
         (5, Some(Kind::Saturated)),
-        // Little, though it grows.
+        // It grows, but by little.
         (6, Some(Kind::Saturated)),
         (20, Some(Kind::BacklogGrowing)),
         (0, None),
@@ -144,7 +148,7 @@ fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_told_as_such() {
 }
 
 #[test]
-fn one_worker_that_serves_nearly_all_is_found() {
+fn one_worker_that_serves_nearly_all_requests_is_a_finding() {
     let mut scenario = scenario(&[11, 12]);
     for _ in 0..3 {
         look(&mut scenario, &[]);
@@ -163,7 +167,7 @@ fn one_worker_that_serves_nearly_all_is_found() {
 }
 
 #[test]
-fn memory_that_grows_with_requests_is_found_but_not_that_of_a_warm_up() {
+fn memory_that_grows_with_requests_is_a_finding_but_a_warm_up_is_not() {
     let mut scenario = scenario(&[11]);
     let mib = |n: u64| n << 20;
     let mut found = Vec::new();
@@ -177,11 +181,11 @@ fn memory_that_grows_with_requests_is_found_but_not_that_of_a_warm_up() {
     }
     assert_eq!(found, [(Kind::MemoryGrows, Some(11))]);
     assert!(
-        evidence(&scenario).contains("it grew by 22 MiB to 72 MiB within 55 s"),
+        evidence(&scenario).contains("memory grew by 22 MiB to 72 MiB within 55 s"),
         "{}",
         evidence(&scenario)
     );
-    // It stays what it is from now on, but for one step.
+    // It stays the same from now on, but for one step.
     for step in 0..24 {
         gauges(&mut scenario, 11, mib(if step < 12 { 72 } else { 90 }), 0.0);
         scenario.get(11);
@@ -192,7 +196,7 @@ fn memory_that_grows_with_requests_is_found_but_not_that_of_a_warm_up() {
 }
 
 #[test]
-fn nothing_is_found_of_a_master_that_has_ended() {
+fn an_exited_master_has_no_findings() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(60);
@@ -212,12 +216,12 @@ fn a_hanging_request_counts_as_busy_up_to_each_look() {
     assert!((worker.oldest_request.unwrap().age_seconds - 3.0).abs() < 1e-9);
     scenario.later(1);
     let now_ns = scenario.now_ns;
-    let ended = Request {
+    let finished = Request {
         entered_ns: Some(begun_ns),
         exited_ns: Some(now_ns),
         ..request(11, now_ns)
     };
-    scenario.event(Event::Request(Box::new(ended)));
+    scenario.event(Event::Request(Box::new(finished)));
     scenario.later(10);
     look(&mut scenario, &[]);
     let worker = scenario.one_worker();

@@ -1,5 +1,4 @@
-//! Ends of workers as events, and what is told of them.
-use std::borrow::Cow;
+//! Exits of workers, as events and in the views.
 
 use crate::event::{CodeLocation, Event, ExitStatus, Frame, Pid, Stack};
 use crate::fact::{Fact, Gauges, InFlight, Pending, WorkerInFlight};
@@ -7,6 +6,7 @@ use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::WorkerEvent;
 use crate::lifecycle::worker_state::Stage;
 use crate::testing::scenarios::{S, Scenario};
+use std::borrow::Cow;
 
 fn signal(scenario: &mut Scenario, pid: Pid, signal: u8, sender: Option<Pid>) {
     let time_ns = scenario.now_ns;
@@ -18,7 +18,7 @@ fn signal(scenario: &mut Scenario, pid: Pid, signal: u8, sender: Option<Pid>) {
     });
 }
 
-fn end(scenario: &mut Scenario, pid: Pid, status: ExitStatus) {
+fn exit(scenario: &mut Scenario, pid: Pid, status: ExitStatus) {
     let time_ns = scenario.now_ns;
     scenario.event(Event::Exit {
         time_ns,
@@ -30,7 +30,7 @@ fn end(scenario: &mut Scenario, pid: Pid, status: ExitStatus) {
 fn events(scenario: &mut Scenario) -> Vec<(&'static str, Pid, Option<ExitReason>)> {
     let taken = scenario.worker_events();
     let of = |event: &WorkerEvent| {
-        let reason = event.ended.as_ref().map(|ended| ended.reason);
+        let reason = event.exit.as_ref().map(|exit| exit.reason);
         let Cow::Borrowed(name) = event.event else {
             panic!("`{}` was made at run time", event.event)
         };
@@ -40,7 +40,7 @@ fn events(scenario: &mut Scenario) -> Vec<(&'static str, Pid, Option<ExitReason>
 }
 
 #[test]
-fn a_timeout_is_told_with_the_stack_and_the_request() {
+fn a_timeout_is_reported_with_its_stack_and_its_request() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).worker(10, 11, 1);
     scenario.later(40);
@@ -48,8 +48,8 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
     let oldest = vec![Pending {
         begun_ns,
         tid: 11,
-        method: Some("GET".to_owned()),
-        path: Some("/users/7".to_owned()),
+        method: Some("GET".into()),
+        path: Some("/users/7".into()),
         path_cut: false,
     }];
     let (pid, count, at_ns) = (11, 1, scenario.now_ns);
@@ -60,8 +60,8 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
     }));
     signal(&mut scenario, 11, 6, Some(10));
     let frame = Frame {
-        file: "shop.py".to_owned(),
-        function: "view".to_owned(),
+        file: "shop.py".into(),
+        function: "view".into(),
         is_own: true,
         ..Frame::default()
     };
@@ -71,13 +71,13 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
         pid: 11,
         is_current: true,
         entered_ns: Some(begun_ns),
-        method: Some("GET".to_owned()),
-        path: Some("/users/7".to_owned()),
+        method: Some("GET".into()),
+        path: Some("/users/7".into()),
         frames: vec![CodeLocation { frame, line }],
         ..Stack::default()
     })));
     assert_eq!(scenario.one_worker().state, Some(Stage::Aborting));
-    // While it goes down, the request comes to an end.
+    // While the worker goes down, the request finishes.
     scenario.later(1);
     let at_ns = scenario.now_ns;
     let workers = Vec::new();
@@ -86,7 +86,7 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
         only: None,
         workers,
     }));
-    end(&mut scenario, 11, ExitStatus::Signal(9));
+    exit(&mut scenario, 11, ExitStatus::Signal(9));
     let worker = scenario.one_worker();
     assert_eq!(worker.reason, Some(ExitReason::Timeout));
     assert_eq!(worker.restart_type, Some(ExitKind::Forced));
@@ -96,7 +96,7 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
     assert_eq!(app.ends.values().sum::<u64>(), 1);
     assert_eq!(app.timeouts[0].stuck_in, "shop.py:view");
     assert_eq!(&*app.timeouts[0].class, "ThreadWorker");
-    let event = scenario.view().events.pop().unwrap();
+    let event = scenario.live_view().events.pop().unwrap();
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(json["reason"], "timeout");
     assert_eq!(json["worker_id"], "worker_1_1700000100");
@@ -115,14 +115,14 @@ fn a_timeout_is_told_with_the_stack_and_the_request() {
 }
 
 #[test]
-fn a_worker_whose_master_is_known_later_still_tells_why_it_ended() {
+fn a_worker_whose_master_is_known_later_still_has_an_exit_reason() {
     let mut scenario = Scenario::new();
     scenario.fork(10, 11);
     scenario.event(Event::Oom {
         time_ns: 1,
         pid: 11,
     });
-    end(&mut scenario, 11, ExitStatus::Signal(9));
+    exit(&mut scenario, 11, ExitStatus::Signal(9));
     assert_eq!(events(&mut scenario), []);
     scenario.master(10);
     assert_eq!(
@@ -133,38 +133,38 @@ fn a_worker_whose_master_is_known_later_still_tells_why_it_ended() {
 }
 
 #[test]
-fn signals_of_a_master_are_counted_and_explain_what_it_does() {
+fn signals_of_a_master_are_counted_and_explain_exits() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).fork(10, 12);
     signal(&mut scenario, 10, 1, Some(1));
     signal(&mut scenario, 11, 15, Some(10));
-    end(&mut scenario, 11, ExitStatus::Code(0));
+    exit(&mut scenario, 11, ExitStatus::Code(0));
     assert_eq!(scenario.app().signals, [("HUP", 1)].into());
     assert_eq!(scenario.app().ends["reload"], 1);
     // A worker that cannot boot makes its master stop all others.
-    end(&mut scenario, 12, ExitStatus::Code(3));
+    exit(&mut scenario, 12, ExitStatus::Code(3));
     scenario.fork(10, 13).get(13);
     let mut scenario = {
         scenario.later(100);
         scenario
     };
     signal(&mut scenario, 13, 15, Some(10));
-    end(&mut scenario, 13, ExitStatus::Code(0));
+    exit(&mut scenario, 13, ExitStatus::Code(0));
     assert_eq!(scenario.app().ends["boot_error"], 1);
     assert_eq!(
         scenario.app().ends["reload"],
         2,
-        "the last thing it was asked for"
+        "the last signal to the master counts"
     );
 }
 
 #[test]
-fn the_ends_of_workers_stay_counted_by_slot_and_class() {
+fn exits_of_workers_stay_counted_by_slot_and_class() {
     let mut scenario = Scenario::new();
     scenario.master(10);
     for pid in 11..14 {
         scenario.fork(10, pid).get(pid);
-        end(&mut scenario, pid, ExitStatus::Signal(11));
+        exit(&mut scenario, pid, ExitStatus::Signal(11));
     }
     let key = (ExitKind::Forced, ExitReason::Crash);
     let app = scenario.app();
@@ -174,7 +174,7 @@ fn the_ends_of_workers_stay_counted_by_slot_and_class() {
 }
 
 #[test]
-fn what_a_worker_used_is_counted_once_and_shown_while_it_lives() {
+fn cpu_time_is_counted_once_and_gauges_are_shown_while_a_worker_lives() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11);
     let look = |scenario: &mut Scenario, cpu_seconds| {
@@ -191,7 +191,7 @@ fn what_a_worker_used_is_counted_once_and_shown_while_it_lives() {
     look(&mut scenario, 0.0);
     let worker = scenario.one_worker();
     assert_eq!(worker.counters.cpu_ns, Some(0));
-    assert_eq!(worker.cpu_percent, None, "one look tells no rate");
+    assert_eq!(worker.cpu_percent, None, "one look gives no rate");
     scenario.later(1);
     look(&mut scenario, 2.0);
     scenario.later(2);
@@ -200,7 +200,7 @@ fn what_a_worker_used_is_counted_once_and_shown_while_it_lives() {
     assert_eq!(worker.counters.cpu_ns, Some(3 * S));
     assert!((worker.cpu_percent.unwrap() - 50.0).abs() < 1e-9);
     assert_eq!(worker.state, Some(Stage::Running));
-    end(&mut scenario, 11, ExitStatus::Code(0));
+    exit(&mut scenario, 11, ExitStatus::Code(0));
     let worker = scenario.one_worker();
     assert_eq!(
         (worker.counters.cpu_ns, worker.gauges, worker.cpu_percent),
@@ -208,9 +208,8 @@ fn what_a_worker_used_is_counted_once_and_shown_while_it_lives() {
     );
 }
 
-/// What a program may rely on: docs/TRACE.md has each field.
 #[test]
-fn every_field_of_an_event_is_documented() {
+fn the_documentation_has_each_field_of_an_event() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11);
     signal(&mut scenario, 11, 6, Some(10));
@@ -220,9 +219,9 @@ fn every_field_of_an_event_is_documented() {
         entered_ns: Some(1),
         ..Stack::default()
     })));
-    end(&mut scenario, 11, ExitStatus::Code(1));
+    exit(&mut scenario, 11, ExitStatus::Code(1));
     let docs = include_str!("../../../../docs/TRACE.md");
-    let events = scenario.view().events;
+    let events = scenario.live_view().events;
     let event = serde_json::to_value(events.last().unwrap()).unwrap();
     let mut objects = vec![&event, &event["signals"][0], &event["stacks"][0]];
     objects.extend([

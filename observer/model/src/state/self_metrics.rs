@@ -1,4 +1,4 @@
-//! What the observer knows about itself.
+//! Counts and states of the observer itself.
 
 use crate::event::{Event, Pid};
 use crate::fact::{KernelTotals, Kubernetes, Started, TargetLevel, Usage};
@@ -23,10 +23,10 @@ pub struct SelfMetrics {
     pub signals: u64,
     pub ooms: u64,
     pub stacks: u64,
-    pub collections: u64,
-    /// Records that could not be decoded, by what was wrong.
+    pub gcs: u64,
+    /// Records that could not be decoded, by cause.
     pub malformed: BTreeMap<&'static str, u64>,
-    /// Requests of processes that no master ever claimed.
+    /// Requests of processes that no master claimed.
     pub unclaimed_requests: u64,
 }
 
@@ -43,7 +43,7 @@ impl SelfMetrics {
             Event::Signal { .. } => &mut self.signals,
             Event::Oom { .. } => &mut self.ooms,
             Event::Stack(_) => &mut self.stacks,
-            Event::Gc { .. } => &mut self.collections,
+            Event::Gc { .. } => &mut self.gcs,
             Event::DeepCaptureExhausted { .. } => return,
         };
         *count += 1;

@@ -1,17 +1,17 @@
-//! Numbers of the workers of a master: a new one takes the lowest that is free.
+//! Slots of the workers of a master: a new worker takes the lowest free number.
 
 use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
 pub struct Slots {
-    /// Those given back, all of them below `next`.
+    /// Numbers given back, all of them below `next`.
     free: BTreeSet<u32>,
-    /// The first that nobody ever had.
+    /// The lowest number that was never taken.
     next: u32,
 }
 
 impl Slots {
-    /// The lowest number free, which is taken from now on.
+    /// Takes the lowest free number.
     pub fn take(&mut self) -> u32 {
         self.free.pop_first().unwrap_or_else(|| {
             self.next += 1;
@@ -19,7 +19,7 @@ impl Slots {
         })
     }
 
-    /// A worker ended.
+    /// A worker exited.
     pub fn give_back(&mut self, slot: u32) {
         self.free.insert(slot);
     }

@@ -1,4 +1,4 @@
-//! The state of workers.
+//! Workers: their state and counters.
 
 use crate::event::{Event, TimedBy};
 use crate::fact;
@@ -9,7 +9,7 @@ use crate::testing::scenarios::{S, Scenario, app_requests, request};
 fn requests_before_the_master_is_known_are_kept_until_it_is() {
     let mut scenario = Scenario::new();
     scenario.fork(10, 11).get(11).get(11);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
     scenario.master(10);
     assert_eq!(scenario.workers(), [(11, 2)]);
     let app = scenario.app();
@@ -22,18 +22,18 @@ fn requests_before_the_master_is_known_are_kept_until_it_is() {
 }
 
 #[test]
-fn a_worker_that_ended_before_its_master_was_known_still_counts() {
+fn a_worker_that_exited_before_its_master_was_known_still_counts() {
     let mut scenario = Scenario::new();
     scenario.fork(10, 11).get(11).exit(11).master(10);
     assert_eq!(scenario.workers(), [(11, 1)]);
     assert_eq!(
         (
             scenario.app().workers_live,
-            scenario.view().apps[0].workers[0].exit_code
+            scenario.live_view().apps[0].workers[0].exit_code
         ),
         (0, Some(3))
     );
-    // What its master tells of it now does not wake it up.
+    // A late fact about it does not revive it.
     scenario.worker(10, 11, 4);
     assert_eq!(
         (scenario.app().workers_live, scenario.one_worker().age),
@@ -58,18 +58,18 @@ fn a_fork_of_a_known_master_is_a_worker_at_once() {
 }
 
 #[test]
-fn workers_that_were_there_before_are_told_by_their_master() {
+fn workers_from_before_the_observer_come_from_their_master() {
     let mut scenario = Scenario::new();
-    // In any order: the request first, then the worker, then the master.
+    // The order does not matter: first the request, then the worker, then the master.
     scenario.get(11).worker(10, 11, 7);
-    assert!(scenario.snapshot().apps.is_empty());
+    assert!(scenario.metrics_view().apps.is_empty());
     scenario.master(10).get(11);
     assert_eq!(scenario.workers(), [(11, 2)]);
     assert_eq!(scenario.one_worker().age, Some(7));
 }
 
 #[test]
-fn what_is_not_gunicorn_leaves_nothing_behind() {
+fn a_process_that_is_not_gunicorn_leaves_no_series() {
     let mut scenario = Scenario::new();
     scenario
         .fork(10, 11)
@@ -77,21 +77,21 @@ fn what_is_not_gunicorn_leaves_nothing_behind() {
         .fact(Fact::NotGunicorn { pid: 10 })
         .master(10);
     assert_eq!(scenario.workers(), []);
-    // Only that there was something.
+    // Only its requests are counted as lost.
     assert_eq!(scenario.lost("unclaimed"), 1);
 }
 
 #[test]
 fn a_worker_that_is_no_master_is_still_a_worker() {
     let mut scenario = Scenario::new();
-    // Every child of a candidate is itself looked at: it may be a daemon's master.
+    // Every child of a candidate is a candidate: it may be the master of a daemon.
     scenario.fork(10, 11).get(11).exit(11);
     scenario.fact(Fact::NotGunicorn { pid: 11 }).master(10);
     assert_eq!(scenario.workers(), [(11, 1)]);
 }
 
 #[test]
-fn a_host_that_slept_does_not_make_new_processes_of_old_ones() {
+fn processes_stay_the_same_after_the_host_slept() {
     let mut scenario = Scenario::new();
     scenario
         .master(10)
@@ -143,7 +143,7 @@ fn a_subprocess_of_a_master_is_no_worker() {
 }
 
 #[test]
-fn a_worker_that_executes_another_program_has_ended() {
+fn a_worker_that_executes_another_program_counts_as_exited() {
     let mut scenario = Scenario::new();
     scenario
         .master(10)
@@ -162,7 +162,7 @@ fn children_of_workers_are_not_workers() {
 }
 
 #[test]
-fn an_ended_workers_series_go_and_its_apps_counts_stay() {
+fn series_of_an_exited_worker_go_and_the_counts_of_its_app_stay() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).get(11).exit(11).later(299);
     assert_eq!(scenario.workers(), [(11, 1)]);
@@ -190,28 +190,28 @@ fn a_reused_pid_is_a_new_worker() {
         .get(11);
     assert_eq!(scenario.workers(), [(11, 2), (11, 1)]);
     assert_eq!(app_requests(&scenario.app()), 3);
-    // Also when its end was not seen.
+    // The same when its exit was not seen.
     scenario.later(2).worker(10, 11, 3).get(11);
     assert_eq!(scenario.workers(), [(11, 1), (11, 1), (11, 2)]);
     assert_eq!(scenario.app().workers_live, 1);
 }
 
 #[test]
-fn a_request_that_is_told_after_its_workers_end_counts() {
+fn a_request_reported_after_the_exit_of_its_worker_counts() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11).exit(11).get(11);
     assert_eq!(scenario.workers(), [(11, 1)]);
 }
 
 #[test]
-fn a_fact_about_a_worker_that_is_gone_does_not_bring_it_back() {
+fn a_fact_about_an_exited_worker_does_not_revive_it() {
     let mut scenario = Scenario::new();
     scenario.master(10).exit(11).worker(10, 11, 1);
     assert_eq!(scenario.app().workers_live, 0);
 }
 
 #[test]
-fn what_any_server_could_have_answered_is_no_loss_if_no_master_claims_it() {
+fn unclaimed_requests_seen_only_by_system_calls_are_not_lost() {
     let mut scenario = Scenario::new();
     let mut answered = request(20, scenario.now_ns);
     answered.timed_by = TimedBy::Socket;
@@ -234,7 +234,7 @@ fn what_any_server_could_have_answered_is_no_loss_if_no_master_claims_it() {
 }
 
 #[test]
-fn of_a_loop_of_crashes_the_last_workers_are_shown_and_all_are_counted() {
+fn in_a_crash_loop_the_last_workers_are_shown_and_all_are_counted() {
     let mut scenario = Scenario::new();
     scenario.master(10);
     for pid in 100..2100 {
@@ -248,16 +248,16 @@ fn of_a_loop_of_crashes_the_last_workers_are_shown_and_all_are_counted() {
 }
 
 #[test]
-fn processes_that_no_master_claims_are_bounded_and_those_that_served_stay_longest() {
+fn unclaimed_processes_are_bounded_and_those_with_requests_stay_longest() {
     let mut scenario = Scenario::new();
-    // Of a master that is not known yet.
+    // Their master is not known yet.
     scenario.fork(10, 11).get(11);
     for pid in 100..30_100 {
         scenario.fork(20, pid);
     }
     scenario.master(10);
     assert_eq!(scenario.workers(), [(11, 1)]);
-    // Now all of them served: those that go are told to be lost.
+    // Now all of them have requests: dropped ones count as lost.
     for pid in 40_000..60_000 {
         scenario.fork(20, pid).get(pid);
     }

@@ -1,4 +1,4 @@
-//! Workers: of a known master, and those whose master is not known yet.
+//! Workers: of a known master, and processes whose master is not known yet.
 
 use crate::counters::app_counters::AppCounters;
 use crate::counters::worker_counters::{Counters, Outcome, busy_time};
@@ -16,14 +16,14 @@ use crate::state::busy::Busy;
 use crate::wall_clock::Clock;
 use std::sync::Arc;
 
-/// Two times of one process's start differ by less: `/proc` counts in clock ticks.
+/// Two start times of one process differ by less: `/proc` counts in clock ticks.
 pub const START_TOLERANCE_NS: u64 = 1_000_000_000;
 
-/// How a worker ended.
+/// The exit of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     pub time_ns: u64,
-    /// Unknown when its successor was seen, but not its end.
+    /// `None` when only the next process with its pid was seen, not its exit.
     pub status: Option<ExitStatus>,
 }
 
@@ -31,28 +31,28 @@ pub struct End {
 #[derive(Debug, Default)]
 pub struct Worker {
     pub pid: Pid,
-    /// Lowest number free under its master when it came.
+    /// Lowest number that was free under its master when it started.
     pub slot: u32,
     pub started_ns: Option<u64>,
     pub age: Option<u64>,
-    /// Its own class; until it is told, its master's counts.
+    /// Its own class; while it is `None`, the class of its master's new workers counts.
     pub class: Option<Arc<str>>,
     /// Its master lists it as a worker.
     pub confirmed: bool,
     pub end: Option<End>,
-    /// Why it ended, and how.
+    /// Why it exited, and whether it finished its work.
     pub reason: Option<(ExitReason, ExitKind)>,
     pub counters: Counters,
     pub busy: Busy,
     pub rate: Rate,
     pub past: WorkerPast,
     pub state: WorkerState,
-    /// What it used when last looked at, and when that was.
+    /// Its resource use at the last look, and the time of that.
     pub gauges: Option<Gauges>,
     pub gauged_ns: u64,
-    /// Of one processor, between the last two deep_captures.
+    /// CPU use between the last two looks, in percent of one processor.
     pub cpu_percent: Option<f64>,
-    /// It was forked under our eyes.
+    /// The observer saw its fork.
     pub is_watched: bool,
 }
 
@@ -82,18 +82,18 @@ impl Worker {
     pub fn is_same(&self, fact: &fact::Worker) -> bool {
         match (self.age, fact.age) {
             (Some(mine), Some(theirs)) => mine == theirs,
-            // Its master did not tell of it yet: this is that.
+            // Its master has not listed it yet: this fact is the first about it.
             _ if !self.confirmed && self.end.is_none() => true,
             _ => is_same_start(self.started_ns, fact.started_ns),
         }
     }
 
-    /// Takes what its master told about it.
+    /// Takes a fact that its master lists it.
     pub fn confirm(&mut self, fact: &fact::Worker) {
         self.confirmed = true;
         self.age = fact.age.or(self.age);
-        // The start as `/proc` has it wins over the time of the fork: another
-        // observer, or this one after a restart, gives the worker the same name.
+        // The start from `/proc` wins over the time of the fork, so that another observer, or this
+        // one after a restart, gives the worker the same id.
         if fact.started_ns != 0 {
             self.started_ns = Some(fact.started_ns);
         }
@@ -103,10 +103,10 @@ impl Worker {
     }
 }
 
-/// Whether two starts may be of one process; an unknown one may.
+/// Whether two start times may be of one process; an unknown one may be.
 #[must_use]
-pub fn is_same_start(known_ns: Option<u64>, told_ns: u64) -> bool {
-    told_ns == 0 || known_ns.is_none_or(|known| known.abs_diff(told_ns) < START_TOLERANCE_NS)
+pub fn is_same_start(known_ns: Option<u64>, start_ns: u64) -> bool {
+    start_ns == 0 || known_ns.is_none_or(|known| known.abs_diff(start_ns) < START_TOLERANCE_NS)
 }
 
 /// A process that may be a worker: its requests are kept until its master is known.
@@ -115,14 +115,14 @@ pub struct Provisional {
     pub parent: Option<Pid>,
     /// When it was forked.
     pub started_ns: Option<u64>,
-    /// When its first request ended; before that, when it was last heard of.
+    /// When its first request finished; before that, the time of the latest fact about it.
     pub since_ns: u64,
-    /// All its requests, refused ones too.
+    /// All its requests, including refused ones.
     pub requests: u64,
-    /// … of them that any HTTP server could have answered: if no master claims the
-    /// process, they were never Gunicorn's, and are no loss.
+    /// Requests among them that were seen by system calls only. If no master claims the process, they
+    /// were not Gunicorn's, and are not lost.
     pub by_socket: u64,
-    /// What a master said about it that is itself not known yet.
+    /// A fact about it from a master that is itself not known yet.
     pub fact: Option<fact::Worker>,
     pub end: Option<End>,
     pub counters: Counters,
@@ -132,7 +132,7 @@ pub struct Provisional {
 }
 
 impl Provisional {
-    /// Counts a request; its class is filled in when it is claimed.
+    /// Counts a request; the class follows when a master claims the process.
     pub fn request(
         &mut self,
         settings: &Settings,
@@ -153,14 +153,14 @@ impl Provisional {
         outcome
     }
 
-    /// Counts what is no request; likewise.
+    /// Adds to its counters.
     pub fn count(&mut self, add: impl Fn(&mut Counters)) {
         let class = self.app_counters.class("");
         add(self.app_counters.totals.entry(class).or_default());
         add(&mut self.counters);
     }
 
-    /// It, as a worker.
+    /// Turns it into a worker.
     #[must_use]
     pub fn into_worker(self, pid: Pid) -> (Worker, AppCounters) {
         let mut worker = Worker {

@@ -1,10 +1,10 @@
-//! What is told of workers as it happens: how they begin and end, and what is found.
+//! Reports starts and exits of workers.
 
 use crate::duration::seconds;
 use crate::effect::Effect;
 use crate::event::Pid;
 use crate::lifecycle::worker_event::{
-    Ended, PendingView, SignalView, StackView, WorkerEvent, stuck_in,
+    PendingView, SignalView, StackView, WorkerEvent, WorkerExit, stuck_in,
 };
 use crate::state::State;
 use crate::state::app::App;
@@ -12,18 +12,18 @@ use crate::state::worker::Worker;
 use crate::wall_clock::wall_seconds;
 
 impl State {
-    /// A worker that was forked under our eyes is known to be one.
-    pub(crate) fn started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
+    /// A process that the observer saw forked turned out to be a worker.
+    pub(crate) fn worker_started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
         let offset_ns = self.observer.wall_offset_ns();
         let app = self.apps.get(&master);
         if let Some((app, worker)) = app.and_then(|app| Some((app, app.live.get(&pid)?))) {
-            let event = happened("worker_started", app, worker, time_ns, offset_ns);
+            let event = worker_event("worker_started", app, worker, time_ns, offset_ns);
             self.report(event);
         }
     }
 
-    /// The worker that ended last is this one, and says why.
-    pub(crate) fn ended(&mut self, master: Pid, pid: Pid) {
+    /// A worker exited, and its exit reason is known.
+    pub(crate) fn worker_exited(&mut self, master: Pid, pid: Pid) {
         let offset_ns = self.observer.wall_offset_ns();
         let Some(app) = self.apps.get(&master) else {
             return;
@@ -34,12 +34,12 @@ impl State {
         else {
             return;
         };
-        let (exit_code, exit_signal) = Ended::status(end.status);
+        let (exit_code, exit_signal) = WorkerExit::status(end.status);
         let state = &worker.state;
-        let at_end = (end.time_ns, state.in_flight.clone());
-        let (at_ns, in_flight) = state.aborted.as_ref().unwrap_or(&at_end);
+        let at_exit = (end.time_ns, state.in_flight.clone());
+        let (at_ns, in_flight) = state.aborted.as_ref().unwrap_or(&at_exit);
         let pending = |of| PendingView::new(&self.settings.routes, of, *at_ns);
-        let ended = Ended {
+        let exit = WorkerExit {
             reason,
             restart_type: exit_kind,
             exit_code,
@@ -57,23 +57,21 @@ impl State {
                 .map(|stack| StackView::new(&self.settings.routes, stack))
                 .collect(),
         };
-        let event = happened("worker_ended", app, worker, end.time_ns, offset_ns);
+        let event = worker_event("worker_ended", app, worker, end.time_ns, offset_ns);
         self.report(WorkerEvent {
-            ended: Some(ended),
+            exit: Some(exit),
             ..event
         });
     }
-}
 
-impl State {
     fn report(&mut self, event: WorkerEvent) {
-        self.events.push(event.clone());
+        self.worker_events.push(event.clone());
         self.effects.push(Effect::Worker(Box::new(event)));
     }
 }
 
-fn happened(
-    event: &'static str,
+fn worker_event(
+    name: &'static str,
     app: &App,
     worker: &Worker,
     time_ns: u64,
@@ -81,12 +79,12 @@ fn happened(
 ) -> WorkerEvent {
     WorkerEvent {
         time_seconds: wall_seconds(time_ns, offset_ns),
-        event: event.into(),
-        app: app.name().to_owned(),
+        event: name.into(),
+        app: app.name().to_owned().into(),
         master_pid: app.master.pid,
         worker_pid: worker.pid,
         worker_id: worker.id(offset_ns),
         worker_class: app.class_of(worker.pid).into(),
-        ended: None,
+        exit: None,
     }
 }

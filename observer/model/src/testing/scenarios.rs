@@ -1,4 +1,4 @@
-//! Stories of masters and workers, told by hand-made inputs.
+//! Scenarios of masters and workers, made from inputs by hand.
 
 use crate::effect::Effect;
 use crate::errors::cause::{Cause, ErrorAnalysis};
@@ -9,14 +9,14 @@ use crate::findings::finding::Finding;
 use crate::input::Input;
 use crate::lifecycle::worker_event::WorkerEvent;
 use crate::recent::finished_request::FinishedRequest;
-use crate::views::live_view::View;
-use crate::views::metrics_view::{AppView, Snapshot, WorkerView};
+use crate::views::live_view::LiveView;
+use crate::views::metrics_view::{AppView, MetricsView, WorkerView};
 use crate::{Settings, State};
 use std::collections::BTreeMap;
 
 pub const S: u64 = 1_000_000_000;
 
-/// A state, and the moment of its scenario.
+/// A state, and the current time of its scenario.
 pub struct Scenario {
     pub state: State,
     pub now_ns: u64,
@@ -44,17 +44,17 @@ impl Scenario {
         scenario
     }
 
-    /// Requests of processes that no master claimed yet.
+    /// Requests of processes without a master.
     pub fn unclaimed_requests(&self) -> u64 {
         self.state.provisional.values().map(|of| of.requests).sum()
     }
 
-    /// Everything that is in the outbox of the state.
+    /// The effects that the state hands out.
     pub fn effects(&mut self) -> Vec<Effect> {
         std::iter::from_fn(|| self.state.poll_effect()).collect()
     }
 
-    /// Of them the finished requests.
+    /// The finished requests among the effects.
     pub fn finished_requests(&mut self) -> Vec<FinishedRequest> {
         let effects = self.effects().into_iter();
         let of = |effect| match effect {
@@ -64,7 +64,7 @@ impl Scenario {
         effects.filter_map(of).collect()
     }
 
-    /// Of them the worker events.
+    /// The worker events among the effects.
     pub fn worker_events(&mut self) -> Vec<WorkerEvent> {
         let effects = self.effects().into_iter();
         let of = |effect| match effect {
@@ -74,7 +74,7 @@ impl Scenario {
         effects.filter_map(of).collect()
     }
 
-    /// Of them the new findings.
+    /// The new findings among the effects.
     pub fn new_findings(&mut self) -> Vec<Finding> {
         let effects = self.effects().into_iter();
         let of = |effect| match effect {
@@ -84,7 +84,7 @@ impl Scenario {
         effects.filter_map(of).collect()
     }
 
-    /// Of them the masters that want a deep capture, and of which request.
+    /// The masters that need a deep capture, with the request, among the effects.
     pub fn deep_captures_wanted(&mut self) -> BTreeMap<Pid, String> {
         let effects = self.effects().into_iter();
         let of = |effect| match effect {
@@ -149,7 +149,7 @@ impl Scenario {
         self.event(Event::Request(Box::new(request)))
     }
 
-    /// A request failed with this status, and nobody saw why.
+    /// A request failed with this status and an unknown cause.
     pub fn fail(&mut self, pid: Pid, status: u16) -> &mut Self {
         let request = Request {
             status: Some(status),
@@ -172,7 +172,7 @@ impl Scenario {
             .event(Event::Request(Box::new(request)))
     }
 
-    pub fn look(&mut self, pid: Pid, state: DeepCaptureState) -> &mut Self {
+    pub fn deep_capture(&mut self, pid: Pid, state: DeepCaptureState) -> &mut Self {
         let (since_ns, reason) = (self.now_ns, "made up".to_owned());
         self.fact(Fact::DeepCapture(DeepCapture {
             pid,
@@ -219,16 +219,16 @@ impl Scenario {
         self.fact(Fact::Level(TargetLevel { pid, level, reason }))
     }
 
-    pub fn view(&self) -> View {
-        self.state.view(self.now_ns)
+    pub fn live_view(&self) -> LiveView {
+        self.state.live_view(self.now_ns)
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        self.state.snapshot(self.now_ns)
+    pub fn metrics_view(&self) -> MetricsView {
+        self.state.metrics_view(self.now_ns)
     }
 
     pub fn app(&self) -> AppView {
-        let mut apps = self.snapshot().apps;
+        let mut apps = self.metrics_view().apps;
         assert_eq!(apps.len(), 1, "one app");
         apps.remove(0)
     }
@@ -247,15 +247,15 @@ impl Scenario {
         workers.remove(0)
     }
 
-    /// Requests of all masters, by what is told apart by name only.
+    /// Requests of all masters, from series without a `master_pid` label.
     pub fn served(&self) -> u64 {
-        let apps = self.snapshot().apps;
+        let apps = self.metrics_view().apps;
         let series = apps.iter().flat_map(|app| &app.http);
         series.map(|series| series.duration.count()).sum()
     }
 
     pub fn lost(&self, cause: &str) -> u64 {
-        self.snapshot()
+        self.metrics_view()
             .observer
             .lost
             .get(cause)
@@ -271,13 +271,13 @@ pub fn request(pid: Pid, now_ns: u64) -> Request {
         exited_ns: Some(now_ns),
         finished_ns: now_ns,
         method: Some("GET".into()),
-        path: Some("/users/7".to_owned()),
+        path: Some("/users/7".into()),
         status: Some(200),
         ..Request::default()
     }
 }
 
-/// A request that exceptions were seen of, which name it so.
+/// A request with one exception, which refers to it.
 pub fn raising(request: Request) -> Request {
     Request {
         exceptions: request.entered_ns,
@@ -286,7 +286,7 @@ pub fn raising(request: Request) -> Request {
     }
 }
 
-/// Raised and handled while a request was served.
+/// An exception that code handled while a worker served the request.
 pub fn exception(request: &Request, object: u64, class: &str) -> Exception {
     Exception {
         time_ns: request.finished_ns,
@@ -306,7 +306,7 @@ pub fn exception(request: &Request, object: u64, class: &str) -> Exception {
     }
 }
 
-/// An exception in a frame that it goes up, of the application.
+/// A frame of the application that an exception passed through.
 pub fn captured_frame(request: &Request, object: u64, class: &str, depth: u32) -> CapturedFrame {
     CapturedFrame {
         time_ns: request.finished_ns,
@@ -324,29 +324,29 @@ pub fn captured_frame(request: &Request, object: u64, class: &str, depth: u32) -
 
 pub fn named(class: &str) -> Class {
     Class {
-        module: "shop".to_owned(),
-        name: class.to_owned(),
+        module: "shop".into(),
+        name: class.to_owned().into(),
     }
 }
 
 fn own_frame() -> Frame {
     Frame {
-        module: "shop.views".to_owned(),
-        file: "shop/views.py".to_owned(),
-        function: "index".to_owned(),
+        module: "shop.views".into(),
+        file: "shop/views.py".into(),
+        function: "index".into(),
         is_own: true,
         is_installed: false,
     }
 }
 
-/// What is known of a request that no exception was seen of.
+/// The analysis of a request without exceptions.
 pub fn unseen() -> ErrorAnalysis {
     ErrorAnalysis {
         cause: Cause::Unknown,
         has_left: false,
         client_gone: false,
         gunicorns: None,
-        closer_look_agrees: None,
+        deep_capture_agrees: None,
     }
 }
 

@@ -1,33 +1,32 @@
-//! What `/api/v1/` serves and `top` shows: docs/API.md has each field.
+//! The live view: what `/api/v1/` serves and the dashboard and `top` show. docs/API.md has each field.
 //!
-//! It is made from a [`Snapshot`](crate::views::metrics_view::Snapshot) for people: rates and percentiles
-//! instead of counters, and the largest instead of all. All is in `/metrics`.
+//! It is made for people: rates and percentiles instead of counters, and the largest rows instead of
+//! all. `/metrics` has everything.
 //!
-//! Within version 1 fields may be added and none is removed, renamed or given another meaning.
+//! Within version 1, fields may be added; no field is removed, renamed or given another meaning.
 
 pub mod history;
 
 mod build;
 
 use crate::event::Pid;
-use crate::fact::Listener;
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::{PendingView, WorkerEvent};
 use crate::lifecycle::worker_state::Stage;
+use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Everything there is to show at one moment: `/api/v1/snapshot`, and each `snapshot` of
-/// `/api/v1/events`.
+/// Everything to show at one moment: `/api/v1/snapshot`, and each `snapshot` of `/api/v1/events`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct View {
-    /// Unix time it was taken.
+pub struct LiveView {
+    /// Unix time of the view.
     pub time_seconds: f64,
-    /// What an operator should know.
+    /// Problems that an operator should know about, the most urgent first.
     pub findings: Vec<Finding>,
     pub apps: Vec<App>,
-    /// What happened to workers lately, the last in the end.
+    /// Recent starts and exits of workers, the latest last.
     pub events: Vec<WorkerEvent>,
     pub observer: Observer,
 }
@@ -35,70 +34,70 @@ pub struct View {
 /// A master and its workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct App {
-    pub app: String,
+    pub app: Untrusted,
     pub master_pid: Pid,
-    /// It has ended; what it did is shown a while longer.
+    /// The master exited; it is shown for a while longer.
     pub ended: bool,
-    /// `full`, `socket`, `none`; empty when it is not known yet.
-    pub level: String,
-    /// Why it is not higher; empty if it is the highest.
-    pub level_reason: String,
+    /// `full`, `socket`, `none`; empty while unknown.
+    pub level: Untrusted,
+    /// Why the level is not higher; empty at the highest.
+    pub level_reason: Untrusted,
     /// Unix time.
     pub started_seconds: f64,
-    pub gunicorn_version: String,
-    pub python_version: String,
-    pub worker_class: String,
+    pub gunicorn_version: Untrusted,
+    pub python_version: Untrusted,
+    pub worker_class: Untrusted,
     pub workers_wanted: Option<u32>,
     pub workers_live: u32,
-    /// As configured, for each worker.
+    /// Threads of each worker, as configured.
     pub threads: Option<u32>,
     pub timeout_seconds: Option<u32>,
-    pub bind: Vec<String>,
-    /// Empty outside of a container.
-    pub container_id: String,
-    /// Empty outside of a Kubernetes pod.
-    pub pod_uid: String,
-    /// As Kubernetes calls them; empty where that is not known.
+    pub bind: Vec<Untrusted>,
+    /// Empty outside a container.
+    pub container_id: Untrusted,
+    /// Empty outside a Kubernetes pod.
+    pub pod_uid: Untrusted,
+    /// Names in Kubernetes; empty where unknown.
     #[serde(default)]
-    pub namespace: String,
+    pub namespace: Untrusted,
     #[serde(default)]
-    pub pod: String,
+    pub pod: Untrusted,
     #[serde(default)]
-    pub container: String,
+    pub container: Untrusted,
     #[serde(default)]
-    pub node: String,
+    pub node: Untrusted,
     #[serde(default)]
-    pub workload_kind: String,
+    pub workload_kind: Untrusted,
     #[serde(default)]
-    pub workload: String,
-    /// Requests since it is observed, and those of them answered with a 5xx or not at all.
+    pub workload: Untrusted,
+    /// Requests since the observer attached, and those answered with a 5xx or not at all.
     pub requests_total: u64,
     pub errors_total: u64,
-    /// What it did lately.
+    /// Rates of the last minute.
     pub now: Rates,
     pub in_flight: u32,
-    /// The request in progress for longest.
+    /// The oldest request in progress.
     pub oldest_request: Option<PendingView>,
     pub workers: Vec<Worker>,
     pub listeners: Vec<Listener>,
-    /// Those that took most of the time lately.
+    /// The routes that took most of the time lately.
     pub routes: Vec<Route>,
-    /// RouteRegistry that are not among them.
+    /// How many other routes there are.
     pub routes_left_off: usize,
-    /// The most frequent since it is observed.
+    /// The most frequent errors since the observer attached.
     pub errors: Vec<Error>,
     pub errors_left_off: usize,
-    /// Requests of the last five to ten minutes that took longest, the slowest first.
+    /// The slowest requests of the last five to ten minutes, the slowest first.
     pub slowest: Vec<Slow>,
-    /// Workers that ended, by reason; each reason there is.
+    /// Exited workers by reason; each reason there is.
     pub ends: BTreeMap<String, u64>,
-    /// Workers that did not beat in time, by where they hung.
-    pub timeouts: BTreeMap<String, u64>,
-    /// The last points of its history: as in [`history::History`], which has all.
+    /// Workers that timed out, by the function they were stuck in.
+    pub timeouts: BTreeMap<Untrusted, u64>,
+    /// The last points of the history; [`history::History`] has all.
     pub points: Vec<Point>,
 }
 
-/// What was done lately: over the last minute, or since it is observed if that is shorter.
+/// Rates and percentiles of the last minute, or since the observer attached if that is shorter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     pub requests_per_second: f64,
@@ -107,7 +106,7 @@ pub struct Rates {
     pub p50_seconds: Option<f64>,
     pub p95_seconds: Option<f64>,
     pub p99_seconds: Option<f64>,
-    /// Wait to be accepted; `None` where none was seen.
+    /// Queue wait until a connection is accepted; `None` where none was seen.
     pub queue_p95_seconds: Option<f64>,
     /// Share of the time that live workers had at least one request, from 0 to 1.
     pub utilisation: Option<f64>,
@@ -117,26 +116,27 @@ pub struct Rates {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     pub pid: Pid,
-    /// As the label `worker_id`.
+    /// The label `worker_id`.
     pub id: String,
     pub slot: u32,
-    pub class: String,
-    /// `None` once it ended, or when nothing tells.
+    pub class: Untrusted,
+    /// `None` once the worker exited, or while unknown.
     pub state: Option<Stage>,
     pub uptime_seconds: Option<f64>,
+    /// The worker exited.
     pub ended: bool,
     pub exit_code: Option<u8>,
     pub exit_signal: Option<u8>,
-    /// Why and how it ended.
     pub reason: Option<ExitReason>,
     pub restart_type: Option<ExitKind>,
     pub requests_total: u64,
-    /// Over the last five to ten seconds, as is `busy`.
+    /// Over the last five to ten seconds.
     pub requests_per_second: Option<f64>,
-    /// Share of the time with at least one request, from 0 to 1.
+    /// Share of the last five to ten seconds with at least one request, from 0 to 1.
     pub busy: Option<f64>,
     pub in_flight: u32,
     pub oldest_request: Option<PendingView>,
+    /// Resident memory.
     pub memory_bytes: Option<u64>,
     /// Of one processor.
     pub cpu_percent: Option<f64>,
@@ -145,19 +145,31 @@ pub struct Worker {
     pub heartbeat_age_seconds: Option<f64>,
 }
 
+/// A socket that a master listens on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `127.0.0.1:8000`, `unix:/run/app.sock`.
+    pub address: Untrusted,
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// Most connections that may wait.
+    pub limit: u32,
+    /// Connections dropped since it listens; `None` for Unix sockets.
+    pub drops: Option<u64>,
+}
+
 /// Requests of one method and route within the last five to ten minutes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Route {
-    pub method: String,
+    pub method: Untrusted,
     /// Empty when the path is unknown.
-    pub route: String,
+    pub route: Untrusted,
     pub requests: u64,
-    /// Answered with a 5xx or not at all.
     pub errors: u64,
     pub p50_seconds: Option<f64>,
     pub p95_seconds: Option<f64>,
     pub p99_seconds: Option<f64>,
-    /// All of them together.
+    /// The sum of all durations.
     pub total_seconds: f64,
     pub phases: Phases,
 }
@@ -175,26 +187,26 @@ pub struct Phases {
 /// Responses of one kind with a status of 500 or above.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
-    pub method: String,
-    pub endpoint: String,
+    pub method: Untrusted,
+    pub endpoint: Untrusted,
     pub status: u16,
     /// `unknown` when the exception was not seen; empty when there was none.
-    pub error_type: String,
+    pub error_type: Untrusted,
     /// `file:function`; empty when unknown.
-    pub raised_in: String,
+    pub raised_in: Untrusted,
     pub count: u64,
 }
 
-/// One slow request.
+/// A slow request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slow {
-    /// Unix time of its end.
+    /// Unix time at which it finished.
     pub time_seconds: f64,
     pub worker_pid: Pid,
-    pub method: String,
-    pub route: String,
+    pub method: Untrusted,
+    pub route: Untrusted,
     /// As the client sent it, without the query; `None` when unknown.
-    pub path: Option<String>,
+    pub path: Option<Untrusted>,
     pub status: Option<u16>,
     pub duration_seconds: f64,
     pub phases: Phases,
@@ -203,10 +215,10 @@ pub struct Slow {
 /// Five seconds of an app.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Unix time of its beginning.
+    /// Unix time at which the five seconds begin.
     pub time_seconds: f64,
     pub requests: u64,
-    /// Answered with a 5xx or not at all.
+    /// Requests answered with a 5xx or not at all.
     pub errors: u64,
     pub p50_seconds: Option<f64>,
     pub p95_seconds: Option<f64>,
@@ -214,34 +226,35 @@ pub struct Point {
     pub queue_p95_seconds: Option<f64>,
     /// As [`Rates::utilisation`].
     pub utilisation: Option<f64>,
-    /// The most requests that were in progress, of the deep_captures once a second.
+    /// Most requests in progress at one of the looks, of which there is one a second.
     pub in_flight: u32,
-    /// The most connections that waited to be accepted, likewise.
+    /// Most connections that waited to be accepted at one of the looks.
     pub backlog: u32,
-    /// Requests by duration: one count for each of [`history::History::limits_seconds`], of those
-    /// at most that long and longer than the one before; and last, of those above all.
+    /// Requests by duration. There is one count for each of [`history::History::limits_seconds`], of
+    /// requests above the previous limit and up to this one; the last count is of requests above all
+    /// limits.
     pub durations: Vec<u64>,
 }
 
-/// The observer about itself.
+/// The observer itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observer {
-    pub version: String,
-    /// Losses by cause, those above zero; docs/METRICS.md says what each is.
-    pub lost: BTreeMap<String, u64>,
-    /// Masters that are observed with less than all probes.
+    pub version: Untrusted,
+    /// Lost events by cause, without zeros; docs/METRICS.md explains each cause.
+    pub lost: BTreeMap<Untrusted, u64>,
+    /// Masters below the observation level `full`.
     pub limited: Vec<Limited>,
     pub cpu_seconds: Option<f64>,
     pub resident_bytes: Option<u64>,
 }
 
-/// A master that is observed with less than all probes.
+/// A master below the observation level `full`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limited {
     pub pid: Pid,
-    pub app: String,
-    pub level: String,
-    pub reason: String,
+    pub app: Untrusted,
+    pub level: Untrusted,
+    pub reason: Untrusted,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! docs/API.md has each field.
+//! The live view, held against docs/API.md.
 
 use super::history::{AppHistory, History};
 use super::*;
@@ -7,16 +7,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// One of everything.
-fn view() -> View {
-    View {
-        findings: vec![Finding {
-            finding: Kind::WorkerStuck,
-            app: String::new(),
-            master_pid: 1,
-            worker_pid: None,
-            since_seconds: 0.0,
-            evidence: String::new(),
-        }],
+fn view() -> LiveView {
+    LiveView {
+        findings: vec![Finding::new(Kind::WorkerStuck)],
         apps: vec![App {
             oldest_request: Some(PendingView::default()),
             workers: vec![Worker::default()],
@@ -31,7 +24,7 @@ fn view() -> View {
             limited: vec![Limited::default()],
             ..Observer::default()
         },
-        ..View::default()
+        ..LiveView::default()
     }
 }
 
@@ -63,7 +56,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_field_is_documented_and_nothing_else() {
+fn the_documentation_has_each_field_and_no_other() {
     let view = serde_json::to_value(view()).unwrap();
     let history = serde_json::to_value(history()).unwrap();
     for (heading, of, at) in [

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Everything there is to show at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub struct MetricsView {
     pub apps: Vec<AppView>,
     /// What an operator should know.
     pub findings: Vec<Finding>,

@@ -1,4 +1,4 @@
-//! What this kernel lets be observed, and how it took the programs.
+//! Features and eBPF programs on this kernel.
 
 use crate::probe::Programs;
 use crate::probe::features::FEATURES;
@@ -8,18 +8,18 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub struct Kernel {
     pub features: Vec<Feature>,
-    /// Only where they are asked for.
+    /// Only with `--verbose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Vec<Program>>,
 }
 
-/// Something that the observer tells.
+/// Something that the observer reports.
 #[derive(Debug, Serialize)]
 pub struct Feature {
     pub name: &'static str,
     pub ok: bool,
-    /// Why it is not; else empty.
-    pub why: String,
+    /// Why the kernel lacks it; else empty.
+    pub why: observer_model::Untrusted,
     /// What is missing without it.
     pub without: &'static str,
 }
@@ -29,10 +29,10 @@ pub struct Program {
     pub name: &'static str,
     pub feature: &'static str,
     pub ok: bool,
-    /// Instructions that the verifier walked; kernels before 5.16 do not tell.
+    /// Instructions that the verifier walked; unknown before Linux 5.16.
     pub walked: Option<u32>,
     pub load_us: u64,
-    /// What the verifier said of one that it refused; else empty.
+    /// The verifier's log of a refused program; else empty.
     pub log: String,
 }
 
@@ -45,7 +45,7 @@ impl Kernel {
                 name: feature.name,
                 ok: refusal.is_none(),
                 why: refusal
-                    .map(|refusal| refusal.why.clone())
+                    .map(|refusal| refusal.why.as_str().into())
                     .unwrap_or_default(),
                 without: feature.without,
             }

@@ -1,43 +1,44 @@
-//! Where programs go in an interpreter, and what each costs there.
+//! Where in an interpreter programs are attached.
 
 use crate::cpython::target::{Interpreter, ProbePoint};
+use observer_model::Untrusted;
 use serde::Serialize;
 
 /// A place that a program is attached to.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Probe {
-    /// What is seen there.
+    /// What the program sees there.
     pub sees: &'static str,
-    /// Where it is, as people name it.
+    /// Name of the place.
     pub place: &'static str,
-    /// From outside of the process's root.
-    pub file: String,
-    /// Of the instruction in the file.
+    /// Path from outside the process's root.
+    pub file: Untrusted,
+    /// Offset of the instruction in the file.
     pub file_offset: u64,
-    /// Of it from the function's entry.
+    /// Offset of the instruction from the function's entry.
     pub entry_offset: u64,
-    /// The kernel does not emulate the instruction: it costs several times as much.
+    /// The kernel single-steps the instruction instead of emulating it: several times as slow.
     pub single_stepped: bool,
 }
 
-/// What cannot be seen, and why.
+/// A probe without a place, and the reason.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Unseen {
     pub what: &'static str,
-    pub why: String,
+    pub why: Untrusted,
 }
 
 const REQUESTS: &str = "requests";
 const HANDLED: &str = "handled exceptions";
-const UNWOUND: &str = "closer looks at exceptions";
-const COLLECTIONS: &str = "collections of garbage";
+const DEEP_CAPTURE: &str = "deep capture";
+const COLLECTIONS: &str = "garbage collections";
 
 impl Probe {
     fn at(sees: &'static str, place: &'static str, point: &ProbePoint) -> Self {
         Self {
             sees,
             place,
-            file: point.path_to_open.display().to_string(),
+            file: point.path_to_open.display().to_string().into(),
             file_offset: point.file_offset,
             entry_offset: point.placement.offset,
             single_stepped: !point.placement.emulated,
@@ -45,15 +46,15 @@ impl Probe {
     }
 }
 
-/// All places of an interpreter, and what it has no place for.
+/// The places in an interpreter, and what has no place in it.
 pub fn of(interpreter: &Interpreter) -> (Vec<Probe>, Vec<Unseen>) {
     let mut probes = vec![Probe::at(REQUESTS, "datetime.now", &interpreter.now)];
     let mut unseen = Vec::new();
-    let mut missing = |what, why: &String| {
+    let mut missing = |what, why: &Untrusted| {
         let why = why.clone();
         unseen.push(Unseen { what, why });
     };
-    match &interpreter.asked {
+    match &interpreter.handled {
         Ok(points) => probes.extend(
             ["sys.exc_info", "sys.exception"]
                 .into_iter()
@@ -62,9 +63,9 @@ pub fn of(interpreter: &Interpreter) -> (Vec<Probe>, Vec<Unseen>) {
         ),
         Err(why) => missing(HANDLED, why),
     }
-    match &interpreter.unwound {
-        Ok(point) => probes.push(Probe::at(UNWOUND, "PyTraceBack_Here", point)),
-        Err(why) => missing(UNWOUND, why),
+    match &interpreter.deep_capture {
+        Ok(point) => probes.push(Probe::at(DEEP_CAPTURE, "PyTraceBack_Here", point)),
+        Err(why) => missing(DEEP_CAPTURE, why),
     }
     match &interpreter.collector {
         Ok(collector) => {

@@ -1,57 +1,58 @@
-//! What `doctor` found: docs/DOCTOR.md has each field.
+//! The report of `doctor`. docs/DOCTOR.md has each field.
 
 use super::kernel::Kernel;
 use super::probes::{self, Probe, Unseen};
 use crate::cpython::target::InterpreterPath;
+use crate::cpython::version as python;
+use crate::gunicorn::thread_dump::PROTECTED;
 use crate::gunicorn::tree::{FoundMaster, Scan};
+use crate::gunicorn::version as gunicorn;
 use crate::probe::preflight::Check;
 use crate::process::maps::FileNumber;
+use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::Level;
 use serde::Serialize;
 
-const ORDINARY_PYTHON: &str = "run it on an ordinary CPython 3.8 to 3.15 for glibc";
 const ORDINARY_CLASS: &str =
-    "none, but workers that serve by Gunicorn's own `handle_request` are observed in full";
-const TESTED_GUNICORN: &str = "use Gunicorn 19.10 to 27";
-const AS_ROOT: &str = "run this as root (sudo) on the host";
+    "use a worker class that serves requests with Gunicorn's own `handle_request`";
 
-/// All of it.
+/// What `doctor` reports.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Whether `run` could work.
     pub works: bool,
     pub checks: Vec<Check>,
-    /// What the kernel lets us have, where the programs could be loaded.
+    /// Absent if the programs could not be loaded.
     #[serde(flatten)]
     pub kernel: Option<Kernel>,
-    /// Absent when processes could not be looked into.
+    /// Absent if processes could not be read.
     #[serde(flatten)]
     pub targets: Option<Targets>,
 }
 
-/// What runs on this host.
+/// Interpreters and masters of this host.
 #[derive(Debug, Serialize)]
 pub struct Targets {
     pub interpreters: Vec<InterpreterFile>,
     pub masters: Vec<Master>,
-    /// Look like Gunicorn, but cannot be looked at.
+    /// Look like Gunicorn, but cannot be read.
     pub refused: Vec<Refused>,
 }
 
 /// A file that holds the interpreter of one master or several.
 #[derive(Debug, Serialize)]
 pub struct InterpreterFile {
-    /// As its processes see it; empty when not known.
-    pub file: String,
+    /// As its processes see it; empty if unknown.
+    pub file: Untrusted,
     #[serde(skip)]
     id: Option<FileNumber>,
-    pub python_version: String,
-    /// What it lets masters have at best.
+    pub python_version: Untrusted,
+    /// The best level that it allows.
     pub level: &'static str,
-    /// Why no better; else empty.
-    pub reason: String,
-    pub cure: &'static str,
+    /// Why the level is not `full`; else empty.
+    pub reason: Untrusted,
+    pub fix: String,
     pub masters: Vec<Pid>,
     pub probes: Vec<Probe>,
     pub unseen: Vec<Unseen>,
@@ -60,24 +61,24 @@ pub struct InterpreterFile {
 #[derive(Debug, Serialize)]
 pub struct Master {
     pub pid: Pid,
-    pub app: String,
-    pub worker_class: String,
-    pub gunicorn_version: String,
-    /// Whether this version was tried; absent when the version is not known.
+    pub app: Untrusted,
+    pub worker_class: Untrusted,
+    pub gunicorn_version: Untrusted,
+    /// Absent if the version is unknown.
     pub gunicorn_supported: Option<bool>,
-    pub python_version: String,
+    pub python_version: Untrusted,
     pub level: &'static str,
-    /// Why it is no better, or what is missing or costs more than it should; else empty.
-    pub reason: String,
-    /// Empty when nothing is to be done, or it is the interpreter's.
-    pub cure: &'static str,
+    /// Why the level is not `full`, or what is missing or costs more than it should; else empty.
+    pub reason: Untrusted,
+    /// Empty if none is needed, or if the interpreter has it.
+    pub fix: String,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Refused {
     pub pid: Pid,
-    pub reason: String,
-    pub cure: &'static str,
+    pub reason: Untrusted,
+    pub fix: &'static str,
 }
 
 impl Report {
@@ -93,7 +94,7 @@ impl Report {
 }
 
 impl Targets {
-    /// Of a look at all processes, with the file of a process's interpreter.
+    /// The targets in a scan; `path` finds the file of a process's interpreter.
     #[must_use]
     pub fn of(scan: &Scan, mut path: impl FnMut(Pid) -> Option<InterpreterPath>) -> Self {
         let mut interpreters: Vec<InterpreterFile> = Vec::new();
@@ -101,7 +102,7 @@ impl Targets {
             let pid = found.master.pid;
             let path = path(pid);
             let id = path.as_ref().map(|path| path.probed);
-            // What is not known is nobody else's.
+            // Unknown files are never the same.
             let known = interpreters
                 .iter_mut()
                 .find(|it| id.is_some() && it.id == id);
@@ -113,7 +114,7 @@ impl Targets {
         let refused = scan.refused.iter().map(|(pid, reason)| Refused {
             pid: *pid,
             reason: reason.clone(),
-            cure: AS_ROOT,
+            fix: PROTECTED,
         });
         Self {
             interpreters,
@@ -129,7 +130,7 @@ impl InterpreterFile {
             .interpreter
             .as_ref()
             .map_or_else(|_| Default::default(), probes::of);
-        // A master may be observed less well than its interpreter allows, never better.
+        // A master may have a lower level than its interpreter allows, never a higher one.
         let level = match &found.interpreter {
             Ok(_) => Level::Full,
             Err(_) => found.coverage.level(),
@@ -137,10 +138,12 @@ impl InterpreterFile {
         let reason = found.interpreter.as_ref().err().cloned();
         Self {
             id: path.as_ref().map(|path| path.probed),
-            file: path.map_or_else(String::new, |it| it.path.display().to_string()),
-            python_version: found.master.python_version.clone(),
+            file: path.map_or_else(Untrusted::default, |it| {
+                it.path.display().to_string().into()
+            }),
+            python_version: found.master.python_version.as_str().into(),
             level: level.as_str(),
-            cure: reason.as_ref().map_or("", |_| ORDINARY_PYTHON),
+            fix: reason.as_ref().map_or_else(String::new, |_| use_python()),
             reason: reason.unwrap_or_default(),
             masters: vec![found.master.pid],
             probes,
@@ -153,33 +156,32 @@ impl Master {
     fn of(found: &FoundMaster) -> Self {
         let master = &found.master;
         let level = found.coverage.level();
-        let supported = is_supported(&master.gunicorn_version);
-        let cure = match (level, &found.interpreter) {
-            _ if supported == Some(false) => TESTED_GUNICORN,
-            (Level::Socket | Level::None, Ok(_)) => ORDINARY_CLASS,
-            _ => "",
+        let supported = gunicorn::is_supported(&master.gunicorn_version);
+        let fix = match (level, &found.interpreter) {
+            _ if supported == Some(false) => use_gunicorn(),
+            (Level::Socket | Level::None, Ok(_)) => ORDINARY_CLASS.to_owned(),
+            _ => String::new(),
         };
         Self {
             pid: master.pid,
-            app: master.app.clone(),
-            worker_class: master.worker_class.clone(),
-            gunicorn_version: master.gunicorn_version.clone(),
+            app: master.app.as_str().into(),
+            worker_class: master.worker_class.as_str().into(),
+            gunicorn_version: master.gunicorn_version.as_str().into(),
             gunicorn_supported: supported,
-            python_version: master.python_version.clone(),
+            python_version: master.python_version.as_str().into(),
             level: level.as_str(),
             reason: found.coverage.reason(),
-            cure,
+            fix,
         }
     }
 }
 
-/// Whether a version of Gunicorn is among those of docs/MATRIX.md, 19.10 to 27; `None` when it is
-/// not known.
-fn is_supported(version: &str) -> Option<bool> {
-    let mut parts = version.split('.');
-    let major: u32 = parts.next()?.parse().ok()?;
-    let minor = parts.next().and_then(|minor| minor.parse::<u32>().ok());
-    Some((19, 10) <= (major, minor.unwrap_or(0)) && major <= 27)
+fn use_python() -> String {
+    format!("run it on {}", python::supported())
+}
+
+fn use_gunicorn() -> String {
+    format!("use {}", gunicorn::supported())
 }
 
 #[cfg(test)]

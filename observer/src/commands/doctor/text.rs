@@ -1,20 +1,20 @@
-//! What `doctor` found, for people.
+//! The report of `doctor` as text.
 
 use super::kernel::Kernel;
 use super::report::{InterpreterFile, Master, Report, Targets};
 use crate::probe::preflight::Check;
-use crate::untrusted::shown;
+use observer_model::Untrusted;
 use std::io::{self, Write};
 
-/// Characters shown of what a process says of itself.
+/// Characters that are shown of an untrusted text.
 const TEXT_CHARS: usize = 300;
-/// Where what is said of a line stands below it.
+/// Indents the lines below a line.
 const INDENT: &str = "        ";
-/// Longest of what is seen, and of its places.
+/// Widths of the columns of a probe.
 const SEES: usize = 26;
 const PLACE: usize = 16;
 
-/// Writes all of it.
+/// Writes the report.
 pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for check in &report.checks {
         write_check(check, out)?;
@@ -24,26 +24,29 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     match &report.targets {
         Some(targets) => write_targets(targets, out),
-        None => writeln!(out, "\nGunicorn masters were not looked for"),
+        None => writeln!(
+            out,
+            "\nGunicorn masters: not read, the privilege is missing"
+        ),
     }
 }
 
 fn write_check(check: &Check, out: &mut impl Write) -> io::Result<()> {
     let mark = if check.ok { "ok" } else { "FAIL" };
     writeln!(out, "{mark:<6}  {}: {}", check.name, check.found)?;
-    write_cure(&check.fix, out)
+    write_fix(&check.fix, out)
 }
 
-fn write_cure(cure: &str, out: &mut impl Write) -> io::Result<()> {
-    if cure.is_empty() {
+fn write_fix(fix: &str, out: &mut impl Write) -> io::Result<()> {
+    if fix.is_empty() {
         return Ok(());
     }
-    writeln!(out, "{INDENT}cure: {cure}")
+    writeln!(out, "{INDENT}fix: {fix}")
 }
 
 fn write_kernel(kernel: &Kernel, out: &mut impl Write) -> io::Result<()> {
     for feature in kernel.features.iter().filter(|feature| !feature.ok) {
-        let why = shown(&feature.why, TEXT_CHARS);
+        let why = feature.why.for_terminal(TEXT_CHARS);
         writeln!(out, "{:<6}  {}: {why}", "absent", feature.name)?;
         writeln!(out, "{INDENT}without: {}", feature.without)?;
     }
@@ -52,7 +55,7 @@ fn write_kernel(kernel: &Kernel, out: &mut impl Write) -> io::Result<()> {
     };
     writeln!(
         out,
-        "\neBPF programs, and instructions that the verifier walked:"
+        "\neBPF programs, with instructions that the verifier walked and load time:"
     )?;
     for program in programs {
         let mark = if program.ok { "ok" } else { "FAIL" };
@@ -66,7 +69,8 @@ fn write_kernel(kernel: &Kernel, out: &mut impl Write) -> io::Result<()> {
             "{mark:<6}  {name:<20} {walked:>9} in {ms:>5} ms  {feature}"
         )?;
         for line in program.log.lines() {
-            writeln!(out, "{INDENT}{}", shown(line, TEXT_CHARS))?;
+            let line = Untrusted::from(line).for_terminal(TEXT_CHARS);
+            writeln!(out, "{INDENT}{line}")?;
         }
     }
     Ok(())
@@ -74,7 +78,7 @@ fn write_kernel(kernel: &Kernel, out: &mut impl Write) -> io::Result<()> {
 
 fn write_targets(targets: &Targets, out: &mut impl Write) -> io::Result<()> {
     if targets.masters.is_empty() && targets.refused.is_empty() {
-        return writeln!(out, "\nno Gunicorn master runs on this host now");
+        return writeln!(out, "\nno Gunicorn master runs on this host");
     }
     if !targets.interpreters.is_empty() {
         writeln!(out, "\nInterpreters of Gunicorn masters:")?;
@@ -87,32 +91,32 @@ fn write_targets(targets: &Targets, out: &mut impl Write) -> io::Result<()> {
         write_master(master, out)?;
     }
     for refused in &targets.refused {
-        let reason = shown(&refused.reason, TEXT_CHARS);
+        let reason = refused.reason.for_terminal(TEXT_CHARS);
         writeln!(out, "{:<6}  {}: {reason}", "none", refused.pid)?;
-        write_cure(refused.cure, out)?;
+        write_fix(refused.fix, out)?;
     }
     Ok(())
 }
 
 fn write_interpreter(it: &InterpreterFile, out: &mut impl Write) -> io::Result<()> {
-    let known = |text: &str| match text {
-        "" => "?".to_owned(),
-        text => shown(text, TEXT_CHARS),
+    let known = |text: &Untrusted| match text.is_empty() {
+        true => "?".to_owned(),
+        false => text.for_terminal(TEXT_CHARS),
     };
     let (file, version) = (known(&it.file), known(&it.python_version));
     writeln!(out, "{:<6}  {file}, Python {version}", it.level)?;
     let pids: Vec<_> = it.masters.iter().map(ToString::to_string).collect();
     writeln!(out, "{INDENT}of {}", pids.join(", "))?;
     if !it.reason.is_empty() {
-        writeln!(out, "{INDENT}{}", shown(&it.reason, TEXT_CHARS))?;
+        writeln!(out, "{INDENT}{}", it.reason.for_terminal(TEXT_CHARS))?;
     }
-    write_cure(it.cure, out)?;
+    write_fix(&it.fix, out)?;
     let mut last = "";
     for probe in &it.probes {
         let sees = if probe.sees == last { "" } else { probe.sees };
         last = probe.sees;
         let cost = if probe.single_stepped {
-            "single-stepped, some 13 µs a hit"
+            "single-stepped, about 13 µs a hit"
         } else {
             "emulated, 1.5 µs a hit"
         };
@@ -120,7 +124,7 @@ fn write_interpreter(it: &InterpreterFile, out: &mut impl Write) -> io::Result<(
         // Such as an extension module.
         let other = match file_name(&probe.file) {
             name if name == file_name(&it.file) => String::new(),
-            name => format!(" of {}", shown(name, TEXT_CHARS)),
+            name => format!(" of {}", Untrusted::from(name).for_terminal(TEXT_CHARS)),
         };
         writeln!(
             out,
@@ -128,18 +132,18 @@ fn write_interpreter(it: &InterpreterFile, out: &mut impl Write) -> io::Result<(
         )?;
     }
     for unseen in &it.unseen {
-        let why = shown(&unseen.why, TEXT_CHARS);
+        let why = unseen.why.for_terminal(TEXT_CHARS);
         writeln!(out, "{INDENT}{:<SEES$}  not seen: {why}", unseen.what)?;
     }
     Ok(())
 }
 
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
+fn file_name(path: &Untrusted) -> &str {
+    path.raw().rsplit('/').next().unwrap_or_default()
 }
 
 fn write_master(master: &Master, out: &mut impl Write) -> io::Result<()> {
-    let app = shown(&master.app, TEXT_CHARS);
+    let app = master.app.for_terminal(TEXT_CHARS);
     write!(out, "{:<6}  {} {app}", master.level, master.pid)?;
     for (name, value) in [
         ("", &master.worker_class),
@@ -147,15 +151,15 @@ fn write_master(master: &Master, out: &mut impl Write) -> io::Result<()> {
         ("Python ", &master.python_version),
     ] {
         if !value.is_empty() {
-            write!(out, ", {name}{}", shown(value, TEXT_CHARS))?;
+            write!(out, ", {name}{}", value.for_terminal(TEXT_CHARS))?;
         }
     }
     writeln!(out)?;
     if !master.reason.is_empty() {
-        writeln!(out, "{INDENT}{}", shown(&master.reason, TEXT_CHARS))?;
+        writeln!(out, "{INDENT}{}", master.reason.for_terminal(TEXT_CHARS))?;
     }
     if master.gunicorn_supported == Some(false) {
-        writeln!(out, "{INDENT}this version of Gunicorn was not tried")?;
+        writeln!(out, "{INDENT}this Gunicorn version is not supported")?;
     }
-    write_cure(master.cure, out)
+    write_fix(&master.fix, out)
 }

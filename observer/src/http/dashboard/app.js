@@ -1,4 +1,4 @@
-// The page: what the daemon tells, drawn.
+// The dashboard: draws the views of the daemon.
 
 import { appsTable } from "./apps.js";
 import { Charts } from "./charts.js";
@@ -16,16 +16,16 @@ const charts = new Charts(find("charts"));
 const showApps = appsTable(past, (app) => app.master_pid === shown);
 const showTables = appTables();
 let latest = null;
-/** The master that is shown. */
+/** The master in view. */
 let shown = null;
 
-/** The master and the worker that the address names: `#/MASTER` or `#/MASTER/WORKER`. */
+/** Master and worker in the address: `#/MASTER` or `#/MASTER/WORKER`. */
 function named() {
   const [, master, worker] = location.hash.match(/^#\/(\d+)(?:\/(\d+))?$/) ?? [];
   return { master: Number(master) || null, worker: Number(worker) || null };
 }
 
-/** The one that the address names, else the one that is shown, else the first with a finding. */
+/** The app in the address, else the app in view, else the first live app with a finding. */
 function chosen({ apps, findings }) {
   const live = apps.filter((app) => !app.ended);
   const troubled = (app) => findings.some((of) => of.master_pid === app.master_pid);
@@ -48,10 +48,10 @@ function draw() {
   find("app").hidden = app === undefined;
   const { master } = named();
   find("gone").hidden = master === null || master === app?.master_pid;
-  say(find("gone"), `Master ${master} is not there any more.`);
+  say(find("gone"), `Master ${master} is gone.`);
   if (app !== undefined) showApp(app, view);
   const { version, cpu_seconds, resident_bytes } = view.observer;
-  say(find("about"), `gunicorn-observer ${version}: as of ${date(view.time_seconds)}; uses ${bytes(resident_bytes)}, ${seconds(cpu_seconds)} of processor time since it started`);
+  say(find("about"), `gunicorn-observer ${version} · ${date(view.time_seconds)} · ${bytes(resident_bytes)} resident memory, ${seconds(cpu_seconds)} CPU time`);
 }
 
 function showApp(app, view) {
@@ -60,19 +60,19 @@ function showApp(app, view) {
   const [name, pid] = find("app-title").children;
   say(name, app.app);
   mark(name, "title", app.app);
-  say(pid, `master ${app.master_pid}${app.ended ? ", ended" : ""}`);
+  say(pid, `master ${app.master_pid}${app.ended ? ", exited" : ""}`);
   describe(find("facts"), [
-    ["level", "observed", app.level_reason ? `${text(app.level)}: ${app.level_reason}` : text(app.level)],
+    ["level", "observation level", app.level_reason ? `${text(app.level)}: ${app.level_reason}` : text(app.level)],
     ["requests_total", "requests", count(app.requests_total), app.requests_total],
     ["errors_total", "errors", count(app.errors_total), app.errors_total],
     ["worker_class", "class", text(app.worker_class)],
     ["workers", "workers", `${app.workers_live} of ${text(app.workers_wanted)}`],
-    ["threads", "threads each", text(app.threads)],
+    ["threads", "threads per worker", text(app.threads)],
     ["timeout", "timeout", app.timeout_seconds === 0 ? "none" : seconds(app.timeout_seconds)],
     ["gunicorn_version", "Gunicorn", text(app.gunicorn_version)],
     ["python_version", "Python", text(app.python_version)],
     ["bind", "listens on", text(app.bind.join(" "))],
-    ["started", "up", seconds(view.time_seconds - app.started_seconds)],
+    ["started", "uptime", seconds(view.time_seconds - app.started_seconds)],
     ...(app.container_id ? [["container", "container", app.container_id.slice(0, 12)]] : []),
     ...(app.pod_uid ? [["pod", "pod", podName(app)]] : []),
     ...(app.node ? [["node", "node", app.node]] : []),
@@ -80,13 +80,13 @@ function showApp(app, view) {
   ]);
   const points = past.of(app.master_pid);
   document.body.dataset.points = points.length;
-  // The last one is not over yet.
+  // The last point is not complete yet.
   charts.update(past, points.length > 1 ? points.slice(0, -1) : points);
   showTables(app, named().worker);
   showEvents(view.events.filter((event) => event.master_pid === app.master_pid));
 }
 
-/** As Kubernetes calls it, else its uid. */
+/** The name in Kubernetes, else the uid. */
 function podName(app) {
   const names = [app.namespace, app.pod, app.container].filter((name) => name);
   return app.pod ? names.join("/") : app.pod_uid;
@@ -105,16 +105,16 @@ function showTotals({ apps, findings }) {
   ]);
 }
 
-/** What is lost, and what is not covered. */
+/** Lost events, and masters below level full. */
 function showCoverage({ observer }) {
-  const lost = Object.entries(observer.lost).map(([cause, n]) => [cause, `lost: ${count(n)} by ${cause}; totals are lower bounds`]);
-  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `master ${pid} is observed at the level ${level}: ${reason} · `, app]);
+  const lost = Object.entries(observer.lost).map(([cause, n]) => [cause, `Lost ${count(n)} events (${cause}); totals are lower bounds`]);
+  const limited = observer.limited.map(({ pid, app, level, reason }) => [pid, `Master ${pid} has observation level ${level}: ${reason} · `, app]);
   const all = [...lost, ...limited];
   find("coverage").hidden = all.length === 0;
   const list = find("coverage").querySelector("ul");
   const make = () => element("li", {}, element("span"), element("bdi", { class: "cut" }));
-  keyed(list, all, ([key]) => key, make, (item, [, said, app]) => {
-    say(item.firstChild, said);
+  keyed(list, all, ([key]) => key, make, (item, [, text, app]) => {
+    say(item.firstChild, text);
     say(item.lastChild, app ?? "");
   });
 }
@@ -131,7 +131,7 @@ addEventListener("hashchange", () => {
   (row ?? find("app-title")).focus({ preventScroll: true });
   (row ?? find("app")).scrollIntoView({ block: row === null ? "start" : "center" });
 });
-// The address stays that of the app.
+// Keep the address of the app.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   find("apps-title").focus();
@@ -141,7 +141,7 @@ follow(
   (view) => {
     past.follow(view);
     latest = view;
-    // A page that nobody sees is not drawn.
+    // A hidden page is not drawn.
     if (!document.hidden) draw();
   },
 );

@@ -1,4 +1,4 @@
-// All apps, one row each.
+// The table of apps.
 
 import { element, find, mark, say, svg } from "./dom.js";
 import { count, rate, seconds, share } from "./format.js";
@@ -6,7 +6,7 @@ import { Table } from "./table.js";
 
 const SPARK = { width: 100, height: 20 };
 
-/** Requests over the last fifteen minutes as a line. */
+/** A line of the requests of the last fifteen minutes. */
 export function spark(cell, points, kept, now) {
   if (cell.firstChild === null) {
     const line = svg("polyline", {});
@@ -15,7 +15,7 @@ export function spark(cell, points, kept, now) {
   const most = Math.max(1, ...points.map((point) => point.requests));
   const x = (point) => SPARK.width * (1 - (now - point.time_seconds) / kept);
   const y = (point) => SPARK.height - 1 - (SPARK.height - 2) * (point.requests / most);
-  // The last one is not over yet.
+  // The last point is not complete yet.
   const line = points.slice(0, -1).map((point) => `${x(point).toFixed(1)},${y(point).toFixed(1)}`);
   mark(cell.firstChild.firstChild, "points", line.join(" "));
 }
@@ -32,11 +32,11 @@ export function appsTable(past, isChosen) {
         if (cell.firstChild === null) cell.append(element("a", { class: "cut", href: `#/${app.master_pid}` }), " ", element("small"));
         say(cell.firstChild, app.app);
         const level = app.level && app.level !== "full" ? `, level ${app.level}` : "";
-        say(cell.lastChild, `${app.master_pid}${app.ended ? ", ended" : ""}${level}`);
+        say(cell.lastChild, `${app.master_pid}${app.ended ? ", exited" : ""}${level}`);
       },
     },
-    number("rate", "Requests", (app) => rate(app.now.requests_per_second)),
-    number("errors", "Errors", (app) => rate(app.now.errors_per_second), (app) => (app.now.errors_per_second > 0 ? "bad" : "")),
+    number("rate", "Request rate", (app) => rate(app.now.requests_per_second)),
+    number("errors", "Error rate", (app) => rate(app.now.errors_per_second), (app) => (app.now.errors_per_second > 0 ? "bad" : "")),
     {
       name: "spark",
       title: "15 minutes",
@@ -53,7 +53,7 @@ export function appsTable(past, isChosen) {
     },
     number("queue", "Queue p95", (app) => seconds(app.now.queue_p95_seconds)),
     number("in_flight", "In flight", (app) => count(app.in_flight)),
-    number("oldest", "Oldest", (app) => seconds(app.oldest_request?.age_seconds), (app) => (app.oldest_request?.age_seconds > 10 ? "bad" : "")),
+    number("oldest", "Oldest request", (app) => seconds(app.oldest_request?.age_seconds), (app) => (app.oldest_request?.age_seconds > 10 ? "bad" : "")),
     number("workers", "Workers", (app) => `${app.workers_live}${app.workers_wanted === null ? "" : ` of ${app.workers_wanted}`}`,
       (app) => (app.workers_wanted !== null && app.workers_live < app.workers_wanted && !app.ended ? "warn" : "")),
   ];

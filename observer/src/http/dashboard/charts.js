@@ -1,4 +1,4 @@
-// Charts over the last fifteen minutes.
+// Charts of the last fifteen minutes.
 
 import { element, find, mark, say } from "./dom.js";
 import { clock, count, rate, seconds, share } from "./format.js";
@@ -11,12 +11,12 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 const wide = (node) => Math.max(200, node.clientWidth);
 
-/** `per` turns a point into what a series has, given the seconds that a point covers. */
+/** `per` gives the value of a point, which covers `step` seconds. */
 const CHARTS = [
   {
     name: "rate",
     title: "Requests and errors",
-    unit: "a second",
+    unit: "per second",
     format: rate,
     series: [
       { label: "requests", color: "--c1", per: (point, step) => point.requests / step },
@@ -37,15 +37,15 @@ const CHARTS = [
   {
     name: "utilisation",
     title: "Utilisation",
-    unit: "share of the time that workers had a request",
+    unit: "share of the time with at least one request",
     format: share,
     range: [0, 1],
     series: [{ label: "busy", color: "--c3", per: (point) => point.utilisation }],
   },
   {
     name: "queue",
-    title: "Waiting",
-    unit: "time to be accepted; connections and requests",
+    title: "Queue",
+    unit: "queue wait; connections and requests",
     format: seconds,
     series: [
       { label: "queue p95", color: "--c2", per: (point) => point.queue_p95_seconds },
@@ -91,7 +91,7 @@ function options(chart, width, span) {
   };
 }
 
-/** A place for each time, also for those of which nothing is known. */
+/** The columns of a plot, with a gap where points are missing. */
 function columns(chart, points, step) {
   const xs = [];
   const ys = chart.series.map(() => []);
@@ -117,7 +117,7 @@ export class Charts {
     this.watch.observe(node);
   }
 
-  /** Begins anew: another app, or other colours. */
+  /** Removes all charts: the app or the colours change. */
   reset() {
     for (const { plot } of this.drawn) plot.destroy();
     this.drawn = [];
@@ -136,9 +136,9 @@ export class Charts {
   }
 
   begin(past, points) {
-    // All have their places before one is drawn: how wide they are depends on how many there are.
+    // All places exist before the first chart is drawn, because their width depends on their number.
     const places = CHARTS.map(({ name, title, unit }) => this.place(name, title, unit));
-    const last = this.place("heatmap", "Latency by time", "the stronger the colour, the more requests");
+    const last = this.place("heatmap", "Latency heat map", "the stronger the colour, the more requests");
     const span = times(past, () => this.points);
     CHARTS.forEach((chart, at) => {
       const plot = new uPlot(options(chart, wide(places[at].canvas), span), columns(chart, points, past.step), places[at].canvas);
@@ -151,7 +151,7 @@ export class Charts {
     this.drawn.push({ ...heat(last.canvas, wide(last.canvas), HEIGHT, past, color, last.say), say: last.say });
   }
 
-  /** Where a chart comes; what it shows is also told in so many words. */
+  /** The place of a chart, with a summary in words. */
   place(name, title, unit) {
     const caption = element("figcaption", {}, title, element("small", { class: "quiet" }, unit));
     const canvas = element("div", { role: "img" });
@@ -161,7 +161,7 @@ export class Charts {
       canvas,
       say: (text) => {
         say(summary, text);
-        mark(canvas, "aria-label", `${title}, ${unit}, lately: ${text}`);
+        mark(canvas, "aria-label", `${title}, ${unit}: ${text}`);
       },
     };
   }

@@ -1,4 +1,4 @@
-// Elements, never made from markup: no text of an observed process is taken for any.
+// Elements are never made from markup, so that no text of an observed process becomes markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -18,7 +18,7 @@ function filled(node, attributes, children) {
   return node;
 }
 
-/** Sets a text only if it is another one: a selection in it stays. */
+/** Sets a text only if it changes, so that a selection in it stays. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -29,8 +29,8 @@ export function mark(node, name, value) {
 }
 
 /**
- * Makes the children of a node those of the items, in their order. Those that stay are kept, with
- * focus, selection and what is open in them.
+ * Makes one child for each item, in order. A child whose item stays is kept, with its focus,
+ * selection and open details.
  */
 export function keyed(parent, items, key, make, update) {
   const old = new Map();

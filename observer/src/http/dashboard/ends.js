@@ -1,20 +1,20 @@
-// Why workers ended, and where those hung that did not beat in time.
+// Exit reasons of workers, and the functions that timed-out workers were stuck in.
 
 import { find } from "./dom.js";
 import { count } from "./format.js";
 import { Table } from "./table.js";
 
-/** What each reason says; those that nobody asked for are bad. */
+/** The meaning of each reason, and whether it is a sign of trouble. */
 const REASONS = {
-  timeout: ["its master heard nothing of it for the timeout, and killed it", true],
-  oom: ["the kernel killed it for want of memory", true],
-  crash: ["a signal or an exit that nobody asked for", true],
-  boot_error: ["it ended before it could serve: the application may not be importable", true],
-  unknown: ["it is not known why", true],
-  max_requests: ["it had served as many requests as --max-requests allows", false],
-  reload: ["its master replaced its workers, after SIGHUP", false],
-  ttou: ["its master was asked for fewer workers, by SIGTTOU", false],
-  quit: ["somebody asked it, and not its master, to stop", false],
+  timeout: ["no heartbeat for the timeout: its master killed it", true],
+  oom: ["killed by the kernel, out of memory", true],
+  crash: ["a signal or an exit code that nobody asked for", true],
+  boot_error: ["exited before it could serve: the application may not be importable", true],
+  unknown: ["the observer does not know the reason", true],
+  max_requests: ["served --max-requests requests", false],
+  reload: ["replaced by its master, after SIGHUP", false],
+  ttou: ["its master reduced the number of workers, after SIGTTOU", false],
+  quit: ["stopped by somebody other than its master", false],
   shutdown: ["its master stopped", false],
 };
 
@@ -23,19 +23,19 @@ export const isTrouble = (reason) => REASONS[reason]?.[1] ?? false;
 export function endsTables() {
   const ends = new Table(
     find("ends"),
-    "Workers that ended, by reason, since it is observed",
+    "Exited workers by reason, since the observer attached",
     [
       { name: "reason", title: "Reason", kind: "text", value: ([reason]) => reason, state: ([reason]) => (isTrouble(reason) ? "bad" : "") },
       { name: "count", title: "Workers", kind: "number", value: ([, n]) => count(n) },
-      { name: "meaning", title: "Means", kind: "text", value: ([reason]) => REASONS[reason]?.[0] ?? "" },
+      { name: "meaning", title: "Meaning", kind: "text", value: ([reason]) => REASONS[reason]?.[0] ?? "" },
     ],
-    { key: ([reason]) => reason, row: (node, [reason]) => (node.dataset.reason = reason), empty: "no worker has ended since it is observed" },
+    { key: ([reason]) => reason, row: (node, [reason]) => (node.dataset.reason = reason), empty: "No worker has exited" },
   );
   const timeouts = new Table(
     find("timeouts"),
-    "Where workers hung that did not beat in time",
+    "Timed-out workers, by the function they were stuck in",
     [
-      { name: "stuck_in", title: "Hung in", kind: "text", value: ([place]) => place || "an unknown place" },
+      { name: "stuck_in", title: "Stuck in", kind: "text", value: ([place]) => place || "unknown" },
       { name: "count", title: "Workers", kind: "number", value: ([, n]) => count(n) },
     ],
     { key: ([place]) => place },

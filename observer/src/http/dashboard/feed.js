@@ -1,9 +1,9 @@
-// What the daemon tells, and whether it still does.
+// The event stream of the daemon, and the state of the connection.
 
 import { find, mark, say } from "./dom.js";
 import { seconds } from "./format.js";
 
-/** Seconds without a word after which it counts as lost: streams end and begin anew on purpose. */
+/** Seconds of silence until the daemon counts as lost: a stream ends now and then by design. */
 const PATIENCE = 5;
 
 export function follow(onHistory, onView) {
@@ -16,9 +16,9 @@ export function follow(onHistory, onView) {
       heard = performance.now();
       isFirst = false;
       onView(JSON.parse(event.data));
-      tell("live", "live", "");
+      showState("live", "live", "");
     });
-    // A stream that ended is opened again by the browser; one that was refused is not.
+    // The browser reopens a stream that ended, but not one that was refused.
     source.addEventListener("error", () => {
       if (source.readyState === EventSource.CLOSED) setTimeout(open, 1000);
     });
@@ -27,13 +27,13 @@ export function follow(onHistory, onView) {
   setInterval(() => {
     const silent = (performance.now() - heard) / 1000;
     if (silent <= PATIENCE) return;
-    if (isFirst) tell("lost", "still connecting: the daemon is starting, or too many follow it", "");
-    else tell("lost", "reconnecting: the daemon does not answer", `what is shown is ${seconds(Math.floor(silent))} old`);
+    if (isFirst) showState("lost", "connecting: the daemon is starting, or has too many clients", "");
+    else showState("lost", "reconnecting: the daemon does not answer", `data are ${seconds(Math.floor(silent))} old`);
   }, 1000);
 }
 
-/** The state is said aloud when it changes, the age is not. */
-function tell(state, text, age) {
+/** Screen readers announce a change of the state, not of the age. */
+function showState(state, text, age) {
   const node = find("connection");
   mark(node, "data-state", state);
   say(node, text);

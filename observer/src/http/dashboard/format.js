@@ -1,4 +1,4 @@
-// Numbers and times as people read them. What is not known is a dash.
+// Numbers and times for people. An unknown value is a dash.
 
 const UNKNOWN = "–";
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);

@@ -1,9 +1,9 @@
-// Requests by duration over time: one cell for each point and bucket.
+// Heat map of request durations over time: one cell for each point and bucket.
 
 import { clock, count, seconds } from "./format.js";
 import { AXIS, times } from "./time.js";
 
-/** The buckets that any point uses, from the first to the last. */
+/** The first and the last bucket with a request. */
 function used(points) {
   const sums = [];
   for (const { durations } of points) durations.forEach((n, at) => (sums[at] = (sums[at] ?? 0) + n));
@@ -45,14 +45,14 @@ export function heat(node, width, height, past, color, tellNow) {
     const found = points.find((of) => of.time_seconds <= time && time < of.time_seconds + past.step);
     return found === undefined ? null : { found, at };
   };
-  /** All of the points in so many words. */
+  /** A summary of all points. */
   const sum = () => {
     const sums = limits.map((_, at) => points.reduce((all, { durations }) => all + (durations[at] ?? 0), 0));
     sums.push(points.reduce((all, { durations }) => all + (durations[limits.length] ?? 0), 0));
     const all = sums.reduce((a, b) => a + b, 0);
     if (all === 0) return "no requests";
     const usual = sums.indexOf(Math.max(...sums));
-    return `${count(all)} requests, most often ${name(usual)}; the longest ${name(sums.findLastIndex((n) => n > 0))}`;
+    return `${count(all)} requests; most took ${name(usual)}, the slowest ${name(sums.findLastIndex((n) => n > 0))}`;
   };
   const tell = () => {
     const under = point();
@@ -73,7 +73,7 @@ export function heat(node, width, height, past, color, tellNow) {
         {
           ...look,
           size: 62,
-          // A bucket reaches from one limit to the next.
+          // A bucket spans from one limit to the next.
           splits: (_, __, low, high) => Array.from({ length: high - low + 1 }, (_, at) => low + at),
           values: (_, places) => places.map((at, place) => (place % Math.ceil(places.length / 6) === 0 ? seconds(below(at)) : "")),
         },
@@ -89,7 +89,7 @@ export function heat(node, width, height, past, color, tellNow) {
     tell,
     columns: (_, now) => {
       points = now;
-      // A line that nobody sees makes the axis of time.
+      // An invisible line makes the time axis.
       const times = now.map((point) => point.time_seconds);
       return [times, times.map(() => 0)];
     },

@@ -1,4 +1,4 @@
-// The last fifteen minutes of each app, as the daemon keeps them.
+// The last fifteen minutes of each app.
 
 export class Past {
   constructor() {
@@ -8,7 +8,7 @@ export class Past {
     this.kept = 900;
   }
 
-  /** All that the daemon has; after a reconnection, all since then. */
+  /** The history of the daemon; after a reconnection, the part since then. */
   load(history) {
     this.limits = history.limits_seconds;
     this.step = history.point_seconds;
@@ -19,11 +19,11 @@ export class Past {
   add(master, points) {
     if (!this.apps.has(master)) this.apps.set(master, new Map());
     const known = this.apps.get(master);
-    // A clock may be set between two points: to a tenth of a second they are the same.
+    // Times of one point may differ by a fraction of a second.
     for (const point of points) known.set(point.time_seconds.toFixed(1), point);
   }
 
-  /** Takes in a view, and forgets what is over. */
+  /** Adds the points of a view, and drops old points and apps. */
   follow(view) {
     const masters = new Set(view.apps.map((app) => app.master_pid));
     for (const master of this.apps.keys()) if (!masters.has(master)) this.apps.delete(master);

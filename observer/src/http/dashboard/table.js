@@ -4,8 +4,8 @@ import { element, keyed, mark, say } from "./dom.js";
 
 /**
  * Columns are { name, title, kind, value, show, state }: `kind` is "number" or "text"; `value` gives
- * the text of a cell, or `show` draws into it; `state` gives a class for it. The first column says
- * what a row is of.
+ * the text of a cell, or `show` draws into it; `state` gives a class for it. The first column names
+ * the row.
  */
 export class Table {
   constructor(node, caption, columns, { key, row, empty }) {
@@ -19,7 +19,7 @@ export class Table {
       element("tbody"),
     ];
     this.body = this.parts[2];
-    // What was cut is shown whole when asked.
+    // A click shows a cut text whole.
     this.body.addEventListener("click", ({ target }) => {
       target.closest(".text")?.toggleAttribute("data-whole");
     });
@@ -53,7 +53,7 @@ export class Table {
       const cell = row.children[at];
       if (show !== undefined) show(cell, item);
       else say(cell, value(item));
-      // What does not fit is cut: the whole of it is said when asked.
+      // A text that does not fit is cut; its title has the whole text.
       if (kind === "text") mark(cell, "title", cell.textContent || null);
       if (state !== undefined) mark(cell, "class", `${kind ?? ""} ${state(item) ?? ""}`.trim());
     });

@@ -14,28 +14,28 @@ const BAR = { width: 220, height: 14 };
 
 const path = (request) => `${text(request.method)} ${text(request.path ?? request.route)}`;
 
-/** What became of a worker. */
+/** The state of a worker, or its exit. */
 function state(worker) {
   if (!worker.ended) return text(worker.state);
   const how = worker.exit_signal !== null ? `signal ${worker.exit_signal}` : `code ${text(worker.exit_code)}`;
-  return `ended: ${text(worker.reason)} (${how})`;
+  return `exited: ${text(worker.reason)} (${how})`;
 }
 
-/** The age of a heartbeat against the timeout. */
+/** The age of a heartbeat as a share of the timeout. */
 function heartbeat(worker, timeout) {
   const age = worker.heartbeat_age_seconds;
   if (age === null || !timeout) return null;
   return Math.min(1, age / timeout);
 }
 
-/** The mean of each phase as a part of a bar, with its value. */
+/** A bar with a part for the mean of each phase, and the values. */
 function phases(cell, of, longest) {
   if (cell.firstChild === null) {
     const parts = PHASES.map((phase) => svg("rect", { class: `phase-${phase}`, y: 0, height: BAR.height }, svg("title")));
     cell.append(svg("svg", { class: "phases", viewBox: `0 0 ${BAR.width} ${BAR.height}`, role: "img" }, ...parts), element("small"));
   }
   let left = 0;
-  const told = [];
+  const values = [];
   PHASES.forEach((phase, at) => {
     const value = of[`${phase}_seconds`];
     const width = value === null ? 0 : (BAR.width * value) / longest;
@@ -44,10 +44,10 @@ function phases(cell, of, longest) {
     mark(part, "width", width.toFixed(1));
     say(part.firstChild, `${phase} ${seconds(value)}`);
     left += width;
-    if (value !== null) told.push(`${phase} ${seconds(value)}`);
+    if (value !== null) values.push(`${phase} ${seconds(value)}`);
   });
-  mark(cell.firstChild, "aria-label", `phases: ${told.join(", ")}`);
-  say(cell.lastChild, told.join(" · "));
+  mark(cell.firstChild, "aria-label", `phases: ${values.join(", ")}`);
+  say(cell.lastChild, values.join(" · "));
 }
 
 const whole = (of) => PHASES.reduce((sum, phase) => sum + (of[`${phase}_seconds`] ?? 0), 0);
@@ -59,7 +59,7 @@ function key(node) {
 
 export function appTables() {
   let app = null;
-  /** The worker that the address names. */
+  /** The worker in the address. */
   let current = null;
   let longest = 1;
   const workers = new Table(
@@ -72,8 +72,8 @@ export function appTables() {
       number("in_flight", "In flight", (of) => count(of.in_flight)),
       number("oldest", "Oldest", (of) => seconds(of.oldest_request?.age_seconds), (of) => (of.oldest_request?.age_seconds > 10 ? "bad" : "")),
       { name: "busy", title: "Busy", kind: "number", show: (cell, of) => meter(cell, of.busy, share(of.busy)) },
-      number("rate", "Requests", (of) => rate(of.requests_per_second)),
-      number("requests", "in all", (of) => count(of.requests_total)),
+      number("rate", "Rate", (of) => rate(of.requests_per_second)),
+      number("requests", "Requests", (of) => count(of.requests_total)),
       number("memory", "Memory", (of) => bytes(of.memory_bytes)),
       number("cpu", "CPU", (of) => percent(of.cpu_percent)),
       {
@@ -87,8 +87,8 @@ export function appTables() {
         },
       },
       number("threads", "Threads", (of) => count(of.threads)),
-      number("fds", "Files", (of) => count(of.open_fds)),
-      number("uptime", "Up", (of) => seconds(of.uptime_seconds)),
+      number("fds", "Open files", (of) => count(of.open_fds)),
+      number("uptime", "Uptime", (of) => seconds(of.uptime_seconds)),
     ],
     {
       key: (of) => of.id + of.pid,
@@ -104,12 +104,12 @@ export function appTables() {
     find("stuck"),
     "Requests in progress for more than a second",
     [
-      number("age", "For", (of) => seconds(of.request.age_seconds), (of) => (of.request.age_seconds > 10 ? "bad" : "")),
+      number("age", "Age", (of) => seconds(of.request.age_seconds), (of) => (of.request.age_seconds > 10 ? "bad" : "")),
       words("request", "Request", (of) => path(of.request)),
       words("route", "Route", (of) => text(of.request.route)),
       number("worker", "Worker", (of) => String(of.pid)),
     ],
-    { key: (of) => of.pid, empty: "no request for more than a second" },
+    { key: (of) => of.pid, empty: "No request takes more than a second" },
   );
   const routes = new Table(
     find("routes"),
@@ -122,46 +122,46 @@ export function appTables() {
       number("p50", "p50", (of) => seconds(of.p50_seconds)),
       number("p95", "p95", (of) => seconds(of.p95_seconds)),
       number("p99", "p99", (of) => seconds(of.p99_seconds)),
-      number("total", "Time in all", (of) => seconds(of.total_seconds)),
+      number("total", "Total time", (of) => seconds(of.total_seconds)),
       { name: "phases", title: "Mean phases", show: (cell, of) => phases(cell, of.phases, longest) },
     ],
-    { key: (of) => `${of.method} ${of.route}`, row: (node, of) => mark(node, "data-route", of.route), empty: "no request lately" },
+    { key: (of) => `${of.method} ${of.route}`, row: (node, of) => mark(node, "data-route", of.route), empty: "No requests lately" },
   );
   const errors = new Table(
     find("errors"),
     "Errors",
     [
-      number("count", "Times", (of) => count(of.count)),
+      number("count", "Count", (of) => count(of.count)),
       number("status", "Status", (of) => String(of.status)),
       words("type", "Exception", (of) => text(of.error_type)),
       words("raised", "Raised in", (of) => text(of.raised_in)),
       words("route", "Route", (of) => `${of.method} ${text(of.endpoint)}`),
     ],
-    { key: (of) => [of.method, of.endpoint, of.status, of.error_type, of.raised_in].join(" "), empty: "none" },
+    { key: (of) => [of.method, of.endpoint, of.status, of.error_type, of.raised_in].join(" "), empty: "No errors" },
   );
   const slowest = new Table(
     find("slowest"),
     "Slowest requests",
     [
-      number("duration", "Took", (of) => seconds(of.duration_seconds)),
+      number("duration", "Duration", (of) => seconds(of.duration_seconds)),
       words("request", "Request", path),
       number("status", "Status", (of) => text(of.status)),
       number("worker", "Worker", (of) => String(of.worker_pid)),
-      number("time", "Ended", (of) => clock(of.time_seconds)),
+      number("time", "Finished", (of) => clock(of.time_seconds)),
       { name: "phases", title: "Phases", show: (cell, of) => phases(cell, of.phases, whole(of.phases) || 1) },
     ],
-    { key: (of) => `${of.time_seconds} ${of.worker_pid}`, empty: "no request lately" },
+    { key: (of) => `${of.time_seconds} ${of.worker_pid}`, empty: "No requests lately" },
   );
   const listeners = new Table(
     find("listeners"),
     "Listeners",
     [
       words("address", "Address", (of) => of.address),
-      number("backlog", "Connections that wait", (of) => count(of.backlog), (of) => (of.backlog > 0 ? "warn" : "")),
-      number("limit", "that may wait", (of) => count(of.limit)),
+      number("backlog", "Backlog", (of) => count(of.backlog), (of) => (of.backlog > 0 ? "warn" : "")),
+      number("limit", "Backlog limit", (of) => count(of.limit)),
       number("drops", "Dropped", (of) => count(of.drops), (of) => (of.drops > 0 ? "bad" : "")),
     ],
-    { key: (of) => of.address, empty: "none is known" },
+    { key: (of) => of.address, empty: "No listeners known" },
   );
   const ends = endsTables();
   key(find("routes-title"));
@@ -178,7 +178,7 @@ export function appTables() {
     errors.update(of.errors);
     slowest.update(of.slowest);
     listeners.update(of.listeners);
-    const rest = (n, what) => (n > 0 ? `and ${count(n)} more ${what}: all are in the metrics` : "");
+    const rest = (n, what) => (n > 0 ? `and ${count(n)} more ${what}; the metrics have all` : "");
     say(find("routes-rest"), rest(of.routes_left_off, "routes"));
     say(find("errors-rest"), rest(of.errors_left_off, "kinds of errors"));
     ends(of);

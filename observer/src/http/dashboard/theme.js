@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, or as was chosen.
+// Light or dark theme: that of the system, or the chosen one.
 
 import { find, mark, say } from "./dom.js";
 
@@ -9,7 +9,7 @@ function remembered() {
   try {
     return localStorage.getItem(CHOICE);
   } catch {
-    // Storage may be refused: then the system's counts.
+    // Without storage, the theme of the system counts.
     return null;
   }
 }
@@ -30,7 +30,7 @@ export function startTheme(onChange) {
     try {
       localStorage.setItem(CHOICE, choice);
     } catch {
-      // It lasts until the page is left.
+      // Without storage, the choice lasts until the page is left.
     }
     apply();
   });

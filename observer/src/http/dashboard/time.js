@@ -1,8 +1,8 @@
-// The axis of time, which all charts share.
+// The time axis of all charts.
 
 const LEAST_SECONDS = 120;
 
-/** How the axis is labelled: hours and minutes, and seconds where they differ in them. */
+/** Labels: hours and minutes, and seconds for small steps. */
 export const AXIS = {
   size: 30,
   space: 70,
@@ -10,7 +10,7 @@ export const AXIS = {
     places.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false, hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined })),
 };
 
-/** From the first point to the end of the last, and not less than two minutes. */
+/** From the first point to the end of the last, at least two minutes. */
 export const times = (past, points) => () => {
   const now = points();
   if (now.length === 0) return [0, LEAST_SECONDS];

@@ -1,4 +1,4 @@
-//! The keys of the web configuration, and which of their values can be held.
+//! The keys of the web configuration, and checks of their values.
 
 use crate::yaml;
 use anyhow::{Result, bail, ensure};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Of a hash: one more doubles the time of a check. 17, the most that `htpasswd` makes, takes
-/// about as long as Prometheus waits for a scrape.
+/// Highest cost of a bcrypt hash; each step doubles the time of a check. 17, the most that `htpasswd`
+/// makes, takes about as long as Prometheus waits for a scrape.
 const MAX_COST: u32 = 17;
-/// What exporter-toolkit lets be set.
+/// The headers that exporter-toolkit allows.
 const HEADERS: [&str; 5] = [
     "Content-Security-Policy",
     "Strict-Transport-Security",
@@ -21,20 +21,20 @@ const HEADERS: [&str; 5] = [
     "X-XSS-Protection",
 ];
 
-/// All of it.
+/// The file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     pub tls_server_config: Option<Tls>,
     #[serde(deserialize_with = "or_default")]
     pub http_server_config: Http,
-    /// By name, how their passwords are hashed.
+    /// Password hashes by name.
     #[serde(deserialize_with = "or_default")]
     pub basic_auth_users: BTreeMap<String, String>,
     rate_limit: Option<IgnoredAny>,
 }
 
-/// Of connections.
+/// `tls_server_config`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
@@ -56,7 +56,7 @@ pub struct Tls {
     client_allowed_sans: Option<IgnoredAny>,
 }
 
-/// Of answers.
+/// `http_server_config`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
@@ -66,10 +66,10 @@ pub struct Http {
 }
 
 impl File {
-    /// Reads and checks it; what it names is not looked at.
+    /// Parses and checks the text; the files it names are not read.
     ///
     /// # Errors
-    /// With the line or the key that is wrong, and never with a hash or a password.
+    /// With the line or the key that is wrong; never with a hash or a password.
     pub fn parse(text: &str) -> Result<Self> {
         let file: Self = yaml::parse(text, "docs/WEB.md")?;
         file.check()?;
@@ -79,11 +79,11 @@ impl File {
     fn check(&self) -> Result<()> {
         ensure!(
             self.rate_limit.is_none(),
-            "has rate_limit, which is not supported: leave it out; connections are bounded anyway"
+            "has rate_limit, which is not supported; leave it out: connections are limited anyway"
         );
         ensure!(
             !self.http_server_config.http2,
-            "has http2: true, but only HTTP/1.1 is served: leave it out"
+            "has http2: true, but the server speaks only HTTP/1.1; leave it out"
         );
         if let Some(tls) = &self.tls_server_config {
             tls.check()?;
@@ -98,23 +98,23 @@ impl File {
 fn check_user(user: &str, hash: &str) -> Result<()> {
     ensure!(
         !user.is_empty() && !user.contains(':'),
-        "has the user {user:?} in basic_auth_users: a name has at least one character, and no colon"
+        "has an invalid user {user:?} in basic_auth_users; a name has at least one character and no colon"
     );
-    let cure = "make one with `htpasswd -nBC 10 NAME`, and write it between quotes";
+    let fix = "make one with `htpasswd -nBC 10 NAME`, and quote it";
     let Ok(parts) = hash.parse::<HashParts>() else {
-        bail!("has no bcrypt hash for the user {user:?} in basic_auth_users: {cure}");
+        bail!("has no bcrypt hash for the user {user:?} in basic_auth_users; {fix}");
     };
     let cost = parts.get_cost();
     ensure!(
         (4..=MAX_COST).contains(&cost),
-        "has a bcrypt hash of cost {cost} for the user {user:?} in basic_auth_users, but it must \
-         be from 4 to {MAX_COST}: {cure}"
+        "has a bcrypt hash of cost {cost} for the user {user:?} in basic_auth_users, but the cost \
+         must be from 4 to {MAX_COST}; {fix}"
     );
     Ok(())
 }
 
 impl Tls {
-    /// Files that it names, relative to its own.
+    /// The files it names, relative to the configuration.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let named = [Some(&self.cert_file), Some(&self.key_file)];
         let named = named.into_iter().chain([self.client_ca_file.as_ref()]);
@@ -129,26 +129,26 @@ impl Tls {
         ] {
             ensure!(
                 !is_set,
-                "has {key} in tls_server_config, which is not supported: write it to a file and \
-                 name that by {instead}"
+                "has {key} in tls_server_config, which is not supported; write it to a file and set \
+                 {instead}"
             );
         }
         ensure!(
             self.client_allowed_sans.is_none(),
-            "has client_allowed_sans in tls_server_config, which is not supported: leave it out, \
-             and have a client_ca_file that signs only who may ask"
+            "has client_allowed_sans in tls_server_config, which is not supported; leave it out, and \
+             use a client_ca_file that signs only allowed clients"
         );
         for (key, path) in [("cert_file", &self.cert_file), ("key_file", &self.key_file)] {
             ensure!(
                 !path.as_os_str().is_empty(),
-                "has no {key} in tls_server_config: name a PEM file, or leave tls_server_config out"
+                "has no {key} in tls_server_config; set it to a PEM file, or leave tls_server_config out"
             );
         }
         Ok(())
     }
 }
 
-/// A key without a value is as if it were not there.
+/// A key without a value counts as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     source: D,
 ) -> Result<T, D::Error> {

@@ -3,7 +3,7 @@ use super::*;
 const HASH: &str = "$2y$10$L6Bc/AlTQHyd9liGgGEZyOFLPHNgyxeEPfgYfBCVxJ7JIlwxyVU3u";
 
 #[test]
-fn every_key_that_is_supported_is_read() {
+fn every_supported_key_is_read() {
     let file = File::parse(&format!(
         "# as in its example\n\
          tls_server_config:\n\
@@ -36,7 +36,7 @@ fn every_key_that_is_supported_is_read() {
 }
 
 #[test]
-fn the_example_of_the_document_is_one() {
+fn the_example_of_the_documentation_is_valid() {
     let text = include_str!("../../../../docs/WEB.md");
     let example = text.split("```yaml\n").nth(1).unwrap();
     let file = File::parse(example.split("```").next().unwrap()).unwrap();
@@ -44,7 +44,7 @@ fn the_example_of_the_document_is_one() {
 }
 
 #[test]
-fn what_says_nothing_asks_for_nothing() {
+fn an_empty_file_configures_nothing() {
     for text in [
         "",
         "# nothing\n",
@@ -63,7 +63,7 @@ fn what_says_nothing_asks_for_nothing() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_cure_and_no_secret_is() {
+fn an_error_names_the_cause_and_the_fix_and_never_a_secret() {
     let tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n";
     for (text, words) in [
         ("a: 1\n".to_owned(), vec!["line 1", "`a`", "docs/WEB.md"]),

@@ -1,4 +1,4 @@
-//! `tls_server_config` as rustls holds it. Names are those of Go's `crypto/tls`, as in
+//! `tls_server_config`, converted for rustls. Names are those of Go's `crypto/tls`, as in
 //! exporter-toolkit.
 
 use super::file::Tls;
@@ -17,17 +17,17 @@ use tokio_rustls::rustls::{
 
 /// Oldest first.
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] = [("TLS12", &TLS12), ("TLS13", &TLS13)];
-/// Go's name, and that of RFC 8446 or of SEC 2, which rustls has.
+/// Go's names of the curves of rustls.
 const CURVES: [(&str, &dyn SupportedKxGroup); 3] = [
     ("X25519", ring::kx_group::X25519),
     ("CurveP256", ring::kx_group::SECP256R1),
     ("CurveP384", ring::kx_group::SECP384R1),
 ];
 
-/// What every connection of now on is made with.
+/// The configuration for new connections.
 ///
 /// # Errors
-/// With the key or the file that is wrong, and the cure.
+/// With the key or the file that is wrong, and the fix.
 pub fn config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
     let provider = Arc::new(CryptoProvider {
         cipher_suites: suites(&tls.cipher_suites)?,
@@ -36,7 +36,7 @@ pub fn config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
     });
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(tls)?)
-        .context("has no cipher_suites for these versions of TLS: leave them out")?;
+        .context("has no cipher_suites for these versions of TLS; leave them out")?;
     let builder = match client_verifier(tls, folder, provider)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
@@ -49,8 +49,8 @@ pub fn config(tls: &Tls, folder: &Path) -> Result<ServerConfig> {
         .with_single_cert(certificates, key)
         .map_err(|error| match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => anyhow::anyhow!(
-                "has a key_file, {}, that is not that of the certificate in cert_file, {}: \
-                 name two that were made together, the server's own certificate first",
+                "has a key_file, {}, that is not that of the certificate in cert_file, {}; use a \
+                 matching pair, the server's own certificate first",
                 key_file.display(),
                 cert_file.display()
             ),
@@ -82,13 +82,13 @@ fn versions(tls: &Tls) -> Result<Vec<&'static SupportedProtocolVersion>> {
     let newest = place("max_version", &tls.max_version, VERSIONS.len() - 1)?;
     ensure!(
         oldest <= newest,
-        "has a min_version in tls_server_config that is above its max_version: swap them"
+        "has a min_version in tls_server_config that is above its max_version; swap them"
     );
     let among = VERSIONS.iter().take(newest + 1).skip(oldest);
     Ok(among.map(|&(_, version)| version).collect())
 }
 
-/// As in Go, those of TLS 1.3 are always there.
+/// As in Go, the suites of TLS 1.3 are always included.
 fn suites(asked: &[String]) -> Result<Vec<SupportedCipherSuite>> {
     let all = ring::default_provider().cipher_suites;
     if asked.is_empty() {
@@ -102,7 +102,9 @@ fn suites(asked: &[String]) -> Result<Vec<SupportedCipherSuite>> {
         if !all.iter().any(|suite| name(suite) == *asked) {
             let names: Vec<_> = all.iter().map(name).collect();
             let names = names.join(", ");
-            bail!("has {asked} in cipher_suites, which is not supported; these are: {names}");
+            bail!(
+                "has {asked} in cipher_suites, which is not supported; the supported ones are: {names}"
+            );
         }
     }
     let is_asked =
@@ -118,7 +120,7 @@ fn curves(asked: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>> {
         let known = CURVES.iter().find(|(name, _)| name == asked);
         known.map(|&(_, group)| group).with_context(|| {
             let names = CURVES.map(|(name, _)| name).join(", ");
-            format!("has {asked} in curve_preferences, which is not supported; these are: {names}")
+            format!("has {asked} in curve_preferences, which is not supported; the supported ones are: {names}")
         })
     };
     asked.iter().map(curve).collect()
@@ -133,7 +135,7 @@ fn client_verifier(
         "" | "NoClientCert" => {
             ensure!(
                 tls.client_ca_file.is_none(),
-                "has a client_ca_file, but no client_auth_type that uses it: add \
+                "has a client_ca_file, but no client_auth_type that uses it; add \
                  `client_auth_type: RequireAndVerifyClientCert`"
             );
             return Ok(None);
@@ -141,17 +143,17 @@ fn client_verifier(
         "RequireAndVerifyClientCert" => false,
         "VerifyClientCertIfGiven" => true,
         unchecked @ ("RequestClientCert" | "RequireAnyClientCert" | "RequireClientCert") => bail!(
-            "has client_auth_type: {unchecked}, which lets in any certificate and is not \
-             supported: use RequireAndVerifyClientCert or VerifyClientCertIfGiven"
+            "has client_auth_type: {unchecked}, which accepts any certificate and is not supported; \
+             use RequireAndVerifyClientCert or VerifyClientCertIfGiven"
         ),
         unknown => bail!(
-            "has client_auth_type: {unknown}, which is none: use NoClientCert, \
+            "has client_auth_type: {unknown}, which does not exist; use NoClientCert, \
              VerifyClientCertIfGiven or RequireAndVerifyClientCert"
         ),
     };
     let Some(ca_file) = &tls.client_ca_file else {
         let asked = &tls.client_auth_type;
-        bail!("has client_auth_type: {asked}, but no client_ca_file to verify with: name one");
+        bail!("has client_auth_type: {asked}, but no client_ca_file to verify with; set it");
     };
     let ca_file = folder.join(ca_file);
     let mut roots = RootCertStore::empty();

@@ -1,9 +1,9 @@
-//! `basic_auth_users`: who may ask, by HTTP's Basic scheme (RFC 7617).
+//! `basic_auth_users`: authentication by HTTP's Basic scheme (RFC 7617).
 //!
-//! A name that is not known takes as long as a wrong password, so that nobody learns names from
-//! the time. A check keeps a processor busy for long, as bcrypt means to; few run at a time, and
-//! who was let in once is known again by a keyed hash of name, password and its bcrypt hash, so that
-//! a scrape each second costs none. That is forgotten with these users, when the file changes.
+//! An unknown name takes as long as a wrong password, so that the time reveals no names. A bcrypt check
+//! is expensive by design, so few run at a time. After a successful check, a keyed hash of name,
+//! password and bcrypt hash is kept, so that a scrape each second needs no further check. These hashes
+//! are dropped when the file changes.
 
 use anyhow::{Result, anyhow};
 use axum::http::HeaderValue;
@@ -16,28 +16,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Who waits for longer for a check is told to come again.
+/// A client that waits longer for a check gets a 503.
 const CHECK_WAIT: Duration = Duration::from_secs(10);
-/// Of those who were let in; exporter-toolkit knows as many.
+/// Most hashes of successful checks; exporter-toolkit keeps as many.
 const KNOWN_LIMIT: usize = 100;
 
-/// Who may ask.
+/// The users and their password hashes.
 pub struct Users {
-    /// By name.
+    /// Bcrypt hashes by name.
     hashes: BTreeMap<String, String>,
-    /// Of nobody: checked for names that are not known, and as costly as any that are.
+    /// Hash that is checked for unknown names, as expensive as the most expensive real one.
     decoy: String,
     checks: Arc<Semaphore>,
     key: hmac::Key,
     known: Mutex<HashSet<Vec<u8>>>,
 }
 
-/// What came of a request.
+/// Result of the authentication of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Welcome,
+    Accepted,
     Refused,
-    /// Too many are being checked.
+    /// Too many checks are running.
     Busy,
 }
 
@@ -47,10 +47,10 @@ struct Credentials {
 }
 
 impl Users {
-    /// `None` without any: then everybody may ask. Hashes were checked to be some.
+    /// `None` without users: then there is no authentication. The hashes must be valid.
     ///
     /// # Errors
-    /// When the kernel has no random numbers.
+    /// When the kernel gives no random numbers.
     pub fn new(hashes: BTreeMap<String, String>, checks: Arc<Semaphore>) -> Result<Option<Self>> {
         if hashes.is_empty() {
             return Ok(None);
@@ -63,13 +63,13 @@ impl Users {
             hashes,
             decoy: format!("$2b${cost:02}${}", ".".repeat(53)),
             checks,
-            key: key.map_err(|_| anyhow!("the kernel has no random numbers"))?,
+            key: key.map_err(|_| anyhow!("failed to get random numbers from the kernel"))?,
             known: Mutex::default(),
         }))
     }
 
-    /// Whether who sent this `Authorization` may ask.
-    pub async fn admit(&self, authorization: Option<&HeaderValue>) -> Verdict {
+    /// Checks an `Authorization` header.
+    pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Verdict {
         let Some(credentials) = authorization.and_then(Credentials::of) else {
             return Verdict::Refused;
         };
@@ -78,7 +78,7 @@ impl Users {
         let hash = hash.unwrap_or(&self.decoy).clone();
         let tag = self.tag(&credentials, &hash);
         if is_user && self.known().contains(&tag) {
-            return Verdict::Welcome;
+            return Verdict::Accepted;
         }
         let turn = Arc::clone(&self.checks).acquire_owned();
         let Ok(Ok(turn)) = tokio::time::timeout(CHECK_WAIT, turn).await else {
@@ -86,7 +86,7 @@ impl Users {
         };
         let check = tokio::task::spawn_blocking(move || {
             let is_right = bcrypt::verify(&credentials.password, &hash);
-            // Also of one who is gone by now.
+            // Also if the client is gone by now.
             drop(turn);
             is_right.unwrap_or(false)
         });
@@ -99,7 +99,7 @@ impl Users {
             known.clear();
         }
         known.insert(tag);
-        Verdict::Welcome
+        Verdict::Accepted
     }
 
     fn tag(&self, credentials: &Credentials, hash: &str) -> Vec<u8> {

@@ -1,7 +1,7 @@
 use super::*;
 use std::time::Instant;
 
-/// As cheap as there is.
+/// A hash of the lowest cost.
 fn hash(password: &str) -> String {
     let hash = bcrypt::hash_with_salt(password, 4, *b"a salt of 16 byt");
     hash.unwrap().to_string()
@@ -20,19 +20,20 @@ fn basic(text: impl AsRef<[u8]>) -> HeaderValue {
 }
 
 #[test]
-fn without_users_everybody_may_ask() {
+fn without_users_there_is_no_authentication() {
     let users = Users::new(BTreeMap::new(), Arc::new(Semaphore::new(1)));
     assert!(users.unwrap().is_none());
 }
 
 #[tokio::test]
-async fn only_a_name_with_its_password_is_let_in() {
+async fn only_a_name_with_its_password_is_accepted() {
     let users = users(&[("alice", "open:sesame"), ("bob", ""), ("ä", "ö")]);
-    let is_welcome = async |text: &str| users.admit(Some(&basic(text))).await == Verdict::Welcome;
+    let is_accepted =
+        async |text: &str| users.authenticate(Some(&basic(text))).await == Verdict::Accepted;
     for right in ["alice:open:sesame", "bob:", "ä:ö"] {
-        // Known again, the second time.
+        // The second time, its hash is known.
         assert!(
-            is_welcome(right).await && is_welcome(right).await,
+            is_accepted(right).await && is_accepted(right).await,
             "{right}"
         );
     }
@@ -48,10 +49,10 @@ async fn only_a_name_with_its_password_is_let_in() {
         ":open:sesame",
         ":",
     ] {
-        assert!(!is_welcome(wrong).await, "{wrong}");
+        assert!(!is_accepted(wrong).await, "{wrong}");
     }
     assert_eq!(users.known().len(), 3);
-    assert_eq!(users.admit(None).await, Verdict::Refused);
+    assert_eq!(users.authenticate(None).await, Verdict::Refused);
 }
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn a_hostile_header_is_refused() {
         long.as_bytes(),
     ] {
         let header = HeaderValue::from_bytes(hostile).unwrap();
-        let verdict = users.admit(Some(&header)).await;
+        let verdict = users.authenticate(Some(&header)).await;
         assert_eq!(verdict, Verdict::Refused, "{}", hostile.escape_ascii());
     }
     for odd in [
@@ -87,15 +88,18 @@ async fn a_hostile_header_is_refused() {
         b"alice\0:a",
         b"\0:\0",
     ] {
-        assert_eq!(users.admit(Some(&basic(odd))).await, Verdict::Refused);
+        assert_eq!(
+            users.authenticate(Some(&basic(odd))).await,
+            Verdict::Refused
+        );
     }
-    // The scheme is spelt in any way (RFC 9110, section 11.1).
+    // The case of the scheme does not matter (RFC 9110, section 11.1).
     let spelt = HeaderValue::from_static("bAsIc YWxpY2U6YQ==");
-    assert_eq!(users.admit(Some(&spelt)).await, Verdict::Welcome);
+    assert_eq!(users.authenticate(Some(&spelt)).await, Verdict::Accepted);
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_known_is_checked_as_long_as_a_wrong_password() {
+async fn an_unknown_name_takes_as_long_as_a_wrong_password() {
     let slow = bcrypt::hash_with_salt("a", 9, *b"a salt of 16 byt").unwrap();
     let hashes = [
         ("alice".to_owned(), slow.to_string()),
@@ -106,7 +110,10 @@ async fn a_name_that_is_not_known_is_checked_as_long_as_a_wrong_password() {
     assert_eq!(users.decoy.parse::<HashParts>().unwrap().get_cost(), 9);
     let time = async |text: &str| {
         let start = Instant::now();
-        assert_eq!(users.admit(Some(&basic(text))).await, Verdict::Refused);
+        assert_eq!(
+            users.authenticate(Some(&basic(text))).await,
+            Verdict::Refused
+        );
         start.elapsed()
     };
     let known = time("alice:x").await;
@@ -115,20 +122,35 @@ async fn a_name_that_is_not_known_is_checked_as_long_as_a_wrong_password() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_let_in_needs_no_check_and_others_wait_for_theirs_and_no_longer() {
+async fn a_known_user_needs_no_check_and_others_wait_for_theirs_up_to_a_limit() {
     let users = users(&[("alice", "a"), ("bob", "b")]);
-    assert_eq!(users.admit(Some(&basic("alice:a"))).await, Verdict::Welcome);
+    assert_eq!(
+        users.authenticate(Some(&basic("alice:a"))).await,
+        Verdict::Accepted
+    );
     let _turn = users.checks.acquire().await.unwrap();
-    assert_eq!(users.admit(Some(&basic("alice:a"))).await, Verdict::Welcome);
-    assert_eq!(users.admit(Some(&basic("bob:b"))).await, Verdict::Busy);
-    assert_eq!(users.admit(Some(&basic("alice:b"))).await, Verdict::Busy);
+    assert_eq!(
+        users.authenticate(Some(&basic("alice:a"))).await,
+        Verdict::Accepted
+    );
+    assert_eq!(
+        users.authenticate(Some(&basic("bob:b"))).await,
+        Verdict::Busy
+    );
+    assert_eq!(
+        users.authenticate(Some(&basic("alice:b"))).await,
+        Verdict::Busy
+    );
 }
 
 #[tokio::test]
-async fn those_who_are_known_again_are_bounded() {
+async fn known_users_are_bounded() {
     let users = users(&[("alice", "a")]);
     let tags = (0..KNOWN_LIMIT).map(|number| number.to_be_bytes().to_vec());
     users.known().extend(tags);
-    assert_eq!(users.admit(Some(&basic("alice:a"))).await, Verdict::Welcome);
+    assert_eq!(
+        users.authenticate(Some(&basic("alice:a"))).await,
+        Verdict::Accepted
+    );
     assert_eq!(users.known().len(), 1);
 }

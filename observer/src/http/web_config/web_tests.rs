@@ -29,18 +29,18 @@ fn users(of: &[&str]) -> String {
 
 fn open(folder: &TempDir, text: &str) -> Result<Web> {
     write(folder, "web.yml", text);
-    Web::looking(Some(&folder.path().join("web.yml")), Duration::ZERO)
+    Web::checking(Some(&folder.path().join("web.yml")), Duration::ZERO)
 }
 
 #[test]
-fn without_a_file_everybody_may_ask() {
+fn without_a_file_there_is_no_tls_and_no_authentication() {
     let web = Web::open(None).unwrap();
     assert!(web.now().tls.is_none() && web.now().users.is_none());
     assert_eq!(web.scheme(), "http");
 }
 
 #[test]
-fn files_are_relative_to_the_one_that_names_them() {
+fn paths_are_relative_to_the_configuration() {
     let folder = folder();
     let web = open(&folder, TLS).unwrap();
     assert!(web.now().tls.is_some());
@@ -48,7 +48,7 @@ fn files_are_relative_to_the_one_that_names_them() {
 }
 
 #[test]
-fn what_rustls_can_do_is_supported_and_the_rest_is_refused_with_the_cure() {
+fn what_rustls_can_do_is_supported_and_the_rest_is_refused_with_the_fix() {
     let folder = folder();
     write(&folder, "empty", "");
     write(&folder, "noise", "\0\u{ff}-----BEGIN CERTIFICATE-----\n");
@@ -76,15 +76,15 @@ fn what_rustls_can_do_is_supported_and_the_rest_is_refused_with_the_cure() {
         ("min_version: TLS13\n  max_version: TLS12", vec!["swap"]),
         (
             "client_auth_type: RequestClientCert",
-            vec!["lets in any", "VerifyClientCertIfGiven"],
+            vec!["accepts any", "VerifyClientCertIfGiven"],
         ),
         (
             "client_auth_type: RequireAnyClientCert",
-            vec!["lets in any"],
+            vec!["accepts any"],
         ),
         (
             "client_auth_type: Always",
-            vec!["Always, which is none", "NoClientCert"],
+            vec!["Always, which does not exist", "NoClientCert"],
         ),
         (
             "client_auth_type: RequireAndVerifyClientCert",
@@ -101,7 +101,7 @@ fn what_rustls_can_do_is_supported_and_the_rest_is_refused_with_the_cure() {
         ),
         (
             "cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]",
-            vec!["RC4", "these are: TLS_"],
+            vec!["RC4", "ones are: TLS_"],
         ),
         (
             "cipher_suites: [TLS_AES_128_GCM_SHA256]\n  max_version: TLS12",
@@ -168,12 +168,12 @@ fn tls(web: &Web) -> Arc<ServerConfig> {
 }
 
 #[test]
-fn a_certificate_that_is_renewed_is_read_anew_and_a_wrong_one_is_not_taken() {
+fn a_renewed_certificate_is_read_again_and_an_invalid_one_is_not_used() {
     let folder = folder();
     let web = open(&folder, TLS).unwrap();
     let first = tls(&web);
     assert!(Arc::ptr_eq(&first, &tls(&web)));
-    // The key came first, as a rotation may be seen half done.
+    // Half of a rotation: only the key is new.
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     write(&folder, "a.key", &signing_key.serialize_pem());
@@ -188,7 +188,7 @@ fn a_certificate_that_is_renewed_is_read_anew_and_a_wrong_one_is_not_taken() {
 }
 
 #[tokio::test]
-async fn users_come_and_go_with_the_file_but_it_is_never_opened() {
+async fn users_change_with_the_file_but_authentication_never_goes_away() {
     let folder = folder();
     let both = format!("{TLS}{}", users(&["alice"]));
     let web = open(&folder, &both).unwrap();
@@ -197,13 +197,13 @@ async fn users_come_and_go_with_the_file_but_it_is_never_opened() {
         let header = HeaderValue::from_static(text);
         let rules = web.now();
         let users = rules.users.as_ref().unwrap();
-        users.admit(Some(&header)).await == users::Verdict::Welcome
+        users.authenticate(Some(&header)).await == users::Verdict::Accepted
     };
     let (alice, bob) = ("Basic YWxpY2U6YQ==", "Basic Ym9iOmE=");
     assert!(may(&web, alice).await && !may(&web, bob).await);
     write(&folder, "web.yml", &format!("{TLS}{}", users(&["bob"])));
     assert!(!may(&web, alice).await && may(&web, bob).await);
-    // As when it is being written, or wrong: what held, holds.
+    // A file in the middle of a write, or an invalid one: the previous configuration stays.
     for weaker in [
         "",
         TLS,
@@ -221,7 +221,7 @@ async fn users_come_and_go_with_the_file_but_it_is_never_opened() {
 }
 
 #[test]
-fn files_are_not_looked_at_for_each_request() {
+fn files_are_not_checked_for_each_request() {
     let folder = folder();
     write(&folder, "web.yml", TLS);
     let web = Web::open(Some(&folder.path().join("web.yml"))).unwrap();

@@ -1,14 +1,14 @@
 //! What the kernel simulates on aarch64: branches, and addresses relative to the program counter
 //! (`arch/arm64/kernel/probes/decode-insn.c`, `arm_probe_decode_insn`). Everything else is
 //! single-stepped out of line or, as loads of literals, refused. Linux 6.13 simulates `nop` too;
-//! before it is stepped, so it is not counted on.
+//! before, the kernel steps it.
 //!
-//! Encodings: Arm Architecture Reference Manual, C4.1 "A64 instruction set encoding". Nothing of
-//! this was run on such a machine.
+//! Encodings: Arm Architecture Reference Manual, C4.1 "A64 instruction set encoding". None of this
+//! was run on such a machine.
 
 use super::{Placement, WINDOW_BYTES};
 
-/// A group of instructions, told by some of their bits.
+/// A group of instructions, matched by some of their bits.
 struct Group {
     mask: u32,
     value: u32,
@@ -21,7 +21,7 @@ struct Group {
 enum Then {
     /// Behind itself.
     Next,
-    /// At a place told relative to itself: a signed count of words in `bits` bits from bit `from`.
+    /// At a relative address: a signed count of words in `bits` bits from bit `from`.
     Relative { from: u32, bits: u32 },
     /// Elsewhere.
     Away,
@@ -72,7 +72,7 @@ fn find(groups: &'static [Group], instruction: u32) -> Option<&'static Group> {
         .find(|group| instruction & group.mask == group.value)
 }
 
-/// The place of [`super::place`], if there is one.
+/// The emulated instruction of [`super::place`], if there is one.
 pub fn place(code: &[u8]) -> Option<u64> {
     let window = code.get(..WINDOW_BYTES).unwrap_or(code);
     for (index, instruction) in instructions(window) {
@@ -93,7 +93,7 @@ pub fn place(code: &[u8]) -> Option<u64> {
     None
 }
 
-/// Every `ret` (C6.2 "RET"). A function left by a jump is not told from a loop.
+/// Every `ret` (C6.2 "RET"). A jump out of the function looks like a loop, and is not found.
 pub fn returns(code: &[u8]) -> Vec<Placement> {
     instructions(code)
         .filter(|(_, instruction)| instruction & 0xffff_fc1f == 0xd65f_0000)
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_steps_or_refuses_is_not_chosen() {
+    fn an_instruction_that_the_kernel_steps_or_refuses_is_not_chosen() {
         let cases: &[(&str, u32)] = &[
             ("bti c", 0xd503_245f),
             ("paciasp", 0xd503_233f),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_chosen_behind_what_does_not_go_on() {
+    fn nothing_is_chosen_behind_an_instruction_that_leaves() {
         for (name, instruction) in [
             ("retaa", 0xd65f_0bff_u32),
             ("braaz x0", 0xd61f_081f),

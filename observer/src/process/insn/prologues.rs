@@ -1,5 +1,5 @@
-//! The first 64 bytes of the functions that are probed, as built by others: pyenv's interpreters
-//! (no LTO), and those of Debian's packages `python3.N-minimal` of that version, of 2021 to
+//! The first 64 bytes of the probed functions in real builds: pyenv's interpreters (no LTO), and
+//! those of Debian's packages `python3.N-minimal` of that version, of 2021 to
 //! 2026. From Debian 13 on functions begin with `endbr64`.
 
 use super::*;
@@ -9,7 +9,7 @@ struct Prologue {
     machine: Machine,
     /// As hexadecimal digits.
     code: &'static str,
-    /// Of the instruction that is to be chosen; `None` for the entry, single-stepped.
+    /// Offset of the instruction to choose; `None` for the single-stepped entry.
     place: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ fn each_real_prologue_has_its_place() {
 }
 
 #[test]
-fn only_a_single_stepped_place_is_warned_of() {
+fn only_a_single_stepped_probe_has_a_warning() {
     assert_eq!(Placement::emulated_at(4).warning(), None);
     assert!(
         Placement::ENTRY

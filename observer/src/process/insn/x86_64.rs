@@ -9,7 +9,7 @@ use super::{Placement, WINDOW_BYTES};
 /// Thread-Local Storage", 4.4.1): it returns, but for the prefixes the kernel does not take it.
 const TLS_CALL: &[u8] = &[0x66, 0x66, 0x48, 0xe8];
 
-/// The place of [`super::place`], if there is one.
+/// The emulated instruction of [`super::place`], if there is one.
 pub fn place(code: &[u8]) -> Option<u64> {
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
@@ -30,8 +30,7 @@ pub fn place(code: &[u8]) -> Option<u64> {
     None
 }
 
-/// Where the first instruction is that reads or writes memory, but for pushes, or leaves the
-/// function.
+/// Offset of the first instruction that accesses memory, except pushes, or leaves the function.
 pub fn untouched(code: &[u8]) -> u64 {
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
@@ -47,7 +46,7 @@ pub fn untouched(code: &[u8]) -> u64 {
     0
 }
 
-/// The places of [`super::ends`].
+/// The instructions of [`super::ends`].
 pub fn ends(address: u64, code: &[u8], is_within: impl Fn(u64) -> bool) -> Vec<Placement> {
     let leaves = |instruction: &Instruction| match instruction.flow_control() {
         FlowControl::Return => true,
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_function_does_begins_with_the_first_access_to_memory() {
+    fn a_function_is_untouched_up_to_its_first_access_to_memory() {
         // Debian's 3.14: endbr64; sub $0x58,%rsp; mov %rdi,%r11; mov %rbp,0x38(%rsp)
         let early = [
             0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x83, 0xec, 0x58, 0x49, 0x89, 0xfb, 0x48, 0x89, 0x6c,

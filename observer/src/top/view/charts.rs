@@ -1,4 +1,4 @@
-//! The last fifteen minutes of the app that is selected, as charts of one or more lines.
+//! Charts of the last fifteen minutes of the selected app.
 
 use super::format::cut;
 use super::format::{rate, seconds};
@@ -11,12 +11,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Sparkline, SparklineBar};
 
-/// What is charted.
+/// A chart.
 struct Chart {
     title: &'static str,
-    /// Of a point, which is of so many seconds.
+    /// The value of a point, which covers so many seconds.
     of: fn(&Point, f64) -> Option<f64>,
-    shown: fn(f64) -> String,
+    format: fn(f64) -> String,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate is a float")]
@@ -24,31 +24,31 @@ const CHARTS: [Chart; 4] = [
     Chart {
         title: "requests/s",
         of: |point, seconds| Some(point.requests as f64 / seconds),
-        shown: rate,
+        format: rate,
     },
     Chart {
         title: "p95",
         of: |point, _| point.p95_seconds,
-        shown: seconds,
+        format: seconds,
     },
     Chart {
         title: "errors/s",
         of: |point, seconds| Some(point.errors as f64 / seconds),
-        shown: rate,
+        format: rate,
     },
     Chart {
         title: "busy",
         of: |point, _| point.utilisation,
-        shown: |share| format!("{:.0}%", share * 100.0),
+        format: |share| format!("{:.0}%", share * 100.0),
     },
 ];
 
-/// Columns before a chart.
+/// Cells before a chart.
 const LABEL_COLUMNS: u16 = 36;
 /// Steps of the highest bar.
 const STEPS: f64 = 10_000.0;
 
-/// Lines that the charts have on a terminal so high.
+/// Lines of the charts on a terminal of this height.
 #[must_use]
 pub fn height(height: u16) -> u16 {
     match height {
@@ -60,7 +60,7 @@ pub fn height(height: u16) -> u16 {
     }
 }
 
-/// Draws as many charts as have room.
+/// Draws as many charts as fit.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let Some((app, now)) = app(state) else {
         return;
@@ -75,7 +75,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     }
 }
 
-/// The app of the selected row, else the first there is; and the time of the view.
+/// The app of the selected row, else the first one; and the time of the view.
 fn app(state: &State) -> Option<(&App, f64)> {
     let view = state.view()?;
     let wanted = state.selected().map(|row| row.master).or(state.only());
@@ -104,27 +104,27 @@ fn one(
         .series(app.master_pid, now, bars.width.into(), chart.of);
     let known = || series.iter().flatten().copied();
     let most = known().fold(0.0, f64::max);
-    let told = known().next_back().map_or("-".to_owned(), |last| {
-        let (last, most) = ((chart.shown)(last), (chart.shown)(most));
-        format!("{last}, most {most}")
+    let values = known().next_back().map_or("-".to_owned(), |last| {
+        let (last, most) = ((chart.format)(last), (chart.format)(most));
+        format!("{last}, max {most}")
     });
     let name = cut(&text(&app.app), 8);
-    let told = format!("{name} {} {told}", chart.title);
-    frame.render_widget(Line::styled(told, theme.dim()), label);
+    let values = format!("{name} {} {values}", chart.title);
+    frame.render_widget(Line::styled(values, theme.dim()), label);
     let bar = |value: &Option<f64>| SparklineBar::from(value.map(|value| step(value, most)));
-    let bars_of = Sparkline::default()
+    let sparkline = Sparkline::default()
         .data(series.iter().map(bar))
         .max(step(most, most).max(1))
         .absent_value_symbol(" ")
         .style(theme.chart());
-    frame.render_widget(bars_of, bars);
+    frame.render_widget(sparkline, bars);
 }
 
-/// Of the steps that the highest bar has.
+/// The height of a bar, in steps.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "from 0 to the number of steps"
+    reason = "from 0 to `STEPS`"
 )]
 fn step(value: f64, most: f64) -> u64 {
     if most > 0.0 {

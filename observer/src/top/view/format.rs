@@ -1,9 +1,9 @@
-//! Values as short texts, and texts cut to columns.
+//! Values as short texts, and texts cut to the width of columns.
 
 use crate::top::rows::Value;
 use ratatui::text::Span;
 
-/// As it is shown in a column.
+/// The text of a value.
 #[must_use]
 pub fn value(value: &Value) -> String {
     match *value {
@@ -19,6 +19,7 @@ pub fn value(value: &Value) -> String {
         Value::Percent(number) => format!("{number:.0}%"),
         Value::Bytes(number) => bytes(number),
         Value::At(time) => clock(time),
+        Value::Urgency(urgency) => urgency.as_str().to_owned(),
     }
 }
 
@@ -109,13 +110,13 @@ pub fn clock(time_seconds: f64) -> String {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "what is out of range saturates"
+    reason = "a value out of range saturates"
 )]
 fn whole(seconds: f64) -> u64 {
     seconds as u64
 }
 
-/// Cut to so many columns of the terminal; what is cut ends with `…`.
+/// A text cut to so many cells of the terminal; a cut text ends with `…`.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
     if Span::raw(text).width() <= columns {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_has_no_more_columns_than_there_are() {
+    fn a_cut_text_fits_its_columns() {
         assert_eq!(cut("short", 5), "short");
         assert_eq!(cut("longer", 5), "long…");
         assert_eq!(cut("日本語", 4), "日…");

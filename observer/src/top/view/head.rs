@@ -1,19 +1,19 @@
-//! The lines above the rows: what this is, what is lost, what was found, which panes there are.
+//! The lines above the rows: title, health of the observer, findings, panes.
 
 use super::format::{clock, cut, seconds};
 use super::theme::Theme;
 use crate::top::columns::Pane;
 use crate::top::rows::text;
 use crate::top::state::State;
-use observer_model::views::live_view::View;
+use observer_model::views::live_view::LiveView;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-/// Data that are older are told to be.
+/// Data older than this are marked.
 const OLD_SECONDS: f64 = 3.0;
 
-/// What this is, where its data come from, and how old they are.
+/// Title, source of the data, and their age.
 pub fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let view = state.view();
     let mut parts = vec![Span::styled("gunicorn-observer top", theme.title())];
@@ -22,7 +22,7 @@ pub fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
         parts.push(Span::raw(format!("  {when}")));
     }
     let age = state.age_seconds();
-    let told = match (state.lost(), age) {
+    let status = match (state.lost(), age) {
         (Some(why), Some(age)) => {
             let text = format!("  LOST the daemon, data {} old: {why}", seconds(age));
             Span::styled(text, theme.trouble())
@@ -32,21 +32,21 @@ pub fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
             Span::styled(text, theme.trouble())
         }
         (Some(why), None) => Span::styled(format!("  LOST the daemon: {why}"), theme.trouble()),
-        (None, None) => Span::raw("  waiting for data (probes are attached first)"),
+        (None, None) => Span::raw("  waiting for data (attaching probes)"),
         (None, Some(_)) => Span::raw(""),
     };
     if state.is_paused() {
         parts.push(Span::styled("  PAUSED", theme.trouble()));
     }
-    let is_lost = !told.content.is_empty();
-    parts.push(told);
-    if !is_lost {
+    let has_status = !status.content.is_empty();
+    parts.push(status);
+    if !has_status {
         parts.push(Span::styled(format!("  {}", state.origin), theme.dim()));
     }
     frame.render_widget(Line::from(parts), area);
 }
 
-/// What is lost or not covered.
+/// Lost events and masters below level `full`.
 pub fn health(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let Some(view) = state.view() else {
         return;
@@ -59,21 +59,21 @@ pub fn health(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
             let text = match live().count() - full {
                 0 => format!("nothing lost; masters observed with all probes: {full}"),
                 others => format!(
-                    "nothing lost; masters observed with all probes: {full}, not known yet: {others}"
+                    "nothing lost; masters observed with all probes: {full}, unknown yet: {others}"
                 ),
             };
             Line::styled(text, theme.fine())
         }
         (lost, limited) => {
-            let told: Vec<_> = [lost, limited].into_iter().flatten().collect();
-            let told = cut(&told.join("; "), area.width.into());
-            Line::styled(told, theme.trouble())
+            let parts: Vec<_> = [lost, limited].into_iter().flatten().collect();
+            let line = cut(&parts.join("; "), area.width.into());
+            Line::styled(line, theme.trouble())
         }
     };
     frame.render_widget(line, area);
 }
 
-fn lost(view: &View) -> Option<String> {
+fn lost(view: &LiveView) -> Option<String> {
     let lost = &view.observer.lost;
     let causes = lost
         .iter()
@@ -82,17 +82,16 @@ fn lost(view: &View) -> Option<String> {
     (!causes.is_empty()).then(|| format!("LOST {}: totals are lower bounds", causes.join(", ")))
 }
 
-fn limited(view: &View) -> Option<String> {
-    let limited = &view.observer.limited;
-    let told = limited.iter().map(|it| {
+fn limited(view: &LiveView) -> Option<String> {
+    let limited = view.observer.limited.iter().map(|it| {
         let (app, level, reason) = (text(&it.app), text(&it.level), text(&it.reason));
         format!("{app} {} level {level}: {reason}", it.pid)
     });
-    let told: Vec<_> = told.collect();
-    (!told.is_empty()).then(|| format!("NOT COVERED {}", told.join("; ")))
+    let limited: Vec<_> = limited.collect();
+    (!limited.is_empty()).then(|| format!("NOT COVERED {}", limited.join("; ")))
 }
 
-/// Lines that findings have.
+/// Lines for findings.
 #[must_use]
 pub fn findings_height(state: &State, height: u16) -> u16 {
     let most = match height {
@@ -104,19 +103,18 @@ pub fn findings_height(state: &State, height: u16) -> u16 {
     u16::try_from(found).unwrap_or(most).clamp(1, most)
 }
 
-/// The first findings, those that are so for longest.
+/// The first findings, the most urgent first.
 pub fn findings(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let Some(view) = state.view() else {
         return;
     };
-    let mut found: Vec<_> = view.findings.iter().collect();
-    found.sort_by(|one, other| one.since_seconds.total_cmp(&other.since_seconds));
+    let found = &view.findings;
     if found.is_empty() {
         frame.render_widget(Line::styled("no findings", theme.fine()), area);
         return;
     }
     let room = usize::from(area.height);
-    for (row, finding) in area.rows().zip(&found) {
+    for (row, finding) in area.rows().zip(found) {
         let whom = match finding.worker_pid {
             Some(pid) => format!("worker {pid}"),
             None => format!("master {}", finding.master_pid),
@@ -129,23 +127,23 @@ pub fn findings(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) 
         } else {
             String::new()
         };
-        let told = format!(
+        let line = format!(
             "! {} {} {whom} for {since}: {}",
             finding.finding.as_str(),
             text(&finding.app),
             text(&finding.evidence)
         );
         let columns = usize::from(area.width).saturating_sub(more.len());
-        let line = format!("{}{more}", cut(&told, columns));
+        let line = format!("{}{more}", cut(&line, columns));
         frame.render_widget(Line::styled(line, theme.trouble()), row);
     }
 }
 
-/// The panes with their keys; the one that is shown is between brackets.
+/// The panes with their keys; brackets mark the current one.
 pub fn panes(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
     let name = |pane: Pane| format!("{} {}", pane.index() + 1, pane.title());
     let all: usize = Pane::ALL.into_iter().map(|pane| name(pane).len() + 1).sum();
-    // With the brackets.
+    // One cell more than that, for the brackets.
     let is_wide = all < usize::from(area.width);
     let part = |pane: Pane| {
         if pane == state.pane() {
@@ -154,7 +152,7 @@ pub fn panes(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) {
         let name = if is_wide {
             name(pane)
         } else {
-            // Its key alone.
+            // Only the key.
             (pane.index() + 1).to_string()
         };
         Span::styled(format!("{name} "), theme.dim())

@@ -1,4 +1,4 @@
-//! What is on top of the rows: help, the log, a stack, a whole row.
+//! Overlays: help, the log, a stack, a whole row.
 
 use super::Drawn;
 use super::format::value;
@@ -10,21 +10,21 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Columns of the names of keys and of titles.
+/// Cells of the names of keys and columns.
 const NAME_COLUMNS: usize = 17;
-/// Columns before what is left of a line that is too long.
+/// Cells before the rest of a wrapped line.
 const GO_ON_COLUMNS: usize = 4;
 
-/// The lines of what is on top.
+/// The lines of an overlay.
 #[must_use]
 pub fn lines(screen: &Screen, state: &State, log: &[String], theme: Theme) -> Vec<Line<'static>> {
     match screen {
         Screen::Table | Screen::Typing => Vec::new(),
         Screen::Help => help(state, theme),
         Screen::Log => {
-            let mut lines = vec![Line::styled("Log, the latest last", theme.title())];
+            let mut lines = vec![Line::styled("Log, latest last", theme.title())];
             if log.is_empty() {
-                lines.push(Line::raw("nothing was logged"));
+                lines.push(Line::raw("no log lines"));
             }
             lines.extend(log.iter().cloned().map(Line::raw));
             lines
@@ -59,16 +59,14 @@ fn help(state: &State, theme: Theme) -> Vec<Line<'static>> {
     lines.extend(columns.map(|it| named(it.title, it.about.to_owned(), theme)));
     lines.extend([
         Line::raw(""),
-        Line::raw(
-            "Rows: > is selected, ! there is a finding about it, x has ended. - is not known.",
-        ),
+        Line::raw("Rows: > selected, ! has a finding, x exited. - means unknown."),
     ]);
     lines
 }
 
 fn stack(pid: u32, state: &State, theme: Theme) -> Vec<Line<'static>> {
     match state.stack() {
-        None => vec![Line::raw(format!("reading the stack of {pid}"))],
+        None => vec![Line::raw(format!("reading the stack of process {pid}"))],
         Some(Err(why)) => vec![Line::styled(why.clone(), theme.trouble())],
         Some(Ok(lines)) => {
             let styled = |line: &String| {
@@ -81,7 +79,7 @@ fn stack(pid: u32, state: &State, theme: Theme) -> Vec<Line<'static>> {
     }
 }
 
-/// Draws them from the one numbered `scroll` on.
+/// Draws the lines from number `scroll` on.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, lines: &[Line<'_>], scroll: usize) -> Drawn {
     let wrapped: Vec<_> = lines
         .iter()
@@ -96,8 +94,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, lines: &[Line<'_>], scroll: usize
     }
 }
 
-/// A line as lines of so many columns, broken where words end if they do; those that go on are
-/// indented by more than it is.
+/// A line wrapped to so many cells, at the end of a word if possible. The rest of it is indented.
 fn wrapped(line: &Line<'_>, columns: usize) -> Vec<Line<'static>> {
     let styled = line.spans.iter().flat_map(|span| {
         let style = line.style.patch(span.style);
@@ -133,7 +130,7 @@ fn wrapped(line: &Line<'_>, columns: usize) -> Vec<Line<'static>> {
     }
 }
 
-/// Characters of one style as one span.
+/// A line with one span for each run of characters of one style.
 fn joined(chars: &[(char, Style)]) -> Line<'static> {
     let spans = chars.chunk_by(|(_, one), (_, other)| one == other);
     let spans = spans.map(|same| {
@@ -154,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_broken_where_words_end_if_they_do() {
+    fn lines_are_wrapped_at_the_end_of_a_word_if_possible() {
         assert_eq!(texts("one two three", 8), ["one two ", "three"]);
         assert_eq!(texts("    abcdefgh", 8), ["    abcd", "efgh"]);
         assert_eq!(

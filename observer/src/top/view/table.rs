@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Before each row: whether it is selected, and what is to be seen of it at a glance.
+/// Cells before each row, for the pointer and the mark.
 const MARK_COLUMNS: u16 = 3;
 
 /// A column that is shown.
@@ -22,7 +22,7 @@ struct Shown {
     width: u16,
 }
 
-/// Draws the rows around the one that is selected.
+/// Draws the page of rows with the selected one.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) -> Drawn {
     let [head, body] = split(area);
     let columns = fitting(
@@ -34,14 +34,14 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: Theme) -> D
     let page = usize::from(body.height);
     if rows.is_empty() {
         let text = match (state.view(), state.filter()) {
-            (None, _) => "   nothing is known yet",
-            (_, "") => "   nothing",
-            _ => "   nothing that the filter lets through",
+            (None, _) => "   no data yet",
+            (_, "") => "   no rows",
+            _ => "   no rows match the filter",
         };
         frame.render_widget(Line::styled(text, theme.dim()), body);
     }
     let selected = state.selected_index();
-    // Whole pages, so that rows do not run away below the eyes.
+    // Whole pages, so that the rows stay in place while the selection moves.
     let first = selected - selected % page.max(1);
     for (line, (index, row)) in body.rows().zip(rows.iter().enumerate().skip(first)) {
         let is_selected = index == selected;
@@ -69,7 +69,7 @@ fn split(area: Rect) -> [Rect; 2] {
     [head, body]
 }
 
-/// The columns that have room, each with a space after it.
+/// The columns that fit, each with a space after it.
 fn fitting(columns: &[Column], room: u16) -> Vec<Shown> {
     let least = |column: &Column| match column.width {
         Width::Number(width) | Width::Text(width) | Width::Rest(width) => width,
@@ -114,7 +114,7 @@ fn titles(columns: &[Shown], state: &State, theme: Theme) -> Line<'static> {
             Width::Number(_) if title.len() < width => {
                 text.push_str(&format!("{:>width$} ", format!("{arrow}{title}")));
             }
-            // In the place of the space after it.
+            // The arrow takes the place of the space after the title.
             Width::Number(_) => text.push_str(&format!("{title}{arrow:1}")),
             Width::Text(_) | Width::Rest(_) => {
                 let width = width + 1;
@@ -130,7 +130,7 @@ fn row_line(columns: &[Shown], row: &Row, is_selected: bool, theme: Theme) -> Li
     let (mark, style) = match row.mark {
         Mark::Normal => (' ', Style::new()),
         Mark::Trouble => ('!', theme.trouble()),
-        Mark::Ended => ('x', theme.dim()),
+        Mark::Exited => ('x', theme.dim()),
     };
     let mut text = format!("{pointer}{mark} ");
     for it in columns {
@@ -140,7 +140,7 @@ fn row_line(columns: &[Shown], row: &Row, is_selected: bool, theme: Theme) -> Li
     Line::from(Span::styled(text, style))
 }
 
-/// Cut or filled to the column, with a space after it.
+/// A text cut or padded to the column, with a space after it.
 fn padded(text: &str, column: Shown) -> String {
     let width = usize::from(column.width);
     let text = cut(text, width);

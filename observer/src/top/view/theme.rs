@@ -1,4 +1,4 @@
-//! How things are told apart: by a shape or a word first, and by colour where there is one.
+//! Styles. A shape or a word always carries the meaning; colour only adds to it.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -32,7 +32,7 @@ impl Theme {
         self.colored(Color::Green)
     }
 
-    /// What is less important.
+    /// For less important text.
     #[must_use]
     pub fn dim(self) -> Style {
         self.colored(Color::DarkGray)

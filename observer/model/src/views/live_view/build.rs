@@ -1,50 +1,59 @@
-//! The view for people: see [`crate::views::live_view`].
+//! Builds the live view and the history from the state.
 
+use crate::counters::app_counters::Method;
 use crate::counters::histogram::{HISTORY, Histogram};
 use crate::counters::worker_counters::Phase;
 use crate::duration::seconds as in_seconds;
-use crate::fact::TargetLevel;
-use crate::lifecycle::worker_event::{Ended, PendingView};
+use crate::fact::{Listener, TargetLevel};
+use crate::lifecycle::exit_reason::ExitReason;
+use crate::lifecycle::worker_event::{PendingView, WorkerExit};
 use crate::recent::history::{BIN_NS, BINS, Bin};
 use crate::recent::top_requests::{PhaseSums, RouteStats, Slow};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::app::App;
 use crate::state::worker::Worker;
+use crate::untrusted::Untrusted;
 use crate::views::live_view as api;
 use crate::views::live_view::history::{AppHistory, History};
-use crate::views::live_view::{Limited, Phases, Point, Rates, View};
-use crate::views::metrics_view::ObserverView;
+use crate::views::live_view::{Limited, LiveView, Phases, Point, Rates};
+use crate::views::metrics_view::{ObserverView, http_errors};
 use crate::wall_clock::Clock;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-/// RouteRegistry and errors of an app that are shown.
+/// Most routes, and most errors, of an app in the view.
 const MAX_ROWS: usize = 50;
-/// Points of an app that a view has: the one that goes on, and the one that was finished last.
+/// Points of an app in the view: the current one and the last complete one.
 const LAST_POINTS: usize = 2;
-/// Time that the rates of an app are of.
+/// Time that the rates of an app cover.
 const RATE_NS: u64 = 60_000_000_000;
 
 impl State {
-    /// What there is to show to people at `now_ns`.
+    /// The live view at `now_ns`.
     #[must_use]
-    pub fn view(&self, now_ns: u64) -> View {
+    pub fn live_view(&self, now_ns: u64) -> LiveView {
         let clock = self.clock(now_ns);
         let observer = self.observer_view();
         let apps = self.apps.values().map(|app| {
             let level = self.observer.levels.get(&app.master.pid);
             app_view(app, level, &self.settings, &clock)
         });
-        View {
+        let mut findings: Vec<_> = self.findings().collect();
+        findings.sort_by(|one, other| {
+            let since = one.since_seconds.total_cmp(&other.since_seconds);
+            one.finding.cmp(&other.finding).then(since)
+        });
+        LiveView {
             time_seconds: clock.wall_seconds(now_ns),
-            findings: self.findings().collect(),
+            findings,
             apps: apps.collect(),
-            events: self.events.shown().cloned().collect(),
-            observer: about(&observer),
+            events: self.worker_events.iter().cloned().collect(),
+            observer: observer_row(&observer),
         }
     }
 
-    /// The points of all apps that end after `since_seconds` of Unix time.
+    /// The points of all apps that end after the Unix time `since_seconds`.
     #[must_use]
     pub fn history(&self, now_ns: u64, since_seconds: f64) -> History {
         let clock = self.clock(now_ns);
@@ -91,37 +100,37 @@ fn app_view(
     let mut points: Vec<Point> = points.map(|bin| point(bin, clock)).collect();
     points.reverse();
     api::App {
-        app: app.name().to_owned(),
+        app: text(app.name()),
         master_pid: master.pid,
         ended: app.ended_ns.is_some(),
-        level: level.map_or("", |of| of.level.as_str()).to_owned(),
-        level_reason: level.map(|of| of.reason.clone()).unwrap_or_default(),
+        level: level.map_or("", |of| of.level.as_str()).into(),
+        level_reason: text(level.map_or("", |of| &of.reason)),
         started_seconds: clock.wall_seconds(master.started_ns),
-        gunicorn_version: master.gunicorn_version.clone(),
-        python_version: master.python_version.clone(),
-        worker_class: app.default_class().to_owned(),
+        gunicorn_version: text(&master.gunicorn_version),
+        python_version: text(&master.python_version),
+        worker_class: text(app.default_class()),
         workers_wanted: master.workers,
         workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
         threads: master.threads,
         timeout_seconds: master.timeout_seconds,
-        bind: master.bind.clone(),
-        container_id: master.container_id.clone(),
-        pod_uid: master.pod_uid.clone(),
-        namespace: master.pod.namespace.clone(),
-        pod: master.pod.name.clone(),
-        container: master.pod.container.clone(),
-        node: master.pod.node.clone(),
-        workload_kind: master.pod.workload_kind.clone(),
-        workload: master.pod.workload.clone(),
+        bind: master.bind.iter().map(|address| text(address)).collect(),
+        container_id: text(&master.container_id),
+        pod_uid: text(&master.pod_uid),
+        namespace: text(&master.pod.namespace),
+        pod: text(&master.pod.name),
+        container: text(&master.pod.container),
+        node: text(&master.pod.node),
+        workload_kind: text(&master.pod.workload_kind),
+        workload: text(&master.pod.workload),
         requests_total: totals().map(|counters| counters.requests).sum(),
         errors_total: totals().map(|counters| counters.errors).sum(),
         now: rates(app, clock.now_ns),
         in_flight: live.map(|worker| worker.state.in_flight.count).sum(),
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
         workers: workers
-            .map(|worker| shown_worker(app, settings, worker, clock))
+            .map(|worker| worker_row(app, settings, worker, clock))
             .collect(),
-        listeners: app.listeners.clone(),
+        listeners: app.listeners.iter().map(listener).collect(),
         routes,
         routes_left_off,
         errors,
@@ -130,33 +139,49 @@ fn app_view(
             .recent
             .slowest()
             .into_iter()
-            .map(|slow| shown_slow(app, slow, clock))
+            .map(|slow| slow_row(app, slow, clock))
             .collect(),
-        ends: crate::lifecycle::exit_reason::ExitReason::ALL
+        ends: ExitReason::ALL
             .iter()
             .map(|reason| {
                 let count = app.ends.get(reason).copied().unwrap_or(0);
                 (reason.as_str().to_owned(), count)
             })
             .collect(),
-        timeouts: {
-            let mut timeouts = std::collections::BTreeMap::new();
-            for ((_, stuck_in), count) in &app.timeouts {
-                *timeouts.entry(stuck_in.clone()).or_default() += count;
-            }
-            timeouts
-        },
+        timeouts: timeouts(app),
         points,
     }
 }
 
-/// What it did in the last minute.
+fn text(text: &str) -> Untrusted {
+    text.to_owned().into()
+}
+
+fn listener(listener: &Listener) -> api::Listener {
+    api::Listener {
+        address: text(&listener.address),
+        backlog: listener.backlog,
+        limit: listener.limit,
+        drops: listener.drops,
+    }
+}
+
+/// Whatever the class of the workers.
+fn timeouts(app: &App) -> BTreeMap<Untrusted, u64> {
+    let mut timeouts = BTreeMap::new();
+    for ((_, stuck_in), count) in &app.timeouts {
+        *timeouts.entry(text(stuck_in)).or_default() += count;
+    }
+    timeouts
+}
+
+/// Rates of the last minute.
 #[expect(clippy::cast_precision_loss, reason = "a rate is a float")]
 fn rates(app: &App, now_ns: u64) -> Rates {
     let Some(bin) = app.history.sum(now_ns.saturating_sub(RATE_NS)) else {
         return Rates::default();
     };
-    // The first of it may not have been observed from its beginning: then it is as if it had.
+    // The first bin counts as a whole one, even if the observer attached within it.
     let passed = in_seconds(now_ns.saturating_sub(bin.begin_ns).max(1_000_000_000));
     Rates {
         requests_per_second: bin.requests as f64 / passed,
@@ -185,27 +210,24 @@ fn point(bin: &Bin, clock: &Clock) -> Point {
     }
 }
 
-/// Those that took most of the time, and how many others there are.
+/// The routes that took most of the time, and how many others there are.
 fn routes(app: &App) -> (Vec<api::Route>, usize) {
     let mut all: Vec<_> = app.recent.routes().into_iter().collect();
     let left_off = all.len().saturating_sub(MAX_ROWS);
     all.sort_by(|(_, a), (_, b)| b.durations.sum().total_cmp(&a.durations.sum()));
     all.truncate(MAX_ROWS);
-    let shown =
-        |((method, route), stats): ((crate::counters::app_counters::Method, _), RouteStats)| {
-            api::Route {
-                method: method.as_str().to_owned(),
-                route: app.counters.routes.name(route).to_owned(),
-                requests: stats.requests,
-                errors: stats.errors,
-                p50_seconds: stats.durations.quantile(0.5),
-                p95_seconds: stats.durations.quantile(0.95),
-                p99_seconds: stats.durations.quantile(0.99),
-                total_seconds: stats.durations.sum(),
-                phases: means(&stats.phases),
-            }
-        };
-    (all.into_iter().map(shown).collect(), left_off)
+    let row = |((method, route), stats): ((Method, _), RouteStats)| api::Route {
+        method: method.as_str().into(),
+        route: text(app.counters.routes.name(route)),
+        requests: stats.requests,
+        errors: stats.errors,
+        p50_seconds: stats.durations.quantile(0.5),
+        p95_seconds: stats.durations.quantile(0.95),
+        p99_seconds: stats.durations.quantile(0.99),
+        total_seconds: stats.durations.sum(),
+        phases: means(&stats.phases),
+    };
+    (all.into_iter().map(row).collect(), left_off)
 }
 
 fn means(sums: &PhaseSums) -> Phases {
@@ -218,29 +240,29 @@ fn means(sums: &PhaseSums) -> Phases {
     }
 }
 
-/// The most frequent, whatever class of worker they were of, and how many others there are.
+/// The most frequent errors, whatever the class of the worker, and how many others there are.
 fn errors(app: &App) -> (Vec<api::Error>, usize) {
-    let mut all = crate::views::metrics_view::http_errors(app);
+    let mut all = http_errors(app);
     let left_off = all.len().saturating_sub(MAX_ROWS);
     all.sort_by_key(|error| Reverse(error.count));
     all.truncate(MAX_ROWS);
-    let shown = all.into_iter().map(|error| api::Error {
-        method: error.method.to_owned(),
-        endpoint: error.endpoint,
+    let rows = all.into_iter().map(|error| api::Error {
+        method: error.method.into(),
+        endpoint: error.endpoint.into(),
         status: error.status,
-        error_type: error.error_type,
-        raised_in: error.raised_in,
+        error_type: error.error_type.into(),
+        raised_in: error.raised_in.into(),
         count: error.count,
     });
-    (shown.collect(), left_off)
+    (rows.collect(), left_off)
 }
 
-fn shown_slow(app: &App, slow: &Slow, clock: &Clock) -> api::Slow {
+fn slow_row(app: &App, slow: &Slow, clock: &Clock) -> api::Slow {
     api::Slow {
         time_seconds: clock.wall_seconds(slow.finished_ns),
         worker_pid: slow.worker_pid,
-        method: slow.method.as_str().to_owned(),
-        route: app.counters.routes.name(slow.route).to_owned(),
+        method: slow.method.as_str().into(),
+        route: text(app.counters.routes.name(slow.route)),
         path: slow.path.clone(),
         status: slow.status,
         duration_seconds: in_seconds(slow.duration_ns),
@@ -248,22 +270,18 @@ fn shown_slow(app: &App, slow: &Slow, clock: &Clock) -> api::Slow {
     }
 }
 
-fn shown_worker(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> api::Worker {
+fn worker_row(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> api::Worker {
     let is_live = worker.end.is_none();
     let state = &worker.state;
     let oldest = state.in_flight.oldest.first().filter(|_| is_live);
     let gauges = worker.gauges.as_ref().filter(|_| is_live);
     let rate = worker.rate.lately().filter(|_| is_live);
-    let (exit_code, exit_signal) = Ended::status(worker.end.and_then(|end| end.status));
+    let (exit_code, exit_signal) = WorkerExit::status(worker.end.and_then(|end| end.status));
     api::Worker {
         pid: worker.pid,
         id: worker.id(clock.wall_offset_ns),
         slot: worker.slot,
-        class: worker
-            .class
-            .as_deref()
-            .unwrap_or(app.default_class())
-            .to_owned(),
+        class: text(worker.class.as_deref().unwrap_or(app.default_class())),
         state: state.stage().filter(|_| is_live),
         uptime_seconds: worker.uptime_seconds(clock),
         ended: !is_live,
@@ -284,19 +302,19 @@ fn shown_worker(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) 
     }
 }
 
-/// The observer about itself: what is of interest to who deep_captures at apps.
-fn about(observer: &ObserverView) -> api::Observer {
+/// The observer itself, as far as it matters to somebody who looks at apps.
+fn observer_row(observer: &ObserverView) -> api::Observer {
     let lost = observer.losses();
     let limited = observer.targets.iter().filter(|of| of.level != "full");
     api::Observer {
-        version: observer.version.clone(),
-        lost: lost.map(|(cause, &count)| (cause.clone(), count)).collect(),
+        version: text(&observer.version),
+        lost: lost.map(|(cause, &count)| (text(cause), count)).collect(),
         limited: limited
             .map(|target| Limited {
                 pid: target.pid,
-                app: target.app.clone(),
-                level: target.level.to_owned(),
-                reason: target.reason.clone(),
+                app: text(&target.app),
+                level: target.level.into(),
+                reason: text(&target.reason),
             })
             .collect(),
         cpu_seconds: observer.cpu_seconds,

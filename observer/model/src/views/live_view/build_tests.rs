@@ -1,4 +1,4 @@
-//! What people are shown.
+//! The live view and the history of a scenario.
 
 use crate::testing::scenarios::{S, Scenario};
 use crate::event::{Event, Request};
@@ -10,7 +10,7 @@ fn look(scenario: &mut Scenario, begun_ns: Option<u64>) {
         count: 1,
         oldest: vec![Pending {
             begun_ns,
-            path: Some("/users/7".to_owned()),
+            path: Some("/users/7".into()),
             ..Pending::default()
         }],
     };
@@ -26,7 +26,7 @@ fn request(scenario: &mut Scenario, path: &str, status: Option<u16>, duration_ns
     scenario.event(Event::Request(Box::new(Request {
         pid: 11,
         method: Some("GET".into()),
-        path: Some(path.to_owned()),
+        path: Some(path.to_owned().into()),
         status,
         entered_ns: Some(now_ns - duration_ns),
         first_write_ns: Some(now_ns),
@@ -53,7 +53,7 @@ fn rates_are_of_the_last_minute_and_totals_of_all_time() {
         }
         look(&mut scenario, None);
     }
-    let view = scenario.view();
+    let view = scenario.live_view();
     let app = &view.apps[0];
     assert_eq!((app.requests_total, app.errors_total), (80, 10));
     let near = |value: f64, wanted: f64| (value / wanted - 1.0).abs() < 0.1;
@@ -86,8 +86,8 @@ fn a_view_has_the_last_points_of_the_history() {
     assert_eq!(points.len(), 6);
     assert!(points.iter().all(|point| point.requests == 5), "{points:?}");
     assert_eq!(points[0].durations.len(), history.limits_seconds.len() + 1);
-    assert_eq!(scenario.view().apps[0].points, points[4..]);
-    // Who comes again gets what is later.
+    assert_eq!(scenario.live_view().apps[0].points, points[4..]);
+    // A client that reconnects gets the later points.
     let since = points[3].time_seconds + 2.0;
     let later = scenario.state.history(scenario.now_ns, since);
     assert_eq!(later.apps[0].points, points[3..]);
@@ -98,16 +98,16 @@ fn a_view_has_the_last_points_of_the_history() {
 }
 
 #[test]
-fn what_is_in_progress_is_shown_with_its_age() {
+fn a_request_in_progress_has_its_age() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11);
     let begun_ns = scenario.now_ns;
     scenario.later(7);
     look(&mut scenario, Some(begun_ns));
-    let view = scenario.view();
+    let view = scenario.live_view();
     let oldest = view.apps[0].oldest_request.as_ref().unwrap();
     assert_eq!(
-        (oldest.age_seconds, oldest.route.as_str()),
+        (oldest.age_seconds, oldest.route.raw()),
         (7.0, "/users/{id}")
     );
     assert_eq!(view.apps[0].in_flight, 1);
@@ -121,11 +121,11 @@ fn a_view_reads_back_as_it_was_written() {
     request(&mut scenario, "/users/7", Some(500), S);
     let now_ns = scenario.now_ns;
     look(&mut scenario, Some(now_ns));
-    let view = scenario.view();
+    let view = scenario.live_view();
     let json = serde_json::to_string(&view).unwrap();
     let back: crate::views::live_view::View = serde_json::from_str(&json).unwrap();
     assert_eq!(back, view);
-    // What a later version adds hinders nobody.
+    // A field that a later version adds is ignored.
     let more = json.replacen('{', "{\"added\":1,", 1);
     assert!(serde_json::from_str::<crate::views::live_view::View>(&more).is_ok());
 }

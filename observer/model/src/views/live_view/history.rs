@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 /// The history of every app.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// Seconds that a point covers.
+    /// Seconds that one point covers.
     pub point_seconds: u32,
-    /// Seconds after which a point is forgotten.
+    /// Seconds after which a point is dropped.
     pub kept_seconds: u32,
     /// Upper limits of [`Point::durations`].
     pub limits_seconds: Vec<f64>,
     pub apps: Vec<AppHistory>,
 }
 
-/// That of one app.
+/// The history of one app.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AppHistory {
     pub master_pid: Pid,
-    /// The oldest first. A time without a point is one of which nothing is known.
+    /// The oldest first. There is no point for a time that is unknown.
     pub points: Vec<Point>,
 }

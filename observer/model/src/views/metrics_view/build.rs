@@ -13,8 +13,8 @@ use crate::state::recursion_misses;
 use crate::state::self_metrics::SelfMetrics;
 use crate::state::worker::Worker;
 use crate::views::metrics_view::{
-    AppView, ClassView, DeepCaptureView, ErrorView, HttpErrorView, HttpView, ObserverView,
-    PhaseView, SlotView, Snapshot, TargetView, TimeoutView, WorkerView,
+    AppView, ClassView, DeepCaptureView, ErrorView, HttpErrorView, HttpView, MetricsView,
+    ObserverView, PhaseView, SlotView, TargetView, TimeoutView, WorkerView,
 };
 use crate::wall_clock::Clock;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use std::sync::Arc;
 impl State {
     /// The view of everything at `now_ns`.
     #[must_use]
-    pub fn snapshot(&self, now_ns: u64) -> Snapshot {
+    pub fn metrics_view(&self, now_ns: u64) -> MetricsView {
         let clock = self.clock(now_ns);
-        Snapshot {
+        MetricsView {
             apps: self
                 .apps
                 .values()
@@ -53,7 +53,7 @@ impl State {
             state: look.state.as_str(),
             reason: look.reason.clone(),
         };
-        self.deep_captures.told.values().map(view).collect()
+        self.deep_captures.latest.values().map(view).collect()
     }
 
     pub(crate) fn observer_view(&self) -> ObserverView {
@@ -103,7 +103,7 @@ impl State {
                 ("signal", self.observer.signals),
                 ("oom", self.observer.ooms),
                 ("stack", self.observer.stacks),
-                ("gc", self.observer.collections),
+                ("gc", self.observer.gcs),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),
