@@ -94,7 +94,12 @@ impl Programs {
         }
         self.attachments.set_gil(gil);
         for (feature, refusal) in self.absent.iter() {
-            tracing::warn!("no {}: {}; {}", feature.name, refusal.why, feature.without);
+            tracing::warn!(
+                feature = feature.name,
+                reason = refusal.why,
+                effect = feature.without,
+                "feature unavailable"
+            );
         }
         Ok(())
     }
