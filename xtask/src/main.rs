@@ -26,6 +26,7 @@ mod toolchain;
 mod tools;
 mod vm;
 mod wheels;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Vm(vm::Arguments),
     /// Fill a folder with all that is in the container image
     Image(image::Arguments),
+    /// Refuse retired words in code and documents
+    Words(words::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Manifests(arguments) => manifests::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, &arguments),
         Command::Image(arguments) => image::run(&workspace, &arguments),
+        Command::Words(arguments) => words::run(&workspace, &arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
