@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::product::{INTERPRETERS, Source};
 
 use self::effort::Effort;
-use crate::{command, setup, workspace::Workspace};
+use crate::{command, parts, step::make_missing, workspace::Workspace};
 
 /// Measures what the probes cost here, and writes it to docs/BENCHMARKS.md
 #[derive(clap::Args)]
@@ -121,7 +121,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
     }
-    setup::make(workspace)?;
+    make_missing(
+        parts::once(&[parts::BUILD, parts::RUN, parts::MATRIX]),
+        workspace,
+    )?;
     let all = match arguments.part {
         Some(part) => vec![part],
         None => Part::ALL.to_vec(),

@@ -9,7 +9,7 @@ mod count;
 
 use anyhow::{Result, bail};
 
-use crate::{test::is_ci, workspace::Workspace};
+use crate::{ci::is_ci, workspace::Workspace};
 use baseline::Baseline;
 
 /// Beside this crate's manifest.
@@ -19,7 +19,6 @@ const FILE: &str = "xtask/cost.toml";
 pub fn run(workspace: &Workspace, write: bool) -> Result<()> {
     let file = workspace.root.join(FILE);
     let known = Baseline::read(&file)?;
-    workspace.build_observer()?;
     let mut now = Baseline {
         compiler: count::compiler()?,
         userspace: count::userspace(workspace)?,

@@ -24,7 +24,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{setup, workspace::Workspace};
+use crate::{parts, step::make_missing, workspace::Workspace};
 
 const REFRESH: Duration = Duration::from_secs(1);
 /// With `--once`, between two looks.
@@ -46,7 +46,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
     }
-    setup::make_to_run(workspace)?;
+    make_missing(parts::once(&[parts::BUILD, parts::RUN]), workspace)?;
     let binary = workspace.build_observer()?;
     // From here on Ctrl-C is a message, so that everything started below is dropped in order.
     let interrupted = interruption()?;

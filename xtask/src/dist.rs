@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{command, dist::stage::Stage, setup, workspace::Workspace};
+use crate::{command, dist::stage::Stage, parts, step::make_missing, workspace::Workspace};
 
 const NAME: &str = "gunicorn-observer";
 
@@ -30,11 +30,11 @@ pub struct Arguments {
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    setup::make_to_distribute(workspace)?;
+    make_missing(parts::PACKAGE, workspace)?;
     let built = match &arguments.binary {
         Some(path) => path.clone(),
         None => {
-            setup::make_to_run(workspace)?;
+            make_missing(parts::BUILD, workspace)?;
             workspace.build_observer()?
         }
     };

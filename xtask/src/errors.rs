@@ -1,6 +1,6 @@
 //! `cargo xtask test errors`: every way a request fails under every framework, as a table.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::errors::{
@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/ERRORS.md";
 
-pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
+pub fn run(workspace: &Workspace, observer: &Path, words: &[String], write: bool) -> Result<()> {
     let stands: Vec<Stand> = STANDS
         .into_iter()
         .filter(|stand| stand.matches(words))
@@ -26,8 +26,7 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
     if write && stands.len() != STANDS.len() {
         bail!("{DOCUMENT} is written of all frameworks only");
     }
-    let binary = workspace.build_observer()?;
-    let outcome = run::run(&workspace.matrix(), &binary, &stands)?;
+    let outcome = run::run(&workspace.matrix(), observer, &stands)?;
     let agreement = agreement(&outcome);
     let rows = outcome.rows;
     let table = table::markdown(&rows);

@@ -13,9 +13,9 @@ use end_to_end::matrix::{
 };
 
 use crate::{
-    setup::{Check, Step},
+    ci::is_ci,
+    step::{Check, Step},
     suite::Suite,
-    test::is_ci,
 };
 
 pub const INTERPRETERS_STEP: Step = Step {

@@ -15,7 +15,7 @@ use end_to_end::chart::{HELMS, Tools};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 

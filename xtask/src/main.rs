@@ -3,6 +3,8 @@
 
 mod apt;
 mod bench;
+mod check;
+mod ci;
 mod command;
 mod cost;
 mod demo;
@@ -10,17 +12,26 @@ mod dist;
 mod errors;
 mod fuzz;
 mod image;
+#[cfg(test)]
+mod import_graph;
 mod interpreters;
 mod kubernetes;
+mod lint;
 mod manifests;
 mod matrix;
 mod offsets;
 mod packages;
+mod parts;
+mod privileged;
+mod programs;
 mod prometheus;
 mod python;
+mod rust;
 mod screenshots;
 mod setup;
+mod step;
 mod suite;
+mod tally;
 mod test;
 mod toolchain;
 mod tools;
@@ -47,7 +58,9 @@ struct Arguments {
 enum Command {
     /// Make this machine able to build and test
     Setup(setup::Arguments),
-    /// Run the one gate, or a part of it
+    /// Check format, lints, unit tests, rustdoc and words; needs Rust and nothing else
+    Check,
+    /// Run the tests, or a part of them
     Test(test::Arguments),
     /// See it run: two Gunicorns, light load, the observer
     Demo(demo::Arguments),
@@ -73,6 +86,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Workspace::find().and_then(|workspace| match arguments.command {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
+        Command::Check => check::run(&workspace),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
         Command::Screenshots(arguments) => screenshots::run(&workspace, &arguments),

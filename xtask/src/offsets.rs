@@ -15,7 +15,7 @@ use self::{
     fields::{FIELDS, Source},
     interpreters::Interpreter,
 };
-use crate::test;
+use crate::ci::is_ci;
 
 /// Holds the layouts of CPython against the debug information of interpreters at hand
 #[derive(clap::Args)]
@@ -141,7 +141,7 @@ fn missing(compared: &[u8]) -> Result<()> {
         "no interpreter with debug information for the tables of CPython {tables}: `pyenv install` \
          makes one"
     );
-    if test::is_ci() {
+    if is_ci() {
         bail!("{message}");
     }
     println!("  NOT compared: {message}");

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::command;
 
 /// The command that installs `packages`.
-pub fn cure(packages: &[&str]) -> String {
+pub fn fix(packages: &[&str]) -> String {
     format!("apt-get install {} (as root)", packages.join(" "))
 }
 
@@ -27,7 +27,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!(
             "installing packages needs root: run `sudo {}`, then this again",
-            cure(packages)
+            fix(packages)
         );
     }
     update()?;

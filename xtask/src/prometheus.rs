@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command, interpreters, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
@@ -31,7 +31,7 @@ pub const INTERPRETER: Step = Step {
             Some(version) => Check::Present(version),
             None => Check::missing(
                 format!("{DEBIAN_PYTHON} with venv does not run"),
-                packages::cure(DEBIAN_PACKAGES),
+                packages::fix(DEBIAN_PACKAGES),
             ),
         }
     },

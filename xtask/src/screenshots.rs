@@ -18,7 +18,7 @@ use end_to_end::{
     venv::Venv,
 };
 
-use crate::{demo::Shops, setup, workspace::Workspace};
+use crate::{demo::Shops, parts, step::make_missing, tools, workspace::Workspace};
 
 const FOLDER: &str = "docs/images";
 /// Name, whether it is dark, width and height.
@@ -48,7 +48,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask screenshots`"
         );
     }
-    setup::make(workspace)?;
+    let shown = &[tools::BROWSER, tools::TMUX];
+    make_missing(parts::once(&[parts::BUILD, parts::RUN, shown]), workspace)?;
     let binary = workspace.build_observer()?;
     let venv = Venv::all_in(&workspace.venvs())?.remove(0);
     let shops = Shops::start(&venv)?;

@@ -10,9 +10,10 @@ use std::{env, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::smoke::Report;
-use serde_json::Value;
 
-use crate::{command, setup, workspace::Workspace};
+use crate::{
+    command, parts::Part, programs, rust, step::make_missing, tally::Tally, workspace::Workspace,
+};
 use document::Row;
 use guest::Guest;
 use kernels::{KERNELS, Kernel};
@@ -46,7 +47,10 @@ const PATIENCE: &str = "4";
 const PROCESSORS: u32 = 2;
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    setup::make(workspace)?;
+    make_missing(Part::Vm.steps(), workspace)?;
+    if arguments.full.is_some() {
+        make_missing(Part::Privileged.steps(), workspace)?;
+    }
     let chosen = chosen(&arguments.kernels)?;
     if arguments.write && chosen.len() != KERNELS.len() {
         bail!("docs/KERNELS.md is written of all kernels only");
@@ -54,19 +58,30 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if let Some(filter) = &arguments.full {
         return full(workspace, &chosen, filter, arguments);
     }
-    let rows = smoke(workspace, &chosen, arguments)?;
+    let rows = smoke(workspace, &build(workspace)?, &chosen, arguments)?;
     if arguments.write {
         document::write(workspace, &rows)?;
     }
     Ok(())
 }
 
-/// The part of the gate.
-pub fn gate(workspace: &Workspace) -> Result<()> {
-    let chosen: Vec<_> = KERNELS
-        .into_iter()
-        .filter(|kernel| kernel.in_gate)
-        .collect();
+/// What runs in a guest.
+pub struct Built {
+    observer: PathBuf,
+    smoke: PathBuf,
+}
+
+pub fn build(workspace: &Workspace) -> Result<Built> {
+    let smoke = ["build", "--package", "end-to-end", "--bin", "kernel-smoke"];
+    command::run(&mut rust::cargo(workspace, &smoke))?;
+    Ok(Built {
+        observer: workspace.build_observer()?,
+        smoke: workspace.target.join("debug/kernel-smoke"),
+    })
+}
+
+/// Tries the kernels that are part of `cargo xtask test all`, each as one test.
+pub fn gate(workspace: &Workspace, built: &Built, tally: &mut Tally) {
     let arguments = Arguments {
         kernels: Vec::new(),
         full: None,
@@ -74,7 +89,11 @@ pub fn gate(workspace: &Workspace) -> Result<()> {
         processors: PROCESSORS,
         write: false,
     };
-    smoke(workspace, &chosen, &arguments).map(|_| ())
+    for kernel in KERNELS.into_iter().filter(|kernel| kernel.in_gate) {
+        tally.check(&format!("Linux {}", kernel.name), || {
+            smoke(workspace, built, &[kernel], &arguments).map(|_| ())
+        });
+    }
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
@@ -90,17 +109,16 @@ fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
 }
 
 /// Tries each kernel; fails after all were tried if something is wrong with one.
-fn smoke(workspace: &Workspace, chosen: &[Kernel], arguments: &Arguments) -> Result<Vec<Row>> {
-    let observer = workspace.build_observer()?;
-    let program = build(
-        workspace,
-        &["build", "--bin", "kernel-smoke"],
-        "debug/kernel-smoke",
-    )?;
+fn smoke(
+    workspace: &Workspace,
+    built: &Built,
+    chosen: &[Kernel],
+    arguments: &Arguments,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for kernel in chosen {
         println!("  {}", kernel.name);
-        let command = in_environment(workspace, &observer, &program);
+        let command = in_environment(workspace, &built.observer, &built.smoke);
         let row = one(workspace, *kernel, command, arguments)
             .with_context(|| format!("kernel {}", kernel.name))?;
         println!(
@@ -178,7 +196,12 @@ fn full(
     arguments: &Arguments,
 ) -> Result<()> {
     let observer = workspace.build_observer()?;
-    let programs = tests(workspace)?.join(" ");
+    let tests = programs::build(workspace, &["--package", "end-to-end", "--tests"])?;
+    let paths: Vec<_> = tests
+        .iter()
+        .map(|it| it.path.display().to_string())
+        .collect();
+    let programs = paths.join(" ");
     let filter = if filter == "." { "" } else { filter };
     // A guest's files are read only, so that cargo itself cannot run there.
     let script = format!(
@@ -211,25 +234,6 @@ fn full(
     Ok(())
 }
 
-/// The built programs of the privileged tests.
-fn tests(workspace: &Workspace) -> Result<Vec<String>> {
-    let tests = ["test", "--no-run", "--package", "end-to-end", "--tests"];
-    command::run(command::cargo().args(tests).current_dir(&workspace.root))?;
-    let mut listing = command::cargo();
-    let listing = listing.args(tests).arg("--message-format=json");
-    let output = listing.current_dir(&workspace.root).output()?;
-    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
-    let mut programs = Vec::new();
-    for message in messages {
-        let message = message.context("what cargo says is no JSON")?;
-        let is_test = message["target"]["kind"][0] == "test";
-        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
-            programs.push(program.to_owned());
-        }
-    }
-    Ok(programs)
-}
-
 fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) -> Command {
     let mut command = Command::new(program);
     command
@@ -237,11 +241,4 @@ fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) 
         .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
         .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder());
     command
-}
-
-fn build(workspace: &Workspace, arguments: &[&str], program: &str) -> Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.args(arguments).args(["--package", "end-to-end"]);
-    command::run(cargo.current_dir(&workspace.root))?;
-    Ok(workspace.target.join(program))
 }

@@ -18,7 +18,7 @@ use end_to_end::{
 
 use crate::{
     command,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 

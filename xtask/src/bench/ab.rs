@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::cpu;
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
 };
 
 const PACKAGES: &[&str] = &["apache2-utils"];
@@ -21,7 +21,7 @@ pub const AB: Step = Step {
     why: "The benchmarks load servers with it.",
     check: |_| match command::output("ab", &["-V"]) {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
-        None => Check::missing("`ab` does not run", packages::cure(PACKAGES)),
+        None => Check::missing("`ab` does not run", packages::fix(PACKAGES)),
     },
     make: Some(|_| packages::install(PACKAGES)),
 };

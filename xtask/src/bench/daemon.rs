@@ -22,7 +22,7 @@ use super::{
     spread::Spread,
     stand::{self, App},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{step::make_missing, workspace::Workspace};
 
 /// Workers of one master.
 const OF_A_MASTER: usize = 50;
@@ -31,7 +31,7 @@ const SCRAPES: usize = 20;
 const STARTS: usize = 10;
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
     let mut text = under_load(workspace, &binary, effort)?;
     text.push_str(&starts(workspace, &binary, effort)?);

@@ -15,7 +15,7 @@ use super::{
     spread::Spread,
     stand::{self, App},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{step::make_missing, workspace::Workspace};
 
 /// Of the observer's cost, in terms of that of programs that do nothing.
 const AIM: f64 = 1.3;
@@ -27,7 +27,7 @@ struct Added {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
     let empty = Empty::build(workspace)?;
     let traps = empty.traps()?;

@@ -13,7 +13,7 @@ use super::{ab::Load, cpu};
 use crate::{
     command,
     python::{DEBIAN_PYTHON, Environment},
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 

@@ -1,0 +1,16 @@
+//! `cargo xtask check`: what needs Rust and nothing else, for every change.
+
+use anyhow::Result;
+
+use crate::{rust, tally::Tally, workspace::Workspace};
+
+pub fn run(workspace: &Workspace) -> Result<()> {
+    let mut tally = Tally::default();
+    tally.tests("lint", |tally| {
+        rust::lint(workspace, tally);
+        Ok(())
+    })?;
+    let programs = tally.build(|| rust::build_unit(workspace))?;
+    tally.tests("unit", |tally| rust::unit(&programs, None, tally))?;
+    tally.finish()
+}
