@@ -5,8 +5,13 @@ use std::{collections::BTreeMap, fmt::Debug, mem::replace};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    access_log::Line, facts::Fact, gunicorn::GunicornServer, load::Tally, metrics::Metrics,
-    observer::Observer, process, wait,
+    access_log::Line,
+    facts::Fact,
+    gunicorn::{GunicornServer, Master},
+    load::Tally,
+    metrics::Metrics,
+    observer::Observer,
+    process, wait,
 };
 
 /// How often each key occurs.
@@ -51,13 +56,6 @@ pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
         .collect();
     ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     Ok(())
-}
-
-/// A master, and the Python class of its workers.
-#[derive(Clone, Copy, Debug)]
-pub struct Master<'a> {
-    pub pid: u32,
-    pub class: &'a str,
 }
 
 /// Whether each worker that a master has now has its class and its id, `worker_<age>_<start>`.

@@ -16,7 +16,6 @@ use crate::{
     access_log::{self, Line},
     cgroup::MemoryGroup,
     client::{self, Request},
-    compare::Master,
     container::Container,
     process,
     python::Python,
@@ -33,6 +32,13 @@ const SOCKET: &str = "gunicorn.sock";
 
 /// Becomes the program in `$@`, after its pid was written to `$0`.
 const JOIN: &str = r#"echo $$ > "$0" && exec "$@""#;
+
+/// A master, and the Python class of its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Master<'a> {
+    pub pid: u32,
+    pub class: &'a str,
+}
 
 /// How to start one.
 #[derive(Clone, Debug)]

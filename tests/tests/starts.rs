@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
     client::{Client, Request},
-    compare::{self, Master},
-    gunicorn::{Builder, GunicornServer},
+    compare,
+    gunicorn::{Builder, GunicornServer, Master},
     load::{Background, Load},
     matrix::{
         place::Place,
