@@ -24,7 +24,7 @@ impl Boot {
         self.folder.path().join("how")
     }
 
-    /// Workers of this one are told by it.
+    /// Workers of this server read it.
     #[must_use]
     pub fn prepare(&self, builder: Builder) -> Builder {
         builder.variable("HANGS_AT_BOOT", &self.path().to_string_lossy())

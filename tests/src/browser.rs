@@ -1,4 +1,4 @@
-//! A real browser, told what to do by WebDriver.
+//! A real browser, driven by WebDriver.
 
 use std::{
     fs::{self, File},
@@ -204,7 +204,7 @@ impl Browser {
         self.picture(path, &json!({"format": "png"}))
     }
 
-    /// Likewise all of the page, down to its end.
+    /// The same for the whole page, also below the window.
     pub fn screenshot_of_page(&self, path: &Path) -> Result<()> {
         let size = self.value(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]",

@@ -71,7 +71,7 @@ pub fn identities(metrics: &Metrics, master: Master<'_>, first: u64) -> Result<(
         let labels = [("master_pid", of_master.as_str()), ("worker_pid", &pid)];
         let info = metrics.all("gunicorn_worker_info", &labels).next();
         let info = info.with_context(|| format!("worker {pid} is not known"))?;
-        // The start is in clock ticks since a boot that is told in whole seconds.
+        // The start is in clock ticks since boot, and the time of boot is in whole seconds.
         let id = info.label("worker_id");
         let is_right = (-1..=1).any(|off| id == format!("worker_{age}_{}", started + off));
         ensure!(is_right, "worker {age}, started at {started}, is {id}");
@@ -86,7 +86,7 @@ pub fn workers(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> R
     workers_of(metrics, server.as_master(), logged)
 }
 
-/// Likewise, of any master.
+/// The same for any master.
 pub fn workers_of(metrics: &Metrics, master: Master<'_>, logged: &[Line]) -> Result<()> {
     let Master { pid, class } = master;
     let master = pid.to_string();
@@ -209,7 +209,7 @@ pub fn all_counted_or_lost(metrics: &Metrics, sent: usize) -> Result<Accounted> 
 #[derive(Clone, Copy, Debug)]
 pub struct Accounted {
     pub counted: f64,
-    /// For want of room in the ring buffer.
+    /// Because the ring buffer was full.
     pub lost: f64,
     /// Runs of programs that the kernel skipped.
     pub skipped: f64,

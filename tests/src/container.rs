@@ -24,9 +24,9 @@ pub enum Container {
     Namespaces,
     /// What runc makes of a bundle, as for Docker with its cgroupfs driver.
     Runc,
-    /// Likewise, as kubelet has containerd do it for the pod of this number.
+    /// What runc makes of a bundle in the pod of this number, as kubelet and containerd do it.
     Pod(u32),
-    /// Likewise, of a pod that somebody else has named.
+    /// The same in a pod with this identity.
     PodOf(Identity),
 }
 
@@ -205,7 +205,7 @@ fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
         ],
         "linux": {
-            // As the cgroupfs driver is told; at the top, so that nothing is left behind.
+            // In the form of the cgroupfs driver; at the top, so that nothing is left behind.
             "cgroupsPath": format!("/docker-{container}.scope"),
             "namespaces": namespaces,
         },

@@ -7,7 +7,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Fact {
     pub pid: u32,
-    /// `python` or `socket`: which layer told of it.
+    /// `python` or `socket`: the layer that timed it.
     pub timed_by: String,
     pub method: Option<String>,
     pub path: Option<String>,

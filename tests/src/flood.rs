@@ -27,7 +27,7 @@ const PIECE: usize = 4096;
 /// A Gunicorn whose worker answers so. It is observed by its system calls.
 pub fn server(python: impl Into<Python>) -> Result<GunicornServer> {
     let builder = Builder::new(python, "flood:app").class("flood.FloodWorker");
-    // It never tells its master that it lives.
+    // It never sends its master a heartbeat.
     builder.timeout(0).start()
 }
 

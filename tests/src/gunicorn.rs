@@ -138,7 +138,7 @@ impl Builder {
         configured.argument("--config").argument(&file)
     }
 
-    /// It writes no access log, as Gunicorn does unless it is told to.
+    /// It writes no access log, which is Gunicorn's default.
     #[must_use]
     pub fn without_access_log(self) -> Self {
         Self {
@@ -335,7 +335,7 @@ impl GunicornServer {
         Ok(ports(&self.log()?))
     }
 
-    /// Where it listens besides, if it was told to.
+    /// Its unix socket, see [`Builder::unix`].
     #[must_use]
     pub fn unix_socket(&self) -> PathBuf {
         self.folder.path().join(SOCKET)

@@ -75,8 +75,8 @@ pub fn ask(server: &GunicornServer, path: &str, times: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sends a request that will not be answered, and does not wait.
-pub fn ask_in_vain(server: &GunicornServer, path: &str) {
+/// Sends a request that gets no answer, and does not wait.
+pub fn send_unanswered(server: &GunicornServer, path: &str) {
     let (port, request) = (server.port, Request::get(path));
     // It ends when the server does, at the latest.
     thread::spawn(move || client::fetch(port, &request));

@@ -26,7 +26,7 @@ pub fn load(server: &GunicornServer, paths: &[&str]) -> Background {
     Background::start(server.port, 2, routes, pause)
 }
 
-/// A timeout, a kill, a bad request, a reload: each told by Gunicorn itself.
+/// A timeout, a kill, a bad request, a reload: each in Gunicorn's own log.
 pub fn trouble(sync: &mut GunicornServer, threaded: &mut GunicornServer) -> Result<()> {
     let port = sync.port;
     // It is cut when its worker is aborted.

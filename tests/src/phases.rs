@@ -1,5 +1,5 @@
-//! Where the time of requests went: what many clients measured at once, and what `trace --json`
-//! tells of each.
+//! Where the time of requests went: as many clients measured it at once, and as `trace --json` shows
+//! it.
 
 use std::{
     collections::BTreeMap,

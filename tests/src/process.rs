@@ -27,7 +27,7 @@ pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     bound_to_us_by(Signal::SIGTERM, program)
 }
 
-/// Likewise, ended by this signal.
+/// The same, ended by this signal.
 pub fn bound_to_us_by(signal: Signal, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command

@@ -126,8 +126,7 @@ impl Prometheus {
         Self::start_with(observer, "", &[])
     }
 
-    /// Likewise, with these lines of a scrape configuration, and it evaluates the rules of these
-    /// texts once a second.
+    /// The same with these lines of a scrape configuration, evaluating these rules once a second.
     pub fn start_with(observer: u16, how: &str, rules: &[String]) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for Prometheus")?;
         let port = free_port()?;
@@ -201,7 +200,7 @@ impl Prometheus {
         Ok(alerts)
     }
 
-    /// What it tells of itself.
+    /// Its own metrics.
     pub fn metrics(&self) -> Result<String> {
         let response = client::fetch(self.port, &Request::get("/metrics"))?;
         String::from_utf8(response.body).context("Prometheus' metrics are not UTF-8")

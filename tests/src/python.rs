@@ -40,7 +40,7 @@ pub(crate) struct Launch {
 }
 
 impl Python {
-    /// This interpreter, with the Gunicorn and what it needs of these folders.
+    /// This interpreter, with Gunicorn and its dependencies from these folders.
     #[must_use]
     pub fn new(program: PathBuf, gunicorn: &Path, packages: &Path) -> Self {
         Self {
@@ -91,8 +91,8 @@ impl Python {
         self
     }
 
-    /// Its folders of packages are called as pip calls them, by links in this folder: what is
-    /// installed is so told from an application's own files.
+    /// Links its folders of packages into this folder, named as pip names them: this distinguishes
+    /// installed packages from an application's own files.
     pub fn as_installed(mut self, folder: &Path) -> Result<Self> {
         for (number, path) in self.path.iter_mut().enumerate() {
             let folder = folder.join(number.to_string());

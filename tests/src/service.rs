@@ -1,5 +1,5 @@
-//! The observer with what its unit leaves it, as far as that can be had without systemd: its user,
-//! its capabilities, no way to others, no homes, and tracefs to read only. strace tells the rest.
+//! The observer under the limits of its systemd unit, as far as possible without systemd: its user,
+//! its capabilities and no way to others, no homes, and a read-only tracefs. strace shows the rest.
 
 use std::{
     fs,

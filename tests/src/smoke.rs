@@ -38,7 +38,7 @@ pub struct Report {
     pub seconds: u64,
 }
 
-/// Something that the observer tells, tried.
+/// A feature of the observer, tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
@@ -92,8 +92,8 @@ pub fn run() -> Result<Report> {
     for (name, trial) in TRIALS {
         let seen = trial(&mut stage).map_err(|error| format!("{error:#}"));
         tell(&format!("{name}: {seen:?} after {:?}", begun.elapsed()));
-        // Each of the others would wait in vain, too.
-        let is_vain = seen.is_err() && report.features.is_empty();
+        // Each of the others would wait without success, too.
+        let is_hopeless = seen.is_err() && report.features.is_empty();
         let denied = doctor.denied(name)?;
         match (&seen, &denied) {
             (Err(why), None) => report.wrong.push(format!("{name}: promised, but {why}")),
@@ -105,7 +105,7 @@ pub fn run() -> Result<Report> {
             seen,
             without: denied,
         });
-        if is_vain {
+        if is_hopeless {
             break;
         }
     }
@@ -158,7 +158,7 @@ impl Doctor {
     /// What it costs to be without a feature, if the kernel does not have it.
     fn denied(&self, name: &str) -> Result<Option<String>> {
         let features = self.0["features"].as_array();
-        let mut features = features.context("doctor tells no features")?.iter();
+        let mut features = features.context("doctor lists no features")?.iter();
         let feature = features.find(|feature| feature["name"] == name);
         let feature = feature.with_context(|| format!("doctor does not know of `{name}`"))?;
         let without = feature["without"].as_str().unwrap_or_default();
@@ -167,7 +167,7 @@ impl Doctor {
 
     fn programs(&self) -> Result<Vec<Program>> {
         let programs = self.0["programs"].as_array();
-        let programs = programs.context("doctor tells no programs")?.iter();
+        let programs = programs.context("doctor lists no programs")?.iter();
         let programs: Vec<_> = programs
             .map(|program| Program {
                 name: program["name"].as_str().unwrap_or_default().to_owned(),

@@ -17,7 +17,7 @@ pub fn calls_of(log: &str, program: &str) -> Vec<Call> {
     own.filter_map(call).collect()
 }
 
-/// Of `4242 close(3) = 0`; none of signals, of ends, and of what was told before as unfinished.
+/// Of `4242 close(3) = 0`; none of signals, exits and resumed calls.
 fn call(line: &str) -> Option<Call> {
     let (_, line) = line.split_once(' ')?;
     let (name, rest) = line.trim_start().split_once('(')?;

@@ -52,7 +52,7 @@ struct Style {
     reverse: bool,
 }
 
-/// A page of a screen that tmux told with its escapes (`capture-pane -e`).
+/// A page of a screen that tmux printed with its escapes (`capture-pane -e`).
 #[must_use]
 pub fn page(screen: &str) -> String {
     let mut page = HEAD.to_owned();

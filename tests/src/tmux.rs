@@ -78,7 +78,7 @@ impl Tmux {
         self.ask(&["capture-pane", "-p", "-t", "terminal"])
     }
 
-    /// Likewise, with the escapes that make its colours.
+    /// The same with the escapes of its colours.
     pub fn colored_screen(&self) -> Result<String> {
         self.ask(&["capture-pane", "-p", "-e", "-t", "terminal"])
     }
@@ -103,17 +103,17 @@ impl Tmux {
         self.press(&["Enter"])
     }
 
-    /// Runs `top` of the program under test; once it has ended, `ended` and its exit code are told.
+    /// Runs `top` of the program under test; once it has exited, the screen shows `ended` and its exit code.
     pub fn run_top(&self, arguments: &str) -> Result<()> {
         self.run_top_of(&binary()?, "", arguments)
     }
 
-    /// Likewise, with these variables in its environment.
+    /// The same with these variables in its environment.
     pub fn run_top_with(&self, variables: &str, arguments: &str) -> Result<()> {
         self.run_top_of(&binary()?, variables, arguments)
     }
 
-    /// Likewise, of this program.
+    /// The same for this program.
     pub fn run_top_of(&self, program: &Path, variables: &str, arguments: &str) -> Result<()> {
         self.run("clear")?;
         self.wait_for("a clean screen", |screen| {
@@ -141,7 +141,7 @@ impl Tmux {
     /// The pid of what the shell runs now.
     pub fn running(&self) -> Result<u32> {
         let said = self.ask(&["display-message", "-p", "-t", "terminal", "#{pane_pid}"])?;
-        let shell = said.trim().parse().context("tmux told no pid")?;
+        let shell = said.trim().parse().context("tmux printed no pid")?;
         wait::until("the shell to run something", || {
             Ok(process::children(shell).first().copied())
         })

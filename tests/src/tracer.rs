@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     process::{Child, ChildStdout, ExitStatus, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    observer::{BUSY_STOP_BOUND, STOP_BOUND, binary},
+    observer::{STOP_BOUND, binary},
     process, wait,
 };
 
@@ -29,7 +28,7 @@ impl Tracer {
         Self::start_to(master, arguments, folder, out.into())
     }
 
-    /// Likewise, writing to a pipe.
+    /// The same, writing to a pipe.
     pub fn start_piped(master: u32, arguments: &[&str]) -> Result<(Self, ChildStdout)> {
         let mut tracer = Self::start_to(master, arguments, TempDir::new()?, Stdio::piped())?;
         let out = tracer.child.stdout.take().context("it has no output")?;
@@ -81,17 +80,8 @@ impl Tracer {
 
     /// Ends it by a signal, and checks that it ends well and in time.
     pub fn stop(&mut self, signal: Signal) -> Result<()> {
-        self.stop_within(signal, STOP_BOUND)
-    }
-
-    /// Likewise, while load goes on.
-    pub fn stop_under_load(&mut self, signal: Signal) -> Result<()> {
-        self.stop_within(signal, BUSY_STOP_BOUND)
-    }
-
-    fn stop_within(&mut self, signal: Signal, bound: Duration) -> Result<()> {
         process::signal(self.child.id(), signal)?;
-        let status = process::wait_for(&mut self.child, bound)?;
+        let status = process::wait_for(&mut self.child, STOP_BOUND)?;
         self.ended_well(status)
     }
 

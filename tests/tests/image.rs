@@ -97,7 +97,7 @@ fn the_dockerfile_builds_with_this_compiler_on_debian_12_what_is_tested_here() -
 }
 
 #[test]
-fn doctor_is_content_in_the_charts_pod_and_names_what_it_lacks() -> Result<()> {
+fn doctor_passes_in_the_charts_pod_and_names_each_missing_capability() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

@@ -136,7 +136,7 @@ fn all_is_counted(observer: &Observer, ended: &[Ended]) -> Result<()> {
     }));
     let total: f64 = expected.values().sum();
     let is_all = |metrics: &Metrics| metrics.sum("gunicorn_worker_requests_total", &[]) >= total;
-    // What differs is told below.
+    // Differences are reported below.
     let _ = wait::until("all requests", || {
         Ok(is_all(&observer.scrape()?).then_some(()))
     });

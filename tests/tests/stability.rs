@@ -49,7 +49,7 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         wait::until("load to go on", || {
             Ok((load.tally().answered() > answered + 10).then_some(()))
         })?;
-        let stopped = observer.stop_under_load();
+        let stopped = observer.stop();
         stopped.with_context(|| format!("round {round}"))?;
     }
     let tally = load.stop();
@@ -66,6 +66,16 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         "{tally:?}"
     );
     nothing_is_left(&before)
+}
+
+#[test]
+fn an_observer_of_an_idle_gunicorn_stops_as_fast_as_promised() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    Observer::run_for(&[server.pid()])?.stop_as_promised()?;
+    Ok(())
 }
 
 #[test]
@@ -100,7 +110,7 @@ fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
     let venv = Venv::debian()?;
     let observer = Observer::run()?;
     let before = entries(&observer.scrape()?);
-    ensure!(!before.is_empty(), "no map tells its entries");
+    ensure!(!before.is_empty(), "no map has a count of entries");
     let next = AtomicUsize::new(0);
     let masters = thread::scope(|scope| {
         let threads: Vec<_> = (0..PARALLEL)

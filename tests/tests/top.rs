@@ -206,7 +206,7 @@ fn a_worker_that_hangs_is_shown_with_its_python_stack() -> Result<()> {
 }
 
 #[test]
-fn a_daemon_that_was_lost_is_told_and_found_again() -> Result<()> {
+fn a_lost_daemon_is_shown_and_found_again() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

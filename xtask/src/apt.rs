@@ -123,7 +123,7 @@ fn mirror() -> Result<String> {
     if let Some(mirror) = of_release(&index_targets()?, &release) {
         return Ok(mirror);
     }
-    // Nothing is told while apt has no lists, as in a fresh container.
+    // It lists nothing while apt has no lists, as in a fresh container.
     command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
     of_release(&index_targets()?, &release).context(
         "apt has no source for this Debian's own suite (`apt-get indextargets`), \

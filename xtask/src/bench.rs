@@ -54,7 +54,7 @@ enum Part {
     Scale,
     /// What is lost at a hundred times the requests that a Gunicorn serves
     Loss,
-    /// What being observed costs a Gunicorn, against bare and against what else tells metrics
+    /// Cost of being observed to a Gunicorn, compared with none and with other exporters
     Cost,
     /// The same with programs that do nothing, at the same places
     Floor,
@@ -73,7 +73,7 @@ struct Measured {
     text: String,
     /// What that was made of: files for docs/benchmarks, and what is in them.
     raw: Vec<(&'static str, String)>,
-    /// Likewise, for docs/images.
+    /// Files for docs/images, and what is in them.
     pictures: Vec<(&'static str, String)>,
 }
 

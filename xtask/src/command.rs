@@ -4,14 +4,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Cargo, without what it told of this package when it ran us: build scripts that look at it, as that
-/// of `ring` does, would build all that depends on them anew each time.
+/// Cargo, without the variables of this package that it set when it ran us: build scripts that read
+/// them, as that of `ring` does, would rebuild everything that depends on them each time.
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     for (name, _) in std::env::vars_os() {
-        let is_told =
+        let is_of_package =
             |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        if name.to_str().is_some_and(is_told) {
+        if name.to_str().is_some_and(is_of_package) {
             command.env_remove(name);
         }
     }

@@ -100,11 +100,12 @@ fn make(workspace: &Workspace) -> Result<()> {
         )?;
         fs::remove_dir_all(&archives)
             .with_context(|| format!("cannot remove {}", archives.display()))?;
-        let told = command::output(&program.to_string_lossy(), &["version", "--short"]);
+        let version = command::output(&program.to_string_lossy(), &["version", "--short"]);
         ensure!(
-            told.as_deref()
-                .is_some_and(|told| told.starts_with(helm.version)),
-            "{} says it is {told:?}, not {}",
+            version
+                .as_deref()
+                .is_some_and(|version| version.starts_with(helm.version)),
+            "{} says it is {version:?}, not {}",
             program.display(),
             helm.version
         );

@@ -1,4 +1,4 @@
-//! Everything a person does by hand, as a command. One file a command.
+//! Everything done by hand, as a command: one module per command.
 #![forbid(unsafe_code)]
 
 mod apt;
@@ -46,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
 
-/// Sets up, tests and shows gunicorn-observer.
+/// Set up, test and package gunicorn-observer
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -56,27 +56,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make this machine able to build and test
+    /// Install what building and testing takes
     Setup(setup::Arguments),
     /// Check format, lints, unit tests, rustdoc and words; needs Rust and nothing else
     Check,
     /// Run the tests, or a part of them
     Test(test::Arguments),
-    /// See it run: two Gunicorns, light load, the observer
+    /// Run the observer over two Gunicorns under light load
     Demo(demo::Arguments),
-    /// Take the pictures of the dashboard that are in docs/images
+    /// Take the screenshots of docs/images
     Screenshots(screenshots::Arguments),
-    /// Make what is given to users: a tarball, a Debian package, their checksums
+    /// Build the release files: tarball, Debian package, checksums
     Dist(dist::Arguments),
-    /// Measure what the probes cost
+    /// Measure the overhead of the probes, and write docs/BENCHMARKS.md
     Bench(bench::Arguments),
-    /// Hold the layouts of CPython against the debug information of interpreters at hand
+    /// Compare CPython's layouts with the debug information of local interpreters
     Offsets(offsets::Arguments),
-    /// Render the Helm chart into the plain manifests of deploy/kubernetes
+    /// Render the Helm chart to deploy/kubernetes
     Manifests(manifests::Arguments),
-    /// Boot the kernels that people run, and see what the observer sees there
+    /// Try the observer under other kernels, in guests
     Vm(vm::Arguments),
-    /// Fill a folder with all that is in the container image
+    /// Fill a folder with the contents of the container image
     Image(image::Arguments),
     /// Refuse retired words in code and documents
     Words(words::Arguments),

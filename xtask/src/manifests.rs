@@ -7,10 +7,10 @@ use end_to_end::chart::{MANIFESTS, Tools};
 
 use crate::{parts, step::make_missing, workspace::Workspace};
 
-/// Renders the chart into deploy/kubernetes
+/// Render the Helm chart to deploy/kubernetes
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Change nothing; exit 1 if they are not what the chart renders to
+    /// Write nothing; exit with 1 if deploy/kubernetes is out of date
     #[arg(long)]
     check: bool,
 }

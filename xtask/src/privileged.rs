@@ -26,7 +26,7 @@ pub struct Built {
 pub fn build(workspace: &Workspace) -> Result<Built> {
     Ok(Built {
         observer: workspace.build_observer()?,
-        programs: programs::build(workspace, &["--package", PACKAGE, "--tests"])?,
+        programs: programs::build(workspace, &["--package", PACKAGE, "--test", "*"])?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: what the observer tells under each kernel, as a table.
+//! `cargo xtask vm`: what the observer reports under each kernel, as a table.
 
 mod document;
 mod guest;
@@ -18,32 +18,32 @@ use document::Row;
 use guest::Guest;
 use kernels::{KERNELS, Kernel};
 
-/// Boots kernels, and tries what the observer tells under each
+/// Boot kernels, and try what the observer reports under each
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Kernels: 5.10, 6.1, 6.12 and sid of Debian, in guests, or `host`; all of them if none
+    /// Kernels of Debian to boot in guests: 5.10, 6.1, 6.12, sid; or `host` [default: all]
     kernels: Vec<String>,
-    /// Run the privileged tests in the guests instead, those with this in their name; `.` are all
+    /// Run the privileged tests with this in their name in the guests instead; `.` for all
     #[arg(long, value_name = "NAME")]
     full: Option<String>,
-    /// More words for the command line of the guests' kernels, such as `lockdown=confidentiality`
+    /// More words for the guests' kernel command line, such as `lockdown=confidentiality`
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Processors of a guest
+    /// Processors of each guest
     #[arg(long, default_value_t = PROCESSORS)]
     processors: u32,
-    /// Write the table of all kernels to docs/KERNELS.md
+    /// Write the table to docs/KERNELS.md; needs all kernels
     #[arg(long)]
     write: bool,
 }
 
-/// A guest that is not done by then is ended.
+/// A guest is stopped after this time.
 const BOUND: Duration = Duration::from_secs(600);
-/// One that runs all tests.
+/// The same for a guest that runs all privileged tests.
 const FULL_BOUND: Duration = Duration::from_secs(6 * 3600);
-/// How many times longer than usual things may take in a guest.
+/// The factor by which bounds on waiting are longer in a guest.
 const PATIENCE: &str = "4";
-/// Of a guest: the smoke does two things at a time where it waits for the kernel's verifier.
+/// Processors of a guest: `kernel-smoke` does two things at a time while the verifier runs.
 const PROCESSORS: u32 = 2;
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -53,7 +53,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     let chosen = chosen(&arguments.kernels)?;
     if arguments.write && chosen.len() != KERNELS.len() {
-        bail!("docs/KERNELS.md is written of all kernels only");
+        bail!("--write needs all kernels: docs/KERNELS.md has a column for each");
     }
     if let Some(filter) = &arguments.full {
         return full(workspace, &chosen, filter, arguments);
@@ -65,7 +65,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What runs in a guest.
+/// The programs that run in a guest.
 pub struct Built {
     observer: PathBuf,
     smoke: PathBuf,
@@ -102,13 +102,13 @@ fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
         .find(|name| KERNELS.iter().all(|it| it.name != **name))
     {
         let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
-        bail!("no kernel {name}; there are {}", known.join(", "));
+        bail!("unknown kernel `{name}`; known are {}", known.join(", "));
     }
     let is_chosen = |kernel: &Kernel| names.is_empty() || names.iter().any(|it| it == kernel.name);
     Ok(KERNELS.into_iter().filter(is_chosen).collect())
 }
 
-/// Tries each kernel; fails after all were tried if something is wrong with one.
+/// Tries each kernel, and fails at the end if one of them failed.
 fn smoke(
     workspace: &Workspace,
     built: &Built,
@@ -126,7 +126,7 @@ fn smoke(
             row.report.release, row.report.seconds
         );
         for denied in &row.report.denied {
-            println!("    nothing works, as doctor says: {denied}");
+            println!("    observing is not possible, as `doctor` reports: {denied}");
         }
         for wrong in &row.report.wrong {
             println!("    WRONG: {}", wrong.replace('\n', "\n        "));
@@ -140,7 +140,7 @@ fn smoke(
         .collect();
     if !wrong.is_empty() {
         let names: Vec<_> = wrong.iter().map(|row| row.kernel.name).collect();
-        bail!("something is wrong under {}", names.join(", "));
+        bail!("failed under {}", names.join(", "));
     }
     Ok(rows)
 }
@@ -168,7 +168,7 @@ fn one(
     let start = output
         .find('{')
         .with_context(|| format!("no report:\n{output}"))?;
-    // What went wrong is in the report, and on standard error after it.
+    // Standard error follows the report.
     let mut reports = serde_json::Deserializer::from_str(&output[start..]).into_iter::<Report>();
     let report = reports.next().context("no report")?;
     let report = report.with_context(|| format!("no report:\n{output}"))?;
@@ -196,7 +196,7 @@ fn full(
     arguments: &Arguments,
 ) -> Result<()> {
     let observer = workspace.build_observer()?;
-    let tests = programs::build(workspace, &["--package", "end-to-end", "--tests"])?;
+    let tests = programs::build(workspace, &["--package", "end-to-end", "--test", "*"])?;
     let paths: Vec<_> = tests
         .iter()
         .map(|it| it.path.display().to_string())
@@ -210,7 +210,7 @@ fn full(
     );
     for kernel in chosen {
         let Some(suite) = kernel.suite else {
-            bail!("on this machine that is `cargo xtask test privileged`");
+            bail!("--full runs in guests; for this machine run `cargo xtask test privileged`");
         };
         let image = kernels::image(workspace, suite)?;
         let guest = Guest {

@@ -1,6 +1,6 @@
 //! The packages of the test matrix: one folder for each minor version of CPython, and one for each
-//! Gunicorn, which is pure Python. A cell takes one of each. The shops whose errors are told take
-//! a set of frameworks besides.
+//! Gunicorn, which is pure Python. A cell takes one of each. The applications of the
+//! errors take a set of frameworks as well.
 //!
 //! All are wheels, so one pip installs for every interpreter, also for those in other roots.
 

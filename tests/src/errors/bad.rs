@@ -12,7 +12,7 @@ pub struct Bad {
 pub enum Comes {
     /// Gunicorn's `handle_error` answers this status to this class.
     Refused(u16, &'static str),
-    /// Likewise, after it was raised in the application, which read the body.
+    /// The same, after it was raised in the application, which read the body.
     RefusedInside(u16, &'static str),
     /// Raised in the application, and not answered, being an `OSError`.
     ClosedInside(&'static str),

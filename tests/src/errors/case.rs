@@ -29,7 +29,7 @@ pub enum Fate {
     Uncaught(&'static str, Origin),
     /// An exception leaves the application, and Gunicorn answers 500.
     Leaves(&'static str, Origin),
-    /// Likewise, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
+    /// The same, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
     /// `workers/sync.py`, `handle`).
     LeavesUnanswered(&'static str, Origin),
     /// It leaves after the head of a 200 was sent, and Gunicorn only closes.
@@ -101,7 +101,7 @@ impl Case {
         })
     }
 
-    /// Whether it is told only by a closer look, at least under some framework.
+    /// Whether only deep capture finds its exception, at least under some framework.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         SILENT.contains(&self.path)
@@ -118,16 +118,16 @@ impl Case {
 /// Deep in a chain of calls.
 const LEDGER: Origin = At("stock/ledger.py", "Ledger._subtract");
 const PRICE: Origin = At("stock/price.py", "Price.label");
-/// A name of 300 characters is told by its beginning.
+/// A name of 300 characters: the observer reports its beginning.
 const LONG: &str = "LongNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameName";
 
-/// Fails without an exception, which nobody can know. Asked first, to have the observer look closer.
-pub const FIRST_LOOK: &str = "/first-look";
-/// Told only while the observer looks closer, which it does for so many exceptions; and what must
-/// not be taken for their cause.
+/// Fails without an exception. Sent first, so that the observer starts deep capture.
+pub const STARTS_CAPTURE: &str = "/starts-capture";
+/// Found only during deep capture, which lasts for a number of exceptions; and what must not be taken
+/// for their cause.
 const SILENT: [&str; 7] = [
     "/handled",
     "/answers",
@@ -356,13 +356,13 @@ pub const CASES: [Case; 34] = [
     case(
         "/quoted-name",
         "a name with quotes, a backslash and a newline",
-        // Control characters are not told.
+        // Control characters are replaced.
         Uncaught("Quo\"ted\\\u{fffd}Name", View),
     ),
     case(
         "/missing-on-shelf",
         "one of two classes of the same name",
-        // Such are told with their modules.
+        // Their modules distinguish them.
         Uncaught("stock.shelf.Missing", At("stock/shelf.py", "find")),
     ),
     case(

@@ -59,7 +59,7 @@ impl Framework {
         }
     }
 
-    /// As Gunicorn is told.
+    /// Gunicorn's argument.
     #[must_use]
     pub fn app(self) -> String {
         match self {

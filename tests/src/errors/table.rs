@@ -83,7 +83,7 @@ mod tests {
     fn a_cell_says_how_many_of_a_framework_are_right() {
         let rows: Vec<_> = STANDS[..2]
             .iter()
-            .zip([vec![], vec!["told: nothing".to_owned()]])
+            .zip([vec![], vec!["counted: nothing".to_owned()]])
             .map(|(stand, wrong)| Row {
                 stand: *stand,
                 cases: vec![Tried {

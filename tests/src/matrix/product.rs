@@ -1,6 +1,7 @@
 //! The cells: interpreter × Gunicorn × worker class.
 //!
-//! What does not run is told from what the observer gets wrong by data, found by running each.
+//! Data says which cells do not run, so that they are not taken for mistakes of the observer; it was
+//! found by running each.
 
 use std::{collections::BTreeMap, fmt};
 

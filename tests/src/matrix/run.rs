@@ -29,14 +29,13 @@ impl Row {
     }
 }
 
-/// Tries cells, each interpreter's under one observer that watches whatever comes. `told` hears
-/// of each interpreter when all of its cells are through. One that this machine lacks is told,
-/// and under CI a failure.
+/// Tries cells: those of an interpreter under one observer of the whole host. `finished` gets the
+/// rows of each interpreter. An interpreter that is not on this machine is skipped, and fails under CI.
 pub fn run(
     place: &Place,
     binary: &Path,
     cells: &[Cell],
-    mut told: impl FnMut(&[Row]),
+    mut finished: impl FnMut(&[Row]),
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for interpreter in INTERPRETERS {
@@ -54,7 +53,7 @@ pub fn run(
         }
         let of_one = one_interpreter(place, binary, &mine)
             .with_context(|| format!("under {}", interpreter.name))?;
-        told(&of_one);
+        finished(&of_one);
         rows.extend(of_one);
     }
     Ok(rows)

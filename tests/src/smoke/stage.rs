@@ -12,7 +12,7 @@ use crate::{
 
 /// What the gthread master and its workers may have: several times of what they need.
 const MEMORY: u64 = 256 << 20;
-/// What the sync master is told in `--timeout`: long enough for a worker to boot in a slow guest.
+/// The `--timeout` of the sync master: long enough for a worker to boot in a slow guest.
 const TIMEOUT_SECONDS: u32 = 10;
 
 /// All that is tried on.

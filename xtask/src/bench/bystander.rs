@@ -69,7 +69,7 @@ fn take(works: &mut [Work], binary: &Path, master: u32, effort: &Effort) -> Resu
             times.push((work.once)().context(work.name)?);
         }
         if let Some(observer) = observer {
-            observer.stop_under_load()?;
+            observer.stop()?;
         }
     }
     Ok(times)

@@ -1,4 +1,4 @@
-//! What being observed costs a Gunicorn: the observer, and what else tells metrics, each against
+//! The cost of being observed to a Gunicorn: the observer and other exporters, each against
 //! the same Gunicorn bare.
 
 mod beside;

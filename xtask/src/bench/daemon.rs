@@ -85,7 +85,7 @@ fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<S
         Ok(())
     })?;
     let rate = f64::from(requests) / start.elapsed().as_secs_f64();
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(format!(
         "With one worker of Flask, nobody scraping: {:.2} % of a processor and {:.0} wake-ups a \
          second at idle; {:.2} % and {:.0} under {rate:.0} requests a second, so that 1,000 requests \
@@ -111,7 +111,7 @@ fn starts(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<Strin
         })?;
         attached.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        observer.stop_under_load()?;
+        observer.stop()?;
         ended.push(start.elapsed().as_secs_f64());
     }
     Ok(format!(
@@ -170,6 +170,6 @@ fn row(
         Spread::of(took),
         bytes / 1024,
     );
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(row)
 }

@@ -9,7 +9,7 @@ pub struct Options {
     /// How often the observer comes and goes beside the same Gunicorns
     #[arg(long, default_value_t = 100)]
     pairs: usize,
-    /// How often Gunicorns with what else tells metrics are started anew
+    /// How often Gunicorns with other exporters are started
     #[arg(long, default_value_t = 2)]
     restarts: usize,
 }

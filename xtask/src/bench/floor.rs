@@ -40,7 +40,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let observer = start(&binary, &masters)?;
     let maps = maps(observer.pid())?;
-    observer.stop_under_load()?;
+    observer.stop()?;
     let walked = walked(&binary.with_file_name("examples/verifier"))?;
     Ok(table(&bare, &added, &parts, maps, &walked, effort).into())
 }
@@ -66,7 +66,7 @@ fn live(bare: &[Bare], binary: &Path, empty: &Empty, effort: &Effort) -> Result<
         all(&mut cpu_us)?;
         let observer = start(binary, &masters)?;
         all(&mut cpu_us)?;
-        observer.stop_under_load()?;
+        observer.stop()?;
     }
     all(&mut cpu_us)?;
     let added = |cpu_us: &Vec<f64>, begin: usize| {

@@ -71,7 +71,7 @@ impl Baseline {
         } else {
             held.notes.push(format!(
                 "userspace NOT compared: it was counted as built by `{}`, and this is `{}`; \
-                 `--write` counts anew",
+                 `--write` replaces them",
                 self.compiler, now.compiler
             ));
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_is_told_by_name_and_by_how_much() {
+    fn a_count_that_grew_or_shrank_is_reported_with_its_name_and_by_how_much() {
         let mut now = known();
         now.userspace = counts(&[("decode", 1_117_000), ("model", 1_000_000)]);
         now.kernel = [(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn another_compiler_or_kernel_is_told_and_not_compared() {
+    fn another_compiler_or_kernel_is_reported_and_not_compared() {
         let mut now = known();
         now.compiler = "rustc 2".to_owned();
         now.userspace.clear();

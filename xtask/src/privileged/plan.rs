@@ -1,6 +1,6 @@
 //! Which privileged tests run, and which of them side by side.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::programs::Program;
 
@@ -13,6 +13,7 @@ pub enum Extent {
 }
 
 /// One test to run.
+#[derive(Debug)]
 pub struct Test<'a> {
     pub program: &'a Program,
     pub name: String,
@@ -22,13 +23,89 @@ pub struct Test<'a> {
 
 /// A file of tests.
 pub struct File {
-    pub name: &'static str,
-    /// Its tests run while others do, but for those in `alone`.
-    pub is_beside: bool,
-    /// Names of tests that need the host for themselves.
-    pub alone: &'static [&'static str],
-    /// Tests that the quick run leaves out, with the reason; a test named `""` is all.
-    pub left_out: &'static [(&'static str, &'static str)],
+    name: &'static str,
+    /// Why its tests need the host for themselves; without a reason they run while others do.
+    alone: Option<&'static str>,
+    left_out: &'static [LeftOut],
+}
+
+/// A test that only the full run has.
+pub struct LeftOut {
+    pub test: &'static str,
+    pub reason: &'static str,
+}
+
+const fn beside(name: &'static str) -> File {
+    File {
+        name,
+        alone: None,
+        left_out: &[],
+    }
+}
+
+const fn alone(name: &'static str, reason: &'static str) -> File {
+    File {
+        name,
+        alone: Some(reason),
+        left_out: &[],
+    }
+}
+
+impl File {
+    const fn without(self, left_out: &'static [LeftOut]) -> Self {
+        Self { left_out, ..self }
+    }
+}
+
+/// The files of `tests/tests`, in the order they run.
+pub const FILES: &[File] = &[
+    beside("errors"),
+    beside("timeouts"),
+    beside("reasons"),
+    beside("starts"),
+    beside("matrix"),
+    beside("dashboard"),
+    beside("dashboard_use"),
+    beside("lifecycle"),
+    beside("socket_level"),
+    beside("exact_counts"),
+    beside("http_cases"),
+    beside("bad_requests"),
+    beside("containers"),
+    beside("pods"),
+    beside("capabilities"),
+    beside("image"),
+    beside("interpreters"),
+    beside("collections"),
+    beside("phases"),
+    beside("stack"),
+    beside("top"),
+    beside("trace"),
+    beside("unit"),
+    beside("usage"),
+    beside("web"),
+    beside("chart"),
+    beside("dist"),
+    beside("harness"),
+    beside("replay"),
+    alone("commands", "counts what is loaded in the kernel"),
+    alone("stability", "counts what is loaded in the kernel"),
+    alone("prometheus", "counts what is loaded in the kernel"),
+    alone("loss", "overflows the ring buffer by exact counts"),
+    alone("many_workers", "measures the observer's CPU"),
+    alone("mixed_masters", "loads the host"),
+    alone("scale", "measures memory and the time of scrapes"),
+    alone("saturation", "compares durations with clients' clocks"),
+    alone("gil", "compares waits with threads' clocks"),
+    alone("kernels", "limits what the kernel loads"),
+    alone("rules", "fires alerts over the whole fleet"),
+    alone("garbage", "kills masters while the host is searched"),
+    alone("hostile", "fills the host with impostors"),
+];
+
+fn file(name: &str) -> Result<&'static File> {
+    let found = FILES.iter().find(|file| file.name == name);
+    found.with_context(|| format!("tests/tests/{name}.rs is not in xtask/src/privileged/plan.rs"))
 }
 
 /// The tests to run: those whose name contains `filter`, which includes the name of their file.
@@ -39,16 +116,20 @@ pub fn tests<'a>(
 ) -> Result<Vec<Test<'a>>> {
     let mut tests = Vec::new();
     for program in programs {
+        let file = file(&program.name)?;
         for name in program.tests()? {
-            if filter.is_none_or(|filter| format!("{}::{name}", program.name).contains(filter)) {
+            let is_wanted =
+                filter.is_none_or(|filter| format!("{}::{name}", program.name).contains(filter));
+            let is_left_out = file.left_out.iter().any(|out| out.test == name);
+            if is_wanted && !(is_left_out && extent == Extent::Quick) {
                 tests.push(Test {
                     program,
                     name,
-                    is_beside: false,
+                    is_beside: file.alone.is_none(),
                 });
             }
         }
     }
-    let _ = extent;
+    tests.sort_by_key(|test| FILES.iter().position(|file| file.name == test.program.name));
     Ok(tests)
 }

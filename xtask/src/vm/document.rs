@@ -21,7 +21,7 @@ pub struct Row {
 
 /// All tables: a column for each kernel.
 pub fn tables(rows: &[Row]) -> String {
-    let mut text = header("what is told", rows);
+    let mut text = header("feature", rows);
     for name in names(rows, |report| {
         report.features.iter().map(|it| it.name.clone()).collect()
     }) {
