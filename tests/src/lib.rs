@@ -16,7 +16,7 @@
 //! - [`browser`]: the dashboard; [`prometheus`]: a server that scrapes and evaluates rules
 //! - [`chart`], [`pod`]: the Helm chart, and the image run as the chart says
 //! - [`distribution`], [`root`]: the packages, and a root to install them in
-//! - [`unit`], [`service`], [`strace`]: the systemd unit, the observer under its limits, its system calls
+//! - [`mod@unit`], [`service`], [`strace`]: the systemd unit, the observer under its limits, its system calls
 //! - [`shipped`]: rules and dashboards of `deploy`
 //!
 //! Load and comparison:

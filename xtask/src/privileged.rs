@@ -52,7 +52,5 @@ pub fn run(
     {
         bail!("no test has `{filter}` in its name");
     }
-    let (beside, alone): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.is_beside);
-    run::all(&beside, run::SIDE_BY_SIDE, &environment, tally)?;
-    run::all(&alone, 1, &environment, tally)
+    run::all(tests, &environment, tally)
 }

@@ -12,103 +12,138 @@ pub enum Extent {
     Full,
 }
 
+/// What may run while a test runs, with the reason where it is little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Any other test that may.
+    Beside,
+    /// Tests of other files.
+    InTurn(&'static str),
+    /// Nothing.
+    Alone(&'static str),
+}
+
 /// One test to run.
 #[derive(Debug)]
 pub struct Test<'a> {
     pub program: &'a Program,
     pub name: String,
-    /// It runs while others do.
-    pub is_beside: bool,
+    pub place: Place,
 }
 
-/// A file of tests.
+impl<'a> Test<'a> {
+    /// The file in `tests/tests` that it is in.
+    pub fn file(&self) -> &'a str {
+        &self.program.name
+    }
+}
+
+/// A file of `tests/tests`.
 pub struct File {
     name: &'static str,
-    /// Why its tests need the host for themselves; without a reason they run while others do.
-    alone: Option<&'static str>,
-    left_out: &'static [LeftOut],
+    place: Place,
+    /// Tests with another place than the rest of the file.
+    places: &'static [(&'static str, Place)],
+    /// Tests that only the full run has, with the reason.
+    left_out: &'static [(&'static str, &'static str)],
 }
 
-/// A test that only the full run has.
-pub struct LeftOut {
-    pub test: &'static str,
-    pub reason: &'static str,
+const fn file(name: &'static str, place: Place) -> File {
+    File {
+        name,
+        place,
+        places: &[],
+        left_out: &[],
+    }
 }
 
 const fn beside(name: &'static str) -> File {
-    File {
-        name,
-        alone: None,
-        left_out: &[],
-    }
+    file(name, Place::Beside)
 }
 
 const fn alone(name: &'static str, reason: &'static str) -> File {
-    File {
-        name,
-        alone: Some(reason),
-        left_out: &[],
-    }
+    file(name, Place::Alone(reason))
 }
 
 impl File {
-    const fn without(self, left_out: &'static [LeftOut]) -> Self {
+    const fn but(self, places: &'static [(&'static str, Place)]) -> Self {
+        Self { places, ..self }
+    }
+
+    const fn without(self, left_out: &'static [(&'static str, &'static str)]) -> Self {
         Self { left_out, ..self }
+    }
+
+    fn place_of(&self, test: &str) -> Place {
+        let own = self.places.iter().find(|(name, _)| *name == test);
+        own.map_or(self.place, |(_, place)| *place)
     }
 }
 
-/// The files of `tests/tests`, in the order they run.
+/// Every file, in the order they run: long ones first.
 pub const FILES: &[File] = &[
-    beside("errors"),
+    file(
+        "errors",
+        Place::InTurn("5xx are counted by application, and its tests use the same ones"),
+    ),
     beside("timeouts"),
     beside("reasons"),
     beside("starts"),
-    beside("matrix"),
+    beside("stack"),
+    beside("kernels"),
+    beside("prometheus"),
+    beside("garbage"),
     beside("dashboard"),
     beside("dashboard_use"),
-    beside("lifecycle"),
-    beside("socket_level"),
+    beside("lifecycle").but(&[(
+        "a_master_killed_in_a_request_leaves_nothing_in_the_observer",
+        Place::Alone("counts the entries of every map"),
+    )]),
+    beside("socket_level").but(&[("pypy", Place::Alone("observes the whole host"))]),
     beside("exact_counts"),
     beside("http_cases"),
     beside("bad_requests"),
-    beside("containers"),
-    beside("pods"),
     beside("capabilities"),
-    beside("image"),
-    beside("interpreters"),
     beside("collections"),
     beside("phases"),
-    beside("stack"),
     beside("top"),
     beside("trace"),
     beside("unit"),
     beside("usage"),
     beside("web"),
     beside("chart"),
-    beside("dist"),
+    file(
+        "dist",
+        Place::InTurn("its tests make the packages in one folder"),
+    ),
     beside("harness"),
     beside("replay"),
+    beside("scale"),
+    beside("loss"),
+    beside("image").but(&[(
+        "the_charts_pod_observes_a_gunicorn_outside_of_it_in_full",
+        Place::Alone("observes the whole host"),
+    )]),
+    alone("containers", "observes the whole host"),
+    alone("pods", "observes the whole host"),
+    alone("interpreters", "observes the whole host"),
+    alone("mixed_masters", "observes the whole host, and loads it"),
+    alone("hostile", "fills the host with impostors"),
     alone("commands", "counts what is loaded in the kernel"),
     alone("stability", "counts what is loaded in the kernel"),
-    alone("prometheus", "counts what is loaded in the kernel"),
-    alone("loss", "overflows the ring buffer by exact counts"),
-    alone("many_workers", "measures the observer's CPU"),
-    alone("mixed_masters", "loads the host"),
-    alone("scale", "measures memory and the time of scrapes"),
+    alone("matrix", "compares durations with access logs"),
     alone("saturation", "compares durations with clients' clocks"),
     alone("gil", "compares waits with threads' clocks"),
-    alone("kernels", "limits what the kernel loads"),
-    alone("rules", "fires alerts over the whole fleet"),
-    alone("garbage", "kills masters while the host is searched"),
-    alone("hostile", "fills the host with impostors"),
+    alone("rules", "fires alerts within short windows"),
+    alone("many_workers", "measures the observer's CPU"),
 ];
 
-fn file(name: &str) -> Result<&'static File> {
+fn known(name: &str) -> Result<&'static File> {
     let found = FILES.iter().find(|file| file.name == name);
     found.with_context(|| format!("tests/tests/{name}.rs is not in xtask/src/privileged/plan.rs"))
 }
 
-/// The tests to run: those whose name contains `filter`, which includes the name of their file.
+/// The tests to run: those whose name contains `filter`, which may name their file.
 pub fn tests<'a>(
     programs: &'a [Program],
     extent: Extent,
@@ -116,20 +151,80 @@ pub fn tests<'a>(
 ) -> Result<Vec<Test<'a>>> {
     let mut tests = Vec::new();
     for program in programs {
-        let file = file(&program.name)?;
+        let file = known(&program.name)?;
         for name in program.tests()? {
             let is_wanted =
                 filter.is_none_or(|filter| format!("{}::{name}", program.name).contains(filter));
-            let is_left_out = file.left_out.iter().any(|out| out.test == name);
+            let is_left_out = file.left_out.iter().any(|(test, _)| *test == name);
             if is_wanted && !(is_left_out && extent == Extent::Quick) {
                 tests.push(Test {
                     program,
+                    place: file.place_of(&name),
                     name,
-                    is_beside: file.alone.is_none(),
                 });
             }
         }
     }
     tests.sort_by_key(|test| FILES.iter().position(|file| file.name == test.program.name));
     Ok(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn read(path: &str) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        fs::read_to_string(root.join(path)).expect("a file of the repository")
+    }
+
+    #[test]
+    fn every_file_of_tests_is_planned_and_described() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
+        let files: BTreeSet<_> = fs::read_dir(folder)
+            .expect("tests/tests")
+            .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
+            .collect();
+        let planned: BTreeSet<_> = FILES.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(files, planned);
+        let document = read("docs/TESTING.md");
+        for file in files {
+            assert!(document.contains(&format!("| `{file}.rs` | ")), "{file}");
+        }
+    }
+
+    #[test]
+    fn every_test_that_is_planned_by_name_exists() {
+        for file in FILES {
+            let source = read(&format!("tests/tests/{}.rs", file.name));
+            let places = file.places.iter().map(|(test, _)| test);
+            for test in places.chain(file.left_out.iter().map(|(test, _)| test)) {
+                assert!(
+                    source.contains(&format!("fn {test}()")),
+                    "{}::{test}",
+                    file.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_document_lists_what_the_quick_run_leaves_out() {
+        let document = read("docs/TESTING.md");
+        for file in FILES {
+            for (test, reason) in file.left_out {
+                let row = format!("| `{}::{test}` | {reason} |", file.name);
+                assert!(document.contains(&row), "not in docs/TESTING.md:\n{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_test_has_its_own_place_before_that_of_its_file() {
+        let file = beside("a").but(&[("b", Place::Alone("c"))]);
+        assert_eq!(file.place_of("b"), Place::Alone("c"));
+        assert_eq!(file.place_of("d"), Place::Beside);
+    }
 }

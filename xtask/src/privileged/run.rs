@@ -1,9 +1,9 @@
-//! Runs tests, as many at a time as is asked for.
+//! Runs tests, several at a time where that is allowed.
 
 use std::{
     path::PathBuf,
     process::Stdio,
-    sync::{Mutex, mpsc},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Instant,
 };
@@ -11,45 +11,99 @@ use std::{
 use anyhow::{Context as _, Result};
 use end_to_end::process;
 
-use super::plan::Test;
+use super::plan::{Place, Test};
 use crate::tally::{Finished, Outcome, Tally};
 
 /// More than there are processors: most of a test's time is waiting.
-pub const SIDE_BY_SIDE: usize = 3;
+const SIDE_BY_SIDE: usize = 3;
 
 /// Printed by a test that is skipped, see `end_to_end::skip`.
 const SKIPPED: &str = "SKIPPED: ";
 
-pub fn all(
-    tests: &[Test],
-    at_a_time: usize,
-    environment: &[(&str, PathBuf)],
-    tally: &mut Tally,
-) -> Result<()> {
-    let next = Mutex::new(tests.iter());
-    thread::scope(|scope| {
-        let (sender, finished) = mpsc::channel();
-        for _ in 0..at_a_time {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                while let Some(test) = next.lock().ok().and_then(|mut tests| tests.next()) {
-                    if sender.send(one(test, environment)).is_err() {
-                        return;
+/// Runs tests side by side, then those that need the host for themselves.
+pub fn all(tests: Vec<Test<'_>>, environment: &[(&str, PathBuf)], tally: &mut Tally) -> Result<()> {
+    let (alone, others): (Vec<_>, Vec<_>) = tests
+        .into_iter()
+        .partition(|test| matches!(test.place, Place::Alone(_)));
+    for (tests, threads) in [(others, SIDE_BY_SIDE), (alone, 1)] {
+        let queue = Queue::new(tests);
+        thread::scope(|scope| {
+            let (sender, finished) = mpsc::channel();
+            for _ in 0..threads {
+                let (sender, queue) = (sender.clone(), &queue);
+                scope.spawn(move || {
+                    while let Some(test) = queue.take() {
+                        let outcome = one(&test, environment);
+                        queue.finish(&test);
+                        if sender.send(outcome).is_err() {
+                            return;
+                        }
                     }
-                }
-            });
-        }
-        drop(sender);
-        for outcome in finished {
-            tally.add(outcome?);
-        }
-        Ok(())
-    })
+                });
+            }
+            drop(sender);
+            finished.iter().try_for_each(|outcome| {
+                tally.add(outcome?);
+                anyhow::Ok(())
+            })
+        })?;
+    }
+    Ok(())
 }
 
-fn one(test: &Test, environment: &[(&str, PathBuf)]) -> Result<Outcome> {
+/// The tests that have not started, and the files whose tests run.
+struct Queue<'a> {
+    state: Mutex<(Vec<Test<'a>>, Vec<&'a str>)>,
+    finished: Condvar,
+}
+
+impl<'a> Queue<'a> {
+    fn new(tests: Vec<Test<'a>>) -> Self {
+        Self {
+            state: Mutex::new((tests, Vec::new())),
+            finished: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Vec<Test<'a>>, Vec<&'a str>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next test that may run now; waits for it if there is one later.
+    fn take(&self) -> Option<Test<'a>> {
+        let mut state = self.state();
+        loop {
+            let (waiting, running) = &mut *state;
+            if waiting.is_empty() {
+                return None;
+            }
+            let may_run = |test: &Test<'_>| {
+                !matches!(test.place, Place::InTurn(_)) || !running.contains(&test.file())
+            };
+            if let Some(next) = waiting.iter().position(may_run) {
+                let test = waiting.remove(next);
+                running.push(test.program.name.as_str());
+                return Some(test);
+            }
+            state = self
+                .finished
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, test: &Test<'_>) {
+        let (_, running) = &mut *self.state();
+        if let Some(at) = running.iter().position(|file| *file == test.file()) {
+            running.remove(at);
+        }
+        self.finished.notify_all();
+    }
+}
+
+fn one(test: &Test<'_>, environment: &[(&str, PathBuf)]) -> Result<Outcome> {
     let start = Instant::now();
-    // Ends with us; what it started ends with it.
+    // Exits with us, and what it started exits with it.
     let output = process::bound_to_us(&test.program.path)
         .args(["--exact", &test.name, "--test-threads=1"])
         .current_dir(&test.program.folder)
@@ -66,8 +120,41 @@ fn one(test: &Test, environment: &[(&str, PathBuf)]) -> Result<Outcome> {
         (true, None) => Finished::Passed,
     };
     Ok(Outcome {
-        name: format!("{}::{}", test.program.name, test.name),
+        name: format!("{}::{}", test.file(), test.name),
         took: start.elapsed(),
         result,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::programs::Program;
+
+    #[test]
+    fn tests_in_turn_wait_for_those_of_their_file_and_let_others_pass() {
+        let program = |name: &str| Program {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            folder: PathBuf::new(),
+        };
+        let (a, b) = (program("a"), program("b"));
+        let test = |program, name: &str, place| Test {
+            program,
+            name: name.to_owned(),
+            place,
+        };
+        let queue = Queue::new(vec![
+            test(&a, "1", Place::InTurn("")),
+            test(&a, "2", Place::InTurn("")),
+            test(&b, "3", Place::Beside),
+        ]);
+        let name = |test: &Option<Test<'_>>| test.as_ref().map(|test| test.name.clone());
+        let first = queue.take();
+        assert_eq!(name(&first).as_deref(), Some("1"));
+        assert_eq!(name(&queue.take()).as_deref(), Some("3"));
+        queue.finish(&first.expect("there is one"));
+        assert_eq!(name(&queue.take()).as_deref(), Some("2"));
+        assert_eq!(name(&queue.take()), None);
+    }
 }
