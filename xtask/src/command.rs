@@ -1,4 +1,4 @@
-//! Running other programs, with errors that say which.
+//! Runs other programs, with errors that name them.
 
 use std::process::{Command, Stdio};
 
@@ -18,7 +18,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// The command as a person would type it.
+/// The command as typed in a shell.
 pub fn shown(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
@@ -48,7 +48,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Runs it with its output shown, after printing it.
+/// Prints a command and runs it with its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
     println!("  $ {}", shown(command));
     let status = command
@@ -60,7 +60,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it, and shows its output only if it fails.
+/// Runs a command, and shows its output only if it fails.
 pub fn quietly(command: &mut Command) -> Result<()> {
     let output = command
         .stdin(Stdio::null())
@@ -78,7 +78,7 @@ pub fn quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What it prints, or nothing if it cannot run or fails.
+/// The output of a command; none if it cannot run or fails.
 pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::{command, tally::Tally, workspace::Workspace};
 
 const CRATE: &str = "tests/fuzz";
-/// For each target: what is found at all is mostly found at once, from its seeds.
+/// Time of each target. Most failures are found at once, from the seeds.
 const SECONDS: u32 = 10;
-/// What one input may take: a walk that does not end shows as this.
+/// A bound on one input: finds walks that do not end.
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MIB: u32 = 2048;
 
@@ -55,14 +55,14 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// By the stable compiler, which has the instrumentation but counts it as unstable. The sanitizers
-/// are only nightly's, and find what safe code does not do.
+/// Compiles with the stable compiler, where the instrumentation is an unstable option. Sanitizers need
+/// nightly, and find mistakes that safe code cannot make.
 fn compile(workspace: &Workspace) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
         .current_dir(&workspace.root)
         .env("RUSTC_BOOTSTRAP", "1")
-        // No target loads the programs.
+        // No target loads the eBPF programs.
         .env("AYA_BUILD_SKIP", "1")
         .args(["fuzz", "build", "--fuzz-dir", CRATE])
         .args(["--sanitizer", "none", "--target-dir"])
@@ -70,7 +70,7 @@ fn compile(workspace: &Workspace) -> Result<()> {
     command::run(&mut cargo)
 }
 
-/// From its seeds and what earlier runs found; an input that fails it is kept, and named.
+/// Runs a target from its seeds and the finds of earlier runs. An input that fails is kept and named.
 fn fuzz(workspace: &Workspace, program: &Path, target: &str) -> Result<()> {
     let corpus = workspace.target.join("fuzz-corpus").join(target);
     let failed = workspace.target.join("fuzz-failed").join(target);

@@ -14,11 +14,11 @@ use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/MATRIX.md";
 
-/// Which cells, and what becomes of the table.
+/// The cells to run, and whether to write the table.
 pub struct Choice<'a> {
-    /// Only a part that has each interpreter with each class, and each Gunicorn.
+    /// Only a part that covers each interpreter with each class, and each Gunicorn.
     pub subset: bool,
-    /// Only cells whose name has parts that begin so.
+    /// Only cells with a part that begins with each word.
     pub words: &'a [String],
     /// Write the table to the document.
     pub write: bool,
@@ -70,7 +70,7 @@ impl Choice<'_> {
     }
 }
 
-/// A line for each cell as soon as it is known.
+/// Prints a line for each cell.
 fn tell(rows: &[Row]) {
     for row in rows {
         match &row.outcome {

@@ -1,5 +1,4 @@
-//! Prometheus of Debian, unpacked below `target` and not installed: a package that is installed
-//! starts its service.
+//! Debian's Prometheus, unpacked below `target`. Installing its package would start a service.
 
 use std::{fs, path::Path, process::Command};
 

@@ -16,7 +16,7 @@ use crate::{
 const REQUIREMENTS: &str = "tests/apps/requirements.txt";
 pub const DEBIAN_PYTHON: &str = "/usr/bin/python3.11";
 const DEBIAN_PACKAGES: &[&str] = &["python3.11", "python3.11-venv"];
-/// Written last, so that an environment half made is made again.
+/// Written last, so that an incomplete environment is made again.
 const STAMP: &str = "made-from";
 
 pub const INTERPRETER: Step = Step {
@@ -110,7 +110,7 @@ impl Environment {
         Ok(format!("{}\n{requirements}", self.python.display()))
     }
 
-    /// Whether it is not there, or was made of something else.
+    /// Whether it is missing or out of date.
     pub fn is_stale(&self, workspace: &Workspace) -> Result<bool> {
         let stamp = fs::read_to_string(self.folder.join(self.name).join(STAMP));
         Ok(stamp.ok() != Some(self.stamp(workspace)?))

@@ -14,9 +14,9 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Names the toolchain to use instead of the one the rule finds.
+/// Variable that names another toolchain.
 const CHOICE: &str = "GUNICORN_OBSERVER_BPF_TOOLCHAIN";
-/// The name Debian's compiler gets in rustup.
+/// The name of Debian's compiler in rustup.
 const DEBIAN: &str = "debian-bpf";
 /// Debian 12's newest compiler, with the sources of `core`.
 const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];

@@ -1,4 +1,4 @@
-//! Cargo's helpers, and what the kernel must offer.
+//! Programs that building and testing take, and requirements on the kernel.
 
 use std::{fs, path::Path};
 
@@ -173,7 +173,7 @@ const NGINX_PACKAGES: &[&str] = &["nginx-light"];
 pub const NGINX: Step = Step {
     name: "nginx",
     why: "The tests observe Gunicorn behind it.",
-    // Debian has it where only root looks for programs.
+    // Debian installs it outside of other users' PATH.
     check: |_| match Path::new("/usr/sbin/nginx") {
         path if path.exists() => Check::Present(path.display().to_string()),
         path => Check::missing(
