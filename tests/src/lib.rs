@@ -25,7 +25,7 @@
 //! - [`compare`]: the observer's counts and Gunicorn's log; [`case`]: one request and its record;
 //!   [`phases`]: where time went; [`worker_exits`]: exit reasons; [`families`]: metric families
 //! - [`smoke`]: every feature under any kernel, in a minute
-//! - [`kernel`]: loaded programs and maps; [`process`], [`wait`], [`skip`]: small parts
+//! - [`kernel`]: loaded programs and maps; [`process`], [`wait`], [`skip`], [`extent`]: small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -40,6 +40,7 @@ pub mod compare;
 pub mod container;
 pub mod distribution;
 pub mod errors;
+pub mod extent;
 pub mod facts;
 pub mod families;
 pub mod flood;

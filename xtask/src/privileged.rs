@@ -45,12 +45,16 @@ pub fn run(
         ("GUNICORN_OBSERVER_PROMETHEUS", workspace.prometheus()),
         ("GUNICORN_OBSERVER_HELM", workspace.kubernetes_folder()),
         ("GUNICORN_OBSERVER_XTASK", env::current_exe()?),
+        ("GUNICORN_OBSERVER_EXTENT", extent.name().into()),
     ];
     let tests = plan::tests(&built.programs, extent, filter)?;
     if let Some(filter) = filter
         && tests.is_empty()
     {
         bail!("no test has `{filter}` in its name");
+    }
+    if extent == Extent::Quick {
+        plan::less().for_each(|line| println!("  {line}"));
     }
     run::all(tests, &environment, tally)
 }

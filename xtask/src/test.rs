@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Of the matrix: only a part that covers each interpreter with each class, and each Gunicorn
     #[arg(long)]
     subset: bool,
+    /// Of `privileged`: as much as `cargo xtask test` runs of it
+    #[arg(long)]
+    quick: bool,
     /// Write the matrix to docs/MATRIX.md, the errors to docs/ERRORS.md, the counts of `cost` to
     /// xtask/cost.toml
     #[arg(long)]
@@ -59,6 +62,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let (parts, extent) = match arguments.part {
         None => (QUICK, Extent::Quick),
         Some(Part::All) => (ALL, Extent::Full),
+        Some(ref part) if arguments.quick => (std::slice::from_ref(part), Extent::Quick),
         Some(ref part) => (std::slice::from_ref(part), Extent::Full),
     };
     let mut tally = Tally::default();
@@ -96,6 +100,9 @@ fn filter(arguments: &Arguments) -> Result<Option<&str>> {
     let takes = |parts: &[Part]| arguments.part.is_some_and(|part| parts.contains(&part));
     if arguments.subset && !takes(&[Part::Matrix]) {
         bail!("--subset is an option of `cargo xtask test matrix`");
+    }
+    if arguments.quick && !takes(&[Part::Privileged]) {
+        bail!("--quick is an option of `cargo xtask test privileged`");
     }
     if arguments.write && !takes(&[Part::Matrix, Part::Errors, Part::Cost]) {
         bail!("--write is an option of `cargo xtask test` with `matrix`, `errors` or `cost`");
@@ -194,6 +201,23 @@ impl Run<'_> {
             }
             // A list of the others.
             Part::All => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::{ALL, QUICK};
+
+    #[test]
+    fn the_document_lists_the_parts_that_only_all_runs() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/TESTING.md");
+        let document = fs::read_to_string(path).expect("docs/TESTING.md");
+        for part in ALL.iter().filter(|part| !QUICK.contains(part)) {
+            let row = format!("| `{}` | nothing | ", part.name());
+            assert!(document.contains(&row), "not in docs/TESTING.md: {row}");
         }
     }
 }

@@ -166,6 +166,26 @@ pub fn spanning(cells: &[Cell]) -> Vec<Cell> {
     chosen
 }
 
+/// A part of `cells` that has each interpreter once, and each class and Gunicorn at least once.
+#[must_use]
+pub fn covering(cells: &[Cell]) -> Vec<Cell> {
+    let mut chosen: Vec<Cell> = Vec::new();
+    for interpreter in INTERPRETERS {
+        let runs = |cell: &&Cell| cell.interpreter == interpreter && cell.cannot_run().is_none();
+        let least = cells.iter().filter(runs).min_by_key(|cell| {
+            let same = |is_same: fn(&Cell, &Cell) -> bool| {
+                chosen.iter().filter(|known| is_same(known, cell)).count()
+            };
+            (
+                same(|a, b| a.gunicorn == b.gunicorn),
+                same(|a, b| a.class == b.class),
+            )
+        });
+        chosen.extend(least.copied());
+    }
+    chosen
+}
+
 fn version(text: &str) -> [u16; 2] {
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     [parts.next().unwrap_or(0), parts.next().unwrap_or(0)]
@@ -175,7 +195,7 @@ fn version(text: &str) -> [u16; 2] {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{CLASSES, GUNICORNS, INTERPRETERS, all, spanning};
+    use super::{CLASSES, GUNICORNS, INTERPRETERS, all, covering, spanning};
 
     #[test]
     fn the_spanning_part_has_each_at_least_once() {
@@ -188,6 +208,19 @@ mod tests {
         assert_eq!(classes.len(), CLASSES.len());
         assert!(part.iter().all(|cell| cell.cannot_run().is_none()));
         assert!(part.len() < all().len() / 5, "{} cells", part.len());
+    }
+
+    #[test]
+    fn the_covering_part_has_each_interpreter_once_and_all_else_at_least_once() {
+        let part = covering(&all());
+        let interpreters: BTreeSet<_> = part.iter().map(|cell| cell.interpreter).collect();
+        let gunicorns: BTreeSet<_> = part.iter().map(|cell| cell.gunicorn).collect();
+        let classes: BTreeSet<_> = part.iter().map(|cell| cell.class).collect();
+        assert_eq!(part.len(), INTERPRETERS.len());
+        assert_eq!(interpreters.len(), INTERPRETERS.len());
+        assert_eq!(gunicorns.len(), GUNICORNS.len());
+        assert_eq!(classes.len(), CLASSES.len());
+        assert!(part.iter().all(|cell| cell.cannot_run().is_none()));
     }
 
     #[test]

@@ -12,6 +12,16 @@ pub enum Extent {
     Full,
 }
 
+impl Extent {
+    /// As the tests read it, see `end_to_end::extent`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What may run while a test runs, with the reason where it is little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -44,8 +54,24 @@ pub struct File {
     place: Place,
     /// Tests with another place than the rest of the file.
     places: &'static [(&'static str, Place)],
-    /// Tests that only the full run has, with the reason.
-    left_out: &'static [(&'static str, &'static str)],
+    /// Tests that do less in the quick run.
+    less: &'static [Less],
+}
+
+/// What the quick run does of a test.
+struct Less {
+    test: &'static str,
+    /// Without it, nothing.
+    runs: Option<&'static str>,
+    reason: &'static str,
+}
+
+const fn does_less(test: &'static str, runs: &'static str, reason: &'static str) -> Less {
+    Less {
+        test,
+        runs: Some(runs),
+        reason,
+    }
 }
 
 const fn file(name: &'static str, place: Place) -> File {
@@ -53,7 +79,7 @@ const fn file(name: &'static str, place: Place) -> File {
         name,
         place,
         places: &[],
-        left_out: &[],
+        less: &[],
     }
 }
 
@@ -70,8 +96,8 @@ impl File {
         Self { places, ..self }
     }
 
-    const fn without(self, left_out: &'static [(&'static str, &'static str)]) -> Self {
-        Self { left_out, ..self }
+    const fn quickly(self, less: &'static [Less]) -> Self {
+        Self { less, ..self }
     }
 
     fn place_of(&self, test: &str) -> Place {
@@ -85,7 +111,12 @@ pub const FILES: &[File] = &[
     file(
         "errors",
         Place::InTurn("5xx are counted by application, and its tests use the same ones"),
-    ),
+    )
+    .quickly(&[does_less(
+        "thousands_of_good_requests_of_each_framework_make_no_error",
+        "2,000 of 10,000 requests",
+        "more of the same requests",
+    )]),
     beside("timeouts"),
     beside("reasons"),
     beside("starts"),
@@ -127,16 +158,45 @@ pub const FILES: &[File] = &[
     alone("containers", "observes the whole host"),
     alone("pods", "observes the whole host"),
     alone("interpreters", "observes the whole host"),
-    alone("mixed_masters", "observes the whole host, and loads it"),
+    alone("mixed_masters", "observes the whole host, and loads it").quickly(&[does_less(
+        "masters_of_every_kind_come_and_go_and_no_request_is_missed",
+        "30 of 120 seconds",
+        "more of the same masters",
+    )]),
     alone("hostile", "fills the host with impostors"),
     alone("commands", "counts what is loaded in the kernel"),
-    alone("stability", "counts what is loaded in the kernel"),
-    alone("matrix", "compares durations with access logs"),
+    alone("stability", "counts what is loaded in the kernel").quickly(&[
+        does_less(
+            "attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing",
+            "5 of 20 rounds",
+            "more of the same rounds",
+        ),
+        does_less(
+            "many_masters_come_and_go_and_no_map_keeps_them",
+            "40 of 200 masters",
+            "more of the same masters",
+        ),
+    ]),
+    alone("matrix", "compares durations with access logs").quickly(&[does_less(
+        "every_interpreter_every_gunicorn_and_every_class_is_observed_in_full",
+        "each interpreter once, with each class and Gunicorn at least once",
+        "`exact_counts` and `starts` run the classes, too",
+    )]),
     alone("saturation", "compares durations with clients' clocks"),
     alone("gil", "compares waits with threads' clocks"),
     alone("rules", "fires alerts within short windows"),
     alone("many_workers", "measures the observer's CPU"),
 ];
+
+/// What the quick run does less than the full one, one test a line.
+pub fn less() -> impl Iterator<Item = String> {
+    FILES.iter().flat_map(|file| {
+        file.less.iter().map(|Less { test, runs, reason }| {
+            let runs = runs.unwrap_or("nothing");
+            format!("{}::{test}: {runs}; left out: {reason}", file.name)
+        })
+    })
+}
 
 fn known(name: &str) -> Result<&'static File> {
     let found = FILES.iter().find(|file| file.name == name);
@@ -155,7 +215,10 @@ pub fn tests<'a>(
         for name in program.tests()? {
             let is_wanted =
                 filter.is_none_or(|filter| format!("{}::{name}", program.name).contains(filter));
-            let is_left_out = file.left_out.iter().any(|(test, _)| *test == name);
+            let is_left_out = file
+                .less
+                .iter()
+                .any(|less| less.test == name && less.runs.is_none());
             if is_wanted && !(is_left_out && extent == Extent::Quick) {
                 tests.push(Test {
                     program,
@@ -200,7 +263,7 @@ mod tests {
         for file in FILES {
             let source = read(&format!("tests/tests/{}.rs", file.name));
             let places = file.places.iter().map(|(test, _)| test);
-            for test in places.chain(file.left_out.iter().map(|(test, _)| test)) {
+            for test in places.chain(file.less.iter().map(|less| &less.test)) {
                 assert!(
                     source.contains(&format!("fn {test}()")),
                     "{}::{test}",
@@ -213,12 +276,18 @@ mod tests {
     #[test]
     fn the_document_lists_what_the_quick_run_leaves_out() {
         let document = read("docs/TESTING.md");
+        let mut rows = Vec::new();
         for file in FILES {
-            for (test, reason) in file.left_out {
-                let row = format!("| `{}::{test}` | {reason} |", file.name);
-                assert!(document.contains(&row), "not in docs/TESTING.md:\n{row}");
+            for Less { test, runs, reason } in file.less {
+                let runs = runs.unwrap_or("nothing");
+                rows.push(format!("| `{}::{test}` | {runs} | {reason} |", file.name));
             }
         }
+        let documented: Vec<_> = document
+            .lines()
+            .filter(|line| line.starts_with("| `") && line.contains("::"))
+            .collect();
+        assert_eq!(documented, rows);
     }
 
     #[test]
