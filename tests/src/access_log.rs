@@ -1,4 +1,4 @@
-//! Gunicorn's access log: what it says it served, for comparison.
+//! Gunicorn's access log, to compare with.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The API server of a cluster, as it was once recorded (`tests/fixtures/kubernetes`).
+//! The API server of a cluster, played from a recording (`tests/fixtures/kubernetes`).
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! How workers of the application `hangs` fail to boot.
+//! Makes workers of the application `hangs` fail to boot.
 
 use std::{fs, path::PathBuf};
 

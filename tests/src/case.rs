@@ -1,4 +1,4 @@
-//! Requests one after the other, and the records made of each.
+//! Sends requests one after the other, and checks the records of each.
 
 use anyhow::{Context as _, Result, ensure};
 

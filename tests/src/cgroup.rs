@@ -1,4 +1,4 @@
-//! A group of processes with little memory.
+//! A control group with little memory.
 
 use std::{
     fs, io,

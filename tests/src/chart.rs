@@ -1,4 +1,4 @@
-//! The Helm chart, rendered by a real Helm and held against the schemas of Kubernetes.
+//! The Helm chart, rendered by a real Helm and validated against the schemas of Kubernetes.
 
 use std::{
     env,

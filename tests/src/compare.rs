@@ -1,4 +1,4 @@
-//! What the observer counted against what Gunicorn logged: they must be equal, not close.
+//! Compares the observer's counts with Gunicorn's log: they must be equal, not close.
 
 use std::{collections::BTreeMap, fmt::Debug, mem::replace};
 

@@ -1,4 +1,4 @@
-//! What `cargo xtask dist` makes of the program under test.
+//! The release files that `cargo xtask dist` makes of the program under test.
 
 use std::{
     env, fs,

@@ -1,15 +1,15 @@
-//! Every way a request fails under every framework: what Python did, what the observer says of
-//! it, and one table of both.
+//! Every way a request fails under every framework: what Python did, what the observer counted, and a
+//! table of both.
 //!
-//! - [`framework`]: the shops in `tests/apps/errors`, and the cells they are run in
-//! - [`case`]: the requests, and what becomes of each, as data
-//! - [`bad`]: requests that are none
+//! - [`framework`]: the applications in `tests/apps/errors`, and the combinations they run in
+//! - [`case`]: the requests and their outcomes, as data
+//! - [`malformed`]: malformed requests
 //! - [`error_counts`]: the observer's counts of errors of a path
-//! - [`run`]: all of it, tried; [`table`]: what came of it
+//! - [`run`]: tries all of it; [`table`]: the results
 
-pub mod bad;
 pub mod case;
 pub mod error_counts;
 pub mod framework;
+pub mod malformed;
 pub mod run;
 pub mod table;

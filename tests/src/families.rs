@@ -1,5 +1,5 @@
-//! The metric families that an observer has when all of its probes tell: a Gunicorn that is asked
-//! for everything, and what is served of it.
+//! The metric families of an observer with all probes: a Gunicorn that gets every kind of request, and
+//! its exposition.
 
 use std::{collections::BTreeSet, process};
 

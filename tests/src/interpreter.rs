@@ -1,4 +1,4 @@
-//! Copies of an interpreter, for what can happen to its files.
+//! Copies of an interpreter, to replace and remove.
 
 use std::{
     fs,

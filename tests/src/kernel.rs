@@ -1,4 +1,4 @@
-//! What is loaded in the kernel.
+//! The programs and maps loaded in the kernel.
 
 use std::{collections::BTreeSet, fs};
 

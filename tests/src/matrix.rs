@@ -1,10 +1,10 @@
-//! Every interpreter with every Gunicorn and worker class: what of it runs at all, what the
-//! observer must say of each, and one table of what it said.
+//! Every interpreter with every Gunicorn and worker class: the cells that run, what the observer must
+//! report of each, and a table of its reports.
 //!
-//! - [`product`]: the cells, as data; which of them spans all
-//! - [`place`]: where set-up has put interpreters and packages
-//! - [`cell`]: one of them, tried
-//! - [`run`]: many of them, tried; [`table`]: what came of it
+//! - [`product`]: the cells, as data, and parts of them that cover all
+//! - [`place`]: the folders of interpreters and packages
+//! - [`cell`]: tries one cell
+//! - [`run`]: tries many; [`table`]: the results
 
 pub mod cell;
 pub mod place;

@@ -1,4 +1,4 @@
-//! What the application `operated` goes through for whoever asks about it: load, and trouble.
+//! Load and trouble for the application `operated`.
 
 use std::{thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! An interpreter and the Gunicorn it runs.
+//! An interpreter, with the Gunicorn that it runs.
 
 use std::{
     env,

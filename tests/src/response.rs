@@ -1,4 +1,4 @@
-//! Reading a response, and counting every byte of it.
+//! Reads a response, and counts every byte.
 
 use std::io::Read;
 

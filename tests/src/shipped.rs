@@ -1,4 +1,4 @@
-//! What `deploy` has for Prometheus and Grafana.
+//! The rules and dashboards of `deploy`.
 
 use std::{
     fs,

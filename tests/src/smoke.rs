@@ -1,8 +1,7 @@
-//! What the observer must see under any kernel, in a minute or two: `cargo xtask vm` runs it in
-//! guests, and on this machine.
+//! Tries every feature under any kernel, in a minute or two: `cargo xtask vm` runs it in guests, and on
+//! this machine.
 //!
-//! Each feature is tried for real and held against what `doctor` says of it: what it promises must
-//! work, what it denies must not.
+//! Each feature is compared with `doctor`: what it promises must work, what it denies must not.
 
 mod load;
 mod stage;

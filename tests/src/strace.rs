@@ -1,4 +1,4 @@
-//! What strace wrote of a process and its threads.
+//! The system calls of a process and its threads, from strace's log.
 
 /// A system call, as far as it is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use end_to_end::{
     client::Client,
     compare,
     errors::{
-        bad::{BAD, Bad, CODING_RAISED_IN, Comes},
+        malformed::{BAD, Bad, CODING_RAISED_IN, Comes},
         run,
     },
     gunicorn::{Builder, GunicornServer},

@@ -1,4 +1,4 @@
-//! With exactly the capabilities that the chart gives, all is observed, and to these root comes down;
+//! The capabilities of the chart are enough to observe everything, and root drops to them;
 //! `doctor` reports each that is missing.
 
 use std::{

@@ -1,5 +1,4 @@
-//! The Helm chart and the manifests made of it: what they render to, what they refuse, and what the
-//! documents say of them.
+//! The Helm chart and its manifests: what they render to, what they refuse, and their documents.
 
 use std::{collections::BTreeMap, fs};
 

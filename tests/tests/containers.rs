@@ -1,4 +1,4 @@
-//! Gunicorns in roots and namespaces of their own.
+//! Gunicorns in containers: in roots and namespaces of their own.
 
 use std::{collections::BTreeMap, fs};
 

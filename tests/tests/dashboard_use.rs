@@ -1,4 +1,4 @@
-//! The dashboard in the hands of somebody who looks for what is wrong, in a real browser.
+//! The dashboard in a real browser, as an operator uses it to find a problem.
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{

@@ -1,4 +1,4 @@
-//! What users are given: a tarball, a Debian package, and a systemd unit.
+//! The release files: a tarball, a Debian package, and a systemd unit.
 
 use std::{
     fs,

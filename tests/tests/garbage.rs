@@ -1,4 +1,4 @@
-//! Targets that ruin their own memory, or are gone while they are looked at: they harm nobody else.
+//! Targets that corrupt their own memory, or exit while they are read: others are not affected.
 
 use std::{
     fs::File,

@@ -1,5 +1,5 @@
-//! Waits for the global interpreter lock, held against what threads measure of themselves: the time
-//! that they took, and the processor's that they had.
+//! Waits for the global interpreter lock, compared with the wall and CPU time that threads measure of
+//! themselves.
 
 use std::{thread, time::Instant};
 

@@ -1,5 +1,4 @@
-//! The guards themselves, against a real Gunicorn and without the observer: what the other tests
-//! compare with must be right first.
+//! The guards themselves, with a real Gunicorn and without the observer: the other tests rely on them.
 
 use std::{fs, thread};
 

@@ -1,5 +1,5 @@
-//! A user of the host who starts what looks like a Gunicorn: it harms nobody, learns nothing through
-//! the observer, and has it attach to nothing but its own interpreter.
+//! A hostile user starts programs that look like Gunicorns: they affect nobody, learn nothing through
+//! the observer, and make it attach to nothing but their own interpreter.
 
 use std::{
     fs::{self, File},

@@ -1,6 +1,5 @@
-//! Every kind of request and response: some requests, and exactly the records they should leave.
-//! Sizes are those of the bytes that went over the wire, as the client counted them. All cases of a
-//! worker class are tried on one worker; a failure names its case.
+//! Every kind of request and response makes exactly the expected records. Sizes are bytes on the wire,
+//! as the client counted them. One worker serves all cases of its class; a failure names its case.
 
 use anyhow::{Result, ensure};
 use end_to_end::{

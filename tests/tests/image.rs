@@ -1,4 +1,4 @@
-//! The container image: what is in it, and that it does its work with no more than the chart gives.
+//! The container image: its contents, and that it works with no more than the chart's privileges.
 
 use std::{
     fs,

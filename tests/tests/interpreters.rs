@@ -1,4 +1,4 @@
-//! Interpreters whose files are not what their names say, or not there any more.
+//! Interpreters whose files were renamed, replaced or removed.
 
 use std::fs;
 

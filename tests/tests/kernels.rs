@@ -1,4 +1,4 @@
-//! What a kernel may lack: a program that it refuses, its own types.
+//! Kernels with limits: one that refuses a program, one without type information.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Masters and workers come and go; no request is missed, not even a worker's first.
+//! Masters and workers start and exit; no request is missed, not even a worker's first.
 
 use std::{collections::BTreeMap, thread};
 

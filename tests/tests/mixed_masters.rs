@@ -1,5 +1,4 @@
-//! Masters of every kind on one host, coming and going under load: each request that one of them
-//! logged is counted, for the right worker.
+//! Masters of every kind start and exit under load: each request they logged is counted for its worker.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! The rules and dashboards of `deploy`: promtool accepts them; on real Gunicorns that have every
-//! trouble there is an alert on, each alert fires, and each panel of each dashboard has data.
+//! The rules and dashboards of `deploy`: promtool accepts them; real Gunicorns with each problem fire
+//! each alert, and every panel of every dashboard has data.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

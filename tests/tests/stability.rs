@@ -1,4 +1,4 @@
-//! The observer comes, goes and outlives its targets, and nothing is left of either.
+//! The observer attaches, detaches and outlives its targets; nothing is left of either.
 
 use std::{
     collections::BTreeMap,

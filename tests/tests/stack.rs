@@ -1,5 +1,5 @@
-//! What `stack` shows is what others see of the same threads: the program itself, by
-//! `sys._current_frames`, and py-spy, which stops it.
+//! `stack` shows what others see of the same threads: the program itself by `sys._current_frames`, and
+//! py-spy, which stops it.
 
 use std::{
     io::Write as _,

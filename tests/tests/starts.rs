@@ -1,6 +1,6 @@
-//! Every way Gunicorn is started, and changed while it runs: its masters are found, class and age
-//! of each worker are right before the first request, and every request is counted for the right
-//! worker, whether the observer comes first or last.
+//! Every way to start Gunicorn, and to change it while it runs: masters are found, class and age of each
+//! worker are known before the first request, and every request is counted for its worker, whether the
+//! observer starts first or last.
 
 use std::{
     fs,
@@ -536,9 +536,12 @@ fn workers_that_a_touched_file_restarts_are_counted() -> Result<()> {
     let old = server.workers();
     let mut touched = 0;
     wait::until("the workers to be replaced", || {
-        // Again until it is seen: when a worker first looked, we cannot tell.
+        // Again and again: when a worker first reads the time of the file is unknown.
         touched += 1;
-        fs::write(&file, format!("from cell import app\n# {touched}\n"))?;
+        // Renamed, so that no worker imports a file that is half written.
+        let new = folder.path().join("new");
+        fs::write(&new, format!("from cell import app\n# {touched}\n"))?;
+        fs::rename(&new, &file)?;
         Ok((!server.workers().iter().any(|worker| old.contains(worker))).then_some(()))
     })?;
     server.wait_for_workers(WORKERS)?;

@@ -1,4 +1,4 @@
-//! Where a worker was stuck when its master gave it up: file, function, line and request.
+//! Where a worker was stuck at its timeout: file, function, line and request.
 
 use std::{collections::BTreeMap, thread};
 

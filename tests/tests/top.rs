@@ -1,4 +1,4 @@
-//! `top` on a real terminal: what it shows, what its keys do, and how it leaves the terminal.
+//! `top` on a real terminal: its screen, its keys, and the state it leaves the terminal in.
 
 use std::{io::Write as _, net::TcpStream};
 

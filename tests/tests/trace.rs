@@ -1,4 +1,4 @@
-//! `trace`: a line for each request, as it ends.
+//! `trace`: a line for each finished request.
 
 use std::io::{BufRead as _, BufReader};
 

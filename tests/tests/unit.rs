@@ -1,4 +1,4 @@
-//! The systemd unit: what it forbids is not needed, and what is said of it is so.
+//! The systemd unit: the observer works under its limits, and its document is right.
 
 use std::{
     collections::BTreeSet,

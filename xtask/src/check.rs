@@ -6,10 +6,7 @@ use crate::{rust, tally::Tally, workspace::Workspace};
 
 pub fn run(workspace: &Workspace) -> Result<()> {
     let mut tally = Tally::default();
-    tally.tests("lint", |tally| {
-        rust::lint(workspace, tally);
-        Ok(())
-    })?;
+    tally.lint(|tally| rust::lint(workspace, tally));
     let programs = tally.build(|| rust::build_unit(workspace))?;
     tally.tests("unit", |tally| rust::unit(&programs, None, tally))?;
     tally.finish()

@@ -138,10 +138,10 @@ impl Run<'_> {
     fn part(&self, part: Part, tally: &mut Tally) -> Result<()> {
         let workspace = self.workspace;
         match part {
-            Part::Lint => tally.tests("lint", |tally| {
-                lint::run(workspace, tally);
+            Part::Lint => {
+                tally.lint(|tally| lint::run(workspace, tally));
                 Ok(())
-            }),
+            }
             Part::Unit => {
                 let programs = tally.build(|| rust::build_unit(workspace))?;
                 tally.tests("unit", |tally| {

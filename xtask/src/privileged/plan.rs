@@ -182,9 +182,23 @@ pub const FILES: &[File] = &[
         "each interpreter once, with each class and Gunicorn at least once",
         "`exact_counts` and `starts` run the classes, too",
     )]),
-    alone("saturation", "compares durations with clients' clocks"),
+    alone("saturation", "compares durations with clients' clocks").but(&[
+        ("a_server_that_cannot_keep_up_is_found", Place::Beside),
+        (
+            "connections_that_a_full_backlog_turns_away_are_counted",
+            Place::Beside,
+        ),
+        (
+            "connections_that_nobody_accepts_are_the_backlog_of_their_listener",
+            Place::Beside,
+        ),
+        ("what_a_worker_uses_is_what_the_kernel_says", Place::Beside),
+    ]),
     alone("gil", "compares waits with threads' clocks"),
-    alone("rules", "fires alerts within short windows"),
+    alone("rules", "fires alerts within short windows").but(&[(
+        "promtool_accepts_the_rules_and_finds_their_tests_passed",
+        Place::Beside,
+    )]),
     alone("many_workers", "measures the observer's CPU"),
 ];
 
