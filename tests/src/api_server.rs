@@ -19,13 +19,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A request, and what was answered.
+/// A request and its answer.
 #[derive(Clone, Debug, Deserialize)]
 struct Exchange {
     path: String,
     status: u16,
     content_type: String,
-    /// As they came.
+    /// The pieces of the answer.
     pieces: Vec<String>,
 }
 
@@ -62,12 +62,12 @@ struct Progress {
 pub const NODE: &str = "node-1";
 
 impl ApiServer {
-    /// Plays how the pods of [`NODE`] were listed, and what happened to them then.
+    /// Plays the list of the pods of [`NODE`], and later changes.
     pub fn play_node() -> Result<Self> {
         Self::play("node.jsonl")
     }
 
-    /// Plays how that was refused.
+    /// Plays a refusal of that list.
     pub fn play_denied() -> Result<Self> {
         Self::play("denied.jsonl")
     }
@@ -112,7 +112,7 @@ impl ApiServer {
         })
     }
 
-    /// The file that `KUBECONFIG` has to name.
+    /// The file for `KUBECONFIG`.
     pub fn config(&self) -> Result<std::path::PathBuf> {
         let path = self.folder.path().join("config");
         let mut text = "apiVersion: v1\nkind: Config\ncurrent-context: it\n".to_owned();
@@ -130,7 +130,7 @@ impl ApiServer {
         Ok(path)
     }
 
-    /// Uid of the pod whose name begins so, among those that were listed first.
+    /// Uid of the first listed pod whose name begins like this.
     pub fn uid(&self, name: &str) -> Result<&'static str> {
         let list = self.shared.recorded_first()?;
         let items = list["items"].as_array().context("no pods")?;
@@ -153,7 +153,7 @@ impl ApiServer {
         self.shared.may_send.notify_all();
     }
 
-    /// What was asked that was not recorded.
+    /// Fails if a request was not in the recording.
     pub fn check(&self) -> Result<()> {
         let failures = &self.shared.progress().failures;
         ensure!(failures.is_empty(), "{failures:?}");
@@ -236,7 +236,7 @@ impl Shared {
         Ok(serde_json::from_str(&first.pieces.concat())?)
     }
 
-    /// The next exchange, which has to be of this path; the last one again where all were played.
+    /// The next exchange, which must be of this path; the last one again once all were played.
     fn recorded(&self, path: &str) -> Result<Exchange> {
         let mut exchanges = self
             .exchanges

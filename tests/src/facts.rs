@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// One finished request. What was not seen is `None`.
+/// A finished request. Unseen values are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Fact {
     pub pid: u32,

@@ -28,7 +28,7 @@ pub const STOP_BOUND: Duration = Duration::from_secs(30);
 /// The promise of docs/OPERATIONS.md where the machine is idle: detached, drained and exited.
 const PROMISED_STOP: Duration = Duration::from_secs(2);
 
-/// Where the built program is; `cargo xtask test` says so in the environment.
+/// The built program; `cargo xtask test` names it in the environment.
 pub fn binary() -> Result<PathBuf> {
     let path = env::var_os("GUNICORN_OBSERVER_BIN")
         .map(PathBuf::from)
@@ -82,7 +82,7 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
-/// A recording of a fleet that never was: apps, workers of each, routes of each.
+/// Writes a recording of a made-up fleet: apps, workers of each, routes of each.
 pub fn fleet(recording: &Path, apps: u32, workers: u32, routes: u32) -> Result<()> {
     // Built beside it.
     let program = binary()?.with_file_name("examples/fleet");
@@ -127,16 +127,16 @@ fn replayed(binary: &Path, arguments: &[&OsStr]) -> Result<String> {
     String::from_utf8(output.stdout).context("replay did not print UTF-8")
 }
 
-/// A running observer; ended when dropped.
+/// A running observer; stopped when dropped.
 pub struct Observer {
     child: Child,
     binary: PathBuf,
-    /// Where it serves, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
     folder: TempDir,
 }
 
-/// What an observer leaves when stopped.
+/// The files of a stopped observer.
 pub struct Stopped {
     pub stderr: String,
     binary: PathBuf,
@@ -190,8 +190,8 @@ impl Observer {
         })
     }
 
-    /// `run` over every master of this host, as the node of this name, whose pods are asked for
-    /// where this file says, and with more arguments.
+    /// `run` over every master of this host, as the node of this name, with this kubeconfig and more
+    /// arguments.
     pub fn run_in_cluster(node: &str, config: &Path, more: &[String]) -> Result<Self> {
         Self::start_as(&binary()?, free_port()?, |command, _| {
             command.env("KUBECONFIG", config);
@@ -293,7 +293,7 @@ impl Observer {
         self.child.id()
     }
 
-    /// What it wrote so far.
+    /// Its log so far.
     pub fn stderr(&self) -> Result<String> {
         fs::read_to_string(self.folder.path().join("stderr")).context("cannot read its log")
     }
@@ -314,7 +314,7 @@ impl Observer {
         Metrics::parse(&self.scrape_text()?)
     }
 
-    /// Scrapes until a scrape is as wanted; says what it saw last if none is.
+    /// Scrapes until a scrape is as wanted; else fails with the last one.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
         let waited = wait::until(what, || {
             let metrics = self.scrape()?;
@@ -329,7 +329,7 @@ impl Observer {
         })
     }
 
-    /// Waits until it has counted so many requests of a master's workers.
+    /// Waits until it has counted this many requests of a master's workers.
     pub fn wait_for_requests(&self, master: u32, count: usize) -> Result<Metrics> {
         let master = master.to_string();
         self.wait_until(&format!("{count} requests of master {master}"), |metrics| {

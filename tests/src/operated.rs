@@ -12,12 +12,12 @@ use crate::{
     process, wait,
 };
 
-/// What `sync` workers are asked.
+/// Paths for `sync` workers.
 pub const SYNC_PATHS: [&str; 4] = ["/ok", "/raises", "/refuses", "/collects"];
-/// … and `gthread` ones.
+/// Paths for `gthread` workers.
 pub const THREADED_PATHS: [&str; 3] = ["/ok", "/burns", "/collects"];
 
-/// Some hundred requests a second, so that the machine is not busy with nothing else.
+/// Some hundred requests a second, to leave the machine time for other work.
 pub fn load(server: &GunicornServer, paths: &[&str]) -> Background {
     let upload = Request::new("POST", "/upload").body(vec![b'u'; 5000]);
     let paths = paths.iter().map(|path| Request::get(path));

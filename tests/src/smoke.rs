@@ -21,18 +21,18 @@ use crate::observer;
 use stage::Stage;
 use trials::TRIALS;
 
-/// What came of it under one kernel.
+/// The results under one kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// As `uname -r` has it.
+    /// The kernel's release, `uname -r`.
     pub release: String,
-    /// Why nothing can be observed, as `doctor` says; then the rest is empty.
+    /// Reasons of `doctor` why nothing can be observed; then the rest is empty.
     pub denied: Vec<String>,
     pub features: Vec<Feature>,
     pub programs: Vec<Program>,
-    /// What the kernel skipped while much was asked at once, and what was lost by that.
+    /// Runs that the kernel skipped under load, and the losses of that.
     pub under_load: String,
-    /// What went wrong where nothing promised otherwise; empty when all is well.
+    /// Every mistake; empty on success.
     pub wrong: Vec<String>,
     pub seconds: u64,
 }
@@ -41,17 +41,17 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
-    /// What was seen; else why it was not.
+    /// What was seen, or the reason why not.
     pub seen: Result<String, String>,
-    /// What being without it costs, where `doctor` denies it.
+    /// The loss without it, where `doctor` denies it.
     pub without: Option<String>,
 }
 
-/// A program, as the kernel's verifier took it.
+/// A program, after the kernel's verifier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
-    /// How many instructions it walked; kernels before 5.16 do not say.
+    /// Instructions that the verifier walked; unknown before Linux 5.16.
     pub walked: Option<u64>,
     pub load_us: u64,
 }
@@ -122,7 +122,7 @@ pub fn run() -> Result<Report> {
     Ok(report)
 }
 
-/// For who waits.
+/// Prints progress.
 fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -132,7 +132,7 @@ fn release() -> Result<String> {
     Ok(name.release().to_string_lossy().into_owned())
 }
 
-/// What `doctor` says of this kernel.
+/// The report of `doctor` about this kernel.
 struct Doctor(Value);
 
 impl Doctor {
@@ -154,7 +154,7 @@ impl Doctor {
             .collect()
     }
 
-    /// What it costs to be without a feature, if the kernel does not have it.
+    /// The loss without a feature, if the kernel lacks it.
     fn denied(&self, name: &str) -> Result<Option<String>> {
         let features = self.0["features"].as_array();
         let mut features = features.context("doctor lists no features")?.iter();

@@ -14,7 +14,7 @@ use crate::{
     process, wait,
 };
 
-/// A running trace of one master; ended when dropped.
+/// A running trace of one master; stopped when dropped.
 pub struct Tracer {
     child: Child,
     folder: TempDir,
@@ -55,7 +55,7 @@ impl Tracer {
         Ok(tracer)
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn stderr(&self) -> Result<String> {
         fs::read_to_string(self.folder.path().join("stderr")).context("cannot read its log")
     }
@@ -66,7 +66,7 @@ impl Tracer {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Waits until there are so many lines, and says all of them once it has ended.
+    /// Waits until there are this many lines, stops it, and returns all lines.
     pub fn finish(mut self, count: usize) -> Result<Vec<String>> {
         let waited = wait::until(format!("{count} lines"), || {
             Ok((self.lines()?.len() >= count).then_some(()))
@@ -78,14 +78,14 @@ impl Tracer {
         Ok(lines)
     }
 
-    /// Ends it by a signal, and checks that it ends well and in time.
+    /// Stops it by a signal, and checks that it exits with success and in time.
     pub fn stop(&mut self, signal: Signal) -> Result<()> {
         process::signal(self.child.id(), signal)?;
         let status = process::wait_for(&mut self.child, STOP_BOUND)?;
         self.ended_well(status)
     }
 
-    /// Waits until it ends by itself, and checks that it ends well.
+    /// Waits until it exits by itself, and checks that it exits with success.
     pub fn ends(&mut self) -> Result<()> {
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
         self.ended_well(status)

@@ -12,16 +12,16 @@ pub enum Origin {
     View,
     /// In a function of this file, by its qualified name.
     At(&'static str, &'static str),
-    /// In a template: this file, and what its code is called by `co_qualname` and by `co_name`.
+    /// In a template: this file, and the `co_qualname` and `co_name` of its code.
     Template(&'static str, &'static str, &'static str),
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Answered with this, and nobody's error.
+    /// Answered with this status, and no error.
     Well(u16),
-    /// Answered with this of 5xx by the application, without any exception.
+    /// Answered with this 5xx by the application, without any exception.
     Plain(u16),
     /// The application answers its exception itself.
     Answered(u16, &'static str, Origin),
@@ -39,21 +39,21 @@ pub enum Fate {
 use Fate::{Answered, Breaks, Leaves, LeavesUnanswered, Plain, Uncaught, Well};
 use Origin::{At, Template, View};
 
-/// How the client behaves.
+/// The client's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// It reads all.
+    /// It reads the whole response.
     Reads,
-    /// It goes once it has the head.
+    /// It closes after the head.
     Leaves,
 }
 
-/// One path of the shops.
+/// A path of the applications.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub path: &'static str,
     pub what: &'static str,
-    /// What becomes of it under most frameworks; of those in `but`, something else.
+    /// Its outcome under most frameworks; those in `but` differ.
     fate: Option<Fate>,
     but: &'static [(Framework, Option<Fate>)],
     pub client: Client,
@@ -74,7 +74,7 @@ impl Case {
         Self { but, ..self }
     }
 
-    /// No framework has it but those.
+    /// Only those frameworks have it.
     const fn only(self, only: &'static [(Framework, Option<Fate>)]) -> Self {
         Self {
             fate: None,
@@ -83,7 +83,7 @@ impl Case {
         }
     }
 
-    /// What becomes of it there, if the framework has it.
+    /// Its outcome there, if the framework has it.
     #[must_use]
     pub fn fate(&self, stand: &Stand) -> Option<Fate> {
         let framework = stand.framework;
@@ -137,10 +137,10 @@ const SILENT: [&str; 7] = [
     "/decorated",
     "/swallowed",
 ];
-/// Nobody's error. Asked last.
+/// No error. Sent last.
 pub const FENCE: &str = "/fence";
 
-/// All of them, in the order they are asked: those that are silent first.
+/// All cases, in the order they are sent: those that need deep capture first.
 pub const CASES: [Case; 34] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),

@@ -28,9 +28,9 @@ use crate::{
     skip, wait,
 };
 
-/// Each case, of each stand: once after another of its kind too.
+/// Requests of each case: also one that follows another of its kind.
 const TIMES: usize = 2;
-/// On two cores the start of a framework is what takes time.
+/// Starting a framework takes most of the time on two cores.
 const AT_A_TIME: usize = 4;
 /// A bound on the time between the last request and the last count.
 const LATE: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use super::{
     run::Row,
 };
 
-/// A line for each case, a column for each framework; below, what ran each framework.
+/// A line for each case, a column for each framework; below, the combinations of each framework.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let names: Vec<_> = FRAMEWORKS

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context as _, Result};
 
-/// Where an interpreter comes from.
+/// The source of an interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// pyenv's builds: a shared library with symbols.
@@ -21,7 +21,7 @@ pub enum Source {
 /// One build of CPython.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interpreter {
-    /// As in `pyenv-3.11`.
+    /// Its name, such as `pyenv-3.11`.
     pub name: &'static str,
     pub source: Source,
     /// Its minor version: 11 of 3.11.
@@ -51,7 +51,7 @@ pub const INTERPRETERS: [Interpreter; 11] = [
     interpreter("debian-3.15", Source::Suite("sid"), 15),
 ];
 
-/// The one of this name.
+/// The interpreter of this name.
 pub fn interpreter_named(name: &str) -> Result<Interpreter> {
     INTERPRETERS
         .into_iter()
@@ -67,7 +67,7 @@ pub const GUNICORNS: [&str; 9] = [
 /// All worker classes, as `--worker-class` names them.
 pub const CLASSES: [&str; 4] = ["sync", "gthread", "gevent", "eventlet"];
 
-/// One of the product.
+/// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
     pub interpreter: Interpreter,
@@ -139,8 +139,8 @@ pub fn all() -> Vec<Cell> {
     cells
 }
 
-/// A part of `cells` that has each interpreter with each class that it runs, on the Gunicorn that
-/// was least used before: so each Gunicorn too.
+/// A part of `cells` that has each interpreter with each class that it runs, on the least used Gunicorn:
+/// so it has each Gunicorn, too.
 #[must_use]
 pub fn spanning(cells: &[Cell]) -> Vec<Cell> {
     let mut used: BTreeMap<(&str, &str), usize> = BTreeMap::new();

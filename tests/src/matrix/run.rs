@@ -11,15 +11,15 @@ use super::{
 };
 use crate::{observer::Observer, skip};
 
-/// A cell, and what came of it.
+/// A cell and its result.
 pub struct Row {
     pub cell: Cell,
-    /// `Err` says why Gunicorn itself does not run so.
+    /// `Err` has the reason why Gunicorn itself does not run so.
     pub outcome: Result<Outcome, &'static str>,
 }
 
 impl Row {
-    /// What is wrong, one a line.
+    /// Mistakes, one a line.
     #[must_use]
     pub fn wrong(&self) -> &[String] {
         match &self.outcome {
@@ -86,7 +86,7 @@ fn one_interpreter(place: &Place, binary: &Path, cells: &[Cell]) -> Result<Vec<R
     Ok(tried.into_iter().map(row).collect())
 }
 
-/// Of an error that may hold a whole scrape.
+/// The first lines of an error that may contain a whole scrape.
 fn first_lines(text: &str) -> String {
     const LINES: usize = 30;
     let lines: Vec<_> = text.lines().take(LINES).collect();

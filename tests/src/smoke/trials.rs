@@ -13,10 +13,10 @@ use crate::{
     worker_exits::Event,
 };
 
-/// Tries a feature; says what was seen.
+/// Tries a feature, and returns what was seen.
 type Trial = fn(&mut Stage) -> Result<String>;
 
-/// In this order: the first sends what the next ones look at.
+/// The order matters: the first trial sends the requests that the next ones check.
 pub const TRIALS: &[(&str, Trial)] = &[
     ("requests", requests),
     ("requests as sent", requests_as_sent),
@@ -182,7 +182,7 @@ fn gil(stage: &mut Stage) -> Result<String> {
     Ok(format!("{:.1} s", metrics.sum(FAMILY, &labels)))
 }
 
-/// The worker of a server that ends by this, and waits for the next one.
+/// Makes a server's worker exit by this path, and waits for the next one.
 fn ends(stage: &Stage, server: &GunicornServer, path: &str, reason: &str) -> Result<Event> {
     let before = server.booted()?.len();
     send_unanswered(server, path);
