@@ -106,11 +106,14 @@ impl File {
     }
 }
 
+/// Other tests' Gunicorns would be among its own, and their losses, too.
+const WHOLE_HOST: &str = "observes every Gunicorn of the host, and compares all of them";
+
 /// Every file, in the order they run: long ones first.
 pub const FILES: &[File] = &[
     file(
         "errors",
-        Place::InTurn("5xx are counted by application, and its tests use the same ones"),
+        Place::InTurn("5xx are labelled by application, and its tests use the same ones"),
     )
     .quickly(&[does_less(
         "thousands_of_good_requests_of_each_framework_make_no_error",
@@ -119,18 +122,26 @@ pub const FILES: &[File] = &[
     )]),
     beside("timeouts"),
     beside("reasons"),
-    beside("starts"),
     beside("stack"),
     beside("kernels"),
     beside("prometheus"),
-    beside("garbage"),
     beside("dashboard"),
     beside("dashboard_use"),
-    beside("lifecycle").but(&[(
-        "a_master_killed_in_a_request_leaves_nothing_in_the_observer",
-        Place::Alone("counts the entries of every map"),
-    )]),
-    beside("socket_level").but(&[("pypy", Place::Alone("observes the whole host"))]),
+    beside("lifecycle").but(&[
+        (
+            "a_master_killed_in_a_request_leaves_nothing_in_the_observer",
+            Place::Alone("counts the entries of every map"),
+        ),
+        (
+            "an_observer_started_first_finds_a_new_master",
+            Place::Alone(WHOLE_HOST),
+        ),
+        (
+            "a_new_master_under_a_known_interpreter_is_counted_from_its_first_request",
+            Place::Alone(WHOLE_HOST),
+        ),
+    ]),
+    beside("socket_level").but(&[("pypy", Place::Alone(WHOLE_HOST))]),
     beside("exact_counts"),
     beside("http_cases"),
     beside("bad_requests"),
@@ -153,12 +164,14 @@ pub const FILES: &[File] = &[
     beside("loss"),
     beside("image").but(&[(
         "the_charts_pod_observes_a_gunicorn_outside_of_it_in_full",
-        Place::Alone("observes the whole host"),
+        Place::Alone(WHOLE_HOST),
     )]),
-    alone("containers", "observes the whole host"),
-    alone("pods", "observes the whole host"),
-    alone("interpreters", "observes the whole host"),
-    alone("mixed_masters", "observes the whole host, and loads it").quickly(&[does_less(
+    alone("starts", WHOLE_HOST),
+    alone("garbage", WHOLE_HOST),
+    alone("containers", WHOLE_HOST),
+    alone("pods", WHOLE_HOST),
+    alone("interpreters", WHOLE_HOST),
+    alone("mixed_masters", WHOLE_HOST).quickly(&[does_less(
         "masters_of_every_kind_come_and_go_and_no_request_is_missed",
         "30 of 120 seconds",
         "more of the same masters",

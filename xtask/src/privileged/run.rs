@@ -1,6 +1,7 @@
 //! Runs tests, several at a time where that is allowed.
 
 use std::{
+    num::NonZero,
     path::PathBuf,
     process::Stdio,
     sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc},
@@ -14,8 +15,10 @@ use end_to_end::process;
 use super::plan::{Place, Test};
 use crate::tally::{Finished, Outcome, Tally};
 
-/// More than there are processors: most of a test's time is waiting.
-const SIDE_BY_SIDE: usize = 3;
+/// One more than there are processors: most of a test's time is waiting.
+fn side_by_side() -> usize {
+    thread::available_parallelism().map_or(2, NonZero::get) + 1
+}
 
 /// Printed by a test that is skipped, see `end_to_end::skip`.
 const SKIPPED: &str = "SKIPPED: ";
@@ -25,7 +28,7 @@ pub fn all(tests: Vec<Test<'_>>, environment: &[(&str, PathBuf)], tally: &mut Ta
     let (alone, others): (Vec<_>, Vec<_>) = tests
         .into_iter()
         .partition(|test| matches!(test.place, Place::Alone(_)));
-    for (tests, threads) in [(others, SIDE_BY_SIDE), (alone, 1)] {
+    for (tests, threads) in [(others, side_by_side()), (alone, 1)] {
         let queue = Queue::new(tests);
         thread::scope(|scope| {
             let (sender, finished) = mpsc::channel();
