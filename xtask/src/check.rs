@@ -7,7 +7,9 @@ use crate::{rust, tally::Tally, workspace::Workspace};
 pub fn run(workspace: &Workspace) -> Result<()> {
     let mut tally = Tally::default();
     tally.lint(|tally| rust::lint(workspace, tally));
-    let programs = tally.build(|| rust::build_unit(workspace))?;
-    tally.tests("unit", |tally| rust::unit(&programs, None, tally))?;
+    let built = tally.build(|| rust::build_unit(workspace));
+    let done =
+        built.and_then(|programs| tally.tests("unit", |tally| rust::unit(&programs, None, tally)));
+    tally.fail_on_error("unit", done);
     tally.finish()
 }

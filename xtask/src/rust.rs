@@ -62,14 +62,20 @@ pub fn build_unit(workspace: &Workspace) -> Result<Vec<Program>> {
 
 /// Runs the unit tests whose name contains `filter`.
 pub fn unit(programs: &[Program], filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let mut count = 0;
     for program in programs {
         let outcomes = run_all(program, filter)?;
         println!("{}: {} tests", program.name, outcomes.len());
+        count += outcomes.len();
         for outcome in outcomes {
             tally.add_quietly(outcome);
         }
     }
-    Ok(())
+    // A slip in the filter must not pass for a success.
+    match filter {
+        Some(filter) if count == 0 => bail!("no unit test has `{filter}` in its name"),
+        _ => Ok(()),
+    }
 }
 
 fn run_all(program: &Program, filter: Option<&str>) -> Result<Vec<Outcome>> {

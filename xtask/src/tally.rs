@@ -56,11 +56,9 @@ impl Tally {
     /// Runs tests, which are added one by one; their time on the clock is counted here.
     pub fn tests<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         println!("== {name}");
-        let mut took = Duration::ZERO;
-        let (setup, build) = (self.setup, self.build);
-        let done = timed(&mut took, || work(self));
-        let apart = (self.setup - setup) + (self.build - build);
-        self.tests += took.saturating_sub(apart);
+        let start = Instant::now();
+        let done = work(self);
+        self.tests += start.elapsed();
         done
     }
 
@@ -76,6 +74,19 @@ impl Tally {
             took,
             result,
         });
+    }
+
+    /// Counts an error as one failed test; returns whether there was none.
+    pub fn fail_on_error(&mut self, name: &str, done: Result<()>) -> bool {
+        let Err(error) = done else {
+            return true;
+        };
+        self.add(Outcome {
+            name: name.to_owned(),
+            took: Duration::ZERO,
+            result: Finished::Failed(format!("{error:#}")),
+        });
+        false
     }
 
     /// Counts a test, and prints it.

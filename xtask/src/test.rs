@@ -86,11 +86,14 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
     }
     println!("== set-up");
-    for part in &chosen {
-        tally.setup(|| make_missing(part.steps(), workspace))?;
-    }
+    let is_set_up = |part: &Part| {
+        let made = tally.setup(|| make_missing(part.steps(), workspace));
+        tally.fail_on_error(&format!("set-up of {}", part.name()), made)
+    };
+    chosen.retain(is_set_up);
     for part in chosen {
-        run.part(part, &mut tally)?;
+        let done = run.part(part, &mut tally);
+        tally.fail_on_error(part.name(), done);
     }
     tally.finish()
 }
