@@ -38,8 +38,8 @@ fn rows() -> Result<Vec<Row>> {
                 name: cells[0].trim_matches('`'),
                 fails: match cells[4] {
                     "fails" => true,
-                    "reports" => false,
-                    other => anyhow::bail!("`doctor` fails or reports, it does not {other:?}"),
+                    "warns" => false,
+                    other => anyhow::bail!("`doctor` fails or warns, it does not {other:?}"),
                 },
             })
         })

@@ -124,7 +124,6 @@ pub const FILES: &[File] = &[
     beside("reasons"),
     beside("stack"),
     beside("kernels"),
-    beside("prometheus"),
     beside("dashboard"),
     beside("dashboard_use"),
     beside("lifecycle").but(&[
@@ -212,6 +211,7 @@ pub const FILES: &[File] = &[
         "promtool_accepts_the_rules_and_finds_their_tests_passed",
         Place::Beside,
     )]),
+    alone("prometheus", "needs the load of its clients in time"),
     alone("many_workers", "measures the observer's CPU"),
 ];
 
