@@ -12,18 +12,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
-use observer::probe::{
-    attach,
-    kernel::Types,
-    load::{self, Loaded},
-    programs::Uprobe,
-    tables::Tables,
-    totals::{Places, Totals},
-    tracefs,
-};
-use observer::python::elf::Machine;
-use observer::python::insn;
-use observer::python::target::{Interpreter, ProbePoint};
+use observer::cpython::target::{Interpreter, ProbePoint};
+use observer::probe::bpf_maps::Tables;
+use observer::probe::kernel::Types;
+use observer::probe::load::{self, Loaded};
+use observer::probe::program_stats::{Places, Totals};
+use observer::probe::programs::Uprobe;
+use observer::probe::{attach, tracefs};
+use observer::process::elf::Machine;
+use observer::process::insn;
 use probe_ebpf::abi::{Role, Target};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};

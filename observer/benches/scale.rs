@@ -8,11 +8,12 @@
 mod stream;
 
 use anyhow::Result;
-use observer::fact::{Fact, Worker};
 use observer::ingest::decode;
-use observer::input::Input;
-use observer::model::{Settings, State};
-use observer::sink::prometheus::{Format, WorkerLabel, encode};
+use observer::metrics::exposition::{Format, encode};
+use observer_model::fact::{Fact, Worker};
+use observer_model::input::Input;
+use observer_model::settings::WorkerLabel;
+use observer_model::{Settings, State};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::fmt::Display;

@@ -5,9 +5,10 @@
 
 use anyhow::{Context as _, Result, bail};
 use observer::ingest::replay::Replay;
-use observer::input::Input;
-use observer::model::{Settings, State};
-use observer::sink::prometheus::{Format, WorkerLabel, encode};
+use observer::metrics::exposition::{Format, encode};
+use observer_model::input::Input;
+use observer_model::settings::WorkerLabel;
+use observer_model::{Settings, State};
 use std::hint::black_box;
 
 fn main() -> Result<()> {

@@ -1,16 +1,16 @@
 //! The command line. Every option is also an environment variable and, where it
-//! makes sense for a service, a key of the configuration file: see [`crate::config`].
+//! makes sense for a service, a key of the configuration file: see `config`.
 
-use crate::commands::replay::Show;
-use crate::config::{self, LogLevel};
-use crate::model::finding::Threshold;
-use crate::model::route::Pattern;
-use crate::sink::lines::filter::{RouteGlob, Statuses};
-use crate::sink::prometheus::WorkerLabel;
-use crate::tui::source::Daemon;
+use crate::options::{self, LogLevel};
+use crate::top::source::Daemon;
+use crate::trace::filter::{RouteGlob, Statuses};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use observer_model::duration::parse_duration;
+use observer_model::routes::normalize::Pattern;
+use observer_model::settings::Threshold;
+use observer_model::settings::WorkerLabel;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ pub struct RunArgs {
 pub struct ServeArgs {
     /// Address to serve metrics, dashboard and API on [default: 127.0.0.1:9918]
     #[arg(long, value_name = "HOST:PORT", env = "GUNICORN_OBSERVER_LISTEN",
-          value_parser = config::parse_listen)]
+          value_parser = options::parse_listen)]
     pub listen: Option<String>,
     /// YAML file of TLS and of who may ask with which password, as Prometheus' exporters have it;
     /// docs/WEB.md has its keys
@@ -226,7 +226,7 @@ pub struct TargetArgs {
     pub host: HostArgs,
     /// Observe only this master (a worker's pid means its master); repeatable [default: all]
     #[arg(long, value_name = "PID", env = "GUNICORN_OBSERVER_PID", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(config::PIDS))]
+          value_parser = clap::value_parser!(u32).range(options::PIDS))]
     pub pid: Vec<u32>,
     /// Never take a closer look at exceptions: what a framework answers with a 5xx by itself,
     /// without asking for the exception, then stays `unknown`
@@ -286,7 +286,7 @@ pub struct TraceArgs {
     pub status: Vec<Statuses>,
     /// Show only requests that took at least so long, such as 100ms or 2s
     #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_MIN_DURATION",
-          value_parser = config::parse_duration)]
+          value_parser = parse_duration)]
     pub min_duration: Option<Duration>,
     /// Show only requests of this route or path, where `*` stands for one segment or a part of it
     /// and `**` for any number; repeatable, or several with commas between them. It names no
@@ -320,7 +320,7 @@ pub struct TraceArgs {
     pub name_route: Vec<Pattern>,
     /// Routes of one app, the rest is `other` [default: 200]
     #[arg(long, value_name = "COUNT", env = "GUNICORN_OBSERVER_ROUTE_LIMIT",
-          value_parser = clap::value_parser!(u32).range(config::ROUTE_LIMITS))]
+          value_parser = clap::value_parser!(u32).range(options::ROUTE_LIMITS))]
     pub route_limit: Option<u32>,
 }
 
@@ -337,15 +337,16 @@ pub struct ModelArgs {
     )]
     pub route: Vec<Pattern>,
     /// How worker series are told apart [default: pid]
-    #[arg(long, value_name = "LABEL", env = "GUNICORN_OBSERVER_WORKER_LABEL")]
+    #[arg(long, value_name = "LABEL", env = "GUNICORN_OBSERVER_WORKER_LABEL",
+          value_parser = options::worker_label())]
     pub worker_label: Option<WorkerLabel>,
     /// Routes of one app, the rest is `other` [default: 200]
     #[arg(long, value_name = "COUNT", env = "GUNICORN_OBSERVER_ROUTE_LIMIT",
-          value_parser = clap::value_parser!(u32).range(config::ROUTE_LIMITS))]
+          value_parser = clap::value_parser!(u32).range(options::ROUTE_LIMITS))]
     pub route_limit: Option<u32>,
     /// How long the series of what ended stay, such as 90s, 5m or 1h30m [default: 5m]
     #[arg(long, value_name = "TIME", env = "GUNICORN_OBSERVER_KEEP_ENDED",
-          value_parser = config::parse_duration)]
+          value_parser = parse_duration)]
     pub keep_ended: Option<Duration>,
     /// From when on something is a finding, such as `stuck=30s` (a request in progress),
     /// `heartbeat=90%` (of the timeout), `restarts=5` (in a minute), `backlog=20%` (of its limit),
@@ -383,7 +384,7 @@ pub struct DoctorArgs {
 #[derive(Clone, Debug, Args)]
 pub struct StackArgs {
     /// Process to look at
-    #[arg(value_parser = clap::value_parser!(u32).range(config::PIDS))]
+    #[arg(value_parser = clap::value_parser!(u32).range(options::PIDS))]
     pub pid: u32,
     /// As JSON
     #[arg(long, env = "GUNICORN_OBSERVER_JSON", value_parser = FalseyValueParser::new())]
@@ -431,22 +432,6 @@ pub struct ManArgs {
     /// where there is none
     #[arg(long, value_name = "DIR", env = "GUNICORN_OBSERVER_DIR")]
     pub dir: Option<PathBuf>,
-}
-
-impl ReplayArgs {
-    /// What is to be printed.
-    #[must_use]
-    pub fn show(&self, file: &config::File) -> Show {
-        if self.serve {
-            Show::Serve(config::Serve::resolve(&self.served, file))
-        } else if self.requests {
-            Show::Requests
-        } else if self.end {
-            Show::End
-        } else {
-            Show::Served
-        }
-    }
 }
 
 #[cfg(test)]

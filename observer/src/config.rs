@@ -1,56 +1,23 @@
 //! What the operator asked for: flag, else environment variable, else file, else default.
 
 use crate::cli::{
-    GlobalArgs, HostArgs, ModelArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs,
+    GlobalArgs, HostArgs, ModelArgs, ReplayArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs,
 };
-use crate::fact::{self, Fact};
-use crate::model::Settings;
-use crate::model::finding::Threshold;
-use crate::model::route::Pattern;
-use crate::sink::lines::Format;
-use crate::sink::lines::filter::Filter;
-use crate::sink::prometheus::WorkerLabel;
+use crate::options::{DEFAULT_LISTEN, LogLevel, PIDS, ROUTE_LIMITS, parse_listen};
+use crate::trace::Format;
+use crate::trace::filter::Filter;
 use anyhow::{Context, Result, anyhow};
-use clap::ValueEnum;
+use observer_model::Settings;
+use observer_model::duration::parse_duration;
+use observer_model::fact;
+use observer_model::fact::Fact;
+use observer_model::routes::normalize::Pattern;
+use observer_model::settings::Threshold;
+use observer_model::settings::WorkerLabel;
 use serde::{Deserialize, Deserializer, de};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Served there when nothing else is said.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:9918";
-
-/// Pids that can be asked for.
-pub const PIDS: RangeInclusive<i64> = 1..=u32::MAX as i64;
-/// Limits of routes that can be asked for.
-pub const ROUTE_LIMITS: RangeInclusive<i64> = 1..=100_000;
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    /// As the logging crate has it.
-    #[must_use]
-    pub fn filter(self) -> tracing::level_filters::LevelFilter {
-        use tracing::level_filters::LevelFilter;
-        match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn => LevelFilter::WARN,
-            Self::Info => LevelFilter::INFO,
-            Self::Debug => LevelFilter::DEBUG,
-            Self::Trace => LevelFilter::TRACE,
-        }
-    }
-}
 
 /// The file: its keys are the long options.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -249,6 +216,35 @@ impl Serve {
     }
 }
 
+/// What of a record is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The exposition that was served last; that of its end if none was.
+    Served,
+    /// The exposition of its end, which nobody may have seen.
+    End,
+    /// Its finished requests, one JSON object a line.
+    Requests,
+    /// Over HTTP, as of its end: metrics, dashboard and API.
+    Serve(Serve),
+}
+
+impl Show {
+    /// Joins what was said where.
+    #[must_use]
+    pub fn resolve(args: &ReplayArgs, file: &File) -> Self {
+        if args.serve {
+            Self::Serve(Serve::resolve(&args.served, file))
+        } else if args.requests {
+            Self::Requests
+        } else if args.end {
+            Self::End
+        } else {
+            Self::Served
+        }
+    }
+}
+
 impl Run {
     /// Joins what was said where.
     #[must_use]
@@ -320,63 +316,6 @@ fn first_set<T: Clone>(first: &[T], second: &[T]) -> Vec<T> {
         second.to_vec()
     } else {
         first.to_vec()
-    }
-}
-
-/// Checks an address to listen on.
-///
-/// # Errors
-/// With an example.
-pub fn parse_listen(text: &str) -> Result<String, String> {
-    let is_address = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if is_address {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "`{text}` is no HOST:PORT, such as {DEFAULT_LISTEN} or [::1]:9918"
-        ))
-    }
-}
-
-/// Reads a time such as `100ms`, `90s`, `5m` or `1h30m`.
-///
-/// # Errors
-/// With an example.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time such as 100ms, 90s or 1h30m");
-    let mut total = Duration::ZERO;
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let ms = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(wrong()),
-        };
-        let ms = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(ms));
-        let part = ms.map(Duration::from_millis).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = tail;
-    }
-    if text.trim().is_empty() {
-        Err(wrong())
-    } else {
-        Ok(total)
     }
 }
 

@@ -194,31 +194,3 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
             .contains("/nowhere/x.toml cannot be read")
     );
 }
-
-#[test]
-fn times_are_read() {
-    for (text, ms) in [
-        ("90s", 90_000),
-        ("1h30m", 5_400_000),
-        ("1500ms", 1500),
-        ("0s", 0),
-    ] {
-        assert_eq!(
-            parse_duration(text),
-            Ok(Duration::from_millis(ms)),
-            "{text}"
-        );
-    }
-    for text in [
-        "",
-        "5",
-        "m",
-        "5 m",
-        "-1s",
-        "5x",
-        "99999999999999999999s",
-        "300000000000000d",
-    ] {
-        assert!(parse_duration(text).is_err(), "{text}");
-    }
-}

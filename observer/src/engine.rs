@@ -1,23 +1,25 @@
 //! The one owner of the state: takes records and facts in, gives snapshots out.
 
 use crate::clock::monotonic_ns;
-use crate::commands::shown;
-use crate::event::{Event, ExitStatus, Pid};
-use crate::fact::{Fact, Usage};
 use crate::ingest::decode;
 use crate::ingest::record::Recorder;
 use crate::ingest::ring::Ring;
-use crate::input::Input;
-use crate::model::State;
-use crate::model::happened::Happened;
 use crate::probe::gil::GilWaits;
 use crate::probe::in_flight::InFlightReader;
-use crate::probe::totals::Totals;
-use crate::sink::lines::{Line, Outlet, event};
-use crate::sink::source::Ask;
-use crate::snapshot::ObserverView;
+use crate::probe::program_stats::Totals;
+use crate::query::Ask;
+use crate::trace::worker_lines;
+use crate::trace::{Line, Outlet};
+use crate::untrusted::shown;
 use crate::watcher::Seen;
 use anyhow::{Context as _, Result};
+use observer_model::event::{Event, ExitStatus, Pid};
+use observer_model::fact::{Fact, Usage};
+use observer_model::findings::finding::Finding;
+use observer_model::input::Input;
+use observer_model::lifecycle::worker_event::WorkerEvent;
+use observer_model::views::metrics_view::ObserverView;
+use observer_model::{Effect, State};
 use procfs::WithCurrentSystemInfo as _;
 use std::fs::File;
 use std::future::Future;
@@ -120,7 +122,6 @@ impl Engine {
             ring,
             seen,
             recorder,
-            lines,
             in_flight,
             ..
         } = self;
@@ -169,21 +170,35 @@ impl Engine {
             }
             state.apply(&input);
         });
-        for (master, request) in state.take_unexplained() {
-            let _ = seen.send(Seen::Unexplained { master, request });
-        }
-        if let Some(lines) = lines {
-            for finished in state.take_finished() {
-                lines.take(Line::Request(Box::new(finished)));
-            }
-        }
-        for happened in state.take_events() {
-            tell(&happened);
-            if let Some(lines) = lines {
-                lines.take(Line::Event(Box::new(happened)));
-            }
-        }
+        self.pass_on();
         written.context(RECORD)
+    }
+
+    /// Passes on what the state asks for.
+    fn pass_on(&mut self) {
+        while let Some(effect) = self.state.poll_effect() {
+            match effect {
+                Effect::Request(request) => self.line(Line::Request(request)),
+                Effect::Worker(event) => {
+                    log_event(&event);
+                    self.line(Line::Event(event));
+                }
+                Effect::Finding(finding) => log_finding(&finding),
+                Effect::DeepCaptureWanted {
+                    master_pid,
+                    request,
+                } => {
+                    let master = master_pid;
+                    let _ = self.seen.send(Seen::Unexplained { master, request });
+                }
+            }
+        }
+    }
+
+    fn line(&mut self, line: Line) {
+        if let Some(lines) = &mut self.lines {
+            lines.take(line);
+        }
     }
 
     /// Takes what the watcher found. It read a process after what the kernel told
@@ -202,22 +217,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at the requests in progress. Those that ended before that have a record, which is to be
+    /// DeepCaptures at the requests in progress. Those that ended before that have a record, which is to be
     /// taken first.
     fn look(&mut self) -> Result<()> {
         let found = self.in_flight.read(None);
         self.drain()?;
         self.fact(Fact::InFlight(found))?;
-        for finding in self.state.take_findings() {
-            let app = shown(&finding.app, TEXT_CHARS);
-            let evidence = shown(&finding.evidence, TEXT_CHARS);
-            let (finding, master, worker) = (
-                finding.finding.as_str(),
-                finding.master_pid,
-                finding.worker_pid,
-            );
-            tracing::warn!(app, master, worker, "{finding}: {evidence}");
-        }
+        self.pass_on();
         Ok(())
     }
 
@@ -263,18 +269,30 @@ fn in_flight_at_end(in_flight: &InFlightReader, pid: Pid, time_ns: u64) -> Fact 
 }
 
 /// Into the log.
-fn tell(happened: &Happened) {
-    let trouble = happened
+fn log_event(event: &WorkerEvent) {
+    let is_trouble = event
         .ended
         .as_ref()
         .is_some_and(|ended| ended.reason.is_trouble());
-    for line in event::lines(happened) {
-        match (trouble, &happened.ended) {
+    for line in worker_lines::lines(event) {
+        match (is_trouble, &event.ended) {
             (true, _) => tracing::warn!("{line}"),
             (false, Some(_)) => tracing::info!("{line}"),
             (false, None) => tracing::debug!("{line}"),
         }
     }
+}
+
+/// Into the log.
+fn log_finding(finding: &Finding) {
+    let app = shown(&finding.app, TEXT_CHARS);
+    let evidence = shown(&finding.evidence, TEXT_CHARS);
+    let (kind, master, worker) = (
+        finding.finding.as_str(),
+        finding.master_pid,
+        finding.worker_pid,
+    );
+    tracing::warn!(app, master, worker, "{kind}: {evidence}");
 }
 
 /// What the watcher has to hear of an event.
@@ -283,10 +301,10 @@ fn told(event: &Event) -> Option<Seen> {
         Event::Fork { parent, child, .. } => Some(Seen::Fork { parent, child }),
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
-        Event::LookExhausted { .. } => Some(Seen::LookExhausted),
+        Event::DeepCaptureExhausted { .. } => Some(Seen::DeepCaptureExhausted),
         Event::Request(_)
         | Event::Exception(_)
-        | Event::Unwound(_)
+        | Event::CapturedFrame(_)
         | Event::Gc { .. }
         | Event::Signal { .. }
         | Event::Oom { .. }

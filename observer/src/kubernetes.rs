@@ -5,16 +5,17 @@
 //!                                 └── PodsChanged ──> watcher, which asks anew
 //! ```
 //!
-//! Without it names come from the node itself ([`crate::discover::pod`]), which knows no owners, and
+//! Without it names come from the node itself ([`crate::kubernetes::pod`]), which knows no owners, and
 //! not all names of every pod. What the API server says wins.
 
 mod names;
+pub mod pod;
 mod watch;
 
 pub use names::PodNames;
 pub use watch::{Told, client, follow};
 
-use crate::fact;
+use observer_model::fact;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

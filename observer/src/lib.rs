@@ -1,49 +1,48 @@
-//! gunicorn-observer: watches Gunicorn from outside.
+//! gunicorn-observer: eBPF monitoring for Gunicorn.
 //!
 //! ```text
 //! kernel ─ring─> ingest ─decode─> Event ┐
-//! discover, probe ──────────────> Fact  ┴─> Input ─> model::State ─> Snapshot ─> sink
+//! gunicorn, probe ──────────────> Fact  ┴─> Input ─> observer_model::State ─> views ─> http, top
+//!                                            │                            └─> Effect ─> trace, log
 //!                                            └─tee─> record ─> file ─> replay ─> Input
 //! ```
 //!
-//! - [`event`]: what the kernel told; [`fact`]: what userspace found; both are an [`input`]
+//! The rooms, from the top down; each uses only those below it:
+//!
+//! - [`daemon`]: the one place that knows every task; [`commands`]: those that are no daemon
+//! - [`engine`]: owns the state; [`watcher`]: follows processes and attaches
+//! - [`top`], [`trace`], [`http`], [`metrics`]: the outputs; [`query`]: asks the engine for views
+//! - [`config`]: flag, variable, file or default; [`cli`]: the command line; [`options`]: values
 //! - [`ingest`]: bytes of the ring buffer to events; the record file, written and read
-//! - [`probe`]: what the kernel and the host offer; loading and attaching the programs
-//! - [`discover`]: processes, masters, workers
-//! - [`root`]: files of their own roots
-//! - [`kubernetes`]: pods, as the API server has them
-//! - [`python`]: interpreters: where their functions and structures are
-//! - [`model`]: the pure state; [`snapshot`]: the view every output reads
-//! - [`sink`]: the outputs; [`tui`]: the one on a terminal
-//! - [`yaml`], [`pem`]: files that the operator names
-//! - [`cli`], [`config`]: what the operator asked for; [`commands`]: those that are no daemon
-//! - [`watcher`]: follows processes and attaches; [`engine`]: owns the state
-//! - [`privilege`]: what is given up once it is not needed
-//! - [`app`]: the one file that knows every task
+//! - [`probe`]: what the kernel offers; loading and attaching the programs
+//! - [`gunicorn`]: masters and workers; [`cpython`]: interpreters; [`process`]: any process
+//! - [`kubernetes`]: names of pods
+//! - [`privilege`]: capabilities and system calls that are given up
+//! - [`untrusted`], [`terminal`], [`clock`], [`shutdown`], [`trim_memory`], [`yaml`], [`pem`]: helpers
 
-pub mod api;
-pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod discover;
+pub mod cpython;
+pub mod daemon;
 pub mod engine;
-pub mod event;
-pub mod fact;
-mod heap;
+pub mod gunicorn;
+pub mod http;
 pub mod ingest;
-pub mod input;
 pub mod kubernetes;
-pub mod model;
+pub mod metrics;
+pub mod options;
 mod pem;
 pub mod privilege;
 pub mod probe;
-pub mod python;
-pub mod root;
+pub mod process;
+pub mod query;
 pub mod shutdown;
-pub mod sink;
-pub mod snapshot;
-pub mod tui;
+pub mod terminal;
+pub mod top;
+pub mod trace;
+mod trim_memory;
+pub mod untrusted;
 pub mod watcher;
 mod yaml;

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use clap::Parser;
-use observer::app::{self, Outputs};
 use observer::cli::{Cli, Command, TopArgs};
 use observer::commands::{completions, doctor, list, man, replay, stack};
-use observer::config::{self, File, Model, Observe, Run, Trace};
-use observer::tui::{self, Look};
+use observer::config::{self, File, Model, Observe, Run, Show, Trace};
+use observer::daemon::{self, Outputs};
+use observer::top::{self, Appearance};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,10 +34,10 @@ fn start(cli: &Cli) -> Result<()> {
         .with_target("kube_client", LevelFilter::OFF)
         .with_target("kube_runtime", LevelFilter::OFF);
     let log = tracing_subscriber::fmt().with_max_level(level);
-    let look = Look::default();
+    let appearance = Appearance::default();
     if let Command::Top(_) = cli.command {
         // What it draws would be spoilt.
-        let log = log.with_writer(look.log.clone()).with_ansi(false);
+        let log = log.with_writer(appearance.log.clone()).with_ansi(false);
         log.finish().with(shown).init();
     } else {
         let log = log.with_writer(io::stderr);
@@ -49,21 +49,21 @@ fn start(cli: &Cli) -> Result<()> {
             let model = |recorded| Model::replayed(recorded, &args.model, &file);
             replay::run(
                 &args.file,
-                &args.show(&file),
+                &Show::resolve(args, &file),
                 model,
                 &mut io::stdout().lock(),
             )
         }
         Command::Run(args) => serve(&Run::resolve(args, &file), None),
         Command::Record(args) => serve(&Run::resolve(&args.run, &file), Some(&args.file)),
-        Command::Top(args) => top(args, &file, look),
+        Command::Top(args) => top(args, &file, appearance),
         Command::Trace(args) => {
             let trace = Trace::resolve(args, &file);
             let outputs = Outputs {
                 lines: Some((trace.filter, trace.format)),
                 ..Outputs::default()
             };
-            app::run(&trace.observe, outputs)
+            daemon::run(&trace.observe, outputs)
         }
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
         Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
@@ -76,20 +76,20 @@ fn start(cli: &Cli) -> Result<()> {
     }
 }
 
-fn top(args: &TopArgs, file: &File, look: Look) -> Result<()> {
-    let look = Look {
+fn top(args: &TopArgs, file: &File, appearance: Appearance) -> Result<()> {
+    let appearance = Appearance {
         no_color: args.no_color,
-        ..look
+        ..appearance
     };
     if let Some(daemon) = &args.connect {
-        return tui::connected(daemon, args.http_config.as_deref(), &look);
+        return top::connected(daemon, args.http_config.as_deref(), &appearance);
     }
-    tui::term::check()?;
+    top::screen::check()?;
     let outputs = Outputs {
-        screen: Some(look),
+        screen: Some(appearance),
         ..Outputs::default()
     };
-    app::run(&Observe::top(args, file), outputs)
+    daemon::run(&Observe::top(args, file), outputs)
 }
 
 fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
@@ -98,5 +98,5 @@ fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
         record,
         ..Outputs::default()
     };
-    app::run(&run.observe, outputs)
+    daemon::run(&run.observe, outputs)
 }

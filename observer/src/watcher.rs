@@ -14,22 +14,24 @@
 //! only of its forks, for it may start Gunicorn in a child without an exec, as
 //! `multiprocessing` does.
 
-mod closer_look;
+mod deep_capture;
 mod gauges;
 mod observe;
 
 use crate::clock::monotonic_ns;
-use crate::discover::tree::{FoundMaster, Tree};
-use crate::event::Pid;
-use crate::fact::Fact;
-use crate::probe::{interpreters::Interpreters, plain_calls::PlainCalls, tables::Tables};
+use crate::gunicorn::tree::{FoundMaster, Tree};
+use crate::probe::bpf_maps::Tables;
+use crate::probe::generic_io::PlainCalls;
+use crate::probe::interpreters::Interpreters;
+use observer_model::event::Pid;
+use observer_model::fact::Fact;
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use closer_look::CloserLooks;
+pub use deep_capture::DeepCaptures;
 
 /// What the watcher has to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub enum Seen {
     /// A request of a master's failed, and it is not known why.
     Unexplained { master: Pid, request: String },
     /// The closer look that is taken has seen as much as it may.
-    LookExhausted,
+    DeepCaptureExhausted,
     /// Pods have other names than before.
     PodsChanged,
 }
@@ -122,7 +124,7 @@ pub struct Watcher {
     tables: Tables,
     interpreters: Interpreters,
     plain_calls: PlainCalls,
-    looks: CloserLooks,
+    looks: DeepCaptures,
     /// Whether waits for the GIL are counted.
     gil: bool,
     facts: UnboundedSender<Fact>,
@@ -153,7 +155,7 @@ impl Watcher {
         tables: Tables,
         interpreters: Interpreters,
         plain_calls: PlainCalls,
-        looks: CloserLooks,
+        looks: DeepCaptures,
         facts: UnboundedSender<Fact>,
         tree: Tree,
         only: Vec<Pid>,
@@ -313,7 +315,7 @@ impl Watcher {
                 self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
             Seen::Unexplained { master, request } => self.want_closer_look(master, request),
-            Seen::LookExhausted => self.closer_look_exhausted(),
+            Seen::DeepCaptureExhausted => self.closer_look_exhausted(),
             Seen::PodsChanged => self.name_pods(),
         }
     }
@@ -471,7 +473,7 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    /// Looks at a candidate until the watcher has made up its mind; `is_read` says
+    /// DeepCaptures at a candidate until the watcher has made up its mind; `is_read` says
     /// of each look whether its stack was understood.
     fn followed(is_read: impl Fn(usize) -> bool) -> (Next, u64) {
         let mut look = Look::first(0);

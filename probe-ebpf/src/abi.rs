@@ -33,10 +33,10 @@ pub enum RecordKind {
     Exit = 4,
     /// [`ExceptionRecord`]
     Exception = 5,
-    /// [`UnwoundRecord`]
-    Unwound = 6,
-    /// [`LookExhaustedRecord`]
-    LookExhausted = 7,
+    /// [`CapturedFrameRecord`]
+    CapturedFrame = 6,
+    /// [`DeepCaptureExhaustedRecord`]
+    DeepCaptureExhausted = 7,
     /// [`SignalRecord`]
     Signal = 8,
     /// [`OomRecord`]
@@ -310,7 +310,7 @@ pub const NO_DEPTH: u32 = 1 << 31;
 /// look is taken.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct UnwoundRecord {
+pub struct CapturedFrameRecord {
     pub header: Header,
     /// [`RequestRecord::exceptions`] of the request.
     pub request: u64,
@@ -327,7 +327,7 @@ pub struct UnwoundRecord {
     pub class: ClassNames,
     pub frame: FrameNames,
 }
-const _: () = assert!(size_of::<UnwoundRecord>() == 16 + 4 * 8 + 120 + 256);
+const _: () = assert!(size_of::<CapturedFrameRecord>() == 16 + 4 * 8 + 120 + 256);
 
 /// Index into the `LOOK` map.
 #[repr(u32)]
@@ -343,10 +343,10 @@ pub enum LookWord {
 /// looked at.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct LookExhaustedRecord {
+pub struct DeepCaptureExhaustedRecord {
     pub header: Header,
 }
-const _: () = assert!(size_of::<LookExhaustedRecord>() == 16);
+const _: () = assert!(size_of::<DeepCaptureExhaustedRecord>() == 16);
 
 /// A signal was sent to a target, by `kill` or by the kernel itself.
 #[repr(C)]

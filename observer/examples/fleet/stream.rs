@@ -1,16 +1,16 @@
 //! What the observer would be told of a fleet that never was, piece by piece.
 
-#[path = "../../src/ingest/sample.rs"]
+#[path = "../../src/ingest/test_records.rs"]
 #[allow(dead_code, reason = "it makes other records too")]
-mod sample;
+mod test_records;
 
-use observer::event::Pid;
-use observer::fact::{
+use observer_model::event::Pid;
+use observer_model::fact::{
     Fact, Gauges, InFlight, Level, Listener, Master, Pending, Started, TargetLevel, Worker,
     WorkerInFlight,
 };
 use probe_ebpf::abi::flags;
-use sample::RequestBytes;
+use test_records::RequestBytes;
 
 const MS: u64 = 1_000_000;
 /// A second, in nanoseconds.
@@ -234,13 +234,13 @@ fn word(number: u64) -> String {
 /// The record of a fork.
 #[must_use]
 pub fn fork(time_ns: u64, parent: Pid, child: Pid) -> Vec<u8> {
-    sample::fork(time_ns, parent, child)
+    test_records::fork(time_ns, parent, child)
 }
 
 /// The record of an end, well.
 #[must_use]
 pub fn exit(time_ns: u64, pid: Pid) -> Vec<u8> {
-    sample::exit(time_ns, pid, 0)
+    test_records::exit(time_ns, pid, 0)
 }
 
 fn pid(number: u64) -> Pid {

@@ -6,8 +6,8 @@ mod report;
 mod text;
 
 use super::written;
-use crate::app;
 use crate::cli::DoctorArgs;
+use crate::gunicorn::tree::Tree;
 use crate::probe::preflight;
 use anyhow::{Context as _, Result, bail};
 use kernel::Kernel;
@@ -45,7 +45,7 @@ pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Resul
 }
 
 fn targets() -> Result<Targets> {
-    let mut tree = app::tree()?;
+    let mut tree = Tree::of_host()?;
     let scan = tree
         .scan(HashSet::new())
         .context("cannot list processes; is /proc mounted?")?;

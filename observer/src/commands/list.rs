@@ -1,13 +1,14 @@
 //! `list`: the masters and workers of this host; loads no probe.
 
 use super::table::{Table, age};
-use super::{shown, written};
-use crate::app;
+use super::written;
 use crate::clock::monotonic_ns;
-use crate::discover::tree::FoundMaster;
-use crate::fact::Worker;
+use crate::gunicorn::tree::FoundMaster;
+use crate::gunicorn::tree::Tree;
 use crate::probe::preflight;
+use crate::untrusted::shown;
 use anyhow::{Context as _, Result};
+use observer_model::fact::Worker;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -71,7 +72,7 @@ struct WorkerRow<'a> {
 /// When processes cannot be read, or `out` cannot be written to.
 pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     preflight::privileged()?;
-    let scan = app::tree()?
+    let scan = Tree::of_host()?
         .scan(HashSet::new())
         .context("cannot list processes; is /proc mounted?")?;
     let now_ns = monotonic_ns();
@@ -183,7 +184,7 @@ fn write_table(rows: &[Row<'_>], out: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::documented::{fields_in, fields_of};
+    use crate::commands::documented_fields::{fields_in, fields_of};
 
     #[test]
     fn every_field_is_documented_and_no_other() {

@@ -1,31 +1,21 @@
 //! `replay FILE`: the exposition that a record's observer served last, byte for
 //! byte; or that of the record's very end; or its finished requests; or all of it over HTTP.
 
-use crate::app;
-use crate::config::{self, Model};
-use crate::fact::{self, Fact};
+use crate::config::{Model, Show};
+use crate::daemon;
 use crate::ingest::replay::{Replay, ReplayError};
-use crate::input::Input;
-use crate::model::State;
-use crate::sink::lines::{self, Line};
-use crate::sink::prometheus::{self, Format};
+use crate::metrics::exposition;
+use crate::metrics::exposition::Format;
+use crate::trace;
+use crate::trace::Line;
 use anyhow::{Context, Result, anyhow};
+use observer_model::fact;
+use observer_model::fact::Fact;
+use observer_model::input::Input;
+use observer_model::{Effect, State};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
-
-/// What of a record is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// The exposition that was served last; that of its end if none was.
-    Served,
-    /// The exposition of its end, which nobody may have seen.
-    End,
-    /// Its finished requests, one JSON object a line.
-    Requests,
-    /// Over HTTP, as of its end: metrics, dashboard and API.
-    Serve(config::Serve),
-}
 
 /// Writes what is asked for to `out`. Of a record that was cut off, what is intact is
 /// shown before the error is returned. `model` tells how to count and name, from the
@@ -60,7 +50,7 @@ pub fn run(
                     tracing::warn!("{name} {flaw}");
                 }
                 let state = state(open()?, moment, &model)?;
-                return app::show(state, moment.now_ns, serve, model.worker_label);
+                return daemon::show(state, moment.now_ns, serve, model.worker_label);
             }
         };
         match written {
@@ -150,7 +140,7 @@ fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
 
 fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
     let snapshot = state(file, moment, model)?.snapshot(moment.now_ns);
-    Ok(prometheus::encode(
+    Ok(exposition::encode(
         &snapshot,
         model.worker_label,
         Format::Text,
@@ -166,11 +156,14 @@ fn requests(
 ) -> Result<io::Result<()>> {
     let mut out = BufWriter::new(out);
     let mut state = State::new(model.settings.clone());
-    state.keep_finished();
+    state.report_requests();
     for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
-        for finished in state.take_finished() {
-            let line = lines::Format::Json.line(&Line::Request(Box::new(finished)))?;
+        while let Some(effect) = state.poll_effect() {
+            let Effect::Request(finished) = effect else {
+                continue;
+            };
+            let line = trace::Format::Json.line(&Line::Request(finished))?;
             if let Err(error) = out.write_all(line.as_bytes()) {
                 return Ok(Err(error));
             }

@@ -1,9 +1,9 @@
 use super::*;
-use crate::fact::{Fact, Master, Started, Worker};
 use crate::ingest::decode;
 use crate::ingest::record::Recorder;
-use crate::ingest::sample::{RequestBytes, exit, fork};
-use crate::sink::prometheus::WorkerLabel;
+use crate::ingest::test_records::{RequestBytes, exit, fork};
+use observer_model::fact::{Fact, Master, Started, Worker};
+use observer_model::settings::WorkerLabel;
 
 const S: u64 = 1_000_000_000;
 
@@ -118,7 +118,7 @@ fn tell(mut live: Live) -> (Live, String) {
     live.kernel(&exit(live.now_ns, 11, 9));
     live.tick();
     let snapshot = live.state.snapshot(live.now_ns);
-    let served = prometheus::encode(&snapshot, WorkerLabel::Pid, Format::Text).unwrap();
+    let served = exposition::encode(&snapshot, WorkerLabel::Pid, Format::Text).unwrap();
     (live, served)
 }
 
@@ -212,7 +212,7 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
     live.fact(Fact::from(&run.observe));
     let (live, _) = tell(live);
     let snapshot = live.state.snapshot(live.now_ns);
-    let served = prometheus::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
+    let served = exposition::encode(&snapshot, WorkerLabel::None, Format::Text).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
 

@@ -6,13 +6,15 @@
 
 use super::stack;
 use super::{line, names};
-use crate::event::{Class, Event, Exception, ExitStatus, Frame, Request, TimedBy, Unwound};
-use crate::input::Input;
+use observer_model::event::{
+    CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Request, TimedBy,
+};
+use observer_model::input::Input;
 use probe_ebpf::abi::{
-    CLASS_BYTES, ExceptionRecord, ExecRecord, ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord,
-    GcRecord, HEAD_BYTES, LineSource, LookExhaustedRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH,
-    OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES,
-    TimedBy as Teller, UnwoundRecord, flags,
+    CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
+    ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, LineSource,
+    MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord,
+    StackRecord, TRACEBACK_FRAMES, TimedBy as Teller, flags,
 };
 
 /// Why bytes are no record.
@@ -64,8 +66,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Exec as u16 => size_of::<ExecRecord>(),
         k if k == RecordKind::Exit as u16 => size_of::<ExitRecord>(),
         k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
-        k if k == RecordKind::Unwound as u16 => size_of::<UnwoundRecord>(),
-        k if k == RecordKind::LookExhausted as u16 => size_of::<LookExhaustedRecord>(),
+        k if k == RecordKind::CapturedFrame as u16 => size_of::<CapturedFrameRecord>(),
+        k if k == RecordKind::DeepCaptureExhausted as u16 => {
+            size_of::<DeepCaptureExhaustedRecord>()
+        }
         k if k == RecordKind::Signal as u16 => size_of::<SignalRecord>(),
         k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
         k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
@@ -101,11 +105,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let exception = exception(&mut fields, pid, time_ns)?;
             Ok(Event::Exception(Box::new(exception)))
         }
-        k if k == RecordKind::Unwound as u16 => {
+        k if k == RecordKind::CapturedFrame as u16 => {
             let unwound = unwound(&mut fields, pid, time_ns)?;
-            Ok(Event::Unwound(Box::new(unwound)))
+            Ok(Event::CapturedFrame(Box::new(unwound)))
         }
-        k if k == RecordKind::LookExhausted as u16 => Ok(Event::LookExhausted { time_ns }),
+        k if k == RecordKind::DeepCaptureExhausted as u16 => {
+            Ok(Event::DeepCaptureExhausted { time_ns })
+        }
         k if k == RecordKind::Signal as u16 => {
             let sender = fields.u32()?;
             Ok(Event::Signal {
@@ -246,13 +252,13 @@ fn exception(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Exception, D
     })
 }
 
-fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<Unwound, DecodeError> {
+fn unwound(fields: &mut Fields, pid: u32, time_ns: u64) -> Result<CapturedFrame, DecodeError> {
     let request = fields.u64()?;
     let object = fields.u64()?;
     let class_object = fields.u64()?;
     let is_made = fields.u16()? != 0;
     let has_traceback = fields.u16()? != 0;
-    Ok(Unwound {
+    Ok(CapturedFrame {
         time_ns,
         pid,
         request,

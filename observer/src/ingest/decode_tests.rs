@@ -1,8 +1,8 @@
 use super::*;
-use crate::ingest::sample::{
+use crate::ingest::test_records::{
     ExceptionBytes, RequestBytes, exec, exit, fork, gc, look_exhausted, unwound,
 };
-use crate::model::tally::duration_ns;
+use observer_model::counters::worker_counters::duration_ns;
 use proptest::prelude::*;
 
 const EXCEPTION: usize = size_of::<ExceptionRecord>();
@@ -383,7 +383,7 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
         ["zlib.error", ""],
         ["", "create.<locals>.index", "<string>"],
     );
-    let expected = Unwound {
+    let expected = CapturedFrame {
         time_ns: 60,
         pid: 7,
         request: 40,
@@ -401,13 +401,13 @@ fn an_exception_that_goes_up_is_decoded_field_by_field() {
             is_installed: false,
         },
     };
-    assert_eq!(decode(&bytes), Ok(Event::Unwound(Box::new(expected))));
+    assert_eq!(decode(&bytes), Ok(Event::CapturedFrame(Box::new(expected))));
 }
 
 #[test]
 fn a_look_tells_that_it_is_exhausted() {
     let told = decode(&look_exhausted(9));
-    assert_eq!(told, Ok(Event::LookExhausted { time_ns: 9 }));
+    assert_eq!(told, Ok(Event::DeepCaptureExhausted { time_ns: 9 }));
 }
 
 #[test]
@@ -471,7 +471,7 @@ proptest! {
         for (kind, size) in [
             (RecordKind::Request, size_of::<RequestRecord>()),
             (RecordKind::Exception, EXCEPTION),
-            (RecordKind::Unwound, size_of::<UnwoundRecord>()),
+            (RecordKind::CapturedFrame, size_of::<CapturedFrameRecord>()),
         ] {
             let mut bytes = body[..size].to_vec();
             bytes[..2].copy_from_slice(&(kind as u16).to_le_bytes());
@@ -483,7 +483,7 @@ proptest! {
 
 #[test]
 fn a_signal_names_who_sent_it_unless_that_was_the_kernel() {
-    use crate::ingest::sample::{oom, signal};
+    use crate::ingest::test_records::{oom, signal};
     let decoded = |sender| decode(&signal(5, 7, 15, sender)).unwrap();
     let expected = |sender| Event::Signal {
         time_ns: 5,
@@ -499,7 +499,7 @@ fn a_signal_names_who_sent_it_unless_that_was_the_kernel() {
 
 #[test]
 fn a_stack_is_decoded_from_the_innermost_frame_out() {
-    use crate::ingest::sample::stack;
+    use crate::ingest::test_records::stack;
     let frames = [
         ["shop", "view", "/srv/shop.py"],
         ["", "", ""],

@@ -1,7 +1,7 @@
 //! Names of classes and frames, as people know them. They come from processes that
 //! are not trusted, and may have been cut.
 
-use crate::event::{Class, Frame};
+use observer_model::event::{Class, Frame};
 
 /// Folders that packages are installed to, and the standard library's.
 const INSTALLED: [&str; 2] = ["/site-packages/", "/dist-packages/"];

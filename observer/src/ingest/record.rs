@@ -10,8 +10,8 @@
 //! Of a request's head only what is shown anyway is kept: no query, no header.
 
 use super::{decode, line};
-use crate::event::Event;
-use crate::fact::Fact;
+use observer_model::event::Event;
+use observer_model::fact::Fact;
 use probe_ebpf::abi::{HEAD_BYTES, Header, LineSource, RequestRecord, StackRecord};
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
@@ -168,7 +168,7 @@ fn redact_line(record: &mut [u8], line_len: usize, line_source: usize, line: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::sample::{RequestBytes, stack};
+    use crate::ingest::test_records::{RequestBytes, stack};
 
     #[test]
     fn a_record_keeps_nothing_secret_and_decodes_to_the_same() {

@@ -2,7 +2,7 @@
 
 use super::decode;
 use super::record::{FORMAT, FRAME_HEADER_BYTES, MAGIC, MAX_PAYLOAD_BYTES, Tag};
-use crate::input::Input;
+use observer_model::input::Input;
 use std::io::{self, BufReader, Read};
 
 /// Why a record could not be replayed (to its end).
@@ -147,14 +147,14 @@ fn fill(file: &mut impl Read, buf: &mut [u8], offset: u64) -> Result<usize, Repl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::{Fact, Usage};
     use crate::ingest::record::Recorder;
-    use crate::ingest::sample;
+    use crate::ingest::test_records;
+    use observer_model::fact::{Fact, Usage};
 
     fn sample_file() -> Vec<u8> {
         let mut file = Vec::new();
         let mut recorder = Recorder::new(&mut file).unwrap();
-        recorder.kernel(&sample::fork(5, 1, 2)).unwrap();
+        recorder.kernel(&test_records::fork(5, 1, 2)).unwrap();
         recorder.kernel(&[1, 2, 3]).unwrap();
         let usage = Usage {
             cpu_seconds: 0.1 + 0.2,
@@ -185,7 +185,7 @@ mod tests {
             resident_bytes: 7,
         };
         let expected = [
-            decode::input(&sample::fork(5, 1, 2)),
+            decode::input(&test_records::fork(5, 1, 2)),
             Input::Malformed("short"),
             Input::Fact {
                 time_ns: 6,

@@ -1,8 +1,8 @@
 //! The record of a stack.
 
 use super::decode::{DecodeError, Fields, frame, request_line};
-use crate::event::{Frame, Pid, Place, Stack};
-use crate::python::lines::Lines;
+use crate::cpython::lines::Lines;
+use observer_model::event::{CodeLocation, Frame, Pid, Stack};
 use probe_ebpf::abi::{ALL_LINES_BYTES, HEAD_BYTES, NO_INSTRUCTION, STACK_FRAMES, lines_of};
 use std::borrow::Cow;
 
@@ -69,7 +69,7 @@ fn raw_frame(fields: &mut Fields) -> Result<RawFrame, DecodeError> {
 
 impl RawFrame {
     /// Number `n`, with the line that it is at; `all` has the line tables of all frames.
-    fn place(self, n: usize, all: &[u8]) -> Place {
+    fn place(self, n: usize, all: &[u8]) -> CodeLocation {
         let (at, room) = lines_of(n);
         let table = all.get(at..at + room.min(self.lines_len));
         let lines = Lines {
@@ -79,7 +79,7 @@ impl RawFrame {
             first_line: self.first_line,
         };
         let line = (self.instruction != NO_INSTRUCTION).then(|| lines.line(self.instruction));
-        Place {
+        CodeLocation {
             frame: self.frame,
             line: line.flatten(),
         }

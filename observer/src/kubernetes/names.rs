@@ -1,8 +1,8 @@
 //! What of a pod is told: pure.
 
-use crate::fact;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use observer_model::fact;
 use std::collections::BTreeMap;
 
 /// kubelet knows a pod that it read from a file by a hash of that, and shows it to the API server as

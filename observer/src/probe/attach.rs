@@ -2,11 +2,11 @@
 //! found. Nothing is pinned: all of it goes with us.
 
 use super::features::{Absent, Refusal};
-use super::links::Link;
 use super::load::find;
 use super::programs::{Call, GIL_CALLS, PLAIN_CALLS, RAW_TRACEPOINTS, SYSCALLS, Uprobe, first_of};
-use crate::python::maps;
-use crate::python::target::ProbePoint;
+use crate::cpython::target::ProbePoint;
+use crate::probe::detach::Link;
+use crate::process::maps;
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use aya::programs::trace_point::TracePointLinkId;

@@ -1,10 +1,10 @@
 //! How long threads of each process waited for the GIL, as the programs count it.
 
-use super::tables::shared;
-use crate::event::Pid;
+use crate::probe::bpf_maps::shared;
 use anyhow::{Result, anyhow};
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuHashMap};
+use observer_model::event::Pid;
 use probe_ebpf::abi::Gil;
 use std::collections::BTreeMap;
 

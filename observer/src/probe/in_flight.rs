@@ -1,13 +1,13 @@
 //! Requests in progress, as the programs' maps have them.
 
-use super::tables::shared;
 use crate::clock::monotonic_ns;
-use crate::event::Pid;
-use crate::fact::{InFlight, Pending, WorkerInFlight};
 use crate::ingest::decode::request_line;
+use crate::probe::bpf_maps::shared;
 use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
+use observer_model::event::Pid;
+use observer_model::fact::{InFlight, Pending, WorkerInFlight};
 use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
 use std::borrow::Cow;

@@ -2,13 +2,13 @@
 //! by all processes that map it, as long as one does.
 
 use super::attach::attach_interpreter;
-use super::links::{Detacher, Link};
 use super::programs::Uprobe;
-use crate::event::Pid;
-use crate::python::maps::FileNumber;
-use crate::python::target::{Interpreter, ProbePoint};
+use crate::cpython::target::{Interpreter, ProbePoint};
+use crate::probe::detach::{Detacher, Link};
+use crate::process::maps::FileNumber;
 use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
+use observer_model::event::Pid;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -152,7 +152,7 @@ impl Interpreters {
     pub fn attach_unwound(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
         let point = interpreter.unwound.as_ref();
         let point = point.map_err(|why| anyhow!("{why}"))?;
-        self.attach_at(pid, Uprobe::Unwound, point)
+        self.attach_at(pid, Uprobe::CapturedFrame, point)
     }
 
     fn attach_at(&mut self, pid: Pid, uprobe: Uprobe, point: &ProbePoint) -> Result<()> {
@@ -175,7 +175,7 @@ impl Interpreters {
 
     /// … or only this of it.
     pub fn release_unwound(&mut self, pid: Pid) {
-        self.release_of(pid, |uprobe| uprobe == Uprobe::Unwound);
+        self.release_of(pid, |uprobe| uprobe == Uprobe::CapturedFrame);
     }
 
     fn release_of(&mut self, pid: Pid, is_meant: impl Fn(Uprobe) -> bool) {

@@ -55,7 +55,7 @@ pub struct Preflight {
     pub loaded: Option<Loaded>,
 }
 
-/// Looks at all of it. Loads the programs if nothing before spoke against it; the kernel's types
+/// DeepCaptures at all of it. Loads the programs if nothing before spoke against it; the kernel's types
 /// are those of this file, if there is one.
 #[must_use]
 pub fn look(btf: Option<&Path>) -> Preflight {

@@ -88,7 +88,7 @@ pub enum Uprobe {
     /// On `sys.exc_info` and `sys.exception`: someone asks for the exception being handled.
     Asked,
     /// On `PyTraceBack_Here`: an exception goes up out of a frame.
-    Unwound,
+    CapturedFrame,
     /// Where the garbage collector begins.
     CollectionBegins,
     /// Where it ends.
@@ -100,7 +100,7 @@ impl Uprobe {
     pub const ALL: [Self; 5] = [
         Self::Request,
         Self::Asked,
-        Self::Unwound,
+        Self::CapturedFrame,
         Self::CollectionBegins,
         Self::CollectionEnds,
     ];
@@ -111,7 +111,7 @@ impl Uprobe {
         match self {
             Self::Request => "datetime_now",
             Self::Asked => "exception_asked",
-            Self::Unwound => "exception_unwound",
+            Self::CapturedFrame => "exception_unwound",
             Self::CollectionBegins => "collection_begins",
             Self::CollectionEnds => "collection_ends",
         }

@@ -2,9 +2,9 @@
 
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
-use crate::discover::gauges;
-use crate::discover::listeners::Look;
-use crate::fact::Fact;
+use crate::gunicorn::gauges;
+use crate::gunicorn::listeners::Look;
+use observer_model::fact::Fact;
 
 /// As often as is of use.
 const SHORTEST_NS: u64 = 1_000 * MS;

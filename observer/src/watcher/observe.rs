@@ -2,18 +2,19 @@
 
 use super::{FOLLOW_UP_NS, FOLLOW_UPS, Master, Next, RAREST_LOOK_NS, Watcher, is_alive};
 use crate::clock::monotonic_ns;
-use crate::discover::tree::{Candidate, Coverage, FoundMaster};
-use crate::event::Pid;
-use crate::fact::{self, Fact, Level, TargetLevel};
-use crate::python::gil;
-use crate::python::memory::ProcessMemory;
-use crate::python::target::Interpreter;
+use crate::cpython::gil;
+use crate::cpython::target::Interpreter;
+use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
+use crate::process::memory::ProcessMemory;
 use anyhow::Result;
+use observer_model::event::Pid;
+use observer_model::fact;
+use observer_model::fact::{Fact, Level, TargetLevel};
 use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
 use std::collections::HashSet;
 
 impl Watcher {
-    /// Looks whether a candidate has become a master.
+    /// DeepCaptures whether a candidate has become a master.
     pub(super) fn look(&mut self, pid: Pid, now: u64) {
         match self.tree.inspect_candidate(pid) {
             Candidate::Master(found) => {

@@ -12,8 +12,8 @@ use super::maps::{
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    ExceptionRecord, Flow, LookExhaustedRecord, LookWord, NO_DEPTH, ObjectKey, RecordKind, Role,
-    SeenBy, Stat, TRACEBACK_FRAMES, Target, UnwoundRecord,
+    CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, Flow, LookWord, NO_DEPTH,
+    ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES, Target,
 };
 use probe_ebpf::gunicorn::Kind;
 use probe_ebpf::memory::{Fault, Memory};
@@ -351,8 +351,9 @@ pub fn exception_unwound(_ctx: ProbeContext) -> u32 {
 /// Tells that no more is looked at, before any request ends of which that is true.
 #[inline(always)]
 fn exhausted(id: u64) {
-    let header = header::<LookExhaustedRecord>(RecordKind::LookExhausted, (id >> 32) as u32);
-    send_now(LookExhaustedRecord { header });
+    let header =
+        header::<DeepCaptureExhaustedRecord>(RecordKind::DeepCaptureExhausted, (id >> 32) as u32);
+    send_now(DeepCaptureExhaustedRecord { header });
 }
 
 #[inline(always)]
@@ -377,7 +378,7 @@ fn try_unwound(id: u64, target: &Target) -> Result<(), Fault> {
         empty: &NEW_UNWOUND,
     };
     send_spare(&rooms, |record| {
-        record.header = header::<UnwoundRecord>(RecordKind::Unwound, (id >> 32) as u32);
+        record.header = header::<CapturedFrameRecord>(RecordKind::CapturedFrame, (id >> 32) as u32);
         record.request = flow.entered_ns;
         record.object = raised.object;
         record.class_object = raised.class;

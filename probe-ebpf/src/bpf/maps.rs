@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, Gil, NO_LAYOUT, ObjectKey, Role,
-    StackRecord, StackWalk, Stat, Tail, Target, Thread, UnwoundRecord,
+    CapturedFrameRecord, Collection, Conn, ConnKey, Established, ExceptionRecord, Flow, Gil,
+    NO_LAYOUT, ObjectKey, Role, StackRecord, StackWalk, Stat, Tail, Target, Thread,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::http::{ResponseHead, Window};
@@ -90,12 +90,12 @@ pub static NEW_STACK: Array<StackRecord> = Array::with_max_entries(1, 0);
 #[map]
 pub static EXCEPTION_ROOMS: HashMap<u64, ExceptionRecord> = HashMap::with_max_entries(256, 0);
 #[map]
-pub static UNWOUND_ROOMS: HashMap<u64, UnwoundRecord> = HashMap::with_max_entries(256, 0);
+pub static UNWOUND_ROOMS: HashMap<u64, CapturedFrameRecord> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static STACK_ROOMS: HashMap<u64, StackRecord> = HashMap::with_max_entries(16, 0);
 /// A step before anything is known of it.
 #[map]
-pub static NEW_UNWOUND: Array<UnwoundRecord> = Array::with_max_entries(1, 0);
+pub static NEW_UNWOUND: Array<CapturedFrameRecord> = Array::with_max_entries(1, 0);
 /// Threads whose process is looked through, by tgid << 32 | tid.
 #[map]
 pub static STACK_WALKS: LruHashMap<u64, StackWalk> = LruHashMap::with_max_entries(1024, 0);

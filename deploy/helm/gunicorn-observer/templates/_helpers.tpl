@@ -49,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.webConfig.enabled .Values.webConfig.tls }}https{{ else }}http{{ end -}}
 {{- end -}}
 
-{{/* A probe of a path: what needs a password can only be connected to. */}}
+{{/* Probe of a path. With basic authentication it only connects, because it has no password. */}}
 {{- define "observer.probe" -}}
 {{- $values := .context.Values -}}
 {{- if and $values.webConfig.enabled $values.webConfig.basicAuth -}}
@@ -64,7 +64,7 @@ httpGet:
 {{ toYaml .probe }}
 {{- end -}}
 
-{{/* Kubernetes has a field for AppArmor since 1.30, an annotation before. */}}
+{{/* Kubernetes has a field for AppArmor since 1.30, and an annotation before. */}}
 {{- define "observer.appArmorField" -}}
 {{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}true{{ end -}}
 {{- end -}}
@@ -81,15 +81,15 @@ localhost/{{ .localhostProfile }}
 {{- end -}}
 {{- end -}}
 
-{{/* What a monitor scrapes; its own `endpoint` wins. */}}
+{{/* Endpoint of a monitor; keys of its own `endpoint` win. */}}
 {{- define "observer.endpoint" -}}
 {{- $endpoint := dict "port" "metrics" "path" "/metrics" "scheme" (include "observer.scheme" .context) -}}
 {{- $_ := set $endpoint "interval" .monitor.interval -}}
 {{- $_ := set $endpoint "scrapeTimeout" .monitor.scrapeTimeout -}}
-{{/* The metrics of a node are known by its name, not by that of a pod which comes and goes. */}}
+{{/* Label series with the node, because the observer's pod is replaced. */}}
 {{- $node := dict "sourceLabels" (list "__meta_kubernetes_pod_node_name") "targetLabel" "node" -}}
 {{- $_ := set $endpoint "relabelings" (list $node) -}}
-{{/* Series of a Gunicorn name its own pod, not the observer's. */}}
+{{/* Keep the labels that name a Gunicorn's pod, not the observer's. */}}
 {{- $_ := set $endpoint "honorLabels" true -}}
 {{- toYaml (mustMergeOverwrite $endpoint (deepCopy .monitor.endpoint)) -}}
 {{- end -}}

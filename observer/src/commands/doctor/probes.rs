@@ -1,6 +1,6 @@
 //! Where programs go in an interpreter, and what each costs there.
 
-use crate::python::target::{Interpreter, ProbePoint};
+use crate::cpython::target::{Interpreter, ProbePoint};
 use serde::Serialize;
 
 /// A place that a program is attached to.

@@ -2,12 +2,12 @@
 
 use super::kernel::Kernel;
 use super::probes::{self, Probe, Unseen};
-use crate::discover::tree::{FoundMaster, Scan};
-use crate::event::Pid;
-use crate::fact::Level;
+use crate::cpython::target::InterpreterPath;
+use crate::gunicorn::tree::{FoundMaster, Scan};
 use crate::probe::preflight::Check;
-use crate::python::maps::FileNumber;
-use crate::python::target::InterpreterPath;
+use crate::process::maps::FileNumber;
+use observer_model::event::Pid;
+use observer_model::fact::Level;
 use serde::Serialize;
 
 const ORDINARY_PYTHON: &str = "run it on an ordinary CPython 3.8 to 3.15 for glibc";

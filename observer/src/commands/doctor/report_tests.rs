@@ -3,10 +3,10 @@
 use super::*;
 use crate::commands::doctor::kernel::{Feature, Kernel, Program};
 use crate::commands::doctor::text;
-use crate::commands::documented::{fields_in, fields_of};
-use crate::discover::procfs::ProcFs;
-use crate::discover::tree::Tree;
-use crate::python::maps::FileNumber;
+use crate::commands::documented_fields::{fields_in, fields_of};
+use crate::gunicorn::tree::Tree;
+use crate::process::maps::FileNumber;
+use crate::process::procfs::ProcFs;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use super::kernel::Kernel;
 use super::report::{InterpreterFile, Master, Report, Targets};
-use crate::commands::shown;
 use crate::probe::preflight::Check;
+use crate::untrusted::shown;
 use std::io::{self, Write};
 
 /// Characters shown of what a process says of itself.

@@ -1,0 +1,269 @@
+//! What is counted of requests, whoever they belong to.
+
+use crate::counters::app_counters::Method;
+use crate::counters::histogram::{BODY_SIZE, GC_PAUSE, Histogram, WORKER_DURATION};
+use crate::counters::label_limits::ErrorType;
+use crate::event::Request;
+use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
+use crate::routes::registry::RouteId;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Series of errors that one counters keeps.
+const MAX_ERRORS: usize = 1000;
+
+/// Tells errors of a worker apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorKey {
+    pub method: Method,
+    pub route: RouteId,
+    pub error: ErrorType,
+}
+
+/// Errors by kind.
+pub type Errors = BTreeMap<ErrorKey, u64>;
+
+/// What a request counts as, beside being one.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub method: Method,
+    pub route: RouteId,
+    /// Answered with a 5xx, or not at all though the client was there.
+    pub is_error: bool,
+    /// An exception left the application.
+    pub failed: Option<ErrorKey>,
+    /// Gunicorn's `handle_error` ran.
+    pub handled: Option<ErrorKey>,
+}
+
+/// The counts of the families gunicorn-prometheus-exporter has too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests that reached the application (or would have: refused ones are not among them).
+    pub requests: u64,
+    /// See [`Outcome::is_error`].
+    pub errors: u64,
+    pub duration: Histogram,
+    pub request_size: Histogram,
+    pub response_size: Histogram,
+    /// Collections of garbage, each of which stops the worker.
+    pub gc_pause: Histogram,
+    /// Time that threads waited for the GIL; `None` when that was not counted.
+    pub gil_wait_ns: Option<u64>,
+    /// Requests that an exception left the application with; by ids of the app's counters.
+    pub failed: Errors,
+    /// Requests that Gunicorn's `handle_error` ran for, also of those that it refused.
+    pub handled: Errors,
+    /// Time with at least one request.
+    pub busy_ns: u64,
+    /// User and system time, if a worker was looked at.
+    pub cpu_ns: Option<u64>,
+    /// How workers ended.
+    pub ends: BTreeMap<(ExitKind, ExitReason), u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            errors: 0,
+            duration: Histogram::new(&WORKER_DURATION),
+            request_size: Histogram::new(&BODY_SIZE),
+            response_size: Histogram::new(&BODY_SIZE),
+            gc_pause: Histogram::new(&GC_PAUSE),
+            gil_wait_ns: None,
+            failed: Errors::new(),
+            handled: Errors::new(),
+            busy_ns: 0,
+            cpu_ns: None,
+            ends: BTreeMap::new(),
+        }
+    }
+}
+
+/// Counts errors of one kind; of too many kinds, under one name.
+pub fn add(errors: &mut Errors, mut key: ErrorKey, count: u64) {
+    if errors.len() >= MAX_ERRORS && !errors.contains_key(&key) {
+        key.error = ErrorType::Other;
+        key.route = RouteId::OTHER;
+    }
+    *errors.entry(key).or_default() += count;
+}
+
+impl Counters {
+    /// Counts a request; one that Gunicorn refused to parse does not count, but as an error.
+    pub fn request(&mut self, request: &Request, outcome: &Outcome) {
+        for (errors, key) in [
+            (&mut self.failed, &outcome.failed),
+            (&mut self.handled, &outcome.handled),
+        ] {
+            if let Some(key) = key {
+                add(errors, key.clone(), 1);
+            }
+        }
+        if request.bad_request {
+            return;
+        }
+        self.requests += 1;
+        self.errors += u64::from(outcome.is_error);
+        let observe = |histogram: &mut Histogram, value: Option<u64>| {
+            if let Some(value) = value {
+                histogram.observe(value);
+            }
+        };
+        observe(&mut self.duration, duration_ns(request));
+        observe(&mut self.request_size, request.request_body_bytes);
+        observe(&mut self.response_size, request.response_body_bytes);
+    }
+
+    /// Adds all of another one.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.busy_ns += other.busy_ns;
+        for (&end, count) in &other.ends {
+            *self.ends.entry(end).or_default() += count;
+        }
+        self.duration.merge(&other.duration);
+        self.request_size.merge(&other.request_size);
+        self.response_size.merge(&other.response_size);
+        self.gc_pause.merge(&other.gc_pause);
+        for (mine, theirs) in [
+            (&mut self.cpu_ns, other.cpu_ns),
+            (&mut self.gil_wait_ns, other.gil_wait_ns),
+        ] {
+            if let Some(theirs) = theirs {
+                *mine.get_or_insert(0) += theirs;
+            }
+        }
+        for (mine, theirs) in [
+            (&mut self.failed, &other.failed),
+            (&mut self.handled, &other.handled),
+        ] {
+            for (key, count) in theirs {
+                add(mine, key.clone(), *count);
+            }
+        }
+    }
+}
+
+/// How long a request took: in Gunicorn's `handle_request`; where that was not
+/// seen (a refused request, a worker or interpreter that is not read), from its
+/// first byte to the last of its response.
+#[must_use]
+pub fn duration_ns(request: &Request) -> Option<u64> {
+    let (begin, end) = busy_time(request)?;
+    end.checked_sub(begin)
+}
+
+/// From when to when that was.
+#[must_use]
+pub fn busy_time(request: &Request) -> Option<(u64, u64)> {
+    let begin = request.entered_ns.or(request.first_read_ns)?;
+    Some((begin, request.exited_ns.or(request.last_write_ns)?))
+}
+
+/// A part of a request's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Connection established until accepted.
+    Queue,
+    /// Accepted until a thread or greenlet read it.
+    Dispatch,
+    /// First read until the application was entered.
+    Read,
+    /// Application entered until the first byte of the response.
+    App,
+    /// First until last byte of the response.
+    Write,
+}
+
+impl Phase {
+    /// In the order of time.
+    pub const ALL: [Self; 5] = [
+        Self::Queue,
+        Self::Dispatch,
+        Self::Read,
+        Self::App,
+        Self::Write,
+    ];
+
+    /// As it is exported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Dispatch => "dispatch",
+            Self::Read => "read",
+            Self::App => "app",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// The phases of a request that were seen.
+pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
+    [
+        (Phase::Queue, request.established_ns, request.accepted_ns),
+        (Phase::Dispatch, request.accepted_ns, request.first_read_ns),
+        (Phase::Read, request.first_read_ns, request.entered_ns),
+        (Phase::App, request.entered_ns, request.first_write_ns),
+        (Phase::Write, request.first_write_ns, request.last_write_ns),
+    ]
+    .into_iter()
+    .filter_map(|(phase, begin, end)| Some((phase, end?.checked_sub(begin?)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_that_was_not_seen_is_not_there() {
+        let request = Request {
+            accepted_ns: Some(10),
+            first_read_ns: Some(30),
+            // Out of order: never a negative time.
+            entered_ns: Some(25),
+            first_write_ns: Some(60),
+            ..Request::default()
+        };
+        let seen: Vec<_> = phases(&request).collect();
+        assert_eq!(seen, [(Phase::Dispatch, 20), (Phase::App, 35)]);
+    }
+
+    #[test]
+    fn a_duration_is_the_applications_where_it_was_seen() {
+        let mut request = Request {
+            first_read_ns: Some(10),
+            last_write_ns: Some(100),
+            entered_ns: Some(20),
+            exited_ns: Some(80),
+            ..Request::default()
+        };
+        assert_eq!(duration_ns(&request), Some(60));
+        (request.entered_ns, request.exited_ns) = (None, None);
+        assert_eq!(duration_ns(&request), Some(90));
+        request.last_write_ns = None;
+        assert_eq!(duration_ns(&request), None);
+    }
+
+    #[test]
+    fn a_refused_request_does_not_count() {
+        let mut counters = Counters::default();
+        let request = Request {
+            bad_request: true,
+            ..Request::default()
+        };
+        let outcome = Outcome {
+            method: Method::default(),
+            is_error: false,
+            route: RouteId::UNKNOWN,
+            failed: None,
+            handled: None,
+        };
+        counters.request(&request, &outcome);
+        assert_eq!(counters, Counters::default());
+    }
+}

@@ -1,0 +1,115 @@
+//! Exceptions of requests that are not finished yet.
+
+use crate::errors::cause::{ErrorAnalysis, UnwindTrace, analyse};
+use crate::event::{CapturedFrame, Exception, Pid, Request};
+use std::collections::BTreeMap;
+
+/// Exceptions kept, of all requests together; a request without any counts as one. Of more, those of the
+/// oldest are forgotten. Each has some kilobytes at most.
+const MAX_KEPT: usize = 8192;
+/// … of one request.
+const MAX_EXCEPTIONS: usize = 16;
+
+#[derive(Debug, Default)]
+struct Seen {
+    handled: Vec<Exception>,
+    rises: Vec<UnwindTrace>,
+    /// Records that came of it.
+    records: u64,
+}
+
+impl Seen {
+    fn kept(&self) -> usize {
+        (self.handled.len() + self.rises.len()).max(1)
+    }
+}
+
+/// What requests name by [`Request::exceptions`], a time: the oldest come first.
+#[derive(Debug, Default)]
+pub struct Exceptions {
+    seen: BTreeMap<(u64, Pid), Seen>,
+    /// Exceptions among them, and they themselves.
+    kept: usize,
+    /// Requests whose exceptions were forgotten.
+    pub forgotten: u64,
+}
+
+impl Exceptions {
+    /// An exception was handled.
+    pub fn handled(&mut self, exception: &Exception) {
+        // Else it was caught before the request came.
+        let is_of_request = exception.has_left || exception.depth.is_some();
+        self.change(exception.request, exception.pid, |seen| {
+            if is_of_request {
+                Self::add(&mut seen.handled, exception);
+            }
+        });
+    }
+
+    fn add(handled: &mut Vec<Exception>, exception: &Exception) {
+        // The same one again, further out.
+        if let Some(at) = handled
+            .iter()
+            .position(|seen| seen.object == exception.object && seen.class == exception.class)
+        {
+            let mut earlier = handled.remove(at);
+            let mut exception = exception.clone();
+            exception.has_left |= earlier.has_left;
+            exception.was_gunicorns |= earlier.was_gunicorns;
+            if exception.frames.is_empty() {
+                exception.frames = std::mem::take(&mut earlier.frames);
+            }
+            handled.push(exception);
+            return;
+        }
+        if handled.len() >= MAX_EXCEPTIONS {
+            handled.remove(0);
+        }
+        handled.push(exception.clone());
+    }
+
+    /// One went up out of a frame.
+    pub fn captured_frame(&mut self, captured_frame: &CapturedFrame) {
+        self.change(captured_frame.request, captured_frame.pid, |seen| {
+            UnwindTrace::step(&mut seen.rises, captured_frame);
+        });
+    }
+
+    fn change(&mut self, request: u64, pid: Pid, change: impl FnOnce(&mut Seen)) {
+        let mut before = 0;
+        let seen = self.seen.entry((request, pid));
+        let seen = seen.and_modify(|seen| before = seen.kept()).or_default();
+        seen.records += 1;
+        change(seen);
+        self.kept += seen.kept();
+        self.kept -= before;
+        while self.kept > MAX_KEPT
+            && let Some((_, oldest)) = self.seen.pop_first()
+        {
+            self.kept -= oldest.kept();
+            self.forgotten += 1;
+        }
+    }
+
+    /// What they say about a request that has finished.
+    pub fn analysis(&mut self, request: &Request, was_watched: bool) -> ErrorAnalysis {
+        let seen = request
+            .exceptions
+            .and_then(|name| self.seen.remove(&(name, request.pid)));
+        self.kept -= seen.as_ref().map_or(0, Seen::kept);
+        let seen = seen.unwrap_or_default();
+        // Some may have been lost.
+        let was_watched = was_watched && seen.records == request.exceptions_count;
+        analyse(&seen.handled, &seen.rises, was_watched)
+    }
+
+    /// A process ended: nothing of it will finish.
+    pub fn forget(&mut self, pid: Pid) {
+        self.seen.retain(|(_, of), _| *of != pid);
+        self.kept = self.seen.values().map(Seen::kept).sum();
+    }
+}
+
+#[cfg(test)]
+#[path = "pending_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! The rules: what is found in the state and the past of an app.
+
+use super::finding::{Bytes, Kind};
+use super::past::{AppPast, SAMPLE_NS, WorkerPast};
+use crate::duration::seconds;
+use crate::event::Pid;
+use crate::fact::{Listener, WorkerInFlight};
+use crate::lifecycle::exit_reason::ExitReason;
+use crate::lifecycle::worker_event::PendingView;
+use crate::settings::Settings;
+
+/// Samples in a row that make a backlog one that stays or grows.
+const BACKLOG_SAMPLES: usize = 3;
+/// Samples that make growing memory more than a warm-up.
+const MEMORY_SAMPLES: usize = 12;
+/// Growth below this is no finding.
+const MEMORY_BYTES: u64 = 8 << 20;
+/// Samples, and requests, that show how requests are spread.
+const SPREAD_SAMPLES: usize = 3;
+const SPREAD_REQUESTS: u64 = 100;
+/// Troubled exits are counted over this time.
+const RESTARTS_NS: u64 = 60_000_000_000;
+
+/// An app as the rules see it.
+pub struct AppInput<'a> {
+    pub settings: &'a Settings,
+    /// The master's `timeout` setting.
+    pub timeout_seconds: Option<u32>,
+    pub listeners: &'a [Listener],
+    pub past: &'a AppPast,
+    /// Why the last worker exited that exited in trouble.
+    pub last_trouble: Option<ExitReason>,
+    /// Live workers.
+    pub workers: Vec<WorkerInput<'a>>,
+}
+
+/// A live worker as the rules see it.
+pub struct WorkerInput<'a> {
+    pub pid: Pid,
+    pub in_flight: &'a WorkerInFlight,
+    pub heartbeat_age_seconds: Option<f64>,
+    /// Requests served since it started.
+    pub requests: u64,
+    pub past: &'a WorkerPast,
+}
+
+/// Something found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub kind: Kind,
+    /// `None` if it is of the whole app.
+    pub worker_pid: Option<Pid>,
+    /// The figures it was found by, as a sentence.
+    pub evidence: String,
+}
+
+/// Applies every rule.
+#[must_use]
+pub fn find(app: &AppInput, now_ns: u64) -> Vec<Found> {
+    let mut found = Vec::new();
+    stuck(app, now_ns, &mut found);
+    heartbeats(app, &mut found);
+    restarts(app, now_ns, &mut found);
+    backlogs(app, &mut found);
+    spread(app, &mut found);
+    memory(app, &mut found);
+    found
+}
+
+fn add(found: &mut Vec<Found>, kind: Kind, worker_pid: Option<Pid>, evidence: String) {
+    found.push(Found {
+        kind,
+        worker_pid,
+        evidence,
+    });
+}
+
+fn stuck(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
+    for worker in &app.workers {
+        let Some(oldest) = worker.in_flight.oldest.first() else {
+            continue;
+        };
+        if now_ns.saturating_sub(oldest.begun_ns) < app.settings.thresholds.stuck_ns {
+            continue;
+        }
+        let PendingView {
+            method,
+            route,
+            age_seconds,
+            ..
+        } = PendingView::new(&app.settings.routes, oldest, now_ns);
+        let count = worker.in_flight.count;
+        let evidence = format!(
+            "{} {} is in progress for {age_seconds:.1} s; the worker has {count} in all",
+            method.as_deref().unwrap_or("a request"),
+            if route.is_empty() {
+                "of an unknown path"
+            } else {
+                &route
+            },
+        );
+        add(found, Kind::WorkerStuck, Some(worker.pid), evidence);
+    }
+}
+
+fn heartbeats(app: &AppInput, found: &mut Vec<Found>) {
+    let Some(timeout) = app.timeout_seconds.filter(|&timeout| timeout > 0) else {
+        return;
+    };
+    let percent = app.settings.thresholds.heartbeat_percent;
+    let late = f64::from(timeout) * f64::from(percent) / 100.0;
+    for worker in &app.workers {
+        if let Some(age) = worker.heartbeat_age_seconds.filter(|&age| age >= late) {
+            let evidence = format!(
+                "its last heartbeat was {age:.1} s ago; its master gives it up after {timeout} s"
+            );
+            add(found, Kind::HeartbeatLate, Some(worker.pid), evidence);
+        }
+    }
+}
+
+fn restarts(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
+    let exits = app.past.troubles_since(now_ns.saturating_sub(RESTARTS_NS));
+    let limit = app.settings.thresholds.restarts;
+    if exits < usize::try_from(limit).unwrap_or(usize::MAX) {
+        return;
+    }
+    let last = app.last_trouble.map_or("unknown", ExitReason::as_str);
+    let evidence = format!("{exits} workers ended within a minute, the last one by {last}");
+    add(found, Kind::RestartLoop, None, evidence);
+}
+
+fn backlogs(app: &AppInput, found: &mut Vec<Found>) {
+    for listener in app.listeners {
+        let address = &listener.address;
+        let Some(last) = app.past.last_backlogs(address, BACKLOG_SAMPLES) else {
+            continue;
+        };
+        let (Some(&now), Some(&before)) = (last.first(), last.last()) else {
+            continue;
+        };
+        if last.contains(&0) {
+            continue;
+        }
+        let time = SAMPLE_NS / 1_000_000_000 * (BACKLOG_SAMPLES as u64 - 1);
+        let limit = listener.limit;
+        let percent = app.settings.thresholds.backlog_percent;
+        let is_much = u64::from(now) * 100 >= u64::from(limit) * u64::from(percent);
+        let grows = now > before && last.is_sorted_by(|later, earlier| later >= earlier);
+        let evidence = format!(
+            "{now} of at most {limit} connections wait at {address}, {before} waited {time} s before"
+        );
+        let kind = if grows && is_much {
+            Kind::BacklogGrowing
+        } else {
+            Kind::Saturated
+        };
+        add(found, kind, None, evidence);
+    }
+}
+
+/// Only of workers that were there at every sample.
+fn spread(app: &AppInput, found: &mut Vec<Found>) {
+    let samples = app.past.samples();
+    if samples < SPREAD_SAMPLES {
+        return;
+    }
+    let served = |worker: &WorkerInput| {
+        let past = worker.past.samples();
+        let first = past.front().filter(|_| past.len() == samples)?;
+        Some((worker.pid, worker.requests.saturating_sub(first.requests)))
+    };
+    let served: Vec<(Pid, u64)> = app.workers.iter().filter_map(served).collect();
+    let all: u64 = served.iter().map(|(_, requests)| requests).sum();
+    let Some(&(pid, most)) = served.iter().max_by_key(|(_, requests)| *requests) else {
+        return;
+    };
+    let percent = app.settings.thresholds.one_worker_percent;
+    let is_most = most * 100 >= all * u64::from(percent);
+    if served.len() > 1 && all >= SPREAD_REQUESTS && is_most {
+        let evidence = format!(
+            "it served {most} of the last {all} requests of {} workers",
+            served.len()
+        );
+        add(found, Kind::OneWorkerBusy, Some(pid), evidence);
+    }
+}
+
+fn memory(app: &AppInput, found: &mut Vec<Found>) {
+    for worker in &app.workers {
+        let past = worker.past.samples().iter();
+        let of = past.filter_map(|sample| Some((sample.requests, sample.resident_bytes?)));
+        let of: Vec<(u64, u64)> = of.collect();
+        // One step is no growth; but where there are many workers, only each second sample is new.
+        let rises = of
+            .windows(2)
+            .filter(|pair| matches!(pair, [(_, a), (_, b)] if b > a));
+        let is_growth = rises.count() * 3 >= of.len();
+        if of.len() < MEMORY_SAMPLES || !is_growth || !of.is_sorted_by_key(|&(_, bytes)| bytes) {
+            continue;
+        }
+        let (Some(&(requests_before, before)), Some(&(requests, bytes))) = (of.first(), of.last())
+        else {
+            continue;
+        };
+        let (grown, served) = (bytes - before, requests.saturating_sub(requests_before));
+        let percent = app.settings.thresholds.memory_percent;
+        let is_much = grown * 100 >= before * u64::from(percent);
+        if let (true, Some(each)) = (grown >= MEMORY_BYTES && is_much, grown.checked_div(served)) {
+            let evidence = format!(
+                "it grew by {} to {} within {:.0} s, {} for each request",
+                Bytes(grown),
+                Bytes(bytes),
+                seconds(SAMPLE_NS) * (of.len() - 1) as f64,
+                Bytes(each)
+            );
+            add(found, Kind::MemoryGrows, Some(worker.pid), evidence);
+        }
+    }
+}

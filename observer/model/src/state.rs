@@ -1,0 +1,426 @@
+//! The state: masters and workers, from one input to the next.
+
+pub mod app;
+mod apply_fact;
+pub mod busy;
+mod findings;
+pub(crate) mod recursion_misses;
+pub mod self_metrics;
+mod slots;
+pub mod worker;
+mod worker_events;
+
+use self::findings::Active;
+use crate::effect::{Effect, Effects};
+use crate::errors::cause::{Cause, ErrorAnalysis};
+use crate::errors::deep_capture::DeepCaptures;
+use crate::errors::pending::Exceptions;
+use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
+use crate::input::Input;
+use crate::lifecycle::worker_event::Events;
+use crate::lifecycle::worker_state::{Sent, WorkerState};
+use crate::recent::finished_request::FinishedRequest;
+use crate::settings::Settings;
+use crate::state::app::App;
+use crate::state::self_metrics::SelfMetrics;
+use crate::state::worker::{End, Provisional, Worker};
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashMap};
+
+/// A process that no master claimed in this time is forgotten.
+const UNCLAIMED_NS: u64 = 600 * 1_000_000_000;
+/// How long the end of a process is remembered: a fact about it may come late.
+const TOMBSTONE_NS: u64 = 60 * 1_000_000_000;
+/// Such processes at most: as many as the kernel's table of observed ones has room for.
+const MAX_PROVISIONAL: usize = 8192;
+/// Ends remembered at most.
+const TOMBSTONES: usize = 8192;
+
+/// A process that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tombstone {
+    pub end: End,
+    /// Its master, if it was a worker.
+    pub master: Option<Pid>,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) settings: Settings,
+    pub(crate) apps: BTreeMap<Pid, App>,
+    pub(crate) observer: SelfMetrics,
+    /// The master of every live worker.
+    pub(crate) owners: HashMap<Pid, Pid, FixedState>,
+    pub(crate) provisional: BTreeMap<Pid, Provisional>,
+    pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
+    /// Of requests that are not finished.
+    pub(crate) exceptions: Exceptions,
+    pub(crate) deep_captures: DeepCaptures,
+    pub(crate) events: Events,
+    pub(crate) findings: Active,
+    pub(crate) effects: Effects,
+}
+
+impl State {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            apps: BTreeMap::new(),
+            observer: SelfMetrics::default(),
+            owners: HashMap::default(),
+            provisional: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            exceptions: Exceptions::default(),
+            deep_captures: DeepCaptures::default(),
+            events: Events::default(),
+            findings: Active::default(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Hands out an [`Effect::Request`] for each finished request from now on.
+    pub fn report_requests(&mut self) {
+        self.effects.report_requests = true;
+    }
+
+    /// Hands out the next effect, in the order in which they arose. The owner polls until there is
+    /// none after each input, or each batch of inputs.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.poll()
+    }
+
+    /// Takes the next input.
+    pub fn apply(&mut self, input: &Input) {
+        match input {
+            Input::Event(event) => {
+                self.observer.event(event);
+                match event {
+                    Event::Request(request) => self.request(request),
+                    Event::Exception(exception) => self.exceptions.handled(exception),
+                    Event::CapturedFrame(captured_frame) => {
+                        self.exceptions.captured_frame(captured_frame);
+                    }
+                    Event::Gc { pid, pause_ns, .. } => self.collection(*pid, *pause_ns),
+                    Event::DeepCaptureExhausted { .. } => self.deep_captures.exhausted(),
+                    Event::Signal {
+                        time_ns,
+                        pid,
+                        signal,
+                        sender,
+                    } => self.signal(
+                        *pid,
+                        Sent {
+                            time_ns: *time_ns,
+                            signal: *signal,
+                            sender: *sender,
+                        },
+                    ),
+                    Event::Oom { pid, .. } => {
+                        self.with_worker_state(*pid, |state| state.oom = true);
+                    }
+                    Event::Stack(stack) => {
+                        self.with_worker_state(stack.pid, |state| state.stack(stack));
+                    }
+                    Event::Fork {
+                        time_ns,
+                        parent,
+                        child,
+                    } => self.fork(*time_ns, *parent, *child),
+                    Event::Exec {
+                        time_ns,
+                        pid,
+                        was_target: true,
+                        ..
+                    } => self.exec(*time_ns, *pid),
+                    Event::Exec { .. } => {}
+                    Event::Exit {
+                        time_ns,
+                        pid,
+                        status,
+                    } => self.exit(*time_ns, *pid, Some(*status)),
+                }
+            }
+            Input::Malformed(why) => *self.observer.malformed.entry(why).or_default() += 1,
+            Input::Fact { time_ns, fact } => self.fact(*time_ns, fact),
+            Input::Tick { now_ns } => self.grow_old(*now_ns),
+        }
+    }
+
+    fn request(&mut self, request: &Request) {
+        let buried = || {
+            self.tombstones
+                .get(&request.pid)
+                .and_then(|tomb| tomb.master)
+        };
+        let owner = self.owners.get(&request.pid).copied().or_else(buried);
+        let was_watched = owner.is_some_and(|master| self.deep_captures.covers(master, request));
+        let analysis = self.exceptions.analysis(request, was_watched);
+        if matches!(request.status, Some(500..)) {
+            self.deep_captures.check(analysis.closer_look_agrees);
+        }
+        let app = owner.and_then(|master| self.apps.get_mut(&master));
+        let counted = app.and_then(|app| {
+            let outcome = app.request(&self.settings, request, &analysis)?;
+            Some((app, outcome))
+        });
+        if let Some((app, outcome)) = counted {
+            let route = app.counters.routes.name(outcome.route);
+            let is_running = self.deep_captures.is_running(app.master.pid);
+            if app.observed && !is_running && needs_a_look(request, &analysis) {
+                let status = request
+                    .status
+                    .map_or("no answer".to_owned(), |s| s.to_string());
+                let request = || format!("{status} on {route}");
+                self.effects.want_deep_capture(app.master.pid, request);
+            }
+            if self.effects.report_requests {
+                let wall_offset_ns = self.observer.wall_offset_ns();
+                let of = FinishedRequest {
+                    app: app.name().to_owned(),
+                    master_pid: Some(app.master.pid),
+                    worker_class: app.class_of(request.pid),
+                    route: route.to_owned(),
+                    ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
+                };
+                self.effects.push(Effect::Request(Box::new(of)));
+            }
+            return;
+        }
+        self.make_room();
+        let provisional = self.provisional.entry(request.pid).or_default();
+        let outcome = provisional.request(&self.settings, request, &analysis);
+        if self.effects.report_requests {
+            let wall_offset_ns = self.observer.wall_offset_ns();
+            let route = provisional.app_counters.routes.name(outcome.route);
+            let of = FinishedRequest {
+                route: route.to_owned(),
+                ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
+            };
+            self.effects.push(Effect::Request(Box::new(of)));
+        }
+    }
+
+    fn signal(&mut self, pid: Pid, sent: Sent) {
+        if let Some(app) = self.apps.get_mut(&pid) {
+            app.signal(sent);
+        }
+        self.with_worker_state(pid, |state| state.signal(sent));
+    }
+
+    /// Something happened to what is a worker, or may be one.
+    fn with_worker_state(&mut self, pid: Pid, change: impl FnOnce(&mut WorkerState)) {
+        let app = self
+            .owners
+            .get(&pid)
+            .and_then(|owner| self.apps.get_mut(owner));
+        if let Some(worker) = app.and_then(|app| app.live.get_mut(&pid)) {
+            change(&mut worker.state);
+        } else if let Some(provisional) = self.provisional.get_mut(&pid) {
+            change(&mut provisional.state);
+        }
+    }
+
+    /// A process collected garbage. Of one that nobody forked, and that no master told of, nobody
+    /// asks.
+    fn collection(&mut self, pid: Pid, pause_ns: u64) {
+        let buried = || self.tombstones.get(&pid).and_then(|tomb| tomb.master);
+        let owner = self.owners.get(&pid).copied().or_else(buried);
+        if let Some(app) = owner.and_then(|master| self.apps.get_mut(&master)) {
+            app.count(pid, |counters| counters.gc_pause.observe(pause_ns));
+        } else if let Some(provisional) = self.provisional.get_mut(&pid) {
+            provisional.count(|counters| counters.gc_pause.observe(pause_ns));
+        }
+    }
+
+    fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
+        // Whoever had this pid has ended, seen or not.
+        if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
+            self.exit(time_ns, child, None);
+        }
+        self.tombstones.remove(&child);
+        self.drop_provisional(child);
+        if self.owners.contains_key(&parent) {
+            return; // A worker's own children are not workers.
+        }
+        if let Some(app) = self
+            .apps
+            .get_mut(&parent)
+            .filter(|app| app.ended_ns.is_none())
+        {
+            let worker = Worker {
+                pid: child,
+                started_ns: Some(time_ns),
+                is_watched: true,
+                ..Worker::default()
+            };
+            app.adopt(&self.settings, worker, &Default::default());
+            self.owners.insert(child, parent);
+        } else {
+            self.make_room();
+            let new = Provisional {
+                parent: Some(parent),
+                started_ns: Some(time_ns),
+                since_ns: time_ns,
+                ..Provisional::default()
+            };
+            self.provisional.insert(child, new);
+        }
+    }
+
+    /// A target began another program: it was a subprocess, or is gone as what it was.
+    fn exec(&mut self, time_ns: u64, pid: Pid) {
+        let end = End {
+            time_ns,
+            status: None,
+        };
+        if let Some(app) = self
+            .owners
+            .remove(&pid)
+            .and_then(|owner| self.apps.get_mut(&owner))
+        {
+            app.drop_worker(&self.settings, pid, end);
+        }
+        self.end_app(time_ns, pid);
+        self.drop_provisional(pid);
+        self.observer.levels.remove(&pid);
+        self.deep_captures.forget(pid);
+        self.effects.forget(pid);
+        self.exceptions.forget(pid);
+    }
+
+    pub(crate) fn exit(&mut self, time_ns: u64, pid: Pid, status: Option<ExitStatus>) {
+        let end = End { time_ns, status };
+        let master = self.owners.remove(&pid);
+        if let Some(app) = master.and_then(|master| self.apps.get_mut(&master)) {
+            app.end_worker(&self.settings, pid, end);
+        }
+        if let Some(master) = master {
+            self.ended(master, pid);
+        }
+        self.end_app(time_ns, pid);
+        if let Some(provisional) = self.provisional.get_mut(&pid) {
+            provisional.end = Some(end);
+        }
+        self.observer.levels.remove(&pid);
+        self.deep_captures.forget(pid);
+        self.effects.forget(pid);
+        self.exceptions.forget(pid);
+        if self.tombstones.len() >= TOMBSTONES {
+            self.tombstones.pop_first();
+        }
+        self.tombstones.insert(pid, Tombstone { end, master });
+    }
+
+    pub(crate) fn end_app(&mut self, time_ns: u64, pid: Pid) {
+        if let Some(app) = self.apps.get_mut(&pid) {
+            app.ended_ns.get_or_insert(time_ns);
+        }
+    }
+
+    /// Forgets what is over for long enough.
+    pub(crate) fn grow_old(&mut self, now_ns: u64) {
+        let before_ns = now_ns.saturating_sub(self.settings.keep_ended_ns);
+        let gone = |app: &App| app.ended_ns.is_some_and(|ended| ended < before_ns);
+        let apps: Vec<Pid> = self
+            .apps
+            .iter()
+            .filter(|(_, a)| gone(a))
+            .map(|(&p, _)| p)
+            .collect();
+        for pid in apps {
+            if let Some(mut gone) = self.remove_app(pid) {
+                let name = gone.name().to_owned();
+                self.bequeath(&name, &mut gone);
+            }
+        }
+        for app in self.apps.values_mut() {
+            app.forget(before_ns);
+        }
+        let unclaimed_ns = now_ns.saturating_sub(UNCLAIMED_NS);
+        let stale = |p: &Provisional| {
+            p.since_ns < unclaimed_ns || p.end.is_some_and(|end| end.time_ns < before_ns)
+        };
+        let stale: Vec<Pid> = self
+            .provisional
+            .iter()
+            .filter(|(_, p)| stale(p))
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in stale {
+            self.drop_provisional(pid);
+        }
+        let buried_ns = now_ns.saturating_sub(TOMBSTONE_NS);
+        self.tombstones
+            .retain(|_, tomb| tomb.end.time_ns >= buried_ns);
+    }
+
+    /// Sees to it that there is room for one more process that no master claimed: of too many, an
+    /// eighth is forgotten, the ended and the idle before others, and the oldest first.
+    pub(crate) fn make_room(&mut self) {
+        if self.provisional.len() < MAX_PROVISIONAL {
+            return;
+        }
+        let of =
+            |(&pid, p): (&Pid, &Provisional)| ((p.requests > 0, p.end.is_none(), p.since_ns), pid);
+        let mut all: Vec<_> = self.provisional.iter().map(of).collect();
+        all.sort_unstable();
+        for (_, pid) in all.into_iter().take(MAX_PROVISIONAL / 8) {
+            self.drop_provisional(pid);
+        }
+    }
+
+    /// Forgets what no master claimed, but not that it was there.
+    pub(crate) fn drop_provisional(&mut self, pid: Pid) {
+        if let Some(provisional) = self.provisional.remove(&pid) {
+            self.observer.unclaimed_requests += provisional.requests - provisional.by_socket;
+        }
+    }
+
+    /// Takes an app out; its workers are nobody's.
+    pub(crate) fn remove_app(&mut self, pid: Pid) -> Option<App> {
+        let gone = self.apps.remove(&pid)?;
+        self.owners.retain(|_, owner| *owner != pid);
+        Some(gone)
+    }
+
+    /// What was counted under `name` alone goes on under another master of that name
+    /// that is shown, so that those counters do not fall: a live one, else the one
+    /// that ended last. Without one it stays where it is.
+    pub(crate) fn bequeath(&mut self, name: &str, from: &mut App) {
+        let heirs = self.apps.values_mut();
+        let heir = heirs
+            .filter(|app| app.observed && app.name() == name)
+            .max_by_key(|app| app.ended_ns.unwrap_or(u64::MAX));
+        if let Some(heir) = heir {
+            let class = from.default_class().to_owned();
+            heir.counters
+                .absorb_shared(&self.settings, &from.counters, &class);
+            from.counters.http.clear();
+            from.counters.http_errors.clear();
+            from.counters.phases.clear();
+        }
+    }
+}
+
+/// Whether a request failed, and only a closer look could tell why.
+fn needs_a_look(request: &Request, analysis: &ErrorAnalysis) -> bool {
+    let is_read = request.timed_by == TimedBy::Python && request.entered_ns.is_some();
+    let is_gone = request.client_gone || analysis.client_gone;
+    let failed = matches!(request.status, Some(500..)) || request.was_cut;
+    is_read && failed && !is_gone && analysis.cause == Cause::Unknown
+}
+
+#[cfg(test)]
+mod app_tests;
+#[cfg(test)]
+mod errors_tests;
+#[cfg(test)]
+mod findings_tests;
+#[cfg(test)]
+mod lifecycle_tests;
+#[cfg(test)]
+#[path = "state/state_tests.rs"]
+mod tests;

@@ -1,0 +1,260 @@
+//! What userspace found out, taken into the state.
+
+use crate::event::Pid;
+use crate::fact;
+use crate::fact::{Fact, Level, TargetLevel};
+use crate::state::State;
+use crate::state::app::App;
+use crate::state::worker::{End, Provisional, is_same_start};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+impl State {
+    pub(crate) fn fact(&mut self, time_ns: u64, fact: &Fact) {
+        match fact {
+            Fact::Started(started) => self.observer.started = Some(started.clone()),
+            Fact::Master(master) => self.master(master),
+            Fact::Worker(worker) => self.worker(time_ns, worker),
+            Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
+            // A state has its settings from its beginning; who replays reads these first.
+            Fact::Settings(_) => {}
+            Fact::Level(level) => self.level(level),
+            Fact::DeepCapture(look) => self.deep_captures.tell(look),
+            Fact::InFlight(found) => self.in_flight(found),
+            Fact::Gauges { workers } => {
+                for gauges in workers {
+                    let owner = self.owners.get(&gauges.pid);
+                    if let Some(app) = owner.and_then(|owner| self.apps.get_mut(owner)) {
+                        app.gauges(time_ns, gauges);
+                    }
+                }
+            }
+            Fact::Listeners { pid, listeners } => {
+                if let Some(app) = self.apps.get_mut(pid) {
+                    app.listeners.clone_from(listeners);
+                }
+            }
+            Fact::Gil { waits } => self.gil(waits),
+            Fact::Kernel(totals) => self.observer.kernel = totals.clone(),
+            Fact::Maps { entries } => {
+                self.observer.map_entries.clone_from(entries);
+                // These come every few seconds, also while nobody asks for a view.
+                self.grow_old(time_ns);
+            }
+            Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
+            Fact::Kubernetes(kubernetes) => self.observer.kubernetes = Some(*kubernetes),
+        }
+    }
+
+    fn master(&mut self, master: &fact::Master) {
+        let pid = master.pid;
+        // A start is told anew by a clock that stands still while the host sleeps:
+        // of one that lives, the name is the surer sign.
+        let is_same = |app: &&mut App| {
+            let lives = app.ended_ns.is_none() && app.master.app == master.app;
+            lives || is_same_start(Some(app.master.started_ns), master.started_ns)
+        };
+        if let Some(app) = self.apps.get_mut(&pid).filter(is_same) {
+            let name = app.name().to_owned();
+            app.master = master.clone();
+            if app.name() != name {
+                self.hand_over(pid, &name);
+            }
+        } else {
+            let former = self.remove_app(pid);
+            // A worker cannot be a master: this pid was reused, or executed anew.
+            if let Some(owner) = self.owners.remove(&pid)
+                && let Some(app) = self.apps.get_mut(&owner)
+            {
+                app.drop_worker(
+                    &self.settings,
+                    pid,
+                    End {
+                        time_ns: master.started_ns,
+                        status: None,
+                    },
+                );
+            }
+            self.drop_provisional(pid);
+            let mut app = App::new(master.clone());
+            let level = self.observer.levels.get(&pid);
+            app.observed = level.is_none_or(|level| level.level != Level::None);
+            let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
+            app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
+            self.apps.insert(pid, app);
+            if let Some(mut former) = former {
+                let name = former.name().to_owned();
+                self.bequeath(&name, &mut former);
+            }
+        }
+        self.claim(pid);
+    }
+
+    /// Those that are not named have none. Whether something is found is looked at whenever all
+    /// are named.
+    fn in_flight(&mut self, found: &fact::InFlight) {
+        let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
+            found.workers.iter().map(|of| (of.pid, of)).collect();
+        let looked_at: Vec<(Pid, Pid)> = match found.only {
+            Some(pid) => self
+                .owners
+                .get(&pid)
+                .map(|&owner| (pid, owner))
+                .into_iter()
+                .collect(),
+            None => self
+                .owners
+                .iter()
+                .map(|(&pid, &owner)| (pid, owner))
+                .collect(),
+        };
+        for (pid, owner) in looked_at {
+            if let Some(app) = self.apps.get_mut(&owner) {
+                app.in_flight(pid, found.at_ns, by_pid.get(&pid).copied());
+            }
+        }
+        if let Some(pid) = found.only
+            && let Some(provisional) = self.provisional.get_mut(&pid)
+        {
+            let of = by_pid.get(&pid).copied();
+            provisional.state.in_flight = of.cloned().unwrap_or_default();
+        }
+        if found.only.is_none() {
+            for app in self.apps.values_mut().filter(|app| app.ended_ns.is_none()) {
+                app.look(found.at_ns);
+            }
+            self.look_for_findings(found.at_ns);
+        }
+    }
+
+    /// Running totals of processes: what is more than before is counted.
+    fn gil(&mut self, waits: &BTreeMap<Pid, u64>) {
+        for (pid, &waited_ns) in waits {
+            let owner = self.owners.get(pid);
+            let Some(app) = owner.and_then(|master| self.apps.get_mut(master)) else {
+                continue;
+            };
+            let known = app.live.get(pid).and_then(|it| it.counters.gil_wait_ns);
+            let more_ns = waited_ns.saturating_sub(known.unwrap_or(0));
+            app.count(*pid, |counters| {
+                *counters.gil_wait_ns.get_or_insert(0) += more_ns;
+            });
+        }
+    }
+
+    fn level(&mut self, level: &TargetLevel) {
+        self.observer.levels.insert(level.pid, level.clone());
+        if let Some(app) = self.apps.get_mut(&level.pid) {
+            app.observed = level.level != Level::None;
+            if !app.observed {
+                let name = app.name().to_owned();
+                self.hand_over(level.pid, &name);
+            }
+        }
+    }
+
+    /// A master goes by another name from now on, or is no longer shown.
+    fn hand_over(&mut self, pid: Pid, name: &str) {
+        if let Some(mut app) = self.apps.remove(&pid) {
+            self.bequeath(name, &mut app);
+            self.apps.insert(pid, app);
+        }
+    }
+
+    /// Gives a master the processes that it forked before it was known.
+    fn claim(&mut self, master: Pid) {
+        let children = self
+            .provisional
+            .iter()
+            .filter(|(_, p)| p.parent == Some(master));
+        for child in children.map(|(&pid, _)| pid).collect::<Vec<_>>() {
+            self.adopt(master, child);
+        }
+    }
+
+    fn adopt(&mut self, master: Pid, pid: Pid) {
+        let Some(app) = self.apps.get_mut(&master) else {
+            return;
+        };
+        let Some(provisional) = self.provisional.remove(&pid) else {
+            return;
+        };
+        let (worker, counters) = provisional.into_worker(pid);
+        if worker.end.is_none() {
+            self.owners.insert(pid, master);
+        } else if let Some(tomb) = self.tombstones.get_mut(&pid) {
+            tomb.master = Some(master);
+        }
+        let has_ended = worker.end.is_some();
+        app.adopt(&self.settings, worker, &counters);
+        if has_ended {
+            self.ended(master, pid);
+        }
+        self.provisional
+            .retain(|_, p| p.parent != Some(pid) || p.requests > 0);
+    }
+
+    fn worker(&mut self, time_ns: u64, fact: &fact::Worker) {
+        let pid = fact.pid;
+        if let Some(&owner) = self.owners.get(&pid) {
+            let app = self.apps.get_mut(&owner);
+            let worker = app.and_then(|app| app.live.get_mut(&pid));
+            if let Some(worker) = worker.filter(|w| owner == fact.master_pid && w.is_same(fact)) {
+                let is_new = worker.is_watched && !worker.confirmed;
+                worker.confirm(fact);
+                if is_new {
+                    self.started(time_ns, owner, pid);
+                }
+                return;
+            }
+            // Its pid was reused, and we did not see its end.
+            let born_ns = if fact.started_ns == 0 {
+                time_ns
+            } else {
+                fact.started_ns
+            };
+            self.exit(born_ns, pid, None);
+            self.tombstones.remove(&pid);
+        }
+        // The fact may be older than the end of the worker that we know already.
+        let tomb = self.tombstones.get(&pid).copied();
+        let tomb = tomb.filter(|tomb| fact.started_ns <= tomb.end.time_ns);
+        if let Some(app) = self.apps.get_mut(&fact.master_pid)
+            && tomb.is_some()
+            && let Some(worker) = app.ended.iter_mut().rev().find(|w| w.pid == pid)
+            && worker.is_same(fact)
+        {
+            worker.confirm(fact);
+            return;
+        }
+        self.make_room();
+        let provisional = self.provisional.entry(pid).or_default();
+        provisional.parent = Some(fact.master_pid);
+        provisional.fact = Some(fact.clone());
+        if provisional.requests == 0 {
+            provisional.since_ns = provisional.since_ns.max(time_ns);
+        }
+        if provisional.end.is_none() {
+            provisional.end = tomb.map(|tomb| tomb.end);
+        }
+        self.adopt(fact.master_pid, pid);
+    }
+
+    /// A candidate is no master, or a master went without our seeing it: what its
+    /// children did is nobody's. It may still be the worker of one, if it was forked;
+    /// and a child with children may be the master that a launcher left behind.
+    fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
+        self.end_app(time_ns, pid);
+        self.observer.levels.remove(&pid);
+        self.deep_captures.forget(pid);
+        self.effects.forget(pid);
+        let parents: BTreeSet<Pid> = self.provisional.values().filter_map(|p| p.parent).collect();
+        let nobodys = |(child, p): &(&Pid, &Provisional)| match p.parent {
+            None => **child == pid,
+            Some(parent) => parent == pid && !parents.contains(child),
+        };
+        let nobodys = self.provisional.iter().filter(nobodys);
+        for child in nobodys.map(|(&child, _)| child).collect::<Vec<_>>() {
+            self.drop_provisional(child);
+        }
+    }
+}

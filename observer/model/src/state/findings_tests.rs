@@ -1,0 +1,227 @@
+use crate::event::{Event, ExitStatus, Pid, Request};
+use crate::fact::{Fact, Gauges, InFlight, Listener, Pending, WorkerInFlight};
+use crate::findings::finding::{Finding, Kind};
+use crate::testing::scenarios::{S, Scenario, request};
+
+/// A look at what is in progress, with what each of these workers began, and when.
+fn look(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pid>)> {
+    let workers = pending.iter().map(|&(pid, begun_ns)| WorkerInFlight {
+        pid,
+        count: 1,
+        oldest: vec![Pending {
+            begun_ns,
+            path: Some("/users/7".to_owned()),
+            ..Pending::default()
+        }],
+    });
+    let workers = workers.collect();
+    let at_ns = scenario.now_ns;
+    scenario.fact(Fact::InFlight(InFlight {
+        at_ns,
+        only: None,
+        workers,
+    }));
+    let found = scenario.snapshot().findings;
+    found
+        .iter()
+        .map(|found| (found.finding, found.worker_pid))
+        .collect()
+}
+
+fn evidence(scenario: &Scenario) -> String {
+    let findings = scenario.snapshot().findings;
+    let [Finding { evidence, .. }] = findings.as_slice() else {
+        panic!("one finding: {findings:?}");
+    };
+    evidence.clone()
+}
+
+fn scenario(workers: &[Pid]) -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.master(10);
+    for &pid in workers {
+        scenario.fork(10, pid);
+    }
+    scenario
+}
+
+fn gauges(scenario: &mut Scenario, pid: Pid, resident_bytes: u64, heartbeat: f64) {
+    let gauges = Gauges {
+        pid,
+        resident_bytes,
+        heartbeat_age_seconds: Some(heartbeat),
+        ..Gauges::default()
+    };
+    let workers = vec![gauges];
+    scenario.fact(Fact::Gauges { workers });
+}
+
+fn backlog(scenario: &mut Scenario, backlog: u32) {
+    let listener = Listener {
+        address: "127.0.0.1:8000".to_owned(),
+        backlog,
+        limit: 100,
+        drops: None,
+    };
+    let listeners = vec![listener];
+    scenario.fact(Fact::Listeners { pid: 10, listeners });
+}
+
+#[test]
+fn a_request_that_takes_long_is_found_while_it_does_and_since_when() {
+    let mut scenario = scenario(&[11]);
+    let begun_ns = scenario.now_ns;
+    scenario.later(9);
+    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), []);
+    scenario.later(1);
+    let stuck = (Kind::WorkerStuck, Some(11));
+    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
+    let since = scenario.snapshot().findings[0].since_seconds;
+    assert!(
+        evidence(&scenario).contains("/users/{id} is in progress for 10.0 s"),
+        "{}",
+        evidence(&scenario)
+    );
+    assert_eq!(scenario.new_findings().len(), 1);
+    scenario.later(5);
+    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
+    assert!((scenario.snapshot().findings[0].since_seconds - since).abs() < 1e-9);
+    assert!(scenario.new_findings().is_empty(), "it is told once");
+    assert_eq!(look(&mut scenario, &[]), []);
+}
+
+#[test]
+fn a_heartbeat_is_late_when_little_of_the_timeout_is_left() {
+    let mut scenario = scenario(&[11]);
+    gauges(&mut scenario, 11, 1, 23.9);
+    assert_eq!(look(&mut scenario, &[]), []);
+    gauges(&mut scenario, 11, 1, 24.0);
+    assert_eq!(look(&mut scenario, &[]), [(Kind::HeartbeatLate, Some(11))]);
+}
+
+#[test]
+fn workers_that_end_in_trouble_again_and_again_are_a_loop() {
+    let mut scenario = scenario(&[]);
+    let end = |scenario: &mut Scenario, pid: Pid, status: ExitStatus| {
+        scenario.fork(10, pid);
+        let time_ns = scenario.now_ns;
+        scenario.event(Event::Exit {
+            time_ns,
+            pid,
+            status,
+        });
+    };
+    for pid in 20..22 {
+        end(&mut scenario, pid, ExitStatus::Signal(11));
+    }
+    assert_eq!(look(&mut scenario, &[]), []);
+    end(&mut scenario, 30, ExitStatus::Code(3));
+    assert_eq!(look(&mut scenario, &[]), [(Kind::RestartLoop, None)]);
+    assert!(
+        evidence(&scenario).contains("3 workers ended within a minute, the last one by boot_error")
+    );
+    scenario.later(61);
+    assert_eq!(look(&mut scenario, &[]), []);
+}
+
+#[test]
+fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_told_as_such() {
+    let mut scenario = scenario(&[11]);
+    for (waiting, expected) in [
+        (5, None),
+        (5, None),
+        (5, Some(Kind::Saturated)),
+        // Little, though it grows.
+        (6, Some(Kind::Saturated)),
+        (20, Some(Kind::BacklogGrowing)),
+        (0, None),
+    ] {
+        backlog(&mut scenario, waiting);
+        scenario.later(5);
+        let found = look(&mut scenario, &[]);
+        assert_eq!(found.first().map(|found| found.0), expected, "{waiting}");
+    }
+}
+
+#[test]
+fn one_worker_that_serves_nearly_all_is_found() {
+    let mut scenario = scenario(&[11, 12]);
+    for _ in 0..3 {
+        look(&mut scenario, &[]);
+        scenario.later(5);
+    }
+    for _ in 0..99 {
+        scenario.get(11);
+    }
+    assert_eq!(look(&mut scenario, &[]), []);
+    scenario.get(12);
+    assert_eq!(look(&mut scenario, &[]), [(Kind::OneWorkerBusy, Some(11))]);
+    for _ in 0..20 {
+        scenario.get(12);
+    }
+    assert_eq!(look(&mut scenario, &[]), []);
+}
+
+#[test]
+fn memory_that_grows_with_requests_is_found_but_not_that_of_a_warm_up() {
+    let mut scenario = scenario(&[11]);
+    let mib = |n: u64| n << 20;
+    let mut found = Vec::new();
+    for step in 0..12 {
+        gauges(&mut scenario, 11, mib(50 + 2 * step), 0.0);
+        for _ in 0..4 {
+            scenario.get(11);
+        }
+        scenario.later(5);
+        found = look(&mut scenario, &[]);
+    }
+    assert_eq!(found, [(Kind::MemoryGrows, Some(11))]);
+    assert!(
+        evidence(&scenario).contains("it grew by 22 MiB to 72 MiB within 55 s"),
+        "{}",
+        evidence(&scenario)
+    );
+    // It stays what it is from now on, but for one step.
+    for step in 0..24 {
+        gauges(&mut scenario, 11, mib(if step < 12 { 72 } else { 90 }), 0.0);
+        scenario.get(11);
+        scenario.later(5);
+        found = look(&mut scenario, &[]);
+    }
+    assert_eq!(found, []);
+}
+
+#[test]
+fn nothing_is_found_of_a_master_that_has_ended() {
+    let mut scenario = scenario(&[11]);
+    let begun_ns = scenario.now_ns;
+    scenario.later(60);
+    assert_eq!(look(&mut scenario, &[(11, begun_ns)]).len(), 1);
+    scenario.exit(10);
+    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), []);
+}
+
+#[test]
+fn a_hanging_request_counts_as_busy_up_to_each_look() {
+    let mut scenario = scenario(&[11]);
+    let begun_ns = scenario.now_ns;
+    scenario.later(3);
+    look(&mut scenario, &[(11, begun_ns)]);
+    let worker = scenario.one_worker();
+    assert_eq!((worker.counters.busy_ns, worker.in_flight), (3 * S, 1));
+    assert!((worker.oldest_request.unwrap().age_seconds - 3.0).abs() < 1e-9);
+    scenario.later(1);
+    let now_ns = scenario.now_ns;
+    let ended = Request {
+        entered_ns: Some(begun_ns),
+        exited_ns: Some(now_ns),
+        ..request(11, now_ns)
+    };
+    scenario.event(Event::Request(Box::new(ended)));
+    scenario.later(10);
+    look(&mut scenario, &[]);
+    let worker = scenario.one_worker();
+    assert_eq!((worker.counters.busy_ns, worker.in_flight), (4 * S, 0));
+    assert_eq!(scenario.app().classes[0].counters.busy_ns, 4 * S);
+    assert_eq!(scenario.app().slots[0].counters.busy_ns, 4 * S);
+}

@@ -1,0 +1,181 @@
+//! Workers: of a known master, and those whose master is not known yet.
+
+use crate::counters::app_counters::AppCounters;
+use crate::counters::worker_counters::{Counters, Outcome, busy_time};
+use crate::errors::cause::ErrorAnalysis;
+use crate::event::{ExitStatus, Pid, Request, TimedBy};
+use crate::fact;
+use crate::fact::Gauges;
+use crate::findings::past::WorkerPast;
+use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
+use crate::lifecycle::worker_state::WorkerState;
+use crate::recent::rate::Rate;
+use crate::settings::Settings;
+use crate::state::app::UNKNOWN;
+use crate::state::busy::Busy;
+use crate::wall_clock::Clock;
+use std::sync::Arc;
+
+/// Two times of one process's start differ by less: `/proc` counts in clock ticks.
+pub const START_TOLERANCE_NS: u64 = 1_000_000_000;
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub time_ns: u64,
+    /// Unknown when its successor was seen, but not its end.
+    pub status: Option<ExitStatus>,
+}
+
+/// A worker of a known master.
+#[derive(Debug, Default)]
+pub struct Worker {
+    pub pid: Pid,
+    /// Lowest number free under its master when it came.
+    pub slot: u32,
+    pub started_ns: Option<u64>,
+    pub age: Option<u64>,
+    /// Its own class; until it is told, its master's counts.
+    pub class: Option<Arc<str>>,
+    /// Its master lists it as a worker.
+    pub confirmed: bool,
+    pub end: Option<End>,
+    /// Why it ended, and how.
+    pub reason: Option<(ExitReason, ExitKind)>,
+    pub counters: Counters,
+    pub busy: Busy,
+    pub rate: Rate,
+    pub past: WorkerPast,
+    pub state: WorkerState,
+    /// What it used when last looked at, and when that was.
+    pub gauges: Option<Gauges>,
+    pub gauged_ns: u64,
+    /// Of one processor, between the last two deep_captures.
+    pub cpu_percent: Option<f64>,
+    /// It was forked under our eyes.
+    pub is_watched: bool,
+}
+
+impl Worker {
+    /// The label `worker_id`: `worker_<age>_<start in Unix seconds>`.
+    #[must_use]
+    pub fn id(&self, wall_offset_ns: i64) -> String {
+        let age = self
+            .age
+            .map_or_else(|| UNKNOWN.to_owned(), |age| age.to_string());
+        let start = self
+            .started_ns
+            .map(|ns| (i128::from(ns) + i128::from(wall_offset_ns)).div_euclid(1_000_000_000));
+        let start = start.map_or_else(|| UNKNOWN.to_owned(), |start| start.to_string());
+        format!("worker_{age}_{start}")
+    }
+
+    /// Seconds since it started; `None` once it exited.
+    #[must_use]
+    pub fn uptime_seconds(&self, clock: &Clock) -> Option<f64> {
+        let started_ns = self.started_ns.filter(|_| self.end.is_none())?;
+        Some(clock.seconds_since(started_ns))
+    }
+
+    /// Whether a fact is about this process, not a later one with its pid.
+    #[must_use]
+    pub fn is_same(&self, fact: &fact::Worker) -> bool {
+        match (self.age, fact.age) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            // Its master did not tell of it yet: this is that.
+            _ if !self.confirmed && self.end.is_none() => true,
+            _ => is_same_start(self.started_ns, fact.started_ns),
+        }
+    }
+
+    /// Takes what its master told about it.
+    pub fn confirm(&mut self, fact: &fact::Worker) {
+        self.confirmed = true;
+        self.age = fact.age.or(self.age);
+        // The start as `/proc` has it wins over the time of the fork: another
+        // observer, or this one after a restart, gives the worker the same name.
+        if fact.started_ns != 0 {
+            self.started_ns = Some(fact.started_ns);
+        }
+        if !fact.class.is_empty() {
+            self.class = Some(fact.class.as_str().into());
+        }
+    }
+}
+
+/// Whether two starts may be of one process; an unknown one may.
+#[must_use]
+pub fn is_same_start(known_ns: Option<u64>, told_ns: u64) -> bool {
+    told_ns == 0 || known_ns.is_none_or(|known| known.abs_diff(told_ns) < START_TOLERANCE_NS)
+}
+
+/// A process that may be a worker: its requests are kept until its master is known.
+#[derive(Debug, Default)]
+pub struct Provisional {
+    pub parent: Option<Pid>,
+    /// When it was forked.
+    pub started_ns: Option<u64>,
+    /// When its first request ended; before that, when it was last heard of.
+    pub since_ns: u64,
+    /// All its requests, refused ones too.
+    pub requests: u64,
+    /// … of them that any HTTP server could have answered: if no master claims the
+    /// process, they were never Gunicorn's, and are no loss.
+    pub by_socket: u64,
+    /// What a master said about it that is itself not known yet.
+    pub fact: Option<fact::Worker>,
+    pub end: Option<End>,
+    pub counters: Counters,
+    pub app_counters: AppCounters,
+    pub state: WorkerState,
+    pub busy: Busy,
+}
+
+impl Provisional {
+    /// Counts a request; its class is filled in when it is claimed.
+    pub fn request(
+        &mut self,
+        settings: &Settings,
+        request: &Request,
+        analysis: &ErrorAnalysis,
+    ) -> Outcome {
+        if self.requests == 0 {
+            self.since_ns = request.finished_ns;
+        }
+        self.requests += 1;
+        self.by_socket += u64::from(request.timed_by == TimedBy::Socket);
+        let (_, outcome) = self.app_counters.request(settings, "", request, analysis);
+        self.state.served = true;
+        if let Some((begin_ns, end_ns)) = busy_time(request) {
+            self.busy.served(begin_ns, end_ns);
+        }
+        self.counters.request(request, &outcome);
+        outcome
+    }
+
+    /// Counts what is no request; likewise.
+    pub fn count(&mut self, add: impl Fn(&mut Counters)) {
+        let class = self.app_counters.class("");
+        add(self.app_counters.totals.entry(class).or_default());
+        add(&mut self.counters);
+    }
+
+    /// It, as a worker.
+    #[must_use]
+    pub fn into_worker(self, pid: Pid) -> (Worker, AppCounters) {
+        let mut worker = Worker {
+            pid,
+            started_ns: self.started_ns,
+            end: self.end,
+            counters: self.counters,
+            state: self.state,
+            busy: self.busy,
+            is_watched: self.started_ns.is_some(),
+            ..Worker::default()
+        };
+        if let Some(fact) = &self.fact {
+            worker.confirm(fact);
+        }
+        (worker, self.app_counters)
+    }
+}

@@ -1,0 +1,92 @@
+//! What is told of workers as it happens: how they begin and end, and what is found.
+
+use crate::duration::seconds;
+use crate::effect::Effect;
+use crate::event::Pid;
+use crate::lifecycle::worker_event::{
+    Ended, PendingView, SignalView, StackView, WorkerEvent, stuck_in,
+};
+use crate::state::State;
+use crate::state::app::App;
+use crate::state::worker::Worker;
+use crate::wall_clock::wall_seconds;
+
+impl State {
+    /// A worker that was forked under our eyes is known to be one.
+    pub(crate) fn started(&mut self, time_ns: u64, master: Pid, pid: Pid) {
+        let offset_ns = self.observer.wall_offset_ns();
+        let app = self.apps.get(&master);
+        if let Some((app, worker)) = app.and_then(|app| Some((app, app.live.get(&pid)?))) {
+            let event = happened("worker_started", app, worker, time_ns, offset_ns);
+            self.report(event);
+        }
+    }
+
+    /// The worker that ended last is this one, and says why.
+    pub(crate) fn ended(&mut self, master: Pid, pid: Pid) {
+        let offset_ns = self.observer.wall_offset_ns();
+        let Some(app) = self.apps.get(&master) else {
+            return;
+        };
+        let worker = app.ended.back().filter(|worker| worker.pid == pid);
+        let Some((worker, end, (reason, exit_kind))) =
+            worker.and_then(|worker| Some((worker, worker.end?, worker.reason?)))
+        else {
+            return;
+        };
+        let (exit_code, exit_signal) = Ended::status(end.status);
+        let state = &worker.state;
+        let at_end = (end.time_ns, state.in_flight.clone());
+        let (at_ns, in_flight) = state.aborted.as_ref().unwrap_or(&at_end);
+        let pending = |of| PendingView::new(&self.settings.routes, of, *at_ns);
+        let ended = Ended {
+            reason,
+            restart_type: exit_kind,
+            exit_code,
+            exit_signal,
+            signals: state.signals.iter().map(SignalView::from).collect(),
+            uptime_seconds: worker
+                .started_ns
+                .map(|started| seconds(end.time_ns.saturating_sub(started))),
+            served: worker.counters.requests,
+            requests: in_flight.oldest.iter().map(pending).collect(),
+            stuck_in: stuck_in(&state.stacks),
+            stacks: state
+                .stacks
+                .iter()
+                .map(|stack| StackView::new(&self.settings.routes, stack))
+                .collect(),
+        };
+        let event = happened("worker_ended", app, worker, end.time_ns, offset_ns);
+        self.report(WorkerEvent {
+            ended: Some(ended),
+            ..event
+        });
+    }
+}
+
+impl State {
+    fn report(&mut self, event: WorkerEvent) {
+        self.events.push(event.clone());
+        self.effects.push(Effect::Worker(Box::new(event)));
+    }
+}
+
+fn happened(
+    event: &'static str,
+    app: &App,
+    worker: &Worker,
+    time_ns: u64,
+    offset_ns: i64,
+) -> WorkerEvent {
+    WorkerEvent {
+        time_seconds: wall_seconds(time_ns, offset_ns),
+        event: event.into(),
+        app: app.name().to_owned(),
+        master_pid: app.master.pid,
+        worker_pid: worker.pid,
+        worker_id: worker.id(offset_ns),
+        worker_class: app.class_of(worker.pid).into(),
+        ended: None,
+    }
+}

@@ -1,0 +1,3 @@
+//! Helpers for tests.
+
+pub mod scenarios;

@@ -1,0 +1,4 @@
+//! What outputs read of the state.
+
+pub mod live_view;
+pub mod metrics_view;

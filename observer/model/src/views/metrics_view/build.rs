@@ -1,0 +1,288 @@
+//! The snapshot of the state.
+
+use crate::counters::app_counters::AppCounters;
+use crate::counters::worker_counters::{ErrorKey, Errors, Phase};
+use crate::fact::DeepCapture;
+use crate::lifecycle::exit_reason::ExitReason;
+use crate::lifecycle::signal;
+use crate::lifecycle::worker_event::PendingView;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::app::App;
+use crate::state::recursion_misses;
+use crate::state::self_metrics::SelfMetrics;
+use crate::state::worker::Worker;
+use crate::views::metrics_view::{
+    AppView, ClassView, DeepCaptureView, ErrorView, HttpErrorView, HttpView, ObserverView,
+    PhaseView, SlotView, Snapshot, TargetView, TimeoutView, WorkerView,
+};
+use crate::wall_clock::Clock;
+use std::sync::Arc;
+
+impl State {
+    /// The view of everything at `now_ns`.
+    #[must_use]
+    pub fn snapshot(&self, now_ns: u64) -> Snapshot {
+        let clock = self.clock(now_ns);
+        Snapshot {
+            apps: self
+                .apps
+                .values()
+                .map(|app| app_view(app, &self.settings, &clock))
+                .collect(),
+            findings: self.findings().collect(),
+            observer: self.observer_view(),
+        }
+    }
+
+    pub(crate) fn clock(&self, now_ns: u64) -> Clock {
+        Clock {
+            now_ns,
+            wall_offset_ns: self.observer.wall_offset_ns(),
+        }
+    }
+
+    fn deep_captures(&self) -> Vec<DeepCaptureView> {
+        let view = |look: &DeepCapture| DeepCaptureView {
+            pid: look.pid,
+            app: self
+                .apps
+                .get(&look.pid)
+                .map(|app| app.name().to_owned())
+                .unwrap_or_default(),
+            state: look.state.as_str(),
+            reason: look.reason.clone(),
+        };
+        self.deep_captures.told.values().map(view).collect()
+    }
+
+    pub(crate) fn observer_view(&self) -> ObserverView {
+        let SelfMetrics {
+            started,
+            kernel,
+            usage,
+            kubernetes,
+            levels,
+            malformed,
+            ..
+        } = &self.observer;
+        let mut lost = kernel.lost.clone();
+        for (why, count) in malformed {
+            lost.insert(format!("malformed_{why}"), *count);
+        }
+        lost.insert("unclaimed".to_owned(), self.observer.unclaimed_requests);
+        lost.insert("exceptions_forgotten".to_owned(), self.exceptions.forgotten);
+        let missed = recursion_misses::lost(&kernel.programs);
+        lost.insert("recursion".to_owned(), missed);
+        let targets = levels.values().map(|level| TargetView {
+            pid: level.pid,
+            app: self
+                .apps
+                .get(&level.pid)
+                .map(|app| app.name().to_owned())
+                .unwrap_or_default(),
+            level: level.level.as_str(),
+            reason: level.reason.clone(),
+        });
+        ObserverView {
+            version: started
+                .as_ref()
+                .map(|s| s.version.clone())
+                .unwrap_or_default(),
+            revision: started
+                .as_ref()
+                .map(|s| s.revision.clone())
+                .unwrap_or_default(),
+            events: [
+                ("request", self.observer.requests),
+                ("fork", self.observer.forks),
+                ("exec", self.observer.execs),
+                ("exit", self.observer.exits),
+                ("exception", self.observer.exceptions),
+                ("captured_frame", self.observer.captured_frames),
+                ("signal", self.observer.signals),
+                ("oom", self.observer.ooms),
+                ("stack", self.observer.stacks),
+                ("gc", self.observer.collections),
+                ("malformed", malformed.values().sum()),
+            ]
+            .into(),
+            lost,
+            counts: kernel.counts.clone(),
+            programs: kernel.programs.clone(),
+            features: kernel.features.clone(),
+            map_entries: self.observer.map_entries.clone(),
+            targets: targets.collect(),
+            deep_captures: self.deep_captures(),
+            deep_captures_begun: self.deep_captures.begun,
+            deep_captures_agreed: self.deep_captures.agreed,
+            deep_captures_disagreed: self.deep_captures.disagreed,
+            cpu_seconds: usage.as_ref().map(|usage| usage.cpu_seconds),
+            resident_bytes: usage.as_ref().map(|usage| usage.resident_bytes),
+            kubernetes: *kubernetes,
+        }
+    }
+}
+
+fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
+    let App {
+        master, counters, ..
+    } = app;
+    let workers = app.live.values().chain(&app.ended);
+    AppView {
+        app: app.name().to_owned(),
+        master_pid: master.pid,
+        ended: app.ended_ns.is_some(),
+        observed: app.observed,
+        gunicorn_version: master.gunicorn_version.clone(),
+        python_version: master.python_version.clone(),
+        worker_class: app.default_class().to_owned(),
+        workers_wanted: master.workers,
+        threads: master.threads,
+        timeout_seconds: master.timeout_seconds,
+        container_id: master.container_id.clone(),
+        container_runtime: master.container_runtime.clone(),
+        pod_uid: master.pod_uid.clone(),
+        pod: (*master.pod).clone(),
+        bind: master.bind.clone(),
+        workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
+        workers: workers
+            .map(|worker| worker_view(app, settings, worker, clock))
+            .collect(),
+        slots: slots(app),
+        classes: counters
+            .totals
+            .iter()
+            .map(|(&id, of)| ClassView {
+                class: counters.class_name(id),
+                failed: errors(counters, &of.failed),
+                handled: errors(counters, &of.handled),
+                counters: of.clone(),
+            })
+            .collect(),
+        http: http(app),
+        http_errors: http_errors(app),
+        phases: counters
+            .phases
+            .iter()
+            .flat_map(|(&id, times)| Phase::ALL.into_iter().zip(times).map(move |of| (id, of)))
+            .filter(|(_, (_, duration))| duration.count() > 0)
+            .map(|(id, (phase, duration))| PhaseView {
+                class: counters.class_name(id),
+                phase,
+                duration: duration.clone(),
+            })
+            .collect(),
+        signals: app
+            .signals
+            .iter()
+            .map(|(&number, &count)| (signal::name(number), count))
+            .collect(),
+        ends: ExitReason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), app.ends.get(reason).copied().unwrap_or(0)))
+            .collect(),
+        timeouts: app
+            .timeouts
+            .iter()
+            .map(|((class, stuck_in), &count)| TimeoutView {
+                class: counters.class_name(*class),
+                stuck_in: stuck_in.clone(),
+                count,
+            })
+            .collect(),
+        listeners: app.listeners.clone(),
+        capped_requests: counters.routes.capped(),
+        capped_errors: counters.names.capped,
+    }
+}
+
+fn slots(app: &App) -> Vec<SlotView> {
+    let view =
+        |(&(slot, class), counters): (&(u32, _), &crate::counters::worker_counters::Counters)| {
+            SlotView {
+                slot,
+                class: app.counters.class_name(class),
+                failed: errors(&app.counters, &counters.failed),
+                handled: errors(&app.counters, &counters.handled),
+                counters: counters.clone(),
+            }
+        };
+    app.slots.iter().map(view).collect()
+}
+
+fn http(app: &App) -> Vec<HttpView> {
+    let counters = &app.counters;
+    let series = counters.http.iter().map(|(key, duration)| HttpView {
+        class: counters.class_name(key.class),
+        method: key.method.as_str(),
+        route: counters.routes.name(key.route).to_owned(),
+        status: key.status,
+        error_type: match key.status {
+            Some(status @ 500..) => status.to_string(),
+            _ => String::new(),
+        },
+        duration: duration.clone(),
+    });
+    series.collect()
+}
+
+fn errors(counters: &AppCounters, errors: &Errors) -> Vec<ErrorView> {
+    let view = |(key, count): (&ErrorKey, &u64)| ErrorView {
+        method: key.method.as_str(),
+        endpoint: counters.routes.name(key.route).to_owned(),
+        error_type: counters.names.shown(&key.error),
+        count: *count,
+    };
+    errors.iter().map(view).collect()
+}
+
+pub(crate) fn http_errors(app: &App) -> Vec<HttpErrorView> {
+    let counters = &app.counters;
+    let series = counters
+        .http_errors
+        .iter()
+        .map(|(key, &count)| HttpErrorView {
+            class: counters.class_name(key.class),
+            method: key.method.as_str(),
+            endpoint: counters.routes.name(key.route).to_owned(),
+            status: key.status,
+            error_type: counters.names.shown(&key.error),
+            raised_in: key.raised_in.clone(),
+            count,
+        });
+    series.collect()
+}
+
+fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
+    let is_live = worker.end.is_none();
+    let oldest = worker.state.in_flight.oldest.first().filter(|_| is_live);
+    let class: Arc<str> = worker
+        .class
+        .clone()
+        .unwrap_or_else(|| app.default_class().into());
+    WorkerView {
+        pid: worker.pid,
+        id: worker.id(clock.wall_offset_ns),
+        slot: worker.slot,
+        class,
+        age: worker.age,
+        confirmed: worker.confirmed,
+        uptime_seconds: worker.uptime_seconds(clock),
+        ended: worker.end.is_some(),
+        reason: worker.reason.map(|(reason, _)| reason),
+        restart_type: worker.reason.map(|(_, exit_kind)| exit_kind),
+        state: worker.state.stage().filter(|_| is_live),
+        gauges: worker.gauges.clone().filter(|_| is_live),
+        cpu_percent: worker.cpu_percent.filter(|_| is_live),
+        in_flight: if is_live {
+            worker.state.in_flight.count
+        } else {
+            0
+        },
+        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
+        failed: errors(&app.counters, &worker.counters.failed),
+        handled: errors(&app.counters, &worker.counters.handled),
+        counters: worker.counters.clone(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Dictionaries, and the attributes of instances and classes.
+
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::attribute::Storage;
+
+use super::object::{MAX_ITEMS, Objects, add, type_flag};
+
+/// Base classes looked at.
+const MAX_BASES: usize = 64;
+
+impl<M: Memory> Objects<'_, M> {
+    /// Keys and values of a `dict`, or an instance of a subclass of it.
+    ///
+    /// # Errors
+    /// [`Fault`], also when it is none or has more than 4096.
+    pub fn entries(&self, dict: u64) -> Result<Vec<(u64, u64)>, Fault> {
+        self.expect(dict, type_flag::DICT)?;
+        self.stored(self.layout.dict_storage(self.mem, dict)?)
+    }
+
+    /// The value of a string key of a `dict`.
+    ///
+    /// # Errors
+    /// As [`Objects::entries`].
+    pub fn get(&self, dict: u64, key: &str) -> Result<Option<u64>, Fault> {
+        Ok(self.find(&self.entries(dict)?, key))
+    }
+
+    /// An attribute as `getattr` finds it on plain classes: of the instance,
+    /// else of its class or one of its bases.
+    ///
+    /// # Errors
+    /// [`Fault`]
+    pub fn attribute(&self, object: u64, name: &str) -> Result<Option<u64>, Fault> {
+        match self.find(&self.instance_attributes(object)?, name) {
+            Some(value) => Ok(Some(value)),
+            None => self.class_attribute(self.type_of(object)?, name),
+        }
+    }
+
+    /// An attribute of a class or one of its first bases.
+    ///
+    /// # Errors
+    /// [`Fault`]
+    pub fn class_attribute(&self, type_object: u64, name: &str) -> Result<Option<u64>, Fault> {
+        let mut class = type_object;
+        for _ in 0..MAX_BASES {
+            let dict = self.field(class, self.layout.type_dict)?;
+            if dict != 0
+                && let Some(value) = self.get(dict, name)?
+            {
+                return Ok(Some(value));
+            }
+            class = self.field(class, self.layout.type_base)?;
+            if class == 0 {
+                return Ok(None);
+            }
+        }
+        Err(Fault)
+    }
+
+    /// Names and values of an instance's own attributes.
+    ///
+    /// # Errors
+    /// [`Fault`]
+    pub fn instance_attributes(&self, object: u64) -> Result<Vec<(u64, u64)>, Fault> {
+        self.stored(self.layout.instance_storage(self.mem, object)?)
+    }
+
+    /// Names and values of a storage; deleted entries have no value.
+    fn stored(&self, storage: Storage) -> Result<Vec<(u64, u64)>, Fault> {
+        if storage.keys == 0 {
+            return Ok(Vec::new());
+        }
+        let count = self.field(storage.keys, self.layout.keys_nentries)?;
+        if count > MAX_ITEMS {
+            return Err(Fault);
+        }
+        let entries = self.layout.entries(self.mem, storage.keys)?;
+        let mut found = Vec::new();
+        for index in 0..count {
+            let at = entries.key_at(index);
+            let key = self.mem.word(at)?;
+            let value = self.mem.word(match storage.values {
+                0 => add(at, 8)?,
+                values => add(values, 8 * index)?,
+            })?;
+            if key != 0 && value != 0 {
+                found.push((key, value));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The value of a string key, of keys and values.
+    pub(crate) fn find(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
+        let (_, value) = self.find_entry(entries, name)?;
+        Some(value)
+    }
+
+    /// Likewise, the key.
+    pub(crate) fn find_key(&self, entries: &[(u64, u64)], name: &str) -> Option<u64> {
+        let (key, _) = self.find_entry(entries, name)?;
+        Some(key)
+    }
+
+    fn find_entry(&self, entries: &[(u64, u64)], name: &str) -> Option<(u64, u64)> {
+        let length = name.len() as u64;
+        let is_it = |key| {
+            self.field(key, self.layout.str_length) == Ok(length)
+                && self.text(key).is_ok_and(|text| text == name)
+        };
+        entries.iter().copied().find(|&(key, _)| is_it(key))
+    }
+}

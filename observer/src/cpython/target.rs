@@ -1,0 +1,457 @@
+//! The interpreter of a process: which it is, and where a probe goes.
+
+use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::{Layout, debug_offsets, tables};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+pub use super::error::InspectError;
+use super::files::{Files, Function, FunctionPlace, InterpreterFile, LibcFile, Place};
+use super::object::Objects;
+use super::slot::{self, Libc, SlotError};
+use super::sys;
+use super::threads;
+use super::version::{self, Kind, NamedPython, Release};
+use crate::process::elf::Machine;
+use crate::process::insn::Placement;
+use crate::process::maps;
+use crate::process::maps::{FileNumber, Mapping};
+use crate::process::memory::{ProcessMemory, Snapshot};
+use crate::process::thread_pointer::ThreadPointer;
+
+/// `datetime.datetime.now`, whose calls begin and end a request
+/// (`Modules/_datetimemodule.c`, `datetime_methods`).
+const DATETIME_NOW: Function = Function::Method("now", "now($type");
+/// `sys.exc_info` and, from 3.11 on, `sys.exception`, which frameworks ask for the exception
+/// that they handle (`Python/sysmodule.c`, `sys_methods`).
+const EXC_INFO: Function = Function::Method("exc_info", "exc_info($module");
+const EXCEPTION: Function = Function::Method("exception", "exception($module");
+/// Called for each frame that an exception goes up (`Python/traceback.c`).
+const TRACEBACK_HERE: Function = Function::Symbol("PyTraceBack_Here");
+
+/// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for where its debugger
+/// symbol is stripped; the check against the threads catches a wrong one.
+const SPECIFIC_FIRST_BLOCK: u32 = 784;
+
+/// Why a program that does not use dates yet is not ready.
+pub const NO_MODULE: &str = "the module of datetime.now is not loaded yet";
+
+/// Where a uprobe goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbePoint {
+    /// Leads to the file while the process lives, from outside its root too.
+    pub path_to_open: PathBuf,
+    /// What that was when the file was read.
+    pub opened: FileNumber,
+    /// Which file the kernel puts it on: the same for all processes that share it.
+    pub probed: FileNumber,
+    /// Of the instruction in the file.
+    pub file_offset: u64,
+    /// That instruction, relative to the function.
+    pub placement: Placement,
+}
+
+/// Where the garbage collector begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    pub begins: Vec<ProbePoint>,
+    pub ends: Vec<ProbePoint>,
+}
+
+/// The interpreter of one process, ready to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Such as `3.11.7`.
+    pub version: String,
+    pub layout: Layout,
+    /// Address of `_PyRuntime` in the process.
+    pub runtime: u64,
+    /// `datetime.now`.
+    pub now: ProbePoint,
+    /// Where an exception that is handled is asked for; or why that is not seen.
+    pub asked: Result<Vec<ProbePoint>, String>,
+    /// Where an exception goes up out of a frame; likewise.
+    pub unwound: Result<ProbePoint, String>,
+    /// Where garbage is collected; likewise.
+    pub collector: Result<Collector, String>,
+    /// Where from its thread pointer a thread keeps its `PyThreadState *`.
+    pub tstate_slot: i64,
+}
+
+impl Interpreter {
+    /// Finds out all of it, of one process.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn inspect(pid: u32, proc_root: &Path) -> Result<Self, InspectError> {
+        let mut files = Files::default();
+        let runtime = Runtime::find(pid, proc_root, &mut files)?;
+        Self::complete(&runtime, &mut files)
+    }
+
+    /// What cannot be seen of it, or costs more than it should.
+    #[must_use]
+    pub fn shortcomings(&self) -> Vec<String> {
+        let placed = self.now.placement.warning().map(str::to_owned);
+        let asked = self.asked.as_ref().err();
+        let asked = asked.map(|why| format!("exceptions that are handled are not seen: {why}"));
+        let unwound = self.unwound.as_ref().err();
+        let unwound = unwound.map(|why| format!("no closer look at exceptions: {why}"));
+        [placed, asked, unwound].into_iter().flatten().collect()
+    }
+
+    /// Finds out the rest about an interpreter that was found.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn complete(found: &Runtime, files: &mut Files) -> Result<Self, InspectError> {
+        Ok(Self {
+            version: found.version.clone(),
+            layout: found.layout,
+            runtime: found.address,
+            tstate_slot: found.tstate_slot(files)?,
+            now: found.datetime_now(files)?,
+            asked: found.asked(files),
+            unwound: found.probe_point(TRACEBACK_HERE, files),
+            collector: found.collector(files),
+        })
+    }
+}
+
+/// An interpreter whose memory can be read.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Such as `3.11.7`, or only `3.9` where the file does not tell.
+    pub version: String,
+    is_released: bool,
+    pub layout: Layout,
+    /// Address of `_PyRuntime` in the process.
+    pub address: u64,
+    pid: u32,
+    proc_root: PathBuf,
+    mappings: Vec<Mapping>,
+    /// Index of the interpreter's file in `mappings`.
+    interpreter: usize,
+}
+
+impl Runtime {
+    /// DeepCaptures for an interpreter among the files a process has mapped.
+    ///
+    /// # Errors
+    /// See [`InspectError`].
+    pub fn find(pid: u32, proc_root: &Path, files: &mut Files) -> Result<Self, InspectError> {
+        let mappings = maps::read(proc_root, pid).map_err(|error| {
+            InspectError::io(format!("reading the mappings of process {pid}"), error)
+        })?;
+        let (interpreter, named) = find_interpreter(&mappings)
+            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))
+            .ok_or(InspectError::NotPython)?;
+        let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
+        let unsupported = |reason| InspectError::unsupported(named.version, reason);
+        if let Some(reason) = named.kind.refusal() {
+            return Err(unsupported(reason.to_owned()));
+        }
+        if mappings
+            .iter()
+            .any(|m| m.file_name().starts_with("ld-musl-"))
+        {
+            return Err(unsupported(
+                "Python on musl libc is not supported yet".to_owned(),
+            ));
+        }
+        let place = Place {
+            proc_root,
+            pid,
+            mapping,
+            mappings: &mappings,
+        };
+        let (file, bias) = files.interpreter(place)?;
+        let Some(runtime) = file.runtime else {
+            return Err(if file.is_whole {
+                unsupported(format!(
+                    "{} has no symbol _PyRuntime",
+                    mapping.path.display()
+                ))
+            } else {
+                InspectError::NotReady("the interpreter's library is not loaded yet")
+            });
+        };
+        let version = match file.release {
+            Some(release) => release.to_string(),
+            None => named.version.to_owned(),
+        };
+        let layout = layout(&file, named.version).map_err(|reason| {
+            InspectError::unsupported(&version, format!("CPython {version}: {reason}"))
+        })?;
+        let address = bias.wrapping_add(runtime);
+        let proc_root = proc_root.to_owned();
+        Ok(Self {
+            version,
+            is_released: file.release.is_some(),
+            layout,
+            address,
+            pid,
+            proc_root,
+            interpreter,
+            mappings,
+        })
+    }
+
+    /// Its release, such as `3.11.7`; as much of it as is known.
+    pub fn release<M: Memory>(&self, objects: &Objects<'_, M>) -> String {
+        if self.is_released {
+            return self.version.clone();
+        }
+        sys::release(objects, self.address).unwrap_or_else(|Fault| self.version.clone())
+    }
+
+    fn place<'a>(&'a self, mapping: &'a Mapping) -> Place<'a> {
+        Place {
+            proc_root: &self.proc_root,
+            pid: self.pid,
+            mapping,
+            mappings: &self.mappings,
+        }
+    }
+
+    fn tstate_slot(&self, files: &mut Files) -> Result<i64, InspectError> {
+        let libc = self.mappings.iter().find(|m| is_libc(m.file_name()));
+        let libc = match libc {
+            Some(mapping) => files.libc(self.place(mapping))?,
+            None => LibcFile::default(),
+        };
+        let unsupported = |reason: &dyn std::fmt::Display| {
+            let version = &self.version;
+            InspectError::unsupported(version, format!("CPython {version}: {reason}"))
+        };
+        let pointer = ThreadPointer::of(Machine::HOST, libc.pthread_bytes)
+            .ok_or_else(|| unsupported(&"its C library does not tell the size of its threads"))?;
+        let libc = Libc {
+            first_block: libc.first_block.unwrap_or(SPECIFIC_FIRST_BLOCK),
+            pointer,
+        };
+        let memory = Snapshot::new(ProcessMemory::new(self.pid));
+        let fault = |what| InspectError::fault(memory.inner(), self.pid, what);
+        let threads = threads::threads(&memory, &self.layout, self.address)
+            .map_err(|Fault| fault("the interpreter's threads changed while they were read"))?;
+        if threads.is_empty() {
+            return Err(InspectError::NotReady("the interpreter has no thread yet"));
+        }
+        slot::find(&memory, &self.layout, self.address, libc, &threads).map_err(|error| match error
+        {
+            SlotError::Unreadable => fault("the interpreter's memory is not readable yet"),
+            SlotError::NotCreated => InspectError::NotReady("the interpreter is still starting"),
+            SlotError::HighKey(_) | SlotError::NotFound => unsupported(&error),
+        })
+    }
+
+    /// `datetime.now`, in its extension module if that is mapped, else in the
+    /// interpreter itself.
+    fn datetime_now(&self, files: &mut Files) -> Result<ProbePoint, InspectError> {
+        let is_module = |m: &&Mapping| m.file_name().starts_with("_datetime.");
+        let extension = self.mappings.iter().find(is_module);
+        let mapping = extension.or_else(|| self.mappings.get(self.interpreter));
+        let mapping = mapping.ok_or(InspectError::NotPython)?;
+        match self.point_in(mapping, DATETIME_NOW, files)? {
+            Ok(point) => Ok(point),
+            Err(_) if extension.is_none() => Err(InspectError::NotReady(NO_MODULE)),
+            Err(reason) => Err(InspectError::unsupported(&self.version, reason)),
+        }
+    }
+
+    /// Where the exception that is handled is asked for.
+    fn asked(&self, files: &mut Files) -> Result<Vec<ProbePoint>, String> {
+        let first = self.probe_point(EXC_INFO, files)?;
+        // Older ones have no `sys.exception`.
+        let second = self.probe_point(EXCEPTION, files).ok();
+        Ok([first].into_iter().chain(second).collect())
+    }
+
+    /// Where garbage is collected.
+    fn collector(&self, files: &mut Files) -> Result<Collector, String> {
+        let mapping = self.mappings.get(self.interpreter);
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        let (found, location) = files
+            .collector(self.place(mapping))
+            .map_err(|error| error.to_string())?;
+        let points = |places: Vec<FunctionPlace>| {
+            let points = places.into_iter().map(|place| location.point(place));
+            points.collect()
+        };
+        found.map(|places| Collector {
+            begins: points(places.begins),
+            ends: points(places.ends),
+        })
+    }
+
+    /// A function of the interpreter itself.
+    fn probe_point(&self, function: Function, files: &mut Files) -> Result<ProbePoint, String> {
+        let mapping = self.mappings.get(self.interpreter);
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.to_string())?;
+        self.point_in(mapping, function, files)
+            .map_err(|error| error.to_string())?
+    }
+
+    /// Where a probe on a function goes; a text when the file does not have the function.
+    fn point_in(
+        &self,
+        mapping: &Mapping,
+        function: Function,
+        files: &mut Files,
+    ) -> Result<Result<ProbePoint, String>, InspectError> {
+        let (found, location) = files.function(self.place(mapping), function)?;
+        Ok(found
+            .map(|function| location.point(function))
+            .map_err(|reason| format!("{}: {reason}", mapping.path.display())))
+    }
+}
+
+/// The layout of an interpreter: what it publishes, or what is known of its
+/// version; else why it is not known. The file's name counts where it does not
+/// tell its release itself.
+fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
+    let release = file.release.map(|release| (release.major, release.minor));
+    let Some((major, minor)) = release.or_else(|| Release::minor_of(named)) else {
+        return Err("its version is not known".to_owned());
+    };
+    if debug_offsets::is_known(major, minor) {
+        return file.published.map_err(|error| error.to_string());
+    }
+    match tables::for_version(major, minor) {
+        Some(layout) => Ok(*layout),
+        None => Err("this version is not supported, 3.8 to 3.15 are".to_owned()),
+    }
+}
+
+/// The mapped file that holds the interpreter: a library if there is one, since
+/// the executable then only calls it.
+fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
+    let named = || {
+        mappings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, mapping)| Some((i, version::from_file_name(mapping.file_name())?)))
+    };
+    // `libpython3.so` only names the stable interface; the real library is beside it.
+    let real =
+        |(_, python): &(usize, NamedPython<'_>)| python.is_library && python.version.contains('.');
+    named()
+        .find(real)
+        .or_else(|| named().find(|(_, python)| !python.is_library))
+}
+
+/// The program itself, where it is an interpreter of another name: a renamed copy, or a program
+/// that Python was linked into.
+fn find_unnamed(
+    pid: u32,
+    proc_root: &Path,
+    mappings: &[Mapping],
+    files: &mut Files,
+) -> Option<(usize, NamedPython<'static>)> {
+    if !files.is_interpreter(proc_root, pid) {
+        return None;
+    }
+    let executable = std::fs::read_link(proc_root.join(format!("{pid}/exe"))).ok()?;
+    let executable = executable.as_os_str().as_bytes();
+    let executable = executable.strip_suffix(maps::DELETED).unwrap_or(executable);
+    let is_executable = |m: &Mapping| m.path.as_os_str().as_bytes() == executable;
+    let unnamed = NamedPython {
+        version: "",
+        kind: Kind::CPython,
+        is_library: false,
+    };
+    Some((mappings.iter().position(is_executable)?, unnamed))
+}
+
+/// The file that holds the interpreter of a process, also of one that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterpreterPath {
+    /// As the process sees it.
+    pub path: PathBuf,
+    /// As in [`ProbePoint`].
+    pub probed: FileNumber,
+}
+
+impl InterpreterPath {
+    /// Of a process that runs one.
+    #[must_use]
+    pub fn of(pid: u32, proc_root: &Path, files: &mut Files) -> Option<Self> {
+        let mappings = maps::read(proc_root, pid).ok()?;
+        let (at, _) = find_interpreter(&mappings)
+            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))?;
+        let mapping = mappings.get(at)?;
+        let file = maps::open(proc_root, pid, mapping).ok()?;
+        Some(Self {
+            path: mapping.path.clone(),
+            probed: file.probed(proc_root, pid, &mapping.path),
+        })
+    }
+}
+
+fn is_libc(name: &str) -> bool {
+    // `libc-2.31.so` before 2.34.
+    name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(paths: &[&str]) -> Vec<Mapping> {
+        let line = |path: &&str| format!("1000-2000 r-xp 0 0:0 1 {path}\n");
+        maps::parse(paths.iter().map(line).collect::<String>().as_bytes())
+    }
+
+    #[test]
+    fn the_library_is_the_interpreter_where_there_is_one() {
+        let found = |paths: &[&str]| {
+            let mappings = mapped(paths);
+            find_interpreter(&mappings).map(|(i, _)| mappings[i].path.display().to_string())
+        };
+        let lib = "/opt/lib/libpython3.11.so.1.0";
+        assert_eq!(found(&["/opt/bin/python3.11", lib]).as_deref(), Some(lib));
+        assert_eq!(
+            found(&["/opt/bin/app", "/x/libpython3.so", lib]).as_deref(),
+            Some(lib)
+        );
+        assert_eq!(
+            found(&["/usr/bin/python3.11", "/lib/libc.so.6"]).as_deref(),
+            Some("/usr/bin/python3.11")
+        );
+        assert_eq!(found(&["/usr/bin/bash", "/lib/libc.so.6"]), None);
+    }
+
+    #[test]
+    fn this_test_is_not_python_and_a_process_that_went_is_gone() {
+        let proc_root = Path::new("/proc");
+        let own = Interpreter::inspect(std::process::id(), proc_root);
+        assert!(matches!(own, Err(InspectError::NotPython)), "{own:?}");
+        let none = Interpreter::inspect(u32::MAX, proc_root);
+        assert!(matches!(none, Err(InspectError::Gone)), "{none:?}");
+    }
+
+    #[test]
+    fn the_layout_is_the_published_one_or_that_of_the_version() {
+        let published: &[u8] =
+            include_bytes!("../../../probe-ebpf/src/python/fixtures/debug_offsets_3.14.10");
+        let file = |hex, published| InterpreterFile {
+            runtime: None,
+            is_whole: true,
+            release: Release::from_hex(hex),
+            published: debug_offsets::layout(published),
+        };
+        let old = layout(&file(0, &[]), "3.9").unwrap();
+        assert_eq!(old, tables::CPYTHON_3_9);
+        let keyed = layout(&file(0x030b_02f0, &[]), "").unwrap();
+        assert_eq!(keyed, tables::CPYTHON_3_11);
+        let new = layout(&file(0x030e_0af0, published), "").unwrap();
+        assert_eq!(new.frame_localsplus, 80);
+        assert_eq!(
+            layout(&file(0x030e_0af0, &[]), "3.14").unwrap_err(),
+            "it does not publish its debug offsets"
+        );
+        for (hex, name) in [(0x0310_00f0, "3.16"), (0, "3.7"), (0, "3"), (0, "")] {
+            assert!(layout(&file(hex, published), name).is_err(), "{name}");
+        }
+    }
+}

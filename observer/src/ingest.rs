@@ -1,0 +1,17 @@
+//! From bytes to the model's input: the kernel's records, and the record file.
+//!
+//! - [`ring`]: the ring buffer as the kernel fills it
+//! - [`decode`]: one record of the ring buffer to an event; [`line`]: its request line;
+//!   [`names`]: its classes and frames
+//! - [`record`]: the stream into a file; [`replay`]: the file back into the same stream
+
+pub mod decode;
+pub mod line;
+pub mod names;
+pub mod record;
+pub mod replay;
+pub mod ring;
+mod stack;
+
+#[cfg(test)]
+pub mod test_records;

@@ -1,0 +1,371 @@
+//! Symbols, addresses and method tables of an ELF file.
+
+use object::elf::{
+    FileHeader64, PF_W, PF_X, PT_LOAD, R_AARCH64_RELATIVE, R_X86_64_RELATIVE, SHN_UNDEF,
+    SHT_DYNSYM, SHT_SYMTAB_SHNDX,
+};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::{
+    Architecture, LittleEndian, Object, ObjectSection, ObjectSymbol, ReadRef, RelocationFlags,
+};
+use std::collections::{BTreeSet, HashMap};
+use thiserror::Error;
+
+use super::maps::Mapping;
+
+const PAGE_MASK: u64 = 4095;
+
+/// Segments looked at: real files have a handful, and each may be read whole.
+const MAX_SEGMENTS: usize = 16;
+
+/// Why a file did not give what was asked of it.
+#[derive(Debug, Error)]
+pub enum ElfError {
+    #[error("parsing the ELF file: {0}")]
+    Parse(#[from] object::Error),
+    #[error("it is built for {0:?}, only x86-64 and aarch64 are supported")]
+    Machine(Architecture),
+    #[error("it is built for {0:?}, not for this machine")]
+    OtherMachine(Machine),
+    #[error("it has no symbol {0}")]
+    NoSymbol(String),
+    #[error("it has no code for the address {0:#x}")]
+    NoCode(u64),
+    #[error("it has no method `{name}` documented as `{doc}`")]
+    NoMethod { name: String, doc: String },
+    #[error("{count} methods `{name}` are documented as `{doc}`")]
+    ManyMethods {
+        name: String,
+        doc: String,
+        count: usize,
+    },
+}
+
+/// What a file's code is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    X86_64,
+    Aarch64,
+}
+
+impl Machine {
+    /// What the observer itself is built for.
+    pub const HOST: Self = if cfg!(target_arch = "aarch64") {
+        Self::Aarch64
+    } else {
+        Self::X86_64
+    };
+
+    /// The relocation that adds the file's load address (the machine's ELF psABI).
+    fn relative_relocation(self) -> object::elf::RelocationType {
+        match self {
+            Self::X86_64 => R_X86_64_RELATIVE,
+            Self::Aarch64 => R_AARCH64_RELATIVE,
+        }
+    }
+}
+
+/// A larger table of dynamic symbols is not looked at: Python's has some two thousand of 24 bytes.
+const MAX_EXPORTS_BYTES: u64 = 1 << 19;
+
+/// Whether a file exports all of these symbols to libraries that are loaded into its process.
+/// Reads the table of dynamic symbols and no other, as it is asked of every executable of a host.
+///
+/// # Errors
+/// When it is no ELF file of this word size and byte order.
+pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool, ElfError> {
+    let header = FileHeader64::<LittleEndian>::parse(data)?;
+    let endian = header.endian()?;
+    // Without a number here the first section has it, as large as it likes.
+    if header.e_shnum(endian) == 0 {
+        return Ok(false);
+    }
+    let sections = header.sections(endian, data)?;
+    let table = sections.iter().find(|s| s.sh_type(endian) == SHT_DYNSYM);
+    // What only files with very many sections have would be read whole.
+    let is_strange = sections
+        .iter()
+        .any(|s| s.sh_type(endian) == SHT_SYMTAB_SHNDX);
+    if is_strange || table.is_none_or(|table| table.sh_size(endian) > MAX_EXPORTS_BYTES) {
+        return Ok(false);
+    }
+    let symbols = sections.symbols(endian, data, SHT_DYNSYM)?;
+    let exported = |name: &&str| {
+        symbols
+            .iter()
+            .filter(|symbol| symbol.st_shndx(endian) != SHN_UNDEF)
+            .any(|symbol| {
+                symbol
+                    .name(endian, symbols.strings())
+                    .is_ok_and(|found| found == name.as_bytes())
+            })
+    };
+    Ok(names.iter().all(exported))
+}
+
+/// A loadable segment, as far as it comes from the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    address: u64,
+    offset: u64,
+    file_bytes: u64,
+    writable: bool,
+    executable: bool,
+}
+
+impl Segment {
+    fn offset_of(&self, address: u64) -> Option<u64> {
+        let within = address.checked_sub(self.address)?;
+        if within < self.file_bytes {
+            self.offset.checked_add(within)
+        } else {
+            None
+        }
+    }
+}
+
+/// A parsed file; addresses are those of the file, before loading.
+pub struct Image<'data, R: ReadRef<'data>> {
+    elf: ElfFile64<'data, LittleEndian, R>,
+    data: R,
+    machine: Machine,
+    segments: Vec<Segment>,
+}
+
+impl<'data, R: ReadRef<'data>> Image<'data, R> {
+    /// Parses the headers.
+    ///
+    /// # Errors
+    /// When it is no ELF file of a machine we know.
+    pub fn parse(data: R) -> Result<Self, ElfError> {
+        let elf = ElfFile64::<LittleEndian, R>::parse(data)?;
+        let machine = match elf.architecture() {
+            Architecture::X86_64 => Machine::X86_64,
+            Architecture::Aarch64 => Machine::Aarch64,
+            other => return Err(ElfError::Machine(other)),
+        };
+        let endian = FileHeader64::<LittleEndian>::endian(elf.elf_header())?;
+        let segments = elf
+            .elf_program_headers()
+            .iter()
+            .filter(|header| header.p_type(endian) == PT_LOAD)
+            .take(MAX_SEGMENTS)
+            .map(|header| Segment {
+                address: header.p_vaddr(endian),
+                offset: header.p_offset(endian),
+                file_bytes: header.p_filesz(endian),
+                writable: header.p_flags(endian).contains(PF_W),
+                executable: header.p_flags(endian).contains(PF_X),
+            })
+            .collect();
+        Ok(Self {
+            elf,
+            data,
+            machine,
+            segments,
+        })
+    }
+
+    /// What its code is for.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// Address of a defined symbol: of the dynamic ones first, which strip leaves.
+    #[must_use]
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        self.elf
+            .dynamic_symbols()
+            .chain(self.elf.symbols())
+            .find(|symbol| {
+                symbol.is_definition() && symbol.name_bytes().is_ok_and(|n| n == name.as_bytes())
+            })
+            .map(|symbol| symbol.address())
+    }
+
+    /// Functions by their symbols: name, address and bytes of those that `is_meant` by name.
+    /// Local ones, too, where the file was not stripped; so many at most.
+    pub(crate) fn functions(
+        &self,
+        is_meant: impl Fn(&[u8]) -> bool,
+        limit: usize,
+    ) -> Vec<(&'data [u8], u64, u64)> {
+        self.elf
+            .symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.size() > 0)
+            .filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol)))
+            .filter(|(name, _)| is_meant(name))
+            .map(|(name, symbol)| (name, symbol.address(), symbol.size()))
+            .take(limit)
+            .collect()
+    }
+
+    /// Address and bytes of a section.
+    pub(crate) fn section(&self, name: &str) -> Option<(u64, &'data [u8])> {
+        let section = self.elf.section_by_name(name)?;
+        Some((section.address(), section.data().ok()?))
+    }
+
+    /// All code, by address.
+    pub(crate) fn code(&self) -> impl Iterator<Item = (u64, &'data [u8])> {
+        let code = self.segments.iter().filter(|segment| segment.executable);
+        code.map(|segment| (segment.address, self.segment_bytes(segment)))
+    }
+
+    /// Where in the file the byte at an address is; `None` for what is not in it (`.bss`).
+    #[must_use]
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        self.segments
+            .iter()
+            .find_map(|segment| segment.offset_of(address))
+    }
+
+    /// Up to `len` bytes of the file from an address on: fewer at the end of a segment.
+    #[must_use]
+    pub fn bytes(&self, address: u64, len: u64) -> Option<&'data [u8]> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.offset_of(address).is_some())?;
+        let rest = segment
+            .file_bytes
+            .checked_sub(address.checked_sub(segment.address)?)?;
+        self.data
+            .read_bytes_at(segment.offset_of(address)?, len.min(rest))
+            .ok()
+    }
+
+    /// The word at an address, as the file has it.
+    #[must_use]
+    pub fn word(&self, address: u64) -> Option<u64> {
+        Some(u64::from_le_bytes(*self.bytes(address, 8)?.first_chunk()?))
+    }
+
+    /// What to add to the file's addresses in a process: from the mapping of the
+    /// code, the only one that later changes of protection leave whole.
+    #[must_use]
+    pub fn load_bias<'m>(&self, mappings: impl IntoIterator<Item = &'m Mapping>) -> Option<u64> {
+        mappings
+            .into_iter()
+            .filter(|mapping| mapping.executable)
+            .find_map(|mapping| {
+                let segment = self.segments.iter().find(|s| {
+                    s.executable && s.offset & !PAGE_MASK == mapping.offset & !PAGE_MASK
+                })?;
+                let in_file = segment.address.wrapping_sub(segment.offset);
+                Some(
+                    mapping
+                        .start
+                        .wrapping_sub(mapping.offset)
+                        .wrapping_sub(in_file),
+                )
+            })
+    }
+
+    /// The C function behind a method, found by its `PyMethodDef { ml_name,
+    /// ml_meth, ml_flags, ml_doc }` (`Include/methodobject.h`): stripped files
+    /// have no symbol for it, but Python itself needs the table. `doc` is how its
+    /// doc string begins.
+    ///
+    /// # Errors
+    /// Unless exactly one function is found.
+    pub fn method(&self, name: &str, doc: &str) -> Result<u64, ElfError> {
+        let docs = self.strings_with_prefix(doc.as_bytes());
+        let mut functions = BTreeSet::new();
+        if !docs.is_empty() {
+            // In a position-independent file the words are filled in at loading.
+            let relocated = self.relative_relocations();
+            let by_relocation = relocated
+                .iter()
+                .filter(|(_, value)| docs.contains(value))
+                .map(|(at, _)| *at);
+            for doc_at in self.words_equal_to(&docs).into_iter().chain(by_relocation) {
+                functions.extend(self.method_at(doc_at, name, &relocated));
+            }
+        }
+        let (name, doc) = (name.to_owned(), doc.to_owned());
+        match (functions.len(), functions.first()) {
+            (1, Some(function)) => Ok(*function),
+            (0, _) => Err(ElfError::NoMethod { name, doc }),
+            (count, _) => Err(ElfError::ManyMethods { name, doc, count }),
+        }
+    }
+
+    fn method_at(&self, doc_at: u64, name: &str, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        let value = |at: u64| relocated.get(&at).copied().or_else(|| self.word(at));
+        let def = doc_at.checked_sub(24)?;
+        let name_len = u64::try_from(name.len()).ok()?.checked_add(1)?;
+        let found = self.bytes(value(def)?, name_len)?;
+        if found.strip_suffix(b"\0")? != name.as_bytes() {
+            return None;
+        }
+        let function = value(def.checked_add(8)?)?;
+        let in_code = |s: &Segment| s.executable && s.offset_of(function).is_some();
+        self.segments.iter().any(in_code).then_some(function)
+    }
+
+    fn segment_bytes(&self, segment: &Segment) -> &'data [u8] {
+        self.data
+            .read_bytes_at(segment.offset, segment.file_bytes)
+            .unwrap_or_default()
+    }
+
+    /// Addresses of the strings that begin like this.
+    fn strings_with_prefix(&self, prefix: &[u8]) -> BTreeSet<u64> {
+        let mut found = BTreeSet::new();
+        for segment in self.segments.iter().filter(|s| !s.executable) {
+            let bytes = self.segment_bytes(segment);
+            let ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0);
+            for (end, _) in ends {
+                if bytes
+                    .get(end + 1..)
+                    .is_some_and(|next| next.starts_with(prefix))
+                {
+                    found.insert(segment.address.wrapping_add(end as u64 + 1));
+                }
+            }
+        }
+        found
+    }
+
+    /// Addresses of the aligned words of data that have one of these values.
+    fn words_equal_to(&self, values: &BTreeSet<u64>) -> Vec<u64> {
+        let mut found = Vec::new();
+        for segment in self.segments.iter().filter(|s| s.writable) {
+            let skip = segment.address.wrapping_neg() & 7;
+            let Ok(skip_bytes) = usize::try_from(skip) else {
+                continue;
+            };
+            let Some(bytes) = self.segment_bytes(segment).get(skip_bytes..) else {
+                continue;
+            };
+            let mut address = segment.address.wrapping_add(skip);
+            for word in bytes.as_chunks::<8>().0 {
+                if values.contains(&u64::from_le_bytes(*word)) {
+                    found.push(address);
+                }
+                address = address.wrapping_add(8);
+            }
+        }
+        found
+    }
+
+    /// Words filled in at loading with an address of the file itself.
+    fn relative_relocations(&self) -> HashMap<u64, u64> {
+        let Some(relocations) = self.elf.dynamic_relocations() else {
+            return HashMap::new();
+        };
+        let relative = self.machine.relative_relocation();
+        relocations
+            .filter(|(_, relocation)| {
+                matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type == relative)
+            })
+            .map(|(at, relocation)| (at, relocation.addend().cast_unsigned()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "elf_tests.rs"]
+mod tests;
