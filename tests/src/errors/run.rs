@@ -132,7 +132,7 @@ pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Outcome> {
     });
     let metrics = observer.scrape()?;
     observer.stop()?;
-    let checks = |labels| metrics.sum("gunicorn_observer_closer_look_checks_total", labels);
+    let checks = |labels| metrics.sum("gunicorn_observer_deep_capture_checks_total", labels);
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     let place_in_list = |row: &Row| found.iter().position(|of| of.name() == row.stand.name());
     rows.sort_by_key(place_in_list);
@@ -204,7 +204,7 @@ pub fn start_capture(observer: &Observer, name: &str, server: &GunicornServer) -
     );
     let looking = [("app", name), ("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
-        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
     })?;
     Ok(())
 }

@@ -144,7 +144,7 @@ fn deep_capture(stage: &mut Stage) -> Result<String> {
     let looking = [("state", "looking")];
     let of_threads = stage.threads.pid().to_string();
     stage.observer.wait_until("deep capture", |metrics| {
-        let mut looks = metrics.all("gunicorn_observer_closer_look", &looking);
+        let mut looks = metrics.all("gunicorn_observer_deep_capture", &looking);
         looks.any(|look| look.label("master_pid") == of_threads)
     })?;
     let labels = [

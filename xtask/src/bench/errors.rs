@@ -73,7 +73,7 @@ fn row(place: &Place, binary: &std::path::Path, stand: &Stand) -> Result<String>
     send("/first-look", 1)?;
     let looking = [("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
-        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
     })?;
     let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
     let looked_at = Since::of(begin, end, FAILING);
