@@ -149,7 +149,10 @@ pub const FILES: &[File] = &[
     beside("phases"),
     beside("top"),
     beside("trace"),
-    beside("unit"),
+    beside("unit").but(&[(
+        "the_daemon_observes_with_what_its_unit_leaves_it",
+        Place::Alone(WHOLE_HOST),
+    )]),
     beside("usage"),
     beside("web"),
     beside("chart"),
