@@ -199,14 +199,6 @@ pub const FILES: &[File] = &[
     )]),
     alone("saturation", "compares durations with clients' clocks").but(&[
         ("a_server_that_cannot_keep_up_is_found", Place::Beside),
-        (
-            "connections_that_a_full_backlog_turns_away_are_counted",
-            Place::Beside,
-        ),
-        (
-            "connections_that_nobody_accepts_are_the_backlog_of_their_listener",
-            Place::Beside,
-        ),
         ("what_a_worker_uses_is_what_the_kernel_says", Place::Beside),
     ]),
     alone("gil", "compares waits with threads' clocks"),
