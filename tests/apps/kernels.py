@@ -1,4 +1,4 @@
-"""What is asked under each kernel: one path for each thing that the observer tells."""
+"""Requests under each kernel: one path for each feature of the observer."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""Views that do not answer, each stuck in its own way, and one that tells where every thread is."""
+"""Views that do not answer, each stuck in its own way, and one that lists where every thread is."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a worker waits for inside of its interpreter, measured by itself: collections of garbage,
+"""What a worker waits for inside of its interpreter, measured by itself: garbage collections,
 and the interpreter's lock."""
 
 import gc

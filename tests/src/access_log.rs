@@ -1,4 +1,4 @@
-//! Gunicorn's access log: what it says it served, for comparison.
+//! Gunicorn's access log, to compare with.
 
 use std::{fs, path::Path};
 
@@ -8,23 +8,23 @@ use anyhow::{Context as _, Result};
 /// error handler have no path of their own (23.0, `workers/base.py`, `default_environ`).
 pub const FORMAT: &str = "%(p)s %(s)s %(D)s %(B)s %(r)s";
 
-/// One request, as Gunicorn logged it.
+/// A request in Gunicorn's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The worker.
+    /// Pid of the worker.
     pub pid: u32,
     pub status: u16,
     pub method: String,
-    /// Time in the application. Where the application raised, Gunicorn logs the time its error
-    /// handler took instead.
+    /// Time in the application. Where the application raised, the log has the time of Gunicorn's error
+    /// handler instead.
     pub duration_us: u64,
-    /// Bytes of the body without chunk framing; nothing for an error's own page.
+    /// Bytes of the body without chunk framing; none for Gunicorn's error pages.
     pub body_bytes: Option<u64>,
     /// Without the query.
     pub path: String,
 }
 
-/// Reads the complete lines there are now.
+/// Reads the lines that are complete.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

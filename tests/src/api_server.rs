@@ -1,4 +1,4 @@
-//! The API server of a cluster, as it was once recorded (`tests/fixtures/kubernetes`).
+//! The API server of a cluster, played from a recording (`tests/fixtures/kubernetes`).
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -19,13 +19,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A request, and what was answered.
+/// A request and its answer.
 #[derive(Clone, Debug, Deserialize)]
 struct Exchange {
     path: String,
     status: u16,
     content_type: String,
-    /// As they came.
+    /// The pieces of the answer.
     pieces: Vec<String>,
 }
 
@@ -35,8 +35,8 @@ impl Exchange {
     }
 }
 
-/// Plays a recording to who asks what was asked then; the last answer is given again and again. What
-/// was told of changes is told when a test says so.
+/// Plays a recording of an API server: each recorded request gets its recorded answer, the last one
+/// again and again. Changes are sent when the test allows it.
 pub struct ApiServer {
     shared: Arc<Shared>,
     port: u16,
@@ -46,22 +46,28 @@ pub struct ApiServer {
 
 struct Shared {
     exchanges: Mutex<VecDeque<Exchange>>,
-    /// Pieces of watches that may be told, and what went wrong.
-    told: Mutex<(usize, Vec<String>)>,
-    may_tell: Condvar,
+    progress: Mutex<Progress>,
+    may_send: Condvar,
     is_over: AtomicBool,
 }
 
-/// The node whose pods were asked for.
+#[derive(Default)]
+struct Progress {
+    /// Pieces of watches.
+    may_be_sent: usize,
+    failures: Vec<String>,
+}
+
+/// The node whose pods were requested.
 pub const NODE: &str = "node-1";
 
 impl ApiServer {
-    /// Plays how the pods of [`NODE`] were listed, and what happened to them then.
+    /// Plays the list of the pods of [`NODE`], and later changes.
     pub fn play_node() -> Result<Self> {
         Self::play("node.jsonl")
     }
 
-    /// Plays how that was refused.
+    /// Plays a refusal of that list.
     pub fn play_denied() -> Result<Self> {
         Self::play("denied.jsonl")
     }
@@ -80,8 +86,8 @@ impl ApiServer {
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             exchanges: Mutex::new(exchanges),
-            told: Mutex::default(),
-            may_tell: Condvar::new(),
+            progress: Mutex::default(),
+            may_send: Condvar::new(),
             is_over: AtomicBool::new(false),
         });
         let of_thread = Arc::clone(&shared);
@@ -106,7 +112,7 @@ impl ApiServer {
         })
     }
 
-    /// The file that `KUBECONFIG` has to name.
+    /// The file for `KUBECONFIG`.
     pub fn config(&self) -> Result<std::path::PathBuf> {
         let path = self.folder.path().join("config");
         let mut text = "apiVersion: v1\nkind: Config\ncurrent-context: it\n".to_owned();
@@ -124,7 +130,7 @@ impl ApiServer {
         Ok(path)
     }
 
-    /// Uid of the pod whose name begins so, among those that were listed first.
+    /// Uid of the first listed pod whose name begins like this.
     pub fn uid(&self, name: &str) -> Result<&'static str> {
         let list = self.shared.recorded_first()?;
         let items = list["items"].as_array().context("no pods")?;
@@ -141,15 +147,15 @@ impl ApiServer {
         Ok(Box::leak(uid.to_owned().into_boxed_str()))
     }
 
-    /// Lets watches tell the next so many pieces.
+    /// Lets watches send this many more pieces.
     pub fn go_on(&self, pieces: usize) {
-        self.shared.told().0 += pieces;
-        self.shared.may_tell.notify_all();
+        self.shared.progress().may_be_sent += pieces;
+        self.shared.may_send.notify_all();
     }
 
-    /// What was asked that was not recorded.
+    /// Fails if a request was not in the recording.
     pub fn check(&self) -> Result<()> {
-        let (_, failures) = &*self.shared.told();
+        let failures = &self.shared.progress().failures;
         ensure!(failures.is_empty(), "{failures:?}");
         Ok(())
     }
@@ -168,13 +174,13 @@ impl Drop for ApiServer {
 }
 
 impl Shared {
-    fn told(&self) -> std::sync::MutexGuard<'_, (usize, Vec<String>)> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, why: String) {
         if !self.is_over.load(Ordering::Relaxed) {
-            self.told().1.push(why);
+            self.progress().failures.push(why);
         }
     }
 
@@ -230,7 +236,7 @@ impl Shared {
         Ok(serde_json::from_str(&first.pieces.concat())?)
     }
 
-    /// The next exchange, which has to be of this path; the last one again where all were played.
+    /// The next exchange, which must be of this path; the last one again once all were played.
     fn recorded(&self, path: &str) -> Result<Exchange> {
         let mut exchanges = self
             .exchanges
@@ -250,16 +256,16 @@ impl Shared {
         Ok(next)
     }
 
-    /// Until the next piece may be told; false at the end of all.
+    /// Waits until the next piece may be sent; false once the server stops.
     fn wait(&self) -> bool {
-        let mut told = self.told();
-        while told.0 == 0 {
-            told = self
-                .may_tell
-                .wait(told)
+        let mut progress = self.progress();
+        while progress.may_be_sent == 0 {
+            progress = self
+                .may_send
+                .wait(progress)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        told.0 -= 1;
+        progress.may_be_sent -= 1;
         !self.is_over.load(Ordering::Relaxed)
     }
 }

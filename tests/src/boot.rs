@@ -1,4 +1,4 @@
-//! How workers of the application `hangs` fail to boot.
+//! Makes workers of the application `hangs` fail to boot.
 
 use std::{fs, path::PathBuf};
 
@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use crate::gunicorn::Builder;
 
-/// A file that says how a worker boots.
+/// A file that controls how workers boot.
 pub struct Boot {
     folder: TempDir,
 }
 
 impl Boot {
-    /// It says nothing yet: workers boot well.
+    /// Workers boot without an error at first.
     pub fn new() -> Result<Self> {
         Ok(Self {
             folder: TempDir::new()?,
@@ -24,13 +24,13 @@ impl Boot {
         self.folder.path().join("how")
     }
 
-    /// Workers of this one are told by it.
+    /// Workers of this server read it.
     #[must_use]
     pub fn prepare(&self, builder: Builder) -> Builder {
         builder.variable("HANGS_AT_BOOT", &self.path().to_string_lossy())
     }
 
-    /// From now on they fail so, as `tests/apps/hangs.py` has it.
+    /// From now on workers fail in this way of `tests/apps/hangs.py`.
     pub fn say(&self, how: &str) -> Result<()> {
         // At once, so that none reads half of it.
         let new = self.folder.path().join("new");
@@ -38,7 +38,7 @@ impl Boot {
         Ok(fs::rename(new, self.path())?)
     }
 
-    /// They boot well again.
+    /// Workers boot without an error again.
     pub fn well(&self) -> Result<()> {
         Ok(fs::remove_file(self.path())?)
     }

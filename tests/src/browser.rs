@@ -1,4 +1,4 @@
-//! A real browser, told what to do by WebDriver.
+//! A real browser, driven by WebDriver.
 
 use std::{
     fs::{self, File},
@@ -22,34 +22,34 @@ use crate::{
 
 const DRIVER: &str = "/usr/bin/chromedriver";
 const PROGRAM: &str = "/usr/bin/chromium";
-/// Starts the browser so that it ends with its driver, should that be killed with us.
+/// Starts the browser so that it exits with its driver, should the driver be killed with us.
 const BOUND: &str = "#!/bin/sh\nexec setpriv --pdeathsig TERM -- /usr/bin/chromium \"$@\"\n";
-/// What WebDriver calls an element's name.
+/// WebDriver's key for an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Keys that have no letter, as WebDriver writes them.
+/// WebDriver's codes of keys without a letter.
 pub const TAB: &str = "\u{e004}";
 pub const ENTER: &str = "\u{e007}";
 
-/// Writes what a page of this text looks like, this wide, to a PNG; it is as high as it has to be.
+/// Writes a picture of this HTML to a PNG, with this width and the height of its contents.
 pub fn picture_of(html: &str, width: u32, path: &Path) -> Result<()> {
     let browser = Browser::start(width, 100)?;
     browser.show(html)?;
     browser.screenshot_of_page(path)
 }
 
-/// A running browser without a window, with one page; ended when dropped.
+/// A running browser without a window, with one page; stopped when dropped.
 pub struct Browser {
     driver: Child,
     port: u16,
-    /// What the driver calls the browser; empty as long as there is none.
+    /// The driver's id of the browser; empty before there is one.
     session: String,
     folder: TempDir,
 }
 
 impl Browser {
-    /// Starts one whose page is so large, and waits until it is ready.
+    /// Starts a browser with a page of this size, and waits until it is ready.
     pub fn start(width: u32, height: u32) -> Result<Self> {
         ensure!(
             Path::new(DRIVER).exists() && Path::new(PROGRAM).exists(),
@@ -126,7 +126,7 @@ impl Browser {
         self.ask("/url", &json!({"url": url})).map(drop)
     }
 
-    /// Opens a page of this text.
+    /// Opens a page of this HTML.
     pub fn show(&self, html: &str) -> Result<()> {
         let file = self.folder.path().join("shown.html");
         fs::write(&file, html).with_context(|| format!("cannot write {}", file.display()))?;
@@ -138,20 +138,19 @@ impl Browser {
         self.ask("/refresh", &json!({})).map(drop)
     }
 
-    /// Runs the body of a function in the page, and says what it returns; a promise is waited for.
+    /// Runs the body of a function in the page, and returns its value, or that of its promise.
     pub fn script(&self, body: &str, arguments: &Value) -> Result<Value> {
         let wanted = json!({"script": body, "args": arguments});
         self.ask("/execute/sync", &wanted)
             .with_context(|| format!("script: {body}"))
     }
 
-    /// What an expression is in the page.
+    /// The value of an expression in the page.
     pub fn value(&self, expression: &str) -> Result<Value> {
         self.script(&format!("return ({expression});"), &json!([]))
     }
 
-    /// Waits until an expression is true in the page, or anything that counts as it, and says what
-    /// it is.
+    /// Waits until an expression is truthy in the page, and returns its value.
     pub fn wait_for(&self, condition: &str, what: &str) -> Result<Value> {
         let body = format!("const is = ({condition}); return is ? is : null;");
         let waited = wait::until(what, || {
@@ -164,7 +163,7 @@ impl Browser {
         })
     }
 
-    /// The text of the first element that a selector finds, as it is shown.
+    /// The visible text of the first element of a selector.
     pub fn text(&self, css: &str) -> Result<String> {
         let text = self.script(
             "return document.querySelector(arguments[0]).innerText;",
@@ -173,14 +172,14 @@ impl Browser {
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Clicks it as a person does: it must be in sight.
+    /// Clicks an element, which must be visible.
     pub fn click(&self, css: &str) -> Result<()> {
         let element = self.element(css)?;
         self.ask(&format!("/element/{element}/click"), &json!({}))
             .map(drop)
     }
 
-    /// Presses these keys, where the page has its focus.
+    /// Presses these keys in the focused element.
     pub fn keys(&self, keys: &str) -> Result<()> {
         let presses: Vec<_> = keys
             .chars()
@@ -199,12 +198,12 @@ impl Browser {
         Ok(name.context("an element without a name")?.to_owned())
     }
 
-    /// Writes what is in sight to a PNG.
+    /// Writes the window's contents to a PNG.
     pub fn screenshot(&self, path: &Path) -> Result<()> {
         self.picture(path, &json!({"format": "png"}))
     }
 
-    /// Likewise all of the page, down to its end.
+    /// The same for the whole page, also below the window.
     pub fn screenshot_of_page(&self, path: &Path) -> Result<()> {
         let size = self.value(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]",
@@ -226,7 +225,7 @@ impl Browser {
         fs::write(path, png).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Makes the page so large.
+    /// Resizes the page.
     pub fn resize(&self, width: u32, height: u32) -> Result<()> {
         self.cdp(
             "Emulation.setDeviceMetricsOverride",
@@ -235,7 +234,7 @@ impl Browser {
         .map(drop)
     }
 
-    /// Prefers dark pages, or light ones.
+    /// Sets the preferred colour scheme.
     pub fn dark(&self, is_dark: bool) -> Result<()> {
         let value = if is_dark { "dark" } else { "light" };
         let feature = json!({"name": "prefers-color-scheme", "value": value});
@@ -246,7 +245,7 @@ impl Browser {
         .map(drop)
     }
 
-    /// What the page and the browser wrote to the console since this was last asked.
+    /// New messages of the page and the browser in the console.
     pub fn console(&self) -> Result<Vec<String>> {
         let entries = self.ask("/se/log", &json!({"type": "browser"}))?;
         let entries = entries.as_array().cloned().unwrap_or_default();
@@ -257,7 +256,7 @@ impl Browser {
             .collect())
     }
 
-    /// A command of the protocol that the browser's own tools use.
+    /// A command of the DevTools protocol.
     fn cdp(&self, command: &str, parameters: &Value) -> Result<Value> {
         let wanted = json!({"cmd": command, "params": parameters});
         self.ask("/goog/cdp/execute", &wanted)

@@ -1,4 +1,4 @@
-//! Requests one after the other, and the records made of each.
+//! Sends requests one after the other, and checks the records of each.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -37,8 +37,8 @@ impl Session {
         })
     }
 
-    /// Ends a case. The fence comes after it in the stream of events, and before the next: it is
-    /// logged after its record is made.
+    /// Ends a case with a request that separates its events from those of the next: Gunicorn logs the
+    /// request after its record is made.
     pub fn fence(&mut self) -> Result<()> {
         let logged = self.server.access_log()?.len();
         let fence = Request::get(FENCE).header("Connection", "close");
@@ -78,8 +78,8 @@ impl Session {
     }
 }
 
-/// Tries cases on one worker of this class. Each returns what should be recorded of its requests;
-/// every case that failed is named.
+/// Tries cases on one worker of this class. Each returns the expected records of its requests; every
+/// failed case is named.
 pub fn try_all<'a>(class: &str, cases: impl IntoIterator<Item = (&'a str, Talk)>) -> Result<()> {
     let mut session = Session::start(class)?;
     let mut expected = Vec::new();
@@ -110,18 +110,17 @@ pub fn try_all<'a>(class: &str, cases: impl IntoIterator<Item = (&'a str, Talk)>
     Ok(())
 }
 
-/// Talks to a server, and says what should be recorded of it.
+/// Talks to a server, and returns the expected records.
 pub type Talk = Box<dyn Fn(&GunicornServer) -> Result<Vec<Expected>>>;
 
-/// A record as it should be, but for the worker and the time, which differ from run to run.
+/// An expected record, without the worker and the time, which differ between runs.
 pub struct Expected {
     pub fact: Fact,
-    /// It entered the application.
+    /// Whether it entered the application.
     pub entered: bool,
-    /// How much of the body was written only the server knows: more than nothing, less than this.
+    /// Only the server knows how much of the body it wrote: more than nothing, less than this.
     pub body_below: Option<u64>,
-    /// How much of the request's body was read for it is a matter of timing: unknown, or less
-    /// than this.
+    /// Timing decides how much of the request's body was read: unknown, or less than this.
     pub upload_below: Option<u64>,
 }
 

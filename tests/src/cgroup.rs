@@ -1,4 +1,4 @@
-//! A group of processes with little memory.
+//! A control group with little memory.
 
 use std::{
     fs, io,
@@ -11,18 +11,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::wait;
 
-/// Where control groups are, of either version.
+/// The mount point of control groups, of either version.
 const TOP: &str = "/sys/fs/cgroup";
 
-/// A control group of its own whose processes share so much memory; removed when dropped, after
-/// its processes.
+/// A control group with this much memory; removed when dropped, after its processes.
 #[derive(Debug)]
 pub struct MemoryGroup {
     folder: PathBuf,
 }
 
 impl MemoryGroup {
-    /// Makes one below ours, in the hierarchy of the version that this host has memory in.
+    /// Makes a group below ours, in the hierarchy that has this host's memory controller.
     pub fn new(bytes: u64) -> Result<Self> {
         static GROUPS: AtomicUsize = AtomicUsize::new(0);
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
@@ -38,13 +37,13 @@ impl MemoryGroup {
         Ok(group)
     }
 
-    /// The file that takes the pid of a process to be in it.
+    /// The file that takes the pids of its processes.
     #[must_use]
     pub fn processes(&self) -> PathBuf {
         self.folder.join("cgroup.procs")
     }
 
-    /// Pids of those in it.
+    /// Pids of its processes.
     pub fn pids(&self) -> Result<Vec<u32>> {
         let text = fs::read_to_string(self.processes())
             .with_context(|| format!("cannot read {}", self.processes().display()))?;
@@ -116,7 +115,7 @@ const VERSION_2: &[Limit] = &[
     },
 ];
 
-/// The folder to make groups in, and what limits them.
+/// The folder to make groups in, and their files of limits.
 fn place() -> Result<(PathBuf, &'static [Limit])> {
     let top = Path::new(TOP);
     let controllers = fs::read_to_string(top.join("cgroup.controllers")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The Helm chart, rendered by a real Helm and held against the schemas of Kubernetes.
+//! The Helm chart, rendered by a real Helm and validated against the schemas of Kubernetes.
 
 use std::{
     env,
@@ -14,15 +14,15 @@ use serde_json::Value;
 
 /// A Helm that `cargo xtask setup` installs.
 pub struct Helm {
-    /// How `helm version --short` begins.
+    /// The beginning of `helm version --short`.
     pub version: &'static str,
-    /// The package of Python that carries it.
+    /// The Python package that carries it.
     pub package: &'static str,
     /// Its program.
     name: &'static str,
 }
 
-/// The two majors that are in use, newest first.
+/// The two majors in use, newest first.
 pub const HELMS: [Helm; 2] = [
     Helm {
         version: "v4.1.4",
@@ -41,28 +41,28 @@ pub const CHART: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../deploy/helm/gunicorn-observer"
 );
-/// Each value of it away from its default.
+/// Values of the chart that all differ from their defaults.
 pub const EVERYTHING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/chart/everything.yaml");
-/// The plain manifests, as they are in the repository.
+/// The plain manifests in the repository.
 pub const MANIFESTS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../deploy/kubernetes/gunicorn-observer.yaml"
 );
-/// Above what is rendered there.
+/// The head of that file.
 const MANIFESTS_HEAD: &str = "\
 # For Kubernetes 1.30 and later. Rendered from deploy/helm/gunicorn-observer by `cargo xtask manifests`:
 # change that, not this.
 ";
-/// What those are rendered as.
+/// The release that those are rendered as.
 const NAME: &str = "gunicorn-observer";
 
-/// Where those programs are.
+/// The programs to render and validate with.
 pub struct Tools {
     folder: PathBuf,
 }
 
 impl Tools {
-    /// Those below this folder.
+    /// The programs below this folder.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
         Self {
@@ -70,14 +70,14 @@ impl Tools {
         }
     }
 
-    /// Where `cargo xtask test` says.
+    /// The programs of `cargo xtask setup`.
     pub fn of_test() -> Result<Self> {
         let folder = env::var_os("GUNICORN_OBSERVER_HELM")
             .context("GUNICORN_OBSERVER_HELM is not set: run `cargo xtask test privileged`")?;
         Ok(Self::in_folder(Path::new(&folder)))
     }
 
-    /// Its Python, with all that is required.
+    /// The Python with the validators.
     #[must_use]
     pub fn python(&self) -> PathBuf {
         self.folder.join("bin/python")
@@ -89,7 +89,7 @@ impl Tools {
         self.folder.join("bin").join(helm.name)
     }
 
-    /// The filter of system calls that container runtimes set by default, as they write it.
+    /// The default seccomp filter of container runtimes, in their format.
     pub fn seccomp(&self) -> Result<Value> {
         let path = self.folder.join("usr/share/containers/seccomp.json");
         let text = fs::read_to_string(&path)
@@ -97,7 +97,7 @@ impl Tools {
         serde_json::from_str(&text).with_context(|| format!("unreadable: {}", path.display()))
     }
 
-    /// Runs a Helm, which must succeed, and returns what it prints.
+    /// Runs a Helm, which must succeed, and returns its output.
     pub fn run(
         &self,
         helm: &Helm,
@@ -109,7 +109,7 @@ impl Tools {
         String::from_utf8(output.stdout).context("Helm did not print UTF-8")
     }
 
-    /// Runs a Helm to its end. It keeps nothing of the user's and asks no cluster.
+    /// Runs a Helm to its end, without the user's settings and without a cluster.
     pub fn output(
         &self,
         helm: &Helm,
@@ -143,7 +143,7 @@ impl Tools {
         self.run(helm, arguments.iter().chain(values))
     }
 
-    /// The plain manifests, as they should be.
+    /// The plain manifests as the chart renders to.
     pub fn manifests(&self) -> Result<String> {
         let rendered = self.run(
             &HELMS[0],
@@ -176,8 +176,8 @@ impl Tools {
         serde_json::from_str(&printed).context("those documents are no JSON")
     }
 
-    /// What the validator says of each document of a YAML text, which must all be valid for this
-    /// version of Kubernetes. What it has no schema of is `WARN`.
+    /// Validates each document of a YAML text for this version of Kubernetes, and returns the report. A
+    /// document without a schema is `WARN`.
     pub fn validate(&self, yaml: &str, kubernetes: &str) -> Result<Vec<String>> {
         let version = format!("{kubernetes}.0");
         let arguments = [
@@ -216,7 +216,7 @@ impl Tools {
     }
 }
 
-/// The document of this kind, of which there is one.
+/// The only document of this kind.
 pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Result<&'a Value> {
     let mut found = documents.iter().filter(|it| it["kind"] == kind);
     let one = found.next().with_context(|| format!("no {kind}"))?;

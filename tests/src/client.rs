@@ -14,7 +14,7 @@ use crate::{
     wait,
 };
 
-/// What a client sends.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     pub method: String,
@@ -46,7 +46,7 @@ impl Request {
         self
     }
 
-    /// Its target after this beginning of a path.
+    /// Puts this prefix before its path.
     #[must_use]
     pub fn under(mut self, prefix: &str) -> Self {
         self.target.insert_str(0, prefix);
@@ -91,7 +91,7 @@ impl Request {
         self.body.len()
     }
 
-    /// All of it as sent.
+    /// All its bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let Self {
@@ -107,7 +107,7 @@ impl Request {
     }
 }
 
-/// What bytes go over.
+/// A socket of either family.
 trait Stream: Read + Write + Send {}
 
 impl<S: Read + Write + Send> Stream for S {}
@@ -168,7 +168,7 @@ impl Client {
             .with_context(|| format!("{} {}", request.method, request.target))
     }
 
-    /// Reads the head of a response, and leaves the rest unread; says how long the head was.
+    /// Reads only the head of a response, and returns its length.
     pub fn head_bytes(&mut self) -> Result<u64> {
         self.incoming
             .head(&mut self.stream)

@@ -1,15 +1,20 @@
-//! What the observer counted against what Gunicorn logged: they must be equal, not close.
+//! Compares the observer's counts with Gunicorn's log: they must be equal, not close.
 
 use std::{collections::BTreeMap, fmt::Debug, mem::replace};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    access_log::Line, facts::Fact, gunicorn::GunicornServer, load::Tally, metrics::Metrics,
-    observer::Observer, process, wait,
+    access_log::Line,
+    facts::Fact,
+    gunicorn::{GunicornServer, Master},
+    load::Tally,
+    metrics::Metrics,
+    observer::Observer,
+    process, wait,
 };
 
-/// How often each key occurs.
+/// The number of times that each key occurs.
 pub fn counted<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, f64> {
     let mut counts = BTreeMap::new();
     for key in keys {
@@ -18,7 +23,7 @@ pub fn counted<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, f64> {
     counts
 }
 
-/// Fails with only what differs.
+/// Fails with the differences.
 pub fn equal<K: Ord + Debug + Clone>(
     what: &str,
     observed: &BTreeMap<K, f64>,
@@ -53,15 +58,8 @@ pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     Ok(())
 }
 
-/// A master, and the Python class of its workers.
-#[derive(Clone, Copy, Debug)]
-pub struct Master<'a> {
-    pub pid: u32,
-    pub class: &'a str,
-}
-
-/// Whether each worker that a master has now has its class and its id, `worker_<age>_<start>`.
-/// The oldest is the `first` that the master started.
+/// Checks class and id, `worker_<age>_<start>`, of each running worker of a master. The oldest has the
+/// age `first`.
 pub fn identities(metrics: &Metrics, master: Master<'_>, first: u64) -> Result<()> {
     let mut workers = process::children(master.pid);
     // The arbiter starts one after the other.
@@ -73,7 +71,7 @@ pub fn identities(metrics: &Metrics, master: Master<'_>, first: u64) -> Result<(
         let labels = [("master_pid", of_master.as_str()), ("worker_pid", &pid)];
         let info = metrics.all("gunicorn_worker_info", &labels).next();
         let info = info.with_context(|| format!("worker {pid} is not known"))?;
-        // The start is in clock ticks since a boot that is told in whole seconds.
+        // The start is in clock ticks since boot, and the time of boot is in whole seconds.
         let id = info.label("worker_id");
         let is_right = (-1..=1).any(|off| id == format!("worker_{age}_{}", started + off));
         ensure!(is_right, "worker {age}, started at {started}, is {id}");
@@ -88,7 +86,7 @@ pub fn workers(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> R
     workers_of(metrics, server.as_master(), logged)
 }
 
-/// Likewise, of any master.
+/// The same for any master.
 pub fn workers_of(metrics: &Metrics, master: Master<'_>, logged: &[Line]) -> Result<()> {
     let Master { pid, class } = master;
     let master = pid.to_string();
@@ -106,9 +104,8 @@ pub fn workers_of(metrics: &Metrics, master: Master<'_>, logged: &[Line]) -> Res
     equal("durations by worker", &durations, &expected)
 }
 
-/// Waits until all that a server has logged so far is counted for the right worker and nothing is
-/// lost, where its clients may have got no answer to what it logged. What its masters' workers are
-/// not known for is the first master's, whose workers may have ended.
+/// Waits until every request in a server's log is counted for its worker and nothing is lost. Requests of
+/// workers that no longer run belong to the first master.
 pub fn all_logged(
     observer: &Observer,
     server: &GunicornServer,
@@ -157,7 +154,7 @@ pub fn routes(metrics: &Metrics, server: &GunicornServer, logged: &[Line]) -> Re
     equal("requests by method, route and status", &observed, &expected)
 }
 
-/// Bytes of all responses: what the client received, what the records say and what is served.
+/// Compares the bytes of all responses: received by the client, in the records and in the exposition.
 pub fn response_bytes(metrics: &Metrics, facts: &[Fact], tally: &Tally) -> Result<()> {
     let sum = |bytes: fn(&Fact) -> Option<u64>| -> Option<u64> { facts.iter().map(bytes).sum() };
     let recorded = (
@@ -178,15 +175,14 @@ pub fn response_bytes(metrics: &Metrics, facts: &[Fact], tally: &Tally) -> Resul
     Ok(())
 }
 
-/// Nothing the observer knows of was missed.
+/// Fails if the observer counted a loss.
 pub fn nothing_lost(metrics: &Metrics) -> Result<()> {
     let lost = metrics.sum_by("gunicorn_observer_lost_total", &[], &["cause"]);
     equal("losses", &lost, &BTreeMap::new())
 }
 
-/// What was counted of these requests and what was lost: together they must be all, and whatever
-/// else was lost makes no request go missing. The kernel may have skipped runs of programs: each
-/// may be a request that was not seen.
+/// Accounts for these requests: counted and lost ones must be all of them. Each run of a program that the
+/// kernel skipped may be one more unseen request.
 pub fn all_counted_or_lost(metrics: &Metrics, sent: usize) -> Result<Accounted> {
     let lost = |cause| metrics.sum("gunicorn_observer_lost_total", &[("cause", cause)]);
     let accounted = Accounted {
@@ -207,17 +203,17 @@ pub fn all_counted_or_lost(metrics: &Metrics, sent: usize) -> Result<Accounted> 
     Ok(accounted)
 }
 
-/// Where requests that were sent went.
+/// What became of the requests that were sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Accounted {
     pub counted: f64,
-    /// For want of room in the ring buffer.
+    /// Because the ring buffer was full.
     pub lost: f64,
     /// Runs of programs that the kernel skipped.
     pub skipped: f64,
 }
 
-/// Requests one by one.
+/// Compares requests one by one.
 pub fn facts(facts: &[Fact], logged: &[Line]) -> Result<()> {
     let observed = counted(facts.iter().map(|fact| {
         (
@@ -242,9 +238,9 @@ pub fn facts(facts: &[Fact], logged: &[Line]) -> Result<()> {
     )
 }
 
-/// How far durations are from the log's, in microseconds, smallest first. Both clocks are read at
-/// the same calls. A request is known by its method and path, which no other may have. Where the
-/// application raised, the log has another time and nothing is compared.
+/// Differences of durations from the log's, in microseconds, smallest first. Both clocks are read at the
+/// same calls. Method and path must identify a request. Where the application raised, the log has
+/// another time, and the request is left out.
 pub fn duration_differences_us(facts: &[Fact], logged: &[Line]) -> Result<Vec<u64>> {
     let mut expected = BTreeMap::new();
     for line in logged {

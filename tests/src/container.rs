@@ -15,47 +15,47 @@ use serde_json::{Value, json};
 
 use crate::{process, python::Launch};
 
-/// What a Gunicorn is shut into.
+/// The kind of container that a Gunicorn runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// A mount namespace of its own, no more.
+    /// Only a mount namespace of its own.
     Overlay,
     /// Mount, pid, network and user namespaces of its own, made by `unshare`.
     Namespaces,
     /// What runc makes of a bundle, as for Docker with its cgroupfs driver.
     Runc,
-    /// Likewise, as kubelet has containerd do it for the pod of this number.
+    /// What runc makes of a bundle in the pod of this number, as kubelet and containerd do it.
     Pod(u32),
-    /// Likewise, of a pod that somebody else has named.
+    /// The same in a pod with this identity.
     PodOf(Identity),
 }
 
-/// By what a node knows a container of a pod.
+/// A node's names of a container of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub pod_uid: &'static str,
     pub container_id: &'static str,
 }
 
-/// What a pod's own root says of it.
+/// A pod's names in its own root.
 struct InPod {
     uid: String,
     namespace: String,
     name: String,
 }
 
-/// What the root of a pod that somebody else has named says.
+/// The same of a pod with another identity.
 pub const OWN_NAME: &str = "by-its-own-word";
 
-/// What Kubernetes would call the pod of a number: namespace and name.
+/// Namespace and name of the pod of a number.
 #[must_use]
 pub fn pod_names(number: u32) -> (String, String) {
     let namespace = format!("team-{}", number % 3);
     (namespace, format!("shop-5d9c7b6f4-{number:05}"))
 }
 
-/// Makes the root `$layers/root`, an overlay over `$1`. `$2` is a folder that both sides see and
-/// where the layers are; `$3` lists others, one a line.
+/// Makes the root `$layers/root`, an overlay over `$1`. `$2` is a shared folder with the layers; `$3`
+/// lists more shared folders, one a line.
 const ROOT: &str = r#"
 set -e
 lower=$1 folders=$3
@@ -74,33 +74,32 @@ $folders" | while read -r folder; do
 done
 "#;
 
-/// Becomes the program in `$@` in the root `$0`, in the folder that both sides see: what is left of
-/// it is known by that.
+/// Becomes the program in `$@` in the root `$0`, in the shared folder: leftovers are found by it.
 const ENTER: &str = r#"
 set -e
 mount -t proc proc "$0/proc"
 exec unshare --root="$0" --wd="$shared" -- "$@"
 "#;
 
-/// The host's devices, which what is laid over its root alone does not have.
+/// The host's devices, which an overlay of its root lacks.
 const OVERLAY: &str = r#"
 mount --rbind /dev "$layers/root/dev"
 exec sh -c "$ENTER" "$layers/root" "$@"
 "#;
 
-/// Namespaces of its own, and an address to listen at. The root is made before: whoever is root
-/// in a user namespace only may not lay a mount over one with others in it.
+/// Namespaces of its own, and an address to listen at. The root is made before: root of only a user
+/// namespace may not mount over a mount with submounts.
 const UNSHARE: &str = r#"
 exec unshare --mount --pid --net --user --map-root-user --fork --kill-child \
     sh -c "ip link set lo up; $ENTER" "$layers/root" "$@"
 "#;
 
-/// What is on this path in containers and outside.
+/// A path that is the same in containers and outside.
 const PACKAGES: &str = env!("CARGO_MANIFEST_DIR");
 
 impl Container {
-    /// The command that becomes what is to be started, or starts it as its only child, in
-    /// `shared`, which is the same folder outside.
+    /// The command that becomes the program, or starts it as its only child, in `shared`, which is the
+    /// same folder outside.
     pub(crate) fn command(self, shared: &Path, launch: &Launch) -> Result<Command> {
         let (script, end) = match self {
             Self::Overlay => (OVERLAY, Signal::SIGTERM),
@@ -136,7 +135,7 @@ impl Container {
     }
 }
 
-/// The id of another container, as long as real ones.
+/// A new container id, as long as real ones.
 fn next_container() -> String {
     static CONTAINERS: AtomicUsize = AtomicUsize::new(0);
     let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
@@ -158,8 +157,8 @@ fn runc(container: &str, pod: Option<&InPod>, shared: &Path, launch: &Launch) ->
     Ok(command)
 }
 
-/// A script that goes on where the root is made, with the arguments that are added, and is ended
-/// with us by this signal.
+/// A script that continues in the new root with the added arguments, and is stopped with us by this
+/// signal.
 fn in_root(script: &str, end: Signal, shared: &Path, launch: &Launch) -> Command {
     let root = launch.root.as_deref().unwrap_or(Path::new("/"));
     let mut folders = OsString::from(PACKAGES);
@@ -175,7 +174,7 @@ fn in_root(script: &str, end: Signal, shared: &Path, launch: &Launch) -> Command
     command
 }
 
-/// Of a bundle (`config.md` of the OCI runtime specification).
+/// The configuration of a bundle (`config.md` of the OCI runtime specification).
 fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
     // It ends with runc, should that be killed.
     let mut command: Vec<String> = ["setpriv", "--pdeathsig", "KILL", "--"]
@@ -205,15 +204,15 @@ fn config(container: &str, shared: &Path, launch: &Launch) -> Value {
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
         ],
         "linux": {
-            // As the cgroupfs driver is told; at the top, so that nothing is left behind.
+            // In the form of the cgroupfs driver; at the top, so that nothing is left behind.
             "cgroupsPath": format!("/docker-{container}.scope"),
             "namespaces": namespaces,
         },
     })
 }
 
-/// Names the control group as containerd does where kubelet asks for systemd's slices, and mounts
-/// what kubelet mounts: the host name, and the namespace next to the token of the service account.
+/// Names the control group as containerd does for kubelet's systemd slices, and mounts kubelet's files:
+/// the host name, and the namespace beside the service account's token.
 fn in_pod(config: &mut Value, pod: &InPod, container: &str, shared: &Path) -> Result<()> {
     let InPod {
         uid,

@@ -1,4 +1,4 @@
-//! What `cargo xtask dist` makes of the program under test.
+//! The release files that `cargo xtask dist` makes of the program under test.
 
 use std::{
     env, fs,
@@ -12,19 +12,19 @@ use tempfile::TempDir;
 
 use crate::observer;
 
-/// As if the last commit had been made then.
+/// The time of the last commit, for reproducible files.
 const MADE_AT: &str = "1700000000";
-/// Left there, as what cargo builds is.
+/// Kept there, as cargo's builds are.
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tested-dist");
 
 pub struct Distribution {
     folder: PathBuf,
-    /// Removes the folder if it is one of ours alone.
+    /// Removes the folder if only we use it.
     _owned: Option<TempDir>,
 }
 
 impl Distribution {
-    /// One that is made once for all tests of a program.
+    /// Files that are made once for all tests of a program.
     pub fn shared() -> Result<&'static Self> {
         static SHARED_ONE: OnceLock<Result<Distribution>> = OnceLock::new();
         let made = SHARED_ONE.get_or_init(|| {
@@ -41,7 +41,7 @@ impl Distribution {
         made.as_ref().map_err(|error| anyhow!("{error:#}"))
     }
 
-    /// Another.
+    /// Files that are made again.
     pub fn again() -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for a distribution")?;
         make(folder.path())?;
@@ -51,13 +51,13 @@ impl Distribution {
         })
     }
 
-    /// Where all of it is.
+    /// The folder of the files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The one file whose name ends so.
+    /// The only file with this ending.
     pub fn file(&self, end: &str) -> Result<PathBuf> {
         let entries = fs::read_dir(self.folder())?;
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -68,7 +68,7 @@ impl Distribution {
         Ok(found[0].clone())
     }
 
-    /// Checksums of all, as written beside them.
+    /// The checksums beside the files.
     pub fn sums(&self) -> Result<String> {
         fs::read_to_string(self.file("SHA256SUMS")?).context("cannot read the checksums")
     }

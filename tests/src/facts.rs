@@ -3,11 +3,11 @@
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// One finished request. What was not seen is `None`.
+/// A finished request. Unseen values are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Fact {
     pub pid: u32,
-    /// `python` or `socket`: which layer told of it.
+    /// `python` or `socket`: the layer that timed it.
     pub timed_by: String,
     pub method: Option<String>,
     pub path: Option<String>,

@@ -1,5 +1,5 @@
-//! The metric families that an observer has when all of its probes tell: a Gunicorn that is asked
-//! for everything, and what is served of it.
+//! The metric families of an observer with all probes: a Gunicorn that gets every kind of request, and
+//! its exposition.
 
 use std::{collections::BTreeSet, process};
 
@@ -13,7 +13,7 @@ use crate::{
     venv::Venv,
 };
 
-/// Each needs something else of what is observed to work: (family, what that is).
+/// Families that each need another feature: (family, feature).
 pub const CORE: [(&str, &str); 9] = [
     (
         "gunicorn_worker_requests_total",
@@ -44,11 +44,11 @@ pub const CORE: [(&str, &str); 9] = [
     ("gunicorn_app_info", "the memory of a master"),
 ];
 
-/// How many requests [`ask`] makes.
+/// The number of requests of [`ask`].
 pub const REQUESTS: usize = 6;
 
-/// A Gunicorn of another user than root, whose files and memory its owner alone may look into. No
-/// other has its name, as some families know an application by that only.
+/// A Gunicorn of another user than root, whose files and memory only its owner may read. Its name is
+/// unique, because some families are labelled by application only.
 pub fn server() -> Result<GunicornServer> {
     Builder::new(&Venv::debian()?, "raw:app")
         .argument("--user=65534")
@@ -61,7 +61,7 @@ fn name() -> String {
     format!("families of {}", process::id())
 }
 
-/// Some requests that are answered well, and one that is not.
+/// Some requests that succeed, and one that fails.
 pub fn ask(server: &GunicornServer) -> Result<()> {
     load::ask(server, "/hello", REQUESTS - 1)?;
     let answer = server.fetch(&Request::get("/raises"))?;
@@ -69,7 +69,7 @@ pub fn ask(server: &GunicornServer) -> Result<()> {
     Ok(())
 }
 
-/// Those of the core that have no series of [`server`].
+/// The core families without a series of [`server`].
 #[must_use]
 pub fn missing(metrics: &Metrics) -> BTreeSet<&'static str> {
     let name = name();

@@ -16,22 +16,22 @@ use crate::{
     wait,
 };
 
-/// As `tests/apps/flood.py` has them.
+/// The constants of `tests/apps/flood.py`.
 const REQUEST: &[u8] = b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-/// Requests are sent so often, as many at once as are due.
+/// The time between two batches of requests.
 const STEP: Duration = Duration::from_millis(1);
-/// Of one piece at the most.
+/// A bound on a batch.
 const PIECE: usize = 4096;
 
-/// A Gunicorn whose worker answers so. It is observed by its system calls.
+/// A Gunicorn whose worker answers from a tight loop. It is observed by its system calls.
 pub fn server(python: impl Into<Python>) -> Result<GunicornServer> {
     let builder = Builder::new(python, "flood:app").class("flood.FloodWorker");
-    // It never tells its master that it lives.
+    // It never sends its master a heartbeat.
     builder.timeout(0).start()
 }
 
-/// Sends so many requests, so many a second if that is named, and reads each answer; how long that
+/// Sends this many requests, at this rate if there is one, reads each answer, and returns the time it
 /// took.
 pub fn send(port: u16, requests: usize, rate: Option<f64>) -> Result<Duration> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;

@@ -16,7 +16,6 @@ use crate::{
     access_log::{self, Line},
     cgroup::MemoryGroup,
     client::{self, Request},
-    compare::Master,
     container::Container,
     process,
     python::Python,
@@ -24,17 +23,24 @@ use crate::{
     wait,
 };
 
-/// Where the applications are.
+/// The folder of the applications.
 pub(crate) const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps");
-/// In its own folder.
+/// In the server's own folder.
 const ERROR_LOG: &str = "error.log";
 const PID_FILE: &str = "master.pid";
 const SOCKET: &str = "gunicorn.sock";
 
-/// Becomes the program in `$@`, after its pid was written to `$0`.
+/// Becomes the program in `$@`, after writing its pid to `$0`.
 const JOIN: &str = r#"echo $$ > "$0" && exec "$@""#;
 
-/// How to start one.
+/// A master, and the Python class of its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Master<'a> {
+    pub pid: u32,
+    pub class: &'a str,
+}
+
+/// How to start a server.
 #[derive(Clone, Debug)]
 pub struct Builder {
     python: Python,
@@ -48,7 +54,7 @@ pub struct Builder {
     is_logged: bool,
     environment: Vec<(String, String)>,
     container: Option<Container>,
-    /// A file that takes its pid before it starts.
+    /// A file that gets its pid before it starts.
     group: Option<PathBuf>,
 }
 
@@ -72,7 +78,7 @@ impl Builder {
         }
     }
 
-    /// It runs in a control group, with all that it starts.
+    /// It runs in a control group, with its children.
     #[must_use]
     pub fn within(self, group: &MemoryGroup) -> Self {
         Self {
@@ -81,20 +87,20 @@ impl Builder {
         }
     }
 
-    /// A worker that is silent for so many seconds is aborted.
+    /// Sets `--timeout`: a worker without a heartbeat for this many seconds is aborted.
     #[must_use]
     pub fn timeout(self, seconds: u32) -> Self {
         self.argument("--timeout").argument(&seconds.to_string())
     }
 
-    /// Workers that are to stop may finish what they do for so many seconds.
+    /// Sets `--graceful-timeout`: workers that stop may finish their requests for this many seconds.
     #[must_use]
     pub fn graceful_timeout(self, seconds: u32) -> Self {
         self.argument("--graceful-timeout")
             .argument(&seconds.to_string())
     }
 
-    /// It listens at a unix socket too: [`GunicornServer::unix_socket`].
+    /// It also listens at a unix socket: [`GunicornServer::unix_socket`].
     #[must_use]
     pub fn unix(self) -> Self {
         self.argument("--bind").argument(&format!("unix:{SOCKET}"))
@@ -120,8 +126,7 @@ impl Builder {
         arguments.into_iter().fold(daemon, Self::argument)
     }
 
-    /// This file says its worker class, and how many workers and threads it has: what is not on
-    /// the command line can change while it runs.
+    /// This file sets its worker class, workers and threads, so that a reload can change them.
     #[must_use]
     pub fn configured(self, file: &Path) -> Self {
         let configured = Self {
@@ -132,7 +137,7 @@ impl Builder {
         configured.argument("--config").argument(&file)
     }
 
-    /// It writes no access log, as Gunicorn does unless it is told to.
+    /// It writes no access log, which is Gunicorn's default.
     #[must_use]
     pub fn without_access_log(self) -> Self {
         Self {
@@ -141,7 +146,7 @@ impl Builder {
         }
     }
 
-    /// It runs by this program instead of its environment's `python`.
+    /// It runs on this program instead of its environment's `python`.
     #[must_use]
     pub fn interpreter(self, program: &Path) -> Self {
         Self {
@@ -175,7 +180,7 @@ impl Builder {
         Self { threads, ..self }
     }
 
-    /// Workers end after this many requests.
+    /// Sets `--max-requests`: workers exit after this many requests.
     #[must_use]
     pub fn max_requests(self, requests: usize) -> Self {
         self.argument("--max-requests")
@@ -196,7 +201,7 @@ impl Builder {
         Ok(server)
     }
 
-    /// Starts it, and waits only until it listens: what is sent now waits for a worker.
+    /// Starts it, and waits only until it listens: requests then wait for a worker.
     pub fn start_listening(&self) -> Result<GunicornServer> {
         let folder = TempDir::new().context("cannot make a folder for Gunicorn's logs")?;
         let log = folder.path().join(ERROR_LOG);
@@ -294,14 +299,14 @@ impl Builder {
     }
 }
 
-/// A running Gunicorn; ended, with its workers, when dropped.
+/// A running Gunicorn; stopped with its workers when dropped.
 pub struct GunicornServer {
-    /// The master, what it runs in, or what became a daemon and left.
+    /// The master, its container, or the process that became a daemon.
     child: Child,
     master: u32,
     is_daemon: bool,
     class: String,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
     folder: TempDir,
     log: PathBuf,
@@ -329,13 +334,13 @@ impl GunicornServer {
         Ok(ports(&self.log()?))
     }
 
-    /// Where it listens besides, if it was told to.
+    /// Its unix socket, see [`Builder::unix`].
     #[must_use]
     pub fn unix_socket(&self) -> PathBuf {
         self.folder.path().join(SOCKET)
     }
 
-    /// Every worker it ever started, as it says, in the order of their starts.
+    /// Every worker that it ever started, by its log, in order.
     pub fn booted(&self) -> Result<Vec<u32>> {
         let log = self.log()?;
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
@@ -346,7 +351,7 @@ impl GunicornServer {
         Ok(pids.collect())
     }
 
-    /// Waits until it logged this, and says all that it logged.
+    /// Waits until it logged this, and returns its log.
     pub fn wait_for_log(&self, text: &str) -> Result<String> {
         let waited = wait::until(format!("`{text}` in Gunicorn's log"), || {
             Ok(Some(self.log()?).filter(|log| log.contains(text)))
@@ -354,7 +359,7 @@ impl GunicornServer {
         waited.with_context(|| format!("it said:\n{}", self.log().unwrap_or_default()))
     }
 
-    /// Waits until its master has ended by itself, with this code.
+    /// Waits until its master has exited by itself with this code.
     pub fn ends_with(&mut self, code: i32) -> Result<()> {
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
         let log = self.log()?;
@@ -365,7 +370,7 @@ impl GunicornServer {
         Ok(())
     }
 
-    /// A request on a connection of its own, made where it listens.
+    /// Sends a request on a connection of its own, in its network namespace.
     pub fn fetch(&self, request: &Request) -> Result<Response> {
         process::in_network_of(self.pid(), || client::fetch(self.port, request))
     }
@@ -389,13 +394,13 @@ impl GunicornServer {
         }
     }
 
-    /// Pids of the workers that are there now.
+    /// Pids of the running workers.
     #[must_use]
     pub fn workers(&self) -> Vec<u32> {
         process::children(self.pid())
     }
 
-    /// Waits until there are exactly so many workers, and all have booted.
+    /// Waits until there are exactly this many workers, and all have booted.
     pub fn wait_for_workers(&mut self, count: usize) -> Result<Vec<u32>> {
         wait::until(format!("{count} workers"), || {
             self.fail_if_ended()?;
@@ -414,7 +419,7 @@ impl GunicornServer {
         process::signal(self.pid(), signal)
     }
 
-    /// Ends the master as the kernel does when memory is short; its workers are left.
+    /// Kills the master as the OOM killer does; its workers stay.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.child
@@ -423,8 +428,8 @@ impl GunicornServer {
         Ok(())
     }
 
-    /// Ends it as an operator does; what it logged is then final. A request that came too late may
-    /// have been cut. A worker that does not end, as those of eventlet under Python 3.15, is ended.
+    /// Stops it with a SIGTERM, and returns its final log. Late requests may be cut. A worker that does not
+    /// exit, as those of eventlet under Python 3.15, is killed.
     pub fn end(&mut self) -> Result<Vec<Line>> {
         self.signal(Signal::SIGTERM)?;
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
@@ -451,8 +456,8 @@ impl GunicornServer {
         self.wait_for_workers(old.len())
     }
 
-    /// Starts another master beside it by SIGUSR2, with as many workers, and waits until those
-    /// have booted. Says the new master's pid.
+    /// Starts another master by SIGUSR2, with as many workers, waits until these have booted, and returns
+    /// the new master's pid.
     pub fn upgrade(&self) -> Result<u32> {
         let old = self.workers();
         self.signal(Signal::SIGUSR2)?;
@@ -467,7 +472,7 @@ impl GunicornServer {
         })
     }
 
-    /// Ends the master, but not the new one beside it, which is this server from then on.
+    /// Stops the master, but not the new one beside it, which becomes this server.
     pub fn hand_over(&mut self, signal: Signal, new: u32) -> Result<()> {
         self.signal(signal)?;
         wait::until("the old master to end", || {
@@ -481,12 +486,12 @@ impl GunicornServer {
         Ok(())
     }
 
-    /// What it logged about itself, warts and all.
+    /// Its error log.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
-    /// The requests it says it served, with the host's pids of workers that are there.
+    /// Its access log, with the host's pids of running workers.
     pub fn access_log(&self) -> Result<Vec<Line>> {
         if !self.access_log.exists() {
             return Ok(Vec::new());
@@ -502,7 +507,7 @@ impl GunicornServer {
         Ok(lines)
     }
 
-    /// Waits until so many requests are logged.
+    /// Waits until this many requests are logged.
     pub fn wait_for_access_log(&self, count: usize) -> Result<Vec<Line>> {
         wait::until(format!("{count} lines in the access log"), || {
             let lines = self.access_log()?;
@@ -516,7 +521,7 @@ impl GunicornServer {
         self.folder.path()
     }
 
-    /// Waits until what we started has left a daemon behind.
+    /// Waits until the started process has left a daemon behind.
     fn daemon_pid(&mut self) -> Result<u32> {
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
         if !status.is_some_and(|status| status.success()) {

@@ -1,4 +1,4 @@
-//! Copies of an interpreter, for what can happen to its files.
+//! Copies of an interpreter, to replace and remove.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Of the interpreter of this environment, its program named so.
+    /// Copies the interpreter of this environment under this name.
     pub fn new(venv: &Venv, name: &str) -> Result<Self> {
         let python = venv.program("python");
         let python = fs::canonicalize(&python)
@@ -41,7 +41,7 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Puts new files in the place of its own, as an upgrade does: who runs the old keeps them.
+    /// Replaces its files, as an upgrade does: running processes keep the old ones.
     pub fn replace(&self) -> Result<()> {
         for (at, source) in self.sources.iter().enumerate() {
             let name = source
@@ -67,7 +67,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -1,4 +1,4 @@
-//! What is loaded in the kernel.
+//! The programs and maps loaded in the kernel.
 
 use std::{collections::BTreeSet, fs};
 
@@ -24,7 +24,7 @@ impl Loaded {
         Ok(Self { programs, maps })
     }
 
-    /// What is loaded now and was not before.
+    /// Programs and maps that were not loaded before.
     #[must_use]
     pub fn beyond(&self, before: &Self) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Loaded {
     }
 }
 
-/// The kernel measures how often and for how long programs run, until this is dropped.
+/// The kernel counts and times runs of programs until this is dropped.
 pub struct RunTimes {
     before: String,
 }
@@ -42,7 +42,7 @@ pub struct RunTimes {
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 impl RunTimes {
-    /// Measures them from now on.
+    /// Starts measuring.
     pub fn measured() -> Result<Self> {
         let before = fs::read_to_string(SWITCH).with_context(|| format!("cannot read {SWITCH}"))?;
         fs::write(SWITCH, "1").with_context(|| format!("cannot write {SWITCH}"))?;

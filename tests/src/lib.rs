@@ -1,32 +1,31 @@
-//! Guards shared by the privileged tests and the demo: each starts something real, waits for
-//! conditions, and ends what it started when dropped.
+//! Guards shared by the privileged tests and the demo. Each starts something real, waits for
+//! conditions, and stops what it started when dropped.
 //!
-//! - [`venv`]: the Python environments `cargo xtask setup` makes; [`python`]: what runs Gunicorn
-//! - [`matrix`]: every interpreter with every Gunicorn and worker class, as one table
-//! - [`gunicorn`]: a Gunicorn master and its workers; [`access_log`]: what it says it served;
-//!   [`boot`]: how its workers fail to boot
-//! - [`chart`]: the Helm chart, rendered and validated
-//! - [`families`]: what is served when all probes tell
-//! - [`pod`]: the image, run as the chart says
-//! - [`container`], [`cgroup`]: what a Gunicorn can be shut into; [`interpreter`]: copies of one;
-//!   [`nginx`]: what is in front of one
-//! - [`operated`]: load and trouble for who asks about it; [`prometheus`]: what scrapes the observer,
-//!   evaluates rules and is asked; [`shipped`]: rules and dashboards of `deploy`
-//! - [`observer`]: the program under test; [`metrics`]: what it says; [`facts`]: request by request;
-//!   [`tracer`]: its command `trace`; [`tmux`]: a terminal, and its command `top` on that;
-//!   [`terminal_page`]: what is on a terminal, as HTML
-//! - [`browser`]: a page as a person sees it
+//! What is observed:
+//! - [`gunicorn`]: a master and its workers; [`access_log`]: its log; [`boot`]: failures to boot
+//! - [`venv`]: the Python environments of `cargo xtask setup`; [`python`]: the programs that run Gunicorn
+//! - [`matrix`]: every interpreter with every Gunicorn and worker class
+//! - [`errors`]: every way a request fails under every framework
+//! - [`container`], [`cgroup`], [`interpreter`]: Gunicorns in containers, in control groups, and by
+//!   copies of interpreters; [`nginx`]: a proxy in front
+//! - [`source`]: lines of the applications
+//!
+//! What observes:
+//! - [`observer`]: the program under test; [`metrics`]: its exposition; [`facts`]: its records
+//! - [`tracer`]: `trace`; [`tmux`]: a terminal for `top`; [`terminal_page`]: a terminal's screen as HTML
+//! - [`browser`]: the dashboard; [`prometheus`]: a server that scrapes and evaluates rules
+//! - [`chart`], [`pod`]: the Helm chart, and the image run as the chart says
+//! - [`distribution`], [`root`]: the packages, and a root to install them in
+//! - [`mod@unit`], [`service`], [`strace`]: the systemd unit, the observer under its limits, its system calls
+//! - [`shipped`]: rules and dashboards of `deploy`
+//!
+//! Load and comparison:
 //! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once; [`flood`]: more
-//!   than any application serves
-//! - [`compare`]: what the observer counted against what Gunicorn logged
-//! - [`case`]: one request alone, and its record; [`phases`]: where the time of many went
-//! - [`endings`]: which workers ended and why, wherever it is told; [`source`]: lines of the
-//!   applications
-//! - [`distribution`]: what users are given; [`root`]: where it is installed; [`unit`], [`service`],
-//!   [`strace`]: the systemd unit, the observer with what that leaves it, and what it then does
-//! - [`errors`]: every way a request fails under every framework, as one table
-//! - [`smoke`]: what is seen under any kernel, in a minute
-//! - [`kernel`]: what is loaded in the kernel; [`process`], [`wait`], [`skip`]: the small parts
+//!   than any application serves; [`operated`]: load and trouble for an operator
+//! - [`compare`]: the observer's counts and Gunicorn's log; [`case`]: one request and its record;
+//!   [`phases`]: where time went; [`worker_exits`]: exit reasons; [`families`]: metric families
+//! - [`smoke`]: every feature under any kernel, in a minute
+//! - [`kernel`]: loaded programs and maps; [`process`], [`wait`], [`skip`], [`extent`]: small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -40,8 +39,8 @@ pub mod client;
 pub mod compare;
 pub mod container;
 pub mod distribution;
-pub mod endings;
 pub mod errors;
+pub mod extent;
 pub mod facts;
 pub mod families;
 pub mod flood;
@@ -73,3 +72,4 @@ pub mod tracer;
 pub mod unit;
 pub mod venv;
 pub mod wait;
+pub mod worker_exits;

@@ -25,16 +25,16 @@ pub struct Load {
     pub routes: Vec<Request>,
 }
 
-/// What came of it.
+/// The outcome of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Answers by status and path.
     pub answers: BTreeMap<(u16, String), usize>,
-    /// Bytes of all answers as they came over the wire.
+    /// Bytes of all answers on the wire.
     pub bytes: u64,
-    /// Those of their bodies, with the framing of chunked ones.
+    /// Bytes of their bodies, with the framing of chunked ones.
     pub body_bytes: u64,
-    /// Requests that got no whole answer, and why.
+    /// Requests without a complete answer, with the reason.
     pub failures: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Tally {
 }
 
 impl Load {
-    /// Sends all of it. A connection is kept as long as the server keeps it.
+    /// Sends all requests. A connection is kept as long as the server keeps it.
     #[must_use]
     pub fn run(&self, port: u16) -> Tally {
         let tally = Mutex::default();
@@ -66,7 +66,7 @@ impl Load {
     }
 }
 
-/// Asks for a path so many times, each of which must be answered well.
+/// Requests a path this many times; each answer must be a 200.
 pub fn ask(server: &GunicornServer, path: &str, times: usize) -> Result<()> {
     for _ in 0..times {
         let answer = server.fetch(&Request::get(path))?;
@@ -75,8 +75,8 @@ pub fn ask(server: &GunicornServer, path: &str, times: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sends a request that will not be answered, and does not wait.
-pub fn ask_in_vain(server: &GunicornServer, path: &str) {
+/// Sends a request that gets no answer, and does not wait.
+pub fn send_unanswered(server: &GunicornServer, path: &str) {
     let (port, request) = (server.port, Request::get(path));
     // It ends when the server does, at the latest.
     thread::spawn(move || client::fetch(port, &request));
@@ -160,13 +160,13 @@ impl Background {
         }
     }
 
-    /// What came of it so far.
+    /// The outcome so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         lock(&self.tally).clone()
     }
 
-    /// Ends it, after the requests that are on their way.
+    /// Stops it, after the requests that are on their way.
     #[must_use]
     pub fn stop(mut self) -> Tally {
         self.end();

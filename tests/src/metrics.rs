@@ -84,7 +84,7 @@ impl Metrics {
         sums
     }
 
-    /// Whether any series speaks of this master.
+    /// Whether any series has this master.
     #[must_use]
     pub fn knows_master(&self, pid: u32) -> bool {
         let pid = pid.to_string();

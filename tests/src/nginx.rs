@@ -14,26 +14,26 @@ use crate::{client::Client, observer::free_port, process, wait};
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 
-/// A running nginx that passes all on; ended when dropped.
+/// A running nginx that passes every request on; stopped when dropped.
 pub struct Nginx {
     child: Child,
     folder: TempDir,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
-/// One request, as nginx logged it.
+/// A request in nginx's log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passed {
     pub path: String,
-    /// Until it was connected; in whole milliseconds, as all of these.
+    /// Time to connect; in whole milliseconds, as all of these.
     pub connect_ms: f64,
     /// From the begin of connecting to the last byte of the response.
     pub response_ms: f64,
 }
 
 impl Nginx {
-    /// Starts one before this upstream, such as `127.0.0.1:8000` or `unix:/run/socket`, and waits
+    /// Starts nginx before this upstream, such as `127.0.0.1:8000` or `unix:/run/socket`, and waits
     /// until it listens.
     pub fn start(upstream: &str) -> Result<Self> {
         let upstream = format!("upstream gunicorn {{ server {upstream} max_fails=0; }}");
@@ -41,7 +41,7 @@ impl Nginx {
         Self::start_with(&upstream, pass)
     }
 
-    /// Starts one that answers everything by itself.
+    /// Starts nginx so that it answers everything itself.
     pub fn start_alone() -> Result<Self> {
         Self::start_with("", "return 200 hello;")
     }
@@ -93,7 +93,7 @@ impl Nginx {
         self.child.id()
     }
 
-    /// Waits until so many requests are logged.
+    /// Waits until this many requests are logged.
     pub fn wait_for_log(&self, count: usize) -> Result<Vec<Passed>> {
         let path = self.folder.path().join("access.log");
         wait::until(format!("{count} lines in nginx's log"), || {

@@ -1,4 +1,4 @@
-//! What the application `operated` goes through for whoever asks about it: load, and trouble.
+//! Load and trouble for the application `operated`.
 
 use std::{thread, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
     process, wait,
 };
 
-/// What `sync` workers are asked.
+/// Paths for `sync` workers.
 pub const SYNC_PATHS: [&str; 4] = ["/ok", "/raises", "/refuses", "/collects"];
-/// … and `gthread` ones.
+/// Paths for `gthread` workers.
 pub const THREADED_PATHS: [&str; 3] = ["/ok", "/burns", "/collects"];
 
-/// Some hundred requests a second, so that the machine is not busy with nothing else.
+/// Some hundred requests a second, to leave the machine time for other work.
 pub fn load(server: &GunicornServer, paths: &[&str]) -> Background {
     let upload = Request::new("POST", "/upload").body(vec![b'u'; 5000]);
     let paths = paths.iter().map(|path| Request::get(path));
@@ -26,7 +26,7 @@ pub fn load(server: &GunicornServer, paths: &[&str]) -> Background {
     Background::start(server.port, 2, routes, pause)
 }
 
-/// A timeout, a kill, a bad request, a reload: each told by Gunicorn itself.
+/// A timeout, a kill, a bad request, a reload: each in Gunicorn's own log.
 pub fn trouble(sync: &mut GunicornServer, threaded: &mut GunicornServer) -> Result<()> {
     let port = sync.port;
     // It is cut when its worker is aborted.

@@ -1,5 +1,5 @@
-//! Where the time of requests went: what many clients measured at once, and what `trace --json`
-//! tells of each.
+//! Where the time of requests went: as many clients measured it at once, and as `trace --json` shows
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use crate::{
     wait,
 };
 
-/// Where clients connect to.
+/// The address that clients connect to.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// A port of 127.0.0.1.
@@ -35,8 +35,8 @@ impl Place {
     }
 }
 
-/// Requests that are sent all at once, each on a connection of its own. Says how long each took,
-/// from before it connected until all of its response was there, in milliseconds by path.
+/// Sends requests all at once, each on a connection of its own. Returns the time of each, from before
+/// connecting until the complete response, in milliseconds by path.
 pub fn measure(place: &Place, requests: &[Request]) -> Result<BTreeMap<String, f64>> {
     let start = Barrier::new(requests.len());
     thread::scope(|scope| {
@@ -87,7 +87,7 @@ impl Traced {
         Some(milliseconds(Duration::from_nanos(*ns)))
     }
 
-    /// Until someone took it up.
+    /// The time until a worker took it up.
     #[must_use]
     pub fn waited(&self) -> f64 {
         self.phase("queue").unwrap_or(0.0) + self.phase("dispatch").unwrap_or(0.0)
@@ -100,7 +100,7 @@ impl Traced {
     }
 }
 
-/// Requests under `/<number>/` that a trace with `--json` shows, once there are so many.
+/// Requests under `/<number>/` of a trace with `--json`, once there are this many.
 pub fn traced(tracer: &Tracer, count: usize) -> Result<Vec<Traced>> {
     let mut seen = Vec::new();
     let waited = wait::until(format!("{count} traced requests"), || {
@@ -118,7 +118,7 @@ pub fn traced(tracer: &Tracer, count: usize) -> Result<Vec<Traced>> {
     Ok(requests)
 }
 
-/// The value that this share of all is not above.
+/// The quantile of this share.
 #[must_use]
 pub fn percentile(mut values: Vec<f64>, percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -20,14 +20,14 @@ use crate::{
     process, wait,
 };
 
-/// As the image has it (deploy/Dockerfile).
+/// The path of the program in the image (deploy/Dockerfile).
 const ENTRYPOINT: &str = "/usr/bin/gunicorn-observer";
-/// The port that the chart has it listen at.
+/// The port of the chart.
 const PORT: u16 = 9918;
 /// Nodes have tracefs mounted; this machine may not.
 const NODE: &str =
     "test -d /sys/kernel/tracing/events || mount -t tracefs tracefs /sys/kernel/tracing\n";
-/// What containerd hides or write-protects in every container (`oci/spec.go`, `populateDefaultUnixSpec`).
+/// Paths that containerd hides or write-protects in every container (`oci/spec.go`, `populateDefaultUnixSpec`).
 const MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/asound",
@@ -47,13 +47,13 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// All that is in the image.
+/// The contents of the image.
 pub struct Image {
     folder: TempDir,
 }
 
 impl Image {
-    /// As the build of the image makes it, of the program under test.
+    /// Makes the contents as the image's build does, from the program under test.
     pub fn make() -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for the image")?;
         let xtask = env::var_os("GUNICORN_OBSERVER_XTASK")
@@ -89,7 +89,7 @@ pub struct Pod<'a> {
     has_tracefs: bool,
 }
 
-/// One that runs; ended when dropped.
+/// A running pod; stopped when dropped.
 pub struct Running {
     child: Child,
     pid: u32,
@@ -97,7 +97,7 @@ pub struct Running {
 }
 
 impl<'a> Pod<'a> {
-    /// As the chart renders it with its defaults.
+    /// The pod of the chart with its defaults.
     pub fn of_chart(tools: &Tools, image: &'a Image) -> Result<Self> {
         let rendered = tools.template(&HELMS[0], "1.30", &[])?;
         let documents = tools.documents(&rendered)?;
@@ -119,7 +119,7 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Without a capability that the chart gives it.
+    /// Without one of the chart's capabilities.
     pub fn without(mut self, capability: &str) -> Result<Self> {
         let added = &mut self.spec["containers"][0]["securityContext"]["capabilities"]["add"];
         let added = added.as_array_mut().context("no capabilities")?;
@@ -139,7 +139,7 @@ impl<'a> Pod<'a> {
             .context("cannot start runc")
     }
 
-    /// Runs it as it is, and waits until it is ready.
+    /// Runs the pod, and waits until it is ready.
     pub fn start(&self) -> Result<Running> {
         let folder = TempDir::new().context("cannot make a folder for a bundle")?;
         let arguments = self.spec["containers"][0]["args"].as_array();
@@ -195,7 +195,7 @@ impl<'a> Pod<'a> {
         Ok(command)
     }
 
-    /// Of a bundle (`config.md` of the OCI runtime specification).
+    /// The configuration of a bundle (`config.md` of the OCI runtime specification).
     fn config(&self, name: &str, arguments: &[String]) -> Result<Value> {
         let container = &self.spec["containers"][0];
         let security = &container["securityContext"];
@@ -246,7 +246,7 @@ impl<'a> Pod<'a> {
         }))
     }
 
-    /// What every container has, and those of the chart.
+    /// The mounts of every container, and those of the chart.
     fn mounts(&self) -> Result<Vec<Value>> {
         let kept = ["nosuid", "noexec", "nodev"];
         let mut mounts = vec![
@@ -278,8 +278,8 @@ impl<'a> Pod<'a> {
     }
 }
 
-/// The filter of system calls for a container with these capabilities, of the form that container
-/// engines write (`seccomp.json`) made to that of runc.
+/// The seccomp filter of a container with these capabilities: that of container engines
+/// (`seccomp.json`) in runc's format.
 fn filter(profile: &Value, capabilities: &[String]) -> Result<Value> {
     let arch = match env::consts::ARCH {
         "x86_64" => ("amd64", "SCMP_ARCH_X86_64"),

@@ -20,14 +20,14 @@ use nix::{
 
 use crate::wait;
 
-/// A command that is ended with the thread that starts it: also a test run that is itself killed
-/// leaves nothing behind. `setpriv` becomes the program, so the child's pid is the program's. It
-/// is in a process group of its own, so that Ctrl-C reaches only us, and we end it in order.
+/// A command that is stopped with the thread that starts it: a killed test run leaves nothing behind.
+/// `setpriv` becomes the program, so the child's pid is the program's. The command has a process group
+/// of its own: Ctrl-C reaches only us, and we stop it in order.
 pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     bound_to_us_by(Signal::SIGTERM, program)
 }
 
-/// Likewise, ended by this signal.
+/// The same, stopped by this signal.
 pub fn bound_to_us_by(signal: Signal, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command
@@ -47,13 +47,13 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill(raw, signal).with_context(|| format!("cannot send {signal} to process {pid}"))
 }
 
-/// Waits for a child's end; `None` if it did not come in time.
+/// Waits for a child's exit; `None` if it did not exit in time.
 pub fn wait_for(child: &mut Child, bound: Duration) -> Result<Option<ExitStatus>> {
     let ended = wait::until_within(bound, "the end of a child", || Ok(child.try_wait()?));
     Ok(ended.ok())
 }
 
-/// Ends a child: asks, and after `grace` insists.
+/// Stops a child with a SIGTERM, and after `grace` with a SIGKILL.
 pub fn end(child: &mut Child, grace: Duration) {
     if matches!(child.try_wait(), Ok(Some(_))) {
         return;
@@ -65,7 +65,7 @@ pub fn end(child: &mut Child, grace: Duration) {
     }
 }
 
-/// Pids of a process's children now.
+/// Pids of a process's children.
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -107,7 +107,7 @@ pub fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
-/// Pids of the processes that have this working directory, by whatever path they know it.
+/// Pids of the processes with this working directory, under any path.
 pub fn working_in(folder: &Path) -> Vec<u32> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let Some(wanted) = identity(folder) else {
@@ -117,7 +117,7 @@ pub fn working_in(folder: &Path) -> Vec<u32> {
     all().into_iter().filter(works_here).collect()
 }
 
-/// Pids of a process's descendants now.
+/// Pids of a process's descendants.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let mut found = children(pid);
     let mut next = 0;
@@ -128,7 +128,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
-/// The most memory that it had resident, in bytes.
+/// Its peak resident memory, in bytes.
 pub fn peak_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -149,8 +149,8 @@ pub fn sleeps(pid: u32) -> bool {
         .any(is_sleep)
 }
 
-/// How many threads of a process, beside its main one, wait for a futex without an end, as for a
-/// lock of Python's.
+/// The number of threads of a process, without its main one, that wait for a futex without a timeout, as
+/// for a lock of Python's.
 pub fn threads_waiting(pid: u32) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return 0;
@@ -165,7 +165,7 @@ pub fn threads_waiting(pid: u32) -> usize {
         .count()
 }
 
-/// When a process started, to a second: ticks since boot, and the time of boot in whole seconds.
+/// The start of a process in Unix seconds, to a second: from ticks since boot and the time of boot.
 pub fn started_unix_seconds(pid: u32) -> Result<i64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} is gone"))?;
@@ -183,7 +183,7 @@ pub fn started_unix_seconds(pid: u32) -> Result<i64> {
     Ok(boot + ticks / a_second.context("the kernel has no clock tick")?)
 }
 
-/// Whether a process exists and is not merely waiting to be reaped.
+/// Whether a process exists and is not a zombie.
 pub fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()

@@ -20,14 +20,14 @@ use crate::{
     process, wait,
 };
 
-/// Of the scrapes, as in the configuration: the shipped alerts know the observer by it.
+/// The job of the scrapes: the shipped alerts name it.
 const JOB: &str = "gunicorn-observer";
 
-/// A running Prometheus; ended when dropped.
+/// A running Prometheus; stopped when dropped.
 pub struct Prometheus {
     child: Child,
     folder: TempDir,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     port: u16,
 }
 
@@ -35,7 +35,7 @@ pub struct Prometheus {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Series {
     metric: BTreeMap<String, String>,
-    /// When, and the value as text.
+    /// The time, and the value as text.
     value: (f64, String),
 }
 
@@ -46,7 +46,7 @@ impl Series {
         self.metric.get(name).map_or("", String::as_str)
     }
 
-    /// What it is now; `None` if that is no number, as when nothing is divided by nothing.
+    /// Its value; `None` if it is not a number, as 0 / 0.
     #[must_use]
     pub fn number(&self) -> Option<f64> {
         let number: f64 = self.value.1.parse().ok()?;
@@ -54,7 +54,7 @@ impl Series {
     }
 }
 
-/// What it scrapes, and how that went.
+/// A target, and its last scrape.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
@@ -68,7 +68,7 @@ struct Targets {
     active: Vec<Target>,
 }
 
-/// A rule that it evaluates, and how that went.
+/// A rule, and its last evaluation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
@@ -97,7 +97,7 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Which rule it is of.
+    /// The name of its rule.
     #[must_use]
     pub fn name(&self) -> &str {
         self.labels.get("alertname").map_or("", String::as_str)
@@ -121,13 +121,12 @@ struct Answer<T> {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes this port once a second, and waits until it has.
+    /// Starts one that scrapes this port once a second, and waits for the first scrape.
     pub fn start(observer: u16) -> Result<Self> {
         Self::start_with(observer, "", &[])
     }
 
-    /// Likewise, with these lines of a scrape configuration, and it evaluates the rules of these
-    /// texts once a second.
+    /// The same with these lines of a scrape configuration, evaluating these rules once a second.
     pub fn start_with(observer: u16, how: &str, rules: &[String]) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for Prometheus")?;
         let port = free_port()?;
@@ -169,7 +168,7 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// What it answers to a query as of now.
+    /// The answer to an instant query.
     pub fn query(&self, query: &str) -> Result<Vec<Series>> {
         let vector: Vector = self
             .ask(&format!("query?query={}", encoded(query)))
@@ -177,13 +176,13 @@ impl Prometheus {
         Ok(vector.result)
     }
 
-    /// What it scrapes.
+    /// Its targets.
     pub fn targets(&self) -> Result<Vec<Target>> {
         let targets: Targets = self.ask("targets?state=active")?;
         Ok(targets.active)
     }
 
-    /// The rules that it evaluates.
+    /// Its rules.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let groups: Groups = self.ask("rules")?;
         Ok(groups
@@ -193,7 +192,7 @@ impl Prometheus {
             .collect())
     }
 
-    /// The alerts that fire now.
+    /// The firing alerts.
     pub fn firing(&self) -> Result<Vec<Alert>> {
         let alerts: Alerts = self.ask("alerts")?;
         let mut alerts = alerts.alerts;
@@ -201,13 +200,13 @@ impl Prometheus {
         Ok(alerts)
     }
 
-    /// What it tells of itself.
+    /// Its own metrics.
     pub fn metrics(&self) -> Result<String> {
         let response = client::fetch(self.port, &Request::get("/metrics"))?;
         String::from_utf8(response.body).context("Prometheus' metrics are not UTF-8")
     }
 
-    /// What it wrote so far.
+    /// Its log so far.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(self.folder.path().join("output"))
             .context("cannot read the log of Prometheus")
@@ -232,7 +231,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// What `promtool check metrics` says against an exposition; empty when it is clean.
+/// The complaints of `promtool check metrics` about an exposition; empty if there are none.
 pub fn objections(exposition: &str) -> Result<Vec<String>> {
     let mut child = Command::new(program("promtool")?)
         .args(["check", "metrics"])
@@ -257,7 +256,7 @@ pub fn objections(exposition: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Whether `promtool` is here.
+/// Whether `promtool` is installed.
 pub fn promtool_is_there() -> Result<()> {
     program("promtool").map(|_| ())
 }
@@ -272,7 +271,7 @@ pub fn promtool(folder: &Path, arguments: &[&str]) -> Result<Output> {
         .context("cannot start promtool")
 }
 
-/// One of Prometheus' programs; `cargo xtask test` says in the environment where they are.
+/// One of Prometheus' programs, in the folder that `cargo xtask test` names in the environment.
 fn program(name: &str) -> Result<PathBuf> {
     let folder = env::var_os("GUNICORN_OBSERVER_PROMETHEUS").map_or_else(
         || {

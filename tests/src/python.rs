@@ -1,4 +1,4 @@
-//! An interpreter and the Gunicorn it runs.
+//! An interpreter, with the Gunicorn that it runs.
 
 use std::{
     env,
@@ -12,35 +12,35 @@ use anyhow::{Context as _, Result};
 
 use crate::venv::Venv;
 
-/// What runs Gunicorn, and how it is started.
+/// An interpreter, and the way it starts Gunicorn.
 #[derive(Clone, Debug)]
 pub struct Python {
     /// The interpreter, in its root if it has one.
     program: PathBuf,
-    /// What it runs: Gunicorn's script, `-m gunicorn`, another file.
+    /// Its arguments: Gunicorn's script, `-m gunicorn`, another file.
     arguments: Vec<OsString>,
-    /// Folders of packages beside its own.
+    /// More folders of packages.
     path: Vec<PathBuf>,
-    /// Its own, which it finds by itself.
+    /// Its own folder of packages, which it finds by itself.
     packages: Vec<PathBuf>,
     /// The root it runs in instead of the host's.
     root: Option<PathBuf>,
 }
 
-/// A program to be started.
+/// A program to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub environment: Vec<(OsString, OsString)>,
-    /// The root it is to be started in instead of the host's.
+    /// The root to start it in instead of the host's.
     pub root: Option<PathBuf>,
-    /// Folders of the host's that it needs there.
+    /// Folders of the host to share with that root.
     pub folders: Vec<PathBuf>,
 }
 
 impl Python {
-    /// This interpreter, with the Gunicorn and what it needs of these folders.
+    /// This interpreter, with Gunicorn and its dependencies from these folders.
     #[must_use]
     pub fn new(program: PathBuf, gunicorn: &Path, packages: &Path) -> Self {
         Self {
@@ -52,8 +52,7 @@ impl Python {
         }
     }
 
-    /// PyPy, with the Gunicorn of this environment: all that it imports is plain Python. `None`
-    /// where there is no PyPy.
+    /// PyPy, with the Gunicorn of this environment, which imports only plain Python. `None` without PyPy.
     pub fn pypy(venv: &Venv) -> Result<Option<Self>> {
         let path = env::var_os("PATH").unwrap_or_default();
         let mut programs = env::split_paths(&path).map(|folder| folder.join("pypy3"));
@@ -84,15 +83,15 @@ impl Python {
         }
     }
 
-    /// This folder comes before all others it imports from.
+    /// It imports from this folder first.
     #[must_use]
     pub fn importing_first(mut self, folder: &Path) -> Self {
         self.path.insert(0, folder.to_owned());
         self
     }
 
-    /// Its folders of packages are called as pip calls them, by links in this folder: what is
-    /// installed is so told from an application's own files.
+    /// Links its folders of packages into this folder, named as pip names them: this distinguishes
+    /// installed packages from an application's own files.
     pub fn as_installed(mut self, folder: &Path) -> Result<Self> {
         for (number, path) in self.path.iter_mut().enumerate() {
             let folder = folder.join(number.to_string());
@@ -110,7 +109,7 @@ impl Python {
         Ok(self)
     }
 
-    /// The interpreter, where the host has it.
+    /// The host's path of the interpreter.
     #[must_use]
     pub fn host_path(&self) -> PathBuf {
         match &self.root {
@@ -119,7 +118,7 @@ impl Python {
         }
     }
 
-    /// It is another program, outside of the environment; the packages are the same.
+    /// The same packages under another program.
     #[must_use]
     pub fn by(mut self, program: &Path) -> Self {
         self.path.append(&mut self.packages);
@@ -129,7 +128,7 @@ impl Python {
         }
     }
 
-    /// What becomes Gunicorn with these arguments and variables more.
+    /// The program that becomes Gunicorn, with more arguments and variables.
     pub(crate) fn launch(&self, more: Vec<String>, environment: &[(String, String)]) -> Launch {
         let mut arguments = self.arguments.clone();
         arguments.extend(more.into_iter().map(OsString::from));

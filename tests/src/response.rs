@@ -1,4 +1,4 @@
-//! Reading a response, and counting every byte of it.
+//! Reads a response, and counts every byte.
 
 use std::io::Read;
 
@@ -8,27 +8,27 @@ use anyhow::{Context as _, Result, bail};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// Bytes up to and with the empty line.
+    /// Bytes of the head, with the empty line.
     pub head_bytes: u64,
-    /// Bytes after it, with the framing of a chunked one.
+    /// Bytes of the body, with the framing of a chunked one.
     pub body_bytes: u64,
     /// The body, without framing.
     pub body: Vec<u8>,
-    /// All of it came: not so if the server closed before the announced end.
+    /// Whether it is complete: not if the server closed before the announced end.
     pub complete: bool,
-    /// The server will close the connection.
+    /// Whether the server will close the connection.
     pub closes: bool,
 }
 
 impl Response {
-    /// All bytes, head and body.
+    /// Bytes of head and body.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.head_bytes + self.body_bytes
     }
 }
 
-/// How a response's end is known.
+/// How a response ends.
 enum Framing {
     None,
     Length(usize),
@@ -36,7 +36,7 @@ enum Framing {
     UntilClosed,
 }
 
-/// Where a head ends. From Python 3.14 on `textwrap.dedent` takes the `\r` of an empty line for
+/// The end of a head. From Python 3.14 on `textwrap.dedent` takes the `\r` of an empty line for
 /// indentation, so error pages of Gunicorn (27.0.1, `util.py`, `write_error`) have `\n` alone
 /// there, which clients accept (RFC 9112, section 2.2).
 fn head_length(bytes: &[u8]) -> Option<usize> {
@@ -45,7 +45,7 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     ends.into_iter().flatten().min()
 }
 
-/// A connection's incoming bytes; what was read too far waits here for the next response.
+/// A connection's incoming bytes; those of the next response wait here.
 #[derive(Default)]
 pub struct Incoming {
     bytes: Vec<u8>,
@@ -68,7 +68,7 @@ impl Incoming {
         Ok(self.take(length))
     }
 
-    /// Reads to the end; says how many bytes came after what was read before.
+    /// Reads to the end, and returns the number of new bytes.
     pub fn rest(&mut self, source: &mut impl Read) -> Result<usize> {
         while self.fill(source)? {}
         Ok(self.take(usize::MAX).len())

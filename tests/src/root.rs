@@ -51,7 +51,7 @@ impl Root {
         Ok(root)
     }
 
-    /// A file of it, as seen from outside.
+    /// A file of the root, as seen from outside.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
         let namespace = PathBuf::from(format!("/proc/{}/root", self.keeper.id()));
@@ -60,7 +60,7 @@ impl Root {
         namespace.join(inside(&root)).join(inside(Path::new(path)))
     }
 
-    /// Runs a program in it.
+    /// Runs a program in the root.
     pub fn output(&self, words: &[impl AsRef<OsStr>]) -> Result<Output> {
         Command::new("nsenter")
             .arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.id()))
@@ -74,7 +74,7 @@ impl Root {
             .context("cannot start nsenter")
     }
 
-    /// Runs a program in it, which must succeed, and says what it printed.
+    /// Runs a program in the root, which must succeed, and returns its output.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         let output = self.output(words)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -87,7 +87,7 @@ impl Root {
         Ok(said)
     }
 
-    /// Copies a file to the top of it, and says its path there.
+    /// Copies a file to the top of the root, and returns its path there.
     pub fn receive(&self, file: &Path) -> Result<String> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let path = format!("/{name}");

@@ -1,5 +1,5 @@
-//! The observer with what its unit leaves it, as far as that can be had without systemd: its user,
-//! its capabilities, no way to others, no homes, and tracefs to read only. strace tells the rest.
+//! The observer under the limits of its systemd unit, as far as possible without systemd: its user,
+//! its capabilities and no way to others, no homes, and a read-only tracefs. strace shows the rest.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     wait,
 };
 
-/// The first of those that systemd takes for `DynamicUser=` (`systemd.exec(5)`).
+/// The first user id that systemd takes for `DynamicUser=` (`systemd.exec(5)`).
 const USER: &str = "61184";
 
 /// A program that becomes the observer.
@@ -26,7 +26,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// As the repository's unit says.
+    /// With the limits of the repository's unit.
     pub fn new() -> Result<Self> {
         let service = Self {
             folder: TempDir::new().context("cannot make a folder for the service")?,
@@ -94,7 +94,7 @@ exec unshare --mount sh -ec '
         Observer::start_with(&self.launcher(), false, arguments)
     }
 
-    /// Every system call it made, once it has ended.
+    /// Its system calls, once it has exited.
     pub fn calls(&self) -> Result<Vec<Call>> {
         let log = wait::until("the end of strace's log", || {
             let log = fs::read_to_string(self.log()).context("strace wrote no log")?;

@@ -1,4 +1,4 @@
-//! What `deploy` has for Prometheus and Grafana.
+//! The rules and dashboards of `deploy`.
 
 use std::{
     fs,
@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// Of all windows, when rules are made to hurry: scrapes are a second apart.
+/// The shorter window of all rules: scrapes are a second apart.
 const WINDOW: &str = "[15s]";
-/// Templates of a dashboard, with what Grafana makes of them when everything is chosen.
+/// Variables of a dashboard, with Grafana's values when everything is chosen.
 const VARIABLES: [(&str, &str); 6] = [
     ("[$__rate_interval]", WINDOW),
     ("$namespace", ".*"),
@@ -20,18 +20,18 @@ const VARIABLES: [(&str, &str); 6] = [
     ("$worker_pid", ".*"),
 ];
 
-/// Where it is.
+/// The folder of `deploy`.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// Rules and their tests.
+/// The folder of rules and their tests.
 #[must_use]
 pub fn rules() -> PathBuf {
     folder().join("prometheus")
 }
 
-/// Files of a folder whose names end so, in order.
+/// Files of a folder with this ending, in order.
 pub fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()));
     let paths = entries?.filter_map(|entry| Some(entry.ok()?.path()));
@@ -42,13 +42,13 @@ pub fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The text of each file of rules, made to hurry.
+/// The text of each file of rules, with short windows.
 pub fn hastened_rules() -> Result<Vec<String>> {
     let texts = files(&rules(), "yml")?.into_iter().map(fs::read_to_string);
     texts.map(|text| Ok(hastened(&text?))).collect()
 }
 
-/// Windows of fifteen seconds, and alerts that wait for one; nothing else is changed.
+/// Windows of fifteen seconds, and alerts after one second; nothing else changes.
 fn hastened(rules: &str) -> String {
     let line = |line: &str| {
         let (indent, text) = line.split_at(line.len() - line.trim_start().len());
@@ -60,7 +60,7 @@ fn hastened(rules: &str) -> String {
     rules.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// With another window in each pair of brackets that has a duration.
+/// Replaces the duration in each pair of brackets.
 fn with_windows(line: &str) -> String {
     let mut changed = String::new();
     let mut rest = line;
@@ -80,10 +80,10 @@ fn with_windows(line: &str) -> String {
     changed + rest
 }
 
-/// A query of a dashboard, as Prometheus gets it.
+/// A query of a dashboard, in Prometheus' form.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// File and panel or variable.
+    /// Its file, and its panel or variable.
     pub of: String,
     pub query: String,
 }

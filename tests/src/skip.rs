@@ -1,4 +1,4 @@
-//! What cannot be tested here is told; under CI it is a failure.
+//! Skips what cannot be tested here, with a message; under CI that is a failure.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::observer;
 
-/// Tells what is skipped and why. Under CI that is an error.
+/// Prints the reason. Under CI that is an error.
 pub fn unless_ci(reason: &str) -> Result<()> {
     let is_ci = env::var("CI").is_ok_and(|ci| ci == "true");
     ensure!(!is_ci, "skipped under CI: {reason}");

@@ -1,8 +1,7 @@
-//! What the observer must see under any kernel, in a minute or two: `cargo xtask vm` runs it in
-//! guests, and on this machine.
+//! Tries every feature under any kernel, in a minute or two: `cargo xtask vm` runs it in guests, and on
+//! this machine.
 //!
-//! Each feature is tried for real and held against what `doctor` says of it: what it promises must
-//! work, what it denies must not.
+//! Each feature is compared with `doctor`: what it promises must work, what it denies must not.
 
 mod load;
 mod stage;
@@ -22,37 +21,37 @@ use crate::observer;
 use stage::Stage;
 use trials::TRIALS;
 
-/// What came of it under one kernel.
+/// The results under one kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// As `uname -r` has it.
+    /// The kernel's release, `uname -r`.
     pub release: String,
-    /// Why nothing can be observed, as `doctor` says; then the rest is empty.
+    /// Reasons of `doctor` why nothing can be observed; then the rest is empty.
     pub denied: Vec<String>,
     pub features: Vec<Feature>,
     pub programs: Vec<Program>,
-    /// What the kernel skipped while much was asked at once, and what was lost by that.
+    /// Runs that the kernel skipped under load, and the losses of that.
     pub under_load: String,
-    /// What went wrong where nothing promised otherwise; empty when all is well.
+    /// Every mistake; empty on success.
     pub wrong: Vec<String>,
     pub seconds: u64,
 }
 
-/// Something that the observer tells, tried.
+/// A feature of the observer, tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
-    /// What was seen; else why it was not.
+    /// What was seen, or the reason why not.
     pub seen: Result<String, String>,
-    /// What being without it costs, where `doctor` denies it.
+    /// The loss without it, where `doctor` denies it.
     pub without: Option<String>,
 }
 
-/// A program, as the kernel's verifier took it.
+/// A program, after the kernel's verifier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Program {
     pub name: String,
-    /// How many instructions it walked; kernels before 5.16 do not say.
+    /// Instructions that the verifier walked; unknown before Linux 5.16.
     pub walked: Option<u64>,
     pub load_us: u64,
 }
@@ -92,8 +91,8 @@ pub fn run() -> Result<Report> {
     for (name, trial) in TRIALS {
         let seen = trial(&mut stage).map_err(|error| format!("{error:#}"));
         tell(&format!("{name}: {seen:?} after {:?}", begun.elapsed()));
-        // Each of the others would wait in vain, too.
-        let is_vain = seen.is_err() && report.features.is_empty();
+        // Each of the others would wait without success, too.
+        let is_hopeless = seen.is_err() && report.features.is_empty();
         let denied = doctor.denied(name)?;
         match (&seen, &denied) {
             (Err(why), None) => report.wrong.push(format!("{name}: promised, but {why}")),
@@ -105,7 +104,7 @@ pub fn run() -> Result<Report> {
             seen,
             without: denied,
         });
-        if is_vain {
+        if is_hopeless {
             break;
         }
     }
@@ -123,7 +122,7 @@ pub fn run() -> Result<Report> {
     Ok(report)
 }
 
-/// For who waits.
+/// Prints progress.
 fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -133,7 +132,7 @@ fn release() -> Result<String> {
     Ok(name.release().to_string_lossy().into_owned())
 }
 
-/// What `doctor` says of this kernel.
+/// The report of `doctor` about this kernel.
 struct Doctor(Value);
 
 impl Doctor {
@@ -155,10 +154,10 @@ impl Doctor {
             .collect()
     }
 
-    /// What it costs to be without a feature, if the kernel does not have it.
+    /// The loss without a feature, if the kernel lacks it.
     fn denied(&self, name: &str) -> Result<Option<String>> {
         let features = self.0["features"].as_array();
-        let mut features = features.context("doctor tells no features")?.iter();
+        let mut features = features.context("doctor lists no features")?.iter();
         let feature = features.find(|feature| feature["name"] == name);
         let feature = feature.with_context(|| format!("doctor does not know of `{name}`"))?;
         let without = feature["without"].as_str().unwrap_or_default();
@@ -167,7 +166,7 @@ impl Doctor {
 
     fn programs(&self) -> Result<Vec<Program>> {
         let programs = self.0["programs"].as_array();
-        let programs = programs.context("doctor tells no programs")?.iter();
+        let programs = programs.context("doctor lists no programs")?.iter();
         let programs: Vec<_> = programs
             .map(|program| Program {
                 name: program["name"].as_str().unwrap_or_default().to_owned(),

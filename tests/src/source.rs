@@ -1,4 +1,4 @@
-//! What the tests' applications say about themselves.
+//! Lines and names in the source of the tests' applications.
 
 use std::fs;
 

@@ -1,14 +1,14 @@
-//! What strace wrote of a process and its threads.
+//! The system calls of a process and its threads, from strace's log.
 
-/// A system call, as far as it is looked at.
+/// A system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub name: String,
-    /// What follows the parenthesis: arguments, and what it returned if it did so at once.
+    /// The text after the parenthesis: arguments, and the result if it returned at once.
     pub rest: String,
 }
 
-/// All calls in a log of `strace -f`, from where it became this program.
+/// All calls in a log of `strace -f`, from the execution of this program on.
 #[must_use]
 pub fn calls_of(log: &str, program: &str) -> Vec<Call> {
     let became = format!("execve(\"{program}\"");
@@ -17,7 +17,7 @@ pub fn calls_of(log: &str, program: &str) -> Vec<Call> {
     own.filter_map(call).collect()
 }
 
-/// Of `4242 close(3) = 0`; none of signals, of ends, and of what was told before as unfinished.
+/// Reads `4242 close(3) = 0`; none for signals, exits and resumed calls.
 fn call(line: &str) -> Option<Call> {
     let (_, line) = line.split_once(' ')?;
     let (name, rest) = line.trim_start().split_once('(')?;

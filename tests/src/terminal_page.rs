@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::tmux::Tmux;
 
-/// `top` of this program, with these arguments, on a terminal of so many columns and lines, as a
-/// page; after `keys`, as tmux calls them, and once its screen is as wanted.
+/// The screen of this program's `top` with these arguments as a page, on a terminal of this size, after
+/// `keys` (tmux's names), once the screen is as wanted.
 pub fn of_top(
     program: &Path,
     arguments: &str,
@@ -44,7 +44,7 @@ const COLORS: [&str; 16] = [
     "#7d8590", "#ff6b63", "#6bc46d", "#daaa3f", "#6cb6ff", "#dcbdfb", "#56d4dd", "#ffffff",
 ];
 
-/// How text is shown.
+/// A style of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Style {
     color: Option<usize>,
@@ -52,7 +52,7 @@ struct Style {
     reverse: bool,
 }
 
-/// A page of a screen that tmux told with its escapes (`capture-pane -e`).
+/// A page of a screen that tmux printed with its escapes (`capture-pane -e`).
 #[must_use]
 pub fn page(screen: &str) -> String {
     let mut page = HEAD.to_owned();

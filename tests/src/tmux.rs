@@ -11,18 +11,18 @@ use tempfile::TempDir;
 
 use crate::{observer::binary, process, wait};
 
-/// After a SIGTERM it must have ended within that.
+/// A bound on its exit after a SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 const PROMPT: &str = "prompt> ";
 
-/// A terminal; ended, with what runs in it, when dropped.
+/// A terminal; stopped, with its programs, when dropped.
 pub struct Tmux {
     server: Child,
     folder: TempDir,
 }
 
 impl Tmux {
-    /// Starts one of so many columns and lines, and waits for its shell.
+    /// Starts one of this many columns and lines, and waits for its shell.
     pub fn start(columns: u16, lines: u16) -> Result<Self> {
         let folder = TempDir::new().context("cannot make a folder for tmux")?;
         // In the foreground, so that it is our child.
@@ -73,17 +73,17 @@ impl Tmux {
         String::from_utf8(output.stdout).context("the screen is not UTF-8")
     }
 
-    /// What is on it, without the spaces at the ends of lines.
+    /// Its screen, without spaces at the ends of lines.
     pub fn screen(&self) -> Result<String> {
         self.ask(&["capture-pane", "-p", "-t", "terminal"])
     }
 
-    /// Likewise, with the escapes that make its colours.
+    /// The same with the escapes of its colours.
     pub fn colored_screen(&self) -> Result<String> {
         self.ask(&["capture-pane", "-p", "-e", "-t", "terminal"])
     }
 
-    /// Presses keys, as tmux calls them, one after the other.
+    /// Presses keys (tmux's names), one after the other.
     pub fn press(&self, keys: &[&str]) -> Result<()> {
         for key in keys {
             self.ask(&["send-keys", "-t", "terminal", key])?;
@@ -103,17 +103,17 @@ impl Tmux {
         self.press(&["Enter"])
     }
 
-    /// Runs `top` of the program under test; once it has ended, `ended` and its exit code are told.
+    /// Runs `top` of the program under test; once it has exited, the screen shows `ended` and its exit code.
     pub fn run_top(&self, arguments: &str) -> Result<()> {
         self.run_top_of(&binary()?, "", arguments)
     }
 
-    /// Likewise, with these variables in its environment.
+    /// The same with these variables in its environment.
     pub fn run_top_with(&self, variables: &str, arguments: &str) -> Result<()> {
         self.run_top_of(&binary()?, variables, arguments)
     }
 
-    /// Likewise, of this program.
+    /// The same for this program.
     pub fn run_top_of(&self, program: &Path, variables: &str, arguments: &str) -> Result<()> {
         self.run("clear")?;
         self.wait_for("a clean screen", |screen| {
@@ -132,22 +132,22 @@ impl Tmux {
         Ok(())
     }
 
-    /// Whether a program has the whole screen, and the shell's is kept for later.
+    /// Whether a program uses the alternate screen.
     pub fn is_alternate(&self) -> Result<bool> {
         let said = self.ask(&["display-message", "-p", "-t", "terminal", "#{alternate_on}"])?;
         Ok(said.trim() == "1")
     }
 
-    /// The pid of what the shell runs now.
+    /// The pid of the shell's running program.
     pub fn running(&self) -> Result<u32> {
         let said = self.ask(&["display-message", "-p", "-t", "terminal", "#{pane_pid}"])?;
-        let shell = said.trim().parse().context("tmux told no pid")?;
+        let shell = said.trim().parse().context("tmux printed no pid")?;
         wait::until("the shell to run something", || {
             Ok(process::children(shell).first().copied())
         })
     }
 
-    /// Looks until the screen is as wanted; says what was on it last if it never is.
+    /// Waits until the screen is as wanted; else fails with its last contents.
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let waited = wait::until(what, || {
             let screen = self.screen()?;
@@ -156,8 +156,8 @@ impl Tmux {
         waited.with_context(|| format!("on the screen:\n{}", self.screen().unwrap_or_default()))
     }
 
-    /// Waits until `top` has ended with this code, and checks that the shell has its terminal back:
-    /// its own screen, which shows what is typed, and a cursor.
+    /// Waits until `top` has exited with this code, and checks that the terminal is restored: the shell's
+    /// screen, echo and cursor.
     pub fn is_given_back(&self, code: i32) -> Result<()> {
         let ended = format!("ended {code}");
         self.wait_for("the end of top", |screen| {

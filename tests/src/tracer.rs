@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     process::{Child, ChildStdout, ExitStatus, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,11 +10,11 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    observer::{BUSY_STOP_BOUND, STOP_BOUND, binary},
+    observer::{STOP_BOUND, binary},
     process, wait,
 };
 
-/// A running trace of one master; ended when dropped.
+/// A running trace of one master; stopped when dropped.
 pub struct Tracer {
     child: Child,
     folder: TempDir,
@@ -29,7 +28,7 @@ impl Tracer {
         Self::start_to(master, arguments, folder, out.into())
     }
 
-    /// Likewise, writing to a pipe.
+    /// The same, writing to a pipe.
     pub fn start_piped(master: u32, arguments: &[&str]) -> Result<(Self, ChildStdout)> {
         let mut tracer = Self::start_to(master, arguments, TempDir::new()?, Stdio::piped())?;
         let out = tracer.child.stdout.take().context("it has no output")?;
@@ -56,7 +55,7 @@ impl Tracer {
         Ok(tracer)
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn stderr(&self) -> Result<String> {
         fs::read_to_string(self.folder.path().join("stderr")).context("cannot read its log")
     }
@@ -67,7 +66,7 @@ impl Tracer {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Waits until there are so many lines, and says all of them once it has ended.
+    /// Waits until there are this many lines, stops it, and returns all lines.
     pub fn finish(mut self, count: usize) -> Result<Vec<String>> {
         let waited = wait::until(format!("{count} lines"), || {
             Ok((self.lines()?.len() >= count).then_some(()))
@@ -79,23 +78,14 @@ impl Tracer {
         Ok(lines)
     }
 
-    /// Ends it by a signal, and checks that it ends well and in time.
+    /// Stops it by a signal, and checks that it exits with success and in time.
     pub fn stop(&mut self, signal: Signal) -> Result<()> {
-        self.stop_within(signal, STOP_BOUND)
-    }
-
-    /// Likewise, while load goes on.
-    pub fn stop_under_load(&mut self, signal: Signal) -> Result<()> {
-        self.stop_within(signal, BUSY_STOP_BOUND)
-    }
-
-    fn stop_within(&mut self, signal: Signal, bound: Duration) -> Result<()> {
         process::signal(self.child.id(), signal)?;
-        let status = process::wait_for(&mut self.child, bound)?;
+        let status = process::wait_for(&mut self.child, STOP_BOUND)?;
         self.ended_well(status)
     }
 
-    /// Waits until it ends by itself, and checks that it ends well.
+    /// Waits until it exits by itself, and checks that it exits with success.
     pub fn ends(&mut self) -> Result<()> {
         let status = process::wait_for(&mut self.child, wait::BOUND)?;
         self.ended_well(status)

@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Where it is in the repository.
+/// Its path in the repository.
 pub const PATH: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../deploy/systemd/gunicorn-observer.service"
 );
 
-/// Its settings, by name, in order; one that is given again has a line for each.
+/// Its settings by name, in order; a repeated one has several values.
 pub struct Unit {
     lines: Vec<(String, String)>,
 }

@@ -19,8 +19,8 @@ pub struct Venv {
 const SHAPES: [&str; 2] = ["debian", "pyenv"];
 
 impl Venv {
-    /// One environment for each shape of interpreter. One that this machine lacks is told, and
-    /// under CI a failure.
+    /// One environment for each shape of interpreter. One that is not on this machine is skipped, and
+    /// fails under CI.
     pub fn all() -> Result<Vec<Self>> {
         let all = Self::all_in(&folder()?)?;
         let mut found = Vec::new();
@@ -36,16 +36,16 @@ impl Venv {
 
     /// Every environment in `folder`.
     pub fn all_in(folder: &Path) -> Result<Vec<Self>> {
-        let cure = "run `cargo xtask setup`";
+        let fix = "run `cargo xtask setup`";
         let mut found: Vec<_> = fs::read_dir(folder)
-            .with_context(|| format!("no Python environments in {}: {cure}", folder.display()))?
+            .with_context(|| format!("no Python environments in {}: {fix}", folder.display()))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.join("bin/gunicorn").exists())
             .map(|folder| Self { folder })
             .collect();
         if found.is_empty() {
             bail!(
-                "no Python environment in {} has Gunicorn: {cure}",
+                "no Python environment in {} has Gunicorn: {fix}",
                 folder.display()
             );
         }

@@ -27,7 +27,7 @@ pub fn until<T>(what: impl Display, look: impl FnMut() -> Result<Option<T>>) -> 
     until_within(BOUND * patience(), what, look)
 }
 
-/// Likewise, with a bound that is part of what is tested.
+/// The same with another bound.
 pub fn until_within<T>(
     bound: Duration,
     what: impl Display,
@@ -39,7 +39,7 @@ pub fn until_within<T>(
             return Ok(found);
         }
         if start.elapsed() > bound {
-            bail!("waited {bound:?} in vain for {what}");
+            bail!("waited {bound:?} for {what}");
         }
         thread::sleep(BETWEEN_LOOKS);
     }

@@ -1,4 +1,4 @@
-//! Requests that are none: each Gunicorn's own classes are told of, on each kind of worker.
+//! Malformed requests: reported by each Gunicorn's own exception classes, on each kind of worker.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use end_to_end::{
     client::Client,
     compare,
     errors::{
-        bad::{BAD, Bad, CODING_RAISED_IN, Comes},
+        malformed::{BAD, Bad, CODING_RAISED_IN, Comes},
         run,
     },
     gunicorn::{Builder, GunicornServer},
@@ -25,7 +25,7 @@ const HANDLED: &str = "gunicorn_worker_error_handling_total";
 const HTTP: &str = "gunicorn_http_errors_total";
 
 #[test]
-fn bad_requests_are_told_by_gunicorns_own_classes() -> Result<()> {
+fn malformed_requests_are_reported_by_gunicorns_own_classes() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -76,7 +76,7 @@ fn bad_requests(place: &Place, observer: &Observer, cell: &Cell, era: usize) -> 
     run::fence(observer, &name, &server)?;
     let pid = server.pid().to_string();
     let (of_master, of_app) = ([("master_pid", pid.as_str())], [("app", name.as_str())]);
-    let told = |metrics: &Metrics| -> [(&str, BTreeMap<Vec<String>, f64>); 3] {
+    let counted = |metrics: &Metrics| -> [(&str, BTreeMap<Vec<String>, f64>); 3] {
         [
             (FAILED, metrics.sum_by(FAILED, &of_master, &["error_type"])),
             (
@@ -90,10 +90,10 @@ fn bad_requests(place: &Place, observer: &Observer, cell: &Cell, era: usize) -> 
         ]
     };
     let expected = [failed, handled, http].map(compare::counted);
-    let wrong: Vec<_> = told(&observer.scrape()?)
+    let wrong: Vec<_> = counted(&observer.scrape()?)
         .into_iter()
         .zip(&expected)
-        .filter_map(|((family, told), expected)| compare::equal(family, &told, expected).err())
+        .filter_map(|((family, counts), expected)| compare::equal(family, &counts, expected).err())
         .map(|error| error.to_string())
         .collect();
     if !wrong.is_empty() {

@@ -1,5 +1,5 @@
-//! With exactly the capabilities that the chart gives, all is observed, and to these root comes down;
-//! of each that is missing, `doctor` tells.
+//! The capabilities of the chart are enough to observe everything, and root drops to them;
+//! `doctor` reports each that is missing.
 
 use std::{
     fs,
@@ -38,8 +38,8 @@ fn rows() -> Result<Vec<Row>> {
                 name: cells[0].trim_matches('`'),
                 fails: match cells[4] {
                     "fails" => true,
-                    "tells" => false,
-                    other => anyhow::bail!("`doctor` fails or tells, it does not {other:?}"),
+                    "warns" => false,
+                    other => anyhow::bail!("`doctor` fails or warns, it does not {other:?}"),
                 },
             })
         })

@@ -1,5 +1,4 @@
-//! The Helm chart and the manifests made of it: what they render to, what they refuse, and what the
-//! documents say of them.
+//! The Helm chart and its manifests: what they render to, what they refuse, and their documents.
 
 use std::{collections::BTreeMap, fs};
 
@@ -159,15 +158,15 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused_with_the_cure() -> Result<()> {
+fn values_that_exclude_each_other_are_refused_with_the_fix() -> Result<()> {
     let Some(tools) = tools()? else { return Ok(()) };
-    for (value, cure) in [
+    for (value, fix) in [
         ("serviceMonitor.enabled=true", "service.enabled"),
         ("prometheusRule.enabled=true", "prometheusRule.groups"),
     ] {
         let output = tools.output(&HELMS[0], ["template", "release", CHART, "--set", value])?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(!output.status.success() && said.contains(cure), "{said}");
+        ensure!(!output.status.success() && said.contains(fix), "{said}");
     }
     Ok(())
 }
@@ -410,8 +409,11 @@ fn the_document_has_every_value_with_its_default() -> Result<()> {
         expected.len()
     );
     for (value, default) in &expected {
-        let told = found.get(value);
-        ensure!(told == Some(default), "{value} is {default}, not {told:?}");
+        let documented = found.get(value);
+        ensure!(
+            documented == Some(default),
+            "{value} is {default}, not {documented:?}"
+        );
     }
     Ok(())
 }

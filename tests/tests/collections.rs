@@ -1,4 +1,4 @@
-//! Collections of garbage, held against what the application measures of its own by `gc.callbacks`.
+//! Garbage collections, compared with what the application measures itself by `gc.callbacks`.
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
@@ -22,8 +22,8 @@ struct Collections {
 }
 
 impl Collections {
-    /// As the application tells them in the answer to `path`.
-    fn told(server: &GunicornServer, path: &str) -> Result<Self> {
+    /// Those in the application's answer to `path`.
+    fn measured(server: &GunicornServer, path: &str) -> Result<Self> {
         let response = server.fetch(&Request::get(path))?;
         let body = String::from_utf8(response.body)?;
         let (count, seconds) = body.split_once(' ').context("no two numbers")?;
@@ -51,26 +51,29 @@ impl Collections {
 }
 
 #[test]
-fn each_collection_of_garbage_is_counted_with_the_time_it_took() -> Result<()> {
+fn each_garbage_collection_is_counted_with_the_time_it_took() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
     for venv in Venv::all()? {
         let server = Builder::new(&venv, "waits:app").start()?;
         let observer = Observer::run_for(&[server.pid()])?;
-        let before = Collections::told(&server, "/collected")?;
+        let before = Collections::measured(&server, "/collected")?;
         let observed_before = Collections::observed(&observer.scrape()?, &server);
-        let told = Collections::told(&server, "/collect")?.since(before);
+        let measured = Collections::measured(&server, "/collect")?.since(before);
         let metrics = observer.wait_for_requests(server.pid(), 2)?;
         let observed = Collections::observed(&metrics, &server).since(observed_before);
-        let both = format!("{}: told {told:?}, observed {observed:?}", venv.name());
-        ensure!(told.count >= ASKED, "{both}");
+        let both = format!(
+            "{}: measured {measured:?}, observed {observed:?}",
+            venv.name()
+        );
+        ensure!(measured.count >= ASKED, "{both}");
         ensure!(
-            (told.count..told.count + ASKED).contains(&observed.count),
+            (measured.count..measured.count + ASKED).contains(&observed.count),
             "{both}"
         );
         // What measures from outside is no part of the one or the other.
-        let ratio = observed.seconds / told.seconds;
+        let ratio = observed.seconds / measured.seconds;
         ensure!((0.8..1.1).contains(&ratio), "{both}");
         observer.stop()?;
     }

@@ -111,7 +111,7 @@ struct Probe {
 }
 
 #[test]
-fn doctor_tells_of_each_interpreter_file_once_who_runs_it_and_how_well_it_is_seen() -> Result<()> {
+fn doctor_lists_each_interpreter_file_once_with_its_masters_and_level() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

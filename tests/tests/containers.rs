@@ -1,4 +1,4 @@
-//! Gunicorns in roots and namespaces of their own.
+//! Gunicorns in containers: in roots and namespaces of their own.
 
 use std::{collections::BTreeMap, fs};
 
@@ -125,7 +125,7 @@ fn started_in_order(server: &GunicornServer) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn the_container_of_a_master_is_told_by_list_and_metrics() -> Result<()> {
+fn the_container_of_a_master_is_in_list_and_metrics() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The dashboard as people see it, in a real browser.
+//! The dashboard in a real browser.
 
 use std::{
     fs,

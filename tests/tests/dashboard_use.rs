@@ -1,4 +1,4 @@
-//! The dashboard in the hands of somebody who looks for what is wrong, in a real browser.
+//! The dashboard in a real browser, as an operator uses it to find a problem.
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
@@ -38,11 +38,11 @@ const FAINT: &str = "
     }
     return [...found];";
 
-/// Tables, regions and pictures that somebody who hears the page is not told the name of.
+/// Tables, regions and pictures without an accessible name.
 const NAMELESS: &str = "
     const found = [];
     for (const table of document.querySelectorAll('table')) {
-        // What is within a picture is told by its name.
+        // The name of a picture covers its contents.
         if (table.firstChild === null || table.closest('[role=img]')) continue;
         if (!table.caption?.textContent) found.push(`${table.id} has no caption`);
         if (table.querySelector('thead th:not([scope=col])')) found.push(`${table.id}: a head`);
@@ -99,7 +99,7 @@ fn console_is_clean(browser: &Browser) -> Result<()> {
     Ok(())
 }
 
-/// What the page has, each second anew, until it is the second one after now.
+/// Polls the dashboard's view until the second one after now.
 fn two_views_later(browser: &Browser) -> Result<()> {
     for _ in 0..2 {
         let now = browser.text("#about")?;
@@ -159,7 +159,7 @@ fn what_is_wrong_is_there_first_and_leads_to_its_worker() -> Result<()> {
 }
 
 #[test]
-fn a_worker_that_was_killed_is_told_of_with_its_reason_its_place_and_its_stack() -> Result<()> {
+fn a_killed_worker_is_shown_with_its_reason_its_place_and_its_stack() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -223,13 +223,13 @@ fn views_that_come_keep_focus_selection_and_scrolling() -> Result<()> {
     ensure!(browser.value("scrollY")? == 200);
     ensure!(
         browser.value("window.rows.every((row) => row.isConnected)")? == true,
-        "rows were made anew"
+        "rows were replaced"
     );
     Ok(())
 }
 
 #[test]
-fn the_page_is_told_to_those_who_hear_it_and_seen_by_those_who_see_little() -> Result<()> {
+fn the_dashboard_is_usable_with_a_screen_reader_and_with_low_vision() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -251,7 +251,7 @@ fn the_page_is_told_to_those_who_hear_it_and_seen_by_those_who_see_little() -> R
         )?;
         let faint = run(&browser, FAINT)?;
         ensure!(faint == json!([]), "{faint:#}");
-        // The charts are made anew.
+        // The charts are replaced.
         browser.wait_for(
             "document.querySelectorAll('figure [role=img]').length === 5",
             "them",
@@ -288,8 +288,8 @@ fn the_skip_link_keeps_the_app_and_the_chosen_theme_outlives_a_reload() -> Resul
 }
 
 #[test]
-fn without_a_gunicorn_the_page_says_what_to_check_and_a_master_that_went_is_told_of() -> Result<()>
-{
+fn without_a_gunicorn_the_dashboard_says_what_to_check_and_a_master_that_exited_is_shown()
+-> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What users are given: a tarball, a Debian package, and a systemd unit.
+//! The release files: a tarball, a Debian package, and a systemd unit.
 
 use std::{
     fs,
@@ -107,9 +107,12 @@ fn the_tarball_is_unpacked_below_usr_local() -> Result<()> {
     works(&root, "/usr/local/bin/gunicorn-observer")?;
     verified(&root, &format!("/usr/local/lib/systemd/system/{UNIT}"))?;
 
-    let told = observer::output(["completions", "fish"])?.stdout;
+    let printed = observer::output(["completions", "fish"])?.stdout;
     let script = "/usr/local/share/fish/vendor_completions.d/gunicorn-observer.fish";
-    ensure!(fs::read(root.path(script))? == told, "{script} is another");
+    ensure!(
+        fs::read(root.path(script))? == printed,
+        "{script} is another"
+    );
     let documents = "/usr/local/share/doc/gunicorn-observer";
     let readme = fs::read_to_string(root.path(&format!("{documents}/README.md")))?;
     let links = readme.split("](").skip(1);

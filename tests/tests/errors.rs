@@ -1,5 +1,5 @@
-//! Why requests fail: what the observer tells of each 5xx, of each exception that leaves an
-//! application and of each that Gunicorn handles, held against what Python did.
+//! Why requests fail: the observer's counts of 5xx, of exceptions that leave the application and of
+//! exceptions that Gunicorn handles, compared with what Python did.
 
 use std::thread;
 
@@ -8,11 +8,12 @@ use end_to_end::{
     client::Request,
     compare,
     errors::{
-        case::FIRST_LOOK,
+        case::STARTS_CAPTURE,
+        error_counts::ErrorCounts,
         framework::{FRAMEWORKS, Framework, SHOPS, STANDS},
         run,
-        told::Told,
     },
+    extent,
     gunicorn::{Builder, GunicornServer},
     load::{Load, Tally},
     matrix::{
@@ -32,7 +33,7 @@ const HANDLED: &str = "gunicorn_worker_error_handling_total";
 const HTTP: &str = "gunicorn_http_errors_total";
 
 #[test]
-fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Result<()> {
+fn each_error_of_each_framework_has_its_class_and_its_function() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -46,10 +47,10 @@ fn each_error_of_each_framework_is_told_with_its_class_and_its_function() -> Res
         "{wrong_cases} of {tried} are wrong:\n{}",
         wrong.join("\n")
     );
-    // It is a choice among many; Jinja, for one, makes its tracebacks anew.
+    // Deep capture chooses among many exceptions; Jinja, for one, replaces tracebacks.
     ensure!(
         outcome.agreed > 0.9 * outcome.checked,
-        "of {} the closer look said the same of {} only",
+        "of {} deep capture agreed on {} only",
         outcome.checked,
         outcome.agreed
     );
@@ -77,7 +78,7 @@ fn what_was_handled_before_the_requests_came_is_none_of_their_errors() -> Result
     for family in [FAILED, HANDLED, HTTP] {
         ensure!(metrics.sum(family, &[]) == 0.0, "{metrics:#?}");
     }
-    // One of theirs is still told.
+    // Their own errors are still counted.
     let answer = server.fetch(&Request::get("/raises"))?;
     ensure!(answer.status == 500, "{}", answer.status);
     observer.wait_until("the error of a request", |metrics| {
@@ -87,11 +88,12 @@ fn what_was_handled_before_the_requests_came_is_none_of_their_errors() -> Result
     Ok(())
 }
 
-/// To each framework: half of them before the observer looks closer, half after.
-const GOOD: usize = 10_000;
+/// Requests to each framework, half of them before deep capture, half during it: in full, and in a
+/// quick run.
+const GOOD: [usize; 2] = [10_000, 2_000];
 
 #[test]
-fn ten_thousand_good_requests_of_each_framework_make_no_error() -> Result<()> {
+fn thousands_of_good_requests_of_each_framework_make_no_error() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -128,17 +130,18 @@ fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Re
     let paths = [
         "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/handled", "/aborts", "/nowhere",
     ];
+    let [full, quick] = GOOD;
     let load = Load {
-        requests: GOOD / 2,
+        requests: extent::of(full, quick) / 2,
         concurrency: 2,
         routes: paths.map(Request::get).to_vec(),
     };
     all_good(&load.run(server.port))?;
-    nothing_told(&observer.scrape()?, &stand.name(), &server)?;
-    run::look_closer(observer, &stand.name(), &server)?;
+    no_errors(&observer.scrape()?, &stand.name(), &server)?;
+    run::start_capture(observer, &stand.name(), &server)?;
     all_good(&load.run(server.port))?;
     run::fence(observer, &stand.name(), &server)?;
-    nothing_told(&observer.scrape()?, &stand.name(), &server)
+    no_errors(&observer.scrape()?, &stand.name(), &server)
 }
 
 fn all_good(tally: &Tally) -> Result<()> {
@@ -157,18 +160,18 @@ fn all_good(tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// But of the request that made it look closer.
-fn nothing_told(metrics: &Metrics, name: &str, server: &GunicornServer) -> Result<()> {
-    let mut told = Told::by_path(metrics, name, server.pid());
-    told.remove(FIRST_LOOK);
-    let told: Vec<_> = told
+/// Checks that only the request that started deep capture is counted.
+fn no_errors(metrics: &Metrics, name: &str, server: &GunicornServer) -> Result<()> {
+    let mut errors = ErrorCounts::by_path(metrics, name, server.pid());
+    errors.remove(STARTS_CAPTURE);
+    let errors: Vec<_> = errors
         .iter()
-        .map(|(path, told)| format!("{path}: {told}"))
+        .map(|(path, counts)| format!("{path}: {counts}"))
         .collect();
     ensure!(
-        told.is_empty(),
-        "told of good requests: {}",
-        told.join("; ")
+        errors.is_empty(),
+        "errors of good requests: {}",
+        errors.join("; ")
     );
     Ok(())
 }
@@ -178,8 +181,7 @@ const CROWD: usize = 1000;
 const LETTERS: &str = "abcdefghij";
 
 #[test]
-fn a_hundred_ways_to_fail_among_a_thousand_greenlets_are_each_told_as_what_they_are() -> Result<()>
-{
+fn a_hundred_exceptions_among_a_thousand_greenlets_are_each_counted_as_their_own() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -200,7 +202,7 @@ fn a_hundred_ways_to_fail_among_a_thousand_greenlets_are_each_told_as_what_they_
         .start()?;
     let observer = Observer::run()?;
     run::wait_until_observed(&observer, &server)?;
-    run::look_closer(&observer, "crowd:app", &server)?;
+    run::start_capture(&observer, "crowd:app", &server)?;
     let words: Vec<String> = LETTERS
         .chars()
         .flat_map(|first| {
@@ -233,17 +235,17 @@ fn a_hundred_ways_to_fail_among_a_thousand_greenlets_are_each_told_as_what_they_
         values.to_vec()
     });
     let labels = ["endpoint", "status", "error_type", "raised_in"];
-    let mut told = metrics.sum_by(HTTP, &[("app", "crowd:app")], &labels);
-    told.retain(|values, _| values.first().is_none_or(|path| path != FIRST_LOOK));
-    compare::equal(HTTP, &told, &compare::counted(http))?;
+    let mut counted = metrics.sum_by(HTTP, &[("app", "crowd:app")], &labels);
+    counted.retain(|values, _| values.first().is_none_or(|path| path != STARTS_CAPTURE));
+    compare::equal(HTTP, &counted, &compare::counted(http))?;
     let leave = |word: &&String| !word.ends_with(['a', 'c', 'e', 'g', 'i']);
     let leave = words.iter().filter(leave);
     let expected =
         compare::counted(leave.map(|word| vec![format!("/fail-{word}"), format!("Fault{word}")]));
     let pid = server.pid().to_string();
     for family in [FAILED, HANDLED] {
-        let told = metrics.sum_by(family, &[("master_pid", &pid)], &["endpoint", "error_type"]);
-        compare::equal(family, &told, &expected)?;
+        let counted = metrics.sum_by(family, &[("master_pid", &pid)], &["endpoint", "error_type"]);
+        compare::equal(family, &counted, &expected)?;
     }
     Ok(())
 }

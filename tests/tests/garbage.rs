@@ -1,4 +1,4 @@
-//! Targets that ruin their own memory, or are gone while they are looked at: they harm nobody else.
+//! Targets that corrupt their own memory, or exit while they are read: others are not affected.
 
 use std::{
     fs::File,
@@ -135,8 +135,8 @@ fn a_master_whose_memory_is_garbage_harms_no_other() -> Result<()> {
     for venv in Venv::all()? {
         let mut healthy = Healthy::start(&venv)?;
         let ruined = Builder::new(&venv, "garbage:app").start()?;
-        let told = ruined.fetch(&Request::get("/"))?.body;
-        let runtime: u64 = String::from_utf8(told)?.trim().parse()?;
+        let answer = ruined.fetch(&Request::get("/"))?.body;
+        let runtime: u64 = String::from_utf8(answer)?.trim().parse()?;
         let early = Observer::run()?;
         // It would only crash: stopped, it stays to be looked at.
         ruined.signal(Signal::SIGSTOP)?;

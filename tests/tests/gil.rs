@@ -1,5 +1,5 @@
-//! Waits for the global interpreter lock, held against what threads measure of themselves: the time
-//! that they took, and the processor's that they had.
+//! Waits for the global interpreter lock, compared with the wall and CPU time that threads measure of
+//! themselves.
 
 use std::{thread, time::Instant};
 
@@ -34,7 +34,7 @@ fn waited(metrics: &Metrics, server: &GunicornServer) -> Option<f64> {
 }
 
 #[test]
-fn threads_that_wait_for_each_other_are_told_from_idle_ones() -> Result<()> {
+fn threads_that_wait_for_each_other_are_distinguished_from_idle_ones() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -60,16 +60,16 @@ fn threads_that_wait_for_each_other_are_told_from_idle_ones() -> Result<()> {
         let elapsed = begun.elapsed().as_secs_f64();
         observer.wait_for_requests(idle.pid(), 1)?;
         let metrics = observer.wait_for_requests(busy.pid(), THREADS)?;
-        let told: f64 = took.iter().map(|took| took - BURNT).sum();
+        let measured: f64 = took.iter().map(|took| took - BURNT).sum();
         let observed = waited(&metrics, &busy).context("no series of the busy worker")?;
         let idle = waited(&metrics, &idle).context("no series of the idle worker")?;
         let all = format!(
             "{}: took {took:?}, observed {observed}, idle {idle}",
             venv.name()
         );
-        ensure!(told > BURNT, "{all}");
+        ensure!(measured > BURNT, "{all}");
         // While the one that has the lock waits for a processor, only the others wait for the lock.
-        ensure!(observed > 0.6 * told, "{all}");
+        ensure!(observed > 0.6 * measured, "{all}");
         // Threads wait also before their request is in the application, and the main thread for it:
         // at most all of them but the one that has the lock.
         #[expect(clippy::cast_precision_loss, reason = "four")]

@@ -1,5 +1,4 @@
-//! The guards themselves, against a real Gunicorn and without the observer: what the other tests
-//! compare with must be right first.
+//! The guards themselves, with a real Gunicorn and without the observer: the other tests rely on them.
 
 use std::{fs, thread};
 
@@ -123,7 +122,7 @@ fn a_connection_is_kept_and_pipelined() -> Result<()> {
 }
 
 #[test]
-fn workers_come_and_go_as_told() -> Result<()> {
+fn workers_come_and_go_as_signalled() -> Result<()> {
     let mut server = Builder::new(&Venv::debian()?, "raw:app")
         .workers(1)
         .start()?;
@@ -202,7 +201,7 @@ fn nginx_passes_on_and_logs_how_long_it_took() -> Result<()> {
 }
 
 #[test]
-fn a_worker_boots_as_its_application_is_told_to() -> Result<()> {
+fn a_worker_boots_as_its_application_is_set_to() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let how = folder.path().join("how");
     let mut server = Builder::new(&Venv::debian()?, "hangs:app")

@@ -1,5 +1,5 @@
-//! A user of the host who starts what looks like a Gunicorn: it harms nobody, learns nothing through
-//! the observer, and has it attach to nothing but its own interpreter.
+//! A hostile user starts programs that look like Gunicorns: they affect nobody, learn nothing through
+//! the observer, and make it attach to nothing but their own interpreter.
 
 use std::{
     fs::{self, File},
@@ -105,14 +105,14 @@ impl Drop for Impostor {
     }
 }
 
-/// All that anybody is told.
-fn told(observer: &Observer, impostors: &[Impostor]) -> Result<Vec<(String, String)>> {
-    let mut told = vec![
+/// Everything that the observer serves or prints.
+fn published(observer: &Observer, impostors: &[Impostor]) -> Result<Vec<(String, String)>> {
+    let mut published = vec![
         ("metrics".to_owned(), observer.scrape_text()?),
         ("log".to_owned(), observer.stderr()?),
     ];
     let snapshot = client::fetch(observer.port, &Request::get("/api/v1/snapshot"))?;
-    told.push((
+    published.push((
         "snapshot".to_owned(),
         String::from_utf8_lossy(&snapshot.body).into_owned(),
     ));
@@ -125,9 +125,9 @@ fn told(observer: &Observer, impostors: &[Impostor]) -> Result<Vec<(String, Stri
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
         ensure!(!said.contains("panicked"), "{arguments:?}: {said}");
-        told.push((arguments.join(" "), said));
+        published.push((arguments.join(" "), said));
     }
-    Ok(told)
+    Ok(published)
 }
 
 /// Where the probe on requests is attached.
@@ -196,8 +196,8 @@ fn what_only_looks_like_a_gunicorn_harms_nobody_and_learns_nothing() -> Result<(
             "{pid} is a worker of {of:?}, not of {wanted:?}"
         );
     }
-    for (what, text) in told(&observer, &impostors)? {
-        ensure!(!text.contains(SECRET), "{what} tells the secret:\n{text}");
+    for (what, text) in published(&observer, &impostors)? {
+        ensure!(!text.contains(SECRET), "{what} has the secret:\n{text}");
         let forged = text.lines().any(|line| line.starts_with(FORGED));
         ensure!(!forged, "{what} has a forged line:\n{text}");
     }
@@ -205,7 +205,7 @@ fn what_only_looks_like_a_gunicorn_harms_nobody_and_learns_nothing() -> Result<(
     ask(&victim, "/hello", REQUESTS)?;
     is_counted(&observer, &victim, 2 * REQUESTS)?;
     // Five interpreters are let go, one after the other.
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
-//! Every kind of request and response: some requests, and exactly the records they should leave.
-//! Sizes are those of the bytes that went over the wire, as the client counted them. All cases of a
-//! worker class are tried on one worker; a failure names its case.
+//! Every kind of request and response makes exactly the expected records. Sizes are bytes on the wire,
+//! as the client counted them. One worker serves all cases of its class; a failure names its case.
 
 use anyhow::{Result, ensure};
 use end_to_end::{
@@ -44,7 +43,7 @@ fn on_one_connection() -> Vec<(&'static str, Talk)> {
 /// Gunicorn's threads do not read what came with the request before.
 fn greenlets() -> Vec<(&'static str, Talk)> {
     let mut cases = on_one_connection();
-    cases.push(("pipelined requests are told apart", pipelined()));
+    cases.push(("pipelined requests are distinguished", pipelined()));
     cases
 }
 
@@ -297,7 +296,7 @@ fn pipelined() -> Talk {
         server.wait_for_access_log(logged + requests.len())?;
         let mut expected = numbered(&requests, &responses)?;
         for later in &mut expected[1..] {
-            // What came with the request before it cannot be told apart from that one's body.
+            // What came with the request before it cannot be distinguished from that request's body.
             later.fact.request_body_bytes = None;
         }
         Ok(expected)

@@ -1,4 +1,4 @@
-//! The container image: what is in it, and that it does its work with no more than the chart gives.
+//! The container image: its contents, and that it works with no more than the chart's privileges.
 
 use std::{
     fs,
@@ -97,7 +97,7 @@ fn the_dockerfile_builds_with_this_compiler_on_debian_12_what_is_tested_here() -
 }
 
 #[test]
-fn doctor_is_content_in_the_charts_pod_and_names_what_it_lacks() -> Result<()> {
+fn doctor_passes_in_the_charts_pod_and_names_each_missing_capability() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

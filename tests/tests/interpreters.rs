@@ -1,4 +1,4 @@
-//! Interpreters whose files are not what their names say, or not there any more.
+//! Interpreters whose files were renamed, replaced or removed.
 
 use std::fs;
 
@@ -86,7 +86,7 @@ fn counted(observer: &Observer, server: &GunicornServer, attachments: usize) -> 
     counted_more(observer, server, 1, attachments)
 }
 
-/// Likewise, the `asked`th time.
+/// The same, the `asked`th time.
 fn counted_more(
     observer: &Observer,
     server: &GunicornServer,
@@ -103,7 +103,7 @@ fn counted_more(
     let seen = logged.len() - asked * REQUESTS;
     compare::workers(&metrics, server, &logged[seen..])?;
     compare::nothing_lost(&metrics)?;
-    // It is told a moment later than what they see.
+    // The metric comes a moment after their answers.
     let places = [("program", "datetime_now")];
     let expected = attachments.to_string();
     observer.wait_until(&format!("{expected} attachments"), |metrics| {

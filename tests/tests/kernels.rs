@@ -1,4 +1,4 @@
-//! What a kernel may lack: a program that it refuses, its own types.
+//! Kernels with limits: one that refuses a program, one without type information.
 
 use std::{
     fs,
@@ -242,9 +242,9 @@ fn a_file_that_holds_no_types_is_named() -> Result<()> {
     Ok(())
 }
 
-/// What may not be locked is told, and whether this kernel minds.
+/// The limit is reported, and whether it matters to this kernel.
 #[test]
-fn a_limit_of_locked_memory_that_cannot_be_raised_is_told() -> Result<()> {
+fn a_limit_of_locked_memory_that_cannot_be_raised_is_reported() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

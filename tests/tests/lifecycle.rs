@@ -1,4 +1,4 @@
-//! Masters and workers come and go; no request is missed, not even a worker's first.
+//! Masters and workers start and exit; no request is missed, not even a worker's first.
 
 use std::{collections::BTreeMap, thread};
 
@@ -138,7 +138,7 @@ fn a_worker_named_on_the_command_line_means_its_master() -> Result<()> {
 }
 
 #[test]
-fn two_masters_are_told_apart() -> Result<()> {
+fn two_masters_are_distinguished() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

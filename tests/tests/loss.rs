@@ -1,4 +1,4 @@
-//! What the observer has no room for is counted to the request, and whoever asks is told.
+//! Requests that do not fit into the ring buffer are counted one by one, and every view says so.
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
@@ -44,7 +44,7 @@ fn requests_that_an_observer_at_a_standstill_misses_are_counted_exactly() -> Res
 }
 
 #[test]
-fn likewise_where_only_system_calls_tell_of_requests() -> Result<()> {
+fn the_same_where_only_system_calls_are_observed() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -71,7 +71,7 @@ fn overloaded(server: &GunicornServer, load: impl Fn(usize) -> Result<()>) -> Re
     })?;
     let lost = compare::all_counted_or_lost(&metrics, sent)?.lost;
     ensure!(lost > 0.0, "there was room for all of them");
-    everybody_is_told(&observer, server, &metrics, lost)?;
+    every_view_says_so(&observer, server, &metrics, lost)?;
 
     // From then on as before.
     load(BEFORE)?;
@@ -89,7 +89,7 @@ fn overloaded(server: &GunicornServer, load: impl Fn(usize) -> Result<()>) -> Re
 }
 
 /// Metrics, API and page say how many, and that totals are lower bounds.
-fn everybody_is_told(
+fn every_view_says_so(
     observer: &Observer,
     server: &GunicornServer,
     metrics: &Metrics,
@@ -103,10 +103,10 @@ fn everybody_is_told(
     ensure!(help.ends_with("other totals are lower bounds."), "{help}");
     let response = client::fetch(observer.port, &Request::get("/api/v1/snapshot"))?;
     let view: serde_json::Value = serde_json::from_slice(&response.body)?;
-    let told = &view["observer"]["lost"]["ring_full"];
+    let shown = &view["observer"]["lost"]["ring_full"];
     ensure!(
-        told.as_f64() == Some(lost),
-        "{told} in the API, {lost} in metrics"
+        shown.as_f64() == Some(lost),
+        "{shown} in the API, {lost} in metrics"
     );
     let counted = metrics.sum("gunicorn_worker_requests_total", &[]);
     ensure!(view["apps"][0]["requests_total"].as_f64() == Some(counted));

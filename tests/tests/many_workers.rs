@@ -1,4 +1,4 @@
-//! A host full of Gunicorns.
+//! A host with 500 workers.
 
 use std::{
     io::{self, Write as _},

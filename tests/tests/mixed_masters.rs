@@ -1,5 +1,4 @@
-//! Masters of every kind on one host, coming and going under load: each request that one of them
-//! logged is counted, for the right worker.
+//! Masters of every kind start and exit under load: each request they logged is counted for its worker.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     access_log::Line,
     client::Request,
-    compare,
+    compare, extent,
     gunicorn::{Builder, GunicornServer},
     load::Background,
     matrix::{
@@ -26,8 +25,8 @@ use nix::sys::signal::Signal;
 
 const MASTERS: usize = 30;
 const WORKERS: usize = 2;
-/// How long they come and go.
-const CHURN: Duration = Duration::from_secs(120);
+/// How long they come and go: in full, and in a quick run.
+const CHURN: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(30)];
 /// Each run makes the same choices.
 const SEED: u64 = 9918;
 /// Between the requests to one master, so that all of them together leave the two cores time to
@@ -104,7 +103,8 @@ fn masters_of_every_kind_come_and_go_and_no_request_is_missed() -> Result<()> {
         running.push(Running::start(&place, next()?)?);
     }
     let begun = Instant::now();
-    while begun.elapsed() < CHURN {
+    let [full, quick] = CHURN;
+    while begun.elapsed() < extent::of(full, quick) {
         let one = random.usize(..running.len());
         if random.u8(..4) == 0 {
             running[one].server.signal(Signal::SIGHUP)?;
@@ -136,7 +136,7 @@ fn all_is_counted(observer: &Observer, ended: &[Ended]) -> Result<()> {
     }));
     let total: f64 = expected.values().sum();
     let is_all = |metrics: &Metrics| metrics.sum("gunicorn_worker_requests_total", &[]) >= total;
-    // What differs is told below.
+    // Differences are reported below.
     let _ = wait::until("all requests", || {
         Ok(is_all(&observer.scrape()?).then_some(()))
     });

@@ -1,4 +1,4 @@
-//! Where the time of a request goes, and what is told of the application as a whole.
+//! The phases of a request, and metrics of the application as a whole.
 
 use std::thread;
 

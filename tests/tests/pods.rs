@@ -262,7 +262,7 @@ fn the_api_server_says_what_pods_are_called_and_whose_they_are() -> Result<()> {
 }
 
 #[test]
-fn an_api_server_that_refuses_is_told_once_and_harms_nothing() -> Result<()> {
+fn an_api_server_that_refuses_is_logged_once_and_harms_nothing() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -273,11 +273,11 @@ fn an_api_server_that_refuses_is_told_once_and_harms_nothing() -> Result<()> {
         metrics.sum("gunicorn_observer_kubernetes_errors_total", &[]) > 1.5
     })?;
     ask(&server, "/hello", REQUESTS)?;
-    // As the node tells.
+    // As the node reports it.
     named(&observer, 78, &server)?;
     cluster.check()?;
     let said = observer.stop()?.stderr;
-    let told = said.matches("may not list and watch pods").count();
-    ensure!(told == 1, "told {told} times:\n{said}");
+    let logged = said.matches("may not list and watch pods").count();
+    ensure!(logged == 1, "logged {logged} times:\n{said}");
     Ok(())
 }

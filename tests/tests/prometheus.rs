@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes the observer while Gunicorns meet all that an operator may ask about:
-//! it must take every sample, and have an answer to every query of docs/METRICS.md.
+//! A real Prometheus scrapes the observer while Gunicorns have every problem that an operator may query:
+//! it must take every sample, and answer every query of docs/METRICS.md.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Why workers end: each reason is brought about for real, and told of each ended worker once, in
-//! every place where it is told.
+//! Exit reasons of workers: each is provoked for real, and reported once for each worker, in every
+//! place that reports it.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,8 @@ use end_to_end::{
     cgroup::MemoryGroup,
     client::{Client, Request, fetch},
     compare,
-    endings::{self, Ending, Event, Exit},
     gunicorn::{Builder, GunicornServer},
-    load::ask_in_vain,
+    load::send_unanswered,
     matrix::{
         place::Place,
         product::{self, CLASSES, Cell},
@@ -22,14 +21,16 @@ use end_to_end::{
     tracer::Tracer,
     venv::Venv,
     wait,
+    worker_exits::{self, Event, Exit, WorkerExit},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// What a master and its workers may have: several times of what they need until one eats.
 const MEMORY: u64 = 256 << 20;
-/// What the master is told in `--timeout` where a worker hangs.
-const TIMEOUT_SECONDS: u32 = 2;
+/// The master's `--timeout` where a worker hangs. Workers send a heartbeat twice in this time: on a busy
+/// machine a shorter one would abort healthy workers.
+const TIMEOUT_SECONDS: u32 = 3;
 
 fn hangs(class: &str) -> Result<Builder> {
     let threads = if class == "gthread" { 2 } else { 1 };
@@ -39,10 +40,10 @@ fn hangs(class: &str) -> Result<Builder> {
 }
 
 /// Of a server of each class: `provoke` says which workers ended why, and Gunicorn's log and all
-/// that the observer tells must say the same.
+/// reports of the observer must agree.
 fn each_class(
     prepare: impl Fn(Builder) -> Builder,
-    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<Ending>>,
+    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<WorkerExit>>,
 ) -> Result<()> {
     each_of(&CLASSES, prepare, provoke)
 }
@@ -50,7 +51,7 @@ fn each_class(
 fn each_of(
     classes: &[&str],
     prepare: impl Fn(Builder) -> Builder,
-    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<Ending>>,
+    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<WorkerExit>>,
 ) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
@@ -68,21 +69,21 @@ fn each_of(
 
 fn ended_as_provoked(
     server: &mut GunicornServer,
-    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<Ending>>,
+    provoke: impl Fn(&mut GunicornServer) -> Result<Vec<WorkerExit>>,
 ) -> Result<()> {
     let observer = Observer::run_for(&[server.pid()])?;
     let before = observer.scrape()?;
     let endings = provoke(server).context("not provoked")?;
     // First whether it came so: only then the observer can be wrong.
-    endings::logged(server, &endings).context("not ended as provoked")?;
-    endings::none_yet(&before, server.pid())?;
-    endings::told(&observer, server, &endings)?;
+    worker_exits::check_logged(server, &endings).context("not ended as provoked")?;
+    worker_exits::check_none(&before, server.pid())?;
+    worker_exits::check_reported(&observer, server, &endings)?;
     observer.stop()?;
     Ok(())
 }
 
 /// The one worker, which must end and be replaced.
-fn replaced(server: &mut GunicornServer, ending: &Ending) -> Result<()> {
+fn replaced(server: &mut GunicornServer, ending: &WorkerExit) -> Result<()> {
     wait::until("the worker to end", || {
         Ok((!process::is_alive(ending.pid)).then_some(()))
     })
@@ -104,17 +105,17 @@ fn signals(metrics: &Metrics, master: u32, signal: &str) -> f64 {
 /// Stops the heartbeat of the only worker.
 fn hang(server: &GunicornServer, worker: u32) -> Result<()> {
     match server.worker_class() {
-        "SyncWorker" => ask_in_vain(server, "/sleep?s=600"),
+        "SyncWorker" => send_unanswered(server, "/sleep?s=600"),
         // Its main thread waits for the pool without a beat once it is to stop.
         "ThreadWorker" => {
-            ask_in_vain(server, "/sleep?s=600");
+            send_unanswered(server, "/sleep?s=600");
             wait::until("the request to be in the pool", || {
                 Ok(process::sleeps(worker).then_some(()))
             })?;
             server.signal(Signal::SIGHUP)?;
         }
         // Their `time.sleep` yields.
-        _ => ask_in_vain(server, "/loop"),
+        _ => send_unanswered(server, "/loop"),
     }
     Ok(())
 }
@@ -131,22 +132,22 @@ fn a_worker_that_hangs_ends_by_timeout() -> Result<()> {
             "ThreadWorker" => Exit::Signal(Signal::SIGKILL),
             _ => Exit::Code(0),
         };
-        let ending = Ending::forced(worker, "timeout", exit).by(Signal::SIGABRT, server.pid());
+        let ending = WorkerExit::forced(worker, "timeout", exit).by(Signal::SIGABRT, server.pid());
         replaced(server, &ending)?;
-        let told = format!("WORKER TIMEOUT (pid:{worker})");
-        ensure!(server.log()?.contains(&told), "no {told}");
+        let logged = format!("WORKER TIMEOUT (pid:{worker})");
+        ensure!(server.log()?.contains(&logged), "no {logged}");
         Ok(vec![ending])
     })
 }
 
-/// It never takes the signal that would tell where it is.
+/// It never takes the signal that makes it report its place.
 #[test]
 fn a_worker_that_was_stopped_ends_by_timeout_too() -> Result<()> {
     let prepare = |builder: Builder| builder.timeout(TIMEOUT_SECONDS);
     each_of(&["sync"], prepare, |server| {
         let worker = only_worker(server)?;
         process::signal(worker, Signal::SIGSTOP)?;
-        let ending = Ending::forced(worker, "timeout", Exit::Signal(Signal::SIGKILL))
+        let ending = WorkerExit::forced(worker, "timeout", Exit::Signal(Signal::SIGKILL))
             .by(Signal::SIGABRT, server.pid())
             .by(Signal::SIGKILL, server.pid());
         replaced(server, &ending)?;
@@ -165,8 +166,8 @@ fn a_worker_that_the_kernel_kills_for_its_memory_ends_by_oom() -> Result<()> {
         ended_as_provoked(&mut server, |server| {
             let worker = only_worker(server)?;
             ensure!(group.pids()?.contains(&worker), "it is not in the group");
-            ask_in_vain(server, "/eat");
-            let ending = Ending::forced(worker, "oom", Exit::Signal(Signal::SIGKILL));
+            send_unanswered(server, "/eat");
+            let ending = WorkerExit::forced(worker, "oom", Exit::Signal(Signal::SIGKILL));
             replaced(server, &ending)?;
             Ok(vec![ending])
         })
@@ -183,7 +184,7 @@ fn a_worker_that_served_its_number_of_requests_ends_by_max_requests() -> Result<
             for _ in 0..3 {
                 ensure!(fetch(server.port, &Request::get("/ok"))?.status == 200);
             }
-            let ending = Ending::graceful(worker, "max_requests");
+            let ending = WorkerExit::graceful(worker, "max_requests");
             replaced(server, &ending)?;
             Ok(vec![ending])
         },
@@ -198,7 +199,7 @@ fn workers_that_a_reload_replaces_end_by_it() -> Result<()> {
             let old = server.workers();
             let master = server.pid();
             server.reload()?;
-            let ending = |&pid| Ending::graceful(pid, "reload").by(Signal::SIGTERM, master);
+            let ending = |&pid| WorkerExit::graceful(pid, "reload").by(Signal::SIGTERM, master);
             Ok(old.iter().map(ending).collect())
         },
     )
@@ -216,7 +217,7 @@ fn a_worker_that_is_one_too_many_ends_by_ttou() -> Result<()> {
             let gone = gone.context("none of them ended")?;
             let master = server.pid();
             Ok(vec![
-                Ending::graceful(gone, "ttou").by(Signal::SIGTERM, master),
+                WorkerExit::graceful(gone, "ttou").by(Signal::SIGTERM, master),
             ])
         },
     )
@@ -229,7 +230,7 @@ fn a_worker_that_somebody_asks_to_quit_ends_by_that() -> Result<()> {
         |server| {
             let worker = only_worker(server)?;
             process::signal(worker, Signal::SIGQUIT)?;
-            let ending = Ending::forced(worker, "quit", Exit::Code(0))
+            let ending = WorkerExit::forced(worker, "quit", Exit::Code(0))
                 .by(Signal::SIGQUIT, std::process::id());
             replaced(server, &ending)?;
             Ok(vec![ending])
@@ -238,13 +239,13 @@ fn a_worker_that_somebody_asks_to_quit_ends_by_that() -> Result<()> {
 }
 
 #[test]
-fn a_worker_that_somebody_kills_ends_by_a_crash_and_who_did_it_is_told() -> Result<()> {
+fn a_worker_that_somebody_kills_ends_by_a_crash_with_the_sender_of_the_signal() -> Result<()> {
     each_class(
         |builder| builder,
         |server| {
             let worker = only_worker(server)?;
             process::signal(worker, Signal::SIGKILL)?;
-            let ending = Ending::forced(worker, "crash", Exit::Signal(Signal::SIGKILL))
+            let ending = WorkerExit::forced(worker, "crash", Exit::Signal(Signal::SIGKILL))
                 .by(Signal::SIGKILL, std::process::id());
             replaced(server, &ending)?;
             Ok(vec![ending])
@@ -258,8 +259,8 @@ fn a_worker_that_violates_memory_ends_by_a_crash() -> Result<()> {
         |builder| builder,
         |server| {
             let worker = only_worker(server)?;
-            ask_in_vain(server, "/segv");
-            let ending = Ending::forced(worker, "crash", Exit::Signal(Signal::SIGSEGV));
+            send_unanswered(server, "/segv");
+            let ending = WorkerExit::forced(worker, "crash", Exit::Signal(Signal::SIGSEGV));
             replaced(server, &ending)?;
             Ok(vec![ending])
         },
@@ -272,8 +273,8 @@ fn a_worker_that_exits_by_itself_ends_by_a_crash() -> Result<()> {
         |builder| builder,
         |server| {
             let worker = only_worker(server)?;
-            ask_in_vain(server, "/exit/7");
-            let ending = Ending::forced(worker, "crash", Exit::Code(7));
+            send_unanswered(server, "/exit/7");
+            let ending = WorkerExit::forced(worker, "crash", Exit::Code(7));
             replaced(server, &ending)?;
             Ok(vec![ending])
         },
@@ -294,8 +295,8 @@ fn an_application_that_calls_sys_exit_ends_its_worker_by_a_crash() -> Result<()>
     let mut server = Builder::new(Place::find()?.python(&cell)?, "hangs:app").start()?;
     ended_as_provoked(&mut server, |server| {
         let worker = only_worker(server)?;
-        ask_in_vain(server, "/sysexit");
-        let ending = Ending::forced(worker, "crash", Exit::Code(5));
+        send_unanswered(server, "/sysexit");
+        let ending = WorkerExit::forced(worker, "crash", Exit::Code(5));
         replaced(server, &ending)?;
         Ok(vec![ending])
     })
@@ -309,16 +310,16 @@ fn a_running_worker_that_exits_as_if_it_could_not_boot_ends_by_a_crash_and_the_o
         |builder| builder.workers(2),
         |server| {
             let workers = server.workers();
-            ask_in_vain(server, "/exit/3");
+            send_unanswered(server, "/exit/3");
             let log = server.wait_for_log("exited with code 3")?;
             server.ends_with(3)?;
             let crashed = |pid: &&u32| log.contains(&format!("Worker (pid:{pid}) exited"));
             let crashed = *workers.iter().find(crashed).context("who crashed?")?;
             let of = |&pid: &u32| {
                 if pid == crashed {
-                    Ending::forced(pid, "crash", Exit::Code(3))
+                    WorkerExit::forced(pid, "crash", Exit::Code(3))
                 } else {
-                    Ending::graceful(pid, "shutdown").by(Signal::SIGTERM, server.pid())
+                    WorkerExit::graceful(pid, "shutdown").by(Signal::SIGTERM, server.pid())
                 }
             };
             Ok(workers.iter().map(of).collect())
@@ -333,7 +334,8 @@ fn workers_of_a_master_that_is_terminated_end_by_shutdown() -> Result<()> {
         |server| {
             let (workers, master) = (server.workers(), server.pid());
             server.end()?;
-            let ending = |&pid: &u32| Ending::graceful(pid, "shutdown").by(Signal::SIGTERM, master);
+            let ending =
+                |&pid: &u32| WorkerExit::graceful(pid, "shutdown").by(Signal::SIGTERM, master);
             Ok(workers.iter().map(ending).collect())
         },
     )
@@ -366,8 +368,8 @@ fn boot_error(how: &str, code: i32) -> Result<()> {
             let failed = *booted.last().context("none was started")?;
             ensure!(failed != worker && booted.len() == 2, "{booted:?}");
             Ok(vec![
-                Ending::forced(failed, "boot_error", Exit::Code(code)),
-                Ending::graceful(worker, "shutdown").by(Signal::SIGTERM, master),
+                WorkerExit::forced(failed, "boot_error", Exit::Code(code)),
+                WorkerExit::graceful(worker, "shutdown").by(Signal::SIGTERM, master),
             ])
         })
         .with_context(|| (*class).to_owned())
@@ -391,16 +393,16 @@ fn the_first_worker_of_a_master_ends_by_a_boot_error_too() -> Result<()> {
     server.ends_with(3)?;
     let booted = server.booted()?;
     ensure!(booted.len() == 1, "{booted:?}");
-    let ending = Ending::forced(booted[0], "boot_error", Exit::Code(3));
-    endings::logged(&server, std::slice::from_ref(&ending))?;
-    endings::told(&observer, &server, &[ending])?;
+    let ending = WorkerExit::forced(booted[0], "boot_error", Exit::Code(3));
+    worker_exits::check_logged(&server, std::slice::from_ref(&ending))?;
+    worker_exits::check_reported(&observer, &server, &[ending])?;
     observer.stop()?;
     Ok(())
 }
 
 /// Gunicorn starts them again and again, as fast as they end.
 #[test]
-fn workers_that_exit_whenever_they_boot_are_found_as_a_loop_and_each_is_told() -> Result<()> {
+fn workers_that_exit_whenever_they_boot_are_found_as_a_loop_and_each_is_reported() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -411,19 +413,22 @@ fn workers_that_exit_whenever_they_boot_are_found_as_a_loop_and_each_is_told() -
     boot.say("exits 7")?;
     process::signal(first, Signal::SIGKILL)?;
     wait::until("five workers to have ended", || {
-        Ok((endings::ended(&server)?.len() >= 5).then_some(()))
+        Ok((worker_exits::exited(&server)?.len() >= 5).then_some(()))
     })?;
     let found = observer.wait_for_finding(master, "restart_loop");
     boot.well()?;
     server.wait_for_workers(1)?;
     let ending = |pid| match pid {
-        pid if pid == first => Ending::forced(pid, "crash", Exit::Signal(Signal::SIGKILL)),
-        pid => Ending::forced(pid, "crash", Exit::Code(7)),
+        pid if pid == first => WorkerExit::forced(pid, "crash", Exit::Signal(Signal::SIGKILL)),
+        pid => WorkerExit::forced(pid, "crash", Exit::Code(7)),
     };
-    let ended: Vec<_> = endings::ended(&server)?.into_iter().map(ending).collect();
-    endings::logged(&server, &ended)?;
+    let ended: Vec<_> = worker_exits::exited(&server)?
+        .into_iter()
+        .map(ending)
+        .collect();
+    worker_exits::check_logged(&server, &ended)?;
     found?;
-    endings::told(&observer, &server, &ended)?;
+    worker_exits::check_reported(&observer, &server, &ended)?;
     observer.stop()?;
     Ok(())
 }
@@ -442,7 +447,7 @@ fn the_reasons_of_one_master_add_up_to_its_ended_workers() -> Result<()> {
         let old = server.workers();
         let killed = old[0];
         process::signal(killed, Signal::SIGKILL)?;
-        endings.push(Ending::forced(
+        endings.push(WorkerExit::forced(
             killed,
             "crash",
             Exit::Signal(Signal::SIGKILL),
@@ -452,17 +457,17 @@ fn the_reasons_of_one_master_add_up_to_its_ended_workers() -> Result<()> {
         })?;
         let old = server.wait_for_workers(2)?;
         server.reload().with_context(|| format!("round {round}"))?;
-        endings.extend(old.iter().map(|&pid| Ending::graceful(pid, "reload")));
+        endings.extend(old.iter().map(|&pid| WorkerExit::graceful(pid, "reload")));
         let old = server.workers();
         server.signal(Signal::SIGTTOU)?;
         let left = server.wait_for_workers(1)?;
         let gone = old.into_iter().filter(|pid| !left.contains(pid));
-        endings.extend(gone.map(|pid| Ending::graceful(pid, "ttou")));
+        endings.extend(gone.map(|pid| WorkerExit::graceful(pid, "ttou")));
         server.signal(Signal::SIGTTIN)?;
         server.wait_for_workers(2)?;
     }
-    endings::logged(&server, &endings)?;
-    endings::told(&observer, &server, &endings)?;
+    worker_exits::check_logged(&server, &endings)?;
+    worker_exits::check_reported(&observer, &server, &endings)?;
     let metrics = observer.scrape()?;
     for signal in ["HUP", "TTOU", "TTIN"] {
         let sent = signals(&metrics, master, signal);
@@ -527,7 +532,7 @@ fn a_worker_boots_runs_and_quits() -> Result<()> {
 }
 
 #[test]
-fn a_trace_tells_of_ended_workers_between_the_requests() -> Result<()> {
+fn a_trace_shows_exited_workers_between_the_requests() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -538,19 +543,22 @@ fn a_trace_tells_of_ended_workers_between_the_requests() -> Result<()> {
     let mut json = Tracer::start(master, &["--json"])?;
     ensure!(fetch(server.port, &Request::get("/ok"))?.status == 200);
     process::signal(worker, Signal::SIGKILL)?;
-    let ending = Ending::forced(worker, "crash", Exit::Signal(Signal::SIGKILL));
+    let ending = WorkerExit::forced(worker, "crash", Exit::Signal(Signal::SIGKILL));
     replaced(&mut server, &ending)?;
-    endings::logged(&server, std::slice::from_ref(&ending))?;
+    worker_exits::check_logged(&server, std::slice::from_ref(&ending))?;
 
     let line = wait_for_line(&text, &format!("worker {worker} ended: crash"))?;
     ensure!(line.contains("hangs:app"), "{line}");
     let line = wait_for_line(&json, r#""event":"worker_ended""#)?;
     let traced: Event = serde_json::from_str(&line).with_context(|| line.clone())?;
-    let mut told = observer.wait_for_ends(master, 1)?.remove(0);
+    let mut reported = observer.wait_for_ends(master, 1)?.remove(0);
     // Each observer anchors its clock for itself, and sees requests in progress when it looks.
-    told.time_seconds = traced.time_seconds;
-    told.requests.clone_from(&traced.requests);
-    ensure!(traced == told, "traced {traced:#?}, told {told:#?}");
+    reported.time_seconds = traced.time_seconds;
+    reported.requests.clone_from(&traced.requests);
+    ensure!(
+        traced == reported,
+        "traced {traced:#?}, reported {reported:#?}"
+    );
     for tracer in [&mut text, &mut json] {
         tracer.stop(Signal::SIGINT)?;
         let lines = tracer.lines()?;

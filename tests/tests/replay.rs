@@ -1,4 +1,4 @@
-//! A recording, replayed without a probe, says what the observer said.
+//! A replayed recording gives the exposition that the observer served.
 
 use anyhow::{Result, ensure};
 use end_to_end::{

@@ -1,5 +1,5 @@
-//! The rules and dashboards of `deploy`: promtool accepts them; on real Gunicorns that have every
-//! trouble there is an alert on, each alert fires, and each panel of each dashboard has data.
+//! The rules and dashboards of `deploy`: promtool accepts them; real Gunicorns with each problem fire
+//! each alert, and every panel of every dashboard has data.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -188,7 +188,7 @@ fn every_alert_fires_when_its_trouble_is_real_and_every_panel_has_data() -> Resu
     let unseen = Unseen::begin(&fleet.threaded)?;
     let observer = fleet.observe()?;
     // It takes half a minute until that is anything to worry about.
-    load::ask_in_vain(&fleet.stuck, "/sleep?s=600");
+    load::send_unanswered(&fleet.stuck, "/sleep?s=600");
     let prometheus = Prometheus::start_with(observer.port, "", &shipped::hastened_rules()?)?;
     let alerts = alerts(&prometheus)?;
     nothing_fires_in_a_calm_fleet(&prometheus, &fleet)?;
@@ -218,7 +218,7 @@ fn every_alert_fires_when_its_trouble_is_real_and_every_panel_has_data() -> Resu
     checked.with_context(|| format!("observer:\n{}", observer.stderr().unwrap_or_default()))?;
     let answered = tallies.iter().map(load::Tally::answered);
     ensure!(answered.min() > Some(20), "{tallies:?}");
-    observer.stop_under_load()?;
+    observer.stop()?;
     fired.wait_for(&prometheus, DOWN)?;
     let never: Vec<_> = alerts
         .iter()
@@ -277,11 +277,11 @@ fn provoke(
     fired.wait_for(prometheus, "GunicornRestartLoop")?;
     fleet.boot.say("raises")?;
     fleet.dying.ends_with(3)?;
-    load::ask_in_vain(&fleet.starved, "/eat");
+    load::send_unanswered(&fleet.starved, "/eat");
     operated::trouble(&mut fleet.sync, &mut fleet.threaded)?;
     fired.wait_for(prometheus, "GunicornWorkerOOMKilled")?;
     fleet.starved.wait_for_workers(1)?;
-    load::ask_in_vain(&fleet.starved, "/sleep?s=600");
+    load::send_unanswered(&fleet.starved, "/sleep?s=600");
     let of_load = [
         "GunicornQueueWaitHigh",
         "GunicornBacklogNearLimit",

@@ -1,5 +1,4 @@
-//! More clients than workers: where each request waited, and how much of it the gauges tell while
-//! it goes on.
+//! More clients than workers: where each request waited, and the gauges while it waits.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Fifty apps with twenty workers and two hundred routes each: what a scrape and the API make of it.
+//! Fifty apps with twenty workers and two hundred routes each: cost of a scrape and of the API.
 
 use std::{
     io::{self, Write as _},

@@ -1,4 +1,4 @@
-//! Workers whose Python tells nothing are observed by their system calls alone: every request is
+//! Workers whose Python cannot be read are observed by their system calls alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
 use std::{collections::BTreeMap, fs};
@@ -236,7 +236,7 @@ fn every_end_of_a_response_on_a_kept_connection() -> Result<()> {
     // Counted while the connection is still open: nothing waits for its end.
     let metrics = observer.wait_for_requests(server.pid(), requests.len())?;
     compare::nothing_lost(&metrics)?;
-    // Two at once, of which only the first can be told by its line.
+    // Two at once, of which only the first has a readable request line.
     let both = [Request::get("/hello"), Request::get("/chunked")];
     client.send(&both.each_ref().map(Request::bytes).concat())?;
     for request in &both {

@@ -1,4 +1,4 @@
-//! The observer comes, goes and outlives its targets, and nothing is left of either.
+//! The observer attaches, detaches and outlives its targets; nothing is left of either.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     client::{Request, fetch},
-    compare,
+    compare, extent,
     gunicorn::Builder,
     kernel::Loaded,
     load::Background,
@@ -20,7 +20,9 @@ use end_to_end::{
     wait,
 };
 
-const MASTERS: usize = 200;
+/// In full, and in a quick run.
+const MASTERS: [usize; 2] = [200, 40];
+const ROUNDS: [usize; 2] = [20, 5];
 
 /// As many processes at once as two cores bear.
 const PARALLEL: usize = 4;
@@ -40,7 +42,8 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         .map(Request::get)
         .to_vec();
     let load = Background::start(server.port, 4, routes, || {});
-    for round in 0..20 {
+    let [full, quick] = ROUNDS;
+    for round in 0..extent::of(full, quick) {
         let observer = Observer::run_for(&[server.pid()])?;
         let answered = load.tally().answered();
         observer.wait_until("requests to be seen", |metrics| {
@@ -49,7 +52,7 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         wait::until("load to go on", || {
             Ok((load.tally().answered() > answered + 10).then_some(()))
         })?;
-        let stopped = observer.stop_under_load();
+        let stopped = observer.stop();
         stopped.with_context(|| format!("round {round}"))?;
     }
     let tally = load.stop();
@@ -66,6 +69,16 @@ fn attaching_and_detaching_under_load_fails_no_request_and_leaves_nothing() -> R
         "{tally:?}"
     );
     nothing_is_left(&before)
+}
+
+#[test]
+fn an_observer_of_an_idle_gunicorn_stops_as_fast_as_promised() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let server = Builder::new(&Venv::debian()?, "raw:app").start()?;
+    Observer::run_for(&[server.pid()])?.stop_as_promised()?;
+    Ok(())
 }
 
 #[test]
@@ -93,21 +106,23 @@ fn nothing_is_left(before: &Loaded) -> Result<()> {
 }
 
 #[test]
-fn two_hundred_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
+fn many_masters_come_and_go_and_no_map_keeps_them() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
     let venv = Venv::debian()?;
     let observer = Observer::run()?;
     let before = entries(&observer.scrape()?);
-    ensure!(!before.is_empty(), "no map tells its entries");
+    ensure!(!before.is_empty(), "no map has a count of entries");
     let next = AtomicUsize::new(0);
+    let [full, quick] = MASTERS;
+    let count = extent::of(full, quick);
     let masters = thread::scope(|scope| {
         let threads: Vec<_> = (0..PARALLEL)
             .map(|_| {
                 scope.spawn(|| {
                     let mut masters = Vec::new();
-                    while next.fetch_add(1, Ordering::Relaxed) < MASTERS {
+                    while next.fetch_add(1, Ordering::Relaxed) < count {
                         let server = Builder::new(&venv, "raw:app").start()?;
                         let answer = fetch(server.port, &Request::get("/hello"))?;
                         ensure!(answer.status == 200, "answered {}", answer.status);

@@ -1,5 +1,5 @@
-//! What `stack` shows is what others see of the same threads: the program itself, by
-//! `sys._current_frames`, and py-spy, which stops it.
+//! `stack` shows what others see of the same threads: the program itself by `sys._current_frames`, and
+//! py-spy, which stops it.
 
 use std::{
     io::Write as _,
@@ -81,7 +81,7 @@ fn dump(pid: u32) -> Result<Dump> {
     Ok(dump)
 }
 
-/// Has a thread stuck in each way, and tells its worker.
+/// Has a thread stuck in each way, and returns its worker.
 fn stuck(server: &mut GunicornServer) -> Result<(u32, Vec<TcpStream>)> {
     let worker = server.wait_for_workers(1)?[0];
     let mut clients = Vec::new();
@@ -214,7 +214,7 @@ fn each_thread_is_where_the_program_and_py_spy_say() -> Result<()> {
 
 /// A master has one thread, in `Arbiter.run`.
 #[test]
-fn a_master_is_told_as_well_as_text() -> Result<()> {
+fn a_master_is_printed_as_text_too() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

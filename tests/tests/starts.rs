@@ -1,6 +1,6 @@
-//! Every way Gunicorn is started, and changed while it runs: its masters are found, class and age
-//! of each worker are right before the first request, and every request is counted for the right
-//! worker, whether the observer comes first or last.
+//! Every way to start Gunicorn, and to change it while it runs: masters are found, class and age of each
+//! worker are known before the first request, and every request is counted for its worker, whether the
+//! observer starts first or last.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use end_to_end::{
     client::{Client, Request},
-    compare::{self, Master},
-    gunicorn::{Builder, GunicornServer},
+    compare,
+    gunicorn::{Builder, GunicornServer, Master},
     load::{Background, Load},
     matrix::{
         place::Place,
@@ -331,7 +331,7 @@ fn older_than_the_observer(way: &str) -> Result<()> {
             let exists = || Ok(waits.exists().then_some(()));
             wait::until("the program to wait", exists)?;
             let observer = Observer::run();
-            // Also without an observer, or the other thread would wait in vain.
+            // Also without an observer, or the other thread would wait forever.
             fs::remove_file(&waits)?;
             let (observer, server) = (observer?, started.into_iter().next());
             let server: GunicornServer = server.context("it was not started")?;
@@ -358,7 +358,7 @@ enum Comes {
 }
 
 #[test]
-fn an_upgrade_loses_no_request_and_its_masters_are_told_apart() -> Result<()> {
+fn an_upgrade_loses_no_request_and_its_masters_are_distinguished() -> Result<()> {
     for comes in [Comes::First, Comes::Between, Comes::Last] {
         let builder = cell(&Venv::debian()?);
         upgrade(builder, comes, Signal::SIGTERM, "full").with_context(|| format!("{comes:?}"))?;
@@ -383,7 +383,7 @@ fn an_upgrade_of_a_daemon() -> Result<()> {
 }
 
 #[test]
-fn an_upgrade_of_workers_that_python_tells_nothing_of() -> Result<()> {
+fn an_upgrade_of_workers_observed_by_system_calls() -> Result<()> {
     let builder = cell(&Venv::debian()?).class("own_worker.OwnWorker");
     upgrade(builder, Comes::Between, Signal::SIGTERM, "socket")
 }
@@ -454,7 +454,7 @@ fn upgrade(builder: Builder, comes: Comes, end: Signal, level: &str) -> Result<(
 }
 
 #[test]
-fn settings_that_a_reload_changes_are_told() -> Result<()> {
+fn settings_that_a_reload_changes_are_updated() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -464,7 +464,7 @@ fn settings_that_a_reload_changes_are_told() -> Result<()> {
     let mut server = cell(&Venv::debian()?).configured(&file).start()?;
     let observer = Observer::run()?;
     let pid = server.pid().to_string();
-    let told = |class: &str, workers: &str, timeout: &str| {
+    let shown = |class: &str, workers: &str, timeout: &str| {
         let of_master = [("master_pid", pid.as_str())];
         let settings = [
             ("master_pid", pid.as_str()),
@@ -472,15 +472,15 @@ fn settings_that_a_reload_changes_are_told() -> Result<()> {
             ("workers", workers),
             ("timeout", timeout),
         ];
-        observer.wait_until("the settings to be told", |metrics| {
+        observer.wait_until("the settings to be updated", |metrics| {
             let seconds = metrics.sum("gunicorn_master_timeout_seconds", &of_master);
-            // One series: the old settings are not told any more.
+            // One series: that of the old settings is gone.
             metrics.sum("gunicorn_app_info", &of_master) == 1.0
                 && metrics.sum("gunicorn_app_info", &settings) == 1.0
                 && seconds.to_string() == timeout
         })
     };
-    told("SyncWorker", "1", "33")?;
+    shown("SyncWorker", "1", "33")?;
     send(server.port, REQUESTS)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     let first = server.wait_for_access_log(REQUESTS)?;
@@ -495,7 +495,7 @@ fn settings_that_a_reload_changes_are_told() -> Result<()> {
         Ok((!server.workers().contains(&old[0])).then_some(()))
     })?;
     server.wait_for_workers(3)?;
-    told("ThreadWorker", "3", "77")?;
+    shown("ThreadWorker", "3", "77")?;
     let now = Master {
         class: "ThreadWorker",
         ..server.as_master()
@@ -536,9 +536,12 @@ fn workers_that_a_touched_file_restarts_are_counted() -> Result<()> {
     let old = server.workers();
     let mut touched = 0;
     wait::until("the workers to be replaced", || {
-        // Again until it is seen: when a worker first looked, we cannot tell.
+        // Again and again: when a worker first reads the time of the file is unknown.
         touched += 1;
-        fs::write(&file, format!("from cell import app\n# {touched}\n"))?;
+        // Renamed, so that no worker imports a file that is half written.
+        let new = folder.path().join("new");
+        fs::write(&new, format!("from cell import app\n# {touched}\n"))?;
+        fs::rename(&new, &file)?;
         Ok((!server.workers().iter().any(|worker| old.contains(worker))).then_some(()))
     })?;
     server.wait_for_workers(WORKERS)?;

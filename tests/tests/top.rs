@@ -1,4 +1,4 @@
-//! `top` on a real terminal: what it shows, what its keys do, and how it leaves the terminal.
+//! `top` on a real terminal: its screen, its keys, and the state it leaves the terminal in.
 
 use std::{io::Write as _, net::TcpStream};
 
@@ -206,7 +206,7 @@ fn a_worker_that_hangs_is_shown_with_its_python_stack() -> Result<()> {
 }
 
 #[test]
-fn a_daemon_that_was_lost_is_told_and_found_again() -> Result<()> {
+fn a_lost_daemon_is_shown_and_found_again() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `trace`: a line for each request, as it ends.
+//! `trace`: a line for each finished request.
 
 use std::io::{BufRead as _, BufReader};
 
@@ -125,11 +125,11 @@ fn json_is_right(line: &Value, status: u16, route: &str, why: &str) -> Result<()
         return Ok(());
     }
     let cause = &line["cause"];
-    let told = (
+    let shown = (
         cause["error"]["name"].as_str().context("no class")?,
         cause["raised_in"].as_str().context("no place")?,
     );
-    ensure!(format!("{} in {}", told.0, told.1) == why, "{told:?}");
+    ensure!(format!("{} in {}", shown.0, shown.1) == why, "{shown:?}");
     ensure!(line["cause_is"] == "raised" && cause["traceback"][0]["file"] == "shop.py");
     // Flask answers for the exceptions that it sees.
     ensure!(line["failed"] == (route != "/checkout"));
@@ -214,8 +214,11 @@ fn what_a_slow_reader_misses_is_counted_and_hinders_nobody() -> Result<()> {
     }
     let said = tracer.stderr()?;
     let missing = REQUESTS - lines.len();
-    let told = format!("{missing} of {REQUESTS} requests were not shown");
-    ensure!(missing > 0 && said.contains(&told), "no {told:?}:\n{said}");
+    let notice = format!("{missing} of {REQUESTS} requests were not shown");
+    ensure!(
+        missing > 0 && said.contains(&notice),
+        "no {notice:?}:\n{said}"
+    );
     Ok(())
 }
 
@@ -235,7 +238,7 @@ fn nothing_that_did_not_happen_is_shown_when_it_ends_under_load() -> Result<()> 
     wait::until("many lines", || {
         Ok((tracer.lines()?.len() >= ENOUGH).then_some(()))
     })?;
-    tracer.stop_under_load(Signal::SIGINT)?;
+    tracer.stop(Signal::SIGINT)?;
     drop(load);
     for line in tracer.lines()? {
         let line: Value = serde_json::from_str(&line)?;

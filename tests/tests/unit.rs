@@ -1,4 +1,4 @@
-//! The systemd unit: what it forbids is not needed, and what is said of it is so.
+//! The systemd unit: the observer works under its limits, and its document is right.
 
 use std::{
     collections::BTreeSet,
@@ -59,7 +59,7 @@ fn the_daemon_observes_with_what_its_unit_leaves_it() -> Result<()> {
         let answer = end_to_end::client::fetch(observer.port, &Request::get(path))?;
         ensure!(answer.status == 200, "{path}: {}", answer.status);
     }
-    observer.stop_under_load()?;
+    observer.stop()?;
     let calls = service.calls()?;
     allowed(&calls, &unit)?;
     within_restrictions(&calls, &unit)
@@ -137,7 +137,7 @@ fn the_score_in_the_document_is_what_systemd_says() -> Result<()> {
         document.contains(&line),
         "the document does not say: {line}"
     );
-    // What costs points is told there, too.
+    // It also lists what costs points.
     for line in said.lines().filter(|line| line.starts_with('✗')) {
         let name = line.split_whitespace().nth(1).unwrap_or_default();
         let name = name.split('=').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Every refusal is one line that says what, why and the cure, with the right exit code.
+//! Every refusal is one line with the failure, its reason and the fix, and has the right exit code.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn without_root_it_says_what_it_needs() -> Result<()> {
+fn without_root_it_names_the_privileges_it_requires() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -170,12 +170,12 @@ fn a_recording_that_is_cut_or_missing_is_named() -> Result<()> {
     refused_recording(&path, "check the path")
 }
 
-/// Names the file, and beyond its name the cure.
-fn refused_recording(path: &Path, cure: &str) -> Result<()> {
+/// The refusal names the file, and after it the fix.
+fn refused_recording(path: &Path, fix: &str) -> Result<()> {
     let name = path.to_string_lossy();
     let output = observer::output(["replay", &name])?;
     refused(&output, FAILED, &[&name.to_lowercase()])?;
     let beyond = String::from_utf8_lossy(&output.stderr).replace(&*name, "");
-    ensure!(beyond.contains(cure), "no {cure:?} in: {beyond}");
+    ensure!(beyond.contains(fix), "no {fix:?} in: {beyond}");
     Ok(())
 }

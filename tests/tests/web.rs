@@ -1,4 +1,4 @@
-//! Who may ask, and that those who may not, or ask nothing, keep nobody out.
+//! TLS and authentication; clients without them, or that send nothing, keep nobody out.
 
 use std::{
     fs,
@@ -324,7 +324,7 @@ fn top_shows_a_guarded_daemon_to_who_has_its_password() -> Result<()> {
     let url = format!("https://localhost:{}", observer.port);
     let http = folder.path().join("http.yml");
     let tmux = Tmux::start(200, 30)?;
-    for (text, cure) in [
+    for (text, fix) in [
         ("", "name who signed its certificate as `ca_file`"),
         (
             "tls_config: { ca_file: server.crt }\n\
@@ -334,8 +334,8 @@ fn top_shows_a_guarded_daemon_to_who_has_its_password() -> Result<()> {
     ] {
         fs::write(&http, text)?;
         tmux.run_top(&format!("--connect {url} --http-config {}", http.display()))?;
-        tmux.wait_for(cure, |screen| {
-            screen.replace('\n', " ").contains(cure) && screen.contains("ended 1")
+        tmux.wait_for(fix, |screen| {
+            screen.replace('\n', " ").contains(fix) && screen.contains("ended 1")
         })?;
     }
     let text = fs::read_to_string(&http)?;
@@ -382,14 +382,14 @@ fn a_renewed_certificate_and_changed_users_hold_without_a_restart() -> Result<()
 }
 
 #[test]
-fn a_web_configuration_that_is_wrong_is_refused_at_the_start_with_the_cure() -> Result<()> {
+fn a_web_configuration_that_is_wrong_is_refused_at_the_start_with_the_fix() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
     let folder = TempDir::new()?;
     let recording = recording(&folder)?;
     let config = folder.path().join("web.yml");
-    for (text, cure) in [
+    for (text, fix) in [
         ("basic_auth_users:\n  bob: secret\n", "htpasswd"),
         (
             "tls_server_config:\n  cert_file: a\n  key_file: b\n",
@@ -413,8 +413,8 @@ fn a_web_configuration_that_is_wrong_is_refused_at_the_start_with_the_cure() -> 
             "{said}"
         );
         ensure!(
-            said.contains("web.yml") && said.contains(cure),
-            "no {cure:?} in {said}"
+            said.contains("web.yml") && said.contains(fix),
+            "no {fix:?} in {said}"
         );
         ensure!(!said.contains("secret"), "{said}");
     }

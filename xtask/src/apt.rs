@@ -1,5 +1,5 @@
-//! apt for another suite of Debian than this machine's: with lists, archives and a status of its
-//! own in the place of the machine's, whose packages stay as they are. It checks the signatures.
+//! apt for another suite of Debian, with its own lists, archives and status: the machine's packages stay
+//! as they are. It checks signatures.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use crate::command;
 /// Debian's own keys, of all its suites (package `debian-archive-keyring`).
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// apt with lists, archives and a status of its own.
+/// apt with its own lists, archives and status.
 pub struct Apt {
     folder: PathBuf,
 }
 
 impl Apt {
-    /// For a suite, with its files in this folder.
+    /// Prepares apt for a suite, with its files in this folder.
     pub fn new(suite: &str, folder: &Path) -> Result<Self> {
         for part in ["lists/partial", "archives/partial"] {
             let part = folder.join(part);
@@ -42,7 +42,7 @@ impl Apt {
         command::quietly(self.command("apt-get").args(arguments))
     }
 
-    /// What a package depends on, by name.
+    /// The names of a package's dependencies.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         let output = self
             .command("apt-cache")
@@ -63,7 +63,7 @@ impl Apt {
         Ok(names.collect())
     }
 
-    /// Downloads these packages alone.
+    /// Downloads these packages, without dependencies.
     pub fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
         let archives = self.folder.join("archives");
         let mut apt = self.command("apt-get");
@@ -84,7 +84,7 @@ impl Apt {
             let file = self.folder.join(name);
             apt.arg(format!("-o{option}={}", file.display()));
         }
-        // Neither the machine's other sources and preferences, nor its caches, nor a user that
+        // Without the machine's other sources, preferences and caches, and without a user who
         // cannot read our folder.
         apt.args([
             "-oDir::Etc::SourceParts=-",
@@ -96,7 +96,7 @@ impl Apt {
         apt
     }
 
-    /// What it downloaded.
+    /// The downloaded archives.
     pub fn packages(&self) -> Result<Vec<PathBuf>> {
         let archives = self.folder.join("archives");
         let entries = fs::read_dir(&archives)
@@ -117,13 +117,13 @@ impl Apt {
     }
 }
 
-/// The mirror of Debian's archive that this machine is set up with.
+/// The mirror of Debian's archive in this machine's configuration.
 fn mirror() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     if let Some(mirror) = of_release(&index_targets()?, &release) {
         return Ok(mirror);
     }
-    // Nothing is told while apt has no lists, as in a fresh container.
+    // It lists nothing while apt has no lists, as in a fresh container.
     command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
     of_release(&index_targets()?, &release).context(
         "apt has no source for this Debian's own suite (`apt-get indextargets`), \
@@ -140,7 +140,7 @@ fn index_targets() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The address beside the suite that this machine has, among lines of suite and address.
+/// The address of this machine's suite, among lines of suite and address.
 fn of_release(targets: &str, os_release: &str) -> Option<String> {
     let codename = os_release
         .lines()

@@ -25,55 +25,55 @@ use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::product::{INTERPRETERS, Source};
 
 use self::effort::Effort;
-use crate::{command, setup, workspace::Workspace};
+use crate::{command, parts, step::make_missing, workspace::Workspace};
 
-/// Measures what the probes cost here, and writes it to docs/BENCHMARKS.md
+/// Measure the overhead of the probes, and write docs/BENCHMARKS.md
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// All of them, where none is named
+    /// Part to measure [default: all]
     #[arg(value_enum)]
     part: Option<Part>,
     #[command(flatten)]
     effort: effort::Options,
-    /// Interpreters to measure the placement with, ROOT:PYTHON for one in a root folder of its own;
-    /// those of the test matrix where none is named
+    /// Interpreters for `placement`, ROOT:PYTHON for one in a root of its own [default: the test
+    /// matrix]
     #[arg(value_name = "[ROOT:]PYTHON")]
     pythons: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// A hit of the probe on `datetime.now` at the place that is chosen, and at one that the
-    /// kernel single-steps
+    /// A hit of the probe on `datetime.now` at the chosen instruction, and at one that the kernel
+    /// single-steps
     Placement,
-    /// What seeing exceptions costs a request: hits of the probes, and time of a hit
+    /// The overhead of exceptions to a request: probe hits, and time per hit
     Errors,
-    /// How many records the observer decodes and counts a second
+    /// Records decoded and counted per second
     Replay,
-    /// How costs grow with what is observed, up to a thousand workers for a day; draws a picture
+    /// Growth of costs up to a thousand workers for a day, as a picture
     Scale,
-    /// What is lost at a hundred times the requests that a Gunicorn serves
+    /// Losses at a hundred times the throughput of a Gunicorn
     Loss,
-    /// What being observed costs a Gunicorn, against bare and against what else tells metrics
+    /// Overhead to an observed Gunicorn, compared with none and with other exporters
     Cost,
-    /// The same with programs that do nothing, at the same places
+    /// The same with empty programs at the same places
     Floor,
-    /// What processes pay that are not observed
+    /// Overhead to processes that are not observed
     Bystander,
-    /// What the observer's own process takes
+    /// CPU and memory of the observer's own process
     Daemon,
-    /// Counts and durations against access logs
+    /// Counts and durations compared with access logs
     Accuracy,
 }
 
-/// What a part measured.
+/// The result of a part.
 #[derive(Default)]
 struct Measured {
-    /// For the document.
+    /// Text for the document.
     text: String,
-    /// What that was made of: files for docs/benchmarks, and what is in them.
+    /// Raw data: files for docs/benchmarks, and their contents.
     raw: Vec<(&'static str, String)>,
-    /// Likewise, for docs/images.
+    /// Files for docs/images, and their contents.
     pictures: Vec<(&'static str, String)>,
 }
 
@@ -100,7 +100,7 @@ impl Part {
         Self::Accuracy,
     ];
 
-    /// Of its part of the document.
+    /// Its name, also in the document.
     fn name(self) -> &'static str {
         match self {
             Self::Placement => "placement",
@@ -121,7 +121,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
     }
-    setup::make(workspace)?;
+    make_missing(
+        parts::once(&[parts::BUILD, parts::RUN, parts::MATRIX]),
+        workspace,
+    )?;
     let all = match arguments.part {
         Some(part) => vec![part],
         None => Part::ALL.to_vec(),
@@ -185,7 +188,7 @@ fn interpreters(workspace: &Workspace) -> Vec<String> {
         .collect()
 }
 
-/// What a bench of the observer's prints.
+/// The output of one of the observer's benches.
 fn printed_by(workspace: &Workspace, name: &str, arguments: &[String]) -> Result<String> {
     let mut bench = command::cargo();
     bench

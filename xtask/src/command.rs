@@ -1,24 +1,24 @@
-//! Running other programs, with errors that say which.
+//! Runs other programs, with errors that name them.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Cargo, without what it told of this package when it ran us: build scripts that look at it, as that
-/// of `ring` does, would build all that depends on them anew each time.
+/// Cargo, without the variables of this package that it set when it ran us: build scripts that read
+/// them, as that of `ring` does, would rebuild everything that depends on them each time.
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     for (name, _) in std::env::vars_os() {
-        let is_told =
+        let is_of_package =
             |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        if name.to_str().is_some_and(is_told) {
+        if name.to_str().is_some_and(is_of_package) {
             command.env_remove(name);
         }
     }
     command
 }
 
-/// The command as a person would type it.
+/// The command as typed in a shell.
 pub fn shown(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
@@ -48,7 +48,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Runs it with its output shown, after printing it.
+/// Prints a command and runs it with its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
     println!("  $ {}", shown(command));
     let status = command
@@ -60,7 +60,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it, and shows its output only if it fails.
+/// Runs a command, and shows its output only if it fails.
 pub fn quietly(command: &mut Command) -> Result<()> {
     let output = command
         .stdin(Stdio::null())
@@ -78,7 +78,7 @@ pub fn quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What it prints, or nothing if it cannot run or fails.
+/// The output of a command; none if it cannot run or fails.
 pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)

@@ -1,25 +1,24 @@
-//! `cargo xtask test cost`: what the observer does, in instructions, against what it took before.
+//! `cargo xtask test cost`: counts the observer's instructions, and compares them with earlier counts.
 //!
-//! Times say little on a machine that does something else besides; instructions are nearly the same
-//! each time. They depend on the compiler, and for programs in the kernel on its verifier: so each
-//! is held only against what the same compiler, or a kernel of the same series, made of it.
+//! Times vary on a busy machine; instructions are nearly the same each time. They depend on the
+//! compiler, and for eBPF programs on the kernel's verifier: each count is compared only with one of
+//! the same compiler, or of a kernel of the same series.
 
 mod baseline;
 mod count;
 
 use anyhow::{Result, bail};
 
-use crate::{test::is_ci, workspace::Workspace};
+use crate::{ci::is_ci, workspace::Workspace};
 use baseline::Baseline;
 
 /// Beside this crate's manifest.
 const FILE: &str = "xtask/cost.toml";
 
-/// Counts and compares; or writes down what it counted.
+/// Counts, and compares or writes the counts.
 pub fn run(workspace: &Workspace, write: bool) -> Result<()> {
     let file = workspace.root.join(FILE);
     let known = Baseline::read(&file)?;
-    workspace.build_observer()?;
     let mut now = Baseline {
         compiler: count::compiler()?,
         userspace: count::userspace(workspace)?,

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: real Gunicorns under light load, and what the observer says of them.
+//! `cargo xtask demo`: the observer's counts of real Gunicorns under light load.
 
 mod table;
 
@@ -24,20 +24,20 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{setup, workspace::Workspace};
+use crate::{parts, step::make_missing, workspace::Workspace};
 
 const REFRESH: Duration = Duration::from_secs(1);
-/// With `--once`, between two looks.
-const LOOK: Duration = Duration::from_millis(100);
-/// Between two requests of one client.
+/// With `--once`, the time between two scrapes.
+const POLL: Duration = Duration::from_millis(100);
+/// The time between two requests of one client.
 const THINKING: Duration = Duration::from_millis(50);
-/// With `--once`, requests of each master before the table is shown.
+/// With `--once`, the number of requests of each master before the table is printed.
 const ENOUGH: f64 = 50.0;
 
-/// Shows the observer at work on two Gunicorns of its own
+/// Run the observer over two Gunicorns under light load
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Show one table after a few seconds, then end
+    /// Print one table after a few seconds, then exit
     #[arg(long)]
     once: bool,
 }
@@ -46,9 +46,9 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
     }
-    setup::make_to_run(workspace)?;
+    make_missing(parts::once(&[parts::BUILD, parts::RUN]), workspace)?;
     let binary = workspace.build_observer()?;
-    // From here on Ctrl-C is a message, so that everything started below is dropped in order.
+    // From here on Ctrl-C is a message: everything started below is dropped in order.
     let interrupted = interruption()?;
     println!("Starting two Gunicorns with tests/apps/shop.py: sync workers and gthread workers.");
     let shops = Shops::start(&Venv::all_in(&workspace.venvs())?.remove(0))?;
@@ -61,9 +61,9 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     observer.stop().map(|_| ())
 }
 
-/// Two Gunicorns, and load on both as long as they are held.
+/// Two Gunicorns under load, until dropped.
 pub struct Shops {
-    // It ends before them.
+    // Dropped before the servers.
     _loads: [Background; 2],
     pub servers: [GunicornServer; 2],
 }
@@ -111,7 +111,7 @@ fn interruption() -> Result<Receiver<()>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for _ in signals.forever() {
-            // Once the demo is over nobody listens any more.
+            // Fails once the demo is over.
             let _ = sender.send(());
         }
     });
@@ -132,7 +132,7 @@ fn once(observer: &Observer, servers: &[GunicornServer], interrupted: &Receiver<
             let table = table::rendered(&metrics, Some((&first, start.elapsed())));
             return show(observer, &table);
         }
-        if is_interrupted(interrupted, LOOK) {
+        if is_interrupted(interrupted, POLL) {
             return Ok(());
         }
     }
@@ -142,7 +142,7 @@ fn once(observer: &Observer, servers: &[GunicornServer], interrupted: &Receiver<
     )
 }
 
-/// Waits so long, or until Ctrl-C.
+/// Waits for this time, or until Ctrl-C.
 fn is_interrupted(interrupted: &Receiver<()>, wait: Duration) -> bool {
     !matches!(
         interrupted.recv_timeout(wait),
@@ -161,7 +161,7 @@ fn follow(observer: &Observer, interrupted: &Receiver<()>) -> Result<()> {
             print!("\x1b[H\x1b[2J");
         }
         show(observer, &text)?;
-        println!("Ctrl-C ends it.");
+        println!("Press Ctrl-C to stop.");
         if is_interrupted(interrupted, REFRESH) {
             return Ok(());
         }

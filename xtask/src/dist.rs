@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what is given to users, the same bytes each time.
+//! `cargo xtask dist`: the release files, the same bytes each time.
 
 mod archive;
 mod binary;
@@ -14,33 +14,33 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{command, dist::stage::Stage, setup, workspace::Workspace};
+use crate::{command, dist::stage::Stage, parts, step::make_missing, workspace::Workspace};
 
 const NAME: &str = "gunicorn-observer";
 
-/// Makes a tarball, a Debian package and their checksums in target/dist
+/// Build the release files: tarball, Debian package, checksums
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Package this release build instead of making one
+    /// Package this program instead of building one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// An empty folder for what is made [default: target/dist, which is emptied]
+    /// Empty folder for the files [default: target/dist, which is emptied]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    setup::make_to_distribute(workspace)?;
+    make_missing(parts::PACKAGE, workspace)?;
     let built = match &arguments.binary {
         Some(path) => path.clone(),
         None => {
-            setup::make_to_run(workspace)?;
+            make_missing(parts::BUILD, workspace)?;
             workspace.build_observer()?
         }
     };
     let output = match &arguments.output {
         Some(folder) => {
-            // What is in a folder that somebody named is not ours to remove.
+            // The contents of a named folder are not ours to remove.
             let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
             ensure!(
                 is_empty || !folder.exists(),
@@ -68,7 +68,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The time that files are given, in seconds (reproducible-builds.org): that of what was built.
+/// The time of all files, in Unix seconds (reproducible-builds.org): that of the last commit.
 fn made_at(workspace: &Workspace) -> Result<u64> {
     let said = match env::var("SOURCE_DATE_EPOCH") {
         Ok(said) => said,
@@ -87,7 +87,7 @@ fn made_at(workspace: &Workspace) -> Result<u64> {
     )
 }
 
-/// An empty folder there.
+/// Makes an empty folder there.
 fn emptied(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)
@@ -96,7 +96,7 @@ fn emptied(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
-/// Runs it with the time of all that it makes.
+/// Runs a command that gives this time to its files.
 fn quietly_at(made_at: u64, command: &mut Command) -> Result<()> {
     command::quietly(command.env("SOURCE_DATE_EPOCH", made_at.to_string()))
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask test errors`: every way a request fails under every framework, as a table.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::errors::{
@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/ERRORS.md";
 
-pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
+pub fn run(workspace: &Workspace, observer: &Path, words: &[String], write: bool) -> Result<()> {
     let stands: Vec<Stand> = STANDS
         .into_iter()
         .filter(|stand| stand.matches(words))
@@ -26,8 +26,7 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
     if write && stands.len() != STANDS.len() {
         bail!("{DOCUMENT} is written of all frameworks only");
     }
-    let binary = workspace.build_observer()?;
-    let outcome = run::run(&workspace.matrix(), &binary, &stands)?;
+    let outcome = run::run(&workspace.matrix(), observer, &stands)?;
     let agreement = agreement(&outcome);
     let rows = outcome.rows;
     let table = table::markdown(&rows);
@@ -51,26 +50,26 @@ pub fn run(workspace: &Workspace, words: &[String], write: bool) -> Result<()> {
     Ok(())
 }
 
-/// How far a closer look can be relied on.
+/// How far deep capture can be relied on.
 fn agreement(outcome: &run::Outcome) -> String {
     format!(
-        "Of {} 5xx whose exception was known without a closer look, while one was taken, it would\n\
-         have named the same class and function for {}.",
+        "Of {} 5xx with a known exception during deep capture, deep capture named the same class\n\
+         and function for {}.",
         outcome.checked, outcome.agreed
     )
 }
 
 fn document(table: &str, agreement: &str) -> String {
     format!(
-        "# What is told of errors\n\n\
-         Written by `cargo xtask test errors --write`. A shop of each framework is asked each of\n\
-         these, under the interpreters and Gunicorns below, and what the observer tells is held\n\
-         against what Python did: status, class and function of the exception behind each 5xx\n\
-         (`gunicorn_http_errors_total`), those that left the application\n\
-         (`gunicorn_worker_failed_requests_total`) and those that Gunicorn handled\n\
+        "# Error attribution accuracy\n\n\
+         Written by `cargo xtask test errors --write`. An application of each framework gets each\n\
+         of these requests, under the interpreters and Gunicorns below. The test compares the\n\
+         observer's metrics with what Python did: status, class and function of the exception\n\
+         behind each 5xx (`gunicorn_http_errors_total`), exceptions that left the application\n\
+         (`gunicorn_worker_failed_requests_total`) and exceptions that Gunicorn handled\n\
          (`gunicorn_worker_error_handling_total`).\n\n\
-         A cell says who answered what, and in how many of the places it was tried the observer\n\
-         was right. The shops are in `tests/apps/errors`; what becomes of each request is data in\n\
-         `tests/src/errors/case.rs`. A dash is what a framework has no way for.\n\n{table}\n{agreement}\n"
+         A cell shows the answer, and in how many of the combinations the observer was right. The\n\
+         applications are in `tests/apps/errors`; the outcome of each request is data in\n\
+         `tests/src/errors/case.rs`. A dash: the framework has no such case.\n\n{table}\n{agreement}\n"
     )
 }

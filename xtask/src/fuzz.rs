@@ -1,33 +1,45 @@
 //! `cargo xtask test fuzz`: a short run of each fuzz target in `tests/fuzz`.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, workspace::Workspace};
+use crate::{command, tally::Tally, workspace::Workspace};
 
 const CRATE: &str = "tests/fuzz";
-/// For each target: what is found at all is mostly found at once, from its seeds.
+/// Time of each target. Most failures are found at once, from the seeds.
 const SECONDS: u32 = 10;
-/// What one input may take: a walk that does not end shows as this.
+/// A bound on one input: finds walks that do not end.
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MIB: u32 = 2048;
 
-/// Builds the targets, and runs those whose name contains `filter`.
-pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+/// Builds the targets, and names those that contain `filter`.
+pub fn build(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<String>> {
     let wanted = |name: &String| filter.is_none_or(|filter| name.contains(filter));
     let targets: Vec<_> = targets(workspace)?.into_iter().filter(wanted).collect();
     if targets.is_empty() {
         bail!("no fuzz target has `{}` in its name", filter.unwrap_or(""));
     }
-    let built = workspace.target.join("fuzz");
-    build(workspace, &built)?;
+    compile(workspace)?;
+    Ok(targets)
+}
+
+/// Runs each target for [`SECONDS`].
+pub fn run(workspace: &Workspace, targets: &[String], tally: &mut Tally) {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = folder(workspace).join(triple).join("release");
     for target in targets {
-        let program = built.join(&triple).join("release").join(&target);
-        fuzz(workspace, &program, &target)?;
+        let name = format!("fuzz {target}");
+        tally.check(&name, || fuzz(workspace, &folder.join(target), target));
     }
-    Ok(())
+}
+
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("fuzz")
 }
 
 fn targets(workspace: &Workspace) -> Result<Vec<String>> {
@@ -43,22 +55,22 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// By the stable compiler, which has the instrumentation but counts it as unstable. The sanitizers
-/// are only nightly's, and find what safe code does not do.
-fn build(workspace: &Workspace, to: &Path) -> Result<()> {
+/// Compiles with the stable compiler, where the instrumentation is an unstable option. Sanitizers need
+/// nightly, and find mistakes that safe code cannot make.
+fn compile(workspace: &Workspace) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
         .current_dir(&workspace.root)
         .env("RUSTC_BOOTSTRAP", "1")
-        // No target loads the programs.
+        // No target loads the eBPF programs.
         .env("AYA_BUILD_SKIP", "1")
         .args(["fuzz", "build", "--fuzz-dir", CRATE])
         .args(["--sanitizer", "none", "--target-dir"])
-        .arg(to);
+        .arg(folder(workspace));
     command::run(&mut cargo)
 }
 
-/// From its seeds and what earlier runs found; an input that fails it is kept, and named.
+/// Runs a target from its seeds and the finds of earlier runs. An input that fails is kept and named.
 fn fuzz(workspace: &Workspace, program: &Path, target: &str) -> Result<()> {
     let corpus = workspace.target.join("fuzz-corpus").join(target);
     let failed = workspace.target.join("fuzz-failed").join(target);

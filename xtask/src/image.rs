@@ -1,7 +1,7 @@
-//! `cargo xtask image`: all that is in the container image, as a folder.
+//! `cargo xtask image`: the contents of the container image, as a folder.
 //!
-//! The image is made by deploy/Dockerfile, which has this command fill its only layer; the tests
-//! run what it makes without an engine.
+//! deploy/Dockerfile runs this command to fill the only layer of the image; the tests run its result
+//! without a container engine.
 
 use std::{
     fs,
@@ -13,15 +13,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{command, workspace::Workspace};
 
-/// Where the program is in it.
+/// The path of the program in the image.
 const PROGRAM: &str = "usr/bin/gunicorn-observer";
 
-/// Puts all that is in the container image into a folder
+/// Fill a folder with the contents of the container image
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A folder that does not exist yet, or is empty
+    /// Folder to fill; must be empty or not exist
     folder: PathBuf,
-    /// Take this program instead of building it
+    /// Use this program instead of building it
     #[arg(long)]
     program: Option<PathBuf>,
 }
@@ -44,21 +44,21 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     command::quietly(Command::new("strip").arg("--strip-debug").arg(copied))
 }
 
-/// The libraries a program needs and the loader, where it is asked for. Nothing else is loaded
-/// later: glibc has the ways to look up names in itself since 2.34.
+/// The loader and the libraries of a program, at the paths where the loader looks for them. Nothing
+/// else is loaded later: glibc looks up names by itself since 2.34.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let told = command::output("ldd", &[&program.to_string_lossy()])
-        .with_context(|| format!("ldd tells nothing of {}", program.display()))?;
-    let libraries = parse(&told)?;
-    ensure!(!libraries.is_empty(), "ldd tells of no library:\n{told}");
+    let output = command::output("ldd", &[&program.to_string_lossy()])
+        .with_context(|| format!("ldd prints nothing for {}", program.display()))?;
+    let libraries = parse(&output)?;
+    ensure!(!libraries.is_empty(), "ldd lists no library:\n{output}");
     Ok(libraries)
 }
 
-fn parse(told: &str) -> Result<Vec<PathBuf>> {
+fn parse(output: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for line in told.lines() {
+    for line in output.lines() {
         ensure!(!line.contains("not found"), "a library is missing: {line}");
-        // `name => path (address)`, `path (address)`, or what the kernel has: `name (address)`.
+        // `name => path (address)`, `path (address)`, or for the vDSO `name (address)`.
         let path = line.split("=>").last().unwrap_or_default();
         let path = path.rsplit_once(" (").map_or(path, |(path, _)| path).trim();
         if path.starts_with('/') {
@@ -68,7 +68,7 @@ fn parse(told: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Copies what a path leads to, through links, to a path below a root.
+/// Copies a file, through links, to a path below a root.
 fn copy(from: &Path, root: &Path, to: &Path) -> Result<PathBuf> {
     let to = root.join(to.strip_prefix("/").unwrap_or(to));
     let folder = to.parent().context("a path has a folder")?;
@@ -84,10 +84,10 @@ mod tests {
 
     #[test]
     fn libraries_and_the_loader_are_found_and_what_the_kernel_has_is_not() {
-        let told = "\tlinux-vdso.so.1 (0x00007ffd4a7e4000)\n\
+        let output = "\tlinux-vdso.so.1 (0x00007ffd4a7e4000)\n\
                     \tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 (0x00007fb358126000)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007fb358159000)\n";
-        let found = parse(told).expect("all are there");
+        let found = parse(output).expect("all are there");
         let found: Vec<_> = found
             .iter()
             .map(|path| path.display().to_string())

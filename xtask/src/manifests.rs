@@ -5,21 +5,18 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::chart::{MANIFESTS, Tools};
 
-use crate::{kubernetes, python, setup, workspace::Workspace};
+use crate::{parts, step::make_missing, workspace::Workspace};
 
-/// Renders the chart into deploy/kubernetes
+/// Render the Helm chart to deploy/kubernetes
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Change nothing; exit 1 if they are not what the chart renders to
+    /// Write nothing; exit with 1 if deploy/kubernetes is out of date
     #[arg(long)]
     check: bool,
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    setup::take(
-        [&python::INTERPRETER, &kubernetes::HELM].into_iter(),
-        workspace,
-    )?;
+    make_missing(parts::CHART, workspace)?;
     let rendered = Tools::in_folder(&workspace.kubernetes_folder()).manifests()?;
     if arguments.check {
         let present = fs::read_to_string(MANIFESTS).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `cargo xtask test matrix`: every interpreter with every Gunicorn and worker class, as a table.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::{
@@ -14,17 +14,17 @@ use crate::workspace::Workspace;
 
 const DOCUMENT: &str = "docs/MATRIX.md";
 
-/// Which cells, and what becomes of the table.
+/// The cells to run, and whether to write the table.
 pub struct Choice<'a> {
-    /// Only a part that has each interpreter with each class, and each Gunicorn.
+    /// Only a part that covers each interpreter with each class, and each Gunicorn.
     pub subset: bool,
-    /// Only cells whose name has parts that begin so.
+    /// Only cells with a part that begins with each word.
     pub words: &'a [String],
     /// Write the table to the document.
     pub write: bool,
 }
 
-pub fn run(workspace: &Workspace, choice: &Choice<'_>) -> Result<()> {
+pub fn run(workspace: &Workspace, observer: &Path, choice: &Choice<'_>) -> Result<()> {
     let cells = choice.cells()?;
     if choice.write && cells.len() != product::all().len() {
         bail!(
@@ -32,8 +32,7 @@ pub fn run(workspace: &Workspace, choice: &Choice<'_>) -> Result<()> {
             cells.len()
         );
     }
-    let binary = workspace.build_observer()?;
-    let rows = run::run(&workspace.matrix(), &binary, &cells, tell)?;
+    let rows = run::run(&workspace.matrix(), observer, &cells, tell)?;
     println!("\n{}", table::markdown(&rows));
     let tried = rows.iter().filter(|row| row.outcome.is_ok()).count();
     let wrong = rows.iter().filter(|row| !row.wrong().is_empty()).count();
@@ -71,7 +70,7 @@ impl Choice<'_> {
     }
 }
 
-/// A line for each cell as soon as it is known.
+/// Prints a line for each cell.
 fn tell(rows: &[Row]) {
     for row in rows {
         match &row.outcome {

@@ -1,5 +1,5 @@
-//! `cargo xtask offsets`: what the layouts say of CPython, against the debug information of the
-//! interpreters at hand.
+//! `cargo xtask offsets`: compares the layouts of CPython with the debug information of local
+//! interpreters.
 
 mod compare;
 mod dwarf;
@@ -15,17 +15,16 @@ use self::{
     fields::{FIELDS, Source},
     interpreters::Interpreter,
 };
-use crate::test;
+use crate::ci::is_ci;
 
-/// Holds the layouts of CPython against the debug information of interpreters at hand
+/// Compare CPython's layouts with the debug information of local interpreters
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Show where this member is instead: `PyThreadState.next`, `pyruntimestate.interpreters.main`;
-    /// of a structure alone, its size
+    /// Print the offset of this member instead, such as `PyThreadState.next` or
+    /// `pyruntimestate.interpreters.main`; of a structure alone, its size
     #[arg(long = "member", value_name = "STRUCT.PATH")]
     members: Vec<String>,
-    /// Other interpreters than pyenv's, and the file that has the debug information where that was
-    /// split off
+    /// Interpreters, with the file of their debug information if it is split off [default: pyenv's]
     #[arg(value_name = "python3.N[:DEBUG]")]
     files: Vec<String>,
 }
@@ -93,7 +92,7 @@ fn compare_all(interpreters: &[Interpreter]) -> Result<Vec<u8>> {
     Ok(compared)
 }
 
-/// What the observer takes for an interpreter's layout, and where from.
+/// The layout that the observer uses for an interpreter, and its source.
 fn layout(interpreter: &Interpreter) -> Result<Option<(Layout, &'static str)>> {
     if debug_offsets::is_known(3, interpreter.minor) {
         let bytes = usize::try_from(debug_offsets::BYTES)?;
@@ -119,8 +118,8 @@ fn say_what_is_not_compared() {
     }
 }
 
-/// Names the versions that nothing was held against. Those that publish their offsets say them
-/// themselves; those with a table must be held against it.
+/// Prints the versions without an interpreter to compare with. Versions that publish their offsets may
+/// lack one; versions with a table may not under CI.
 fn missing(compared: &[u8]) -> Result<()> {
     let lacking = |known: fn(u8) -> bool| {
         let minors = (0..=u8::MAX).filter(|minor| known(*minor) && !compared.contains(minor));
@@ -141,14 +140,14 @@ fn missing(compared: &[u8]) -> Result<()> {
         "no interpreter with debug information for the tables of CPython {tables}: `pyenv install` \
          makes one"
     );
-    if test::is_ci() {
+    if is_ci() {
         bail!("{message}");
     }
     println!("  NOT compared: {message}");
     Ok(())
 }
 
-/// What the debug information says.
+/// The value in the debug information.
 fn derived(types: &Types<'_>, source: Source) -> Result<Derived> {
     Ok(match source {
         Source::Member(structure, path) => {

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use crate::command;
 
 /// The command that installs `packages`.
-pub fn cure(packages: &[&str]) -> String {
+pub fn fix(packages: &[&str]) -> String {
     format!("apt-get install {} (as root)", packages.join(" "))
 }
 
-/// Installs `packages`, in the newest version there is: what the lists on a new machine know may be
-/// older than what is needed.
+/// Installs the newest version of `packages`: the lists of a new machine may have older ones than
+/// required.
 pub fn install(packages: &[&str]) -> Result<()> {
     if command::output("apt-get", &["--version"]).is_none() {
         bail!(
@@ -27,16 +27,16 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!(
             "installing packages needs root: run `sudo {}`, then this again",
-            cure(packages)
+            fix(packages)
         );
     }
     update()?;
     apt(&["install", "-y", "--no-install-recommends"], packages)
 }
 
-/// Downloads the archive of a package to `folder`, and says where it is. Nothing is installed.
+/// Downloads the archive of a package to `folder`, and returns its path. Installs nothing.
 pub fn download(package: &str, folder: &Path) -> Result<PathBuf> {
-    // Who is not root has to do with the lists there are.
+    // Other users cannot update the lists.
     if nix::unistd::geteuid().is_root() {
         update()?;
     }
@@ -51,7 +51,7 @@ pub fn download(package: &str, folder: &Path) -> Result<PathBuf> {
         .with_context(|| format!("apt-get downloaded no {package}"))
 }
 
-/// Once: the lists on a new machine may be older than what is needed.
+/// Updates the lists once: those of a new machine may be too old.
 fn update() -> Result<()> {
     static UPDATED: AtomicBool = AtomicBool::new(false);
     if UPDATED.swap(true, Ordering::Relaxed) {
@@ -67,7 +67,7 @@ fn apt(arguments: &[&str], packages: &[&str]) -> Result<()> {
             .arg("-qq")
             .args(arguments)
             .args(packages)
-            // A page of what it unpacks; what goes wrong is on stderr.
+            // A page of unpacked packages; errors are on stderr.
             .stdout(Stdio::null()),
     )
 }

@@ -1,5 +1,4 @@
-//! Prometheus of Debian, unpacked below `target` and not installed: a package that is installed
-//! starts its service.
+//! Debian's Prometheus, unpacked below `target`. Installing its package would start a service.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 

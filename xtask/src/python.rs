@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command, interpreters, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
 const REQUIREMENTS: &str = "tests/apps/requirements.txt";
 pub const DEBIAN_PYTHON: &str = "/usr/bin/python3.11";
 const DEBIAN_PACKAGES: &[&str] = &["python3.11", "python3.11-venv"];
-/// Written last, so that an environment half made is made again.
+/// Written last, so that an incomplete environment is made again.
 const STAMP: &str = "made-from";
 
 pub const INTERPRETER: Step = Step {
@@ -31,7 +31,7 @@ pub const INTERPRETER: Step = Step {
             Some(version) => Check::Present(version),
             None => Check::missing(
                 format!("{DEBIAN_PYTHON} with venv does not run"),
-                packages::cure(DEBIAN_PACKAGES),
+                packages::fix(DEBIAN_PACKAGES),
             ),
         }
     },
@@ -110,7 +110,7 @@ impl Environment {
         Ok(format!("{}\n{requirements}", self.python.display()))
     }
 
-    /// Whether it is not there, or was made of something else.
+    /// Whether it is missing or out of date.
     pub fn is_stale(&self, workspace: &Workspace) -> Result<bool> {
         let stamp = fs::read_to_string(self.folder.join(self.name).join(STAMP));
         Ok(stamp.ok() != Some(self.stamp(workspace)?))

@@ -1,5 +1,5 @@
-//! `cargo xtask screenshots`: the pictures of the dashboard and of `top` in docs/images, of real
-//! Gunicorns in some trouble.
+//! `cargo xtask screenshots`: pictures of the dashboard and of `top` for docs/images, of real Gunicorns
+//! with problems.
 
 use std::{
     fs,
@@ -18,26 +18,25 @@ use end_to_end::{
     venv::Venv,
 };
 
-use crate::{demo::Shops, setup, workspace::Workspace};
+use crate::{demo::Shops, parts, step::make_missing, tools, workspace::Workspace};
 
 const FOLDER: &str = "docs/images";
-/// Name, whether it is dark, width and height.
+/// Name, whether the theme is dark, width and height.
 const PICTURES: [(&str, bool, u32, u32); 3] = [
     ("dashboard-dark", true, 1600, 1225),
     ("dashboard-light", false, 1600, 1225),
     ("dashboard-phone", true, 400, 850),
 ];
-/// Columns and lines of the terminal, and how wide it is as a picture.
+/// Columns and lines of the terminal, and the width of its picture.
 const TERMINAL: (u16, u16) = (120, 30);
 const TERMINAL_PIXELS: u32 = 1050;
-/// How long the second of the requests that hang does so: longer than it takes to be a finding,
-/// shorter than Gunicorn's timeout.
+/// The time that the second request hangs: long enough for a finding, shorter than Gunicorn's timeout.
 const HANGS: Duration = Duration::from_secs(20);
 
-/// Takes pictures of the dashboard and of `top` for the documentation
+/// Take the screenshots of docs/images
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How long the Gunicorns run before; from 40 on a worker is killed meanwhile
+    /// Seconds of load before the first picture; from 40 on, a worker is killed in that time
     #[arg(long, default_value_t = 45)]
     seconds: u64,
 }
@@ -48,7 +47,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             "loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask screenshots`"
         );
     }
-    setup::make(workspace)?;
+    let shown = &[tools::BROWSER, tools::TMUX];
+    make_missing(parts::once(&[parts::BUILD, parts::RUN, shown]), workspace)?;
     let binary = workspace.build_observer()?;
     let venv = Venv::all_in(&workspace.venvs())?.remove(0);
     let shops = Shops::start(&venv)?;

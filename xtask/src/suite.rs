@@ -1,7 +1,7 @@
-//! The interpreters of another Debian, unpacked into a root of their own beside this one.
+//! Interpreters of another Debian suite, unpacked into a root of their own.
 //!
-//! apt resolves what they need, see [`crate::apt`]. A suite has one version of a package at a time,
-//! so versions cannot be pinned: those that came are written down in the root's stamp.
+//! apt resolves their dependencies, see [`crate::apt`]. A suite has one version of a package at a
+//! time, so versions cannot be pinned: the root's stamp records them.
 
 use std::{
     fs,
@@ -14,15 +14,15 @@ use anyhow::{Context as _, Result};
 
 use crate::{apt::Apt, command};
 
-/// Beside the interpreters: the library that wheels of C++ need, and `/etc/protocols`, which older
-/// dnspythons read when they are imported.
+/// Packages beside the interpreters: the library of C++ wheels, and `/etc/protocols`, which older
+/// dnspythons read at import.
 const OTHERS: [&str; 2] = ["libstdc++6", "netbase"];
-/// What Debian keeps in `/usr` and links to from `/` (`base-files`, as of Debian 13).
+/// Folders that Debian keeps in `/usr` and links to from `/` (`base-files`, as of Debian 13).
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
-/// Mount points, and a folder for what is temporary.
+/// Mount points, and a folder for temporary files.
 const EMPTY: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 
-/// A suite of Debian, as far as the tests want it.
+/// The part of a Debian suite that the tests use.
 pub struct Suite {
     pub name: &'static str,
     /// Minor versions of its interpreters.
@@ -32,7 +32,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Whether it has been unpacked to the end.
+    /// Whether it is unpacked completely.
     pub fn is_made(&self) -> bool {
         let stamp = fs::read_to_string(self.stamp()).unwrap_or_default();
         stamp.lines().next() == Some(&self.wanted().join(" "))
@@ -80,7 +80,7 @@ impl Suite {
         apt.remove()
     }
 
-    /// What scripts of packages do that are not run here.
+    /// The work of maintainer scripts, which do not run here.
     fn finish_root(&self) -> Result<()> {
         for name in MERGED {
             let link = self.root.join(name);

@@ -10,13 +10,13 @@ use anyhow::{Result, bail};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
-/// Names the toolchain to use instead of the one the rule finds.
+/// Variable that names another toolchain.
 const CHOICE: &str = "GUNICORN_OBSERVER_BPF_TOOLCHAIN";
-/// The name Debian's compiler gets in rustup.
+/// The name of Debian's compiler in rustup.
 const DEBIAN: &str = "debian-bpf";
 /// Debian 12's newest compiler, with the sources of `core`.
 const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
@@ -52,7 +52,7 @@ pub const BPF_TOOLCHAIN: Step = Step {
             format!(
                 "rustup toolchain install nightly --component rust-src,clippy; or on Debian: {}, \
                  then rustup toolchain link {DEBIAN} /usr",
-                packages::cure(DEBIAN_PACKAGES)
+                packages::fix(DEBIAN_PACKAGES)
             ),
         ),
     },
@@ -78,7 +78,7 @@ pub const BPF_CLIPPY: Step = Step {
             None => Check::missing(
                 format!("`cargo +{toolchain} clippy` does not run"),
                 if toolchain == DEBIAN {
-                    packages::cure(&["rust-web-clippy"])
+                    packages::fix(&["rust-web-clippy"])
                 } else {
                     format!("rustup component add clippy --toolchain {toolchain}")
                 },
@@ -122,9 +122,9 @@ fn has_sources(sysroot: &str) -> bool {
 }
 
 fn usable(toolchain: &str) -> Check {
-    let cure = format!("set {CHOICE} to a toolchain that fits; `rustup toolchain list` shows them");
+    let fix = format!("set {CHOICE} to a toolchain that fits; `rustup toolchain list` shows them");
     let Some(sysroot) = sysroot(toolchain) else {
-        return Check::missing(format!("toolchain {toolchain} does not run"), cure);
+        return Check::missing(format!("toolchain {toolchain} does not run"), fix);
     };
     if !has_sources(&sysroot) {
         return Check::missing(
@@ -150,14 +150,14 @@ fn usable(toolchain: &str) -> Check {
             format!(
                 "toolchain {toolchain} has LLVM {llvm}, and bpf-linker reads up to {LLVM_MAJOR}"
             ),
-            cure,
+            fix,
         );
     }
     let least = env!("CARGO_PKG_RUST_VERSION");
     if numbers(release) < numbers(least) {
         return Check::missing(
             format!("toolchain {toolchain} is Rust {release}, under {least}"),
-            cure,
+            fix,
         );
     }
     Check::Present(format!("{toolchain}, Rust {release}, LLVM {llvm}"))

@@ -1,10 +1,10 @@
-//! Cargo's helpers, and what the kernel must offer.
+//! Programs that building and testing take, and requirements on the kernel.
 
 use std::{fs, path::Path};
 
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
     toolchain::LLVM_MAJOR,
 };
 
@@ -25,7 +25,7 @@ pub const BPF_LINKER: Step = Step {
                 "{}, then LLVM_PREFIX=/usr/lib/llvm-{LLVM_MAJOR} cargo install bpf-linker \
                  --version {BPF_LINKER_VERSION} --no-default-features --features llvm-{LLVM_MAJOR} \
                  --locked; have ~/.cargo/bin in PATH",
-                packages::cure(LLVM_PACKAGES)
+                packages::fix(LLVM_PACKAGES)
             ),
         ),
     },
@@ -136,7 +136,7 @@ pub const PACKAGING: Step = Step {
             None => Check::Present("dpkg-shlibdeps, objcopy".to_owned()),
             Some(program) => Check::missing(
                 format!("`{program}` does not run"),
-                packages::cure(PACKAGING_PACKAGES),
+                packages::fix(PACKAGING_PACKAGES),
             ),
         }
     },
@@ -160,7 +160,7 @@ pub const CONTAINERS: Step = Step {
                 let names: Vec<_> = missing.map(|(_, name)| *name).collect();
                 Check::missing(
                     format!("`{}` does not run", names.join("` and `")),
-                    packages::cure(CONTAINER_PACKAGES),
+                    packages::fix(CONTAINER_PACKAGES),
                 )
             }
         }
@@ -173,12 +173,12 @@ const NGINX_PACKAGES: &[&str] = &["nginx-light"];
 pub const NGINX: Step = Step {
     name: "nginx",
     why: "The tests observe Gunicorn behind it.",
-    // Debian has it where only root looks for programs.
+    // Debian installs it outside of other users' PATH.
     check: |_| match Path::new("/usr/sbin/nginx") {
         path if path.exists() => Check::Present(path.display().to_string()),
         path => Check::missing(
             format!("{} does not exist", path.display()),
-            packages::cure(NGINX_PACKAGES),
+            packages::fix(NGINX_PACKAGES),
         ),
     },
     make: Some(|_| packages::install(NGINX_PACKAGES)),
@@ -196,14 +196,14 @@ pub const BROWSER: Step = Step {
         if let Some(path) = missing {
             return Check::missing(
                 format!("{path} does not exist"),
-                packages::cure(BROWSER_PACKAGES),
+                packages::fix(BROWSER_PACKAGES),
             );
         }
         match command::output("/usr/bin/chromedriver", &["--version"]) {
             Some(version) => Check::Present(version),
             None => Check::missing(
                 "`chromedriver` does not run",
-                packages::cure(BROWSER_PACKAGES),
+                packages::fix(BROWSER_PACKAGES),
             ),
         }
     },
@@ -217,7 +217,7 @@ pub const GROFF: Step = Step {
     why: "The tests set the man pages with it.",
     check: |_| match command::output("groff", &["--version"]) {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
-        None => Check::missing("`groff` does not run", packages::cure(GROFF_PACKAGES)),
+        None => Check::missing("`groff` does not run", packages::fix(GROFF_PACKAGES)),
     },
     make: Some(|_| packages::install(GROFF_PACKAGES)),
 };
@@ -229,7 +229,7 @@ pub const SYSTEMD: Step = Step {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
         None => Check::missing(
             "`systemd-analyze` does not run",
-            packages::cure(&["systemd"]),
+            packages::fix(&["systemd"]),
         ),
     },
     make: Some(|_| packages::install(&["systemd"])),
@@ -240,7 +240,7 @@ pub const STRACE: Step = Step {
     why: "The tests see with it which system calls the observer makes.",
     check: |_| match command::output("strace", &["--version"]) {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
-        None => Check::missing("`strace` does not run", packages::cure(&["strace"])),
+        None => Check::missing("`strace` does not run", packages::fix(&["strace"])),
     },
     make: Some(|_| packages::install(&["strace"])),
 };
@@ -254,7 +254,7 @@ pub const QEMU: Step = Step {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
         None => Check::missing(
             "`qemu-system-x86_64` does not run",
-            packages::cure(QEMU_PACKAGES),
+            packages::fix(QEMU_PACKAGES),
         ),
     },
     make: Some(|_| packages::install(QEMU_PACKAGES)),
@@ -265,7 +265,7 @@ pub const VALGRIND: Step = Step {
     why: "It counts the instructions of what the observer does.",
     check: |_| match command::output("valgrind", &["--version"]) {
         Some(version) => Check::Present(version),
-        None => Check::missing("`valgrind` does not run", packages::cure(&["valgrind"])),
+        None => Check::missing("`valgrind` does not run", packages::fix(&["valgrind"])),
     },
     make: Some(|_| packages::install(&["valgrind"])),
 };
@@ -275,7 +275,7 @@ pub const TMUX: Step = Step {
     why: "The tests press keys of `gunicorn-observer top` in it, and look at its screen.",
     check: |_| match command::output("tmux", &["-V"]) {
         Some(version) => Check::Present(version.trim().to_owned()),
-        None => Check::missing("`tmux` does not run", packages::cure(&["tmux"])),
+        None => Check::missing("`tmux` does not run", packages::fix(&["tmux"])),
     },
     make: Some(|_| packages::install(&["tmux"])),
 };
@@ -285,7 +285,7 @@ pub const PYPY: Step = Step {
     why: "The tests observe Gunicorn on an interpreter that is not read.",
     check: |_| match command::output("pypy3", &["--version"]) {
         Some(version) => Check::Present(version.lines().last().unwrap_or_default().to_owned()),
-        None => Check::missing("`pypy3` does not run", packages::cure(&["pypy3"])),
+        None => Check::missing("`pypy3` does not run", packages::fix(&["pypy3"])),
     },
     make: Some(|_| packages::install(&["pypy3"])),
 };
@@ -336,7 +336,7 @@ pub const CROSS_COMPILER: Step = Step {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
         None => Check::missing(
             "`aarch64-linux-gnu-gcc` does not run",
-            packages::cure(CROSS_PACKAGES),
+            packages::fix(CROSS_PACKAGES),
         ),
     },
     make: Some(|_| packages::install(CROSS_PACKAGES)),
@@ -349,7 +349,7 @@ pub const CURL: Step = Step {
     why: "The tests ask over TLS with it.",
     check: |_| match command::output("curl", &["--version"]) {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
-        None => Check::missing("`curl` does not run", packages::cure(CURL_PACKAGES)),
+        None => Check::missing("`curl` does not run", packages::fix(CURL_PACKAGES)),
     },
     make: Some(|_| packages::install(CURL_PACKAGES)),
 };

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: what the observer tells under each kernel, as a table.
+//! `cargo xtask vm`: what the observer reports under each kernel, as a table.
 
 mod document;
 mod guest;
@@ -10,63 +10,78 @@ use std::{env, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use end_to_end::smoke::Report;
-use serde_json::Value;
 
-use crate::{command, setup, workspace::Workspace};
+use crate::{
+    command, parts::Part, programs, rust, step::make_missing, tally::Tally, workspace::Workspace,
+};
 use document::Row;
 use guest::Guest;
 use kernels::{KERNELS, Kernel};
 
-/// Boots kernels, and tries what the observer tells under each
+/// Boot kernels, and try what the observer reports under each
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Kernels: 5.10, 6.1, 6.12 and sid of Debian, in guests, or `host`; all of them if none
+    /// Kernels of Debian to boot in guests: 5.10, 6.1, 6.12, sid; or `host` [default: all]
     kernels: Vec<String>,
-    /// Run the privileged tests in the guests instead, those with this in their name; `.` are all
+    /// Run the privileged tests with this in their name in the guests instead; `.` for all
     #[arg(long, value_name = "NAME")]
     full: Option<String>,
-    /// More words for the command line of the guests' kernels, such as `lockdown=confidentiality`
+    /// More words for the guests' kernel command line, such as `lockdown=confidentiality`
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// Processors of a guest
+    /// Processors of each guest
     #[arg(long, default_value_t = PROCESSORS)]
     processors: u32,
-    /// Write the table of all kernels to docs/KERNELS.md
+    /// Write the table to docs/KERNELS.md; needs all kernels
     #[arg(long)]
     write: bool,
 }
 
-/// A guest that is not done by then is ended.
+/// A guest is stopped after this time.
 const BOUND: Duration = Duration::from_secs(600);
-/// One that runs all tests.
+/// The same for a guest that runs all privileged tests.
 const FULL_BOUND: Duration = Duration::from_secs(6 * 3600);
-/// How many times longer than usual things may take in a guest.
+/// The factor by which bounds on waiting are longer in a guest.
 const PATIENCE: &str = "4";
-/// Of a guest: the smoke does two things at a time where it waits for the kernel's verifier.
+/// Processors of a guest: `kernel-smoke` does two things at a time while the verifier runs.
 const PROCESSORS: u32 = 2;
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    setup::make(workspace)?;
+    make_missing(Part::Vm.steps(), workspace)?;
+    if arguments.full.is_some() {
+        make_missing(Part::Privileged.steps(), workspace)?;
+    }
     let chosen = chosen(&arguments.kernels)?;
     if arguments.write && chosen.len() != KERNELS.len() {
-        bail!("docs/KERNELS.md is written of all kernels only");
+        bail!("--write needs all kernels: docs/KERNELS.md has a column for each");
     }
     if let Some(filter) = &arguments.full {
         return full(workspace, &chosen, filter, arguments);
     }
-    let rows = smoke(workspace, &chosen, arguments)?;
+    let rows = smoke(workspace, &build(workspace)?, &chosen, arguments)?;
     if arguments.write {
         document::write(workspace, &rows)?;
     }
     Ok(())
 }
 
-/// The part of the gate.
-pub fn gate(workspace: &Workspace) -> Result<()> {
-    let chosen: Vec<_> = KERNELS
-        .into_iter()
-        .filter(|kernel| kernel.in_gate)
-        .collect();
+/// The programs that run in a guest.
+pub struct Built {
+    observer: PathBuf,
+    smoke: PathBuf,
+}
+
+pub fn build(workspace: &Workspace) -> Result<Built> {
+    let smoke = ["build", "--package", "end-to-end", "--bin", "kernel-smoke"];
+    command::run(&mut rust::cargo(workspace, &smoke))?;
+    Ok(Built {
+        observer: workspace.build_observer()?,
+        smoke: workspace.target.join("debug/kernel-smoke"),
+    })
+}
+
+/// Tries the kernels that are part of `cargo xtask test all`, each as one test.
+pub fn gate(workspace: &Workspace, built: &Built, tally: &mut Tally) {
     let arguments = Arguments {
         kernels: Vec::new(),
         full: None,
@@ -74,7 +89,11 @@ pub fn gate(workspace: &Workspace) -> Result<()> {
         processors: PROCESSORS,
         write: false,
     };
-    smoke(workspace, &chosen, &arguments).map(|_| ())
+    for kernel in KERNELS.into_iter().filter(|kernel| kernel.in_gate) {
+        tally.check(&format!("Linux {}", kernel.name), || {
+            smoke(workspace, built, &[kernel], &arguments).map(|_| ())
+        });
+    }
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
@@ -83,24 +102,23 @@ fn chosen(names: &[String]) -> Result<Vec<Kernel>> {
         .find(|name| KERNELS.iter().all(|it| it.name != **name))
     {
         let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
-        bail!("no kernel {name}; there are {}", known.join(", "));
+        bail!("unknown kernel `{name}`; known are {}", known.join(", "));
     }
     let is_chosen = |kernel: &Kernel| names.is_empty() || names.iter().any(|it| it == kernel.name);
     Ok(KERNELS.into_iter().filter(is_chosen).collect())
 }
 
-/// Tries each kernel; fails after all were tried if something is wrong with one.
-fn smoke(workspace: &Workspace, chosen: &[Kernel], arguments: &Arguments) -> Result<Vec<Row>> {
-    let observer = workspace.build_observer()?;
-    let program = build(
-        workspace,
-        &["build", "--bin", "kernel-smoke"],
-        "debug/kernel-smoke",
-    )?;
+/// Tries each kernel, and fails at the end if one of them failed.
+fn smoke(
+    workspace: &Workspace,
+    built: &Built,
+    chosen: &[Kernel],
+    arguments: &Arguments,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for kernel in chosen {
         println!("  {}", kernel.name);
-        let command = in_environment(workspace, &observer, &program);
+        let command = in_environment(workspace, &built.observer, &built.smoke);
         let row = one(workspace, *kernel, command, arguments)
             .with_context(|| format!("kernel {}", kernel.name))?;
         println!(
@@ -108,7 +126,7 @@ fn smoke(workspace: &Workspace, chosen: &[Kernel], arguments: &Arguments) -> Res
             row.report.release, row.report.seconds
         );
         for denied in &row.report.denied {
-            println!("    nothing works, as doctor says: {denied}");
+            println!("    observing is not possible, as `doctor` reports: {denied}");
         }
         for wrong in &row.report.wrong {
             println!("    WRONG: {}", wrong.replace('\n', "\n        "));
@@ -122,7 +140,7 @@ fn smoke(workspace: &Workspace, chosen: &[Kernel], arguments: &Arguments) -> Res
         .collect();
     if !wrong.is_empty() {
         let names: Vec<_> = wrong.iter().map(|row| row.kernel.name).collect();
-        bail!("something is wrong under {}", names.join(", "));
+        bail!("failed under {}", names.join(", "));
     }
     Ok(rows)
 }
@@ -150,7 +168,7 @@ fn one(
     let start = output
         .find('{')
         .with_context(|| format!("no report:\n{output}"))?;
-    // What went wrong is in the report, and on standard error after it.
+    // Standard error follows the report.
     let mut reports = serde_json::Deserializer::from_str(&output[start..]).into_iter::<Report>();
     let report = reports.next().context("no report")?;
     let report = report.with_context(|| format!("no report:\n{output}"))?;
@@ -178,7 +196,12 @@ fn full(
     arguments: &Arguments,
 ) -> Result<()> {
     let observer = workspace.build_observer()?;
-    let programs = tests(workspace)?.join(" ");
+    let tests = programs::build(workspace, &["--package", "end-to-end", "--test", "*"])?;
+    let paths: Vec<_> = tests
+        .iter()
+        .map(|it| it.path.display().to_string())
+        .collect();
+    let programs = paths.join(" ");
     let filter = if filter == "." { "" } else { filter };
     // A guest's files are read only, so that cargo itself cannot run there.
     let script = format!(
@@ -187,7 +210,7 @@ fn full(
     );
     for kernel in chosen {
         let Some(suite) = kernel.suite else {
-            bail!("on this machine that is `cargo xtask test privileged`");
+            bail!("--full runs in guests; for this machine run `cargo xtask test privileged`");
         };
         let image = kernels::image(workspace, suite)?;
         let guest = Guest {
@@ -211,25 +234,6 @@ fn full(
     Ok(())
 }
 
-/// The built programs of the privileged tests.
-fn tests(workspace: &Workspace) -> Result<Vec<String>> {
-    let tests = ["test", "--no-run", "--package", "end-to-end", "--tests"];
-    command::run(command::cargo().args(tests).current_dir(&workspace.root))?;
-    let mut listing = command::cargo();
-    let listing = listing.args(tests).arg("--message-format=json");
-    let output = listing.current_dir(&workspace.root).output()?;
-    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
-    let mut programs = Vec::new();
-    for message in messages {
-        let message = message.context("what cargo says is no JSON")?;
-        let is_test = message["target"]["kind"][0] == "test";
-        if let (true, Some(program)) = (is_test, message["executable"].as_str()) {
-            programs.push(program.to_owned());
-        }
-    }
-    Ok(programs)
-}
-
 fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) -> Command {
     let mut command = Command::new(program);
     command
@@ -237,11 +241,4 @@ fn in_environment(workspace: &Workspace, observer: &PathBuf, program: &PathBuf) 
         .env("GUNICORN_OBSERVER_VENVS", workspace.venvs())
         .env("GUNICORN_OBSERVER_MATRIX", workspace.matrix_folder());
     command
-}
-
-fn build(workspace: &Workspace, arguments: &[&str], program: &str) -> Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.args(arguments).args(["--package", "end-to-end"]);
-    command::run(cargo.current_dir(&workspace.root))?;
-    Ok(workspace.target.join(program))
 }

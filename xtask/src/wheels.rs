@@ -1,6 +1,6 @@
 //! The packages of the test matrix: one folder for each minor version of CPython, and one for each
-//! Gunicorn, which is pure Python. A cell takes one of each. The shops whose errors are told take
-//! a set of frameworks besides.
+//! Gunicorn, which is pure Python. A cell takes one of each. The applications of the
+//! errors take a set of frameworks as well.
 //!
 //! All are wheels, so one pip installs for every interpreter, also for those in other roots.
 
@@ -18,12 +18,12 @@ use end_to_end::{
 
 use crate::{
     command,
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
 const FOLDER: &str = "tests/apps/matrix";
-/// Of the environments, the one that every machine has.
+/// The pip of the environment that every machine has.
 const PIP: &str = "debian-3.11/bin/pip";
 /// Tags of platforms that the oldest of the interpreters' C libraries, glibc 2.31, can load
 /// (PEP 600), newest first.
@@ -34,7 +34,7 @@ const PLATFORMS: [&str; 4] = [
     "manylinux2014",
 ];
 
-/// The minor version whose requirements are those of later ones too.
+/// Later minor versions have the requirements of this one.
 const LAST: u8 = 11;
 
 pub const WHEELS: Step = Step {
@@ -65,8 +65,8 @@ struct Folder {
     requirements: PathBuf,
     /// The minor version of CPython that its packages are compiled for; none for pure ones.
     minor: Option<u8>,
-    /// Whether pip compiles what it installs: for its own Python alone, which is not worth the
-    /// time for much that others run too.
+    /// Whether pip compiles the packages. It does so for its own Python alone: a waste of time where
+    /// other Pythons run them.
     is_compiled: bool,
 }
 
@@ -117,8 +117,8 @@ impl Folder {
             .with_context(|| format!("cannot read {}", self.requirements.display()))
     }
 
-    /// Beside the folder, as all in it is importable; written last, so that one half made is made
-    /// again.
+    /// Beside the folder, whose contents are importable; written last, so that an incomplete folder is
+    /// made again.
     fn stamp(&self) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(".made-from");
@@ -129,7 +129,7 @@ impl Folder {
         remove(&self.path)?;
         let mut pip = Command::new(workspace.venvs().join(PIP));
         pip.args(["install", "--quiet", "--disable-pip-version-check"])
-            // All that is wanted is named. A Gunicorn is also run where it does not say it can.
+            // The requirements name every package. Gunicorns also run on Pythons they do not list.
             .args(["--no-deps", "--ignore-requires-python"])
             .args(["--only-binary", ":all:"]);
         if !self.is_compiled {

@@ -51,7 +51,7 @@ def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/fence":
         return answer(start_response, "200 OK")
-    if path == "/first-look":
+    if path == "/starts-capture":
         return answer(start_response, "500 Internal Server Error")
     wait_for_the_crowd()
     if path == "/fine":

@@ -90,7 +90,7 @@ def unavailable():
 
 
 @shop.get("/answers")
-@shop.get("/first-look")
+@shop.get("/starts-capture")
 def answers():
     return HTTPResponse("broken", status=500)
 

@@ -196,7 +196,7 @@ for path, resource in {
     "/busy": Busy,
     "/mapped": Mapped,
     "/swallowed": Swallowed,
-    "/first-look": Answers,
+    "/starts-capture": Answers,
     "/template": Template,
     "/template-undefined": TemplateUndefined,
     "/template-missing": TemplateMissing,

@@ -98,7 +98,7 @@ def unavailable():
 
 
 @app.get("/answers")
-@app.get("/first-look")
+@app.get("/starts-capture")
 def answers():
     return "broken", 500
 

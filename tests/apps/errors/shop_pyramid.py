@@ -71,7 +71,7 @@ def unavailable(request):
 
 
 @view_config(route_name="answers")
-@view_config(route_name="first-look")
+@view_config(route_name="starts-capture")
 def answers(request):
     return Response("broken", status=500)
 
@@ -172,7 +172,7 @@ def long_stream(request):
 
 ROUTES = """
     ok fence raises deep raises-from raises-while-handling recovers-then-raises handled aborts
-    unavailable answers busy mapped swallowed first-look template template-undefined
+    unavailable answers busy mapped swallowed starts-capture template template-undefined
     template-missing stream-fails stream-breaks umlaut long-name quoted-name missing-on-shelf
     missing-in-ledger exits generator-exits missing-file long-stream
 """

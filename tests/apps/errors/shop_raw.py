@@ -173,7 +173,7 @@ VIEWS = {
         long_stream,
     )
 }
-VIEWS["/first-look"] = answers
+VIEWS["/starts-capture"] = answers
 VIEWS["/fence"] = ok
 
 

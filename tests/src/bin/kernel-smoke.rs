@@ -1,4 +1,4 @@
-//! Tries under the running kernel what the observer tells, and prints what came of it as JSON;
+//! Tries under the running kernel what the observer reports, and prints what came of it as JSON;
 //! fails if something is wrong.
 
 use std::io::{self, Write as _};

@@ -12,16 +12,16 @@ pub enum Origin {
     View,
     /// In a function of this file, by its qualified name.
     At(&'static str, &'static str),
-    /// In a template: this file, and what its code is called by `co_qualname` and by `co_name`.
+    /// In a template: this file, and the `co_qualname` and `co_name` of its code.
     Template(&'static str, &'static str, &'static str),
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Answered with this, and nobody's error.
+    /// Answered with this status, and no error.
     Well(u16),
-    /// Answered with this of 5xx by the application, without any exception.
+    /// Answered with this 5xx by the application, without any exception.
     Plain(u16),
     /// The application answers its exception itself.
     Answered(u16, &'static str, Origin),
@@ -29,7 +29,7 @@ pub enum Fate {
     Uncaught(&'static str, Origin),
     /// An exception leaves the application, and Gunicorn answers 500.
     Leaves(&'static str, Origin),
-    /// Likewise, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
+    /// The same, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
     /// `workers/sync.py`, `handle`).
     LeavesUnanswered(&'static str, Origin),
     /// It leaves after the head of a 200 was sent, and Gunicorn only closes.
@@ -39,21 +39,21 @@ pub enum Fate {
 use Fate::{Answered, Breaks, Leaves, LeavesUnanswered, Plain, Uncaught, Well};
 use Origin::{At, Template, View};
 
-/// How the client behaves.
+/// The client's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// It reads all.
+    /// It reads the whole response.
     Reads,
-    /// It goes once it has the head.
+    /// It closes after the head.
     Leaves,
 }
 
-/// One path of the shops.
+/// A path of the applications.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub path: &'static str,
     pub what: &'static str,
-    /// What becomes of it under most frameworks; of those in `but`, something else.
+    /// Its outcome under most frameworks; those in `but` differ.
     fate: Option<Fate>,
     but: &'static [(Framework, Option<Fate>)],
     pub client: Client,
@@ -74,7 +74,7 @@ impl Case {
         Self { but, ..self }
     }
 
-    /// No framework has it but those.
+    /// Only those frameworks have it.
     const fn only(self, only: &'static [(Framework, Option<Fate>)]) -> Self {
         Self {
             fate: None,
@@ -83,7 +83,7 @@ impl Case {
         }
     }
 
-    /// What becomes of it there, if the framework has it.
+    /// Its outcome there, if the framework has it.
     #[must_use]
     pub fn fate(&self, stand: &Stand) -> Option<Fate> {
         let framework = stand.framework;
@@ -101,7 +101,7 @@ impl Case {
         })
     }
 
-    /// Whether it is told only by a closer look, at least under some framework.
+    /// Whether only deep capture finds its exception, at least under some framework.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         SILENT.contains(&self.path)
@@ -118,16 +118,16 @@ impl Case {
 /// Deep in a chain of calls.
 const LEDGER: Origin = At("stock/ledger.py", "Ledger._subtract");
 const PRICE: Origin = At("stock/price.py", "Price.label");
-/// A name of 300 characters is told by its beginning.
+/// A name of 300 characters: the observer reports its beginning.
 const LONG: &str = "LongNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameNameName\
     NameNameNameNameNameNameName";
 
-/// Fails without an exception, which nobody can know. Asked first, to have the observer look closer.
-pub const FIRST_LOOK: &str = "/first-look";
-/// Told only while the observer looks closer, which it does for so many exceptions; and what must
-/// not be taken for their cause.
+/// Fails without an exception. Sent first, so that the observer starts deep capture.
+pub const STARTS_CAPTURE: &str = "/starts-capture";
+/// Found only during deep capture, which lasts for a number of exceptions; and what must not be taken
+/// for their cause.
 const SILENT: [&str; 7] = [
     "/handled",
     "/answers",
@@ -137,10 +137,10 @@ const SILENT: [&str; 7] = [
     "/decorated",
     "/swallowed",
 ];
-/// Nobody's error. Asked last.
+/// No error. Sent last.
 pub const FENCE: &str = "/fence";
 
-/// All of them, in the order they are asked: those that are silent first.
+/// All cases, in the order they are sent: those that need deep capture first.
 pub const CASES: [Case; 34] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),
@@ -356,13 +356,13 @@ pub const CASES: [Case; 34] = [
     case(
         "/quoted-name",
         "a name with quotes, a backslash and a newline",
-        // Control characters are not told.
+        // Control characters are replaced.
         Uncaught("Quo\"ted\\\u{fffd}Name", View),
     ),
     case(
         "/missing-on-shelf",
         "one of two classes of the same name",
-        // Such are told with their modules.
+        // Their modules distinguish them.
         Uncaught("stock.shelf.Missing", At("stock/shelf.py", "find")),
     ),
     case(

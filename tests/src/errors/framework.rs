@@ -12,11 +12,11 @@ use crate::{
     },
 };
 
-/// Where the shops are.
+/// The folder of the applications.
 pub const SHOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/errors");
 
-/// Where the shops' packages come from; each has a file `tests/apps/matrix/<name>.txt`. What is
-/// compiled in one is for the minor version beside it.
+/// Sets of packages of the applications; each has a file `tests/apps/matrix/<name>.txt`. Compiled ones are
+/// for the minor version beside it.
 pub const PACKAGES: [(&str, Option<u8>); 5] = [
     ("frameworks-3.9", Some(9)),
     ("frameworks-3.13", Some(13)),
@@ -25,7 +25,7 @@ pub const PACKAGES: [(&str, Option<u8>); 5] = [
     ("django-6.1", None),
 ];
 
-/// What an application is written with.
+/// The framework of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Framework {
     /// None: bare WSGI.
@@ -45,7 +45,7 @@ use Framework::{Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest};
 pub const FRAMEWORKS: [Framework; 7] = [Raw, Flask, Bottle, Falcon, Pyramid, Django, Rest];
 
 impl Framework {
-    /// As its shop's file is named: `shop_<name>`.
+    /// Its name in the application's file: `shop_<name>`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl Framework {
         }
     }
 
-    /// As Gunicorn is told.
+    /// Gunicorn's argument.
     #[must_use]
     pub fn app(self) -> String {
         match self {
@@ -96,7 +96,7 @@ fn camel(words: &str) -> String {
     words.split('-').map(word).collect()
 }
 
-/// A shop, the packages it has, and what runs it.
+/// An application with its packages, interpreter, Gunicorn and worker class.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
     pub framework: Framework,
@@ -126,7 +126,7 @@ const fn stand(
 const OLD: Option<&str> = Some("frameworks-3.9");
 const NEW: Option<&str> = Some("frameworks-3.13");
 
-/// All that are run. The bare one has every interpreter and every Gunicorn.
+/// All combinations. The bare one has every interpreter and every Gunicorn.
 pub const STANDS: [Stand; 28] = [
     stand(Raw, None, "pyenv-3.8", "20.1.0", "sync"),
     stand(Raw, None, "debian-3.9", "21.2.0", "gthread"),
@@ -181,8 +181,7 @@ impl Stand {
         })
     }
 
-    /// What starts it, under its own name: one that has no other. Its packages are linked to in
-    /// this folder.
+    /// The server of it, under a unique name. Its packages are linked to in this folder.
     pub fn server(&self, place: &Place, installed: &Path) -> Result<Builder> {
         let mut python = place.python(&self.cell()?)?;
         if let Some(packages) = self.packages {
@@ -205,7 +204,7 @@ impl Stand {
             .argument(&self.name()))
     }
 
-    /// What the observer calls it.
+    /// Its name in the observer's labels.
     #[must_use]
     pub fn name(&self) -> String {
         let packages = self.packages.unwrap_or("none");
@@ -234,8 +233,8 @@ impl Stand {
         Ok(self.cell()?.interpreter.minor)
     }
 
-    /// Whether Gunicorn answers where the application raises what is no `Exception`: workers
-    /// before 22 end then, and those with threads never answer nor close (`gthread.py`, `handle`).
+    /// Whether Gunicorn answers where the application raises a `BaseException`: workers before 22 exit
+    /// then, and those with threads never answer or close (`gthread.py`, `handle`).
     #[must_use]
     pub fn survives_exits(&self) -> bool {
         let old = ["19.", "20.", "21."];

@@ -1,4 +1,4 @@
-//! Every stand, tried: several at a time, under one observer.
+//! Tries every stand, several at a time, under one observer.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,9 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use super::{
-    case::{CASES, Case, Client as Behaviour, FENCE, FIRST_LOOK, Fate},
+    case::{CASES, Case, Client as Behaviour, FENCE, Fate, STARTS_CAPTURE},
+    error_counts::ErrorCounts,
     framework::Stand,
-    told::Told,
 };
 use crate::{
     client::{self, Client, Request},
@@ -28,35 +28,35 @@ use crate::{
     skip, wait,
 };
 
-/// Each case, of each stand: once after another of its kind too.
+/// Requests of each case: also one that follows another of its kind.
 const TIMES: usize = 2;
-/// On two cores the start of a framework is what takes time.
+/// Starting a framework takes most of the time on two cores.
 const AT_A_TIME: usize = 4;
-/// After the last request: what is told late is told within this.
+/// A bound on the time between the last request and the last count.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What only a closer look tells is asked while nothing else uses up what looks may see: Django
-/// alone raises a thousand times to mail of a 500.
+/// Held while requests are sent whose exceptions only deep capture finds: others would use up the
+/// exceptions that it may see. Django alone raises a thousand to mail about a 500.
 static ALONE: RwLock<()> = RwLock::new(());
 
-/// What came of a stand.
+/// The result of a stand.
 pub struct Row {
     pub stand: Stand,
     pub cases: Vec<Tried>,
-    /// What is wrong beside the cases.
+    /// Mistakes beside those of the cases.
     pub wrong: Vec<String>,
 }
 
-/// What came of a case.
+/// The result of a case.
 pub struct Tried {
     pub case: Case,
     pub fate: Fate,
-    /// Everything that is not as it should be.
+    /// Every mistake.
     pub wrong: Vec<String>,
 }
 
 impl Row {
-    /// All that is wrong of it.
+    /// Every mistake, with its case.
     fn wrong(&self) -> impl Iterator<Item = String> {
         let of_cases = self.cases.iter().flat_map(|tried| {
             let line = |wrong: &String| format!("{}: {wrong}", tried.case.path);
@@ -66,7 +66,7 @@ impl Row {
     }
 }
 
-/// How many cases were tried, and how many of them are wrong.
+/// The numbers of cases that were tried, and that are wrong.
 #[must_use]
 pub fn counts(rows: &[Row]) -> (usize, usize) {
     let cases = || rows.iter().flat_map(|row| &row.cases);
@@ -74,7 +74,7 @@ pub fn counts(rows: &[Row]) -> (usize, usize) {
     (cases().count(), wrong)
 }
 
-/// All that is wrong, each once, with the stands where it is so.
+/// Every mistake once, with its stands.
 #[must_use]
 pub fn wrong(rows: &[Row]) -> Vec<String> {
     let mut stands: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -90,16 +90,15 @@ pub fn wrong(rows: &[Row]) -> Vec<String> {
     stands.into_iter().map(line).collect()
 }
 
-/// What came of all.
+/// The result of all stands.
 pub struct Outcome {
     pub rows: Vec<Row>,
-    /// 5xx whose exception was known without a closer look, while one was taken; and of how many of
-    /// them it said the same.
+    /// 5xx with a known exception during deep capture; and how many of them deep capture agreed on.
     pub checked: f64,
     pub agreed: f64,
 }
 
-/// Tries stands. One whose interpreter this machine lacks is told, and under CI a failure.
+/// Tries stands. One whose interpreter is not on this machine is skipped, and fails under CI.
 pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Outcome> {
     let mut found = Vec::new();
     for stand in stands {
@@ -109,7 +108,7 @@ pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Outcome> {
             skip::unless_ci(&format!("no interpreter {}", stand.interpreter))?;
         }
     }
-    // What ended is forgotten at once: a scrape has those only that run.
+    // Series of exited masters go at once, so that scrapes stay small.
     let observer = Observer::start_with(binary, false, ["--keep-ended", "1s"])?;
     let installed = TempDir::new().context("cannot make a folder for packages")?;
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -133,7 +132,7 @@ pub fn run(place: &Place, binary: &Path, stands: &[Stand]) -> Result<Outcome> {
     });
     let metrics = observer.scrape()?;
     observer.stop()?;
-    let checks = |labels| metrics.sum("gunicorn_observer_closer_look_checks_total", labels);
+    let checks = |labels| metrics.sum("gunicorn_observer_deep_capture_checks_total", labels);
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     let place_in_list = |row: &Row| found.iter().position(|of| of.name() == row.stand.name());
     rows.sort_by_key(place_in_list);
@@ -161,7 +160,7 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
         });
     }
     let alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) = look_closer(observer, &stand.name(), &server) {
+    if let Err(error) = start_capture(observer, &stand.name(), &server) {
         row.wrong.push(first_lines(&format!("{error:#}")));
     }
     ask_all(&server, &mut row, true);
@@ -195,18 +194,22 @@ pub fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Resu
     Ok(())
 }
 
-/// Fails without an exception, and waits until the observer looks for one.
-pub fn look_closer(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
-    let answer = client::fetch(server.port, &Request::get(FIRST_LOOK))?;
-    ensure!(answer.status == 500, "{FIRST_LOOK} is {}", answer.status);
+/// Sends a request that fails without an exception, and waits for deep capture.
+pub fn start_capture(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    let answer = client::fetch(server.port, &Request::get(STARTS_CAPTURE))?;
+    ensure!(
+        answer.status == 500,
+        "{STARTS_CAPTURE} is {}",
+        answer.status
+    );
     let looking = [("app", name), ("state", "looking")];
-    observer.wait_until("a closer look", |metrics| {
-        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+    observer.wait_until("deep capture", |metrics| {
+        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
     })?;
     Ok(())
 }
 
-/// Asks once, and checks what comes.
+/// Sends the request once, and checks the answer.
 fn ask(port: u16, tried: &Tried) -> Result<()> {
     let request = Request::get(tried.case.path).header("Connection", "close");
     let mut client = Client::connect(port)?;
@@ -249,59 +252,58 @@ pub fn fence(observer: &Observer, name: &str, server: &GunicornServer) -> Result
     Ok(())
 }
 
-/// Compares all that is told with what should be.
+/// Compares the observer's counts with those expected.
 fn judge(observer: &Observer, server: &GunicornServer, row: &mut Row) -> Result<()> {
     let minor = row.stand.minor()?;
     let times: f64 = [1.0; TIMES].iter().sum();
     let framework = row.stand.framework;
     let expected =
-        |tried: &Tried| Told::expected(tried.fate, framework, tried.case.path, minor, times);
+        |tried: &Tried| ErrorCounts::expected(tried.fate, framework, tried.case.path, minor, times);
     let name = row.stand.name();
-    let told = |metrics: &Metrics| Told::by_path(metrics, &name, server.pid());
+    let counted = |metrics: &Metrics| ErrorCounts::by_path(metrics, &name, server.pid());
     let is_right = |metrics: &Metrics| {
-        let mut told = told(metrics);
+        let mut counted = counted(metrics);
         row.cases
             .iter()
-            .all(|tried| told.remove(tried.case.path).unwrap_or_default() == expected(tried))
+            .all(|tried| counted.remove(tried.case.path).unwrap_or_default() == expected(tried))
     };
-    // Right or not: what is wrong is named below.
-    let _ = wait::until_within(LATE, "all to be told", || {
+    // Right or not: mistakes are listed below.
+    let _ = wait::until_within(LATE, "all errors to be counted", || {
         Ok(is_right(&observer.scrape()?).then_some(()))
     });
-    let mut told = told(&observer.scrape()?);
+    let mut counted = counted(&observer.scrape()?);
     for tried in &mut row.cases {
         let (is, should) = (
-            told.remove(tried.case.path).unwrap_or_default(),
+            counted.remove(tried.case.path).unwrap_or_default(),
             expected(tried),
         );
         if is != should {
             tried
                 .wrong
-                .push(format!("told: {is}\n    Python: {should}"));
+                .push(format!("counted: {is}\n    Python: {should}"));
         }
     }
-    let first = told.remove(FIRST_LOOK).unwrap_or_default();
-    if !is_of_first_look(&first) {
-        row.wrong.push(format!("{FIRST_LOOK} told: {first}"));
+    let first = counted.remove(STARTS_CAPTURE).unwrap_or_default();
+    if !is_unknown_once(&first) {
+        row.wrong.push(format!("{STARTS_CAPTURE} counted: {first}"));
     }
-    let of_others = told
+    let of_others = counted
         .iter()
-        .map(|(path, told)| format!("{path} told: {told}"));
+        .map(|(path, counts)| format!("{path} counted: {counts}"));
     row.wrong.extend(of_others);
     Ok(())
 }
 
-/// Whether that is told of one request that failed without an exception, before it was looked for
-/// one.
-fn is_of_first_look(told: &Told) -> bool {
-    let of_http = told.http.iter().all(|(values, count)| {
+/// Whether these are the counts of one request that failed without an exception.
+fn is_unknown_once(counts: &ErrorCounts) -> bool {
+    let of_http = counts.http.iter().all(|(values, count)| {
         let class = values.get(1).map_or("", String::as_str);
         class == "unknown" && count.to_string() == "1"
     });
-    of_http && told.http.len() == 1 && told.failed.is_empty() && told.handled.is_empty()
+    of_http && counts.http.len() == 1 && counts.failed.is_empty() && counts.handled.is_empty()
 }
 
-/// Of an error that may hold a whole scrape.
+/// The first lines of an error that may contain a whole scrape.
 fn first_lines(text: &str) -> String {
     const LINES: usize = 3;
     let lines: Vec<_> = text.lines().take(LINES).collect();

@@ -8,7 +8,7 @@ use super::{
     run::Row,
 };
 
-/// A line for each case, a column for each framework; below, what ran each framework.
+/// A line for each case, a column for each framework; below, the combinations of each framework.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let names: Vec<_> = FRAMEWORKS
@@ -83,7 +83,7 @@ mod tests {
     fn a_cell_says_how_many_of_a_framework_are_right() {
         let rows: Vec<_> = STANDS[..2]
             .iter()
-            .zip([vec![], vec!["told: nothing".to_owned()]])
+            .zip([vec![], vec!["counted: nothing".to_owned()]])
             .map(|(stand, wrong)| Row {
                 stand: *stand,
                 cases: vec![Tried {

@@ -16,39 +16,39 @@ use crate::{
     observer::Observer,
 };
 
-/// To each cell; enough for a 99th percentile.
+/// Requests to each cell; enough for a 99th percentile.
 pub const REQUESTS: usize = 300;
 const WORKERS: usize = 2;
 
-/// Most a duration may be off from the log's at the 99th percentile. Both clocks are read a few
-/// instructions apart; the largest differences are those where the scheduler came between.
+/// A bound on the difference of durations from the log's at the 99th percentile. Both clocks are read a
+/// few instructions apart; the scheduler may come between.
 const P99_US: u64 = 1000;
 
-/// What came of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// `full`, `socket` or `none`.
     pub level: String,
     /// Why not `full`.
     pub reason: String,
-    /// Class and age of each worker were right before the first request was sent.
+    /// Whether class and age of each worker were right before the first request.
     pub known_before: bool,
     pub counted: f64,
     pub sent: usize,
-    /// How far durations are from the access log's at the 99th percentile.
+    /// Difference of durations from the access log's at the 99th percentile.
     pub p99_us: Option<u64>,
-    /// Everything that is not as it should be.
+    /// Every mistake.
     pub wrong: Vec<String>,
 }
 
-/// A cell that was tried, and the request-by-request part of which is still to be judged.
+/// A tried cell whose single requests are still to be compared.
 pub struct Tried {
     outcome: Outcome,
     logged: Vec<Line>,
     pids: Vec<u32>,
 }
 
-/// Runs a cell under an observer that watches every master.
+/// Runs a cell under an observer of the whole host.
 pub fn try_one(place: &Place, cell: &Cell, observer: &Observer) -> Result<Tried> {
     let threads = if cell.class == "gthread" { 4 } else { 1 };
     let mut server = Builder::new(place.python(cell)?, "cell:app")
@@ -109,7 +109,7 @@ pub fn try_one(place: &Place, cell: &Cell, observer: &Observer) -> Result<Tried>
 }
 
 impl Tried {
-    /// Looks at its requests one by one, among all records of the observer.
+    /// Compares its requests one by one, among all records of the observer.
     #[must_use]
     pub fn judge(self, facts: &[Fact]) -> Outcome {
         let Self {
@@ -163,7 +163,7 @@ fn requests() -> Vec<Request> {
         .collect()
 }
 
-/// Waits until the observer has found the master and made up its mind.
+/// Waits until the observer has found the master and set its level.
 fn level(observer: &Observer, server: &GunicornServer) -> Result<(String, String)> {
     const FAMILY: &str = "gunicorn_observer_target_level";
     let pid = server.pid().to_string();

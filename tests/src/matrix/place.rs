@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::product::{Cell, Interpreter, Source};
 use crate::python::Python;
 
-/// The folder of all of it.
+/// The folder of interpreters and packages.
 #[derive(Clone, Debug)]
 pub struct Place {
     folder: PathBuf,
@@ -24,7 +24,7 @@ impl Place {
         }
     }
 
-    /// Where `cargo xtask test` says it is; without it, beside what cargo built.
+    /// The folder that `cargo xtask test` names; without it, the one beside cargo's builds.
     pub fn find() -> Result<Self> {
         if let Some(folder) = env::var_os("GUNICORN_OBSERVER_MATRIX") {
             return Ok(Self::new(Path::new(&folder)));
@@ -37,7 +37,7 @@ impl Place {
         Ok(Self::new(&target.join("matrix")))
     }
 
-    /// The top folder of an interpreter of this machine: a link to where it is installed.
+    /// The top folder of an interpreter of this machine: a link to its installation.
     #[must_use]
     pub fn installed(&self, interpreter: Interpreter) -> PathBuf {
         self.folder.join("interpreters").join(interpreter.name)
@@ -49,13 +49,13 @@ impl Place {
         self.folder.join("roots").join(suite)
     }
 
-    /// What Gunicorns need, for a minor version of CPython.
+    /// Dependencies of Gunicorns, for a minor version of CPython.
     #[must_use]
     pub fn packages(&self, minor: u8) -> PathBuf {
         self.folder.join(format!("packages/python-3.{minor}"))
     }
 
-    /// A Gunicorn, with what others of its packages it alone needs.
+    /// A Gunicorn, with packages that only it requires.
     #[must_use]
     pub fn gunicorn(&self, version: &str) -> PathBuf {
         self.folder.join(format!("packages/gunicorn-{version}"))
@@ -73,7 +73,7 @@ impl Place {
         self.program(interpreter).is_ok()
     }
 
-    /// The interpreter's own file and the root it is to be run in.
+    /// The interpreter's file, and the root to run it in.
     fn program(&self, interpreter: Interpreter) -> Result<(PathBuf, Option<PathBuf>)> {
         let name = format!("python3.{}", interpreter.minor);
         let (program, root) = match interpreter.source {
@@ -97,7 +97,7 @@ impl Place {
         Ok((program, root))
     }
 
-    /// What runs a cell.
+    /// The interpreter and Gunicorn of a cell.
     pub fn python(&self, cell: &Cell) -> Result<Python> {
         let (program, root) = self.program(cell.interpreter)?;
         let gunicorn = self.gunicorn(cell.gunicorn);

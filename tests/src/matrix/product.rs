@@ -1,12 +1,13 @@
 //! The cells: interpreter × Gunicorn × worker class.
 //!
-//! What does not run is told from what the observer gets wrong by data, found by running each.
+//! Data says which cells do not run, so that they are not taken for mistakes of the observer; it was
+//! found by running each.
 
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context as _, Result};
 
-/// Where an interpreter comes from.
+/// The source of an interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// pyenv's builds: a shared library with symbols.
@@ -20,7 +21,7 @@ pub enum Source {
 /// One build of CPython.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interpreter {
-    /// As in `pyenv-3.11`.
+    /// Its name, such as `pyenv-3.11`.
     pub name: &'static str,
     pub source: Source,
     /// Its minor version: 11 of 3.11.
@@ -50,7 +51,7 @@ pub const INTERPRETERS: [Interpreter; 11] = [
     interpreter("debian-3.15", Source::Suite("sid"), 15),
 ];
 
-/// The one of this name.
+/// The interpreter of this name.
 pub fn interpreter_named(name: &str) -> Result<Interpreter> {
     INTERPRETERS
         .into_iter()
@@ -66,7 +67,7 @@ pub const GUNICORNS: [&str; 9] = [
 /// All worker classes, as `--worker-class` names them.
 pub const CLASSES: [&str; 4] = ["sync", "gthread", "gevent", "eventlet"];
 
-/// One of the product.
+/// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
     pub interpreter: Interpreter,
@@ -138,8 +139,8 @@ pub fn all() -> Vec<Cell> {
     cells
 }
 
-/// A part of `cells` that has each interpreter with each class that it runs, on the Gunicorn that
-/// was least used before: so each Gunicorn too.
+/// A part of `cells` that has each interpreter with each class that it runs, on the least used Gunicorn:
+/// so it has each Gunicorn, too.
 #[must_use]
 pub fn spanning(cells: &[Cell]) -> Vec<Cell> {
     let mut used: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -165,6 +166,26 @@ pub fn spanning(cells: &[Cell]) -> Vec<Cell> {
     chosen
 }
 
+/// A part of `cells` that has each interpreter once, and each class and Gunicorn at least once.
+#[must_use]
+pub fn covering(cells: &[Cell]) -> Vec<Cell> {
+    let mut chosen: Vec<Cell> = Vec::new();
+    for interpreter in INTERPRETERS {
+        let runs = |cell: &&Cell| cell.interpreter == interpreter && cell.cannot_run().is_none();
+        let least = cells.iter().filter(runs).min_by_key(|cell| {
+            let same = |is_same: fn(&Cell, &Cell) -> bool| {
+                chosen.iter().filter(|known| is_same(known, cell)).count()
+            };
+            (
+                same(|a, b| a.gunicorn == b.gunicorn),
+                same(|a, b| a.class == b.class),
+            )
+        });
+        chosen.extend(least.copied());
+    }
+    chosen
+}
+
 fn version(text: &str) -> [u16; 2] {
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     [parts.next().unwrap_or(0), parts.next().unwrap_or(0)]
@@ -174,7 +195,7 @@ fn version(text: &str) -> [u16; 2] {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{CLASSES, GUNICORNS, INTERPRETERS, all, spanning};
+    use super::{CLASSES, GUNICORNS, INTERPRETERS, all, covering, spanning};
 
     #[test]
     fn the_spanning_part_has_each_at_least_once() {
@@ -187,6 +208,19 @@ mod tests {
         assert_eq!(classes.len(), CLASSES.len());
         assert!(part.iter().all(|cell| cell.cannot_run().is_none()));
         assert!(part.len() < all().len() / 5, "{} cells", part.len());
+    }
+
+    #[test]
+    fn the_covering_part_has_each_interpreter_once_and_all_else_at_least_once() {
+        let part = covering(&all());
+        let interpreters: BTreeSet<_> = part.iter().map(|cell| cell.interpreter).collect();
+        let gunicorns: BTreeSet<_> = part.iter().map(|cell| cell.gunicorn).collect();
+        let classes: BTreeSet<_> = part.iter().map(|cell| cell.class).collect();
+        assert_eq!(part.len(), INTERPRETERS.len());
+        assert_eq!(interpreters.len(), INTERPRETERS.len());
+        assert_eq!(gunicorns.len(), GUNICORNS.len());
+        assert_eq!(classes.len(), CLASSES.len());
+        assert!(part.iter().all(|cell| cell.cannot_run().is_none()));
     }
 
     #[test]

@@ -11,15 +11,15 @@ use super::{
 };
 use crate::{observer::Observer, skip};
 
-/// A cell, and what came of it.
+/// A cell and its result.
 pub struct Row {
     pub cell: Cell,
-    /// `Err` says why Gunicorn itself does not run so.
+    /// `Err` has the reason why Gunicorn itself does not run so.
     pub outcome: Result<Outcome, &'static str>,
 }
 
 impl Row {
-    /// What is wrong, one a line.
+    /// Mistakes, one a line.
     #[must_use]
     pub fn wrong(&self) -> &[String] {
         match &self.outcome {
@@ -29,14 +29,13 @@ impl Row {
     }
 }
 
-/// Tries cells, each interpreter's under one observer that watches whatever comes. `told` hears
-/// of each interpreter when all of its cells are through. One that this machine lacks is told,
-/// and under CI a failure.
+/// Tries cells: those of an interpreter under one observer of the whole host. `finished` gets the
+/// rows of each interpreter. An interpreter that is not on this machine is skipped, and fails under CI.
 pub fn run(
     place: &Place,
     binary: &Path,
     cells: &[Cell],
-    mut told: impl FnMut(&[Row]),
+    mut finished: impl FnMut(&[Row]),
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for interpreter in INTERPRETERS {
@@ -54,7 +53,7 @@ pub fn run(
         }
         let of_one = one_interpreter(place, binary, &mine)
             .with_context(|| format!("under {}", interpreter.name))?;
-        told(&of_one);
+        finished(&of_one);
         rows.extend(of_one);
     }
     Ok(rows)
@@ -87,7 +86,7 @@ fn one_interpreter(place: &Place, binary: &Path, cells: &[Cell]) -> Result<Vec<R
     Ok(tried.into_iter().map(row).collect())
 }
 
-/// Of an error that may hold a whole scrape.
+/// The first lines of an error that may contain a whole scrape.
 fn first_lines(text: &str) -> String {
     const LINES: usize = 30;
     let lines: Vec<_> = text.lines().take(LINES).collect();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{product::CLASSES, run::Row};
 
-/// One line for each interpreter and Gunicorn, one column for each class. What does not run has
-/// a number, under which the reason stands below.
+/// One line for each interpreter and Gunicorn, one column for each class. A cell that does not run has
+/// the number of a note with the reason.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
     let mut notes: Vec<String> = Vec::new();

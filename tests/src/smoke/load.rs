@@ -10,7 +10,7 @@ const ALL: f64 = 500.0;
 const COUNTED: &str = "http_server_request_duration_seconds_count";
 const SKIPPED: &str = "gunicorn_observer_program_recursion_misses_total";
 
-/// What is looked at, as it is at one moment.
+/// The compared metrics at one moment.
 struct Seen {
     requests: f64,
     with_status: f64,
@@ -40,8 +40,8 @@ impl Seen {
     }
 }
 
-/// Asks the gthread worker by eight clients. Every request is counted, and no more of them lack a
-/// status than the observer says it may have lost.
+/// Sends requests of eight clients to the gthread worker. Every request is counted, and no more lack a
+/// status than the observer reports as lost.
 pub fn under_load(stage: &Stage) -> Result<String> {
     let class = stage.threads.worker_class();
     let now = || Ok::<_, anyhow::Error>(Seen::of(&stage.observer.scrape()?, class));

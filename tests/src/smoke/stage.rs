@@ -10,18 +10,18 @@ use crate::{
     wait,
 };
 
-/// What the gthread master and its workers may have: several times of what they need.
+/// Memory of the gthread master and its workers: several times their needs.
 const MEMORY: u64 = 256 << 20;
-/// What the sync master is told in `--timeout`: long enough for a worker to boot in a slow guest.
+/// The `--timeout` of the sync master: long enough for a worker to boot in a slow guest.
 const TIMEOUT_SECONDS: u32 = 10;
 
-/// All that is tried on.
+/// The servers and the observer of the trials.
 pub struct Stage {
     pub observer: Observer,
     /// One sync worker.
     pub sync: GunicornServer,
-    /// One gthread worker with four threads, which may not have much memory: its main thread beats
-    /// on while another one eats.
+    /// One gthread worker with four threads and little memory: its main thread sends heartbeats while
+    /// another one uses it up.
     pub threads: GunicornServer,
     /// One worker on uvloop.
     pub uvloop: GunicornServer,
@@ -52,13 +52,12 @@ impl Stage {
         })
     }
 
-    /// What the observer logged.
+    /// The observer's log.
     pub fn said(&self) -> String {
         self.observer.stderr().unwrap_or_default()
     }
 
-    /// The sum of a family over the series of one server's workers that have these labels, once it
-    /// is what is expected.
+    /// Waits until the sum of a family over a server's workers with these labels is as expected.
     pub fn expect(
         &self,
         server: &GunicornServer,

@@ -7,16 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use super::stage::Stage;
 use crate::{
     client::{self, Client, Request},
-    endings::Event,
     gunicorn::GunicornServer,
-    load::{Load, ask_in_vain},
+    load::{Load, send_unanswered},
     source, wait,
+    worker_exits::Event,
 };
 
-/// Tries a feature; says what was seen.
+/// Tries a feature, and returns what was seen.
 type Trial = fn(&mut Stage) -> Result<String>;
 
-/// In this order: the first sends what the next ones look at.
+/// The order matters: the first trial sends the requests that the next ones check.
 pub const TRIALS: &[(&str, Trial)] = &[
     ("requests", requests),
     ("requests as sent", requests_as_sent),
@@ -30,7 +30,7 @@ pub const TRIALS: &[(&str, Trial)] = &[
     ("files sent", files),
     ("uvloop and asyncio", uvloop),
     ("exceptions", exceptions),
-    ("closer looks at exceptions", closer_looks),
+    ("closer looks at exceptions", deep_capture),
     ("collections of garbage", collections),
     ("waits for the GIL", gil),
     ("kills for want of memory", oom),
@@ -121,7 +121,7 @@ fn uvloop(stage: &mut Stage) -> Result<String> {
     Ok("10 of 10 requests".to_owned())
 }
 
-/// A page about an error, and what is told of it.
+/// A page about an error, and the observer's count of it.
 fn fails(stage: &Stage, path: &str, labels: &[(&str, &str)]) -> Result<()> {
     let answer = client::fetch(stage.threads.port, &Request::get(path))?;
     ensure!(answer.status == 500, "answered {}", answer.status);
@@ -139,12 +139,12 @@ fn exceptions(stage: &mut Stage) -> Result<String> {
     Ok("class and function".to_owned())
 }
 
-fn closer_looks(stage: &mut Stage) -> Result<String> {
+fn deep_capture(stage: &mut Stage) -> Result<String> {
     fails(stage, "/plain", &[("error_type", "unknown")])?;
     let looking = [("state", "looking")];
     let of_threads = stage.threads.pid().to_string();
-    stage.observer.wait_until("a closer look", |metrics| {
-        let mut looks = metrics.all("gunicorn_observer_closer_look", &looking);
+    stage.observer.wait_until("deep capture", |metrics| {
+        let mut looks = metrics.all("gunicorn_observer_deep_capture", &looking);
         looks.any(|look| look.label("master_pid") == of_threads)
     })?;
     let labels = [
@@ -182,10 +182,10 @@ fn gil(stage: &mut Stage) -> Result<String> {
     Ok(format!("{:.1} s", metrics.sum(FAMILY, &labels)))
 }
 
-/// The worker of a server that ends by this, and waits for the next one.
+/// Makes a server's worker exit by this path, and waits for the next one.
 fn ends(stage: &Stage, server: &GunicornServer, path: &str, reason: &str) -> Result<Event> {
     let before = server.booted()?.len();
-    ask_in_vain(server, path);
+    send_unanswered(server, path);
     let ended = wait::until("the end of a worker", || {
         let events = stage.observer.events(server.pid())?;
         Ok(events

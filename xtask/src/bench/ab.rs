@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::cpu;
 use crate::{
     command, packages,
-    setup::{Check, Step},
+    step::{Check, Step},
 };
 
 const PACKAGES: &[&str] = &["apache2-utils"];
@@ -21,7 +21,7 @@ pub const AB: Step = Step {
     why: "The benchmarks load servers with it.",
     check: |_| match command::output("ab", &["-V"]) {
         Some(version) => Check::Present(version.lines().next().unwrap_or_default().to_owned()),
-        None => Check::missing("`ab` does not run", packages::cure(PACKAGES)),
+        None => Check::missing("`ab` does not run", packages::fix(PACKAGES)),
     },
     make: Some(|_| packages::install(PACKAGES)),
 };
@@ -72,7 +72,7 @@ impl Load {
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(is_whole, "not all was answered well:\n{said}{stderr}");
         Ok(Answered {
-            per_second: number("Requests per second:").context("ab tells no rate")?,
+            per_second: number("Requests per second:").context("ab prints no rate")?,
             median_ms: percentile(&percentiles, 50)?,
             p99_ms: percentile(&percentiles, 99)?,
         })
@@ -94,7 +94,7 @@ fn percentile(file: &Path, percent: u32) -> Result<f64> {
         (at == percent.to_string()).then(|| milliseconds.trim().parse().ok())?
     };
     let found = text.lines().find_map(of);
-    found.with_context(|| format!("ab tells no percentile {percent}:\n{text}"))
+    found.with_context(|| format!("ab prints no percentile {percent}:\n{text}"))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn compared(binary: &Path, venv: &Venv, class: &'static str, requests: usize) ->
     ensure!(tally.failures.is_empty(), "{:?}", tally.failures.first());
     let logged = server.wait_for_access_log(requests)?;
     counts(&observer, &server, &logged).with_context(|| format!("{class}: counts"))?;
-    let facts = observer.stop_under_load()?.requests()?;
+    let facts = observer.stop()?.requests()?;
     let errors_us = errors_us(&facts, &logged).with_context(|| class.to_owned())?;
     println!("  {class}: {requests} requests are counted as they were logged");
     Ok(Compared {
@@ -83,27 +83,28 @@ fn counts(observer: &Observer, server: &GunicornServer, logged: &[Line]) -> Resu
     compare::nothing_lost(&metrics)
 }
 
-/// Of each request. Each logged one must be told once, by the worker and with the status logged.
+/// The error of each duration. Each logged request must be recorded once, with its worker and
+/// status.
 fn errors_us(facts: &[Fact], logged: &[Line]) -> Result<Vec<f64>> {
     let key = |path: &str, pid: u32, status: u16| (path.to_owned(), pid, status);
-    let mut told: HashMap<_, f64> = HashMap::new();
+    let mut recorded: HashMap<_, f64> = HashMap::new();
     for fact in facts {
         let path = fact.path.as_deref().context("a request without a path")?;
         let status = fact.status.context("a request without a status")?;
         let duration_ns = fact.duration_ns.context("a request without a duration")?;
-        let earlier = told.insert(key(path, fact.pid, status), duration_ns as f64 / 1e3);
-        ensure!(earlier.is_none(), "{path} is told twice");
+        let earlier = recorded.insert(key(path, fact.pid, status), duration_ns as f64 / 1e3);
+        ensure!(earlier.is_none(), "{path} is recorded twice");
     }
     ensure!(
-        told.len() == logged.len(),
-        "{} are told, {} logged",
-        told.len(),
+        recorded.len() == logged.len(),
+        "{} are recorded, {} logged",
+        recorded.len(),
         logged.len()
     );
     let error = |line: &Line| {
-        let told = told.get(&key(&line.path, line.pid, line.status));
-        let told = told.with_context(|| format!("{line:?} is not told so"))?;
-        Ok(told - line.duration_us as f64)
+        let recorded = recorded.get(&key(&line.path, line.pid, line.status));
+        let recorded = recorded.with_context(|| format!("{line:?} is not recorded so"))?;
+        Ok(recorded - line.duration_us as f64)
     };
     logged.iter().map(error).collect()
 }

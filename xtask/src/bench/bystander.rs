@@ -21,7 +21,7 @@ use super::{
     cpu,
     spread::{Spread, between_neighbours},
 };
-use crate::{setup, tools, workspace::Workspace};
+use crate::{step::make_missing, tools, workspace::Workspace};
 
 /// Calls between two readings of the clock.
 const CALLS: u32 = 20_000;
@@ -43,7 +43,7 @@ struct Work {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &tools::NGINX].into_iter(), workspace)?;
+    make_missing(&[ab::AB, tools::NGINX], workspace)?;
     let binary = workspace.build_observer()?;
     let venv = Venv::all_in(&workspace.venvs())?.remove(0);
     // Somebody to be observed, who does nothing.
@@ -69,7 +69,7 @@ fn take(works: &mut [Work], binary: &Path, master: u32, effort: &Effort) -> Resu
             times.push((work.once)().context(work.name)?);
         }
         if let Some(observer) = observer {
-            observer.stop_under_load()?;
+            observer.stop()?;
         }
     }
     Ok(times)

@@ -1,4 +1,4 @@
-//! What being observed costs a Gunicorn: the observer, and what else tells metrics, each against
+//! The cost of being observed to a Gunicorn: the observer and other exporters, each against
 //! the same Gunicorn bare.
 
 mod beside;
@@ -14,7 +14,7 @@ use super::{
     empty::Empty,
     stand::{self, App, CLASSES, Served},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{step::make_missing, workspace::Workspace};
 
 /// An application under a worker class, served by a Gunicorn that knows of nobody.
 pub struct Bare {
@@ -55,7 +55,7 @@ impl Bare {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
     let empty = Empty::build(workspace)?;
     let traps = empty.traps()?;

@@ -61,7 +61,7 @@ pub fn ran_ns(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Likewise, once it does nothing more: what it was given to do is done.
+/// The same, once the process is idle: its work is done.
 pub fn settled_ns(pid: u32) -> Result<u64> {
     const STILL: Duration = Duration::from_millis(2);
     const BOUND: Duration = Duration::from_millis(200);

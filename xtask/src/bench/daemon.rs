@@ -22,7 +22,7 @@ use super::{
     spread::Spread,
     stand::{self, App},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{step::make_missing, workspace::Workspace};
 
 /// Workers of one master.
 const OF_A_MASTER: usize = 50;
@@ -31,7 +31,7 @@ const SCRAPES: usize = 20;
 const STARTS: usize = 10;
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
     let mut text = under_load(workspace, &binary, effort)?;
     text.push_str(&starts(workspace, &binary, effort)?);
@@ -85,7 +85,7 @@ fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<S
         Ok(())
     })?;
     let rate = f64::from(requests) / start.elapsed().as_secs_f64();
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(format!(
         "With one worker of Flask, nobody scraping: {:.2} % of a processor and {:.0} wake-ups a \
          second at idle; {:.2} % and {:.0} under {rate:.0} requests a second, so that 1,000 requests \
@@ -111,7 +111,7 @@ fn starts(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<Strin
         })?;
         attached.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        observer.stop_under_load()?;
+        observer.stop()?;
         ended.push(start.elapsed().as_secs_f64());
     }
     Ok(format!(
@@ -170,6 +170,6 @@ fn row(
         Spread::of(took),
         bytes / 1024,
     );
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(row)
 }

@@ -1,43 +1,43 @@
-//! How long things are measured.
+//! How long to measure.
 
 /// How long to measure
 #[derive(clap::Args)]
 pub struct Options {
-    /// Measure a little only, to see that it works: nothing is written
+    /// Measure only a little, to see that it works; writes nothing
     #[arg(long)]
     quick: bool,
-    /// How often the observer comes and goes beside the same Gunicorns
+    /// Number of times that the observer attaches to and detaches from the same Gunicorns
     #[arg(long, default_value_t = 100)]
     pairs: usize,
-    /// How often Gunicorns with what else tells metrics are started anew
+    /// Number of starts of Gunicorns with other exporters
     #[arg(long, default_value_t = 2)]
     restarts: usize,
 }
 
-/// Of everything that is measured live.
+/// The effort of each live measurement.
 pub struct Effort {
     pub pairs: usize,
     pub restarts: usize,
-    /// Of windows, after each of these starts.
+    /// Windows after each start.
     pub rounds: usize,
-    /// How long a window is, about.
+    /// Approximate length of a window.
     pub window_seconds: f64,
-    /// Requests of each application whose hits are counted.
+    /// Requests of each application for counting probe hits.
     pub counted_requests: u32,
-    /// How often empty programs, the observer and none take turns.
+    /// Turns of empty programs, the observer and none.
     pub floor_pairs: usize,
-    /// How often the observer comes and goes beside processes that are no Gunicorn.
+    /// Turns of the observer beside processes that are not Gunicorn.
     pub bystander_pairs: usize,
     /// Workers of the daemon's hosts.
     pub workers: &'static [usize],
-    /// How long the daemon is watched.
+    /// Time that the daemon is measured.
     pub daemon_seconds: u64,
-    /// Requests of each worker class that are held against an access log.
+    /// Requests of each worker class that are compared with an access log.
     pub logged_requests: usize,
 }
 
 impl Options {
-    /// Whether what comes of it is worth to be kept.
+    /// Whether to write the results.
     pub fn is_kept(&self) -> bool {
         !self.quick
     }

@@ -75,7 +75,7 @@ impl Empty {
         let mut traps = self.command("traps", DEBIAN_PYTHON);
         let output = traps.output().context("cannot measure traps")?;
         ensure!(output.status.success(), "traps: {}", output.status);
-        serde_json::from_slice(&output.stdout).context("the floor told no traps")
+        serde_json::from_slice(&output.stdout).context("the floor printed no traps")
     }
 
     /// Programs for the places of a worker; not yet attached.

@@ -1,5 +1,5 @@
 //! What seeing exceptions costs: hits of the probes in a request that is answered well, in one
-//! that fails, and while a closer look is taken; and how long the programs run at a hit.
+//! that fails, and during deep capture; and how long the programs run at a hit.
 
 use anyhow::{Context as _, Result};
 use end_to_end::{
@@ -31,7 +31,7 @@ pub fn measure(workspace: &Workspace) -> Result<String> {
     let _run_times = RunTimes::measured()?;
     let mut table = "| framework | a good request: hits of `datetime.now`, asking, going up | \
                      µs a hit of `datetime.now` | a 500: hits, asking | µs a hit | \
-                     a 500 under a closer look: hits, going up | µs a hit |\n\
+                     a 500 under deep capture: hits, going up | µs a hit |\n\
                      |---|---|---|---|---|---|---|\n"
         .to_owned();
     for framework in FRAMEWORKS {
@@ -72,23 +72,23 @@ fn row(place: &Place, binary: &std::path::Path, stand: &Stand) -> Result<String>
     let failing = Since::of(begin, end, FAILING);
     send("/first-look", 1)?;
     let looking = [("state", "looking")];
-    observer.wait_until("a closer look", |metrics| {
-        metrics.sum("gunicorn_observer_closer_look", &looking) > 0.0
+    observer.wait_until("deep capture", |metrics| {
+        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
     })?;
     let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
     let looked_at = Since::of(begin, end, FAILING);
     observer.stop()?;
-    let [now, asked, unwound] = PROGRAMS;
+    let [now, asked, captured] = PROGRAMS;
     Ok(format!(
         "| {stand} | {:.2}, {:.2}, {:.2} | {:.1} | {:.2} | {:.1} | {:.2} | {:.1} |\n",
         good.hits(now),
         good.hits(asked),
-        good.hits(unwound),
+        good.hits(captured),
         good.microseconds(now),
         failing.hits(asked),
         failing.microseconds(asked),
-        looked_at.hits(unwound),
-        looked_at.microseconds(unwound),
+        looked_at.hits(captured),
+        looked_at.microseconds(captured),
     ))
 }
 

@@ -15,7 +15,7 @@ use super::{
     spread::Spread,
     stand::{self, App},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{step::make_missing, workspace::Workspace};
 
 /// Of the observer's cost, in terms of that of programs that do nothing.
 const AIM: f64 = 1.3;
@@ -27,7 +27,7 @@ struct Added {
 }
 
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    setup::take([&ab::AB, &stand::ENVIRONMENT].into_iter(), workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
     let empty = Empty::build(workspace)?;
     let traps = empty.traps()?;
@@ -40,7 +40,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let observer = start(&binary, &masters)?;
     let maps = maps(observer.pid())?;
-    observer.stop_under_load()?;
+    observer.stop()?;
     let walked = walked(&binary.with_file_name("examples/verifier"))?;
     Ok(table(&bare, &added, &parts, maps, &walked, effort).into())
 }
@@ -66,7 +66,7 @@ fn live(bare: &[Bare], binary: &Path, empty: &Empty, effort: &Effort) -> Result<
         all(&mut cpu_us)?;
         let observer = start(binary, &masters)?;
         all(&mut cpu_us)?;
-        observer.stop_under_load()?;
+        observer.stop()?;
     }
     all(&mut cpu_us)?;
     let added = |cpu_us: &Vec<f64>, begin: usize| {

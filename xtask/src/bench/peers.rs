@@ -1,4 +1,4 @@
-//! What else tells metrics of a Gunicorn: from inside it.
+//! Other exporters of a Gunicorn's metrics: they run inside it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -56,7 +56,7 @@ impl Peer {
         }
     }
 
-    /// The class that Gunicorn is told in the place of this one.
+    /// The worker class that replaces this one.
     pub fn class(self, class: &'static str) -> &'static str {
         match (self, class) {
             (Self::Exporter, "sync") => "gunicorn_prometheus_exporter.PrometheusWorker",

@@ -13,7 +13,7 @@ use super::{ab::Load, cpu};
 use crate::{
     command,
     python::{DEBIAN_PYTHON, Environment},
-    setup::{Check, Step},
+    step::{Check, Step},
     workspace::Workspace,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const CONNECTIONS: u32 = 4;
 const THREADS: usize = 4;
 
-/// Requests of a window: of fewer, a percentile says little, and of less than 100 `ab` tells none
+/// Requests of a window: of fewer, a percentile says little, and of less than 100 `ab` prints none
 /// that is right.
 const LEAST: f64 = 200.0;
 
@@ -116,7 +116,7 @@ impl App {
         }
     }
 
-    /// As Gunicorn is told.
+    /// As Gunicorn's option has it.
     pub fn module(self) -> &'static str {
         match self {
             Self::Flask => "bench.flask_hello:app",

@@ -1,4 +1,4 @@
-//! What was counted before, and how what is counted now compares with it.
+//! Earlier counts, and their comparison with new ones.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Instructions by name.
 pub type Counts = BTreeMap<String, u64>;
 
-/// A count may differ by so much of what it was …
+/// A count may differ by this fraction …
 const PERCENT: u64 = 5;
-/// … or by so many, of what is small.
+/// … or by this many instructions.
 const INSTRUCTIONS: u64 = 20;
 
 const HEAD: &str = "# Instructions: of the observer's work with a recording, and those that the kernel's verifier walks.
@@ -18,14 +18,14 @@ const HEAD: &str = "# Instructions: of the observer's work with a recording, and
 
 ";
 
-/// All that was counted.
+/// All counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// What userspace was built by.
+    /// The compiler of userspace.
     pub compiler: String,
     #[serde(default)]
     pub userspace: Counts,
-    /// By series of kernels.
+    /// Programs, by series of kernels.
     #[serde(default)]
     pub kernel: BTreeMap<String, Counts>,
 }
@@ -34,14 +34,14 @@ pub struct Baseline {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Held {
     pub same: usize,
-    /// What is more or less than accepted, or not on both sides.
+    /// Counts that differ by more than is accepted, or that one side lacks.
     pub differences: Vec<String>,
-    /// What could not be compared, and why.
+    /// Counts that could not be compared, with the reason.
     pub notes: Vec<String>,
 }
 
 impl Baseline {
-    /// Without a file there is nothing known.
+    /// Reads the file; without one, no counts are known.
     pub fn read(file: &Path) -> Result<Self> {
         if !file.exists() {
             return Ok(Self::default());
@@ -56,7 +56,7 @@ impl Baseline {
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// With what is counted now, and what other kernels made of it, which cannot be counted here.
+    /// The new counts, with those of other kernels, which cannot be counted here.
     pub fn renewed(self, now: Self) -> Self {
         let mut kernel = self.kernel;
         kernel.extend(now.kernel);
@@ -71,7 +71,7 @@ impl Baseline {
         } else {
             held.notes.push(format!(
                 "userspace NOT compared: it was counted as built by `{}`, and this is `{}`; \
-                 `--write` counts anew",
+                 `--write` replaces them",
                 self.compiler, now.compiler
             ));
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_is_told_by_name_and_by_how_much() {
+    fn a_count_that_grew_or_shrank_is_reported_with_its_name_and_by_how_much() {
         let mut now = known();
         now.userspace = counts(&[("decode", 1_117_000), ("model", 1_000_000)]);
         now.kernel = [(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn another_compiler_or_kernel_is_told_and_not_compared() {
+    fn another_compiler_or_kernel_is_reported_and_not_compared() {
         let mut now = known();
         now.compiler = "rustc 2".to_owned();
         now.userspace.clear();

@@ -1,4 +1,4 @@
-//! Counting: valgrind counts what userspace executes, the verifier what it walks of a program.
+//! Counts instructions: valgrind those of userspace, the verifier those that it walks of a program.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::baseline::Counts;
 use crate::{command, workspace::Workspace};
 
-/// A short record of a real Gunicorn: docs/TESTING.md says how it was made.
+/// A short recording of a real Gunicorn, described in docs/TESTING.md.
 const RECORDING: &str = "tests/fixtures/shop.rec";
 /// Parts of the observer's work, as the example `instructions` names them.
 const PARTS: [&str; 4] = ["decode", "model", "scrape", "view"];
@@ -28,7 +28,7 @@ pub fn kernel_series() -> Result<String> {
     }
 }
 
-/// Instructions of each part of the observer's work with the recording.
+/// Instructions of each part of replaying the recording.
 pub fn userspace(workspace: &Workspace) -> Result<Counts> {
     let example = workspace.target.join("release/examples/instructions");
     let recording = workspace.root.join(RECORDING);

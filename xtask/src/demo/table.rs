@@ -1,4 +1,4 @@
-//! A scrape as a table a person reads.
+//! A scrape as a table for people.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -11,7 +11,7 @@ const ROUTE_COUNT: &str = "http_server_request_duration_seconds_count";
 
 const ERRORS: &str = "gunicorn_http_errors_total";
 
-/// Workers, then routes, then why requests fail. Rates are those since an earlier scrape, and left out without one.
+/// Workers, then routes, then errors of requests. Rates need an earlier scrape.
 pub fn rendered(metrics: &Metrics, before: Option<(&Metrics, Duration)>) -> String {
     let (workers, routes) = (workers(metrics, before), routes(metrics));
     format!("{workers}\n{routes}\n{}", errors(metrics))
@@ -100,7 +100,7 @@ fn errors(metrics: &Metrics) -> String {
     aligned(&rows)
 }
 
-/// A quantile in seconds, as Prometheus reckons it: evenly spread within its bucket.
+/// A quantile in seconds, as Prometheus estimates it: values are spread evenly in their bucket.
 fn quantile(metrics: &Metrics, name: &str, labels: &[(&str, &str)], part: f64) -> Option<f64> {
     // Keyed by the bound's bits: they order as the bounds do, none being negative.
     let mut buckets: BTreeMap<u64, f64> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Tarballs that are the same bytes whoever packs them, and when.
+//! Tarballs with the same bytes for every user and at every time.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::dist::{quietly_at, stage::Stage};
 
-/// Packs the stage in a folder of this name, and its debug information apart. Says what it made.
+/// Packs the stage in a folder of this name, and its debug information apart; returns the files.
 pub fn pack(stage: &Stage, name: &str, made_at: u64, output: &Path) -> Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for (path, name) in [
@@ -23,7 +23,7 @@ pub fn pack(stage: &Stage, name: &str, made_at: u64, output: &Path) -> Result<Ve
         tar.args(["--create", "--format=ustar", "--sort=name"])
             .args(["--owner=root:0", "--group=root:0"])
             .arg(format!("--mtime=@{made_at}"))
-            // No time and no name in gzip's own head.
+            // No time and no name in gzip's header.
             .arg("--use-compress-program=gzip -n6");
         if path.is_dir() {
             let entry = entry.to_string_lossy();

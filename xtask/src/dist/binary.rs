@@ -1,4 +1,4 @@
-//! The program without its debug information, and that apart.
+//! Splits the program and its debug information.
 
 use std::{path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::command;
 
-/// Leaves in `program` what runs, and in `debug` what a debugger wants beside it.
+/// Leaves the stripped program in `program`, and its debug information in `debug`.
 pub fn split(built: &Path, program: &Path, debug: &Path) -> Result<()> {
     let objcopy = |arguments: &[&str], from: &Path, to: &Path| {
         command::quietly(Command::new("objcopy").args(arguments).arg(from).arg(to))
@@ -17,7 +17,7 @@ pub fn split(built: &Path, program: &Path, debug: &Path) -> Result<()> {
         debug,
     )?;
     objcopy(&["--strip-all"], built, program)?;
-    // By its name and checksum, so that debuggers find it.
+    // Debuggers find it by its name and checksum.
     let mut link = Command::new("objcopy");
     link.arg(format!("--add-gnu-debuglink={}", debug.display()));
     command::quietly(link.arg(program))

@@ -1,4 +1,4 @@
-//! The Debian package: cargo-deb makes it of `[package.metadata.deb]` in `observer/Cargo.toml`.
+//! The Debian package, which cargo-deb makes from `[package.metadata.deb]` in `observer/Cargo.toml`.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Makes it of what is staged, and says where it is.
+/// Makes the package from the stage, and returns its path.
 pub fn package(workspace: &Workspace, made_at: u64, output: &Path) -> Result<PathBuf> {
     let mut deb = command::cargo();
     deb.args([

@@ -1,4 +1,4 @@
-//! All that is given out, laid out as below `/usr/local`, from where it is packed.
+//! The files of a release, laid out as below `/usr/local`, to be packed.
 
 use std::{
     ffi::OsStr,
@@ -31,14 +31,14 @@ const COMPLETIONS: [(&str, &str); 3] = [
 const DOCUMENTS: &str = "share/doc/gunicorn-observer";
 
 pub struct Stage {
-    /// What is packed.
+    /// The files to pack.
     pub root: PathBuf,
-    /// Debug information of the program, beside it.
+    /// The program's debug information.
     pub debug: PathBuf,
 }
 
 impl Stage {
-    /// Where `[package.metadata.deb]` has it, as cargo-deb finds its target folder.
+    /// The path in `[package.metadata.deb]`, below cargo-deb's target folder.
     pub fn make(workspace: &Workspace, built: &Path) -> Result<Self> {
         let folder = workspace.target.join("release/dist");
         emptied(&folder)?;
@@ -56,7 +56,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// A path in it, of which all but the last part exists.
+    /// A path in the stage, whose folder exists.
     fn place(&self, path: &str) -> Result<PathBuf> {
         let path = self.root.join(path);
         let folder = path.parent().unwrap_or(&self.root);
@@ -74,7 +74,7 @@ impl Stage {
         let folder = self.place("share/man/man1")?;
         let arguments = ["man".as_ref(), "--dir".as_ref(), folder.as_os_str()];
         said(program, &arguments)?;
-        // Neither time nor name in what gzip writes.
+        // No time and no name in gzip's header.
         command::quietly(Command::new("gzip").arg("-n9").args(files(&folder)?))
     }
 
@@ -87,7 +87,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Those of the repository, in the folders they have there, so that links in them lead on.
+    /// Documents, in the repository's folders, so that links between them work.
     fn documents(&self, workspace: &Workspace) -> Result<()> {
         for name in ["README.md", "CHANGELOG.md", "LICENSE"] {
             self.copy(&workspace.root.join(name), &format!("{DOCUMENTS}/{name}"))?;
@@ -101,7 +101,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The unit for a program in `/usr/local`, and what it takes its options from.
+    /// The systemd unit for a program in `/usr/local`, and its file of options.
     fn service(&self, workspace: &Workspace) -> Result<()> {
         let from = workspace.root.join("deploy/systemd");
         let unit = from.join(format!("{NAME}.service"));
@@ -121,7 +121,7 @@ impl Stage {
     }
 }
 
-/// What the program prints.
+/// The output of the program.
 fn said(program: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>> {
     let output = Command::new(program)
         .args(arguments)
@@ -136,7 +136,7 @@ fn said(program: &Path, arguments: &[&OsStr]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// The files in a folder, without those in others below it.
+/// The files of a folder, without those of its subfolders.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;

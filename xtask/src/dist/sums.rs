@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Writes that of these files, which are in `folder`, there.
+/// Writes the checksums of these files of `folder` there.
 pub fn write(folder: &Path, files: &[PathBuf]) -> Result<PathBuf> {
     let mut names: Vec<_> = files.iter().filter_map(|file| file.file_name()).collect();
     names.sort_unstable();

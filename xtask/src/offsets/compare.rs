@@ -1,4 +1,4 @@
-//! A layout against what the debug information says.
+//! Compares a layout with debug information.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -6,7 +6,7 @@ use probe_ebpf::python::Layout;
 
 use super::fields::{self, CONSTANTS, FIELDS, Source, UNUSED};
 
-/// What the debug information says of a [`Source`]: a byte, or of a bit field its bit and width.
+/// The value of a [`Source`] in the debug information: a byte, or of a bit field its bit and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Derived {
     pub value: u64,
@@ -14,7 +14,7 @@ pub struct Derived {
 }
 
 impl Derived {
-    /// Of [`Source::Unused`].
+    /// That of [`Source::Unused`].
     const UNUSED: Self = Self::byte(UNUSED);
 
     pub const fn byte(value: u64) -> Self {
@@ -39,11 +39,11 @@ impl fmt::Display for Derived {
     }
 }
 
-/// One value that is not what the interpreter has.
+/// A value that differs from the interpreter's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
     minor: u8,
-    /// A field of the layout, or what the code takes for granted.
+    /// A field of the layout, or an assumption of the code.
     name: &'static str,
     source: Source,
     ours: Derived,
@@ -68,7 +68,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The structures that have to be looked up.
+/// The structures to look up.
 pub fn structures() -> Vec<&'static str> {
     let fields = FIELDS
         .iter()
@@ -82,7 +82,7 @@ pub fn structures() -> Vec<&'static str> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// How many fields of a version's layout can be compared.
+/// The number of fields of a version's layout that can be compared.
 pub fn derivable(minor: u8) -> usize {
     let known = |source| !matches!(source, Source::Elsewhere(_));
     FIELDS
@@ -91,7 +91,7 @@ pub fn derivable(minor: u8) -> usize {
         .count()
 }
 
-/// How many constants are held against a version.
+/// The number of constants that are compared for a version.
 pub fn constants(minor: u8) -> usize {
     CONSTANTS
         .iter()
@@ -99,7 +99,7 @@ pub fn constants(minor: u8) -> usize {
         .count()
 }
 
-/// Compares the layout of CPython 3.`minor`, and what is taken for granted of it.
+/// Compares the layout of CPython 3.`minor`, and the assumptions about it.
 pub fn compare(
     layout: &Layout,
     minor: u8,
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use probe_ebpf::python::tables::CPYTHON_3_11;
 
-    /// An interpreter that has what 3.11's table says.
+    /// An interpreter with the values of 3.11's table.
     fn agreeing(source: Source) -> anyhow::Result<Derived> {
         let fields = FIELDS.iter().zip(fields::values(&CPYTHON_3_11));
         let fields = fields.map(|(field, value)| (field.source(11), Derived::byte(value.into())));

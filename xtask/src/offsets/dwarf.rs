@@ -1,4 +1,4 @@
-//! Where members of C structures are, by the debug information of a built file.
+//! Offsets of members of C structures, from the debug information of a built file.
 
 use std::{borrow::Cow, collections::HashMap, fmt, fs, path::Path};
 
@@ -18,10 +18,10 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 type Bytes<'data> = EndianSlice<'data, LittleEndian>;
 type Entry<'data> = DebuggingInformationEntry<Bytes<'data>>;
 
-/// Typedefs and qualifiers between a member and its structure: real ones are a handful.
+/// A bound on typedefs and qualifiers between a member and its structure; real ones are a handful.
 const MAX_ALIASES: usize = 16;
 
-/// The file's debug information, as it lies in it.
+/// The sections of debug information of a file.
 pub struct Sections {
     data: Vec<u8>,
 }
@@ -32,7 +32,7 @@ impl Sections {
         Ok(Self { data })
     }
 
-    /// Up to so many bytes of a variable, as the file initialises it.
+    /// Up to this many bytes of a variable's initial value.
     pub fn variable(&self, name: &str, bytes: usize) -> Result<&[u8]> {
         let file = object::File::parse(&*self.data)?;
         let found = file
@@ -53,8 +53,8 @@ impl Sections {
         Ok(rest.get(..bytes).unwrap_or(rest))
     }
 
-    /// Finds these structures, unions and typedefs: reads unit after unit until it has them all.
-    /// One that is nowhere is no error yet.
+    /// Finds these structures, unions and typedefs. Reads units until all are found; a missing one is
+    /// no error yet.
     pub fn types<'data>(&'data self, wanted: &[&str]) -> Result<Types<'data>> {
         let file = object::File::parse(&*self.data)?;
         let section = |id: SectionId| -> Result<Bytes<'data>> {
@@ -76,17 +76,17 @@ impl Sections {
     }
 }
 
-/// A type's entry: which unit, and where in it.
+/// A type's entry: its unit, and its offset there.
 type At = (usize, UnitOffset);
 
-/// Where and how wide a member is.
+/// The place and width of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// From the structure's beginning; of a bit field, the byte it begins in.
+    /// Offset in bytes; of a bit field, that of its first byte.
     pub offset: u64,
-    /// Of a bit field, the bit of that byte.
+    /// Of a bit field, its first bit in that byte.
     pub bit: u64,
-    /// Of a bit field.
+    /// Of a bit field, its width.
     pub bits: Option<u64>,
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// The types that were asked for.
+/// The requested types.
 pub struct Types<'data> {
     dwarf: Dwarf<Bytes<'data>>,
     units: Vec<Unit<Bytes<'data>>>,
@@ -129,7 +129,7 @@ impl<'data> Types<'data> {
         Ok(())
     }
 
-    /// Complete types of the unit's top level that have one of the names.
+    /// Complete types of the unit's top level with one of the names.
     fn named_in(
         &self,
         unit: &Unit<Bytes<'data>>,
@@ -169,7 +169,7 @@ impl<'data> Types<'data> {
         Ok(Some(name.to_string_lossy().into_owned()))
     }
 
-    /// The complete structure or union that a type is another name for, if it is one.
+    /// The complete structure or union behind a type's name, if there is one.
     fn structure(unit: &Unit<Bytes<'data>>, at: UnitOffset) -> Result<Option<UnitOffset>> {
         let mut at = at;
         for _ in 0..MAX_ALIASES {
@@ -197,14 +197,14 @@ impl<'data> Types<'data> {
         Ok((unit, Self::structure(unit, *at)?.ok_or_else(missing)?))
     }
 
-    /// How large a structure is.
+    /// The size of a structure in bytes.
     pub fn size(&self, structure: &str) -> Result<u64> {
         let (unit, at) = self.find(structure)?;
         number(&unit.entry(at)?, DW_AT_byte_size)
             .with_context(|| format!("`{structure}` has no size"))
     }
 
-    /// Where in a structure a member is: `a.b.c`, through members without a name too.
+    /// The place of a member in a structure: `a.b.c`, also through unnamed members.
     pub fn member(&self, structure: &str, path: &str) -> Result<Member> {
         let (unit, mut at) = self.find(structure)?;
         let mut found = Member {
@@ -275,7 +275,7 @@ fn number(entry: &Entry<'_>, attribute: gimli::DwAt) -> Option<u64> {
     entry.attr_value(attribute)?.udata_value()
 }
 
-/// Members of a union have no place of their own: they begin where it does.
+/// Members of a union have no offset: they begin where the union does.
 fn place(entry: &Entry<'_>) -> Member {
     let bits = number(entry, DW_AT_bit_size);
     let bit = number(entry, DW_AT_data_bit_offset).or_else(|| bit_from_the_top(entry, bits?));

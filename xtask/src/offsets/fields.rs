@@ -1,5 +1,4 @@
-//! Where each field of [`Layout`] comes from: the member of CPython's that it is the offset of,
-//! from which minor version on.
+//! The source of each field of [`Layout`]: the member of CPython whose offset it is, by minor version.
 
 use std::fmt;
 
@@ -7,16 +6,16 @@ use probe_ebpf::python::{DIRECT, Layout};
 
 use super::compare::Derived;
 
-/// What a field of a layout is.
+/// The meaning of a field of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The offset of a member: structure, path.
     Member(&'static str, &'static str),
-    /// The size of a structure, behind which something begins.
+    /// The size of a structure that is followed by data.
     Size(&'static str),
-    /// Nothing is read of this version: the layout says [`DIRECT`].
+    /// Not read of this version: the layout has [`DIRECT`].
     Unused,
-    /// Not a type, so not in the debug information: why, and where it is read from.
+    /// Not in the debug information because it is no type: the reason and the source file.
     Elsewhere(&'static str),
 }
 
@@ -33,7 +32,7 @@ impl fmt::Display for Source {
 
 use Source::{Elsewhere, Member, Size, Unused};
 
-/// From which minor version of CPython 3 on, what.
+/// A source, and the first minor version of CPython 3 that has it.
 type Since = (u8, Source);
 
 /// One field of [`Layout`].
@@ -43,7 +42,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// What it is in CPython 3.`minor`.
+    /// Its source in CPython 3.`minor`.
     pub fn source(&self, minor: u8) -> Source {
         let mut newest_first = self.since.iter().rev();
         newest_first
@@ -196,12 +195,12 @@ fields! {
     )];
 }
 
-/// What a [`Source::Unused`] field has.
+/// The value of a [`Source::Unused`] field.
 pub const UNUSED: u64 = DIRECT as u64;
 
-/// What both sides take for granted of every version, without a field.
+/// Assumptions of the code about every version, without a field.
 pub struct Constant {
-    /// From this minor version on.
+    /// The first minor version.
     pub since: u8,
     pub source: Source,
     pub value: Derived,

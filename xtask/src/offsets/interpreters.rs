@@ -1,4 +1,4 @@
-//! The interpreters of this machine that have debug information: pyenv builds its own with it.
+//! The interpreters of this machine with debug information: pyenv builds them with it.
 
 use std::{
     fmt,
@@ -12,13 +12,13 @@ use crate::interpreters::pyenv;
 /// One interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
-    /// Of CPython 3.
+    /// Minor version of CPython 3.
     pub minor: u8,
     /// Such as `3.11.7`.
     version: String,
-    /// The file that CPython itself is in.
+    /// The file with CPython's code.
     pub file: PathBuf,
-    /// The one with its debug information, where that was split off.
+    /// The file with its debug information.
     pub debug: PathBuf,
 }
 
@@ -47,7 +47,7 @@ fn interpreter(minor: u8, folder: &Path) -> Option<Interpreter> {
     })
 }
 
-/// One that is named: `FILE` or `FILE:DEBUG`, where the file is named `python3.N`.
+/// An interpreter by name: `FILE` or `FILE:DEBUG`, where the file is named `python3.N`.
 pub fn named(name: &str) -> Result<Interpreter> {
     let (file, debug) = name.split_once(':').unwrap_or((name, name));
     let version = Path::new(file)

@@ -1,4 +1,4 @@
-//! What came of all kernels, as tables, and the document that they are written to.
+//! The results of all kernels as tables, and the document with them.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
@@ -11,17 +11,17 @@ use crate::workspace::Workspace;
 const DOCUMENT: &str = "docs/KERNELS.md";
 const BEGIN: &str = "<!-- written by `cargo xtask vm --write`, to the end -->\n";
 
-/// A kernel, and what came of it.
+/// A kernel and its results.
 pub struct Row {
     pub kernel: Kernel,
     pub report: Report,
-    /// How its guest was started.
+    /// The command that started its guest.
     pub qemu: Option<String>,
 }
 
 /// All tables: a column for each kernel.
 pub fn tables(rows: &[Row]) -> String {
-    let mut text = header("what is told", rows);
+    let mut text = header("feature", rows);
     for name in names(rows, |report| {
         report.features.iter().map(|it| it.name.clone()).collect()
     }) {
@@ -63,7 +63,7 @@ pub fn tables(rows: &[Row]) -> String {
     text
 }
 
-/// In the order of the first that has them.
+/// Names in the order of the first kernel that has them.
 fn names(rows: &[Row], of: impl Fn(&Report) -> Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let all = rows.iter().flat_map(|row| of(&row.report));
@@ -89,7 +89,7 @@ fn line(text: &mut String, first: &str, rows: &[Row], of: impl Fn(&Report) -> Op
     text.push('\n');
 }
 
-/// Writes them below what people wrote.
+/// Writes the tables below the hand-written text.
 pub fn write(workspace: &Workspace, rows: &[Row]) -> Result<()> {
     let path = workspace.root.join(DOCUMENT);
     let text =

@@ -1,4 +1,4 @@
-//! A guest of qemu that runs one command in this machine's own files, under another kernel.
+//! A qemu guest that runs one command on this machine's files, under another kernel.
 
 use std::{
     fs::{self, File},
@@ -13,26 +13,26 @@ use end_to_end::process;
 use super::kernels::Image;
 use crate::command;
 
-/// What a guest is given.
+/// The settings of a guest.
 pub struct Guest<'a> {
     pub image: &'a Image,
     /// More words for its kernel's command line.
     pub append: &'a str,
     pub processors: u32,
-    /// It is ended after this.
+    /// The guest is stopped after this time.
     pub bound: Duration,
 }
 
-/// Bytes of a log that are shown of a guest that failed.
+/// Bytes of a failed guest's log that are printed.
 const SHOWN: usize = 6000;
 
 impl Guest<'_> {
-    /// Where the command may leave files: `/run/results` to it.
+    /// A folder for the command's files: `/run/results` in the guest.
     pub fn results(&self) -> PathBuf {
         self.image.folder.join("results")
     }
 
-    /// Boots it, runs `command`, and says what it printed.
+    /// Boots the guest, runs `command`, and returns its output.
     pub fn run(&self, command: &Command) -> Result<String> {
         let results = self.results();
         if results.exists() {
@@ -57,7 +57,7 @@ impl Guest<'_> {
         let output = fs::read_to_string(results.join("output")).unwrap_or_default();
         let said = || format!("{}\n{}", tail(&console), tail(&results.join("log")));
         match fs::read_to_string(results.join("status")) {
-            // A report says by itself what is wrong.
+            // A report lists what failed.
             Ok(_) if !output.is_empty() => Ok(output),
             Ok(status) => bail!("the command ended with {}:\n{}", status.trim(), said()),
             Err(_) if ended.is_none() => bail!("not done after {:?}:\n{}", self.bound, said()),
@@ -65,14 +65,14 @@ impl Guest<'_> {
         }
     }
 
-    /// How it is started.
+    /// The command that starts it.
     pub fn shown(&self) -> Result<String> {
         let shown = command::shown(&self.qemu(&self.results()));
         let start = shown.find("qemu-system");
         Ok(shown[start.context("no qemu")?..].to_owned())
     }
 
-    /// Ended with us.
+    /// Exits with us.
     fn qemu(&self, results: &Path) -> Command {
         let mut qemu = process::bound_to_us("qemu-system-x86_64");
         let share = |tag: &str, path: &Path, options: &str| {
@@ -81,7 +81,7 @@ impl Guest<'_> {
                 path.display()
             )
         };
-        // By translation: it runs everywhere, and is slow.
+        // By translation, which is slow and works everywhere.
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "3072"])
             .args(["-smp", &self.processors.to_string()])
             .args(["-nic", "none", "-nographic", "-no-reboot", "-kernel"])

@@ -1,4 +1,4 @@
-//! What a guest starts with: busybox, its first process, and modules.
+//! The initial files of a guest: busybox, its first process, and modules.
 
 use std::{
     fs::{self, File},
@@ -15,13 +15,13 @@ use crate::{command, packages, workspace::Workspace};
 
 const INIT: &str = include_str!("init.sh");
 const FOLDERS: [&str; 3] = ["bin", "modules", "dev"];
-/// What the first process calls.
+/// The commands of the first process.
 const APPLETS: [&str; 10] = [
     "sh", "cat", "mkdir", "mount", "umount", "insmod", "chmod", "chroot", "ip", "poweroff",
 ];
 
-/// A busybox that needs no library, out of Debian's package, which is not installed: it would
-/// replace the one that is.
+/// A static busybox from Debian's package. The package is not installed, because it would replace
+/// another one.
 pub fn busybox(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.vms().join("busybox");
     let find = || {
@@ -38,7 +38,7 @@ pub fn busybox(workspace: &Workspace) -> Result<PathBuf> {
     find().context("the package busybox-static has no busybox")
 }
 
-/// Writes it, as `cpio` does in the form that the kernel unpacks.
+/// Writes the archive that the kernel unpacks, with `cpio`.
 pub fn write(image: &Image, busybox: &Path) -> Result<()> {
     let tree = tempfile::tempdir().context("cannot make a folder")?;
     let root = tree.path();

@@ -1,4 +1,4 @@
-//! The kernels that are tried: Debian's, and this machine's own.
+//! The kernels to try: Debian's, and this machine's own.
 
 use std::{
     fs,
@@ -14,15 +14,15 @@ use crate::{apt::Apt, command, workspace::Workspace};
 /// A kernel to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// As it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// The suite of Debian that has it; `None` is that of this machine.
+    /// Its Debian suite; `None` for this machine's kernel.
     pub suite: Option<&'static str>,
-    /// Whether the gate tries it.
+    /// Whether `cargo xtask test all` tries it.
     pub in_gate: bool,
 }
 
-/// This machine's, and Debian's from the oldest on. What is in sid, and here, changes.
+/// This machine's kernel, and Debian's from the oldest on. That of sid changes.
 pub const KERNELS: [Kernel; 5] = [
     Kernel {
         name: "host",
@@ -43,7 +43,7 @@ const fn debian(name: &'static str, suite: &'static str, in_gate: bool) -> Kerne
     }
 }
 
-/// What qemu boots.
+/// The files that qemu boots.
 pub struct Image {
     pub folder: PathBuf,
 }
@@ -57,13 +57,13 @@ impl Image {
         self.folder.join("initramfs")
     }
 
-    /// What it was made from, written last.
+    /// Its source, written last.
     fn stamp(&self) -> PathBuf {
         self.folder.join("made-from")
     }
 }
 
-/// Fetches and unpacks the kernel of a suite, unless that was done.
+/// Fetches and unpacks the kernel of a suite, unless it is there.
 pub fn image(workspace: &Workspace, suite: &str) -> Result<Image> {
     let folder = workspace.vms().join(suite);
     let image = Image { folder };
@@ -72,7 +72,7 @@ pub fn image(workspace: &Workspace, suite: &str) -> Result<Image> {
         println!("  fetching the kernel of Debian {suite}");
         make(workspace, suite, &image, &busybox)?;
     }
-    // Quick, and never older than this command.
+    // Made each time: quick, and never older than this command.
     initramfs::write(&image, &busybox)?;
     Ok(image)
 }
@@ -98,7 +98,7 @@ fn make(workspace: &Workspace, suite: &str, image: &Image, busybox: &Path) -> Re
     fs::copy(&vmlinuz, image.kernel())
         .with_context(|| format!("cannot copy {}", vmlinuz.display()))?;
     modules::copy(&modules, &folder.join("modules"), busybox)?;
-    // Some hundred MiB of drivers.
+    // Hundreds of MiB of drivers.
     fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
     apt.remove()?;
     let names = packages.iter().filter_map(|package| package.file_name());

@@ -1,4 +1,4 @@
-//! The modules of a kernel that a guest needs, and those that they need.
+//! The kernel modules of a guest, with their dependencies.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _};
 
 use crate::command;
 
-/// Files of the host in the guest, and what the observer asks the kernel about sockets.
+/// Modules for the host's files in the guest, and for the observer's socket queries.
 const WANTED: [&str; 7] = [
     "virtio_pci",
     "9pnet_virtio",
@@ -23,8 +23,8 @@ const WANTED: [&str; 7] = [
     "veth",
 ];
 
-/// Copies them from a folder of `/lib/modules`, numbered in the order in which they can be loaded.
-/// Those of some kernels are packed, and `busybox` unpacks them.
+/// Copies the modules from a folder of `/lib/modules`, numbered in the order in which they load.
+/// Compressed ones are unpacked by `busybox`.
 pub fn copy(from: &Path, to: &Path, busybox: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     let builtin = from.join("modules.builtin");
@@ -53,7 +53,7 @@ struct Set<'a> {
 }
 
 impl Set<'_> {
-    /// Copies a module after those that it needs.
+    /// Copies a module after its dependencies.
     fn add(&mut self, module: &str) -> Result<()> {
         if self
             .builtin
@@ -88,7 +88,7 @@ fn read(path: &Path, busybox: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What a module says in its section `.modinfo` that it depends on.
+/// The dependencies in a module's section `.modinfo`.
 fn needed(module: &[u8]) -> Result<Vec<String>> {
     let file = object::File::parse(module).context("no ELF file")?;
     let section = file.section_by_name(".modinfo").context("no .modinfo")?;

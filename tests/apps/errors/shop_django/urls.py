@@ -18,7 +18,7 @@ urlpatterns = [
     path("mapped", views.mapped),
     path("decorated", views.decorated),
     path("swallowed", views.swallowed),
-    path("first-look", views.answers),
+    path("starts-capture", views.answers),
     path("template", views.template),
     path("template-missing", views.template_missing),
     path("stream-fails", views.stream_fails),

@@ -18,7 +18,7 @@ urlpatterns = [
     path("busy", views.Busy.as_view()),
     path("mapped", views.Mapped.as_view()),
     path("swallowed", views.Swallowed.as_view()),
-    path("first-look", views.Answers.as_view()),
+    path("starts-capture", views.Answers.as_view()),
     path("template", views.Template.as_view()),
     path("stream-fails", views.StreamFails.as_view()),
     path("stream-breaks", views.StreamBreaks.as_view()),

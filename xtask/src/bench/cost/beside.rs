@@ -1,5 +1,5 @@
-//! What else tells metrics, in a Gunicorn of its own beside a bare one: both run, and one at a time
-//! is asked. Both are started anew several times.
+//! Other exporters, each in a Gunicorn of its own beside a bare one: both run, and one at a time
+//! is asked. Both are started several times.
 
 use std::fmt::Write as _;
 

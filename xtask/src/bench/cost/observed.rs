@@ -36,7 +36,7 @@ pub fn measure(bare: &[Bare], binary: &Path, effort: &Effort) -> Result<Vec<Obse
             windows[number].push(window);
         }
         if let Some(observer) = observer {
-            observer.stop_under_load()?;
+            observer.stop()?;
         }
         if turn % 20 == 0 {
             println!("  turn {turn} of {} beside the observer", 2 * effort.pairs);

@@ -91,7 +91,7 @@ pub fn measure(
             traps: *traps,
         });
     }
-    observer.stop_under_load()?;
+    observer.stop()?;
     Ok(all)
 }
 

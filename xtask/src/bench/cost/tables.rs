@@ -96,7 +96,7 @@ fn cpu(window: &Window) -> f64 {
 
 fn of_peers(observed: &[Observed], beside: &[Beside], effort: &Effort) -> String {
     let mut table = format!(
-        "**What else tells metrics**, each in a Gunicorn of its own beside a bare one, {} starts of \
+        "**Other exporters**, each in a Gunicorn of its own beside a bare one, {} starts of \
          {} rounds. The observer's are those of the table above; its own process is not in them, see \
          [The daemon](#the-daemon).\n\n\
          | application | class | with | throughput | CPU added to a request, µs | p50 | p99 | \
@@ -131,12 +131,12 @@ fn of_peers(observed: &[Observed], beside: &[Beside], effort: &Effort) -> String
         }
     }
     let behind = behind(observed, beside);
-    let told = if behind.is_empty() {
+    let shown = if behind.is_empty() {
         "The observer is ahead of every one of them.".to_owned()
     } else {
         format!("The observer is behind {}.", behind.join(", "))
     };
-    let _ = writeln!(table, "\nBy throughput: {told}");
+    let _ = writeln!(table, "\nBy throughput: {shown}");
     table
 }
 

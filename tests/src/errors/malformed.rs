@@ -1,18 +1,18 @@
 //! Requests that are none, and what each Gunicorn makes of them: as data.
 
-/// What is sent, and what comes of it under Gunicorn 20, 23 and 27.
+/// A malformed request, and its outcomes under Gunicorn 20, 23 and 27.
 pub struct Bad {
     pub what: &'static str,
     pub bytes: fn() -> Vec<u8>,
     pub comes: [Comes; 3],
 }
 
-/// What comes of it.
+/// The outcome of a malformed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comes {
     /// Gunicorn's `handle_error` answers this status to this class.
     Refused(u16, &'static str),
-    /// Likewise, after it was raised in the application, which read the body.
+    /// The same, after it was raised in the application, which read the body.
     RefusedInside(u16, &'static str),
     /// Raised in the application, and not answered, being an `OSError`.
     ClosedInside(&'static str),
@@ -24,10 +24,10 @@ pub enum Comes {
 
 use Comes::{Awaited, ClosedInside, Refused, RefusedInside, Served};
 
-/// Where the one that is answered with a 5xx is raised.
+/// The origin of the exception that is answered with a 5xx.
 pub const CODING_RAISED_IN: &str = "gunicorn/http/message.py:Message.set_body_reader";
 
-/// To the application `raw`, whose `/upload` reads the body.
+/// Requests to the application `raw`, whose `/upload` reads the body.
 pub const BAD: [Bad; 9] = [
     Bad {
         what: "a line that is none",

@@ -1,5 +1,5 @@
-//! Why workers ended: what a test made of them, what Gunicorn logged, and what the observer tells
-//! in each of the places where it does.
+//! Exit reasons of workers: as a test provoked them, as Gunicorn logged them, and as the observer
+//! reports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,7 +168,7 @@ impl Exit {
                 line.trim_end_matches('.')
                     .ends_with(&format!("{code}{number}"))
             }),
-            // With a core dump some Gunicorns tell no name.
+            // With a core dump some Gunicorns log no name.
             Self::Signal(Signal::SIGSEGV) => log.contains(&signal),
             Self::Signal(name) => log.contains(&format!("{signal}{name}")),
         }
@@ -177,17 +177,17 @@ impl Exit {
 
 /// What a test made of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct WorkerExit {
     pub pid: u32,
     pub reason: &'static str,
     pub restart_type: &'static str,
-    /// How it may have exited; Gunicorn's log tells which.
+    /// The ways it may have exited; Gunicorn's log has the one.
     pub exits: Vec<Exit>,
     /// A signal that brought it about, and who sent it.
     pub signal: Option<(Signal, u32)>,
 }
 
-impl Ending {
+impl WorkerExit {
     /// It finished what it did. Masters send a worker more than one `SIGTERM` while they look
     /// for those that are too many; one that has finished, and has handlers no more, ends by it.
     #[must_use]
@@ -229,19 +229,22 @@ impl Ending {
             .with_context(|| format!("{self:?} is not what Gunicorn logged:\n{log}"))
     }
 
-    fn is_told(&self, event: &Event, log: &str) -> Result<()> {
+    fn check_event(&self, event: &Event, log: &str) -> Result<()> {
         let (code, number) = match self.exit(log)? {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal(signal) => (None, Some(signal as i32)),
         };
         let expected = (Some(self.reason), Some(self.restart_type), code, number);
-        let told = (
+        let reported = (
             event.reason.as_deref(),
             event.restart_type.as_deref(),
             event.exit_code,
             event.exit_signal,
         );
-        ensure!(told == expected, "{told:?}, not {expected:?}: {event:#?}");
+        ensure!(
+            reported == expected,
+            "{reported:?}, not {expected:?}: {event:#?}"
+        );
         if let Some((signal, sender_pid)) = self.signal {
             let sent = Sent {
                 signal: signal.as_str().trim_start_matches("SIG").to_owned(),
@@ -253,20 +256,20 @@ impl Ending {
     }
 }
 
-/// The workers of a server that have ended, by what it logged: all that a test must account for.
-pub fn ended(server: &GunicornServer) -> Result<BTreeSet<u32>> {
+/// The workers of a server that have exited, by its log: a test must account for each.
+pub fn exited(server: &GunicornServer) -> Result<BTreeSet<u32>> {
     let booted = server.booted()?.into_iter();
     Ok(booted.filter(|&pid| !process::is_alive(pid)).collect())
 }
 
-/// Every worker that ended is among these, and ended so by Gunicorn's log.
-pub fn logged(server: &GunicornServer, endings: &[Ending]) -> Result<()> {
+/// Checks that these are all workers that exited, and that Gunicorn's log agrees.
+pub fn check_logged(server: &GunicornServer, endings: &[WorkerExit]) -> Result<()> {
     let expected: BTreeSet<_> = endings.iter().map(|ending| ending.pid).collect();
     ensure!(expected.len() == endings.len(), "twice in {endings:?}");
     let mut last = String::new();
-    // A zombie has ended, but its master has not said so yet.
-    let waited = wait::until("Gunicorn to tell of the ended workers", || {
-        let ended = ended(server)?;
+    // A zombie has exited, but its master has not logged it yet.
+    let waited = wait::until("Gunicorn to log the exits", || {
+        let ended = exited(server)?;
         if ended != expected {
             last = format!("{ended:?} ended, not {expected:?}");
             return Ok(None);
@@ -280,7 +283,7 @@ pub fn logged(server: &GunicornServer, endings: &[Ending]) -> Result<()> {
 }
 
 /// No reason is counted of a master, and each is there to be counted.
-pub fn none_yet(metrics: &Metrics, master: u32) -> Result<()> {
+pub fn check_none(metrics: &Metrics, master: u32) -> Result<()> {
     let master = master.to_string();
     let labels = [("master_pid", master.as_str())];
     let family = "gunicorn_master_worker_restart_total";
@@ -293,8 +296,12 @@ pub fn none_yet(metrics: &Metrics, master: u32) -> Result<()> {
     Ok(())
 }
 
-/// Each ended worker has one event and is counted once by every counter, as it ended.
-pub fn told(observer: &Observer, server: &GunicornServer, endings: &[Ending]) -> Result<()> {
+/// Checks that each worker that exited has one event and is counted once by every counter.
+pub fn check_reported(
+    observer: &Observer,
+    server: &GunicornServer,
+    endings: &[WorkerExit],
+) -> Result<()> {
     let (master, log) = (server.pid(), server.log()?);
     let events = observer.wait_for_ends(master, endings.len())?;
     let pids = counted(events.iter().map(|event| event.worker_pid));
@@ -302,14 +309,14 @@ pub fn told(observer: &Observer, server: &GunicornServer, endings: &[Ending]) ->
     equal("ends by worker", &pids, &expected)?;
     for ending in endings {
         let event = events.iter().find(|event| event.worker_pid == ending.pid);
-        ending.is_told(event.context("a worker has no event")?, &log)?;
+        ending.check_event(event.context("a worker has no event")?, &log)?;
     }
     // What is served after an event was is at least as new.
     counters(&observer.scrape()?, master, &events)
 }
 
-/// The id of a worker that may have ended before its master told its age: then the event could not
-/// tell it either, and the series has it later.
+/// The id of a worker that may have exited before its age was known: then the event lacks it, and the
+/// series gets it later.
 fn known_id(metrics: &Metrics, event: &Event) -> String {
     let pid = event.worker_pid.to_string();
     let labels = [("worker_pid", pid.as_str())];

@@ -1,4 +1,4 @@
-//! What the observer tells of how requests to a path ended.
+//! The observer's counts of errors, by path.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Of a longer name its beginning is enough.
+/// Of a longer name only the beginning is compared.
 const LONGEST: usize = 60;
 /// The first CPython whose code objects have qualified names (`co_qualname`).
 const QUALIFIED: u8 = 11;
 
-/// How often each label value, or each tuple of them, was told.
+/// The count of each label value, or of each tuple of them.
 type Counts = BTreeMap<Vec<String>, f64>;
 
-/// All that is told of a path.
+/// The errors of a path.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct ErrorCounts {
     /// By status, type and where: `gunicorn_http_errors_total`.
     pub http: Counts,
     /// By type: `gunicorn_worker_failed_requests_total`.
@@ -27,11 +27,11 @@ pub struct Told {
     pub handled: Counts,
 }
 
-impl Told {
-    /// What should be told of this fate, that many times.
+impl ErrorCounts {
+    /// The errors of this many requests with this fate.
     #[must_use]
     pub fn expected(fate: Fate, framework: Framework, path: &str, minor: u8, times: f64) -> Self {
-        let mut told = Self::default();
+        let mut counts = Self::default();
         let http = |status: u16, name: &str, raised_in: String| {
             let key = vec![status.to_string(), short(name), raised_in];
             Counts::from([(key, times)])
@@ -40,25 +40,25 @@ impl Told {
         let at = |origin| raised_in(origin, framework, path, minor);
         match fate {
             Fate::Well(_) => {}
-            Fate::Plain(status) => told.http = http(status, "", String::new()),
+            Fate::Plain(status) => counts.http = http(status, "", String::new()),
             // One that is uncaught is one of the two; `Case::fate` says which.
-            Fate::Answered(status, name, origin) => told.http = http(status, name, at(origin)),
+            Fate::Answered(status, name, origin) => counts.http = http(status, name, at(origin)),
             Fate::Uncaught(name, origin) | Fate::Leaves(name, origin) => {
-                told.http = http(500, name, at(origin));
-                told.failed = by_type(name);
-                told.handled = by_type(name);
+                counts.http = http(500, name, at(origin));
+                counts.failed = by_type(name);
+                counts.handled = by_type(name);
             }
             Fate::LeavesUnanswered(name, _) | Fate::Breaks(name, _) => {
-                told.failed = by_type(name);
+                counts.failed = by_type(name);
             }
         }
-        told
+        counts
     }
 
-    /// What an observer tells of each path of a master.
+    /// The errors that an observer counted, by path of a master.
     #[must_use]
     pub fn by_path(metrics: &Metrics, app: &str, master: u32) -> BTreeMap<String, Self> {
-        let mut told: BTreeMap<String, Self> = BTreeMap::new();
+        let mut by_path: BTreeMap<String, Self> = BTreeMap::new();
         let http = ["endpoint", "status", "error_type", "raised_in"];
         let master = master.to_string();
         let of_app = [("app", app)];
@@ -66,20 +66,20 @@ impl Told {
         for (mut key, count) in metrics.sum_by("gunicorn_http_errors_total", &of_app, &http) {
             let path = key.remove(0);
             key[1] = short(&key[1]);
-            told.entry(path).or_default().http.insert(key, count);
+            by_path.entry(path).or_default().http.insert(key, count);
         }
         let by_type = ["endpoint", "error_type"];
         for (mut key, count) in metrics.sum_by(FAILED, &of_master, &by_type) {
             let path = key.remove(0);
             key[0] = short(&key[0]);
-            told.entry(path).or_default().failed.insert(key, count);
+            by_path.entry(path).or_default().failed.insert(key, count);
         }
         for (mut key, count) in metrics.sum_by(HANDLED, &of_master, &by_type) {
             let path = key.remove(0);
             key[0] = short(&key[0]);
-            told.entry(path).or_default().handled.insert(key, count);
+            by_path.entry(path).or_default().handled.insert(key, count);
         }
-        told
+        by_path
     }
 }
 
@@ -111,7 +111,7 @@ fn short(name: &str) -> String {
     name.chars().take(LONGEST).chain(['…']).collect()
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for ErrorCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |counts: &Counts| {
             let one = |(key, count): (&Vec<String>, &f64)| format!("{key:?} x{count}");
@@ -134,7 +134,7 @@ impl fmt::Display for Told {
 
 #[cfg(test)]
 mod tests {
-    use super::{Told, short};
+    use super::{ErrorCounts, short};
     use crate::{
         errors::{
             case::{Fate, Origin},
@@ -144,7 +144,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_told_as_expected_is_equal_to_it() {
+    fn counts_equal_those_expected_of_the_same_fate() {
         let text = "\
 gunicorn_http_errors_total{app=\"a\",endpoint=\"/raises\",method=\"GET\",status=\"500\",\
 error_type=\"ValueError\",raised_in=\"shop_falcon.py:Raises.on_get\"} 2
@@ -152,15 +152,16 @@ gunicorn_worker_failed_requests_total{master_pid=\"7\",endpoint=\"/raises\",erro
 gunicorn_worker_error_handling_total{master_pid=\"7\",endpoint=\"/raises\",error_type=\"ValueError\"} 2
 ";
         let metrics = Metrics::parse(text).expect("an exposition");
-        let told = Told::by_path(&metrics, "a", 7);
+        let counted = ErrorCounts::by_path(&metrics, "a", 7);
         let fate = Fate::Leaves("ValueError", Origin::View);
-        let expected = |minor| Told::expected(fate, Framework::Falcon, "/raises", minor, 2.0);
-        assert_eq!(told.get("/raises"), Some(&expected(11)));
-        assert_ne!(told.get("/raises"), Some(&expected(10)));
+        let expected =
+            |minor| ErrorCounts::expected(fate, Framework::Falcon, "/raises", minor, 2.0);
+        assert_eq!(counted.get("/raises"), Some(&expected(11)));
+        assert_ne!(counted.get("/raises"), Some(&expected(10)));
     }
 
     #[test]
-    fn a_long_name_is_told_by_its_beginning() {
+    fn a_long_name_is_compared_by_its_beginning() {
         assert_eq!(short(&"x".repeat(300)), short(&"x".repeat(64)));
         assert_ne!(short(&"x".repeat(300)), short(&"x".repeat(59)));
     }
