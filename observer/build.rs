@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-env-changed={TOOLCHAIN}");
     if toolchain != "nightly" {
         // SAFETY: the build script has one thread. A released compiler builds
-        // `core` only when told to accept unstable flags; the variable is set
+        // `core` only with unstable flags accepted; the variable is set
         // for the children of this script alone.
         unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     }

@@ -78,7 +78,7 @@ fn doctor_is_content_here_and_not_without_root() -> Result<()> {
     let unwell = observer::output_as_nobody(["doctor"])?;
     let said = String::from_utf8_lossy(&unwell.stdout);
     ensure!(unwell.status.code() == Some(1), "{said}");
-    ensure!(said.contains("FAIL") && said.contains("cure: "), "{said}");
+    ensure!(said.contains("FAIL") && said.contains("fix: "), "{said}");
     Ok(())
 }
 
@@ -92,14 +92,14 @@ struct Doctor {
 #[derive(Debug, Deserialize)]
 struct Check {
     ok: bool,
-    cure: String,
+    fix: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct InterpreterFile {
     file: String,
     level: String,
-    cure: String,
+    fix: String,
     masters: Vec<u32>,
     probes: Vec<Probe>,
 }
@@ -155,7 +155,7 @@ fn doctor_lists_each_interpreter_file_once_with_its_masters_and_level() -> Resul
     );
     let pypy = of(three.pid())?;
     ensure!(
-        pypy.level == "socket" && pypy.cure.contains("CPython"),
+        pypy.level == "socket" && pypy.fix.contains("CPython"),
         "{pypy:#?}"
     );
     ensure!(pypy.probes.is_empty(), "{pypy:#?}");
@@ -164,7 +164,7 @@ fn doctor_lists_each_interpreter_file_once_with_its_masters_and_level() -> Resul
     let found: Doctor = serde_json::from_slice(&unwell.stdout)?;
     ensure!(!found.works && found.interpreters.is_none(), "{found:?}");
     let mut failing = found.checks.iter().filter(|check| !check.ok);
-    ensure!(failing.all(|check| !check.cure.is_empty()), "{found:?}");
+    ensure!(failing.all(|check| !check.fix.is_empty()), "{found:?}");
     Ok(())
 }
 
@@ -227,7 +227,7 @@ fn bash_completes_commands_options_and_their_values() -> Result<()> {
         checked.status.success() && checked.stderr.is_empty(),
         "{checked:?}"
     );
-    let options = "--listen --pid --no-deep-errors".split(' ').collect();
+    let options = "--listen --pid --no-deep-capture".split(' ').collect();
     for (typed, expected) in [
         ("tr", vec!["trace"]),
         ("completions zs", vec!["zsh"]),

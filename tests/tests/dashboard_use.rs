@@ -173,13 +173,13 @@ fn a_killed_worker_is_shown_with_its_reason_its_place_and_its_stack() -> Result<
     )?;
     let reasons = browser.text("#ends tbody")?;
     ensure!(
-        reasons.contains("its master heard nothing of it"),
+        reasons.contains("no heartbeat for the timeout: its master killed it"),
         "{reasons}"
     );
     let places = browser.text("#timeouts tbody")?;
     ensure!(places.contains("hangs.py:nap"), "{places}");
     let row = browser.text("#workers tr.ended td[data-column=state]")?;
-    ensure!(row.starts_with("ended: timeout"), "{row}");
+    ensure!(row.starts_with("exited: timeout"), "{row}");
     browser.click("#events summary")?;
     let stack = browser.text("#events details[open] pre")?;
     ensure!(
@@ -309,6 +309,6 @@ fn without_a_gunicorn_the_dashboard_says_what_to_check_and_a_master_that_exited_
     )?;
     let said = browser.text("main")?;
     ensure!(said.contains("gunicorn-observer doctor"), "{said}");
-    ensure!(said.contains("is not there any more"), "{said}");
+    ensure!(said.contains(" is gone."), "{said}");
     console_is_clean(&browser)
 }

@@ -50,7 +50,7 @@ impl Healthy {
         let metrics = observer.wait_for_requests(self.server.pid(), self.sent)?;
         compare::workers(&metrics, &self.server, &logged)?;
         let pid = self.server.pid().to_string();
-        let labels = [("pid", pid.as_str()), ("level", "full")];
+        let labels = [("master_pid", pid.as_str()), ("level", "full")];
         ensure!(metrics.sum("gunicorn_observer_target_level", &labels) > 0.0);
         self.is_listed().map(|_| ())
     }

@@ -169,7 +169,7 @@ fn what_only_looks_like_a_gunicorn_harms_nobody_and_learns_nothing() -> Result<(
     let metrics = observer.wait_until("the impostors", |metrics| {
         impostors.iter().all(|impostor| {
             let pid = impostor.pid().to_string();
-            metrics.sum("gunicorn_observer_target_level", &[("pid", &pid)]) > 0.0
+            metrics.sum("gunicorn_observer_target_level", &[("master_pid", &pid)]) > 0.0
         })
     })?;
     ask(&victim, "/hello", REQUESTS)?;

@@ -107,16 +107,16 @@ fn a_program_that_the_kernel_refuses_costs_its_own_feature_only() -> Result<()> 
     if skip::privileged()? {
         return Ok(());
     }
-    let refusing = refusing("exception_unwound")?;
+    let refusing = refusing("deep_capture")?;
     let (report, works) = refusing.doctor(&[])?;
     ensure!(works, "{report:#}");
     let features = report["features"].as_array().context("no features")?;
     let denied: Vec<_> = features.iter().filter(|it| it["ok"] == false).collect();
     ensure!(denied.len() == 1, "{denied:#?}");
-    ensure!(denied[0]["name"] == "closer looks at exceptions");
+    ensure!(denied[0]["name"] == "deep capture");
     let why = denied[0]["why"].as_str().unwrap_or_default();
     ensure!(
-        why.contains("exception_unwound") && why.contains("Argument list too long"),
+        why.contains("deep_capture") && why.contains("Argument list too long"),
         "{why}"
     );
 
@@ -126,13 +126,13 @@ fn a_program_that_the_kernel_refuses_costs_its_own_feature_only() -> Result<()> 
     ask(&server, "/welcome", 10)?;
     let metrics = observer.wait_for_requests(server.pid(), 10)?;
     ensure!(
-        absent(&metrics) == ["closer looks at exceptions"],
+        absent(&metrics) == ["deep capture"],
         "{:?}",
         absent(&metrics)
     );
     let log = observer.stderr()?;
     ensure!(
-        log.contains("no closer looks at exceptions") && log.contains("exception_unwound"),
+        log.contains("feature unavailable") && log.contains("deep_capture"),
         "{log}"
     );
     // The guard has strace only, which leaves what it traces.
@@ -199,9 +199,9 @@ fn the_types_of_a_kernel_that_does_not_tell_them_can_be_given_in_a_file() -> Res
     let types = check(&report, "kernel types (BTF)")?;
     ensure!(!works && types["ok"] == false, "{report:#}");
     ensure!(
-        types["cure"]
+        types["fix"]
             .as_str()
-            .is_some_and(|cure| cure.contains("--btf"))
+            .is_some_and(|fix| fix.contains("--btf"))
     );
 
     let copy = TempDir::new()?;

@@ -44,7 +44,7 @@ fn five_hundred_workers_are_counted_whole_and_cost_little() -> Result<()> {
     let info = metrics.all("gunicorn_worker_info", &[]).count();
     ensure!(info == MASTERS * WORKERS, "{info} workers");
 
-    let cpu = |metrics: &Metrics| metrics.sum("gunicorn_observer_cpu_seconds_total", &[]);
+    let cpu = |metrics: &Metrics| metrics.sum("process_cpu_seconds_total", &[]);
     let (began, before) = (Instant::now(), cpu(&metrics));
     // A measurement, which takes its time; nothing is waited for.
     thread::sleep(IDLE);
@@ -64,7 +64,7 @@ fn five_hundred_workers_are_counted_whole_and_cost_little() -> Result<()> {
     let text = observer.scrape_text()?;
     let metrics = Metrics::parse(&text)?;
     compare::nothing_lost(&metrics)?;
-    let memory = metrics.sum("gunicorn_observer_resident_memory_bytes", &[]);
+    let memory = metrics.sum("process_resident_memory_bytes", &[]);
     // Not by `println!`, which the test harness shows of failed tests only.
     writeln!(
         io::stderr(),

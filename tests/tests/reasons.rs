@@ -547,7 +547,7 @@ fn a_trace_shows_exited_workers_between_the_requests() -> Result<()> {
     replaced(&mut server, &ending)?;
     worker_exits::check_logged(&server, std::slice::from_ref(&ending))?;
 
-    let line = wait_for_line(&text, &format!("worker {worker} ended: crash"))?;
+    let line = wait_for_line(&text, &format!("worker exited reason=crash pid={worker}"))?;
     ensure!(line.contains("hangs:app"), "{line}");
     let line = wait_for_line(&json, r#""event":"worker_ended""#)?;
     let traced: Event = serde_json::from_str(&line).with_context(|| line.clone())?;

@@ -147,7 +147,7 @@ fn observed_exactly(
     );
     let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     let master = server.pid().to_string();
-    let labels = [("pid", master.as_str()), ("level", "socket")];
+    let labels = [("master_pid", master.as_str()), ("level", "socket")];
     let levels: Vec<_> = metrics
         .all("gunicorn_observer_target_level", &labels)
         .map(|level| level.label("reason").to_owned())
@@ -332,7 +332,7 @@ fn a_reload_with_another_worker_class_changes_the_level() -> Result<()> {
             fs::write(&config, format!("workers = 2\nworker_class = '{class}'\n"))?;
             server.reload()?;
         }
-        let labels = [("pid", master.as_str()), ("level", level)];
+        let labels = [("master_pid", master.as_str()), ("level", level)];
         observer.wait_until("the level of the class", |metrics| {
             metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
         })?;
@@ -371,7 +371,7 @@ fn pypy() -> Result<()> {
     // Not by its pid: it is no master before it has had a worker for a moment.
     let observer = Observer::record_for(&[])?;
     let pid = server.pid().to_string();
-    let labels = [("pid", pid.as_str()), ("level", "socket")];
+    let labels = [("master_pid", pid.as_str()), ("level", "socket")];
     observer.wait_until("the master to be found", |metrics| {
         metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
     })?;

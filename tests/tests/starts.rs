@@ -213,7 +213,7 @@ fn known(
 ) -> Result<()> {
     let pid = master.pid.to_string();
     let has_level = |metrics: &Metrics| {
-        let labels = [("pid", pid.as_str()), ("level", level)];
+        let labels = [("master_pid", pid.as_str()), ("level", level)];
         metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
     };
     let has_name = |metrics: &Metrics| {

@@ -167,7 +167,7 @@ fn workers_and_their_requests_are_shown_and_keys_do_what_help_says() -> Result<(
         "5 Errors",
         "6 In progress",
         "7 Slowest",
-        "8 Ends",
+        "8 Exits",
         "1 Findings",
     ] {
         tmux.press(&["Tab"])?;
@@ -312,7 +312,7 @@ fn where_it_cannot_draw_or_observe_it_says_what_to_do() -> Result<()> {
     ensure!(output.status.code() == Some(1), "{}", output.status);
     let names = |text: &str| said.contains(text);
     ensure!(
-        names("standard output is none")
+        names("standard output is not one")
             && names("`gunicorn-observer trace`")
             && names("`gunicorn-observer list --json`"),
         "{said}"

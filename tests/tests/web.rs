@@ -325,11 +325,14 @@ fn top_shows_a_guarded_daemon_to_who_has_its_password() -> Result<()> {
     let http = folder.path().join("http.yml");
     let tmux = Tmux::start(200, 30)?;
     for (text, fix) in [
-        ("", "name who signed its certificate as `ca_file`"),
+        (
+            "",
+            "set `ca_file` in --http-config to the CA of its certificate",
+        ),
         (
             "tls_config: { ca_file: server.crt }\n\
              basic_auth: { username: alice, password: open }\n",
-            "name user and password in --http-config",
+            "authentication required (HTTP 401); set user and password in --http-config",
         ),
     ] {
         fs::write(&http, text)?;

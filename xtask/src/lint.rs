@@ -7,12 +7,22 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{command, rust, tally::Tally, toolchain, workspace::Workspace};
+use crate::{
+    command,
+    rust::{self, Features},
+    tally::Tally,
+    toolchain,
+    workspace::Workspace,
+};
 
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 
 pub fn run(workspace: &Workspace, tally: &mut Tally) {
-    rust::lint(workspace, tally);
+    rust::lint(workspace, Features::Shipped, tally);
+    tally.check("clippy without features", || {
+        let clippy = ["clippy", "--package", "gunicorn-observer", "--all-targets"];
+        command::run(rust::cargo(workspace, &clippy).args(["--", "-D", "warnings"]))
+    });
     for arch in [env::consts::ARCH, "aarch64"] {
         let name = format!("clippy of the eBPF programs for {arch}");
         tally.check(&name, || bpf(workspace, arch));
@@ -64,6 +74,7 @@ fn aarch64(workspace: &Workspace) -> Result<()> {
     command::run(
         rust::cargo(workspace, &["clippy", "--target", AARCH64, "--all-targets"])
             .args(packages)
+            .args(Features::Shipped.arguments())
             .args(["--", "-D", "warnings"]),
     )
 }

@@ -12,25 +12,41 @@ use crate::{
     workspace::Workspace,
 };
 
+/// Cargo features of the observer to check and test with.
+#[derive(Clone, Copy)]
+pub enum Features {
+    /// Those of a plain `cargo build`.
+    Default,
+    /// Those of the image and the packages.
+    Shipped,
+}
+
+impl Features {
+    /// The arguments of cargo.
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Default => &[],
+            Self::Shipped => &["--features", "gunicorn-observer/kubernetes"],
+        }
+    }
+}
+
 /// Format, words, clippy and rustdoc of userspace, warnings as errors.
-pub fn lint(workspace: &Workspace, tally: &mut Tally) {
+pub fn lint(workspace: &Workspace, features: Features, tally: &mut Tally) {
     tally.check("format", || {
         run(workspace, &["fmt", "--all", "--check"])?;
         let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
         run(workspace, &fuzz)
     });
     tally.check("words", || words::check(&workspace.root, &[]));
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    tally.check("clippy", || run(workspace, &clippy));
+    tally.check("clippy", || {
+        let mut clippy = cargo(workspace, &["clippy", "--workspace", "--all-targets"]);
+        clippy.args(features.arguments());
+        command::run(clippy.args(["--", "-D", "warnings"]))
+    });
     tally.check("rustdoc", || {
         let mut doc = cargo(workspace, &["doc", "--workspace", "--no-deps", "--quiet"]);
+        doc.args(features.arguments());
         command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
 }
@@ -50,8 +66,8 @@ fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
 }
 
 /// Builds the unit tests.
-pub fn build_unit(workspace: &Workspace) -> Result<Vec<Program>> {
-    let mut programs = programs::build(workspace, &[])?;
+pub fn build_unit(workspace: &Workspace, features: Features) -> Result<Vec<Program>> {
+    let mut programs = programs::build(workspace, features.arguments())?;
     // The library of the privileged tests has unit tests of its own.
     programs.extend(programs::build(
         workspace,

@@ -146,7 +146,8 @@ impl Run<'_> {
                 Ok(())
             }
             Part::Unit => {
-                let programs = tally.build(|| rust::build_unit(workspace))?;
+                let programs =
+                    tally.build(|| rust::build_unit(workspace, rust::Features::Shipped))?;
                 tally.tests("unit", |tally| {
                     rust::unit(&programs, self.filter, tally)?;
                     if self.filter.is_none() {

@@ -72,6 +72,8 @@ impl Workspace {
             "--release",
             "--package",
             "gunicorn-observer",
+            "--features",
+            "kubernetes",
             "--bins",
             "--examples",
         ];

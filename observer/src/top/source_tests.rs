@@ -159,22 +159,22 @@ fn a_daemon_has_a_url_and_is_local_if_that_is_of_this_host() {
 
 #[tokio::test(start_paused = true)]
 async fn a_view_waits_for_room_on_the_screen_and_is_not_lost() {
-    let (tell, told) = sync_channel(1);
+    let (sender, updates) = sync_channel(1);
     let view = || Arc::new(test_views::view());
-    assert!(hand_over(view(), &tell).await);
-    let waiting = tokio::spawn(async move { hand_over(view(), &tell).await });
+    assert!(hand_over(view(), &sender).await);
+    let waiting = tokio::spawn(async move { hand_over(view(), &sender).await });
     tokio::time::sleep(10 * READY_EVERY).await;
     assert!(!waiting.is_finished());
     for _ in 0..2 {
         tokio::time::sleep(2 * READY_EVERY).await;
-        assert!(matches!(told.try_recv(), Ok(Update::View(_))));
+        assert!(matches!(updates.try_recv(), Ok(Update::View(_))));
     }
     assert!(waiting.await.unwrap());
 }
 
 #[tokio::test]
 async fn a_view_for_a_screen_that_is_gone_ends_the_handing_over() {
-    let (tell, told) = sync_channel(1);
-    drop(told);
-    assert!(!hand_over(Arc::new(test_views::view()), &tell).await);
+    let (sender, updates) = sync_channel(1);
+    drop(updates);
+    assert!(!hand_over(Arc::new(test_views::view()), &sender).await);
 }

@@ -187,7 +187,7 @@ fn ask_all(server: &GunicornServer, row: &mut Row, is_silent: bool) {
 /// Waits until every probe of this master's kind is attached.
 pub fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Result<()> {
     let pid = server.pid().to_string();
-    let labels = [("pid", pid.as_str()), ("level", "full")];
+    let labels = [("master_pid", pid.as_str()), ("level", "full")];
     observer.wait_until("the master to be observed in full", |metrics| {
         metrics.sum("gunicorn_observer_target_level", &labels) > 0.0
     })?;

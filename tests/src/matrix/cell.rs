@@ -167,7 +167,7 @@ fn requests() -> Vec<Request> {
 fn level(observer: &Observer, server: &GunicornServer) -> Result<(String, String)> {
     const FAMILY: &str = "gunicorn_observer_target_level";
     let pid = server.pid().to_string();
-    let labels = [("pid", pid.as_str())];
+    let labels = [("master_pid", pid.as_str())];
     let metrics = observer.wait_until("the master to be found", |metrics| {
         metrics.sum(FAMILY, &labels) > 0.0
     })?;

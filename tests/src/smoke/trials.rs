@@ -19,21 +19,18 @@ type Trial = fn(&mut Stage) -> Result<String>;
 /// The order matters: the first trial sends the requests that the next ones check.
 pub const TRIALS: &[(&str, Trial)] = &[
     ("requests", requests),
-    ("requests as sent", requests_as_sent),
+    ("request heads", requests_as_sent),
     ("responses", responses),
     ("connections", connections),
-    ("waits to be accepted", waits),
-    (
-        "waits to be accepted on Unix sockets",
-        waits_on_unix_sockets,
-    ),
-    ("files sent", files),
+    ("TCP queue wait", waits),
+    ("Unix socket queue wait", waits_on_unix_sockets),
+    ("sendfile", files),
     ("uvloop and asyncio", uvloop),
     ("exceptions", exceptions),
-    ("closer looks at exceptions", deep_capture),
-    ("collections of garbage", collections),
-    ("waits for the GIL", gil),
-    ("kills for want of memory", oom),
+    ("deep capture", deep_capture),
+    ("GC pauses", collections),
+    ("GIL waits", gil),
+    ("OOM kills", oom),
     ("stacks at timeouts", stacks),
     ("signals", signals),
     ("processes", processes),
@@ -176,9 +173,9 @@ fn gil(stage: &mut Stage) -> Result<String> {
     });
     let labels = [("worker_class", stage.threads.worker_class())];
     // Two threads that want it for 0.2 s each wait as long for each other.
-    let metrics = stage.observer.wait_until("waits for the GIL", |metrics| {
-        metrics.sum(FAMILY, &labels) > 0.1
-    })?;
+    let metrics = stage
+        .observer
+        .wait_until("GIL waits", |metrics| metrics.sum(FAMILY, &labels) > 0.1)?;
     Ok(format!("{:.1} s", metrics.sum(FAMILY, &labels)))
 }
 

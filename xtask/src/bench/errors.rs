@@ -21,7 +21,7 @@ const FAILING: u32 = 500;
 const PROGRAMS: [(&str, &str); 3] = [
     ("datetime_now", "python_hits"),
     ("exception_asked", "exception_hits"),
-    ("exception_unwound", "unwound_hits"),
+    ("deep_capture", "deep_capture_hits"),
 ];
 
 /// Of one stand of each framework, as a table.

@@ -3,7 +3,7 @@
 //! A text is read as one sequence of words, so that a phrase is found across the end of a line, in
 //! `snake_case`, `SCREAMING_CASE` and `CamelCase`.
 
-use super::retired::{FIXED_NAMES, RETIRED, Retired};
+use super::retired::{RETIRED, Retired};
 
 /// A retired word in a text.
 pub struct Found {
@@ -21,7 +21,7 @@ struct Word {
 
 /// Every retired word of `text`, in order. Of two that begin at the same word, the longer one.
 pub fn find(text: &str) -> Vec<Found> {
-    let words = words(&without_fixed_names(text));
+    let words = words(text);
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(word) = words.get(at) {
@@ -53,13 +53,6 @@ fn length_if_at(words: &[Word], phrase: &str) -> Option<usize> {
         length += 1;
     }
     Some(length)
-}
-
-/// A fixed name becomes a sign that no phrase spans.
-fn without_fixed_names(text: &str) -> String {
-    FIXED_NAMES
-        .iter()
-        .fold(text.to_owned(), |text, name| text.replace(name, "|"))
 }
 
 fn words(text: &str) -> Vec<Word> {
@@ -137,15 +130,6 @@ mod tests {
     #[test]
     fn the_longer_of_two_phrases_is_reported_once() {
         assert_eq!(phrases("they are told apart"), [(1, "told apart")]);
-    }
-
-    #[test]
-    fn fixed_names_are_allowed() {
-        assert_eq!(
-            phrases("--no-deep-errors, GUNICORN_OBSERVER_NO_DEEP_ERRORS, no_deep_errors"),
-            []
-        );
-        assert_eq!(phrases("deep errors"), [(1, "deep errors")]);
     }
 
     #[test]

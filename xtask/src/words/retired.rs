@@ -48,6 +48,3 @@ pub const RETIRED: &[Retired] = &[
     retired("what it needs", "requirements"),
     retired("what it lacks", "limitations"),
 ];
-
-/// Fixed names that contain a retired word: options, variables, keys.
-pub const FIXED_NAMES: &[&str] = &["no-deep-errors", "no_deep_errors", "NO_DEEP_ERRORS"];

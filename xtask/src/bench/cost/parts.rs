@@ -49,7 +49,7 @@ impl Kind {
             .any(|begin| program.starts_with(begin));
         if is_call {
             Self::Call
-        } else if ["datetime_now", "exception_", "collection_"]
+        } else if ["datetime_now", "exception_", "deep_capture", "gc_"]
             .iter()
             .any(|begin| program.starts_with(begin))
         {
