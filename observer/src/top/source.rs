@@ -152,8 +152,9 @@ impl Client {
         Ok(true)
     }
 
-    /// Passes on one stream after the other until the receiver is gone.
-    fn run(mut self, first: Stream, updates: &SyncSender<Update>) {
+    /// Passes on one stream after the other, begun with a pause between them, until the receiver is
+    /// gone.
+    fn run(mut self, first: Stream, pause: Duration, updates: &SyncSender<Update>) {
         let mut stream = Ok(first);
         let mut begun = Instant::now();
         loop {
@@ -168,7 +169,7 @@ impl Client {
                     }
                 }
             }
-            std::thread::sleep(EVERY.saturating_sub(begun.elapsed()));
+            std::thread::sleep(pause.saturating_sub(begun.elapsed()));
             begun = Instant::now();
             stream = self.open();
         }
@@ -198,6 +199,15 @@ pub fn connect(
     credentials: Credentials,
     updates: SyncSender<Update>,
 ) -> Result<()> {
+    connect_every(EVERY, daemon, credentials, updates)
+}
+
+fn connect_every(
+    pause: Duration,
+    daemon: &Daemon,
+    credentials: Credentials,
+    updates: SyncSender<Update>,
+) -> Result<()> {
     let client = Client::new(daemon, credentials);
     let stream = client.open().map_err(|error| {
         anyhow!(
@@ -208,7 +218,7 @@ pub fn connect(
     })?;
     std::thread::Builder::new()
         .name("daemon".to_owned())
-        .spawn(move || client.run(stream, &updates))
+        .spawn(move || client.run(stream, pause, &updates))
         .context("failed to start a thread")?;
     Ok(())
 }

@@ -10,6 +10,9 @@ use std::thread::JoinHandle;
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(10);
+
 fn daemon(port: u16) -> Daemon {
     format!("http://127.0.0.1:{port}").parse().unwrap()
 }
@@ -56,7 +59,13 @@ fn a_stream_that_ends_is_continued_from_the_last_view() {
     let second = format!("{HEAD}{view}");
     let served = serve(listener, vec![first, second]);
     let (sender, updates) = sync_channel(16);
-    connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
+    connect_every(
+        PAUSE,
+        &daemon(port),
+        Credentials::read(None).unwrap(),
+        sender,
+    )
+    .unwrap();
     assert!(matches!(next(&updates), Update::History(_)));
     for _ in 0..2 {
         let Update::View(view) = next(&updates) else {
@@ -116,7 +125,13 @@ fn an_unreadable_view_is_reported_and_tried_again() {
     let view = format!("{HEAD}{}", event("snapshot", "1", &test_views::view()));
     let served = serve(listener, vec![wrong, view]);
     let (sender, updates) = sync_channel(16);
-    connect(&daemon(port), Credentials::read(None).unwrap(), sender).unwrap();
+    connect_every(
+        PAUSE,
+        &daemon(port),
+        Credentials::read(None).unwrap(),
+        sender,
+    )
+    .unwrap();
     assert!(matches!(next(&updates), Update::Lost(why) if why.contains("another version")));
     assert!(matches!(next(&updates), Update::View(_)));
     served.join().unwrap();
