@@ -53,23 +53,28 @@ pub fn run(workspace: &Workspace, observer: &Path, words: &[String], write: bool
 /// How far deep capture can be relied on.
 fn agreement(outcome: &run::Outcome) -> String {
     format!(
-        "Of {} 5xx with a known exception during deep capture, deep capture named the same class\n\
-         and function for {}.",
+        "Of {} 5xx whose exception was known anyway while deep capture ran, deep capture alone would have named\n\
+         the same class and function for {}.",
         outcome.checked, outcome.agreed
     )
 }
 
+const HEAD: &str = "\
+# Error attribution accuracy
+
+Does the observer name the right exception? A shop of each framework fails in every way below, under the
+interpreters and Gunicorns of the second table. A test compares what the observer reports with what
+Python did: status, class and function of the exception behind each 5xx (`gunicorn_http_errors_total`),
+exceptions that left the application (`gunicorn_worker_failed_requests_total`), and exceptions that
+Gunicorn handled (`gunicorn_worker_error_handling_total`).
+
+A cell has the response, the party that sent it, and in how many of the tested places the observer was
+right. A dash means that the framework has no way to do it.
+
+`cargo xtask test errors --write` writes this file. The shops are in `tests/apps/errors`; the expected
+result of each request is data in `tests/src/errors/case.rs`.
+";
+
 fn document(table: &str, agreement: &str) -> String {
-    format!(
-        "# Error attribution accuracy\n\n\
-         Written by `cargo xtask test errors --write`. An application of each framework gets each\n\
-         of these requests, under the interpreters and Gunicorns below. The test compares the\n\
-         observer's metrics with what Python did: status, class and function of the exception\n\
-         behind each 5xx (`gunicorn_http_errors_total`), exceptions that left the application\n\
-         (`gunicorn_worker_failed_requests_total`) and exceptions that Gunicorn handled\n\
-         (`gunicorn_worker_error_handling_total`).\n\n\
-         A cell shows the answer, and in how many of the combinations the observer was right. The\n\
-         applications are in `tests/apps/errors`; the outcome of each request is data in\n\
-         `tests/src/errors/case.rs`. A dash: the framework has no such case.\n\n{table}\n{agreement}\n"
-    )
+    format!("{HEAD}\n{table}\n{agreement}\n")
 }

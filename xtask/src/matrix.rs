@@ -102,13 +102,17 @@ fn tell(rows: &[Row]) {
 
 fn document(rows: &[Row]) -> String {
     format!(
-        "# What was tried\n\n\
-         Written by `cargo xtask test matrix --write`, which runs each of these Gunicorns with two\n\
-         workers, sends it {} requests and fails if a cell is wrong.\n\n\
-         A cell says: level of observation, requests counted / sent, how far durations are from the\n\
-         access log's at the 99th percentile, and whether class and age of each worker were known\n\
-         before its first request. A dash is what Gunicorn itself does not run; the number leads to\n\
-         the reason below.\n\n{}",
+        "\
+# Compatibility
+
+Each CPython with each Gunicorn and worker class, as tested: `cargo xtask test matrix --write` runs each of
+these Gunicorns with two workers, sends it {} requests, fails if a cell is wrong, and writes this file.
+
+A cell has the observation level, requests counted / sent, the difference between durations and the
+access log at the 99th percentile, and whether class and age of each worker were known before its first
+request. A dash marks what Gunicorn itself does not run; the number leads to the reason below.
+
+{}",
         cell::REQUESTS,
         table::markdown(rows)
     )

@@ -22,7 +22,7 @@ const COSTS: [(&str, &str); 5] = [
     ("look_us", "a look at what is in progress"),
     ("snapshot_us", "a snapshot for a scrape"),
     ("encode_us", "its text"),
-    ("view_us", "a view for the page"),
+    ("view_us", "a view for the dashboard"),
 ];
 
 /// One measurement: numbers by name.
