@@ -114,7 +114,7 @@ fn every_view_says_so(
     let master = server.pid();
     browser.open(&format!("http://127.0.0.1:{}/#/{master}", observer.port))?;
     browser.wait_for(
-        "document.querySelector('#coverage').innerText.includes('by ring_full; totals are lower bounds')",
+        "document.querySelector('#coverage').innerText.includes('(ring_full); totals are lower bounds')",
         "the page to say that totals are lower bounds",
     )?;
     Ok(())

@@ -38,7 +38,7 @@ fn tornado_workers() -> Result<()> {
 fn gevent_pywsgi_workers() -> Result<()> {
     counts_are_exact(
         "gevent_pywsgi",
-        "GeventPyWSGIWorker hands its connections to another server",
+        "GeventPyWSGIWorker passes its connections to another server",
         true,
         "/crash",
     )
