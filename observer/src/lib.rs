@@ -18,7 +18,7 @@
 //! - [`gunicorn`]: masters and workers; [`cpython`]: interpreters; [`process`]: any process
 //! - [`kubernetes`]: names of pods
 //! - [`privilege`]: drops capabilities, refuses system calls
-//! - [`untrusted`], [`terminal`], [`clock`], `trim_memory`, `yaml`, `pem`: helpers
+//! - [`terminal`], [`clock`], `trim_memory`, `yaml`, `pem`: helpers
 
 pub mod cli;
 pub mod clock;
@@ -42,6 +42,5 @@ pub mod terminal;
 pub mod top;
 pub mod trace;
 mod trim_memory;
-pub mod untrusted;
 pub mod watcher;
 mod yaml;
