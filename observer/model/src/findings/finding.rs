@@ -47,7 +47,7 @@ pub struct About {
 }
 
 /// Every kind, in the order of [`Kind`].
-pub const ALL: [About; 7] = [
+pub const ALL: &[About] = &[
     About {
         kind: Kind::HeartbeatLate,
         name: "heartbeat_late",
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_meaning_is_a_noun_phrase_and_advice_is_a_sentence() {
-        for about in &ALL {
+        for about in ALL {
             assert!(!about.meaning.ends_with('.'), "{}", about.name);
             assert!(about.advice.ends_with('.'), "{}", about.name);
         }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_documentation_has_each_finding_with_its_words() {
         let docs = include_str!("../../../../docs/METRICS.md");
-        for about in &ALL {
+        for about in ALL {
             let urgency = about.urgency.as_str();
             let About {
                 name,
