@@ -12,7 +12,7 @@ use crate::untrusted::Untrusted;
 
 /// Samples in a row with a backlog that make it a finding.
 const BACKLOG_SAMPLES: usize = 3;
-/// Samples that tell growing memory from a warm-up.
+/// Samples that distinguish growing memory from a warm-up.
 const MEMORY_SAMPLES: usize = 12;
 /// Growth of memory below this is no finding.
 const MEMORY_BYTES: u64 = 8 << 20;

@@ -48,7 +48,7 @@ pub struct WorkerExit {
     pub uptime_seconds: Option<f64>,
     /// Requests that the observer saw it serve.
     pub served: u64,
-    /// Requests in progress at the last look before the exit, the oldest first.
+    /// Requests in flight at the last sample before the exit, the oldest first.
     pub requests: Vec<PendingView>,
     /// Innermost frame of the application when the master aborted the worker.
     pub stuck_in: Option<Untrusted>,

@@ -61,7 +61,7 @@ pub struct WorkerState {
     /// The kernel's OOM killer chose it.
     pub oom: bool,
     /// The observer has read its memory, or tried to.
-    pub was_looked_at: bool,
+    pub was_read: bool,
     /// `Worker.booted` and `Worker.alive`, as last read.
     pub booted: Option<bool>,
     pub alive: Option<bool>,
@@ -69,7 +69,7 @@ pub struct WorkerState {
     pub served: bool,
     /// Stacks of its threads when it was aborted.
     pub stacks: Vec<Stack>,
-    /// Requests in progress at the last look.
+    /// Requests in flight at the last sample.
     pub in_flight: WorkerInFlight,
     /// The time of its abort, and the requests in progress just before: the abort ends them.
     pub aborted: Option<(u64, WorkerInFlight)>,
@@ -114,7 +114,7 @@ impl WorkerState {
             Some(Stage::Quitting)
         } else if self.has_run() {
             Some(Stage::Running)
-        } else if self.booted.is_none() && self.was_looked_at {
+        } else if self.booted.is_none() && self.was_read {
             None
         } else {
             Some(Stage::Booting)
@@ -138,7 +138,7 @@ mod tests {
     fn stages_follow_memory_and_signals() {
         let mut state = WorkerState::default();
         assert_eq!(state.stage(), Some(Stage::Booting));
-        state.was_looked_at = true;
+        state.was_read = true;
         assert_eq!(state.stage(), None, "its memory could not be read");
         state.booted = Some(false);
         assert_eq!(state.stage(), Some(Stage::Booting));
@@ -156,7 +156,7 @@ mod tests {
     fn a_worker_that_serves_is_running_whatever_its_memory_says() {
         let state = WorkerState {
             served: true,
-            was_looked_at: true,
+            was_read: true,
             ..WorkerState::default()
         };
         assert_eq!(state.stage(), Some(Stage::Running));

@@ -30,7 +30,7 @@ pub struct Bin {
     /// Busy time and lifetime, summed over all workers.
     pub busy_ns: u64,
     pub lived_ns: u64,
-    /// Most requests in progress, and most connections in the backlog, at one look.
+    /// Most requests in flight, and most connections in the backlog, at one sample.
     pub in_flight: u32,
     pub backlog: u32,
 }

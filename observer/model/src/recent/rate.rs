@@ -2,7 +2,7 @@
 
 use crate::recent::history::BIN_NS;
 
-/// Counts of a worker at three looks: the latest, and two of up to two bins ago.
+/// Counts of a worker of three samples: the latest, and two of up to two bins ago.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     before: Option<Counts>,
@@ -19,8 +19,8 @@ pub struct Counts {
 }
 
 impl Rate {
-    /// Takes the counts of a look.
-    pub fn look(&mut self, now: Counts) {
+    /// Takes a sample.
+    pub fn sample(&mut self, now: Counts) {
         self.now = Some(now);
         let is_due = |of: &Counts| now.time_ns.saturating_sub(of.time_ns) >= BIN_NS;
         match &self.middle {
@@ -32,7 +32,7 @@ impl Rate {
         }
     }
 
-    /// Requests per second and the busy share of the time; `None` before the second look.
+    /// Requests per second and the busy share of the time; `None` before the second sample.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is a float")]
     pub fn lately(&self) -> Option<(f64, f64)> {
@@ -58,7 +58,7 @@ mod tests {
         assert!(rate.lately().is_none());
         for at in 0..60 {
             // Ten requests a second for half a minute, then none.
-            rate.look(Counts {
+            rate.sample(Counts {
                 time_ns: (100 + at) * second,
                 requests: 10 * at.min(30),
                 busy_ns: at * second / 4,

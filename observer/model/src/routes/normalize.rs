@@ -1,4 +1,4 @@
-//! RouteRegistry: paths reduced to few enough names to label a series with.
+//! Routes: paths reduced to few enough names to label a series with.
 //!
 //! First the operator's patterns, then a heuristic; the cap is the business of
 //! [`crate::routes::registry`].

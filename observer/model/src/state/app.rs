@@ -267,7 +267,7 @@ impl App {
         }
     }
 
-    /// The requests of a worker in progress at `at_ns`.
+    /// The requests of a worker in flight at `at_ns`.
     pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: Option<&WorkerInFlight>) {
         let Some(worker) = self.live.get_mut(&pid) else {
             return;
@@ -275,9 +275,9 @@ impl App {
         let oldest = found.and_then(|found| found.oldest.first());
         let busy_ns = worker
             .busy
-            .look(at_ns, oldest.map(|oldest| oldest.begun_ns));
+            .count_until(at_ns, oldest.map(|oldest| oldest.begun_ns));
         worker.state.in_flight = found.cloned().unwrap_or_default();
-        worker.rate.look(Counts {
+        worker.rate.sample(Counts {
             time_ns: at_ns,
             requests: worker.counters.requests,
             busy_ns: worker.counters.busy_ns + busy_ns,
@@ -287,8 +287,8 @@ impl App {
         }
     }
 
-    /// All of its workers were looked at.
-    pub fn look(&mut self, time_ns: u64) {
+    /// The requests in flight of all of its workers are known as of `time_ns`.
+    pub fn sample(&mut self, time_ns: u64) {
         self.recent.grow_old(time_ns);
         let in_flight = self.live.values().map(|of| of.state.in_flight.count).sum();
         self.history.sample(AppSample {
@@ -306,7 +306,7 @@ impl App {
             return;
         };
         let state = &mut worker.state;
-        state.was_looked_at = true;
+        state.was_read = true;
         state.booted = gauges.booted.or(state.booted);
         state.alive = gauges.alive.or(state.alive);
         let before = worker

@@ -89,12 +89,12 @@ impl State {
         self.claim(pid);
     }
 
-    /// Workers that are not listed have no request in progress. A look at all workers also looks for
+    /// Workers that are not listed have no request in flight. A sample of all workers also updates the
     /// findings.
     fn in_flight(&mut self, found: &fact::InFlight) {
         let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
             found.workers.iter().map(|of| (of.pid, of)).collect();
-        let looked_at: Vec<(Pid, Pid)> = match found.only {
+        let sampled: Vec<(Pid, Pid)> = match found.only {
             Some(pid) => self
                 .owners
                 .get(&pid)
@@ -107,7 +107,7 @@ impl State {
                 .map(|(&pid, &owner)| (pid, owner))
                 .collect(),
         };
-        for (pid, owner) in looked_at {
+        for (pid, owner) in sampled {
             if let Some(app) = self.apps.get_mut(&owner) {
                 app.in_flight(pid, found.at_ns, by_pid.get(&pid).copied());
             }
@@ -120,9 +120,9 @@ impl State {
         }
         if found.only.is_none() {
             for app in self.apps.values_mut().filter(|app| app.ended_ns.is_none()) {
-                app.look(found.at_ns);
+                app.sample(found.at_ns);
             }
-            self.look_for_findings(found.at_ns);
+            self.update_findings(found.at_ns);
         }
     }
 

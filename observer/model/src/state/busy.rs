@@ -1,16 +1,16 @@
 //! Busy time of a worker: the time with at least one request, however many there are at once.
 //!
 //! ```text
-//!   seen_ns            at_ns of the next look
+//!   seen_ns            at_ns of the next sample
 //!   ──┼──[ a ]──[  b  ]──┼── time
-//!     │    [ c ──────────┼─> still in progress: counts up to now
+//!     │    [ c ──────────┼─> still in flight: counts up to now
 //! ```
 //!
-//! Requests that finish between two looks at the requests in progress are kept as intervals. Each
-//! look counts them, and the requests in progress, up to its own time. So no time is counted twice,
-//! and no interval is kept longer than until the next look.
+//! Requests that finish between two samples of the requests in flight are kept as intervals. Each
+//! sample counts them, and the requests in flight, up to its own time. So no time is counted twice,
+//! and no interval is kept longer than until the next sample.
 
-/// Intervals kept between two looks; beyond that, a new one that overlaps none is lost.
+/// Intervals kept between two samples; beyond that, a new one that overlaps none is lost.
 const MAX_INTERVALS: usize = 4096;
 
 /// The busy time of one worker.
@@ -50,9 +50,9 @@ impl Busy {
         self.intervals.splice(first..last, [(begin_ns, end_ns)]);
     }
 
-    /// Looks at `at_ns`, with the start of the oldest request in progress, if there is one. Returns
-    /// the busy time since the last look.
-    pub fn look(&mut self, at_ns: u64, oldest_ns: Option<u64>) -> u64 {
+    /// Counts up to `at_ns`, given the start of the oldest request in flight, if there is one. Returns
+    /// the busy time since the last sample.
+    pub fn count_until(&mut self, at_ns: u64, oldest_ns: Option<u64>) -> u64 {
         if at_ns <= self.seen_ns {
             return 0;
         }
@@ -72,9 +72,9 @@ impl Busy {
         busy_ns
     }
 
-    /// The worker exited: returns the busy time since the last look.
+    /// The worker exited: returns the busy time since the last sample.
     pub fn end(&mut self) -> u64 {
-        self.look(u64::MAX, None)
+        self.count_until(u64::MAX, None)
     }
 }
 
@@ -90,28 +90,28 @@ mod tests {
         busy.served(15, 30);
         busy.served(40, 50);
         busy.served(45, 46);
-        assert_eq!(busy.look(100, None), 30);
-        assert_eq!(busy.look(200, None), 0);
+        assert_eq!(busy.count_until(100, None), 30);
+        assert_eq!(busy.count_until(200, None), 0);
     }
 
     #[test]
     fn a_request_in_progress_counts_up_to_now_and_not_again_when_it_finishes() {
         let mut busy = Busy::default();
         busy.served(10, 20);
-        assert_eq!(busy.look(100, Some(60)), 50);
-        assert_eq!(busy.look(150, Some(60)), 50);
+        assert_eq!(busy.count_until(100, Some(60)), 50);
+        assert_eq!(busy.count_until(150, Some(60)), 50);
         busy.served(60, 170);
-        assert_eq!(busy.look(200, None), 20);
+        assert_eq!(busy.count_until(200, None), 20);
     }
 
     #[test]
     fn a_request_that_finishes_after_a_look_is_split_by_it() {
         let mut busy = Busy::default();
         busy.served(10, 30);
-        assert_eq!(busy.look(20, None), 10);
-        assert_eq!(busy.look(40, None), 10);
-        // A look that comes late changes nothing.
-        assert_eq!(busy.look(30, Some(0)), 0);
+        assert_eq!(busy.count_until(20, None), 10);
+        assert_eq!(busy.count_until(40, None), 10);
+        // A sample that comes late changes nothing.
+        assert_eq!(busy.count_until(30, Some(0)), 0);
         busy.served(50, 60);
         assert_eq!(busy.end(), 10);
     }
@@ -120,22 +120,22 @@ mod tests {
         #[test]
         fn busy_time_is_the_union_of_all_requests_however_many_looks_there_are(
             requests in prop::collection::vec((0u64..500, 1u64..100), 0..40),
-            looks in prop::collection::vec(1u64..700, 0..10),
+            samples in prop::collection::vec(1u64..700, 0..10),
         ) {
-            let mut looks = looks;
-            looks.sort_unstable();
-            looks.push(1000);
+            let mut samples = samples;
+            samples.sort_unstable();
+            samples.push(1000);
             let mut ends: Vec<_> = requests.iter().map(|&(b, len)| (b + len, b)).collect();
             ends.sort_unstable();
             let mut busy = Busy::default();
             let (mut total, mut next) = (0, 0);
-            for at in looks {
+            for at in samples {
                 while let Some(&(end, begin)) = ends.get(next).filter(|&&(end, _)| end <= at) {
                     busy.served(begin, end);
                     next += 1;
                 }
                 let pending = ends[next..].iter().map(|&(_, begin)| begin).filter(|&b| b < at);
-                total += busy.look(at, pending.min());
+                total += busy.count_until(at, pending.min());
             }
             let union = (0..1000u64).filter(|t| requests.iter().any(|&(b, len)| (b..b + len).contains(t)));
             prop_assert_eq!(total, union.count() as u64);

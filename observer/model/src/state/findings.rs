@@ -27,7 +27,7 @@ struct Since {
 
 impl State {
     /// Samples every app, if a sample is due, and applies the rules.
-    pub(crate) fn look_for_findings(&mut self, now_ns: u64) {
+    pub(crate) fn update_findings(&mut self, now_ns: u64) {
         let mut active = BTreeMap::new();
         for (&master, app) in &mut self.apps {
             sample(app, now_ns);

@@ -3,8 +3,8 @@ use crate::fact::{Fact, Gauges, InFlight, Listener, Pending, WorkerInFlight};
 use crate::findings::finding::{Finding, Kind};
 use crate::testing::scenarios::{S, Scenario, request};
 
-/// A look at the requests in progress: pid of the worker, and start of its request.
-fn look(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pid>)> {
+/// Reports the requests in flight: pid of the worker, and start of its request.
+fn in_flight(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Option<Pid>)> {
     let workers = pending.iter().map(|&(pid, begun_ns)| WorkerInFlight {
         pid,
         count: 1,
@@ -72,10 +72,10 @@ fn a_hanging_request_is_a_finding_while_it_lasts() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(9);
-    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), []);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), []);
     scenario.later(1);
     let stuck = (Kind::WorkerStuck, Some(11));
-    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), [stuck]);
     let since = scenario.metrics_view().findings[0].since_seconds;
     assert!(
         evidence(&scenario).contains("/users/{id} is in progress for 10.0 s"),
@@ -84,22 +84,25 @@ fn a_hanging_request_is_a_finding_while_it_lasts() {
     );
     assert_eq!(scenario.new_findings().len(), 1);
     scenario.later(5);
-    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), [stuck]);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), [stuck]);
     assert!((scenario.metrics_view().findings[0].since_seconds - since).abs() < 1e-9);
     assert!(
         scenario.new_findings().is_empty(),
         "a finding is reported once"
     );
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
 }
 
 #[test]
 fn a_heartbeat_is_late_when_little_of_the_timeout_is_left() {
     let mut scenario = scenario(&[11]);
     gauges(&mut scenario, 11, 1, 23.9);
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
     gauges(&mut scenario, 11, 1, 24.0);
-    assert_eq!(look(&mut scenario, &[]), [(Kind::HeartbeatLate, Some(11))]);
+    assert_eq!(
+        in_flight(&mut scenario, &[]),
+        [(Kind::HeartbeatLate, Some(11))]
+    );
 }
 
 #[test]
@@ -117,15 +120,15 @@ fn workers_that_exit_in_trouble_again_and_again_are_a_restart_loop() {
     for pid in 20..22 {
         end(&mut scenario, pid, ExitStatus::Signal(11));
     }
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
     end(&mut scenario, 30, ExitStatus::Code(3));
-    assert_eq!(look(&mut scenario, &[]), [(Kind::RestartLoop, None)]);
+    assert_eq!(in_flight(&mut scenario, &[]), [(Kind::RestartLoop, None)]);
     assert!(
         evidence(&scenario)
             .contains("3 workers exited within a minute, the last one by boot_error")
     );
     scenario.later(61);
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_a_growing_backlog() 
     ] {
         backlog(&mut scenario, waiting);
         scenario.later(5);
-        let found = look(&mut scenario, &[]);
+        let found = in_flight(&mut scenario, &[]);
         assert_eq!(found.first().map(|found| found.0), expected, "{waiting}");
     }
 }
@@ -151,19 +154,22 @@ fn a_backlog_that_stays_is_saturation_and_one_that_grows_is_a_growing_backlog() 
 fn one_worker_that_serves_nearly_all_requests_is_a_finding() {
     let mut scenario = scenario(&[11, 12]);
     for _ in 0..3 {
-        look(&mut scenario, &[]);
+        in_flight(&mut scenario, &[]);
         scenario.later(5);
     }
     for _ in 0..99 {
         scenario.get(11);
     }
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
     scenario.get(12);
-    assert_eq!(look(&mut scenario, &[]), [(Kind::OneWorkerBusy, Some(11))]);
+    assert_eq!(
+        in_flight(&mut scenario, &[]),
+        [(Kind::OneWorkerBusy, Some(11))]
+    );
     for _ in 0..20 {
         scenario.get(12);
     }
-    assert_eq!(look(&mut scenario, &[]), []);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
 }
 
 #[test]
@@ -177,7 +183,7 @@ fn memory_that_grows_with_requests_is_a_finding_but_a_warm_up_is_not() {
             scenario.get(11);
         }
         scenario.later(5);
-        found = look(&mut scenario, &[]);
+        found = in_flight(&mut scenario, &[]);
     }
     assert_eq!(found, [(Kind::MemoryGrows, Some(11))]);
     assert!(
@@ -190,7 +196,7 @@ fn memory_that_grows_with_requests_is_a_finding_but_a_warm_up_is_not() {
         gauges(&mut scenario, 11, mib(if step < 12 { 72 } else { 90 }), 0.0);
         scenario.get(11);
         scenario.later(5);
-        found = look(&mut scenario, &[]);
+        found = in_flight(&mut scenario, &[]);
     }
     assert_eq!(found, []);
 }
@@ -200,17 +206,17 @@ fn an_exited_master_has_no_findings() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(60);
-    assert_eq!(look(&mut scenario, &[(11, begun_ns)]).len(), 1);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]).len(), 1);
     scenario.exit(10);
-    assert_eq!(look(&mut scenario, &[(11, begun_ns)]), []);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), []);
 }
 
 #[test]
-fn a_hanging_request_counts_as_busy_up_to_each_look() {
+fn a_hanging_request_counts_as_busy_up_to_each_sample() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(3);
-    look(&mut scenario, &[(11, begun_ns)]);
+    in_flight(&mut scenario, &[(11, begun_ns)]);
     let worker = scenario.one_worker();
     assert_eq!((worker.counters.busy_ns, worker.in_flight), (3 * S, 1));
     assert!((worker.oldest_request.unwrap().age_seconds - 3.0).abs() < 1e-9);
@@ -223,7 +229,7 @@ fn a_hanging_request_counts_as_busy_up_to_each_look() {
     };
     scenario.event(Event::Request(Box::new(finished)));
     scenario.later(10);
-    look(&mut scenario, &[]);
+    in_flight(&mut scenario, &[]);
     let worker = scenario.one_worker();
     assert_eq!((worker.counters.busy_ns, worker.in_flight), (4 * S, 0));
     assert_eq!(scenario.app().classes[0].counters.busy_ns, 4 * S);

@@ -177,7 +177,7 @@ fn exits_of_workers_stay_counted_by_slot_and_class() {
 fn cpu_time_is_counted_once_and_gauges_are_shown_while_a_worker_lives() {
     let mut scenario = Scenario::new();
     scenario.master(10).fork(10, 11);
-    let look = |scenario: &mut Scenario, cpu_seconds| {
+    let sample = |scenario: &mut Scenario, cpu_seconds| {
         let gauges = Gauges {
             pid: 11,
             cpu_seconds,
@@ -188,14 +188,14 @@ fn cpu_time_is_counted_once_and_gauges_are_shown_while_a_worker_lives() {
         scenario.fact(Fact::Gauges { workers });
     };
     assert_eq!(scenario.one_worker().counters.cpu_ns, None);
-    look(&mut scenario, 0.0);
+    sample(&mut scenario, 0.0);
     let worker = scenario.one_worker();
     assert_eq!(worker.counters.cpu_ns, Some(0));
-    assert_eq!(worker.cpu_percent, None, "one look gives no rate");
+    assert_eq!(worker.cpu_percent, None, "one sample gives no rate");
     scenario.later(1);
-    look(&mut scenario, 2.0);
+    sample(&mut scenario, 2.0);
     scenario.later(2);
-    look(&mut scenario, 3.0);
+    sample(&mut scenario, 3.0);
     let worker = scenario.one_worker();
     assert_eq!(worker.counters.cpu_ns, Some(3 * S));
     assert!((worker.cpu_percent.unwrap() - 50.0).abs() < 1e-9);

@@ -47,10 +47,10 @@ pub struct Worker {
     pub rate: Rate,
     pub past: WorkerPast,
     pub state: WorkerState,
-    /// Its resource use at the last look, and the time of that.
+    /// Its resource use at the last sample, and the time of that.
     pub gauges: Option<Gauges>,
     pub gauged_ns: u64,
-    /// CPU use between the last two looks, in percent of one processor.
+    /// CPU use between the last two samples, in percent of one processor.
     pub cpu_percent: Option<f64>,
     /// The observer saw its fork.
     pub is_watched: bool,

@@ -226,9 +226,9 @@ pub struct Point {
     pub queue_p95_seconds: Option<f64>,
     /// As [`Rates::utilisation`].
     pub utilisation: Option<f64>,
-    /// Most requests in progress at one of the looks, of which there is one a second.
+    /// Most requests in flight at one of the samples, of which there is one a second.
     pub in_flight: u32,
-    /// Most connections that waited to be accepted at one of the looks.
+    /// Most connections that waited to be accepted at one of the samples.
     pub backlog: u32,
     /// Requests by duration. There is one count for each of [`history::History::limits_seconds`], of
     /// requests above the previous limit and up to this one; the last count is of requests above all

@@ -4,7 +4,7 @@ use crate::testing::scenarios::{S, Scenario};
 use crate::event::{Event, Request};
 use crate::fact::{Fact, InFlight, Pending, WorkerInFlight};
 
-fn look(scenario: &mut Scenario, begun_ns: Option<u64>) {
+fn in_flight(scenario: &mut Scenario, begun_ns: Option<u64>) {
     let of = |begun_ns| WorkerInFlight {
         pid: 11,
         count: 1,
@@ -44,14 +44,14 @@ fn rates_are_of_the_last_minute_and_totals_of_all_time() {
         request(&mut scenario, "/old", Some(200), S / 10);
     }
     scenario.later(120);
-    look(&mut scenario, None);
+    in_flight(&mut scenario, None);
     for second in 0..60 {
         scenario.later(1);
         request(&mut scenario, "/new", Some(200), S / 4);
         if second % 6 == 0 {
             request(&mut scenario, "/new", Some(503), S / 4);
         }
-        look(&mut scenario, None);
+        in_flight(&mut scenario, None);
     }
     let view = scenario.live_view();
     let app = &view.apps[0];
@@ -78,7 +78,7 @@ fn a_view_has_the_last_points_of_the_history() {
     scenario.master(10).fork(10, 11);
     for _ in 0..30 {
         request(&mut scenario, "/", Some(200), 1);
-        look(&mut scenario, None);
+        in_flight(&mut scenario, None);
         scenario.later(1);
     }
     let history = scenario.state.history(scenario.now_ns, 0.0);
@@ -103,7 +103,7 @@ fn a_request_in_progress_has_its_age() {
     scenario.master(10).fork(10, 11);
     let begun_ns = scenario.now_ns;
     scenario.later(7);
-    look(&mut scenario, Some(begun_ns));
+    in_flight(&mut scenario, Some(begun_ns));
     let view = scenario.live_view();
     let oldest = view.apps[0].oldest_request.as_ref().unwrap();
     assert_eq!(
@@ -120,7 +120,7 @@ fn a_view_reads_back_as_it_was_written() {
     scenario.master(10).fork(10, 11);
     request(&mut scenario, "/users/7", Some(500), S);
     let now_ns = scenario.now_ns;
-    look(&mut scenario, Some(now_ns));
+    in_flight(&mut scenario, Some(now_ns));
     let view = scenario.live_view();
     let json = serde_json::to_string(&view).unwrap();
     let back: crate::views::live_view::View = serde_json::from_str(&json).unwrap();

@@ -1,4 +1,4 @@
-//! The snapshot of the state.
+//! Builds the view for `/metrics`.
 
 use crate::counters::app_counters::AppCounters;
 use crate::counters::worker_counters::{ErrorKey, Errors, Phase};
@@ -43,15 +43,15 @@ impl State {
     }
 
     fn deep_captures(&self) -> Vec<DeepCaptureView> {
-        let view = |look: &DeepCapture| DeepCaptureView {
-            pid: look.pid,
+        let view = |capture: &DeepCapture| DeepCaptureView {
+            pid: capture.pid,
             app: self
                 .apps
-                .get(&look.pid)
+                .get(&capture.pid)
                 .map(|app| app.name().to_owned())
                 .unwrap_or_default(),
-            state: look.state.as_str(),
-            reason: look.reason.clone(),
+            state: capture.state.as_str(),
+            reason: capture.reason.clone(),
         };
         self.deep_captures.latest.values().map(view).collect()
     }
