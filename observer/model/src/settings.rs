@@ -62,9 +62,9 @@ impl WorkerLabel {
     ];
 }
 
-/// Thresholds for findings.
+/// Thresholds for findings. A recording that is older than a threshold replays with its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
     /// Age of a request in progress.
     pub stuck_ns: u64,
@@ -195,6 +195,16 @@ mod tests {
             memory_percent: 250,
         };
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_recording_without_a_threshold_has_its_default() {
+        let recorded: Thresholds = serde_json::from_str(r#"{"restarts":5}"#).unwrap();
+        let expected = Thresholds {
+            restarts: 5,
+            ..Thresholds::default()
+        };
+        assert_eq!(recorded, expected);
     }
 
     #[test]

@@ -33,13 +33,8 @@ impl Untrusted {
         clean
     }
 
-    /// The text for the value of a label, which the text formats escape.
-    #[must_use]
-    pub fn for_label(&self) -> &str {
-        &self.0
-    }
-
-    /// The text as it is, to compare and to count by; never to display.
+    /// The text as it is: to compare, to count by, and for label values, which the text formats
+    /// escape; never to display.
     #[must_use]
     pub fn raw(&self) -> &str {
         &self.0
