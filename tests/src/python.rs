@@ -109,15 +109,6 @@ impl Python {
         Ok(self)
     }
 
-    /// The host's path of the interpreter.
-    #[must_use]
-    pub fn host_path(&self) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(self.program.strip_prefix("/").unwrap_or(&self.program)),
-            None => self.program.clone(),
-        }
-    }
-
     /// The same packages under another program.
     #[must_use]
     pub fn by(mut self, program: &Path) -> Self {
