@@ -47,6 +47,6 @@ fn decoded(file: &[u8]) -> Result<Vec<Input>> {
 }
 
 fn scrape(state: &State, now_ns: u64) -> String {
-    let snapshot = state.metrics_view(now_ns);
-    encode(&snapshot, WorkerLabel::Pid, Format::OpenMetrics)
+    let view = state.metrics_view(now_ns);
+    encode(&view, WorkerLabel::Pid, Format::OpenMetrics)
 }

@@ -8,7 +8,7 @@
 //! To add a metric, add its row to a file of `families/`, and describe it in docs/METRICS.md.
 //!
 //! Why not the `prometheus` crate: its registry holds metrics that a program counts itself. Here a
-//! snapshot of the model is exported as it is, so each value would be copied into the crate's
+//! view of the model is exported as it is, so each value would be copied into the crate's
 //! protobuf types first, and the label text of a worker made again for each of its lines. These
 //! copies took four fifths of the time of a scrape.
 

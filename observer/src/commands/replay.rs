@@ -138,12 +138,8 @@ fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
 }
 
 fn exposition(file: impl Read, moment: Moment, model: &Model) -> Result<String> {
-    let snapshot = state(file, moment, model)?.metrics_view(moment.now_ns);
-    Ok(exposition::encode(
-        &snapshot,
-        model.worker_label,
-        Format::Text,
-    ))
+    let view = state(file, moment, model)?.metrics_view(moment.now_ns);
+    Ok(exposition::encode(&view, model.worker_label, Format::Text))
 }
 
 /// Writes each finished request. The inner result is that of writing.

@@ -116,8 +116,8 @@ fn run_recorded(mut live: Live) -> (Live, String) {
     live.kernel(&fork(live.now_ns, 10, 12));
     live.kernel(&exit(live.now_ns, 11, 9));
     live.tick();
-    let snapshot = live.state.metrics_view(live.now_ns);
-    let served = exposition::encode(&snapshot, WorkerLabel::Pid, Format::Text);
+    let view = live.state.metrics_view(live.now_ns);
+    let served = exposition::encode(&view, WorkerLabel::Pid, Format::Text);
     (live, served)
 }
 
@@ -210,8 +210,8 @@ fn a_record_is_counted_and_named_as_its_recorder_did() {
     let mut live = live(&run.observe.model);
     live.fact(Fact::from(&run.observe));
     let (live, _) = run_recorded(live);
-    let snapshot = live.state.metrics_view(live.now_ns);
-    let served = exposition::encode(&snapshot, WorkerLabel::None, Format::Text);
+    let view = live.state.metrics_view(live.now_ns);
+    let served = exposition::encode(&view, WorkerLabel::None, Format::Text);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), live.recorder.into_inner().unwrap()).unwrap();
 

@@ -1,4 +1,4 @@
-//! For tests: the families of a snapshot as data.
+//! For tests: the families of a view as data.
 
 use super::family::{self, Family};
 use super::series::Value;
@@ -28,9 +28,9 @@ impl Sample {
     }
 }
 
-/// All families of a snapshot.
-pub fn exported(snapshot: &MetricsView, label: WorkerLabel) -> Vec<Exported> {
-    let subjects = Subjects::of(snapshot, label);
+/// All families of a view.
+pub fn exported(view: &MetricsView, label: WorkerLabel) -> Vec<Exported> {
+    let subjects = Subjects::of(view, label);
     let read = |family| {
         let series = subjects.read(family);
         let samples = series.samples().map(|(labels, value)| Sample {

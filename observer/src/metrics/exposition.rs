@@ -1,4 +1,4 @@
-//! The exposition: all metric families of a snapshot as text.
+//! The exposition: all metric families of a view as text.
 
 use super::family;
 use super::subjects::Subjects;
@@ -47,10 +47,10 @@ impl Format {
     }
 }
 
-/// The exposition of a snapshot.
+/// The exposition of a view.
 #[must_use]
-pub fn encode(snapshot: &MetricsView, label: WorkerLabel, format: Format) -> String {
-    let subjects = Subjects::of(snapshot, label);
+pub fn encode(view: &MetricsView, label: WorkerLabel, format: Format) -> String {
+    let subjects = Subjects::of(view, label);
     let mut writer = Writer::new(format);
     for family in family::all() {
         writer.family(&subjects.read(family));

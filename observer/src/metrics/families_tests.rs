@@ -234,9 +234,9 @@ mod recorded;
 #[path = "shipped_tests.rs"]
 mod shipped;
 
-/// Types and label names of the families of a snapshot.
-fn types_and_labels(snapshot: &MetricsView, label: WorkerLabel) -> Documented {
-    let families = exported(snapshot, label).into_iter().map(|of| {
+/// Types and label names of the families of a view.
+fn types_and_labels(view: &MetricsView, label: WorkerLabel) -> Documented {
+    let families = exported(view, label).into_iter().map(|of| {
         let labels = of.series.into_iter().flat_map(|series| series.labels);
         let labels = labels.map(|(name, _)| name).collect();
         let row = (of.family.kind.as_str().to_owned(), labels);
@@ -282,8 +282,8 @@ fn documented() -> Documented {
 
 #[test]
 fn families_types_and_labels_are_documented() {
-    let snapshot = full().metrics_view(100 * S);
-    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Pid), documented());
+    let view = full().metrics_view(100 * S);
+    assert_eq!(types_and_labels(&view, WorkerLabel::Pid), documented());
 
     let mut by_slot = documented();
     let mut by_class = documented();
@@ -295,7 +295,7 @@ fn families_types_and_labels_are_documented() {
             labels.insert("worker_slot".to_owned());
         }
     }
-    assert_eq!(types_and_labels(&snapshot, WorkerLabel::Slot), by_slot);
+    assert_eq!(types_and_labels(&view, WorkerLabel::Slot), by_slot);
     by_class.retain(|family, _| {
         ![
             "gunicorn_worker_info",
@@ -309,7 +309,7 @@ fn families_types_and_labels_are_documented() {
             labels.retain(|label| label != "worker_pid" && label != "worker_id");
         }
     }
-    assert_eq!(types_and_labels(&snapshot, WorkerLabel::None), by_class);
+    assert_eq!(types_and_labels(&view, WorkerLabel::None), by_class);
 }
 
 #[test]
@@ -317,13 +317,13 @@ fn families_of_requests_are_left_out_where_requests_are_not_observed() {
     let mut state = State::new(Settings::default());
     master(&mut state, 20);
     level(&mut state, 20, Level::None);
-    let snapshot = state.metrics_view(100 * S);
+    let view = state.metrics_view(100 * S);
     for (label, workers) in [
         (WorkerLabel::Pid, true),
         (WorkerLabel::Slot, true),
         (WorkerLabel::None, false),
     ] {
-        let families = types_and_labels(&snapshot, label);
+        let families = types_and_labels(&view, label);
         let of_gunicorn: Vec<&str> = families
             .keys()
             .map(String::as_str)
@@ -367,10 +367,10 @@ fn a_master_outside_of_a_container_has_no_container_info() {
 
 #[test]
 fn every_family_of_a_master_in_a_pod_names_the_pod() {
-    let mut snapshot = full().metrics_view(100 * S);
+    let mut view = full().metrics_view(100 * S);
     let names = ["namespace", "pod", "container", "node"];
-    let named = |snapshot: &MetricsView, label| -> Vec<(&'static str, usize)> {
-        let of_masters = exported(snapshot, label)
+    let named = |view: &MetricsView, label| -> Vec<(&'static str, usize)> {
+        let of_masters = exported(view, label)
             .into_iter()
             .filter(|of| is_of_gunicorn(of.family.name));
         let of_series = of_masters.flat_map(|of| {
@@ -383,9 +383,9 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
         of_series.collect()
     };
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
-        assert!(named(&snapshot, label).iter().all(|(_, count)| *count == 0));
+        assert!(named(&view, label).iter().all(|(_, count)| *count == 0));
     }
-    for app in &mut snapshot.apps {
+    for app in &mut view.apps {
         app.pod = Pod {
             namespace: "prod".to_owned(),
             name: "shop-0".to_owned(),
@@ -395,7 +395,7 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
         };
     }
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
-        for (family, count) in named(&snapshot, label) {
+        for (family, count) in named(&view, label) {
             assert_eq!(count, 4, "{family}");
         }
     }
@@ -403,9 +403,9 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
 
 #[test]
 fn failures_are_counted_by_type_with_each_worker_label() {
-    let snapshot = full().metrics_view(100 * S);
+    let view = full().metrics_view(100 * S);
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
-        let families = exported(&snapshot, label);
+        let families = exported(&view, label);
         for name in [
             "gunicorn_worker_failed_requests_total",
             "gunicorn_worker_error_handling_total",

@@ -1,4 +1,4 @@
-//! Invariants of snapshots and expositions, after any sequence of events.
+//! Invariants of views and expositions, after any sequence of events.
 
 use super::exported::exported;
 use super::family::Read;
@@ -90,9 +90,9 @@ fn raises(scenario: &mut Scenario, pid: Pid, number: u32) -> &mut Scenario {
 }
 
 /// The 5xx of each app: as counted by error, and as counted by duration.
-fn failed(snapshot: &MetricsView) -> BTreeMap<String, (u64, u64)> {
+fn failed(view: &MetricsView) -> BTreeMap<String, (u64, u64)> {
     let mut failed: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for app in &snapshot.apps {
+    for app in &view.apps {
         let (by_error, by_status) = failed.entry(app.app.clone()).or_default();
         *by_error += app.http_errors.iter().map(|e| e.count).sum::<u64>();
         let series = app.http.iter().filter(|s| matches!(s.status, Some(500..)));
@@ -102,9 +102,9 @@ fn failed(snapshot: &MetricsView) -> BTreeMap<String, (u64, u64)> {
 }
 
 /// The numbers of each series that masters of one app share, and the app.
-fn shared(snapshot: &MetricsView) -> BTreeMap<String, (String, Vec<f64>)> {
+fn shared(view: &MetricsView) -> BTreeMap<String, (String, Vec<f64>)> {
     let mut shared = BTreeMap::new();
-    for of in exported(snapshot, WorkerLabel::Pid) {
+    for of in exported(view, WorkerLabel::Pid) {
         if !matches!(of.family.read, Read::App(_)) {
             continue;
         }
@@ -126,11 +126,11 @@ proptest! {
         let mut before: BTreeMap<String, (String, Vec<f64>)> = BTreeMap::new();
         for step in steps {
             happens(&mut scenario, step);
-            let snapshot = scenario.metrics_view();
-            let now = shared(&snapshot);
+            let view = scenario.metrics_view();
+            let now = shared(&view);
             for (series, (app, counts)) in &before {
                 let Some((_, now)) = now.get(series) else {
-                    let has_heir = snapshot.apps.iter().any(|a| a.observed && a.app == *app);
+                    let has_heir = view.apps.iter().any(|a| a.observed && a.app == *app);
                     prop_assert!(!has_heir, "{} is gone after {:?}", series, step);
                     continue;
                 };
@@ -165,9 +165,9 @@ proptest! {
             happens(&mut scenario, step);
         }
         let pending: u64 = scenario.unclaimed_requests();
-        let snapshot = scenario.metrics_view();
-        let claimed: u64 = snapshot.apps.iter().map(app_requests).sum();
-        let seen = snapshot.observer.events["request"];
+        let view = scenario.metrics_view();
+        let claimed: u64 = view.apps.iter().map(app_requests).sum();
+        let seen = view.observer.events["request"];
         prop_assert_eq!(claimed + pending + scenario.lost("unclaimed"), seen);
     }
 
@@ -178,9 +178,9 @@ proptest! {
         let mut scenario = Scenario::new();
         for step in steps {
             happens(&mut scenario, step);
-            let snapshot = scenario.metrics_view();
+            let view = scenario.metrics_view();
             let mut live = Vec::new();
-            for app in &snapshot.apps {
+            for app in &view.apps {
                 let of_app = app.workers.iter().filter(|worker| !worker.ended);
                 live.extend(of_app.clone().map(|worker| worker.pid));
                 prop_assert_eq!(of_app.count(), app.workers_live as usize);

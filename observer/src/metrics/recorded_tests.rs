@@ -7,9 +7,9 @@ use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::{AppView, MetricsView};
 
 /// Every family, several masters, equal labels, and names that need escaping.
-fn snapshot() -> MetricsView {
-    let mut snapshot = full().metrics_view(100 * super::S);
-    let first = snapshot.apps[0].clone();
+fn view() -> MetricsView {
+    let mut view = full().metrics_view(100 * super::S);
+    let first = view.apps[0].clone();
     let master = |pid: u32, change: fn(&mut AppView)| {
         let mut app = first.clone();
         app.master_pid = pid;
@@ -20,7 +20,7 @@ fn snapshot() -> MetricsView {
         change(&mut app);
         app
     };
-    snapshot.apps = vec![
+    view.apps = vec![
         // Series of the app are one with those of the first master.
         master(9, |_| {}),
         first.clone(),
@@ -52,28 +52,28 @@ fn snapshot() -> MetricsView {
             app.http_errors.insert(0, error);
         }),
     ];
-    let finding = snapshot.findings[0].clone();
+    let finding = view.findings[0].clone();
     for master_pid in [100, 7] {
         let mut other = finding.clone();
         other.master_pid = master_pid;
         other.worker_pid = None;
-        snapshot.findings.push(other);
+        view.findings.push(other);
     }
-    let observer = &mut snapshot.observer;
+    let observer = &mut view.observer;
     let numbers = [0, 1 << 53, (1 << 53) + 2, u64::MAX, 12_345_678_901_234_567];
     for (number, count) in (0..).zip(numbers) {
         observer.lost.insert(format!("number_{number}"), count);
     }
-    snapshot
+    view
 }
 
 /// A family that was added since needs no recording.
 #[test]
 fn the_exposition_is_as_recorded() {
-    let all = snapshot();
+    let all = view();
     let mut few = all.clone();
     few.apps.drain(3..);
-    for (recorded, snapshot, label, format) in [
+    for (recorded, view, label, format) in [
         (
             include_str!("fixtures/by_pid.txt"),
             &all,
@@ -99,7 +99,7 @@ fn the_exposition_is_as_recorded() {
             Format::Text,
         ),
     ] {
-        let written = encode(snapshot, label, format);
+        let written = encode(view, label, format);
         let recorded = families(recorded);
         let known: Vec<_> = families(&written)
             .into_iter()

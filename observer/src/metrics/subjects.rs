@@ -14,7 +14,7 @@ mod now;
 
 pub use now::Now;
 
-/// The subjects of a snapshot.
+/// The subjects of a view.
 pub struct Subjects<'a> {
     workers: Vec<Worker<'a>>,
     masters: Vec<Master<'a>>,
@@ -74,26 +74,26 @@ impl<'a> Master<'a> {
 
 impl<'a> Subjects<'a> {
     #[must_use]
-    pub fn of(snapshot: &'a MetricsView, worker_label: WorkerLabel) -> Self {
+    pub fn of(view: &'a MetricsView, worker_label: WorkerLabel) -> Self {
         let mut subjects = Self {
             workers: Vec::new(),
             masters: Vec::new(),
-            observer: &snapshot.observer,
+            observer: &view.observer,
         };
-        for view in &snapshot.apps {
-            let pid = view.master_pid.to_string();
-            let master = [("app", &*view.app), ("master_pid", &pid)];
-            let pod = pod(view);
+        for app in &view.apps {
+            let pid = app.master_pid.to_string();
+            let master = [("app", &*app.app), ("master_pid", &pid)];
+            let pod = pod(app);
             let labels = |own: &[(&'static str, &str)]| Labels::of(&[&master, own, &pod].concat());
             match worker_label {
-                WorkerLabel::Pid => subjects.workers.extend(by_pid(view, labels)),
-                WorkerLabel::Slot => subjects.workers.extend(by_slot(view, labels)),
-                WorkerLabel::None => subjects.workers.extend(by_class(view, labels)),
+                WorkerLabel::Pid => subjects.workers.extend(by_pid(app, labels)),
+                WorkerLabel::Slot => subjects.workers.extend(by_slot(app, labels)),
+                WorkerLabel::None => subjects.workers.extend(by_class(app, labels)),
             }
             subjects.masters.push(Master {
-                view,
+                view: app,
                 worker_label,
-                findings: &snapshot.findings,
+                findings: &view.findings,
                 app: Labels::of(&master[..1]),
                 labels: Labels::of(&master),
                 pod: Labels::of(&pod),
