@@ -86,7 +86,7 @@ pub enum Command {
     /// Live terminal dashboard, using its own probes or a running daemon
     #[command(after_help = TOP_EXAMPLES, mut_arg("worker_label", |arg| arg.hide(true)))]
     Top(TopArgs),
-    /// Print one line for each finished request, with its waits and the cause of a failure
+    /// Print one line for each finished request, with its phases and the cause of a failure
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
     /// List masters and workers; loads no probe
