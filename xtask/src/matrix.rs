@@ -32,7 +32,7 @@ pub fn run(workspace: &Workspace, observer: &Path, choice: &Choice<'_>) -> Resul
             cells.len()
         );
     }
-    let rows = run::run(&workspace.matrix(), observer, &cells, tell)?;
+    let rows = run::run(&workspace.matrix(), observer, &cells, print)?;
     println!("\n{}", table::markdown(&rows));
     let tried = rows.iter().filter(|row| row.outcome.is_ok()).count();
     let wrong = rows.iter().filter(|row| !row.wrong().is_empty()).count();
@@ -71,7 +71,7 @@ impl Choice<'_> {
 }
 
 /// Prints a line for each cell.
-fn tell(rows: &[Row]) {
+fn print(rows: &[Row]) {
     for row in rows {
         match &row.outcome {
             Err(reason) => println!("{}: does not run: {reason}", row.cell),

@@ -61,7 +61,7 @@ pub enum Part {
     Unit,
     /// Each fuzz target for ten seconds
     Fuzz,
-    /// Instructions of userspace and programs, compared with xtask/cost.toml; needs root
+    /// Instructions of userspace and programs, compared with xtask/cost.toml; root for the programs
     Cost,
     /// Tests that load probes and observe real Gunicorns; needs root
     Privileged,

@@ -16,7 +16,8 @@ use crate::{
 
 /// Run the tests, or a part of them
 ///
-/// Without a part: everything once at its most telling. docs/TESTING.md lists what only `all` runs.
+/// Without a part: every test once, the longest of them shortened. docs/TESTING.md lists what only
+/// `all` runs.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run only this part

@@ -7,7 +7,7 @@ use crate::programs::Program;
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Everything once, at its most telling.
+    /// Every test once, the longest of them shortened.
     Quick,
     Full,
 }
