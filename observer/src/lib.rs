@@ -9,7 +9,7 @@
 //!
 //! The rooms, from the top down; each uses only those below it:
 //!
-//! - [`daemon`]: the one place that knows every task; [`commands`]: those that are no daemon
+//! - [`daemon`]: the one place that knows every task; [`commands`]: commands that are no daemon
 //! - [`engine`]: owns the state; [`watcher`]: follows processes and attaches
 //! - [`top`], [`trace`], [`http`], [`metrics`]: the outputs; [`query`]: asks the engine for views
 //! - [`config`]: flag, variable, file or default; [`cli`]: the command line; [`options`]: values

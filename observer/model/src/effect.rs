@@ -9,8 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 /// One thing for the owner of the state to do or to pass on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// A request finished; only while [`State::report_requests`](crate::State::report_requests) is
-    /// set.
+    /// A request finished; only after [`State::report_requests`](crate::State::report_requests).
     Request(Box<FinishedRequest>),
     /// A worker started or exited.
     Worker(Box<WorkerEvent>),

@@ -29,7 +29,7 @@ pub enum Fact {
     /// A deep capture of the exceptions of a master's workers began or ended.
     #[serde(rename = "look")]
     DeepCapture(DeepCapture),
-    /// Requests that are in progress.
+    /// Requests in flight.
     InFlight(InFlight),
     /// Resource use and stage of the workers of all masters, from `/proc` and their memory.
     Gauges { workers: Vec<Gauges> },
@@ -209,10 +209,10 @@ pub struct DeepCapture {
     pub reason: String,
 }
 
-/// Requests in progress at one moment.
+/// Requests in flight at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InFlight {
-    /// Every request in progress at this time is in `workers`, or has a record of its own.
+    /// Every request in flight at this time is in `workers`, or has a record of its own.
     pub at_ns: u64,
     /// The one process that was read; `None` for all.
     pub only: Option<Pid>,
@@ -220,7 +220,7 @@ pub struct InFlight {
     pub workers: Vec<WorkerInFlight>,
 }
 
-/// Requests in progress of one worker.
+/// Requests in flight of one worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerInFlight {
     pub pid: Pid,
@@ -229,7 +229,7 @@ pub struct WorkerInFlight {
     pub oldest: Vec<Pending>,
 }
 
-/// A request in progress.
+/// A request in flight.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
     /// When it entered the application; without times of Python, when its first byte was read.

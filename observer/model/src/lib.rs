@@ -1,7 +1,7 @@
 //! The pure model of gunicorn-observer: events and facts in, counters, findings and views out.
 //!
-//! The model does no I/O, reads no clock and spawns nothing: time is a parameter. A record
-//! therefore replays to the views that were served while it was made.
+//! The model does no I/O, reads no clock and spawns nothing: time is a parameter. A
+//! recording therefore replays to the views that were served while it was made.
 //!
 //! ```text
 //!              Fork, Request                  Fact::Master of the parent, Fact::Worker

@@ -66,7 +66,7 @@ impl WorkerLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// Age of a request in progress.
+    /// Age of a request in flight.
     pub stuck_ns: u64,
     /// Age of a heartbeat, in percent of the timeout.
     pub heartbeat_percent: u32,

@@ -54,7 +54,7 @@ pub struct State {
     pub(crate) owners: HashMap<Pid, Pid, FixedState>,
     pub(crate) provisional: BTreeMap<Pid, Provisional>,
     pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
-    /// Exceptions of requests in progress.
+    /// Exceptions of requests in flight.
     pub(crate) exceptions: Exceptions,
     pub(crate) deep_captures: DeepCaptures,
     pub(crate) worker_events: RecentWorkerEvents,
@@ -178,14 +178,14 @@ impl State {
             }
             if self.effects.report_requests {
                 let wall_offset_ns = self.observer.wall_offset_ns();
-                let of = FinishedRequest {
+                let finished = FinishedRequest {
                     app: app.name().to_owned().into(),
                     master_pid: Some(app.master.pid),
                     worker_class: app.class_of(request.pid).into(),
                     route: route.to_owned().into(),
                     ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
                 };
-                self.effects.push(Effect::Request(Box::new(of)));
+                self.effects.push(Effect::Request(Box::new(finished)));
             }
             return;
         }
@@ -195,11 +195,11 @@ impl State {
         if self.effects.report_requests {
             let wall_offset_ns = self.observer.wall_offset_ns();
             let route = provisional.app_counters.routes.name(outcome.route);
-            let of = FinishedRequest {
+            let finished = FinishedRequest {
                 route: route.to_owned().into(),
                 ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
             };
-            self.effects.push(Effect::Request(Box::new(of)));
+            self.effects.push(Effect::Request(Box::new(finished)));
         }
     }
 

@@ -14,7 +14,7 @@ use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
     ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, LineSource,
     MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord,
-    StackRecord, TRACEBACK_FRAMES, TimedBy as Teller, flags,
+    StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
 
 /// Why bytes are not a record.
@@ -169,7 +169,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     Ok(Request {
         pid,
         tid,
-        timed_by: if timed_by == Teller::Socket as u16 {
+        timed_by: if timed_by == RecordTimedBy::Socket as u16 {
             TimedBy::Socket
         } else {
             TimedBy::Python

@@ -151,7 +151,7 @@ impl Call {
                 }
             }
             // It was read before the observer came. Its exit finds no entry and is counted as
-            // unmatched, like that of other requests in progress then.
+            // unmatched, like that of other requests in flight then.
             None if new.entered_ns.wrapping_sub(self.generation) < READ_BEFORE_NS => return,
             None => count(Stat::FlowWithoutConn),
         }

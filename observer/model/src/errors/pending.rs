@@ -1,4 +1,4 @@
-//! Exceptions of requests in progress.
+//! Exceptions of requests in flight.
 
 use crate::errors::cause::{ErrorAnalysis, UnwindTrace, analyse};
 use crate::event::{CapturedFrame, Exception, Pid, Request};

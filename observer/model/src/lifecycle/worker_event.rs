@@ -74,7 +74,7 @@ impl From<&Sent> for SignalView {
     }
 }
 
-/// A request in progress.
+/// A request in flight.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PendingView {
     /// `None` while unknown.

@@ -71,7 +71,7 @@ pub struct WorkerState {
     pub stacks: Vec<Stack>,
     /// Requests in flight at the last sample.
     pub in_flight: WorkerInFlight,
-    /// The time of its abort, and the requests in progress just before: the abort ends them.
+    /// The time of its abort, and the requests in flight just before: the abort ends them.
     pub aborted: Option<(u64, WorkerInFlight)>,
 }
 

@@ -1,7 +1,6 @@
 //! Routes: paths reduced to few enough names to label a series with.
 //!
-//! First the operator's patterns, then a heuristic; the cap is the business of
-//! [`crate::routes::registry`].
+//! First the operator's patterns, then a heuristic. [`crate::routes::registry`] limits their number.
 
 use crate::routes::glob;
 use crate::routes::glob::Segment;

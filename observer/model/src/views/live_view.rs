@@ -76,7 +76,7 @@ pub struct App {
     /// Rates of the last minute.
     pub now: Rates,
     pub in_flight: u32,
-    /// The oldest request in progress.
+    /// The oldest request in flight.
     pub oldest_request: Option<PendingView>,
     pub workers: Vec<Worker>,
     pub listeners: Vec<Listener>,
