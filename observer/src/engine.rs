@@ -162,11 +162,11 @@ impl Engine {
                 if let Some(notice) = notice(event) {
                     watcher.notify(notice);
                 }
-                if is_of_a_stranger(event) {
+                if is_unobserved_exec(event) {
                     return;
                 }
             }
-            if let Some((time_ns, fact)) = in_flight_of_the_killed(&input, in_flight) {
+            if let Some((time_ns, fact)) = in_flight_at_exit(&input, in_flight) {
                 write(&|record| record.fact(time_ns, &fact));
                 state.apply(&Input::Fact { time_ns, fact });
             }
@@ -248,8 +248,8 @@ impl Engine {
     }
 }
 
-/// A process that is not observed started a program: nothing to count or keep.
-fn is_of_a_stranger(event: &Event) -> bool {
+/// Whether a process that is not observed started a program: nothing to count or keep.
+fn is_unobserved_exec(event: &Event) -> bool {
     matches!(
         event,
         Event::Exec {
@@ -259,8 +259,9 @@ fn is_of_a_stranger(event: &Event) -> bool {
     )
 }
 
-/// The requests that a process was in when it was killed: the kernel keeps them for a moment.
-fn in_flight_of_the_killed(input: &Input, in_flight: &InFlightReader) -> Option<(u64, Fact)> {
+/// The requests in flight of a process that exited with anything but 0, from the maps: they are swept
+/// later.
+fn in_flight_at_exit(input: &Input, in_flight: &InFlightReader) -> Option<(u64, Fact)> {
     let Input::Event(Event::Exit {
         time_ns,
         pid,

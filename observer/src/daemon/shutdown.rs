@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Ends every task, in this order:
 ///
-/// 1. every task hears of the end; the pods task, which could still wake the watcher, is aborted
+/// 1. `stop` is set for every task; the pods task, which could still wake the watcher, is aborted
 /// 2. the watcher ends, which detaches the programs; the engine takes its last facts meanwhile
 /// 3. the screen gives the terminal back, at the same time
 /// 4. the engine takes what the ring buffer still holds, and ends the record

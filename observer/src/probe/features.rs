@@ -62,8 +62,8 @@ pub enum Hook {
     StackTail,
 }
 
-/// A function of CPython that a program hooks. Of two at the two ends of something, the start comes
-/// first in this order, which is that of detaching.
+/// A function of CPython that a program hooks, in the order of detaching: the start of a garbage
+/// collection comes before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PythonHook {
     /// `datetime.now`: Gunicorn calls it when a request begins, ends or fails.
