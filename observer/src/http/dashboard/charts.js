@@ -131,7 +131,7 @@ export class Charts {
     if (this.drawn.length === 0) this.begin(past, points);
     for (const of of this.drawn) {
       of.plot.setData(of.columns(past, points));
-      of.say(of.tell(points[points.length - 1]));
+      of.say(of.caption(points[points.length - 1]));
     }
   }
 
@@ -142,11 +142,11 @@ export class Charts {
     const span = times(past, () => this.points);
     CHARTS.forEach((chart, at) => {
       const plot = new uPlot(options(chart, wide(places[at].canvas), span), columns(chart, points, past.step), places[at].canvas);
-      const tell = (point) =>
+      const caption = (point) =>
         chart.series
           .map((series) => `${series.label} ${(series.format ?? chart.format)(series.per(point, past.step))}`)
           .join(", ");
-      this.drawn.push({ plot, say: places[at].say, tell, columns: (past, points) => columns(chart, points, past.step) });
+      this.drawn.push({ plot, say: places[at].say, caption, columns: (past, points) => columns(chart, points, past.step) });
     });
     this.drawn.push({ ...heat(last.canvas, wide(last.canvas), HEIGHT, past, color, last.say), say: last.say });
   }

@@ -12,7 +12,7 @@ function used(points) {
   return first < 0 ? [0, 1] : [first, last + 1];
 }
 
-export function heat(node, width, height, past, color, tellNow) {
+export function heat(node, width, height, past, color, showCaption) {
   let points = [];
   const limits = past.limits;
   const below = (at) => (at === 0 ? 0 : limits[at - 1]);
@@ -54,7 +54,7 @@ export function heat(node, width, height, past, color, tellNow) {
     const usual = sums.indexOf(Math.max(...sums));
     return `${count(all)} requests; most took ${name(usual)}, the slowest ${name(sums.findLastIndex((n) => n > 0))}`;
   };
-  const tell = () => {
+  const caption = () => {
     const under = point();
     if (under === null) return sum();
     const n = under.found.durations[under.at] ?? 0;
@@ -79,14 +79,14 @@ export function heat(node, width, height, past, color, tellNow) {
         },
       ],
       series: [{}, { stroke: "transparent", points: { show: false } }],
-      hooks: { draw: [draw], setCursor: [() => tellNow(tell())] },
+      hooks: { draw: [draw], setCursor: [() => showCaption(caption())] },
     },
     [[], []],
     node,
   );
   return {
     plot,
-    tell,
+    caption,
     columns: (_, now) => {
       points = now;
       // An invisible line makes the time axis.
