@@ -113,7 +113,7 @@ impl Browser {
             "goog:chromeOptions": {"binary": program, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
-        let session = self.tell("POST", "/session", &wanted)?;
+        let session = self.send("POST", "/session", &wanted)?;
         session["sessionId"]
             .as_str()
             .context("chromedriver names no session")?
@@ -264,10 +264,10 @@ impl Browser {
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value> {
-        self.tell("POST", &format!("/session/{}{path}", self.session), body)
+        self.send("POST", &format!("/session/{}{path}", self.session), body)
     }
 
-    fn tell(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+    fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let request = Request::new(method, path)
             .header("Content-Type", "application/json")
             .body(body.to_string().into_bytes());
@@ -289,7 +289,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         if !self.session.is_empty() {
             let path = format!("/session/{}", self.session);
-            let _ = self.tell("DELETE", &path, &json!({}));
+            let _ = self.send("DELETE", &path, &json!({}));
         }
         process::end(&mut self.driver, GRACE);
         // A driver that was killed leaves its browser.

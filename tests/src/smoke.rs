@@ -62,14 +62,14 @@ pub fn run() -> Result<Report> {
     // Both load all programs, which takes long where processors are slow.
     let asked = thread::spawn(Doctor::ask);
     let staged = Stage::start();
-    tell(&format!(
+    progress(&format!(
         "Gunicorns and observer after {:?}",
         begun.elapsed()
     ));
     let doctor = asked
         .join()
         .map_err(|_| anyhow!("asking doctor panicked"))??;
-    tell(&format!("doctor after {:?}", begun.elapsed()));
+    progress(&format!("doctor after {:?}", begun.elapsed()));
     let mut report = Report {
         release: release()?,
         denied: doctor.failed(),
@@ -90,7 +90,7 @@ pub fn run() -> Result<Report> {
     report.programs = doctor.programs()?;
     for (name, trial) in TRIALS {
         let seen = trial(&mut stage).map_err(|error| format!("{error:#}"));
-        tell(&format!("{name}: {seen:?} after {:?}", begun.elapsed()));
+        progress(&format!("{name}: {seen:?} after {:?}", begun.elapsed()));
         // Each of the others would wait without success, too.
         let is_hopeless = seen.is_err() && report.features.is_empty();
         let denied = doctor.denied(name)?;
@@ -112,7 +112,7 @@ pub fn run() -> Result<Report> {
         Ok(text) => report.under_load = text,
         Err(error) => report.wrong.push(format!("under load: {error:#}")),
     }
-    tell(&format!("load after {:?}", begun.elapsed()));
+    progress(&format!("load after {:?}", begun.elapsed()));
     if !report.wrong.is_empty() {
         report
             .wrong
@@ -123,7 +123,7 @@ pub fn run() -> Result<Report> {
 }
 
 /// Prints progress.
-fn tell(text: &str) {
+fn progress(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -98,7 +98,7 @@ fn folder() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("GUNICORN_OBSERVER_VENVS") {
         return Ok(folder.into());
     }
-    let test = env::current_exe().context("cannot tell where this test program is")?;
+    let test = env::current_exe().context("cannot find the path of this test program")?;
     let target = test
         .ancestors()
         .nth(3)

@@ -174,7 +174,7 @@ fn where_every_program_is_taken_no_feature_is_absent() -> Result<()> {
     Ok(())
 }
 
-/// The observer on a kernel that does not tell its types.
+/// The observer on a kernel without types of its own.
 fn without_types() -> Result<Scripted> {
     let folder = Path::new(TYPES).parent().context("no folder")?;
     Scripted::by(&format!(
@@ -190,7 +190,7 @@ fn check(report: &Value, name: &str) -> Result<Value> {
 }
 
 #[test]
-fn the_types_of_a_kernel_that_does_not_tell_them_can_be_given_in_a_file() -> Result<()> {
+fn the_types_of_a_kernel_without_them_can_be_given_in_a_file() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

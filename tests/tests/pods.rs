@@ -82,7 +82,7 @@ fn each_series_of_a_pod_names_it_also_while_pods_come_and_go() -> Result<()> {
     Ok(())
 }
 
-/// The pod's own root does not tell what its container is called.
+/// The pod's own root does not have the name of its container.
 fn named(observer: &Observer, number: u32, server: &GunicornServer) -> Result<()> {
     let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     let (namespace, name) = pod_names(number);
@@ -123,7 +123,7 @@ impl Drop for Link {
 }
 
 #[test]
-fn the_links_of_a_nodes_logs_tell_what_a_container_is_called() -> Result<()> {
+fn the_links_of_a_nodes_logs_have_the_name_of_a_container() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }

@@ -29,7 +29,7 @@ const WORK_MS: usize = 100;
 /// Clients at once, of one round.
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 5;
-/// What of the clients' time the phases may leave out or tell too much, at the median. A machine that
+/// Difference allowed between the phases and the clients' time, at the median. A machine that
 /// does something else, too, lets single clients wait: the 95th percentile is printed, and only has to
 /// be within [`LATE_MS`].
 const OFF_MS: f64 = 2.0;
@@ -281,7 +281,7 @@ fn behind_nginx(kind: &Kind, server: &GunicornServer, upstream: &str) -> Result<
 }
 
 #[test]
-fn workers_with_a_shared_port_tell_each_their_own_waits() -> Result<()> {
+fn each_worker_with_a_shared_port_has_its_own_waits() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -463,7 +463,7 @@ fn what_a_worker_uses_is_what_the_kernel_says() -> Result<()> {
             && value("gunicorn_worker_threads") == threads
             && value("gunicorn_worker_open_fds") == fds
             && (value("gunicorn_worker_memory_bytes") / memory - 1.0).abs() < 0.05
-            // A young worker used less than the kernel's ticks tell.
+            // A young worker used less than a tick of the kernel's clock.
             && value("gunicorn_worker_cpu_seconds_total") >= 0.0
     })?;
     observer.stop()?;

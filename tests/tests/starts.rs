@@ -325,7 +325,7 @@ fn older_than_the_observer(way: &str) -> Result<()> {
     let variable = waits.display().to_string();
     let builder = way.builder.clone().variable("WAIT_FOR", &variable);
     thread::scope(|scope| {
-        let (tell, started) = mpsc::channel();
+        let (sender, started) = mpsc::channel();
         // What a thread starts ends with it: each of them goes on to the end.
         let watching = scope.spawn(|| {
             let exists = || Ok(waits.exists().then_some(()));
@@ -339,8 +339,8 @@ fn older_than_the_observer(way: &str) -> Result<()> {
             compare::nothing_lost(&observer.scrape()?)?;
             observer.stop()
         });
-        tell.send(builder.start()?)?;
-        drop(tell);
+        sender.send(builder.start()?)?;
+        drop(sender);
         let watched = watching.join();
         watched.map_err(|_| anyhow!("a thread of this test panicked"))?
     })?;

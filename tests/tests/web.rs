@@ -375,7 +375,7 @@ fn a_renewed_certificate_and_changed_users_hold_without_a_restart() -> Result<()
     let (_, said) = curl(renewed.path(), &url, &["--user", USER])?;
     ensure!(said.starts_with("HTTP/1.1 401"), "{said}");
     fs::write(&config, "nonsense: 1\n")?;
-    wait::until("the log to tell of what is wrong", || {
+    wait::until("the log to say what is wrong", || {
         let (_, said) = curl(renewed.path(), &url, &["--user", "bob:open sesame"])?;
         ensure!(said.starts_with("HTTP/1.1 200"), "{said}");
         Ok(observer.stderr()?.contains("nonsense").then_some(()))

@@ -99,7 +99,7 @@ pub fn try_one(place: &Place, cell: &Cell, observer: &Observer) -> Result<Tried>
     if let Err(error) = compare::equal("losses", &losses(&metrics), &lost) {
         outcome.wrong.push(format!("{error:#}"));
     }
-    // Known while they live, to tell their records from those of others.
+    // Known while they live, to distinguish their records from those of others.
     let pids = server.wait_for_workers(WORKERS)?;
     Ok(Tried {
         outcome,

@@ -29,7 +29,7 @@ impl Place {
         if let Some(folder) = env::var_os("GUNICORN_OBSERVER_MATRIX") {
             return Ok(Self::new(Path::new(&folder)));
         }
-        let test = env::current_exe().context("cannot tell where this test program is")?;
+        let test = env::current_exe().context("cannot find the path of this test program")?;
         let target = test
             .ancestors()
             .nth(3)

@@ -52,7 +52,7 @@ fn replaced(text: &str, name: &str, part: &str) -> Option<String> {
 
 /// What was measured on.
 fn machine() -> Result<String> {
-    let kernel = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let kernel = nix::sys::utsname::uname().context("cannot read the version of the kernel")?;
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
         .lines()

@@ -19,7 +19,7 @@ pub fn compiler() -> Result<String> {
 
 /// Such as `6.18`.
 pub fn kernel_series() -> Result<String> {
-    let release = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let release = nix::sys::utsname::uname().context("cannot read the version of the kernel")?;
     let release = release.release().to_string_lossy();
     let mut numbers = release.split('.');
     match (numbers.next(), numbers.next()) {
