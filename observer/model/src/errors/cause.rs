@@ -4,7 +4,7 @@
 //! 2. Else the last exception that code handled; but if that one was raised while an earlier one was
 //!    handled, and was caught further in, the earlier one.
 //! 3. Else, after a deep capture, one of the exceptions that passed through frames: see
-//!    `of_unwinds`.
+//!    `of_captures`.
 
 use crate::event::{CapturedFrame, Class, Exception, Frame};
 use crate::untrusted::Untrusted;
@@ -68,25 +68,30 @@ pub fn place(frame: &Frame) -> Untrusted {
 /// Finds the cause. `is_complete` says that a deep capture covered the whole request, so that no
 /// exception is missing.
 #[must_use]
-pub fn analyse(handled: &[Exception], unwinds: &[UnwindTrace], is_complete: bool) -> ErrorAnalysis {
+pub fn analyse(
+    handled: &[Exception],
+    captures: &[CapturedException],
+    is_complete: bool,
+) -> ErrorAnalysis {
     let gone = |exception: &Exception| is_client_gone(&exception.class, &exception.frames);
-    let unwind_gone = |unwind: &UnwindTrace| is_client_gone(&unwind.class, &unwind.frames);
-    let client_gone = handled.iter().any(gone) || unwinds.iter().any(unwind_gone);
+    let captured_gone =
+        |captured: &CapturedException| is_client_gone(&captured.class, &captured.frames);
+    let client_gone = handled.iter().any(gone) || captures.iter().any(captured_gone);
     let of_app = || handled.iter().filter(|exception| !gone(exception));
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
     let handled_failure = left.or_else(|| of_handled(of_app())).map(Failure::of);
     // An incomplete capture proves nothing.
-    let captured = of_unwinds(unwinds).filter(|_| is_complete);
+    let captured = of_captures(captures).filter(|_| is_complete);
     let complete = handled_failure.as_ref().filter(|_| is_complete);
     let deep_capture_agrees = complete.map(|failure| {
-        let raised = captured.map(|unwind| unwind.failure().raised);
+        let raised = captured.map(|captured| captured.failure().raised);
         raised.as_ref() == Some(&failure.raised)
     });
     let cause = match handled_failure {
         Some(failure) => Cause::Raised(Box::new(failure)),
         None => match captured {
-            Some(unwind) => Cause::Raised(Box::new(unwind.failure())),
+            Some(captured) => Cause::Raised(Box::new(captured.failure())),
             None if is_complete && !client_gone => Cause::None,
             None => Cause::Unknown,
         },
@@ -161,7 +166,7 @@ fn is_client_gone(class: &Class, frames: &[Frame]) -> bool {
 
 /// An exception and the frames that it passed through, during a deep capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnwindTrace {
+pub struct CapturedException {
     object: u64,
     is_made: bool,
     class_object: u64,
@@ -179,24 +184,24 @@ pub struct UnwindTrace {
 }
 
 /// Exceptions kept of one request.
-const MAX_UNWINDS: usize = 256;
+const MAX_CAPTURED: usize = 256;
 /// Frames kept of one exception.
 const MAX_FRAMES: usize = 16;
 
-impl UnwindTrace {
+impl CapturedException {
     /// Adds a frame to one of the exceptions of a request.
-    pub fn captured_frame(unwinds: &mut Vec<Self>, captured_frame: &CapturedFrame) {
+    pub fn captured_frame(captures: &mut Vec<Self>, captured_frame: &CapturedFrame) {
         if captured_frame.has_traceback
-            && let Some(unwind) = Self::find(unwinds, captured_frame)
+            && let Some(captured) = Self::find(captures, captured_frame)
         {
-            unwind.add(captured_frame);
+            captured.add(captured_frame);
             return;
         }
-        if unwinds.len() >= MAX_UNWINDS {
-            let library = unwinds.iter().position(|unwind| !unwind.is_any_own);
-            unwinds.remove(library.unwrap_or(0));
+        if captures.len() >= MAX_CAPTURED {
+            let library = captures.iter().position(|captured| !captured.is_any_own);
+            captures.remove(library.unwrap_or(0));
         }
-        let mut unwind = Self {
+        let mut captured = Self {
             object: captured_frame.object,
             is_made: captured_frame.is_made,
             class_object: captured_frame.class_object,
@@ -208,24 +213,24 @@ impl UnwindTrace {
             package: None,
             is_across_packages: false,
         };
-        unwind.add(captured_frame);
-        unwinds.push(unwind);
+        captured.add(captured_frame);
+        captures.push(captured);
     }
 
     /// The exception that this frame belongs to: the last one at the same address, else the last one
     /// whose object did not exist yet.
-    fn find<'a>(unwinds: &'a mut [Self], captured_frame: &CapturedFrame) -> Option<&'a mut Self> {
-        let is_class = |unwind: &Self| unwind.class_object == captured_frame.class_object;
-        let same = unwinds
+    fn find<'a>(captures: &'a mut [Self], captured_frame: &CapturedFrame) -> Option<&'a mut Self> {
+        let is_class = |captured: &Self| captured.class_object == captured_frame.class_object;
+        let same = captures
             .iter()
-            .rposition(|unwind| is_class(unwind) && unwind.object == captured_frame.object);
+            .rposition(|captured| is_class(captured) && captured.object == captured_frame.object);
         let unmade = || {
-            unwinds
+            captures
                 .iter()
-                .rposition(|unwind| is_class(unwind) && !unwind.is_made)
+                .rposition(|captured| is_class(captured) && !captured.is_made)
         };
         let at = same.or_else(unmade)?;
-        unwinds.get_mut(at)
+        captures.get_mut(at)
     }
 
     fn add(&mut self, captured_frame: &CapturedFrame) {
@@ -295,20 +300,21 @@ const ANSWERS: [&str; 7] = [
 /// 3. Else, of the exceptions that left one installed package for another, the last one that went
 ///    furthest out. An exception that stays within one package, as in Django's templates when it
 ///    mails about a 5xx, concerns that package only.
-fn of_unwinds(unwinds: &[UnwindTrace]) -> Option<&UnwindTrace> {
+fn of_captures(captures: &[CapturedException]) -> Option<&CapturedException> {
     // Backwards, because `min_by_key` takes the first of equals.
-    let unwinds = || {
-        let is_of_app = |unwind: &&UnwindTrace| !is_client_gone(&unwind.class, &unwind.frames);
-        unwinds.iter().rev().filter(is_of_app)
+    let captures = || {
+        let is_of_app =
+            |captured: &&CapturedException| !is_client_gone(&captured.class, &captured.frames);
+        captures.iter().rev().filter(is_of_app)
     };
-    let furthest = |is_candidate: fn(&&UnwindTrace) -> bool| {
-        let candidates = unwinds().filter(is_candidate);
-        candidates.min_by_key(|unwind| unwind.depth)
+    let furthest = |is_candidate: fn(&&CapturedException) -> bool| {
+        let candidates = captures().filter(is_candidate);
+        candidates.min_by_key(|captured| captured.depth)
     };
-    let own = || unwinds().find(|unwind| unwind.is_any_own);
-    furthest(|unwind| unwind.has_left_own())
+    let own = || captures().find(|captured| captured.is_any_own);
+    furthest(|captured| captured.has_left_own())
         .or_else(own)
-        .or_else(|| furthest(|unwind| unwind.has_left_package()))
+        .or_else(|| furthest(|captured| captured.has_left_package()))
 }
 
 #[cfg(test)]

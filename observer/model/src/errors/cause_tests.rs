@@ -312,19 +312,19 @@ fn only_a_complete_deep_capture_shows_that_there_was_no_exception() {
 #[test]
 fn a_disconnected_client_is_no_cause_for_a_deep_capture_either() {
     let gone: &[(&str, u32)] = &[("gunicorn.http.unreader", 6), (APP, 5), (FRAMEWORK, 4)];
-    let gone = unwinds(&[Unwind(1, "ConnectionResetError", gone)]);
+    let gone = captures(&[Capture(1, "ConnectionResetError", gone)]);
     let analysis = analyse(&[], &gone, true);
     assert_eq!(
         (&analysis.cause, analysis.client_gone),
         (&Cause::Unknown, true)
     );
     let own: &[(&str, u32)] = &[("redis", 6), (APP, 5), (FRAMEWORK, 4)];
-    let own = unwinds(&[Unwind(1, "ConnectionResetError", own)]);
+    let own = captures(&[Capture(1, "ConnectionResetError", own)]);
     assert_eq!(name(analyse(&[], &own, true)), "ConnectionResetError");
 }
 
 /// An exception: object, class, then each frame that it passes through, with its depth.
-struct Unwind<'a>(u64, &'a str, &'a [(&'a str, u32)]);
+struct Capture<'a>(u64, &'a str, &'a [(&'a str, u32)]);
 
 /// Added to an object: the exception passed through other frames before.
 const AGAIN: u64 = 1 << 63;
@@ -344,21 +344,28 @@ fn captured(object: u64, name: &str, module: &str, depth: u32) -> CapturedFrame 
     }
 }
 
-fn unwinds(list: &[Unwind]) -> Vec<UnwindTrace> {
-    let mut unwinds = Vec::new();
-    for Unwind(object, name, frames) in list {
+fn captures(list: &[Capture]) -> Vec<CapturedException> {
+    let mut captures = Vec::new();
+    for Capture(object, name, frames) in list {
         let mut object = *object;
         for (module, depth) in *frames {
-            UnwindTrace::captured_frame(&mut unwinds, &captured(object, name, module, *depth));
+            CapturedException::captured_frame(
+                &mut captures,
+                &captured(object, name, module, *depth),
+            );
             object |= AGAIN;
         }
     }
-    unwinds
+    captures
 }
 
 #[test]
 fn an_exception_is_followed_from_frame_to_frame() {
-    let one = unwinds(&[Unwind(1, "A", &[(APP, 5), ("shop.app", 4), (FRAMEWORK, 3)])]);
+    let one = captures(&[Capture(
+        1,
+        "A",
+        &[(APP, 5), ("shop.app", 4), (FRAMEWORK, 3)],
+    )]);
     assert_eq!((one.len(), one[0].depth), (1, 3));
     let modules: Vec<_> = one[0]
         .frames
@@ -371,8 +378,8 @@ fn an_exception_is_followed_from_frame_to_frame() {
         (
             "made while it passes through frames",
             vec![
-                Unwind(0, "A", &[(APP, 5)]),
-                Unwind(1 | AGAIN, "A", &[(APP, 4), (FRAMEWORK, 3)]),
+                Capture(0, "A", &[(APP, 5)]),
+                Capture(1 | AGAIN, "A", &[(APP, 4), (FRAMEWORK, 3)]),
             ],
             1,
         ),
@@ -380,62 +387,62 @@ fn an_exception_is_followed_from_frame_to_frame() {
         (
             "raised again, in the same frame and elsewhere",
             vec![
-                Unwind(1, "A", &[(APP, 5), (APP, 5), (APP, 4)]),
-                Unwind(1 | AGAIN, "A", &[(FRAMEWORK, 9), (FRAMEWORK, 8)]),
+                Capture(1, "A", &[(APP, 5), (APP, 5), (APP, 4)]),
+                Capture(1 | AGAIN, "A", &[(FRAMEWORK, 9), (FRAMEWORK, 8)]),
             ],
             1,
         ),
         (
             "another one, at the address of a freed one",
-            vec![Unwind(1, "A", &[(APP, 5)]), Unwind(1, "A", &[(APP, 4)])],
+            vec![Capture(1, "A", &[(APP, 5)]), Capture(1, "A", &[(APP, 4)])],
             2,
         ),
         (
             "of two objects",
-            vec![Unwind(1, "A", &[(APP, 5)]), Unwind(2, "A", &[(APP, 5)])],
+            vec![Capture(1, "A", &[(APP, 5)]), Capture(2, "A", &[(APP, 5)])],
             2,
         ),
         (
             "of two classes at one address",
             vec![
-                Unwind(1, "A", &[(APP, 5)]),
-                Unwind(1 | AGAIN, "B", &[(APP, 4)]),
+                Capture(1, "A", &[(APP, 5)]),
+                Capture(1 | AGAIN, "B", &[(APP, 4)]),
             ],
             2,
         ),
         (
             "raised before the capture began",
-            vec![Unwind(1 | AGAIN, "A", &[(APP, 5), (FRAMEWORK, 4)])],
+            vec![Capture(1 | AGAIN, "A", &[(APP, 5), (FRAMEWORK, 4)])],
             1,
         ),
         (
             "between the frames of another",
             vec![
-                Unwind(1, "A", &[(APP, 5)]),
-                Unwind(2, "B", &[(APP, 8), (APP, 7)]),
-                Unwind(1 | AGAIN, "A", &[(APP, 4)]),
+                Capture(1, "A", &[(APP, 5)]),
+                Capture(2, "B", &[(APP, 8), (APP, 7)]),
+                Capture(1 | AGAIN, "A", &[(APP, 4)]),
             ],
             2,
         ),
         (
             "between the frames of one that is not made yet",
             vec![
-                Unwind(0, "A", &[(APP, 5)]),
-                Unwind(0, "B", &[(APP, 8), (APP, 7)]),
-                Unwind(AGAIN, "A", &[(APP, 4)]),
+                Capture(0, "A", &[(APP, 5)]),
+                Capture(0, "B", &[(APP, 8), (APP, 7)]),
+                Capture(AGAIN, "A", &[(APP, 4)]),
             ],
             2,
         ),
     ] {
-        assert_eq!(unwinds(&list).len(), count, "{what}");
+        assert_eq!(captures(&list).len(), count, "{what}");
     }
 }
 
 #[test]
 fn an_exception_raised_again_elsewhere_keeps_the_frame_that_raised_it_first() {
-    let again = unwinds(&[
-        Unwind(1, "A", &[(APP, 9), (FRAMEWORK, 8)]),
-        Unwind(1 | AGAIN, "A", &[(FRAMEWORK, 6), (FRAMEWORK, 5)]),
+    let again = captures(&[
+        Capture(1, "A", &[(APP, 9), (FRAMEWORK, 8)]),
+        Capture(1 | AGAIN, "A", &[(FRAMEWORK, 6), (FRAMEWORK, 5)]),
     ]);
     let failure = failure(analyse(&[], &again, true));
     assert_eq!(failure.raised.raised_in, "shop/views.py:f");
@@ -445,85 +452,85 @@ fn an_exception_raised_again_elsewhere_keeps_the_frame_that_raised_it_first() {
 #[test]
 fn any_depth_is_accepted() {
     for depth in [0, u32::MAX - 1, u32::MAX] {
-        let mut unwinds = Vec::new();
-        UnwindTrace::captured_frame(&mut unwinds, &captured(1, "A", APP, depth));
-        UnwindTrace::captured_frame(&mut unwinds, &captured(1, "A", APP, u32::MAX));
-        UnwindTrace::captured_frame(&mut unwinds, &captured(1, "A", APP, 0));
-        assert!(!unwinds.is_empty());
+        let mut captures = Vec::new();
+        CapturedException::captured_frame(&mut captures, &captured(1, "A", APP, depth));
+        CapturedException::captured_frame(&mut captures, &captured(1, "A", APP, u32::MAX));
+        CapturedException::captured_frame(&mut captures, &captured(1, "A", APP, 0));
+        assert!(!captures.is_empty());
     }
 }
 
 #[test]
 fn in_a_deep_capture_the_exception_that_left_the_application_furthest_out_is_the_cause() {
-    let table: [(&str, Vec<Unwind>, &str); 7] = [
+    let table: [(&str, Vec<Capture>, &str); 7] = [
         (
             "it left for the framework",
             vec![
-                Unwind(1, "KeyError", &[(APP, 5)]),
-                Unwind(2, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
-                Unwind(3, "Stop", &[(FRAMEWORK, 6)]),
+                Capture(1, "KeyError", &[(APP, 5)]),
+                Capture(2, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
+                Capture(3, "Stop", &[(FRAMEWORK, 6)]),
             ],
             "A",
         ),
         (
             "of two, it went further out",
             vec![
-                Unwind(1, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
-                Unwind(2, "B", &[(APP, 8), (FRAMEWORK, 7)]),
+                Capture(1, "A", &[(APP, 5), (FRAMEWORK, 4), (FRAMEWORK, 3)]),
+                Capture(2, "B", &[(APP, 8), (FRAMEWORK, 7)]),
             ],
             "A",
         ),
         (
             "of two as far out, it was the last",
             vec![
-                Unwind(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
-                Unwind(2, "B", &[(APP, 5), (FRAMEWORK, 4)]),
+                Capture(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
+                Capture(2, "B", &[(APP, 5), (FRAMEWORK, 4)]),
             ],
             "B",
         ),
         (
             "none left: it was the last caught in the application",
             vec![
-                Unwind(1, "A", &[(APP, 5), (APP, 4)]),
-                Unwind(2, "B", &[("json", 7), (APP, 6)]),
-                Unwind(3, "C", &[(FRAMEWORK, 6), (FRAMEWORK, 5), (FRAMEWORK, 4)]),
+                Capture(1, "A", &[(APP, 5), (APP, 4)]),
+                Capture(2, "B", &[("json", 7), (APP, 6)]),
+                Capture(3, "C", &[(FRAMEWORK, 6), (FRAMEWORK, 5), (FRAMEWORK, 4)]),
             ],
             "B",
         ),
         (
             "it left, and another was caught in the application later",
             vec![
-                Unwind(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
-                Unwind(2, "B", &[(APP, 6)]),
+                Capture(1, "A", &[(APP, 5), (FRAMEWORK, 4)]),
+                Capture(2, "B", &[(APP, 6)]),
             ],
             "A",
         ),
         (
             "none was the application's: of those that left a package, it went furthest out",
             vec![
-                Unwind(1, "A", &[("installed.views", 9), (FRAMEWORK, 8)]),
-                Unwind(2, "B", &[("installed.views", 6), (FRAMEWORK, 5)]),
-                Unwind(3, "C", &[("installed.views", 8), (FRAMEWORK, 7)]),
-                Unwind(4, "D", &[(FRAMEWORK, 4), (FRAMEWORK, 3), (FRAMEWORK, 2)]),
+                Capture(1, "A", &[("installed.views", 9), (FRAMEWORK, 8)]),
+                Capture(2, "B", &[("installed.views", 6), (FRAMEWORK, 5)]),
+                Capture(3, "C", &[("installed.views", 8), (FRAMEWORK, 7)]),
+                Capture(4, "D", &[(FRAMEWORK, 4), (FRAMEWORK, 3), (FRAMEWORK, 2)]),
             ],
             "B",
         ),
         (
             "it came back into the application: it has not left",
             vec![
-                Unwind(1, "A", &[(APP, 6), (FRAMEWORK, 5), ("shop.middleware", 4)]),
-                Unwind(2, "B", &[(APP, 9), (FRAMEWORK, 8)]),
+                Capture(1, "A", &[(APP, 6), (FRAMEWORK, 5), ("shop.middleware", 4)]),
+                Capture(2, "B", &[(APP, 9), (FRAMEWORK, 8)]),
             ],
             "B",
         ),
     ];
     for (what, list, expected) in table {
-        let analysis = analyse(&[], &unwinds(&list), true);
+        let analysis = analyse(&[], &captures(&list), true);
         assert!(!analysis.has_left, "{what}");
         assert_eq!(name(analysis), expected, "{what}");
     }
     let handled = [handled_exception(1, "A")];
-    let up = unwinds(&[Unwind(2, "B", &[(APP, 5), (FRAMEWORK, 4)])]);
+    let up = captures(&[Capture(2, "B", &[(APP, 5), (FRAMEWORK, 4)])]);
     assert_eq!(
         name(analyse(&handled, &up, true)),
         "A",
@@ -533,10 +540,10 @@ fn in_a_deep_capture_the_exception_that_left_the_application_furthest_out_is_the
 
 #[test]
 fn a_deep_capture_is_compared_with_the_known_cause() {
-    let up = |name| unwinds(&[Unwind(1, name, &[(APP, 5), (FRAMEWORK, 4)])]);
+    let up = |name| captures(&[Capture(1, name, &[(APP, 5), (FRAMEWORK, 4)])]);
     let known = through(&[APP], handled_exception(1, "A"));
     let elsewhere = through(&["shop.cart"], handled_exception(1, "A"));
-    for (what, handled, unwinds, is_complete, expected) in [
+    for (what, handled, captures, is_complete, expected) in [
         ("the same", vec![known.clone()], up("A"), true, Some(true)),
         ("another", vec![known.clone()], up("B"), true, Some(false)),
         ("elsewhere", vec![elsewhere], up("A"), true, Some(false)),
@@ -544,34 +551,34 @@ fn a_deep_capture_is_compared_with_the_known_cause() {
         ("no complete capture", vec![known], up("A"), false, None),
         ("only a capture", vec![], up("A"), true, None),
     ] {
-        let agrees = analyse(&handled, &unwinds, is_complete).deep_capture_agrees;
+        let agrees = analyse(&handled, &captures, is_complete).deep_capture_agrees;
         assert_eq!(agrees, expected, "{what}");
     }
 }
 
 #[test]
 fn an_exception_that_a_library_uses_as_an_answer_is_no_cause() {
-    let short = unwinds(&[Unwind(1, "KeyError", &[("os", 6), ("collections.abc", 5)])]);
+    let short = captures(&[Capture(1, "KeyError", &[("os", 6), ("collections.abc", 5)])]);
     assert_eq!(analyse(&[], &short, true).cause, Cause::None);
     assert_eq!(analyse(&[], &short, false).cause, Cause::Unknown);
     let long: &[(&str, u32)] = &[("os", 6), ("os", 5), ("os", 4), ("os", 3)];
     for name in ANSWERS {
-        let answer = unwinds(&[Unwind(1, name, long)]);
+        let answer = captures(&[Capture(1, name, long)]);
         assert_eq!(analyse(&[], &answer, true).cause, Cause::None, "{name}");
         // The application's own exception of that class is a cause.
-        let own = unwinds(&[Unwind(1, name, &[(APP, 5)])]);
+        let own = captures(&[Capture(1, name, &[(APP, 5)])]);
         assert_eq!(self::name(analyse(&[], &own, true)), name);
     }
-    let within = unwinds(&[Unwind(1, "OSError", long)]);
+    let within = captures(&[Capture(1, "OSError", long)]);
     assert_eq!(analyse(&[], &within, true).cause, Cause::None);
     let across: &[(&str, u32)] = &[("installed.views", 6), (FRAMEWORK, 5)];
-    let across = unwinds(&[Unwind(1, "OSError", across)]);
+    let across = captures(&[Capture(1, "OSError", across)]);
     assert_eq!(name(analyse(&[], &across, true)), "OSError");
 }
 
 #[test]
 fn a_captured_exception_has_the_frame_that_raised_it() {
-    let up = unwinds(&[Unwind(1, "A", &[("json", 6), (APP, 5), (FRAMEWORK, 4)])]);
+    let up = captures(&[Capture(1, "A", &[("json", 6), (APP, 5), (FRAMEWORK, 4)])]);
     let failure = failure(analyse(&[], &up, true));
     assert_eq!(failure.raised.raised_in, "json.py:f");
     assert_eq!(failure.called_from, Some("shop/views.py:f".into()));
@@ -580,19 +587,19 @@ fn a_captured_exception_has_the_frame_that_raised_it() {
 
 #[test]
 fn captured_exceptions_of_a_request_are_bounded_and_the_applications_own_stay() {
-    let mut unwinds = unwinds(&[Unwind(1, "A", &[(APP, 9)])]);
+    let mut captures = captures(&[Capture(1, "A", &[(APP, 9)])]);
     for object in 2..2000 {
-        UnwindTrace::captured_frame(&mut unwinds, &captured(object, "B", FRAMEWORK, 9));
+        CapturedException::captured_frame(&mut captures, &captured(object, "B", FRAMEWORK, 9));
     }
-    assert_eq!(unwinds.len(), MAX_UNWINDS);
-    assert_eq!(unwinds[0].class.name, "A");
+    assert_eq!(captures.len(), MAX_CAPTURED);
+    assert_eq!(captures[0].class.name, "A");
     for object in 2000..4000 {
-        UnwindTrace::captured_frame(&mut unwinds, &captured(object, "C", APP, 9));
+        CapturedException::captured_frame(&mut captures, &captured(object, "C", APP, 9));
     }
-    assert_eq!(unwinds.len(), MAX_UNWINDS);
+    assert_eq!(captures.len(), MAX_CAPTURED);
     let mut deep = Vec::new();
     for depth in (0..1000).rev() {
-        UnwindTrace::captured_frame(&mut deep, &captured(1 | AGAIN, "A", APP, depth));
+        CapturedException::captured_frame(&mut deep, &captured(1 | AGAIN, "A", APP, depth));
     }
     assert_eq!((deep.len(), deep[0].frames.len()), (1, MAX_FRAMES));
     assert_eq!(deep[0].depth, 0);

@@ -1,6 +1,6 @@
 //! Exceptions of requests in flight.
 
-use crate::errors::cause::{ErrorAnalysis, UnwindTrace, analyse};
+use crate::errors::cause::{CapturedException, ErrorAnalysis, analyse};
 use crate::event::{CapturedFrame, Exception, Pid, Request};
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ const MAX_EXCEPTIONS: usize = 16;
 #[derive(Debug, Default)]
 struct Seen {
     handled: Vec<Exception>,
-    unwinds: Vec<UnwindTrace>,
+    captures: Vec<CapturedException>,
     /// Records of the request so far.
     records: u64,
 }
 
 impl Seen {
     fn kept(&self) -> usize {
-        (self.handled.len() + self.unwinds.len()).max(1)
+        (self.handled.len() + self.captures.len()).max(1)
     }
 }
 
@@ -71,7 +71,7 @@ impl Exceptions {
     /// An exception passed through a frame.
     pub fn captured_frame(&mut self, captured_frame: &CapturedFrame) {
         self.change(captured_frame.request, captured_frame.pid, |seen| {
-            UnwindTrace::captured_frame(&mut seen.unwinds, captured_frame);
+            CapturedException::captured_frame(&mut seen.captures, captured_frame);
         });
     }
 
@@ -100,7 +100,7 @@ impl Exceptions {
         let seen = seen.unwrap_or_default();
         // Records may be lost.
         let is_complete = is_covered && seen.records == request.exceptions_count;
-        analyse(&seen.handled, &seen.unwinds, is_complete)
+        analyse(&seen.handled, &seen.captures, is_complete)
     }
 
     /// A process exited: its requests will not finish.
