@@ -176,7 +176,8 @@ pub struct TargetLevel {
 #[serde(rename_all = "snake_case")]
 pub enum DeepCaptureState {
     /// It runs.
-    Looking,
+    #[serde(rename = "looking")]
+    Capturing,
     /// It ended; the next one waits, to limit the cost.
     Resting,
     /// It cannot run, for the reason given.
@@ -190,7 +191,7 @@ impl DeepCaptureState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Looking => "looking",
+            Self::Capturing => "looking",
             Self::Resting => "resting",
             Self::Failed => "failed",
             Self::Over => "over",
@@ -334,7 +335,7 @@ mod tests {
     fn a_deep_capture_keeps_its_name_in_record_files() {
         let fact = Fact::DeepCapture(DeepCapture {
             pid: 7,
-            state: DeepCaptureState::Looking,
+            state: DeepCaptureState::Capturing,
             since_ns: 1,
             reason: "500 on /".to_owned(),
         });

@@ -189,7 +189,7 @@ fn full() -> State {
         &mut state,
         Fact::DeepCapture(DeepCapture {
             pid: 10,
-            state: DeepCaptureState::Looking,
+            state: DeepCaptureState::Capturing,
             since_ns: 9 * S,
             reason: "500 on /".to_owned(),
         }),

@@ -60,7 +60,7 @@ fn class(number: u32) -> &'static str {
 
 fn capture_state(number: u32) -> DeepCaptureState {
     match number {
-        1 | 2 => DeepCaptureState::Looking,
+        1 | 2 => DeepCaptureState::Capturing,
         3 => DeepCaptureState::Resting,
         4 => DeepCaptureState::Failed,
         _ => DeepCaptureState::Over,

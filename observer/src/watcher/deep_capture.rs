@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            time over, or budget used
-//!  Looking ─────────────────────────────> Resting ──> Over
+//!  Capturing ───────────────────────────> Resting ──> Over
 //! ```
 //!
 //! Deep captures of several masters share the hits that each adds to the budget. A master rests after
@@ -164,7 +164,7 @@ impl Watcher {
                 tracing::info!(pid, reason, "deep capture began");
                 let now = monotonic_ns();
                 self.captures.began(pid, reason.clone(), used, now);
-                self.send_deep_capture(pid, DeepCaptureState::Looking, now, reason);
+                self.send_deep_capture(pid, DeepCaptureState::Capturing, now, reason);
             }
             // Its Python is not read any more.
             Ok(None) => {}

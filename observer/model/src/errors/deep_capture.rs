@@ -21,7 +21,7 @@ pub struct DeepCaptures {
 impl DeepCaptures {
     /// A deep capture began, ended or failed.
     pub fn changed(&mut self, capture: &DeepCapture) {
-        if capture.state == DeepCaptureState::Looking {
+        if capture.state == DeepCaptureState::Capturing {
             self.current.insert(capture.pid, capture.since_ns);
             self.begun += 1;
         } else {

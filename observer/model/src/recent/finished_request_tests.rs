@@ -98,7 +98,7 @@ fn a_request_that_did_not_fail_or_has_an_unknown_cause_has_no_exception() {
     };
     let unknown = finished(&mut scenario, unknown, &[]);
     scenario
-        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
         .later(1);
     let none = Request {
         exceptions: None,

@@ -156,7 +156,7 @@ fn without_an_exception_a_5xx_is_unknown_until_a_deep_capture_shows_that_there_w
     let mut scenario = shop();
     scenario
         .fail(11, 500)
-        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
         .later(1);
     scenario.fail(11, 503);
     let app = scenario.app();
@@ -169,7 +169,7 @@ fn without_an_exception_a_5xx_is_unknown_until_a_deep_capture_shows_that_there_w
 fn a_deep_capture_finds_an_exception_that_no_code_handled() {
     let mut scenario = shop();
     scenario
-        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
         .later(1);
     let of = Request {
         status: Some(500),
@@ -192,7 +192,7 @@ fn a_deep_capture_is_checked_against_a_known_exception() {
     let mut scenario = shop();
     scenario
         .raise(11, "Empty")
-        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
         .later(1);
     // This capture saw no frame.
     scenario.raise(11, "Empty");
@@ -224,7 +224,7 @@ fn a_deep_capture_is_checked_against_a_known_exception() {
 fn an_incomplete_deep_capture_leaves_the_cause_unknown() {
     let captured = |scenario: &mut Scenario| {
         scenario
-            .deep_capture(10, DeepCaptureState::Looking)
+            .deep_capture(10, DeepCaptureState::Capturing)
             .later(1);
     };
     type Then = fn(&mut Scenario);
@@ -244,7 +244,7 @@ fn an_incomplete_deep_capture_leaves_the_cause_unknown() {
             |scenario| {
                 scenario
                     .deep_capture(10, DeepCaptureState::Resting)
-                    .deep_capture(20, DeepCaptureState::Looking)
+                    .deep_capture(20, DeepCaptureState::Capturing)
                     .later(1);
             },
         ),
@@ -363,7 +363,7 @@ fn an_explained_or_captured_or_unobserved_failure_needs_no_deep_capture() {
     }));
     assert!(!needs(|scenario| {
         scenario
-            .deep_capture(10, DeepCaptureState::Looking)
+            .deep_capture(10, DeepCaptureState::Capturing)
             .fail(11, 500);
     }));
     assert!(!needs(|scenario| {
@@ -396,8 +396,8 @@ fn deep_captures_of_several_masters_cover_the_workers_of_each() {
     let mut scenario = shop();
     scenario.named_master(20, "till").fork(20, 21);
     scenario
-        .deep_capture(10, DeepCaptureState::Looking)
-        .deep_capture(20, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
+        .deep_capture(20, DeepCaptureState::Capturing)
         .later(1);
     scenario.fail(11, 500).fail(21, 500);
     scenario
@@ -423,7 +423,7 @@ fn a_deep_capture_is_shown_until_it_is_over_or_its_master_exits() {
             .collect::<Vec<_>>()
     };
     for (state, shown) in [
-        (DeepCaptureState::Looking, "shop 10 looking"),
+        (DeepCaptureState::Capturing, "shop 10 looking"),
         (DeepCaptureState::Resting, "shop 10 resting"),
         (DeepCaptureState::Failed, "shop 10 failed"),
     ] {
@@ -434,7 +434,7 @@ fn a_deep_capture_is_shown_until_it_is_over_or_its_master_exits() {
     scenario.deep_capture(10, DeepCaptureState::Over);
     assert!(states(&scenario).is_empty());
     scenario
-        .deep_capture(10, DeepCaptureState::Looking)
+        .deep_capture(10, DeepCaptureState::Capturing)
         .exit(10);
     assert!(states(&scenario).is_empty());
     assert_eq!(scenario.metrics_view().observer.deep_captures_begun, 2);
