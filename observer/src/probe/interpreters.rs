@@ -25,7 +25,8 @@ struct Attached {
 #[derive(Default)]
 pub(super) struct Interpreters {
     attached: HashMap<HookPlace, Attached>,
-    has_attached_gc: bool,
+    /// The interpreter file whose garbage collections are seen, also after its last process exited.
+    gc_file: Option<FileNumber>,
 }
 
 fn place(hook: PythonHook, point: &ProbePoint) -> HookPlace {
@@ -58,18 +59,18 @@ impl Interpreters {
     /// Whether the garbage collector of an interpreter may be attached to, and notes that it is.
     ///
     /// # Errors
-    /// When that of another interpreter is.
+    /// When that of another interpreter is, or was.
     pub(super) fn allow_gc(&mut self, collector: &Collector) -> Result<()> {
-        // Once only: detaching and attaching another would make requests wait.
-        let mut begins = collector.begins.iter();
-        let is_attached = begins.any(|point| {
-            self.attached
-                .contains_key(&place(PythonHook::GcBegins, point))
-        });
-        if !is_attached && (self.has_attached_gc || self.files() > MAX_GC_FILES) {
+        let file = collector.begins.first().map(|point| point.probed);
+        // Never another file: detaching one and attaching another would make requests wait.
+        let is_allowed = match self.gc_file {
+            Some(_) => self.gc_file == file,
+            None => self.files() <= MAX_GC_FILES,
+        };
+        if !is_allowed {
             bail!("only those of the first interpreter are, to keep shutdown short");
         }
-        self.has_attached_gc = true;
+        self.gc_file = file;
         Ok(())
     }
 
@@ -110,5 +111,38 @@ impl Interpreters {
     pub(super) fn take_links(&mut self) -> Vec<Link> {
         let attached = self.attached.drain();
         attached.map(|(_, attached)| attached.link).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::insn::Placement;
+
+    fn collector(inode: u64) -> Collector {
+        let file = FileNumber { dev: 1, inode };
+        let point = ProbePoint {
+            path_to_open: "/usr/bin/python3".into(),
+            opened: file,
+            probed: file,
+            file_offset: 64,
+            placement: Placement {
+                offset: 0,
+                emulated: true,
+            },
+        };
+        Collector {
+            begins: vec![point.clone()],
+            ends: vec![point],
+        }
+    }
+
+    #[test]
+    fn collections_are_seen_again_after_the_gunicorn_of_the_first_interpreter_restarted() {
+        let mut interpreters = Interpreters::default();
+        assert!(interpreters.allow_gc(&collector(7)).is_ok());
+        // Its last process exited: nothing is attached.
+        assert!(interpreters.allow_gc(&collector(7)).is_ok());
+        assert!(interpreters.allow_gc(&collector(8)).is_err());
     }
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::discover::container;
+use observer::process::container;
 
 fuzz_target!(|text: &str| {
     if let Some(found) = container::parse(text) {

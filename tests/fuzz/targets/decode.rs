@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use observer::ingest::decode;
-use observer::input::Input;
-use observer::model::{Settings, State};
+use observer_model::input::Input;
+use observer_model::{Settings, State};
 
 fuzz_target!(|bytes: &[u8]| {
     let input = decode::input(bytes);

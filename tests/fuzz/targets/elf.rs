@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::python::{elf, maps};
+use observer::process::{elf, maps};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = elf::exports(bytes, &["_PyRuntime", "Py_GetVersion"]);

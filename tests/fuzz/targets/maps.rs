@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::python::{maps, version};
+use observer::{cpython::version, process::maps};
 
 fuzz_target!(|bytes: &[u8]| {
     for mapping in maps::parse(bytes) {

@@ -5,14 +5,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observer::python::{
-    arbiter::Arbiter,
-    elf::Machine,
-    memory::Snapshot,
-    object::Objects,
-    slot::{self, Libc},
-    thread_pointer::ThreadPointer,
-    threads,
+use observer::{
+    cpython::{
+        object::Objects,
+        slot::{self, Libc},
+        threads,
+    },
+    gunicorn::arbiter::Arbiter,
+    process::{elf::Machine, memory::Snapshot, thread_pointer::ThreadPointer},
 };
 use probe_ebpf::abi::{ClassNames, FrameNames};
 use probe_ebpf::memory::{Fault, Memory};
