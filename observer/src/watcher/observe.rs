@@ -133,6 +133,7 @@ impl Watcher {
         }
         found.coverage = coverage;
         self.refused.remove(&pid);
+        let reason = found.coverage.reason().for_terminal(REASON_CHARS);
         tracing::info!(
             pid,
             app = found.master.app,
@@ -140,7 +141,7 @@ impl Watcher {
             python = found.master.python_version,
             gunicorn = found.master.gunicorn_version,
             level = found.coverage.level().as_str(),
-            reason = found.coverage.reason().for_terminal(REASON_CHARS),
+            reason = (!reason.is_empty()).then_some(reason),
             "observing Gunicorn master"
         );
         found.workers.clear(); // read and reported again below
