@@ -170,10 +170,10 @@ impl State {
             let route = app.counters.routes.name(outcome.route);
             let is_running = self.deep_captures.is_running(app.master.pid);
             if app.observed && !is_running && needs_deep_capture(request, &analysis) {
-                let status = request
-                    .status
-                    .map_or("no answer".to_owned(), |s| s.to_string());
-                let request = || format!("{status} on {route}");
+                let request = || match request.status {
+                    Some(status) => format!("{status} on {route}"),
+                    None => format!("no answer on {route}"),
+                };
                 self.effects.want_deep_capture(app.master.pid, request);
             }
             if self.effects.report_requests {

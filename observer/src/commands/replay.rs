@@ -133,6 +133,8 @@ fn state(file: impl Read, moment: Moment, model: &Model) -> Result<State> {
     let mut state = State::new(model.settings.clone());
     for input in Replay::new(file)?.take(moment.inputs) {
         state.apply(&input?);
+        // Nobody wants them here, and a long recording has many.
+        while state.poll_effect().is_some() {}
     }
     Ok(state)
 }

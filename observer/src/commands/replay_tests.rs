@@ -275,3 +275,15 @@ fn a_file_that_is_no_recording_is_refused() {
     let fix = error.rsplit_once("; ").map(|(_, fix)| fix);
     assert!(fix.is_some_and(|fix| fix.contains("`gunicorn-observer record FILE`")));
 }
+
+#[test]
+fn a_replayed_state_keeps_no_effects_that_nobody_takes() {
+    let (live, _) = run_recorded(live(&Model::default()));
+    let file = live.recorder.into_inner().unwrap();
+    let all = Moment {
+        inputs: usize::MAX,
+        now_ns: 0,
+    };
+    let mut replayed = state(&*file, all, &Model::default()).unwrap();
+    assert!(replayed.poll_effect().is_none());
+}
