@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
 use crate::abi::{
-    Conn, ConnKey, Flow, Gil, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
+    Conn, Gil, KernelOffsets, ObjectKey, Target, Thread,
 };
 use crate::gunicorn::Code;
 use crate::python::Layout;
@@ -20,13 +20,10 @@ macro_rules! pod {
 pod!(
     Code,
     Conn,
-    ConnKey,
-    Flow,
     Gil,
     KernelOffsets,
     Layout,
     ObjectKey,
     Target,
     Thread,
-    TracepointOffsets
 );

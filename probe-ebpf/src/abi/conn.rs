@@ -3,15 +3,6 @@
 use super::HEAD_BYTES;
 use crate::http::HeadScan;
 
-/// Key of the `CONNS` map: an accepted connection of a target.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnKey {
-    pub tgid: u32,
-    pub fd: i32,
-}
-const _: () = assert!(size_of::<ConnKey>() == 8);
-
 /// How far the request of a connection is.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +21,9 @@ pub enum Phase {
 pub const HEAD_SLACK: usize = 64;
 
 /// Value of the `CONNS` map: a connection and the request on it.
+///
+/// Its key is the `struct sock` of the connection. The key of a request whose connection is unknown is
+/// its request object: [`flags::NO_CONNECTION`](super::flags::NO_CONNECTION).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Conn {
@@ -38,13 +32,15 @@ pub struct Conn {
     pub established_ns: u64,
     pub accepted_ns: u64,
     pub first_read_ns: u64,
+    pub entered_ns: u64,
+    pub exited_ns: u64,
     pub first_write_ns: u64,
     pub last_write_ns: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
     /// Key of the exception for which Gunicorn refused the request; 0 for none.
     pub refused_ns: u64,
-    /// The request object it serves: key into `FLOWS`; 0 for none.
+    /// The request object of the request that entered; 0 for none.
     pub request: u64,
     /// The Python object of the connection: key into `CLIENTS`; 0 when unknown.
     pub client: u64,
@@ -56,6 +52,13 @@ pub struct Conn {
     pub response_head_bytes: u32,
     pub ordinal: u32,
     pub line_len: u32,
+    /// Exception records made for the request, sent or dropped.
+    pub exceptions: u32,
+    /// Captured-frame records made for it, sent or dropped.
+    pub captured_frames: u32,
+    /// Thread in which the request entered.
+    pub tid: u32,
+    pub reserved: u32,
     pub status: u16,
     /// A [`Phase`].
     pub phase: u16,
@@ -63,9 +66,56 @@ pub struct Conn {
     pub flags: u16,
     /// A [`super::LineSource`]: what `line` holds.
     pub line_source: u16,
+    /// A [`crate::gunicorn::Family`].
+    pub family: u16,
+    /// A set of [`marks`]: what the programs note about it.
+    pub marks: u16,
+    pub padding: u32,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 11 * 8 + 16 + 4 * 4 + 8 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 15 * 8 + 8 * 4 + 16 + HEAD_BYTES + HEAD_SLACK);
+
+/// What the programs note about a connection.
+pub mod marks {
+    /// One read returned the whole head of the request and nothing behind it.
+    pub const HEAD_ALONE: u16 = 1 << 0;
+    /// The request before may have had a body: its rest may come before the next request.
+    pub const MAY_DRAIN: u16 = 1 << 1;
+    /// Its bytes are encrypted: the size of the request is the one that it announced.
+    pub const ENCRYPTED: u16 = 1 << 3;
+    /// A record of the request was sent before the connection is done with it.
+    pub const SENT: u16 = 1 << 2;
+}
+
+impl Conn {
+    /// Key that the exceptions of its request carry; 0 if there were none. The time of entry is unique
+    /// in its process.
+    #[inline(always)]
+    #[must_use]
+    pub fn exceptions_key(&self) -> u64 {
+        if self.exceptions | self.captured_frames == 0 {
+            0
+        } else {
+            self.entered_ns
+        }
+    }
+
+    /// Whether the next bytes that Gunicorn writes are its own answer to a failed request.
+    #[inline(always)]
+    #[must_use]
+    pub fn awaits_error_page(&self) -> bool {
+        self.phase == Phase::Refused as u16
+            || (self.phase == Phase::Entered as u16
+                && self.flags & super::flags::ERROR_HANDLED != 0)
+    }
+
+    /// Whether nothing was read or written yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.ordinal == 0 && self.request_bytes == 0 && self.phase == Phase::Idle as u16
+    }
+}
 
 /// Value of the `UNIX_SOCKS` map: a connection to a Unix socket that waits to be accepted.
 #[repr(C)]

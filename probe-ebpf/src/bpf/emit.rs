@@ -4,9 +4,8 @@ use super::maps::{EVENTS, count, current};
 use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::maps::{Array, HashMap};
-use probe_ebpf::abi::{
-    Conn, Flow, HEAD_BYTES, Header, LineSource, RecordKind, RequestRecord, Stat, TimedBy, flags,
-};
+use probe_ebpf::abi::{Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, Stat, flags};
+use probe_ebpf::machine::Origin;
 
 /// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` of `linux/bpf.h`.
 const NO_WAKEUP: u64 = 1;
@@ -115,19 +114,9 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
     }
 }
 
-/// What saw the request, beside its connection.
-pub enum Origin<'a> {
-    /// `handle_request`, which the request entered.
-    Flow(&'a Flow),
-    /// `handle_error`, for a request that Gunicorn refused to parse; the key of its exception.
-    Refused(u64),
-    /// Nothing: the connection alone, with this descriptor.
-    Socket(i32),
-}
-
-/// Sends a finished request. `conn` is `None` when its connection is unknown.
+/// Sends a finished request.
 #[inline(always)]
-pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, origin: Origin<'_>) {
+pub fn request(tgid: u32, tid: u32, conn: &Conn, origin: Origin) {
     // A counter of its own: it says by how many requests the totals are too low.
     send_or(Stat::RingFull, |record: &mut RequestRecord| {
         fill(record, (tgid, tid), conn, origin);
@@ -136,82 +125,35 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, origin: Origin<'_>) {
 
 /// Writes every field of the record, which has no padding.
 #[inline(always)]
-fn fill(
-    record: &mut RequestRecord,
-    (tgid, tid): (u32, u32),
-    conn: Option<&Conn>,
-    origin: Origin<'_>,
-) {
+fn fill(record: &mut RequestRecord, (tgid, tid): (u32, u32), conn: &Conn, origin: Origin) {
     record.header = header::<RequestRecord>(RecordKind::Request, tgid);
-    record.tid = tid;
-    record.entered_ns = 0;
-    record.exited_ns = 0;
-    record.family = 0;
-    record.fd = -1;
-    record.timed_by = TimedBy::Python as u16;
-    record.exceptions = 0;
-    record.exceptions_count = 0;
-    match origin {
-        Origin::Flow(flow) => {
-            record.entered_ns = flow.entered_ns;
-            record.exited_ns = flow.exited_ns;
-            record.family = flow.family as u16;
-            record.fd = flow.fd;
-            record.flags = flow.flags;
-            record.exceptions = flow.exceptions_key();
-            record.exceptions_count = u64::from(flow.exceptions) + u64::from(flow.captured_frames);
-        }
-        Origin::Refused(exceptions) => {
-            record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED;
-            record.exceptions = exceptions;
-            record.exceptions_count = u64::from(exceptions != 0);
-        }
-        Origin::Socket(fd) => {
-            record.timed_by = TimedBy::Socket as u16;
-            record.fd = fd;
-            record.flags = 0;
-        }
-    }
-    match conn {
-        Some(conn) => wire(record, conn),
-        None => unseen(record),
-    }
-}
-
-#[inline(always)]
-fn wire(record: &mut RequestRecord, conn: &Conn) {
     record.established_ns = conn.established_ns;
     record.accepted_ns = conn.accepted_ns;
     record.first_read_ns = conn.first_read_ns;
+    record.entered_ns = conn.entered_ns;
     record.first_write_ns = conn.first_write_ns;
     record.last_write_ns = conn.last_write_ns;
+    record.exited_ns = conn.exited_ns;
     record.request_bytes = conn.request_bytes;
     record.response_bytes = conn.response_bytes;
     record.request_head_bytes = conn.request_head_bytes;
     record.response_head_bytes = conn.response_head_bytes;
+    record.fd = -1;
     record.ordinal = conn.ordinal;
     record.status = conn.status;
-    record.flags |= conn.flags;
+    record.flags = conn.flags;
     record.line_len = conn.line_len as u16;
     record.line_source = conn.line_source;
+    record.tid = tid;
+    record.family = conn.family;
+    record.timed_by = origin.timed_by() as u16;
+    if let Origin::Refused = origin {
+        record.flags |= flags::BAD_REQUEST | flags::ERROR_HANDLED;
+        record.exceptions = conn.refused_ns;
+        record.exceptions_count = u64::from(conn.refused_ns != 0);
+    } else {
+        record.exceptions = conn.exceptions_key();
+        record.exceptions_count = u64::from(conn.exceptions) + u64::from(conn.captured_frames);
+    }
     copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
-}
-
-#[inline(always)]
-fn unseen(record: &mut RequestRecord) {
-    record.established_ns = 0;
-    record.accepted_ns = 0;
-    record.first_read_ns = 0;
-    record.first_write_ns = 0;
-    record.last_write_ns = 0;
-    record.request_bytes = 0;
-    record.response_bytes = 0;
-    record.request_head_bytes = 0;
-    record.response_head_bytes = 0;
-    record.ordinal = 0;
-    record.status = 0;
-    record.flags |= flags::NO_CONNECTION;
-    record.line_len = 0;
-    record.line_source = LineSource::None as u16;
-    record.line = [0; HEAD_BYTES];
 }

@@ -18,12 +18,25 @@ impl Memory for User {
     }
 
     #[inline(always)]
+    fn words(&self, address: u64, words: &mut [u64]) -> Result<(), Fault> {
+        self.read(address, bytes_of(words))
+    }
+
+    #[inline(always)]
     fn peek(&self, address: u64) -> u64 {
         let mut buf = [0; 8];
         // SAFETY: as above. The helper fills an unreadable destination with zeros.
         let _ = unsafe { bpf_probe_read_user_buf(address as *const u8, &mut buf) };
         u64::from_le_bytes(buf)
     }
+}
+
+/// A view of words as bytes.
+#[inline(always)]
+fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    let len = size_of_val(words);
+    // SAFETY: the same memory, and any bytes are valid words.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
 }
 
 /// The value of type `T` at a kernel address.
@@ -92,4 +105,32 @@ fn file_of_fd(fd: u32) -> Result<u64, Fault> {
     }
     let table: u64 = kernel(fdt + u64::from(at.fdt_fd))?;
     kernel(table + u64::from(fd) * 8)
+}
+
+/// `AF_INET`, `AF_INET6` of `linux/socket.h`.
+const INET: u16 = 2;
+const INET6: u16 = 10;
+
+/// Address family of a `struct sock`; 0 if it cannot be read.
+#[inline(always)]
+pub fn family(sock: u64) -> u16 {
+    kernel(sock + u64::from(offsets::kernel().sock_family)).unwrap_or(0)
+}
+
+/// The local port of a TCP socket; 0 for others.
+#[inline(always)]
+pub fn local_port(sock: u64) -> u16 {
+    match family(sock) {
+        INET | INET6 => kernel(sock + u64::from(offsets::kernel().sock_port)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// When a TCP connection that nothing was read from yet was established (`net/ipv4/tcp_input.c`,
+/// `tcp_init_buffer_space`); 0 if it cannot be read.
+#[inline(always)]
+pub fn established_ns(sock: u64) -> u64 {
+    const NS_OF_US: u64 = 1000;
+    let us: u64 = kernel(sock + u64::from(offsets::kernel().tcp_space_time)).unwrap_or(0);
+    us.wrapping_mul(NS_OF_US)
 }

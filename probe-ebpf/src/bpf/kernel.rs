@@ -1,0 +1,141 @@
+//! The maps as the machine sees them.
+
+use super::emit;
+use super::exception;
+use super::maps::{CLIENTS, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREADS, count};
+use super::memory::{self, User};
+use probe_ebpf::abi::{Conn, ObjectKey, Stat, Target, Thread};
+use probe_ebpf::machine::kernel::Scratch;
+use probe_ebpf::machine::{Kernel, Machine, Origin};
+
+/// The current thread of a target.
+pub struct Live {
+    pub target: &'static Target,
+    /// tgid << 32 | tid.
+    pub id: u64,
+}
+
+impl Live {
+    #[inline(always)]
+    pub fn machine(&self) -> Machine<'_, Self> {
+        Machine::new(self)
+    }
+}
+
+impl Kernel for Live {
+    type User = User;
+    type Conn<'a> = &'static mut Conn;
+    type Thread<'a> = &'static mut Thread;
+    type Scratch<'a> = &'static mut Scratch;
+
+    #[inline(always)]
+    fn user(&self) -> &User {
+        &User
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        emit::now()
+    }
+
+    #[inline(always)]
+    fn target(&self) -> &Target {
+        self.target
+    }
+
+    #[inline(always)]
+    fn tid(&self) -> u32 {
+        self.id as u32
+    }
+
+    #[inline(always)]
+    fn conn(&self, key: ObjectKey) -> Option<&'static mut Conn> {
+        // SAFETY: see the first lines of `maps`.
+        let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
+        (conn.generation == self.target.generation).then_some(conn)
+    }
+
+    #[inline(always)]
+    fn open(&self, key: ObjectKey) -> Option<&'static mut Conn> {
+        // SAFETY: a zeroed map value nobody writes to.
+        let empty = unsafe { &*NEW_CONN.get_ptr(0)? };
+        if CONNS.insert(key, empty, 0).is_err() {
+            count(Stat::ConnsFull);
+            return None;
+        }
+        // SAFETY: the value was inserted for this thread's own new connection.
+        let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
+        conn.generation = self.target.generation;
+        Some(conn)
+    }
+
+    #[inline(always)]
+    fn forget(&self, key: ObjectKey) {
+        let _ = CONNS.remove(key);
+    }
+
+    #[inline(always)]
+    fn thread(&self) -> Option<&'static mut Thread> {
+        // SAFETY: only this thread has this key.
+        let thread = unsafe { &mut *THREADS.get_ptr_mut(self.id)? };
+        (thread.generation == self.target.generation).then_some(thread)
+    }
+
+    #[inline(always)]
+    fn make_thread(&self) -> Option<&'static mut Thread> {
+        if self.thread().is_none() {
+            let _ = THREADS.insert(self.id, NEW_THREAD.get(0)?, 0);
+            // SAFETY: as above.
+            let thread = unsafe { &mut *THREADS.get_ptr_mut(self.id)? };
+            thread.generation = self.target.generation;
+        }
+        self.thread()
+    }
+
+    #[inline(always)]
+    fn client(&self, client: ObjectKey) -> Option<u64> {
+        // SAFETY: an integer, copied at once.
+        unsafe { CLIENTS.get(client) }.copied()
+    }
+
+    #[inline(always)]
+    fn keep_client(&self, client: ObjectKey, sock: u64) {
+        let _ = CLIENTS.insert(client, sock, 0);
+    }
+
+    #[inline(always)]
+    fn forget_client(&self, client: ObjectKey) {
+        let _ = CLIENTS.remove(client);
+    }
+
+    #[inline(always)]
+    fn sock_of(&self, fd: i32) -> u64 {
+        memory::sock_of_fd(fd as u32).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn local_port(&self, sock: u64) -> u16 {
+        memory::local_port(sock)
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&'static mut Scratch> {
+        // SAFETY: only this thread has this key, and it runs one program at a time.
+        Some(unsafe { &mut *SCRATCH.get_ptr_mut(self.id)? })
+    }
+
+    #[inline(always)]
+    fn send(&self, conn: &Conn, origin: Origin) {
+        emit::request(self.target.tgid, self.id as u32, conn, origin);
+    }
+
+    #[inline(always)]
+    fn unanswered(&self, conn: &mut Conn) {
+        exception::unanswered(self, conn);
+    }
+
+    #[inline(always)]
+    fn count(&self, stat: Stat) {
+        count(stat);
+    }
+}
