@@ -5,9 +5,9 @@ mod attach;
 mod attachments;
 mod bpf_maps;
 mod btf;
+mod control_group;
 pub mod detach;
 pub mod features;
-mod generic_io;
 pub mod gil;
 pub mod in_flight;
 mod interpreters;
@@ -16,6 +16,7 @@ pub mod load;
 mod locked_memory;
 #[cfg(feature = "probe-log")]
 mod log;
+mod on_demand;
 pub mod preflight;
 pub mod program_stats;
 pub mod programs;

@@ -1,23 +1,27 @@
 //! Attaches programs to their hooks. Nothing is pinned: every attachment ends with the observer.
 
 use super::absent::Refusal;
+use super::control_group;
 use super::detach::{Link, detach_in_reverse};
-use super::features::{Feature, Hook, PythonHook, on};
+use super::features::{AttachPoint, Feature, Hook, PythonHook, on};
 use crate::cpython::target::ProbePoint;
 use crate::process::maps;
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::programs::uprobe::UProbeScope;
-use aya::programs::{Program, ProgramError, RawTracePoint, TracePoint, UProbe};
+use aya::programs::{
+    CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint, TracePoint,
+    UProbe,
+};
 use std::os::fd::AsRawFd as _;
 
-/// Attaches the programs of a feature to their tracepoints: all of them or none.
+/// Attaches the programs of a feature of the whole host: all of them or none.
 ///
 /// # Errors
 /// The first program that could not be attached, and why.
 pub(super) fn attach_feature(ebpf: &mut Ebpf, feature: &Feature) -> Result<Vec<Link>, Refusal> {
     let mut links = Vec::new();
-    match attach_to_tracepoints(ebpf, feature, &mut links) {
+    match attach_to_host(ebpf, feature, &mut links) {
         Ok(()) => Ok(links),
         Err(refusal) => {
             detach_in_reverse(links);
@@ -26,7 +30,7 @@ pub(super) fn attach_feature(ebpf: &mut Ebpf, feature: &Feature) -> Result<Vec<L
     }
 }
 
-fn attach_to_tracepoints(
+fn attach_to_host(
     ebpf: &mut Ebpf,
     feature: &Feature,
     links: &mut Vec<Link>,
@@ -45,6 +49,9 @@ fn attach_to_tracepoints(
                     links.push(attach_to_syscall(ebpf, backup, tracepoint).map_err(refused)?);
                 }
             }
+            Hook::ControlGroup(point) => {
+                links.push(attach_to_control_groups(ebpf, name, point).map_err(refused)?);
+            }
             Hook::Python(_) | Hook::Tail(_) | Hook::StackTail => {}
         }
     }
@@ -61,6 +68,27 @@ fn attach_to_syscall(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<Li
     let program = find::<TracePoint>(ebpf, name)?;
     let link = program.attach("syscalls", tracepoint)?;
     Ok(Link::TracePoint(program.take_link(link)?))
+}
+
+/// A link is always attached beside other programs, with `BPF_F_ALLOW_MULTI`; the kernel refuses the
+/// flag itself (`cgroup_bpf_link_attach` in `kernel/bpf/cgroup.c`).
+const BESIDE_OTHERS: CgroupAttachMode = CgroupAttachMode::Single;
+
+fn attach_to_control_groups(ebpf: &mut Ebpf, name: &str, point: AttachPoint) -> Result<Link> {
+    let root = control_group::root()?;
+    let attached = match point {
+        AttachPoint::PeerName4 | AttachPoint::PeerName6 => {
+            let program = find::<CgroupSockAddr>(ebpf, name)?;
+            let link = program.attach(root, BESIDE_OTHERS);
+            link.and_then(|link| Ok(Link::SocketAddress(program.take_link(link)?)))
+        }
+        AttachPoint::SocketRelease => {
+            let program = find::<CgroupSock>(ebpf, name)?;
+            let link = program.attach(root, BESIDE_OTHERS);
+            link.and_then(|link| Ok(Link::Socket(program.take_link(link)?)))
+        }
+    };
+    attached.map_err(control_group::explained)
 }
 
 impl Refusal {

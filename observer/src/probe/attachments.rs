@@ -1,7 +1,7 @@
 //! How many times each program is attached, shared between the watcher and the statistics.
 
-use super::features::{Feature, Hook, Program, PythonHook, When};
-use std::collections::BTreeMap;
+use super::features::{Feature, Hook, Program, PythonHook};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Numbers of attachments, kept by [`super::programs::Programs`].
@@ -11,8 +11,8 @@ pub struct Attachments(Arc<Mutex<Counts>>);
 #[derive(Debug, Default)]
 struct Counts {
     python: BTreeMap<PythonHook, u32>,
-    has_generic_io: bool,
-    has_gil: bool,
+    /// Names of the attached features of the whole host.
+    host: BTreeSet<&'static str>,
 }
 
 impl Attachments {
@@ -20,11 +20,9 @@ impl Attachments {
     #[must_use]
     pub fn of(&self, feature: &Feature, program: &Program) -> u32 {
         let counts = self.counts();
-        match (feature.attached, program.hook) {
-            (When::GenericIo, _) => counts.has_generic_io.into(),
-            (When::Gil, _) => counts.has_gil.into(),
-            (_, Hook::Python(hook)) => counts.python.get(&hook).copied().unwrap_or(0),
-            _ => 1,
+        match program.hook {
+            Hook::Python(hook) => counts.python.get(&hook).copied().unwrap_or(0),
+            _ => counts.host.contains(feature.name).into(),
         }
     }
 
@@ -37,14 +35,14 @@ impl Attachments {
         self.counts().python = counts;
     }
 
-    /// Records whether the programs on generic I/O are attached.
-    pub fn set_generic_io(&self, is_attached: bool) {
-        self.counts().has_generic_io = is_attached;
-    }
-
-    /// Records whether the programs on GIL waits are attached.
-    pub fn set_gil(&self, is_attached: bool) {
-        self.counts().has_gil = is_attached;
+    /// Records whether a feature of the whole host is attached.
+    pub fn set_host(&self, feature: &Feature, is_attached: bool) {
+        let mut counts = self.counts();
+        if is_attached {
+            counts.host.insert(feature.name);
+        } else {
+            counts.host.remove(feature.name);
+        }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

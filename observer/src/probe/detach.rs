@@ -4,6 +4,8 @@
 //! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second. New
 //! processes must not wait for that, and detachments at the same time share part of the wait.
 
+use aya::programs::cgroup_sock::CgroupSockLink;
+use aya::programs::cgroup_sock_addr::CgroupSockAddrLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::UProbeLink;
@@ -17,6 +19,8 @@ const THREADS: usize = 32;
 pub enum Link {
     RawTracePoint(RawTracePointLink),
     TracePoint(TracePointLink),
+    SocketAddress(CgroupSockAddrLink),
+    Socket(CgroupSockLink),
     UProbe(UProbeLink),
 }
 

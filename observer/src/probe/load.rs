@@ -2,7 +2,7 @@
 
 use super::absent::{Absent, Refusal};
 use super::attach::no_program;
-use super::features::{self, Hook};
+use super::features::{Backend, Feature, Hook, chosen, programs_of};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::{locked_memory, tracefs};
@@ -38,7 +38,8 @@ pub fn load(types: &Types) -> Result<Programs> {
     let mut absent = Absent::default();
     let mut loads = Vec::new();
     let skips = types.has_function(SKIPPING);
-    for (feature, row) in features::programs() {
+    let features = chosen(Backend::best(types.has_socket_tracepoints()));
+    for (feature, row) in programs_of(features.iter().copied()) {
         let backup = row.backup().filter(|_| skips);
         for program in [Some(row.name), backup].into_iter().flatten() {
             let begun = monotonic_ns();
@@ -53,8 +54,8 @@ pub fn load(types: &Types) -> Result<Programs> {
             });
         }
     }
-    link_tail_calls(&mut ebpf, &absent)?;
-    Programs::new(ebpf, absent, loads)
+    link_tail_calls(&mut ebpf, &features, &absent)?;
+    Programs::new(ebpf, features, absent, loads)
 }
 
 /// # Errors
@@ -65,6 +66,8 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<Result<(), Refusal>> 
         Program::RawTracePoint(program) => program.load(),
         Program::TracePoint(program) => program.load(),
         Program::UProbe(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
         _ => bail!("the eBPF program {name} has an unknown type"),
     };
     Ok(loaded.map_err(|error| Refusal::on_load(name, &error)))
@@ -107,8 +110,8 @@ fn is_statistics(line: &str) -> bool {
 
 /// Fills the maps of tail calls. They stay with the object: the kernel empties them once nobody holds
 /// them.
-fn link_tail_calls(ebpf: &mut Ebpf, absent: &Absent) -> Result<()> {
-    for (feature, program) in features::programs() {
+fn link_tail_calls(ebpf: &mut Ebpf, features: &[&'static Feature], absent: &Absent) -> Result<()> {
+    for (feature, program) in programs_of(features.iter().copied()) {
         let (map, index) = match program.hook {
             Hook::Tail(tail) => ("TAILS", tail as u32),
             Hook::StackTail => ("STACK_TAILS", 0),

@@ -3,7 +3,7 @@
 use super::absent::Absent;
 use super::attachments::Attachments;
 use super::bpf_maps::take;
-use super::features::{self, FEATURES, Feature, Program};
+use super::features::{Feature, Program, programs_of};
 use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
@@ -34,9 +34,14 @@ impl ProgramStats {
     ///
     /// # Errors
     /// When the object lacks the counters, or a descriptor cannot be copied.
-    pub(super) fn take(ebpf: &mut Ebpf, attachments: Attachments, absent: &Absent) -> Result<Self> {
+    pub(super) fn take(
+        ebpf: &mut Ebpf,
+        features: &[&'static Feature],
+        attachments: Attachments,
+        absent: &Absent,
+    ) -> Result<Self> {
         let mut programs = Vec::new();
-        for (feature, row) in features::programs() {
+        for (feature, row) in programs_of(features.iter().copied()) {
             if absent.why(feature).is_some() || !row.is_attached() {
                 continue;
             }
@@ -52,7 +57,7 @@ impl ProgramStats {
                 }
             }
         }
-        let features = FEATURES.iter().map(|feature| {
+        let features = features.iter().map(|feature| {
             let why = absent.why(feature).map(|refusal| refusal.why.clone());
             (feature.name.to_owned(), why.unwrap_or_default())
         });

@@ -5,11 +5,11 @@ use super::attach::{attach_feature, attach_to_python};
 use super::attachments::Attachments;
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{FEATURES, Feature, PythonHook, When};
-use super::generic_io::GenericIo;
+use super::features::{Feature, Need, PythonHook, When};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
+use super::on_demand::{Loaded, OnDemand};
 use super::program_stats::ProgramStats;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
@@ -24,12 +24,14 @@ pub struct Programs {
     /// Maps that userspace writes.
     pub maps: BpfMaps,
     ebpf: Ebpf,
+    /// The features of this kernel's backend.
+    features: Vec<&'static Feature>,
     absent: Absent,
     loads: Vec<Load>,
     attachments: Attachments,
     /// Attachments of the whole host.
     host: Vec<Link>,
-    generic_io: GenericIo,
+    on_demand: OnDemand,
     interpreters: Interpreters,
     detacher: Detacher,
 }
@@ -45,7 +47,7 @@ pub struct Load {
 impl Drop for Programs {
     fn drop(&mut self) {
         let mut links = std::mem::take(&mut self.host);
-        links.extend(self.generic_io.take_links());
+        links.extend(self.on_demand.take_links());
         links.extend(self.interpreters.take_links());
         self.detacher.detach_all(links);
     }
@@ -56,15 +58,21 @@ impl Programs {
     ///
     /// # Errors
     /// When the object lacks a map.
-    pub(super) fn new(mut ebpf: Ebpf, absent: Absent, loads: Vec<Load>) -> Result<Self> {
+    pub(super) fn new(
+        mut ebpf: Ebpf,
+        features: Vec<&'static Feature>,
+        absent: Absent,
+        loads: Vec<Load>,
+    ) -> Result<Self> {
         Ok(Self {
             maps: BpfMaps::take(&mut ebpf)?,
             ebpf,
+            features,
             absent,
             loads,
             attachments: Attachments::default(),
             host: Vec::new(),
-            generic_io: GenericIo::default(),
+            on_demand: OnDemand::default(),
             interpreters: Interpreters::default(),
             detacher: Detacher::default(),
         })
@@ -76,15 +84,18 @@ impl Programs {
     /// # Errors
     /// When a required feature is absent.
     pub fn attach_host(&mut self, gil: bool) -> Result<()> {
-        for feature in FEATURES {
+        for &feature in &self.features {
             let is_wanted = match feature.attached {
                 When::Required | When::Always => true,
                 When::Gil => gil,
-                When::Interpreter | When::DeepCapture | When::GenericIo => false,
+                When::Interpreter | When::DeepCapture | When::Needed(_) => false,
             };
             if is_wanted && self.absent.why(feature).is_none() {
                 match attach_feature(&mut self.ebpf, feature) {
-                    Ok(links) => self.host.extend(links),
+                    Ok(links) => {
+                        self.host.extend(links);
+                        self.attachments.set_host(feature, true);
+                    }
                     Err(refusal) => self.absent.add(feature, refusal),
                 }
             }
@@ -92,7 +103,6 @@ impl Programs {
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
         }
-        self.attachments.set_gil(gil);
         for (feature, refusal) in self.absent.iter() {
             tracing::warn!(
                 feature = feature.name,
@@ -102,6 +112,12 @@ impl Programs {
             );
         }
         Ok(())
+    }
+
+    /// Every feature of this kernel's backend, also absent ones.
+    #[must_use]
+    pub fn features(&self) -> &[&'static Feature] {
+        &self.features
     }
 
     /// The features that this kernel does not support.
@@ -144,7 +160,8 @@ impl Programs {
     /// # Errors
     /// When the object lacks the counters, or they were taken.
     pub fn take_stats(&mut self) -> Result<ProgramStats> {
-        ProgramStats::take(&mut self.ebpf, self.attachments.clone(), &self.absent)
+        let attachments = self.attachments.clone();
+        ProgramStats::take(&mut self.ebpf, &self.features, attachments, &self.absent)
     }
 
     /// A reader of GIL waits. It can be taken once.
@@ -221,19 +238,24 @@ impl Programs {
         self.attach_for(pid, PythonHook::TracebackHere, point)
     }
 
-    /// Makes sure that the programs on generic I/O are attached, for a master and its workers.
+    /// Makes sure that the programs for a need are attached, for a master and its workers.
     ///
     /// # Errors
     /// When the kernel rejected a program or refuses to attach it.
-    pub fn attach_generic_io(&mut self, pid: Pid) -> Result<()> {
-        self.generic_io
-            .need(pid, &mut self.ebpf, &self.absent, &self.attachments)
+    pub fn need(&mut self, pid: Pid, need: Need) -> Result<()> {
+        let mut loaded = Loaded {
+            ebpf: &mut self.ebpf,
+            features: &self.features,
+            absent: &self.absent,
+            attachments: &self.attachments,
+        };
+        self.on_demand.need(pid, need, &mut loaded)
     }
 
     /// A process needs no program any more.
     pub fn release(&mut self, pid: Pid) {
         self.release_interpreter(pid);
-        self.generic_io
+        self.on_demand
             .release(pid, &mut self.detacher, &self.attachments);
     }
 

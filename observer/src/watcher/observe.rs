@@ -6,6 +6,7 @@ use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
+use crate::probe::features::Need;
 use crate::process::memory::ProcessMemory;
 use anyhow::Result;
 use observer_model::Untrusted;
@@ -177,7 +178,7 @@ impl Watcher {
                 return None;
             }
             // Without these programs, connections that use other calls are still seen.
-            if let Err(error) = self.programs.attach_generic_io(pid) {
+            if let Err(error) = self.programs.need(pid, Need::SocketLevel) {
                 tracing::warn!(pid, "{error:#}");
             }
         }

@@ -1,7 +1,6 @@
 //! Features and eBPF programs on this kernel.
 
 use crate::probe::Programs;
-use crate::probe::features::FEATURES;
 use crate::probe::programs::Load;
 use serde::Serialize;
 
@@ -39,7 +38,7 @@ pub struct Program {
 impl Kernel {
     /// Of what was loaded, with each program if those are asked for.
     pub fn of(programs: &Programs, verbose: bool) -> Self {
-        let features = FEATURES.iter().map(|feature| {
+        let features = programs.features().iter().map(|feature| {
             let refusal = programs.absent().why(feature);
             Feature {
                 name: feature.name,
