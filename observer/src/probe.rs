@@ -2,7 +2,7 @@
 
 mod absent;
 mod attach;
-mod attachments;
+mod bpf_calls;
 mod bpf_maps;
 mod btf;
 mod control_group;
@@ -18,8 +18,11 @@ mod locked_memory;
 mod log;
 mod on_demand;
 pub mod preflight;
+pub mod program_info;
 pub mod program_stats;
 pub mod programs;
+mod status;
 pub mod tracefs;
+mod uprobe_multi;
 
 pub use programs::Programs;

@@ -3,7 +3,8 @@
 use super::absent::Refusal;
 use super::control_group;
 use super::detach::{Link, detach_in_reverse};
-use super::features::{AttachPoint, Feature, Hook, PythonHook, on};
+use super::features::{AttachPoint, Feature, Hook, PythonHook, of_hook};
+use super::load::LoadedObject;
 use crate::cpython::target::ProbePoint;
 use crate::process::maps;
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +14,7 @@ use aya::programs::{
     CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint, TracePoint,
     UProbe,
 };
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
 /// Attaches the programs of a feature of the whole host: all of them or none.
@@ -101,30 +103,51 @@ impl Refusal {
     }
 }
 
-/// Attaches the program on a function of Python, in every process that maps its file.
+/// Attaches the program on a function of Python at these places of one file, in every process that maps
+/// the file: all of them or none.
 ///
 /// # Errors
 /// When the file cannot be opened, or the kernel rejected the program or refuses to attach it.
 pub(super) fn attach_to_python(
-    ebpf: &mut Ebpf,
+    object: &mut LoadedObject,
     hook: PythonHook,
-    point: &ProbePoint,
-) -> Result<Link> {
-    let name = on(hook).map_or("", |program| program.name);
+    points: &[&ProbePoint],
+) -> Result<Vec<Link>> {
+    let name = of_hook(hook).map_or("", |(_, program)| program.name);
+    let Some(first) = points.first() else {
+        return Ok(Vec::new());
+    };
+    let path = &first.path_to_open;
+    let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
+    let attaching = || format!("failed to attach to {} at {offsets:#x?}", path.display());
+    // The very file that was read: the process may replace the file at this path.
+    let file = maps::reopen(path, first.opened).with_context(attaching)?;
+    let links = match &object.uprobe_multi {
+        Some(uprobes) => uprobes
+            .attach(name, &file, &offsets)
+            .map(|link| vec![Link::UprobeMulti(link)]),
+        None => attach_one_by_one(&mut object.ebpf, name, &file, &offsets),
+    };
+    links.with_context(attaching)
+}
+
+fn attach_one_by_one(
+    ebpf: &mut Ebpf,
+    name: &str,
+    file: &File,
+    offsets: &[u64],
+) -> Result<Vec<Link>> {
     let program = find::<UProbe>(ebpf, name)?;
     ensure!(
         program.fd().is_ok(),
         "the kernel rejected the eBPF program {name}"
     );
-    let (path, offset) = (&point.path_to_open, point.file_offset);
-    let attaching = || format!("failed to attach to {} at {offset:#x}", path.display());
-    // The very file that was read: the process may replace the file at this path.
-    let file = maps::reopen(path, point.opened).with_context(attaching)?;
-    let file = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = program
-        .attach(offset, file, UProbeScope::AllProcesses)
-        .with_context(attaching)?;
-    Ok(Link::UProbe(program.take_link(link)?))
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let attach = offsets.iter().map(|&offset| {
+        let link = program.attach(offset, &path, UProbeScope::AllProcesses)?;
+        Ok(Link::UProbe(program.take_link(link)?))
+    });
+    attach.collect()
 }
 
 pub(super) fn no_program(name: &str) -> String {

@@ -9,6 +9,7 @@ use aya::programs::cgroup_sock_addr::CgroupSockAddrLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::UProbeLink;
+use std::os::fd::OwnedFd;
 use std::thread::{Builder, JoinHandle};
 
 /// Threads that detach everything at shutdown.
@@ -22,6 +23,7 @@ pub enum Link {
     SocketAddress(CgroupSockAddrLink),
     Socket(CgroupSockLink),
     UProbe(UProbeLink),
+    UprobeMulti(OwnedFd),
 }
 
 /// Detaches programs one after the other, the last one first: the start of a call before its end, so

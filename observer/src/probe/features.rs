@@ -13,6 +13,8 @@ pub struct Feature {
     /// Consequence of its absence.
     pub without: &'static str,
     pub attached: When,
+    /// Whether it is loaded after readiness: it is rarely used, and the verifier takes long for it.
+    pub is_late: bool,
     /// The backends that have it.
     pub backends: &'static [Backend],
     /// All of them, or the feature is absent.
@@ -161,11 +163,12 @@ macro_rules! syscall {
 
 /// All features of all backends. The end of a call comes before its start, which is the order of attaching: a call
 /// that is seen to begin is also seen to end.
-pub const FEATURES: &[Feature] = &[
+pub static FEATURES: &[Feature] = &[
     Feature {
         name: "processes",
         without: "`run` cannot work: workers are not followed",
         attached: When::Required,
+        is_late: false,
         backends: ALL,
         programs: &[
             raw("process_fork", "sched_process_fork"),
@@ -177,6 +180,7 @@ pub const FEATURES: &[Feature] = &[
         name: "requests",
         without: "requests are seen at their sockets only, as at the observation level `socket`",
         attached: When::Interpreter,
+        is_late: false,
         backends: ALL,
         programs: &[python("datetime_now", PythonHook::DatetimeNow)],
     },
@@ -184,6 +188,7 @@ pub const FEATURES: &[Feature] = &[
         name: "connections",
         without: "requests have no route, no status and no times before the application",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[
             syscall!("exit_accept4"),
@@ -195,6 +200,7 @@ pub const FEATURES: &[Feature] = &[
         name: "request heads",
         without: "requests have no route, method and size",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[
             syscall!("exit_recvfrom"),
@@ -206,6 +212,7 @@ pub const FEATURES: &[Feature] = &[
         name: "responses",
         without: "requests have no status, and responses no size",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[
             syscall!("exit_sendto"),
@@ -217,6 +224,7 @@ pub const FEATURES: &[Feature] = &[
         name: "sendfile",
         without: "response sizes lack the bytes sent by `sendfile`",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[
             syscall!("exit_sendfile", "sys_exit_sendfile64"),
@@ -227,6 +235,7 @@ pub const FEATURES: &[Feature] = &[
         name: "uvloop and asyncio",
         without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
         attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
         backends: ALL,
         programs: &[
             syscall!("exit_accept"),
@@ -244,6 +253,7 @@ pub const FEATURES: &[Feature] = &[
         name: "TCP queue wait",
         without: "requests on TCP have no phase `queue`",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[raw("socket_established", "inet_sock_set_state")],
     },
@@ -251,6 +261,7 @@ pub const FEATURES: &[Feature] = &[
         name: "Unix socket queue wait",
         without: "requests on Unix sockets have no phase `queue`",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
     },
@@ -258,6 +269,7 @@ pub const FEATURES: &[Feature] = &[
         name: "signals",
         without: "signals are not counted, and the exit reason of a worker that a signal ended is a guess or `unknown`",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[raw("signal_generated", "signal_generate")],
     },
@@ -265,6 +277,7 @@ pub const FEATURES: &[Feature] = &[
         name: "stacks at timeouts",
         without: "the function in which a worker was stuck at a WORKER TIMEOUT is unknown",
         attached: When::Always,
+        is_late: true,
         backends: ALL,
         programs: &[
             raw("signal_delivered", "signal_deliver"),
@@ -278,6 +291,7 @@ pub const FEATURES: &[Feature] = &[
         name: "OOM kills",
         without: "a worker that the OOM killer ended has the exit reason `crash`",
         attached: When::Always,
+        is_late: false,
         backends: ALL,
         programs: &[raw("oom_victim", "mark_victim")],
     },
@@ -285,6 +299,7 @@ pub const FEATURES: &[Feature] = &[
         name: "exceptions",
         without: "class and function of a 5xx that the framework answered are `unknown` more often",
         attached: When::Interpreter,
+        is_late: true,
         backends: ALL,
         programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
     },
@@ -292,6 +307,7 @@ pub const FEATURES: &[Feature] = &[
         name: "deep capture",
         without: "exceptions that a framework swallows are reported as `unknown`",
         attached: When::DeepCapture,
+        is_late: true,
         backends: ALL,
         programs: &[python("deep_capture", PythonHook::TracebackHere)],
     },
@@ -299,6 +315,7 @@ pub const FEATURES: &[Feature] = &[
         name: "GC pauses",
         without: "garbage-collection pauses are not measured",
         attached: When::Interpreter,
+        is_late: false,
         backends: ALL,
         programs: &[
             python("gc_begins", PythonHook::GcBegins),
@@ -309,6 +326,7 @@ pub const FEATURES: &[Feature] = &[
         name: "GIL waits",
         without: "`--gil` measures nothing",
         attached: When::Gil,
+        is_late: false,
         backends: ALL,
         programs: &[syscall!("exit_futex"), syscall!("enter_futex")],
     },
@@ -335,11 +353,10 @@ pub fn programs() -> impl Iterator<Item = (&'static Feature, &'static Program)> 
     programs_of(FEATURES)
 }
 
-/// The program on a function of CPython.
+/// The program on a function of CPython, with its feature.
 #[must_use]
-pub fn on(hook: PythonHook) -> Option<&'static Program> {
-    let mut programs = programs().map(|(_, program)| program);
-    programs.find(|program| program.hook == Hook::Python(hook))
+pub fn of_hook(hook: PythonHook) -> Option<(&'static Feature, &'static Program)> {
+    programs().find(|(_, program)| program.hook == Hook::Python(hook))
 }
 
 impl Program {

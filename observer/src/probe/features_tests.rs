@@ -132,6 +132,6 @@ fn every_hook_of_python_has_a_program() {
         PythonHook::GcBegins,
         PythonHook::GcEnds,
     ] {
-        assert!(on(hook).is_some(), "{hook:?}");
+        assert!(of_hook(hook).is_some(), "{hook:?}");
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! They would slow down the whole host, and most masters do without.
 
-use super::absent::Absent;
+use super::absent::Refusal;
 use super::attach::attach_feature;
-use super::attachments::Attachments;
 use super::detach::{Detacher, Link};
 use super::features::{Feature, Need, When};
-use anyhow::{Result, anyhow};
+use super::status::Status;
 use aya::Ebpf;
 use observer_model::event::Pid;
 use std::collections::{BTreeSet, HashMap};
@@ -25,39 +24,27 @@ struct Attached {
     links: Vec<Link>,
 }
 
-/// The loaded object, and what is known of it.
-pub(super) struct Loaded<'a> {
-    pub ebpf: &'a mut Ebpf,
-    pub features: &'a [&'static Feature],
-    pub absent: &'a Absent,
-    pub attachments: &'a Attachments,
-}
-
 impl OnDemand {
-    /// Makes sure that the programs for a need are attached, for a master and its workers.
-    ///
-    /// # Errors
-    /// When the kernel rejected a program or refuses to attach it: the first of them. The other
-    /// features are attached.
-    pub(super) fn need(&mut self, pid: Pid, need: Need, loaded: &mut Loaded<'_>) -> Result<()> {
+    /// Notes that a master and its workers have a need.
+    pub(super) fn need(&mut self, pid: Pid, need: Need) {
         self.needs.add(pid, need);
-        let mut first = Ok(());
-        for feature in loaded.features {
-            if serves(feature, need) && !self.is_attached(feature) {
-                let attached = self.attach(feature, loaded);
-                first = first.and(attached);
-            }
-        }
-        first
     }
 
-    fn attach(&mut self, feature: &'static Feature, loaded: &mut Loaded<'_>) -> Result<()> {
-        let refused = loaded.absent.why(feature).cloned().map_or(Ok(()), Err);
-        let links = refused
-            .and_then(|()| attach_feature(loaded.ebpf, feature))
-            .map_err(|refusal| anyhow!("no {}: {}", feature.name, refusal.why))?;
-        loaded.attachments.set_host(feature, true);
-        self.attached.push(Attached { feature, links });
+    /// Makes sure that a feature is attached.
+    ///
+    /// # Errors
+    /// When the kernel refuses to attach a program.
+    pub(super) fn attach(
+        &mut self,
+        feature: &'static Feature,
+        ebpf: &mut Ebpf,
+        status: &Status,
+    ) -> Result<(), Refusal> {
+        if !self.is_attached(feature) {
+            let links = attach_feature(ebpf, feature)?;
+            status.set_host(feature, true);
+            self.attached.push(Attached { feature, links });
+        }
         Ok(())
     }
 
@@ -67,7 +54,7 @@ impl OnDemand {
     }
 
     /// A master and its workers need nothing any more.
-    pub(super) fn release(&mut self, pid: Pid, detacher: &mut Detacher, attachments: &Attachments) {
+    pub(super) fn release(&mut self, pid: Pid, detacher: &mut Detacher, status: &Status) {
         if !self.needs.remove(pid) {
             return;
         }
@@ -76,7 +63,7 @@ impl OnDemand {
             .attached
             .extract_if(.., |attached| !needs.want(attached.feature));
         for Attached { feature, links } in unused {
-            attachments.set_host(feature, false);
+            status.set_host(feature, false);
             detacher.detach(links);
         }
     }
@@ -88,7 +75,8 @@ impl OnDemand {
     }
 }
 
-fn serves(feature: &Feature, need: Need) -> bool {
+/// Whether a feature is there for a need.
+pub(super) fn serves(feature: &Feature, need: Need) -> bool {
     matches!(feature.attached, When::Needed(needs) if needs.contains(&need))
 }
 
@@ -123,6 +111,7 @@ mod tests {
             name: "accept",
             without: "",
             attached: When::Needed(needs),
+            is_late: false,
             backends: &[Backend::Taps],
             programs: &[],
         }
