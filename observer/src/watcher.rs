@@ -123,6 +123,8 @@ impl CandidateChecks {
 
 struct Master {
     found: FoundMaster,
+    /// Whether its workers decrypt by themselves.
+    is_tls: bool,
     /// Forked workers that the master's memory does not list yet.
     expected: HashSet<Pid>,
     follow_ups: u32,

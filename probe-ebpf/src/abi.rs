@@ -45,11 +45,11 @@ pub use stack::{
     STACK_FRAMES, STACK_THREADS, StackFrame, StackRecord, StackWalk, lines_of,
 };
 pub use stat::Stat;
-pub use tail::Tail;
+pub use tail::{PythonTail, SocketTail, Tail};
 pub use target::{
     MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags,
 };
-pub use thread::{Call, Thread, WORDS};
+pub use thread::{Call, Next, Thread, WORDS};
 
 /// Bytes of a request head kept for each connection: enough for a request line.
 pub const HEAD_BYTES: usize = 256;

@@ -6,7 +6,7 @@
 //! Their parameters come first among the local variables; others are found by name.
 
 use crate::memory::{Fault, Memory};
-use crate::python::fields::Shape;
+use crate::python::fields::{FIELDS, Name, Shape};
 use crate::python::{DIRECT, Layout};
 
 /// Meaning of a `datetime.now` call from a code object.
@@ -56,10 +56,59 @@ pub struct Code {
     pub reserved: u32,
     /// The instruction at which a request ended without an exception; 0 while unknown.
     pub calm: u64,
-    /// Where the attributes of its requests and responses are.
-    pub request_shape: Shape,
-    pub response_shape: Shape,
+    /// Where the attributes of its objects are, by [`Object`].
+    pub shapes: [Shape; SHAPES],
 }
+
+/// An object of Gunicorn whose attributes are read.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// `Request` (`gunicorn/http/message.py`).
+    Request = 0,
+    /// `Response` (`gunicorn/http/wsgi.py`).
+    Response,
+    /// `Unreader` (`gunicorn/http/unreader.py`).
+    Unreader,
+    /// `Body` (`gunicorn/http/body.py`).
+    Body,
+    /// `LengthReader` (`gunicorn/http/body.py`).
+    Reader,
+    /// `TConn` (`gunicorn/workers/gthread.py`).
+    Connection,
+}
+
+/// Places for shapes: a power of two, so that an index can be masked.
+pub const SHAPES: usize = 8;
+
+impl Object {
+    /// The attributes that are read of an object; none of an unknown one.
+    #[inline(always)]
+    #[must_use]
+    pub fn names(object: u32) -> &'static [Name; FIELDS] {
+        NAMES.get(object as usize & (SHAPES - 1)).unwrap_or(&OTHER)
+    }
+}
+
+const NONE: Name = [0; 8];
+const OTHER: [Name; FIELDS] = [NONE; FIELDS];
+/// By [`Object`].
+static NAMES: [[Name; FIELDS]; SHAPES] = [
+    [
+        *b"method\0\0",
+        *b"path\0\0\0\0",
+        *b"unreader",
+        *b"body\0\0\0\0",
+    ],
+    // `status`, `sent`, `headers_sent`.
+    [*b"status\0\0", *b"sent\0\0\0\0", *b"headers_", NONE],
+    [*b"buf\0\0\0\0\0", NONE, NONE, NONE],
+    [*b"reader\0\0", NONE, NONE, NONE],
+    [*b"length\0\0", NONE, NONE, NONE],
+    [*b"sock\0\0\0\0", NONE, NONE, NONE],
+    OTHER,
+    OTHER,
+];
 
 /// A local variable slot that a code object does not have.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -76,8 +125,7 @@ impl Code {
         is_stream: 0,
         reserved: 0,
         calm: 0,
-        request_shape: Shape::NONE,
-        response_shape: Shape::NONE,
+        shapes: [Shape::NONE; SHAPES],
     };
 }
 
@@ -92,10 +140,45 @@ const ASYNC: Known = (Kind::HandleRequest, Family::Async, 2, 3);
 /// Local variable slot of the exception in `handle_error`.
 pub const HANDLE_ERROR_EXC: u32 = 4;
 
-/// Longest of the function names, `handle_http2_request`.
-const NAME: usize = 20;
-/// The longest file name suffix compared, `gunicorn/workers/base_async.py`.
-const TAIL: usize = 30;
+/// Characters of the shortest name of such a file.
+const SHORTEST: u64 = 24;
+/// Bytes at the end of a file's name that are compared.
+const TAIL: usize = 32;
+
+/// The end of a file's name, with zeros before it where it is shorter.
+struct FileEnd {
+    words: [u64; TAIL / 8],
+    /// Bits of the first word that are compared.
+    mask: u64,
+}
+
+impl FileEnd {
+    const fn new(text: &[u8; TAIL]) -> Self {
+        let mut words = [0_u64; TAIL / 8];
+        let mut mask = 0;
+        let mut at = 0;
+        while at < TAIL {
+            words[at / 8] |= (text[at] as u64) << (at % 8 * 8);
+            if at < 8 && text[at] != 0 {
+                mask |= 0xff << (at * 8);
+            }
+            at += 1;
+        }
+        Self { words, mask }
+    }
+
+    #[inline(always)]
+    fn is(&self, [a, b, c, d]: [u64; TAIL / 8]) -> bool {
+        let [first, second, third, last] = self.words;
+        let others = (b ^ second) | (c ^ third) | (d ^ last);
+        others | ((a ^ first) & self.mask) == 0
+    }
+}
+
+const BASE_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0\0\0\0gunicorn/workers/base.py");
+const SYNC_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0\0\0\0gunicorn/workers/sync.py");
+const GTHREAD_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0gunicorn/workers/gthread.py");
+const ASYNC_FILE: FileEnd = FileEnd::new(b"\0\0gunicorn/workers/base_async.py");
 
 /// The first eight letters of the name of a local variable, and its length.
 type Local = ([u8; 8], u64);
@@ -123,41 +206,43 @@ pub fn classify<M: Memory>(
     if width != 1 || !(length == 12 || length == 14 || length == 20) {
         return Ok(());
     }
-    let mut buf = [0; NAME];
-    let (start, rest) = buf.split_at_mut(12);
-    mem.read(data, start)?;
-    if length == 14 {
-        mem.read(data.wrapping_add(12), &mut rest[..2])?;
-    } else if length == 20 {
-        mem.read(data.wrapping_add(12), rest)?;
-    }
-    let is_error = length == 12 && buf[..12] == *b"handle_error";
-    let is_request = length == 14 && buf[..14] == *b"handle_request";
-    let is_stream = length == 20 && buf == *b"handle_http2_request";
+    // The first and the last eight letters: no other function of these files has both.
+    let start = mem.word(data)?;
+    let end = mem.word(data.wrapping_add(length - 8))?;
+    let is = |first: &[u8; 8], last: &[u8; 8]| {
+        (start ^ u64::from_le_bytes(*first)) | (end ^ u64::from_le_bytes(*last)) == 0
+    };
+    let is_error = length == 12 && is(b"handle_e", b"le_error");
+    let is_request = length == 14 && is(b"handle_r", b"_request");
+    let is_stream = length == 20 && is(b"handle_h", b"_request");
     if !(is_error || is_request || is_stream) {
         return Ok(());
     }
 
     let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
     let (data, length, width) = layout.str_parts(mem, file)?;
-    if length < TAIL as u64 || length > 4096 {
+    if !(SHORTEST..=4096).contains(&length) {
         return Ok(());
     }
-    // A parent folder may have a name in any script: then every character is wide.
-    let mut tail = [0; TAIL];
-    let mut at = data.wrapping_add((length - TAIL as u64).wrapping_mul(width));
-    for character in &mut tail {
-        let mut byte = [0];
-        mem.read(at, &mut byte)?;
-        *character = byte[0];
-        at = at.wrapping_add(width);
+    // A shorter name has other bytes of its string before it.
+    let mut tail = [0_u64; TAIL / 8];
+    let at = data.wrapping_add(length.wrapping_sub(TAIL as u64).wrapping_mul(width));
+    if width == 1 {
+        mem.words(at, &mut tail)?;
+    } else {
+        // A parent folder may have a name in any script: then every character is wide.
+        narrow(mem, at, width, &mut tail)?;
     }
-    let (kind, family, req, client) = match (is_error, &tail) {
-        (true, tail) if tail[6..] == *b"gunicorn/workers/base.py" => ERROR,
-        (false, tail) if tail[6..] == *b"gunicorn/workers/sync.py" => SYNC,
-        (false, tail) if tail[3..] == *b"gunicorn/workers/gthread.py" => GTHREAD,
-        (false, b"gunicorn/workers/base_async.py") => ASYNC,
-        _ => return Ok(()),
+    let (kind, family, req, client) = if is_error && BASE_FILE.is(tail) {
+        ERROR
+    } else if !is_error && SYNC_FILE.is(tail) {
+        SYNC
+    } else if !is_error && GTHREAD_FILE.is(tail) {
+        GTHREAD
+    } else if !is_error && ASYNC_FILE.is(tail) {
+        ASYNC
+    } else {
+        return Ok(());
     };
     found.family = family as u32;
     found.req = req;
@@ -165,6 +250,24 @@ pub fn classify<M: Memory>(
     found.is_stream = is_stream.into();
     found.kind = kind as u32;
     find_locals(mem, layout, code, found);
+    Ok(())
+}
+
+/// The first byte of each of `TAIL` characters that are `width` bytes wide.
+#[inline(never)]
+fn narrow<M: Memory>(
+    mem: &M,
+    at: u64,
+    width: u64,
+    tail: &mut [u64; TAIL / 8],
+) -> Result<(), Fault> {
+    let mut at = at;
+    for word in tail {
+        for n in 0..8 {
+            *word |= (mem.word(at)? & 0xff) << (n * 8);
+            at = at.wrapping_add(width);
+        }
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub mod python;
 pub mod wire;
 
 pub use kernel::Kernel;
-pub use python::{Call, Ended};
+pub use python::{Call, Ended, RequestFields};
 
 use crate::abi::{Conn, LineSource, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags, marks};
 use crate::http::HeadScan;
@@ -87,6 +87,16 @@ impl<'a, K: Kernel> Machine<'a, K> {
         }
     }
 
+    /// Whether a connection that is closed now leaves a request without an answer: the exception that is
+    /// handled meanwhile may be why.
+    #[inline(always)]
+    pub fn is_unanswered(&self, sock: u64) -> bool {
+        let conn = self.kernel.conn(self.key(sock));
+        conn.is_some_and(|conn| {
+            conn.request != 0 && conn.status == 0 && conn.flags & flags::ERROR_HANDLED == 0
+        })
+    }
+
     /// The worker closes a connection.
     #[inline(always)]
     pub fn closed(&self, sock: u64) {
@@ -95,18 +105,13 @@ impl<'a, K: Kernel> Machine<'a, K> {
             return;
         };
         if conn.request != 0 {
-            if conn.marks & marks::SENT == 0 {
-                if conn.status == 0 && conn.flags & flags::ERROR_HANDLED == 0 {
-                    self.kernel.unanswered(&mut conn);
-                }
-                if conn.exited_ns == 0 {
-                    conn.exited_ns = self.kernel.now();
-                }
-                if conn.status == 0 {
-                    conn.flags |= flags::CLOSED;
-                }
-                self.kernel.send(&conn, Origin::Python);
+            if conn.exited_ns == 0 {
+                conn.exited_ns = self.kernel.now();
             }
+            if conn.status == 0 {
+                conn.flags |= flags::CLOSED;
+            }
+            self.kernel.send(&conn, Origin::Python);
         } else if conn.phase == Phase::Refused as u16 {
             self.kernel.send(&conn, Origin::Refused);
         } else if self.is_by_socket() && wire::is_answered(&conn) {
@@ -123,9 +128,7 @@ impl<'a, K: Kernel> Machine<'a, K> {
     /// The request is done: sends its record and readies the connection for the next request.
     #[inline(always)]
     fn finish(&self, conn: &mut Conn, origin: Origin) {
-        if conn.marks & marks::SENT == 0 {
-            self.kernel.send(conn, origin);
-        }
+        self.kernel.send(conn, origin);
         restart(conn);
     }
 }

@@ -43,6 +43,53 @@ impl Backend {
     }
 }
 
+/// A program on a system call, which is named after its tracepoint.
+macro_rules! syscall {
+    ($name:literal) => {
+        syscall!($name, concat!("sys_", $name))
+    };
+    ($name:literal, $tracepoint:expr) => {
+        Program {
+            name: $name,
+            hook: Hook::Syscall {
+                tracepoint: $tracepoint,
+                backup: concat!($name, "_backup"),
+            },
+        }
+    };
+}
+
+/// The feature of connections that report reads and writes.
+pub const SOCKETS: &str = "socket I/O";
+/// The feature of connections that report that they are accepted and closed.
+pub const ACCEPTS: &str = "accepted sockets";
+
+/// Programs on system calls that accept and close.
+const CONNECTIONS: &[Program] = &[
+    syscall!("exit_accept4"),
+    syscall!("enter_close"),
+    tail("connection_closes", Tail::ConnectionCloses),
+];
+/// On those that read.
+const REQUEST_HEADS: &[Program] = &[
+    syscall!("exit_recvfrom"),
+    syscall!("enter_recvfrom"),
+    tail("request_read", Tail::RequestRead),
+];
+/// On those that write.
+const RESPONSES: &[Program] = &[
+    syscall!("exit_sendto"),
+    syscall!("enter_sendto"),
+    tail("response_begins", Tail::ResponseBegins),
+];
+const SENDFILE: &[Program] = &[
+    syscall!("exit_sendfile", "sys_exit_sendfile64"),
+    syscall!("enter_sendfile", "sys_enter_sendfile64"),
+];
+
+/// Single backends.
+const TAPS: &[Backend] = &[Backend::Taps];
+const SYSCALLS: &[Backend] = &[Backend::Syscalls];
 /// Every backend.
 const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls];
 
@@ -140,25 +187,14 @@ const fn python(name: &'static str, hook: PythonHook) -> Program {
     Program { name, hook }
 }
 
-const fn tail(name: &'static str, tail: Tail) -> Program {
-    let hook = Hook::Tail(tail);
+const fn control_group(name: &'static str, point: AttachPoint) -> Program {
+    let hook = Hook::ControlGroup(point);
     Program { name, hook }
 }
 
-/// A program on a system call, which is named after its tracepoint.
-macro_rules! syscall {
-    ($name:literal) => {
-        syscall!($name, concat!("sys_", $name))
-    };
-    ($name:literal, $tracepoint:expr) => {
-        Program {
-            name: $name,
-            hook: Hook::Syscall {
-                tracepoint: $tracepoint,
-                backup: concat!($name, "_backup"),
-            },
-        }
-    };
+const fn tail(name: &'static str, tail: Tail) -> Program {
+    let hook = Hook::Tail(tail);
+    Program { name, hook }
 }
 
 /// All features of all backends. The end of a call comes before its start, which is the order of attaching: a call
@@ -185,51 +221,91 @@ pub static FEATURES: &[Feature] = &[
         programs: &[python("datetime_now", PythonHook::DatetimeNow)],
     },
     Feature {
+        name: SOCKETS,
+        without: "requests have no status, no size and no times outside of the application",
+        attached: When::Always,
+        is_late: false,
+        backends: TAPS,
+        programs: &[
+            raw("socket_read", "sock_recv_length"),
+            raw("socket_written", "sock_send_length"),
+        ],
+    },
+    Feature {
+        name: ACCEPTS,
+        without: "requests have no phase `dispatch`: their phase `queue` ends with the first read. A request that nothing answers ends when its connection is used again",
+        attached: When::Always,
+        is_late: false,
+        backends: TAPS,
+        programs: &[
+            control_group("connection_accepted4", AttachPoint::PeerName4),
+            control_group("connection_accepted6", AttachPoint::PeerName6),
+            control_group("connection_closed", AttachPoint::SocketRelease),
+        ],
+    },
+    Feature {
+        name: "connections",
+        without: "requests on Unix sockets and of workers whose Python is not read have no times before the application, and some have no end",
+        attached: When::Needed(&[Need::SocketLevel, Need::UnixListeners]),
+        is_late: false,
+        backends: TAPS,
+        programs: CONNECTIONS,
+    },
+    Feature {
         name: "connections",
         without: "requests have no route, no status and no times before the application",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
-        programs: &[
-            syscall!("exit_accept4"),
-            syscall!("enter_close"),
-            tail("connection_closes", Tail::ConnectionCloses),
-        ],
+        backends: SYSCALLS,
+        programs: CONNECTIONS,
     },
     Feature {
         name: "request heads",
-        without: "requests have no route, method and size",
+        without: "requests of workers whose Python is not read are not counted",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: REQUEST_HEADS,
+    },
+    Feature {
+        name: "request heads",
+        without: "requests have no size and no times before the application",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
-        programs: &[
-            syscall!("exit_recvfrom"),
-            syscall!("enter_recvfrom"),
-            tail("request_read", Tail::RequestRead),
-        ],
+        backends: SYSCALLS,
+        programs: REQUEST_HEADS,
+    },
+    Feature {
+        name: "responses",
+        without: "requests of workers whose Python is not read have no status, and their responses no size",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: RESPONSES,
     },
     Feature {
         name: "responses",
         without: "requests have no status, and responses no size",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
-        programs: &[
-            syscall!("exit_sendto"),
-            syscall!("enter_sendto"),
-            tail("response_begins", Tail::ResponseBegins),
-        ],
+        backends: SYSCALLS,
+        programs: RESPONSES,
+    },
+    Feature {
+        name: "sendfile",
+        without: "response sizes of workers whose Python is not read lack the bytes sent by `sendfile`",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: SENDFILE,
     },
     Feature {
         name: "sendfile",
         without: "response sizes lack the bytes sent by `sendfile`",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
-        programs: &[
-            syscall!("exit_sendfile", "sys_exit_sendfile64"),
-            syscall!("enter_sendfile", "sys_enter_sendfile64"),
-        ],
+        backends: SYSCALLS,
+        programs: SENDFILE,
     },
     Feature {
         name: "uvloop and asyncio",
@@ -250,17 +326,9 @@ pub static FEATURES: &[Feature] = &[
         ],
     },
     Feature {
-        name: "TCP queue wait",
-        without: "requests on TCP have no phase `queue`",
-        attached: When::Always,
-        is_late: false,
-        backends: ALL,
-        programs: &[raw("socket_established", "inet_sock_set_state")],
-    },
-    Feature {
         name: "Unix socket queue wait",
         without: "requests on Unix sockets have no phase `queue`",
-        attached: When::Always,
+        attached: When::Needed(&[Need::UnixListeners]),
         is_late: false,
         backends: ALL,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use probe_ebpf::abi::Mode;
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -30,13 +31,12 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
 pub fn load(types: &Types) -> Result<Programs> {
     let kernel = types.offsets()?;
-    let tracepoint = tracefs::offsets()?;
+    tracefs::check()?;
     raise_memlock();
     let btf = types.for_loader();
     let ebpf = EbpfLoader::new()
         .btf(btf.as_ref())
         .override_global("KERNEL", &kernel, true)
-        .override_global("TRACEPOINT", &tracepoint, true)
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
     let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
@@ -49,7 +49,10 @@ pub fn load(types: &Types) -> Result<Programs> {
         skips: types.has_function(SKIPPING),
     };
     let backend = Backend::best(types.has_socket_tracepoints());
-    Programs::new(object, chosen(backend))
+    let mut programs = Programs::new(object, chosen(backend))?;
+    let is_by_sockets = backend == Backend::Taps;
+    programs.maps.set_mode(Mode::Sockets, is_by_sockets)?;
+    Ok(programs)
 }
 
 /// The object with its maps, and the programs that are loaded.

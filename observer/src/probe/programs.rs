@@ -4,7 +4,7 @@ use super::absent::{Absent, Refusal};
 use super::attach::{attach_feature, attach_to_python};
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{Feature, Need, PythonHook, When, of_hook};
+use super::features::{ACCEPTS, Feature, Need, PythonHook, When, of_hook};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
@@ -18,6 +18,7 @@ use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
 use aya::maps::{MapData, RingBuf};
 use observer_model::event::Pid;
+use probe_ebpf::abi::Mode;
 use std::collections::{HashSet, VecDeque};
 
 /// Owns the loaded object; dropping it detaches all programs.
@@ -120,6 +121,8 @@ impl Programs {
                 self.load_and_attach(feature);
             }
         }
+        let has_accepts = !self.absent.has(ACCEPTS);
+        self.maps.set_mode(Mode::Accepts, has_accepts)?;
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
         }

@@ -3,7 +3,7 @@
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
 use crate::gunicorn::gauges;
-use crate::gunicorn::listeners::ListenerReader;
+use crate::gunicorn::listeners::{ListenerReader, Listens};
 use observer_model::fact::Fact;
 
 /// Shortest useful interval.
@@ -61,10 +61,14 @@ impl Watcher {
         let procfs = self.tree.procfs();
         let mut workers = Vec::new();
         let mut reader = ListenerReader::default();
+        let mut listens = Vec::new();
         for (&pid, master) in &self.masters {
             workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
             match reader.of_master(procfs, &master.found) {
-                Ok(listeners) => self.send(Fact::Listeners { pid, listeners }),
+                Ok(listeners) => {
+                    listens.push((pid, Listens::on(&listeners)));
+                    self.send(Fact::Listeners { pid, listeners });
+                }
                 Err(error) => {
                     tracing::debug!(pid, "cannot read listeners: {error}");
                     // The last report may be out of date: withdraws it.
@@ -72,6 +76,9 @@ impl Watcher {
                     self.send(Fact::Listeners { pid, listeners });
                 }
             }
+        }
+        for (pid, listens) in listens {
+            self.listen(pid, &listens);
         }
         let count = workers.len();
         self.send(Fact::Gauges { workers });

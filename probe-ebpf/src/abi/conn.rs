@@ -58,7 +58,9 @@ pub struct Conn {
     pub captured_frames: u32,
     /// Thread in which the request entered.
     pub tid: u32,
-    pub reserved: u32,
+    /// First sequence number of the connection's data, where only that distinguishes it from an earlier
+    /// one; else 0.
+    pub identity: u32,
     pub status: u16,
     /// A [`Phase`].
     pub phase: u16,
@@ -82,9 +84,7 @@ pub mod marks {
     /// The request before may have had a body: its rest may come before the next request.
     pub const MAY_DRAIN: u16 = 1 << 1;
     /// Its bytes are encrypted: the size of the request is the one that it announced.
-    pub const ENCRYPTED: u16 = 1 << 3;
-    /// A record of the request was sent before the connection is done with it.
-    pub const SENT: u16 = 1 << 2;
+    pub const ENCRYPTED: u16 = 1 << 2;
 }
 
 impl Conn {

@@ -28,9 +28,10 @@ pub struct KernelOffsets {
     /// adjusted; and the sequence number that shows whether it was.
     pub tcp_space_time: u32,
     pub tcp_space_seq: u32,
-    pub tcp_copied_seq: u32,
+    pub tcp_rcv_nxt: u32,
+    pub tcp_bytes_received: u32,
 }
-const _: () = assert!(size_of::<KernelOffsets>() == 21 * 4);
+const _: () = assert!(size_of::<KernelOffsets>() == 22 * 4);
 
 /// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each. Userspace compares
 /// it and the next one with the kernel's `format` files.

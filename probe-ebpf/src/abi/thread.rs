@@ -1,7 +1,5 @@
 //! A thread of a target.
 
-use crate::python::fields::Shape;
-
 /// Value of the `THREADS` map, keyed by tgid << 32 | tid.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +12,30 @@ pub struct Thread {
     pub serving: u64,
     /// Its `PyThreadState`; 0 while unknown.
     pub tstate: u64,
-    /// Where attributes are that are read seldom.
-    pub shape: Shape,
+    /// What the program that is continued with works on.
+    pub next: Next,
     /// Space for a frame, a thread state or an object: too large for the stack.
     pub words: [u64; WORDS],
 }
-const _: () = assert!(size_of::<Thread>() == 32 + size_of::<Shape>() + WORDS * 8);
+const _: () = assert!(size_of::<Thread>() == 32 + size_of::<Next>() + WORDS * 8);
+
+/// What one program on `datetime.now` leaves for the next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Next {
+    /// The object whose class is to be learned, or the exception to be sent.
+    pub object: u64,
+    /// Key of the exception's request.
+    pub key: u64,
+    /// What the object is: a [`crate::gunicorn::Object`], or a [`super::SeenBy`].
+    pub kind: u32,
+    /// The program to continue with then: a [`super::PythonTail`].
+    pub then: u32,
+    /// Classes learned for this call.
+    pub learned: u32,
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Next>() == 32);
 
 /// Words of [`Thread::words`].
 pub const WORDS: usize = 64;

@@ -1,10 +1,9 @@
 //! The maps as the machine sees them.
 
 use super::emit;
-use super::exception;
-use super::maps::{CLIENTS, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREADS, count};
-use super::memory::{self, User};
-use probe_ebpf::abi::{Conn, ObjectKey, Stat, Target, Thread};
+use super::maps::{CLIENTS, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREADS, count, mode};
+use super::memory::{self, UNIX, User};
+use probe_ebpf::abi::{Conn, Mode, ObjectKey, Stat, Target, Thread};
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
 
@@ -119,6 +118,11 @@ impl Kernel for Live {
     }
 
     #[inline(always)]
+    fn birth(&self, sock: u64) -> Option<(u32, u64)> {
+        (mode(Mode::Accepts) == 0 && memory::family(sock) != UNIX).then(|| memory::birth(sock))
+    }
+
+    #[inline(always)]
     fn scratch(&self) -> Option<&'static mut Scratch> {
         // SAFETY: only this thread has this key, and it runs one program at a time.
         Some(unsafe { &mut *SCRATCH.get_ptr_mut(self.id)? })
@@ -127,11 +131,6 @@ impl Kernel for Live {
     #[inline(always)]
     fn send(&self, conn: &Conn, origin: Origin) {
         emit::request(self.target.tgid, self.id as u32, conn, origin);
-    }
-
-    #[inline(always)]
-    fn unanswered(&self, conn: &mut Conn) {
-        exception::unanswered(self, conn);
     }
 
     #[inline(always)]

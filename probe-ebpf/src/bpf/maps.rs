@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{
     Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil, Mode, NO_LAYOUT,
-    ObjectKey, Role, StackRecord, StackWalk, Stat, TARGET_PLACE_COUNT, Tail, Target, Thread,
+    ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat, TARGET_PLACE_COUNT, Tail, Target, Thread,
     target_flags,
 };
 use probe_ebpf::gunicorn::Code;
@@ -42,12 +42,13 @@ pub static CODES: LruHashMap<ObjectKey, Code> = LruHashMap::with_max_entries(409
 /// A new code object: large for the stack.
 #[map]
 pub static NEW_CODE: Array<Code> = Array::with_max_entries(1, 0);
-/// Connections, by their `struct sock`, and requests without one, by their request object.
+/// Connections, by their `struct sock`, and requests without one, by their request object. Their close
+/// is not seen on every kernel: the longest unused one makes room.
 #[map]
-pub static CONNS: HashMap<ObjectKey, Conn> = HashMap::with_max_entries(16384, 0);
+pub static CONNS: LruHashMap<ObjectKey, Conn> = LruHashMap::with_max_entries(16384, 0);
 /// The `struct sock` of connections, by their Python object.
 #[map]
-pub static CLIENTS: HashMap<ObjectKey, u64> = HashMap::with_max_entries(16384, 0);
+pub static CLIENTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16384, 0);
 /// Threads of targets, by tgid << 32 | tid.
 #[map]
 pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(16384, 0);
@@ -94,6 +95,12 @@ pub static NEW_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 /// Programs that others continue with, by [`Tail`].
 #[map]
 pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::COUNT, 0);
+/// Programs that the one on `datetime.now` continues with, by [`PythonTail`].
+#[map]
+pub static PYTHON_TAILS: ProgramArray = ProgramArray::with_max_entries(PythonTail::COUNT, 0);
+/// Programs that the one on closed sockets continues with, by [`SocketTail`].
+#[map]
+pub static SOCKET_TAILS: ProgramArray = ProgramArray::with_max_entries(SocketTail::COUNT, 0);
 /// An empty exception record: too large for the stack.
 #[map]
 pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0);

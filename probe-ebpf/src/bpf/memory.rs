@@ -46,6 +46,12 @@ pub fn kernel<T: Copy>(address: u64) -> Result<T, Fault> {
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
 }
 
+/// A kernel object's address as a mere number: the verifier allows no arithmetic with a pointer to one.
+#[inline(always)]
+pub fn address(pointer: u64) -> u64 {
+    kernel(&raw const pointer as u64).unwrap_or(0)
+}
+
 /// Copies kernel memory, such as a map's value, into `buf`.
 #[inline(always)]
 pub fn copy_kernel(source: &[u8], buf: &mut [u8]) {
@@ -107,7 +113,8 @@ fn file_of_fd(fd: u32) -> Result<u64, Fault> {
     kernel(table + u64::from(fd) * 8)
 }
 
-/// `AF_INET`, `AF_INET6` of `linux/socket.h`.
+/// `AF_UNIX`, `AF_INET`, `AF_INET6` of `linux/socket.h`.
+pub const UNIX: u16 = 1;
 const INET: u16 = 2;
 const INET6: u16 = 10;
 
@@ -133,4 +140,20 @@ pub fn established_ns(sock: u64) -> u64 {
     const NS_OF_US: u64 = 1000;
     let us: u64 = kernel(sock + u64::from(offsets::kernel().tcp_space_time)).unwrap_or(0);
     us.wrapping_mul(NS_OF_US)
+}
+
+/// The first sequence number of a TCP connection's data, which distinguishes it from an earlier one with
+/// the same `struct sock`, and when it was established, as far as that can still be read; 0 if not.
+#[inline(always)]
+pub fn birth(sock: u64) -> (u32, u64) {
+    let at = offsets::kernel();
+    let next: u32 = kernel(sock + u64::from(at.tcp_rcv_nxt)).unwrap_or(0);
+    let received: u64 = kernel(sock + u64::from(at.tcp_bytes_received)).unwrap_or(0);
+    let first = next.wrapping_sub(received as u32);
+    let adjusted: u32 = kernel(sock + u64::from(at.tcp_space_seq)).unwrap_or(0);
+    if adjusted == first {
+        (first, established_ns(sock))
+    } else {
+        (first, 0)
+    }
 }

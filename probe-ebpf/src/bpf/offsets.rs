@@ -24,12 +24,13 @@ static KERNEL: KernelOffsets = KernelOffsets {
     sock_port: 0,
     tcp_space_time: 0,
     tcp_space_seq: 0,
-    tcp_copied_seq: 0,
+    tcp_rcv_nxt: 0,
+    tcp_bytes_received: 0,
 };
 
 /// Offsets in this kernel's structures.
 #[inline(always)]
-pub fn kernel() -> KernelOffsets {
-    // SAFETY: a static of integers; volatile because userspace replaces it before the load.
-    unsafe { core::ptr::read_volatile(&raw const KERNEL) }
+pub fn kernel() -> &'static KernelOffsets {
+    // Userspace replaces it before the load: the compiler must not use the value above.
+    core::hint::black_box(&KERNEL)
 }

@@ -1,132 +1,321 @@
 //! `datetime.now()`: Gunicorn's `handle_request` calls it when a request starts and when it ends,
 //! `handle_error` when it fails. The code object of the calling frame shows which.
+//!
+//! [`datetime_now`] is what nearly every call needs. What is rare continues in a program of its own, so
+//! that the verifier does not walk it once for each path that leads there.
 
 use super::emit;
 use super::exception::{Exception, ending};
 use super::kernel::Live;
-use super::maps::{CODES, NEW_CODE, count, layout, serving};
+use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout, serving};
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use probe_ebpf::abi::{NO_DEPTH, ObjectKey, SeenBy, Stat, Thread, flags};
-use probe_ebpf::gunicorn::{Code, HANDLE_ERROR_EXC, Kind, NO_SLOT, classify};
-use probe_ebpf::machine::{Call, Kernel as _};
+use probe_ebpf::abi::{
+    NO_DEPTH, ObjectKey, PythonTail, SeenBy, Stat, Thread, WORDS, flags, target_flags,
+};
+use probe_ebpf::gunicorn::{Code, HANDLE_ERROR_EXC, Kind, NO_SLOT, Object, SHAPES, classify};
+use probe_ebpf::machine::{Call, Ended, Kernel as _};
 use probe_ebpf::memory::{Fault, Memory};
+use probe_ebpf::python::fields::{self, FIELDS};
 use probe_ebpf::python::{Layout, frame};
 
 #[uprobe]
-pub fn datetime_now(_ctx: ProbeContext) -> u32 {
+pub fn datetime_now(ctx: ProbeContext) -> u32 {
     let Some(live) = serving() else {
         return 0;
     };
     count(Stat::PythonHits);
-    if try_now(&live).is_err() {
-        count(Stat::FrameUnreadable);
+    if let Some(seen) = Seen::now(&live) {
+        match seen.code() {
+            None => continue_with(&ctx, PythonTail::LearnCode),
+            Some(code) if code.kind == Kind::Other as u32 => {}
+            Some(code) => seen.handle(&ctx, code),
+        }
+    }
+    0
+}
+
+/// Continues with another program; returns only if that is missing.
+#[inline(always)]
+fn continue_with(ctx: &ProbeContext, tail: PythonTail) {
+    // SAFETY: programs of the array take the same context.
+    unsafe { PYTHON_TAILS.tail_call(ctx, tail as u32) }
+}
+
+/// The call that is seen.
+struct Seen<'a> {
+    live: &'a Live,
+    layout: &'static Layout,
+    thread: &'static mut Thread,
+    /// The calling frame, whose locals are in the thread's words.
+    frame: frame::Frame,
+}
+
+impl<'a> Seen<'a> {
+    #[inline(always)]
+    fn now(live: &'a Live) -> Option<Self> {
+        let layout = layout(live.target)?;
+        let thread = live.make_thread()?;
+        let frame = read_frame(live, layout, thread);
+        let Ok(frame) = frame else {
+            count(Stat::FrameUnreadable);
+            return None;
+        };
+        Some(Self {
+            live,
+            layout,
+            thread,
+            frame,
+        })
+    }
+
+    #[inline(always)]
+    fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.live.target.tgid, self.frame.code)
+    }
+
+    /// The calling code, if it is known.
+    #[inline(always)]
+    fn code(&self) -> Option<&'static mut Code> {
+        // SAFETY: the value outlives the program's run. Threads that write to it write the same.
+        CODES
+            .get_ptr_mut(self.key())
+            .map(|code| unsafe { &mut *code })
+    }
+
+    #[inline(always)]
+    fn call(&self, code: &Code) -> Call<'static> {
+        Call {
+            layout: self.layout,
+            family: code.family,
+            is_stream: code.is_stream != 0,
+            request: frame::local(&self.thread.words, code.req),
+            client: frame::local(&self.thread.words, code.client),
+        }
+    }
+
+    /// Gunicorn handles a request.
+    #[inline(always)]
+    fn handle(self, ctx: &ProbeContext, code: &mut Code) {
+        count(Stat::PythonRequestHits);
+        if code.kind == Kind::HandleError as u32 {
+            return continue_with(ctx, PythonTail::Fail);
+        }
+        let call = self.call(code);
+        let machine = self.live.machine();
+        if frame::local(&self.thread.words, code.start) != 0 {
+            if code.calm == self.frame.instruction && machine.has_status(&call) {
+                machine.exited(&call, Ended::default());
+            } else {
+                continue_with(ctx, PythonTail::EndCarefully);
+            }
+            return;
+        }
+        let shape = &code.shapes[Object::Request as usize];
+        let words = &mut self.thread.words;
+        match fields::read(&User, self.layout, call.request, shape, words) {
+            Ok(fields) => {
+                self.thread.next.learned = 0;
+                if machine.entered(&call, &fields) {
+                    continue_with(ctx, PythonTail::MeasureHead);
+                }
+            }
+            Err(Fault) => learn(ctx, self.thread, Object::Request, call.request, PythonTail::Again),
+        }
+    }
+}
+
+#[inline(always)]
+fn read_frame(
+    live: &Live,
+    layout: &Layout,
+    thread: &mut Thread,
+) -> Result<frame::Frame, Fault> {
+    if thread.tstate == 0 {
+        // It stays the same for the life of the thread.
+        thread.tstate = thread_state(live.target)?;
+    }
+    let at = layout.current_frame(&User, thread.tstate)?;
+    frame::read(&User, layout, at, &mut thread.words)
+}
+
+/// Classes that are learned for one call: that of a request, of its reader and what leads there.
+const MAX_LEARNED: u32 = 4;
+
+/// Continues with learning the class of an object, and then with another program; returns when that
+/// failed before.
+#[inline(always)]
+fn learn(ctx: &ProbeContext, thread: &mut Thread, object: Object, at: u64, then: PythonTail) {
+    if at != 0 && thread.next.learned < MAX_LEARNED {
+        thread.next.object = at;
+        thread.next.kind = object as u32;
+        thread.next.then = then as u32;
+        continue_with(ctx, PythonTail::LearnClass);
+    }
+    count(Stat::LineUnreadable);
+}
+
+/// Classifies the calling code, and begins again.
+#[uprobe]
+pub fn code_learned(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(other) = NEW_CODE.get(0)
+    {
+        let _ = CODES.insert(seen.key(), other, 0);
+        if let Some(code) = seen.code() {
+            code.start = NO_SLOT;
+            code.response = NO_SLOT;
+            if classify(&User, seen.layout, seen.frame.code, code).is_ok() {
+                continue_with(&ctx, PythonTail::Again);
+            }
+            let _ = CODES.remove(seen.key());
+            count(Stat::FrameUnreadable);
+        }
+    }
+    0
+}
+
+/// Finds the attributes of an object's class.
+#[uprobe]
+pub fn class_learned(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let Thread { next, words, .. } = seen.thread;
+        let names = Object::names(next.kind);
+        next.learned += 1;
+        if let Some(shape) = code.shapes.get_mut(next.kind as usize & (SHAPES - 1))
+            && fields::learn(&User, seen.layout, next.object, names, shape, words).is_err()
+        {
+            next.learned = MAX_LEARNED;
+        }
+        // SAFETY: programs of the array take the same context.
+        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
+    }
+    0
+}
+
+/// The attributes of an object; if its class is unknown, continues with learning it and then with this
+/// program again.
+#[inline(always)]
+fn attributes(
+    ctx: &ProbeContext,
+    seen: &mut Seen<'_>,
+    code: &Code,
+    object: Object,
+    at: u64,
+    again: PythonTail,
+) -> Option<[u64; FIELDS]> {
+    let shape = &code.shapes[object as usize];
+    match fields::read(&User, seen.layout, at, shape, &mut seen.thread.words) {
+        Ok(found) => Some(found),
+        Err(Fault) => {
+            learn(ctx, seen.thread, object, at, again);
+            None
+        }
+    }
+}
+
+/// Measures the head of a request that entered.
+#[uprobe]
+pub fn head_measured(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live) {
+        let _ = measure_head(&ctx, &live, &mut seen);
+        seen.thread.next.learned = 0;
     }
     0
 }
 
 #[inline(always)]
-fn try_now(live: &Live) -> Result<(), Fault> {
-    let Some(layout) = layout(live.target) else {
-        return Ok(());
-    };
-    let Some(thread) = live.make_thread() else {
-        return Ok(());
-    };
-    let tstate = known_thread_state(live, thread)?;
-    let at = layout.current_frame(&User, tstate)?;
-    let frame = frame::read(&User, layout, at, &mut thread.words)?;
-    let Some(code) = known_code(live.target.tgid, layout, frame.code) else {
-        return Ok(());
-    };
-    if code.kind == Kind::Other as u32 {
-        return Ok(());
-    }
-    count(Stat::PythonRequestHits);
-    let call = Call {
-        layout,
-        family: code.family,
-        is_stream: code.is_stream != 0,
-        request: frame::local(&thread.words, code.req),
-        client: frame::local(&thread.words, code.client),
-    };
-    if code.kind == Kind::HandleError as u32 {
-        failed(live, &call, code);
-        return Ok(());
-    }
-    if frame::local(&thread.words, code.start) == 0 {
-        entered(live, &call, code);
-        return Ok(());
-    }
-    exited(live, &call, code, frame.instruction);
-    Ok(())
-}
-
-/// Not inlined, so that its stack is its own.
-#[inline(never)]
-fn entered(live: &Live, call: &Call<'_>, code: &mut Code) {
-    live.machine().entered(call, &mut code.request_shape);
-}
-
-/// As above.
-#[inline(never)]
-fn exited(live: &Live, call: &Call<'_>, code: &mut Code, instruction: u64) {
-    let Some(thread) = live.make_thread() else { return };
-    let (layout, tstate) = (call.layout, thread.tstate);
-    let response = response(code, &thread.words);
-    if code.calm != instruction {
-        let object = ending(live, layout, tstate, call.request);
-        if object != 0 {
-            send_exception(live, call, object, SeenBy::Exit);
-        } else if layout.has_own_calm_end() && layout.handled_exception(&User, tstate) == 0 {
-            // The compiler copies a `finally` for the way without an exception.
-            code.calm = instruction;
+fn measure_head(ctx: &ProbeContext, live: &Live, seen: &mut Seen<'_>) -> Option<()> {
+    const AGAIN: PythonTail = PythonTail::MeasureHead;
+    let code = seen.code()?;
+    let call = seen.call(code);
+    let request = attributes(ctx, seen, code, Object::Request, call.request, AGAIN)?;
+    let [_, _, unreader, body] = request;
+    if live.target.flags & target_flags::TLS == 0 {
+        let [buffer, ..] = attributes(ctx, seen, code, Object::Unreader, unreader, AGAIN)?;
+        live.machine().measure_head(&call, buffer);
+    } else {
+        let [reader, ..] = attributes(ctx, seen, code, Object::Body, body, AGAIN)?;
+        let [length, ..] = attributes(ctx, seen, code, Object::Reader, reader, AGAIN)?;
+        if length != 0 {
+            live.machine().announced(&call, length);
         }
     }
-    live.machine()
-        .exited(call, response, &mut code.response_shape);
+    Some(())
 }
 
-/// The thread state, which stays the same for the life of the thread.
-#[inline(always)]
-fn known_thread_state(live: &Live, thread: &mut Thread) -> Result<u64, Fault> {
-    if thread.tstate == 0 {
-        thread.tstate = thread_state(live.target)?;
-    }
-    Ok(thread.tstate)
-}
-
-/// The classification of a code object, from `CODES` after the first time.
-#[inline(always)]
-fn known_code(tgid: u32, layout: &Layout, address: u64) -> Option<&'static mut Code> {
-    let key = ObjectKey::new(tgid, address);
-    if CODES.get_ptr_mut(key).is_none() {
-        learn_code(&key, layout);
-    }
-    // SAFETY: the value outlives the program's run. Threads that write to it write the same.
-    CODES.get_ptr_mut(key).map(|code| unsafe { &mut *code })
-}
-
-/// Not inlined: the verifier walks it once.
-#[inline(never)]
-fn learn_code(key: &ObjectKey, layout: &Layout) {
-    let Some(other) = NEW_CODE.get(0) else { return };
-    let _ = CODES.insert(key, other, 0);
-    if let Some(code) = CODES.get_ptr_mut(key) {
-        // SAFETY: as above.
-        let code = unsafe { &mut *code };
-        code.start = NO_SLOT;
-        code.response = NO_SLOT;
-        if classify(&User, layout, key.address, code).is_err() {
-            let _ = CODES.remove(key);
-            count(Stat::FrameUnreadable);
+/// The end of a request that an exception may have interrupted, or whose bytes do not show its status.
+#[uprobe]
+pub fn request_ended(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let (layout, tstate) = (seen.layout, seen.thread.tstate);
+        if layout.handled_exception(&User, tstate) == 0 {
+            if layout.has_own_calm_end() {
+                // The compiler copies a `finally` for the way without an exception.
+                code.calm = seen.frame.instruction;
+            }
+        } else {
+            let object = ending(&live, layout, tstate, call.request);
+            let then = PythonTail::End;
+            send_exception(&ctx, &live, seen.thread, &call, object, SeenBy::Exit, then);
         }
     }
+    continue_with(&ctx, PythonTail::End);
+    0
+}
+
+/// The same, once its exception is sent.
+#[uprobe]
+pub fn request_done(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let machine = live.machine();
+        let mut ended = Ended::default();
+        let response = response(code, &seen.thread.words);
+        if response != 0
+            && !machine.has_status(&call)
+            && let Some(found) = attributes(
+                &ctx,
+                &mut seen,
+                code,
+                Object::Response,
+                response,
+                PythonTail::End,
+            )
+        {
+            ended = machine.ended(seen.layout, found);
+        }
+        seen.thread.next.learned = 0;
+        machine.exited(&call, ended);
+    }
+    0
 }
 
 /// The response object; 0 when there is none.
 #[inline(always)]
-fn response(code: &Code, locals: &[u64; probe_ebpf::abi::WORDS]) -> u64 {
+fn response(code: &Code, locals: &[u64; WORDS]) -> u64 {
     /// `ob_ref` of a cell (`Include/cpython/cellobject.h`).
     const CELL: u64 = 16;
     if code.response == NO_SLOT {
@@ -134,33 +323,67 @@ fn response(code: &Code, locals: &[u64; probe_ebpf::abi::WORDS]) -> u64 {
     }
     let object = frame::local(locals, code.response);
     if code.is_stream == 0 {
-        return object;
-    }
-    User.peek(object.wrapping_add(CELL))
-}
-
-/// `handle_error` runs. Not inlined, as above.
-#[inline(never)]
-fn failed(live: &Live, call: &Call<'_>, code: &Code) {
-    let Some(thread) = live.make_thread() else { return };
-    let machine = live.machine();
-    let exception = frame::local(&thread.words, HANDLE_ERROR_EXC);
-    let status = if code.response == NO_SLOT {
-        0
+        object
     } else {
-        frame::local(&thread.words, code.response)
-    };
-    let status = machine.number(call.layout, status) as u16;
-    let key = send_exception(live, call, exception, SeenBy::HandleError);
-    let is_none = is_none(call.layout, call.request);
-    machine.failed(call, key, status, is_none);
+        User.peek(object.wrapping_add(CELL))
+    }
 }
 
-/// Sends the exception that ended the request, if there is one. Returns the request's key, else 0.
+/// `handle_error` runs.
+#[uprobe]
+pub fn request_failed(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let exception = frame::local(&seen.thread.words, HANDLE_ERROR_EXC);
+        seen.thread.next.key = 0;
+        let (seen_by, then) = (SeenBy::HandleError, PythonTail::Failed);
+        send_exception(&ctx, &live, seen.thread, &call, exception, seen_by, then);
+    }
+    continue_with(&ctx, PythonTail::Failed);
+    0
+}
+
+/// The same, once its exception is sent.
+#[uprobe]
+pub fn failure_noted(_ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let machine = live.machine();
+        let status = if code.response == NO_SLOT {
+            0
+        } else {
+            let status = frame::local(&seen.thread.words, code.response);
+            machine.number(seen.layout, status) as u16
+        };
+        let is_none = is_none(seen.layout, call.request);
+        machine.failed(&call, seen.thread.next.key, status, is_none);
+    }
+    0
+}
+
+/// Continues with sending the exception that ended a request, and then with another program; returns if
+/// there is none to be sent.
 #[inline(always)]
-fn send_exception(live: &Live, call: &Call<'_>, object: u64, seen_by: SeenBy) -> u64 {
-    let conn = live.machine().serving(call.request, call.client);
-    let key = match &conn {
+fn send_exception(
+    ctx: &ProbeContext,
+    live: &Live,
+    thread: &mut Thread,
+    call: &Call<'_>,
+    object: u64,
+    seen_by: SeenBy,
+    then: PythonTail,
+) {
+    let key = match live.machine().serving(call.request, call.client) {
         // `handle_error` may call `datetime.now` more than once.
         Some(conn) if conn.flags & flags::ERROR_HANDLED == 0 => conn.entered_ns,
         None if seen_by as u16 == SeenBy::HandleError as u16
@@ -168,25 +391,52 @@ fn send_exception(live: &Live, call: &Call<'_>, object: u64, seen_by: SeenBy) ->
         {
             emit::now()
         }
-        _ => return 0,
-    };
-    let exception = Exception {
-        layout: call.layout,
-        id: live.id,
-        object,
-        seen_by,
-        has_left: true,
-        depth: NO_DEPTH,
+        _ => return,
     };
     if object == 0 {
+        return;
+    }
+    thread.next.object = object;
+    thread.next.key = key;
+    thread.next.kind = seen_by as u32;
+    thread.next.then = then as u32;
+    continue_with(ctx, PythonTail::SendException);
+    // The program that sends is not loaded yet.
+    thread.next.key = 0;
+}
+
+/// Sends an exception.
+#[uprobe]
+pub fn exception_sent(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
         return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let next = &mut seen.thread.next;
+        let exception = Exception {
+            layout: seen.layout,
+            id: live.id,
+            object: next.object,
+            seen_by: if next.kind == SeenBy::HandleError as u32 {
+                SeenBy::HandleError
+            } else {
+                SeenBy::Exit
+            },
+            has_left: true,
+            depth: NO_DEPTH,
+        };
+        match live.machine().serving(call.request, call.client) {
+            Some(conn) => exception.send_for(conn),
+            None if !exception.send(next.key) => next.key = 0,
+            None => {}
+        }
+        // SAFETY: programs of the array take the same context.
+        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
     }
-    match conn {
-        Some(conn) => exception.send_for(conn),
-        None if !exception.send(key) => return 0,
-        None => {}
-    }
-    key
+    0
 }
 
 /// Whether an object is `None`, by the name of its type.

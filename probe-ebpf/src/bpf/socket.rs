@@ -3,14 +3,15 @@
 //! Where a kernel does not report it, `syscalls` does. Unix sockets and processes whose Python is not
 //! read need `syscalls` on every kernel.
 
-use super::maps::{make_scratch, seen_by_sockets};
+use super::exception;
+use super::maps::{SOCKET_TAILS, make_scratch, seen_by_sockets};
 use super::memory;
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint},
     programs::{RawTracePointContext, SockAddrContext, SockContext},
 };
-use probe_ebpf::abi::ObjectKey;
+use probe_ebpf::abi::{ObjectKey, SocketTail};
 use probe_ebpf::machine::Kernel as _;
 
 /// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
@@ -28,7 +29,8 @@ pub fn socket_read(ctx: RawTracePointContext) -> i32 {
     let result: i32 = ctx.arg(1);
     let peeked = ctx.arg::<u32>(2) & MSG_PEEK != 0;
     if result > 0 && !peeked {
-        live.machine().read(ctx.arg(0), buffer(), result as u64);
+        live.machine()
+            .read_python(ctx.arg(0), buffer(), result as u64);
     }
     0
 }
@@ -46,7 +48,8 @@ pub fn socket_written(ctx: RawTracePointContext) -> i32 {
         if conn.awaits_error_page() {
             make_scratch();
         }
-        live.machine().written(sock, buffer(), i64::from(result));
+        live.machine()
+            .written_python(conn, buffer(), i64::from(result));
     }
     0
 }
@@ -93,7 +96,7 @@ fn accepted(ctx: &SockAddrContext) {
     // SAFETY: as above.
     let port = unsafe { (*sock).src_port };
     if live.target.accepts_on(port as u16) {
-        let sock = sock as u64;
+        let sock = memory::address(sock as u64);
         let established = memory::established_ns(sock);
         live.machine().accepted(sock, established);
     }
@@ -104,7 +107,25 @@ fn accepted(ctx: &SockAddrContext) {
 pub fn connection_closed(ctx: SockContext) -> i32 {
     if let Some(live) = seen_by_sockets() {
         // The context is the socket itself (`__cgroup_bpf_run_filter_sk`).
-        live.machine().closed(ctx.sock as u64);
+        let sock = memory::address(ctx.sock as u64);
+        if live.machine().is_unanswered(sock) {
+            // SAFETY: programs of the array take the same context.
+            unsafe { SOCKET_TAILS.tail_call(&ctx, SocketTail::Unanswered as u32) }
+        }
+        live.machine().closed(sock);
+    }
+    PROCEED
+}
+
+/// The same, where the request on the connection was not answered.
+#[cgroup_sock(sock_release)]
+pub fn unanswered_closed(ctx: SockContext) -> i32 {
+    if let Some(live) = seen_by_sockets() {
+        let sock = memory::address(ctx.sock as u64);
+        if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, sock)) {
+            exception::unanswered(&live, conn);
+        }
+        live.machine().closed(sock);
     }
     PROCEED
 }

@@ -2,7 +2,7 @@
 
 use super::{Kernel, Machine, Origin, wire};
 use crate::abi::{Conn, Phase, flags, marks};
-use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, begins_request, status};
+use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status};
 use crate::memory::Memory;
 
 /// First byte of a TLS record with data (RFC 8446, 5.1).
@@ -18,27 +18,40 @@ impl<K: Kernel> Machine<'_, K> {
     /// The worker read `len` bytes from a socket to `buffer`.
     #[inline(always)]
     pub fn read(&self, sock: u64, buffer: u64, len: u64) {
-        let key = self.key(sock);
-        let mut conn = match self.kernel.conn(key) {
+        let Some(mut conn) = self.reading(sock, buffer, len) else {
+            return;
+        };
+        if self.is_by_socket() {
+            self.read_wire(&mut conn, buffer, len);
+        } else {
+            self.read_more(&mut conn, sock, buffer, len);
+        }
+    }
+
+    /// The same for a process whose Python is read.
+    #[inline(always)]
+    pub fn read_python(&self, sock: u64, buffer: u64, len: u64) {
+        if let Some(mut conn) = self.reading(sock, buffer, len) {
+            self.read_more(&mut conn, sock, buffer, len);
+        }
+    }
+
+    /// The connection that the thread reads from.
+    #[inline(always)]
+    fn reading(&self, sock: u64, buffer: u64, len: u64) -> Option<K::Conn<'_>> {
+        let conn = match self.kernel.conn(self.key(sock)) {
             Some(conn) => conn,
-            None => match self.adopt(sock, buffer, len) {
-                Some(conn) => conn,
-                None => return,
-            },
+            None => self.adopt(sock, buffer, len)?,
         };
         if let Some(mut thread) = self.kernel.make_thread() {
             thread.last_read = sock;
         }
-        if self.is_by_socket() {
-            self.read_wire(&mut conn, buffer, len);
-        } else {
-            self.read_more(&mut conn, buffer, len);
-        }
+        Some(conn)
     }
 
     /// Bytes of a request whose line and head Gunicorn's own object shows.
     #[inline(always)]
-    fn read_more(&self, conn: &mut Conn, buffer: u64, len: u64) {
+    fn read_more(&self, conn: &mut Conn, sock: u64, buffer: u64, len: u64) {
         let is_idle = conn.phase == Phase::Idle as u16;
         let is_reading = conn.phase == Phase::Reading as u16;
         if (is_idle || is_reading) && conn.marks & marks::MAY_DRAIN != 0 {
@@ -55,6 +68,16 @@ impl<K: Kernel> Machine<'_, K> {
             conn.phase = Phase::Reading as u16;
             conn.first_read_ns = self.kernel.now();
             conn.request_bytes = len;
+            if let Some((identity, established_ns)) = self.kernel.birth(sock)
+                && conn.identity != identity
+            {
+                // Another connection than the one before, whose close was not seen.
+                conn.identity = identity;
+                conn.ordinal = 0;
+                conn.client = 0;
+                conn.flags = 0;
+                conn.established_ns = established_ns;
+            }
             if self.ends_head(buffer, len) {
                 conn.marks |= marks::HEAD_ALONE;
             }
@@ -121,13 +144,18 @@ impl<K: Kernel> Machine<'_, K> {
     /// A write to a socket returned `result`; `buffer` holds what was written, 0 if that is unknown.
     #[inline(always)]
     pub fn written(&self, sock: u64, buffer: u64, result: i64) {
-        let Some(mut conn) = self.kernel.conn(self.key(sock)) else {
-            return;
-        };
-        if self.is_by_socket() {
-            self.written_wire(&mut conn, result);
-            return;
+        if let Some(mut conn) = self.kernel.conn(self.key(sock)) {
+            if self.is_by_socket() {
+                self.written_wire(&mut conn, result);
+            } else {
+                self.written_python(&mut conn, buffer, result);
+            }
         }
+    }
+
+    /// The same for a process whose Python is read.
+    #[inline(always)]
+    pub fn written_python(&self, conn: &mut Conn, buffer: u64, result: i64) {
         let is_entered = conn.phase == Phase::Entered as u16;
         if !is_entered && conn.phase != Phase::Refused as u16 {
             return;
@@ -156,7 +184,7 @@ impl<K: Kernel> Machine<'_, K> {
         }
         if is_last {
             if conn.status != 0 {
-                self.error_page(&mut conn, buffer, result);
+                self.error_page(conn, buffer, result);
             } else if result > 0 {
                 // Encrypted: the status that Gunicorn announced.
                 conn.status = conn.response_end as u16;
@@ -166,7 +194,7 @@ impl<K: Kernel> Machine<'_, K> {
             } else {
                 Origin::Refused
             };
-            self.finish(&mut conn, origin);
+            self.finish(conn, origin);
         }
     }
 
@@ -192,9 +220,26 @@ impl<K: Kernel> Machine<'_, K> {
         };
         let window = &mut scratch.window;
         let read = wire::read_window(self.kernel.user(), window, buffer, len as u64);
-        match read.map_or(0, |()| wire::find_end(window)) {
+        match read.map_or(0, |()| end_of_head(window)) {
             0 => conn.response_head_bytes = 0,
             end => conn.response_head_bytes = before as u32 + end,
         }
     }
+}
+
+/// Length of the head of an error page, which is short; 0 if its end is not found.
+#[inline(never)]
+fn end_of_head(window: &Window) -> u32 {
+    const BYTES: usize = 256;
+    let mut recent = 0_u32;
+    for (end, &byte) in (1..).zip(window.bytes.iter().take(BYTES)) {
+        if end > window.len {
+            break;
+        }
+        recent = recent << 8 | u32::from(byte);
+        if recent == u32::from_be_bytes(HEAD_END) {
+            return end;
+        }
+    }
+    0
 }

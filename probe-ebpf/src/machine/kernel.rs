@@ -62,12 +62,14 @@ pub trait Kernel {
     /// The local port of a TCP socket; 0 for others.
     fn local_port(&self, sock: u64) -> u16;
 
+    /// Where sockets do not report that they are accepted: the first sequence number of a connection, and
+    /// when it was established, 0 if that is unknown.
+    fn birth(&self, sock: u64) -> Option<(u32, u64)>;
+
     /// Space to parse in, of this thread.
     fn scratch(&self) -> Option<Self::Scratch<'_>>;
 
     /// Sends the record of a finished request, or counts its loss.
     fn send(&self, conn: &Conn, origin: Origin);
-    /// A request ends without an answer: sends the exception that is handled meanwhile.
-    fn unanswered(&self, conn: &mut Conn);
     fn count(&self, stat: Stat);
 }

@@ -5,30 +5,16 @@ use super::{Kernel, Machine, Origin};
 use crate::abi::{
     Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, Thread, WORDS, flags, marks, target_flags,
 };
+#[cfg(doc)]
+use crate::gunicorn::Object;
 use crate::gunicorn::Family;
 use crate::memory::{Fault, Memory};
-use crate::python::fields::{self, FIELDS, Name, Shape};
+use crate::python::fields::FIELDS;
 use crate::python::Layout;
 
 /// Time after a process became a target in which a request without a read was read before that: only
 /// parsing lies between the read that completes a head and the entry.
 const READ_BEFORE_NS: u64 = 50_000_000;
-
-/// Attributes of Gunicorn's `Request` (`gunicorn/http/message.py`).
-const REQUEST: [Name; FIELDS] = [
-    *b"method\0\0",
-    *b"path\0\0\0\0",
-    *b"unreader",
-    *b"body\0\0\0\0",
-];
-/// Attributes of Gunicorn's `Response` (`gunicorn/http/wsgi.py`): `status`, `sent`, `headers_sent`.
-const RESPONSE: [Name; FIELDS] = [*b"status\0\0", *b"sent\0\0\0\0", *b"headers_", [0; 8]];
-/// `Unreader.buf` (`gunicorn/http/unreader.py`), `Body.reader`, `LengthReader.length`
-/// (`gunicorn/http/body.py`) and `TConn.sock` (`gunicorn/workers/gthread.py`).
-const BUFFER: [Name; FIELDS] = [*b"buf\0\0\0\0\0", [0; 8], [0; 8], [0; 8]];
-const READER: [Name; FIELDS] = [*b"reader\0\0", [0; 8], [0; 8], [0; 8]];
-const LENGTH: [Name; FIELDS] = [*b"length\0\0", [0; 8], [0; 8], [0; 8]];
-const SOCKET: [Name; FIELDS] = [*b"sock\0\0\0\0", [0; 8], [0; 8], [0; 8]];
 
 /// `string_size` of a `BytesIO` (`Modules/_io/bytesio.c`, `bytesio`).
 const BYTES_IO_SIZE: u64 = 32;
@@ -39,6 +25,9 @@ const STR_WORDS: usize = 8;
 /// The status with which Gunicorn answers an HTTP/2 request whose application failed
 /// (`_serve_http2_stream`).
 const STREAM_FAILED: u16 = 500;
+
+/// What Gunicorn's `Request` shows: its attributes as [`Object::Request`] names them.
+pub type RequestFields = [u64; FIELDS];
 
 /// A call of Gunicorn's request handling.
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +54,13 @@ pub struct Ended {
 }
 
 impl<K: Kernel> Machine<'_, K> {
-    /// A request enters the application. `shape` is that of its class.
+    /// A request enters the application. Whether the length of its head is to be measured.
     #[inline(always)]
-    pub fn entered(&self, call: &Call<'_>, shape: &mut Shape) {
+    pub fn entered(&self, call: &Call<'_>, fields: &RequestFields) -> bool {
         let target = self.kernel.target();
         let now = self.kernel.now();
         let Some(mut thread) = self.kernel.make_thread() else {
-            return;
+            return false;
         };
         let mut at = self.find(call, thread.last_read);
         if let Some(sock) = at
@@ -85,7 +74,7 @@ impl<K: Kernel> Machine<'_, K> {
             if now.wrapping_sub(target.generation) < READ_BEFORE_NS {
                 // It was read before the observer came. Its exit finds no entry and is counted as
                 // unmatched, like that of other requests in flight then.
-                return;
+                return false;
             }
             self.kernel.count(Stat::FlowWithoutConn);
         }
@@ -96,7 +85,9 @@ impl<K: Kernel> Machine<'_, K> {
         } else {
             self.kernel.open(key)
         };
-        let Some(mut conn) = found else { return };
+        let Some(mut conn) = found else {
+            return false;
+        };
         if at.is_none() {
             conn.flags = flags::NO_CONNECTION;
         } else if conn.phase != Phase::Reading as u16 {
@@ -116,11 +107,12 @@ impl<K: Kernel> Machine<'_, K> {
             self.kernel.keep_client(self.key(call.client), sock);
         }
         thread.serving = sock;
-        if self
-            .describe(call, &mut conn, shape, &mut thread)
-            .is_err()
-        {
-            self.kernel.count(Stat::LineUnreadable);
+        match self.describe(call, &mut conn, fields, &mut thread) {
+            Ok(is_measured) => !is_measured,
+            Err(Fault) => {
+                self.kernel.count(Stat::LineUnreadable);
+                false
+            }
         }
     }
 
@@ -159,61 +151,55 @@ impl<K: Kernel> Machine<'_, K> {
         self.finish(conn, Origin::Python);
     }
 
-    /// Keeps method and path of a request, and the length of its head.
+    /// Keeps method and path of a request, and the length of its head if that is known; whether it is.
     #[inline(always)]
     fn describe(
         &self,
         call: &Call<'_>,
         conn: &mut Conn,
-        shape: &mut Shape,
+        [method, path, ..]: &RequestFields,
         thread: &mut Thread,
-    ) -> Result<(), Fault> {
-        let (user, layout) = (self.kernel.user(), call.layout);
+    ) -> Result<bool, Fault> {
         let space = &mut thread.words;
-        let found = fields::read(user, layout, call.request, &REQUEST, shape, space)?;
-        let [method, path, unreader, body] = found;
-        let method_start = self.keep_names(layout, conn, method, path, space)?;
-        let is_plain = method_start == u64::from_le_bytes(*b"GET\0\0\0\0\0")
-            || method_start == u64::from_le_bytes(*b"HEAD\0\0\0\0");
+        let start = self.keep_names(call.layout, conn, *method, *path, space)?;
+        let has_no_body = start == u64::from_le_bytes(*b"GET\0\0\0\0\0")
+            || start == u64::from_le_bytes(*b"HEAD\0\0\0\0");
         let is_tls = self.kernel.target().flags & target_flags::TLS != 0;
         if conn.request_bytes == 0 {
             conn.marks &= !marks::HEAD_ALONE;
-        } else if conn.marks & marks::HEAD_ALONE != 0 || (is_plain && (is_tls || call.is_stream)) {
-            conn.request_head_bytes = conn.request_bytes as u32;
-        } else if is_tls {
-            // Its bytes are encrypted, and more than those of the body.
-            if let Some(body) = self.announced(layout, body, thread) {
-                conn.request_head_bytes = conn.request_bytes as u32;
-                conn.request_bytes += body;
-                conn.marks |= marks::ENCRYPTED;
-            }
-        } else if !call.is_stream {
-            self.measure_head(layout, conn, unreader, body, thread);
+            return Ok(true);
         }
-        Ok(())
+        if conn.marks & marks::HEAD_ALONE != 0 || (has_no_body && (is_tls || call.is_stream)) {
+            conn.request_head_bytes = conn.request_bytes as u32;
+            return Ok(true);
+        }
+        Ok(call.is_stream)
     }
 
-    /// Sets the length of the head: what was read so far, less what Gunicorn has not used yet.
+    /// Sets the length of the head of a request that entered: what was read so far, less what Gunicorn
+    /// has not used yet, which is in `buffer`, a `BytesIO`.
     #[inline(always)]
-    fn measure_head(
-        &self,
-        layout: &Layout,
-        conn: &mut Conn,
-        unreader: u64,
-        body: u64,
-        thread: &mut Thread,
-    ) {
-        let user = self.kernel.user();
-        if unreader == 0 || body == 0 {
-            return;
-        }
-        let Ok(buffer) = seldom(user, layout, unreader, &BUFFER, thread) else {
-            return;
-        };
-        if let Ok(left) = user.word(buffer.wrapping_add(BYTES_IO_SIZE))
+    pub fn measure_head(&self, call: &Call<'_>, buffer: u64) {
+        let left = self.kernel.user().word(buffer.wrapping_add(BYTES_IO_SIZE));
+        if let Some(mut conn) = self.serving(call.request, call.client)
+            && let Ok(left) = left
             && left < conn.request_bytes
         {
             conn.request_head_bytes = (conn.request_bytes - left) as u32;
+        }
+    }
+
+    /// The same where bytes are encrypted, and more than those of the request: its body is as long as it
+    /// announces, `length`, an `int`.
+    #[inline(always)]
+    pub fn announced(&self, call: &Call<'_>, length: u64) {
+        let length = int(self.kernel.user(), call.layout, length);
+        if let Some(mut conn) = self.serving(call.request, call.client)
+            && let Ok(length) = length
+        {
+            conn.request_head_bytes = conn.request_bytes as u32;
+            conn.request_bytes += length;
+            conn.marks |= marks::ENCRYPTED;
         }
     }
 
@@ -263,9 +249,10 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     /// The response is complete, or an exception interrupted it. If no byte was sent, `handle_error` may
-    /// follow, and its answer or the close sends the record.
+    /// follow, and its answer or the close sends the record. `ended` is what the response object shows;
+    /// it is not looked at where the bytes that were sent show the status.
     #[inline(always)]
-    pub fn exited(&self, call: &Call<'_>, response: u64, shape: &mut Shape) {
+    pub fn exited(&self, call: &Call<'_>, ended: Ended) {
         let Some(mut conn) = self.serving(call.request, call.client) else {
             self.kernel.count(Stat::ExitUnmatched);
             return;
@@ -273,7 +260,6 @@ impl<K: Kernel> Machine<'_, K> {
         conn.exited_ns = self.kernel.now();
         conn.flags |= flags::EXITED;
         if conn.status == 0 {
-            let ended = self.ended(call.layout, response, shape).unwrap_or_default();
             if ended.has_headers_sent {
                 conn.status = ended.status;
             } else if call.is_stream {
@@ -283,11 +269,15 @@ impl<K: Kernel> Machine<'_, K> {
             }
             // Encrypted, or in frames: the body is what Gunicorn handed over.
             conn.response_head_bytes = conn.response_bytes.saturating_sub(ended.sent) as u32;
-            if conn.response_bytes == 0 && conn.flags & flags::NO_CONNECTION == 0 {
-                conn.response_bytes = ended.sent;
-            }
         }
         self.leave(&mut conn);
+    }
+
+    /// Whether the bytes that were sent show the status of a request.
+    #[inline(always)]
+    pub fn has_status(&self, call: &Call<'_>) -> bool {
+        let conn = self.serving(call.request, call.client);
+        conn.is_none_or(|conn| conn.status != 0)
     }
 
     /// Finishes a request and forgets it, if it has no connection.
@@ -300,18 +290,14 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
-    /// What the response object shows.
+    /// What a response object with these attributes shows, as [`Object::Response`] names them.
     #[inline(always)]
-    fn ended(&self, layout: &Layout, response: u64, shape: &mut Shape) -> Result<Ended, Fault> {
-        let user = self.kernel.user();
-        let mut thread = self.kernel.make_thread().ok_or(Fault)?;
-        let found = fields::read(user, layout, response, &RESPONSE, shape, &mut thread.words)?;
-        let [status, sent, headers_sent, _] = found;
-        Ok(Ended {
+    pub fn ended(&self, layout: &Layout, [status, sent, headers_sent, _]: [u64; FIELDS]) -> Ended {
+        Ended {
             status: self.status_of(layout, status),
-            sent: int(user, layout, sent)?,
-            has_headers_sent: int(user, layout, headers_sent)? != 0,
-        })
+            sent: self.number(layout, sent),
+            has_headers_sent: self.number(layout, headers_sent) != 0,
+        }
     }
 
     /// The number at the start of a status such as `200 OK`; 0 for anything else.
@@ -389,46 +375,12 @@ impl<K: Kernel> Machine<'_, K> {
         conn.is_some_and(|conn| conn.phase == Phase::Refused as u16)
     }
 
-    /// The descriptor of a connection's object; -1 if it is not found.
+    /// The descriptor of a socket object; -1 if it cannot be read.
     #[inline(always)]
-    pub fn descriptor(&self, call: &Call<'_>, thread: &mut Thread) -> i32 {
-        let user = self.kernel.user();
-        let mut socket = call.client;
-        if call.family == Family::Gthread as u32 {
-            match seldom(user, call.layout, socket, &SOCKET, thread) {
-                Ok(found) => socket = found,
-                Err(Fault) => return -1,
-            }
-        }
-        user.word(socket.wrapping_add(SOCKET_FD))
-            .map_or(-1, |word| word as i32)
+    pub fn descriptor(&self, socket: u64) -> i32 {
+        let word = self.kernel.user().word(socket.wrapping_add(SOCKET_FD));
+        word.map_or(-1, |word| word as i32)
     }
-
-    /// Bytes of the body that a request announces; `None` if it announces none.
-    #[inline(always)]
-    fn announced(&self, layout: &Layout, body: u64, thread: &mut Thread) -> Option<u64> {
-        let user = self.kernel.user();
-        let reader = seldom(user, layout, body, &READER, thread).ok()?;
-        let length = seldom(user, layout, reader, &LENGTH, thread).ok()?;
-        int(user, layout, length).ok()
-    }
-}
-
-/// An attribute that is read seldom.
-///
-/// Not inlined: the verifier walks it once.
-#[inline(never)]
-fn seldom<M: Memory>(
-    user: &M,
-    layout: &Layout,
-    object: u64,
-    names: &[Name; FIELDS],
-    thread: &mut Thread,
-) -> Result<u64, Fault> {
-    thread.shape = Shape::NONE;
-    let (shape, space) = (&mut thread.shape, &mut thread.words);
-    let [found, ..] = fields::read(user, layout, object, names, shape, space)?;
-    Ok(found)
 }
 
 /// Address and number of the characters of a `str`, if they are one byte wide. Its first words stay in

@@ -299,12 +299,6 @@ pub(super) fn read_window<M: Memory>(
     user.read(buffer, place)
 }
 
-/// Length of the head at the start of the window; 0 if its end is not there.
-#[inline(always)]
-pub(super) fn find_end(window: &Window) -> u32 {
-    scan_request(&mut HeadScan::default(), window)
-}
-
 /// Not inlined, so that the verifier walks the loop once for every call instead of once for every
 /// path that leads there.
 #[inline(never)]

@@ -62,39 +62,38 @@ impl Shape {
     };
 }
 
-/// Reads the attributes `names` of `object`; 0 for one that it lacks.
+/// Reads the attributes of `object`, one after the other as [`learn`] found them; 0 for one that it
+/// lacks.
 ///
 /// # Errors
-/// [`Fault`] when the object cannot be read.
+/// [`Fault`] when the object cannot be read, or `shape` is not that of its class.
 #[inline(always)]
 pub fn read<M: Memory>(
     mem: &M,
     layout: &Layout,
     object: u64,
-    names: &[Name; FIELDS],
-    shape: &mut Shape,
+    shape: &Shape,
     space: &mut [u64; SPACE],
 ) -> Result<[u64; FIELDS], Fault> {
-    let kept = keeping(mem, layout, object)?;
+    let kept = keeping(mem, layout, object, space)?;
     if kept.class != shape.class || shape.class == 0 {
-        resolve(mem, layout, kept, names, shape)?;
+        return Err(Fault);
     }
-    let mut found = values(mem, layout, kept, shape, space);
-    if found.is_err() {
-        // Objects of a class may keep their attributes in different ways.
-        resolve(mem, layout, kept, names, shape)?;
-        found = values(mem, layout, kept, shape, space);
-    }
-    found
+    values(mem, layout, kept, shape, space)
 }
 
 #[inline(always)]
-fn keeping<M: Memory>(mem: &M, layout: &Layout, object: u64) -> Result<Kept, Fault> {
+fn keeping<M: Memory>(
+    mem: &M,
+    layout: &Layout,
+    object: u64,
+    space: &mut [u64; SPACE],
+) -> Result<Kept, Fault> {
     // Words from 32 bytes before the object: its values pointer, its dictionary, its garbage collector
     // links, its reference count and class, and in older versions its dictionary.
-    let mut words = [0_u64; 7];
-    mem.words(object.wrapping_sub(32), &mut words)?;
-    let [before32, before24, _, _, _, class, behind16] = words;
+    let words: &mut [u64; 7] = space.first_chunk_mut().ok_or(Fault)?;
+    mem.words(object.wrapping_sub(32), words)?;
+    let [before32, before24, _, _, _, class, behind16] = *words;
     let first = u64::from(layout.values_first);
     let (values, dict) = if layout.inline_values == InlineValues::Dict as u32 {
         (0, behind16)
@@ -188,15 +187,20 @@ fn entries<M: Memory>(mem: &M, keys: u64, shape: &Shape) -> Result<[u64; FIELDS]
     Ok(found)
 }
 
-/// Finds the attributes by name. Not inlined: it runs seldom, and the verifier walks it once.
-#[inline(never)]
-fn resolve<M: Memory>(
+/// Finds the attributes `names` of objects like `object`, which may keep them in several ways.
+///
+/// # Errors
+/// [`Fault`] when the object cannot be read.
+#[inline(always)]
+pub fn learn<M: Memory>(
     mem: &M,
     layout: &Layout,
-    kept: Kept,
+    object: u64,
     names: &[Name; FIELDS],
     shape: &mut Shape,
+    space: &mut [u64; SPACE],
 ) -> Result<(), Fault> {
+    let kept = keeping(mem, layout, object, space)?;
     shape.class = 0;
     let (keys, is_shared) = if kept.values != 0 {
         let at = kept

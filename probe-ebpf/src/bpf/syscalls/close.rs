@@ -5,7 +5,7 @@ use super::call::{Attempt, argument, backup_probe, continue_with};
 use super::connect;
 use crate::bpf::kernel::Live;
 use crate::bpf::maps::serving;
-use crate::bpf::memory;
+use crate::bpf::{exception, memory};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ObjectKey, Tail};
 use probe_ebpf::machine::Kernel as _;
@@ -35,6 +35,11 @@ pub fn connection_closes(ctx: TracePointContext) -> u32 {
     if let Some(live) = serving()
         && let Some(sock) = closing(&live, &ctx)
     {
+        if live.machine().is_unanswered(sock)
+            && let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, sock))
+        {
+            exception::unanswered(&live, conn);
+        }
         live.machine().closed(sock);
     }
     0

@@ -7,9 +7,6 @@ use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::Established;
 use probe_ebpf::memory::Fault;
 
-/// `AF_UNIX` of `linux/socket.h`.
-const UNIX: u16 = 1;
-
 /// `connect` to a Unix socket establishes the connection before it returns (`net/unix/af_unix.c`,
 /// `unix_stream_connect`).
 #[inline(always)]
@@ -41,7 +38,7 @@ fn connect_returned(ctx: &TracePointContext, _: Attempt) {
 /// Whether a `struct sock` belongs to a Unix socket.
 #[inline(always)]
 pub fn is_unix(sock: u64) -> bool {
-    memory::family(sock) == UNIX
+    memory::family(sock) == memory::UNIX
 }
 
 /// The other end waits to be accepted from now on, unless it was accepted already.
