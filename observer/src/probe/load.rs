@@ -2,13 +2,14 @@
 
 use super::absent::Refusal;
 use super::attach::no_program;
-use super::features::{Backend, Feature, Hook, Program as Row, chosen};
+use super::features::{Backend, Feature, Hook, Program as Row};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::status::Loaded;
 use super::uprobe_multi::UprobeMulti;
 use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
+use crate::options::Probes;
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, ProgramError};
@@ -28,7 +29,7 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 ///
 /// # Errors
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
-pub fn load(types: &Types) -> Result<Programs> {
+pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let kernel = types.offsets()?;
     let tracepoint = tracefs::offsets()?;
     raise_memlock();
@@ -48,8 +49,8 @@ pub fn load(types: &Types) -> Result<Programs> {
         uprobe_multi: uprobe_multi.ok(),
         skips: types.has_function(SKIPPING),
     };
-    let backend = Backend::best(types.has_socket_tracepoints());
-    Programs::new(object, chosen(backend))
+    let backend = Backend::best(probes, types.has_socket_tracepoints());
+    Programs::new(object, backend)
 }
 
 /// The object with its maps, and the programs that are loaded.
