@@ -1,5 +1,5 @@
 //! Calls of bpf(2) that aya does not make: programs and links of the kind `uprobe_multi` (Linux 6.6 and
-//! later).
+//! later), and arrays of such programs.
 
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 use nix::libc;
@@ -54,6 +54,16 @@ struct LinkCreate {
     /// 0: in every process.
     pid: u32,
     padding: u32,
+}
+
+/// `BPF_MAP_UPDATE_ELEM` of `union bpf_attr`.
+#[repr(C)]
+struct MapUpdate {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// Loads a program for uprobes.
@@ -125,6 +135,36 @@ pub(super) fn attach_uprobe_multi(
     // SAFETY: the attribute's pointers are to a string and to a slice with its length, which outlive
     // the call; the kernel only reads them.
     unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
+}
+
+/// Puts a program into an array of programs.
+///
+/// # Errors
+/// When the kernel refuses, as a program of another type than those before.
+pub(super) fn put_program(
+    map: BorrowedFd<'_>,
+    index: u32,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let value = program.as_raw_fd().cast_unsigned();
+    let attr = MapUpdate {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: address(&raw const index),
+        value: address(&raw const value),
+        flags: 0,
+    };
+    // SAFETY: the attribute's pointers are to integers of the map's key and value size, which outlive
+    // the call; the kernel only reads them.
+    let result = unsafe {
+        let command = bpf_cmd::BPF_MAP_UPDATE_ELEM as u32;
+        libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of::<MapUpdate>())
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes a call that returns a new descriptor.

@@ -4,7 +4,8 @@
 //! attaching, statistics, `doctor` and the benchmarks read this table. A program that the kernel
 //! rejects disables its own feature and no other.
 
-use probe_ebpf::abi::Tail;
+use crate::options::Probes;
+use probe_ebpf::abi::{PythonTail, SocketTail, Tail};
 
 /// Something that the observer measures, and the eBPF programs it takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,17 +29,19 @@ pub enum Backend {
     Taps,
     /// System calls.
     Syscalls,
+    /// Nothing: requests are seen where Python begins and ends them.
+    EntryExit,
 }
 
 impl Backend {
-    /// The best one of a kernel, which perhaps has the tracepoints `sock_recv_length` and
-    /// `sock_send_length`.
+    /// The best one for these probes on a kernel, which perhaps has the tracepoints
+    /// `sock_recv_length` and `sock_send_length`.
     #[must_use]
-    pub fn best(has_socket_tracepoints: bool) -> Self {
-        if has_socket_tracepoints {
-            Self::Taps
-        } else {
-            Self::Syscalls
+    pub fn best(probes: Probes, has_socket_tracepoints: bool) -> Self {
+        match (probes, has_socket_tracepoints) {
+            (Probes::EntryExit, _) => Self::EntryExit,
+            (Probes::Full, true) => Self::Taps,
+            (Probes::Full, false) | (Probes::SystemCalls, _) => Self::Syscalls,
         }
     }
 }
@@ -60,7 +63,7 @@ macro_rules! syscall {
 }
 
 /// The feature of connections that report reads and writes.
-pub const SOCKETS: &str = "socket I/O";
+pub const SOCKET_IO: &str = "socket I/O";
 /// The feature of connections that report that they are accepted and closed.
 pub const ACCEPTS: &str = "accepted sockets";
 
@@ -91,7 +94,9 @@ const SENDFILE: &[Program] = &[
 const TAPS: &[Backend] = &[Backend::Taps];
 const SYSCALLS: &[Backend] = &[Backend::Syscalls];
 /// Every backend.
-const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls];
+const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls, Backend::EntryExit];
+/// Those that see sockets.
+const SOCKETS: &[Backend] = &[Backend::Taps, Backend::Syscalls];
 
 /// When the programs of a feature are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +150,10 @@ pub enum Hook {
     Python(PythonHook),
     /// Programs on system calls continue with it.
     Tail(Tail),
+    /// The program on `datetime.now` continues with it.
+    PythonTail(PythonTail),
+    /// The program on closed sockets continues with it.
+    SocketTail(SocketTail),
     /// The program on `signal_deliver` and this one itself continue with it.
     StackTail,
 }
@@ -192,6 +201,11 @@ const fn control_group(name: &'static str, point: AttachPoint) -> Program {
     Program { name, hook }
 }
 
+const fn python_tail(name: &'static str, tail: PythonTail) -> Program {
+    let hook = Hook::PythonTail(tail);
+    Program { name, hook }
+}
+
 const fn tail(name: &'static str, tail: Tail) -> Program {
     let hook = Hook::Tail(tail);
     Program { name, hook }
@@ -218,10 +232,19 @@ pub static FEATURES: &[Feature] = &[
         attached: When::Interpreter,
         is_late: false,
         backends: ALL,
-        programs: &[python("datetime_now", PythonHook::DatetimeNow)],
+        programs: &[
+            python("datetime_now", PythonHook::DatetimeNow),
+            python_tail("code_learned", PythonTail::LearnCode),
+            python_tail("class_learned", PythonTail::LearnClass),
+            python_tail("head_measured", PythonTail::MeasureHead),
+            python_tail("request_ended", PythonTail::EndCarefully),
+            python_tail("request_done", PythonTail::End),
+            python_tail("request_failed", PythonTail::Fail),
+            python_tail("failure_noted", PythonTail::Failed),
+        ],
     },
     Feature {
-        name: SOCKETS,
+        name: SOCKET_IO,
         without: "requests have no status, no size and no times outside of the application",
         attached: When::Always,
         is_late: false,
@@ -312,7 +335,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
         attached: When::Needed(&[Need::SocketLevel]),
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_accept"),
             syscall!("exit_sendmsg"),
@@ -330,7 +353,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests on Unix sockets have no phase `queue`",
         attached: When::Needed(&[Need::UnixListeners]),
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
     },
     Feature {
@@ -362,6 +385,25 @@ pub static FEATURES: &[Feature] = &[
         is_late: false,
         backends: ALL,
         programs: &[raw("oom_victim", "mark_victim")],
+    },
+    Feature {
+        name: "exceptions that end requests",
+        without: "class and function of a 5xx that Gunicorn answered are `unknown`",
+        attached: When::Always,
+        is_late: true,
+        backends: ALL,
+        programs: &[python_tail("exception_sent", PythonTail::SendException)],
+    },
+    Feature {
+        name: "exceptions without an answer",
+        without: "class and function of a request that nothing answered are `unknown`",
+        attached: When::Always,
+        is_late: true,
+        backends: TAPS,
+        programs: &[Program {
+            name: "unanswered_closed",
+            hook: Hook::SocketTail(SocketTail::Unanswered),
+        }],
     },
     Feature {
         name: "exceptions",
@@ -440,7 +482,10 @@ impl Program {
     /// Whether it is attached to a hook of its own, and not reached by a tail call.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        !matches!(self.hook, Hook::Tail(_) | Hook::StackTail)
+        !matches!(
+            self.hook,
+            Hook::Tail(_) | Hook::PythonTail(_) | Hook::SocketTail(_) | Hook::StackTail
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use aya::maps::{HashMap, MapData};
 use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{InFlight, Pending, WorkerInFlight};
-use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target, marks};
+use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
 use std::collections::BTreeMap;
 
@@ -112,7 +112,7 @@ impl InFlightReader {
 
 /// Whether a request is in the application.
 fn has_entered(conn: &Conn) -> bool {
-    conn.phase == Phase::Entered as u16 && conn.exited_ns == 0 && conn.marks & marks::SENT == 0
+    conn.phase == Phase::Entered as u16 && conn.exited_ns == 0
 }
 
 /// Whether a request of a worker whose Python is not read is in flight.

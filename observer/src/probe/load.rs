@@ -2,18 +2,20 @@
 
 use super::absent::Refusal;
 use super::attach::no_program;
-use super::features::{Backend, Feature, Hook, Program as Row, chosen};
+use super::bpf_calls::put_program;
+use super::features::{Backend, Feature, Hook, Program as Row, PythonHook};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::status::Loaded;
 use super::uprobe_multi::UprobeMulti;
 use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
-use anyhow::{Context as _, Result, anyhow};
-use aya::maps::ProgramArray;
+use crate::options::Probes;
+use anyhow::{Context as _, Result, bail};
+use aya::maps::Map;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use probe_ebpf::abi::Mode;
+use probe_ebpf::abi::{Mode, PythonTail};
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -29,7 +31,7 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 ///
 /// # Errors
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
-pub fn load(types: &Types) -> Result<Programs> {
+pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let kernel = types.offsets()?;
     tracefs::check()?;
     raise_memlock();
@@ -48,10 +50,10 @@ pub fn load(types: &Types) -> Result<Programs> {
         uprobe_multi: uprobe_multi.ok(),
         skips: types.has_function(SKIPPING),
     };
-    let backend = Backend::best(types.has_socket_tracepoints());
-    let mut programs = Programs::new(object, chosen(backend))?;
-    let is_by_sockets = backend == Backend::Taps;
-    programs.maps.set_mode(Mode::Sockets, is_by_sockets)?;
+    let backend = Backend::best(probes, types.has_socket_tracepoints());
+    let mut programs = Programs::new(object, backend)?;
+    let is_by_calls = backend == Backend::Syscalls;
+    programs.maps.set_mode(Mode::Sockets, !is_by_calls)?;
     Ok(programs)
 }
 
@@ -103,7 +105,7 @@ impl LoadedObject {
     }
 
     fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Some(uprobes), Hook::Python(_)) = (&mut self.uprobe_multi, row.hook) {
+        if let (Some(uprobes), Hook::Python(_) | Hook::PythonTail(_)) = (&mut self.uprobe_multi, row.hook) {
             return uprobes.load(name);
         }
         let Some(program) = self.ebpf.program_mut(name) else {
@@ -156,17 +158,16 @@ impl LoadedObject {
         let (map, index) = match row.hook {
             Hook::Tail(tail) => ("TAILS", tail as u32),
             Hook::StackTail => ("STACK_TAILS", 0),
+            Hook::SocketTail(tail) => ("SOCKET_TAILS", tail as u32),
+            Hook::PythonTail(tail) => ("PYTHON_TAILS", tail as u32),
+            Hook::Python(PythonHook::DatetimeNow) => ("PYTHON_TAILS", PythonTail::Again as u32),
             _ => return Ok(()),
         };
-        let program = self.ebpf.program(row.name);
-        let fd = program.with_context(|| no_program(row.name))?;
-        let fd = fd.fd()?.try_clone()?;
-        let found = self
-            .ebpf
-            .map_mut(map)
-            .ok_or_else(|| anyhow!("the eBPF object has no map {map}"))?;
-        ProgramArray::try_from(found)?
-            .set(index, &fd, 0)
+        let fd = self.fd(row.name).with_context(|| no_program(row.name))?;
+        let Some(Map::ProgramArray(found)) = self.ebpf.map(map) else {
+            bail!("the eBPF object has no map {map}");
+        };
+        put_program(found.fd().as_fd(), index, fd)
             .with_context(|| format!("the kernel refused a program in the eBPF map {map}"))
     }
 }

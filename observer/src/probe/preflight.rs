@@ -5,6 +5,7 @@ mod host;
 use super::kernel::Types;
 use super::programs::Programs;
 use super::{load, tracefs};
+use crate::options::Probes;
 use crate::privilege::{COVERED, NEEDED};
 use caps::Capability;
 use nix::unistd::Uid;
@@ -52,9 +53,9 @@ pub struct Preflight {
 }
 
 /// Checks the host, and loads the programs if every check before passed. `btf` is a file with the
-/// kernel's types.
+/// kernel's types, and `probes` are those of `run`.
 #[must_use]
-pub fn check(btf: Option<&Path>) -> Preflight {
+pub fn check(btf: Option<&Path>, probes: Probes) -> Preflight {
     let (types, fields) = types(btf);
     let mut checks = vec![
         privilege(),
@@ -69,7 +70,7 @@ pub fn check(btf: Option<&Path>) -> Preflight {
     ];
     let mut programs = None;
     if let (Some(types), true) = (types, checks.iter().all(|check| check.ok)) {
-        let mut loaded = load::load(&types);
+        let mut loaded = load::load(&types, probes);
         if let Ok(programs) = &mut loaded {
             programs.load_all();
         }

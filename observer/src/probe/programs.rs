@@ -4,7 +4,7 @@ use super::absent::{Absent, Refusal};
 use super::attach::{attach_feature, attach_to_python};
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{ACCEPTS, Feature, Need, PythonHook, When, of_hook};
+use super::features::{ACCEPTS, Backend, Feature, Need, PythonHook, When, chosen, of_hook};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
@@ -26,7 +26,8 @@ pub struct Programs {
     /// Maps that userspace writes.
     pub maps: BpfMaps,
     object: LoadedObject,
-    /// The features of this kernel's backend.
+    backend: Backend,
+    /// The features of the backend.
     features: Vec<&'static Feature>,
     /// Names of the features that were loaded, or rejected.
     loaded: HashSet<&'static str>,
@@ -83,10 +84,12 @@ impl Programs {
     ///
     /// # Errors
     /// When the object lacks a map.
-    pub(super) fn new(mut object: LoadedObject, features: Vec<&'static Feature>) -> Result<Self> {
+    pub(super) fn new(mut object: LoadedObject, backend: Backend) -> Result<Self> {
+        let features = chosen(backend);
         Ok(Self {
             maps: BpfMaps::take(&mut object.ebpf)?,
             object,
+            backend,
             status: Status::new(&features),
             features,
             loaded: HashSet::new(),
@@ -213,10 +216,16 @@ impl Programs {
         self.logged = self.absent.iter().count();
     }
 
-    /// Every feature of this kernel's backend, also absent ones.
+    /// Every feature of the backend, also absent ones.
     #[must_use]
     pub fn features(&self) -> &[&'static Feature] {
         &self.features
+    }
+
+    /// Whether connections are seen at all.
+    #[must_use]
+    pub fn see_sockets(&self) -> bool {
+        self.backend != Backend::EntryExit
     }
 
     /// The features that this kernel does not support.
