@@ -25,7 +25,7 @@ mod tail;
 mod target;
 mod thread;
 
-pub use conn::{Conn, Established, HEAD_SLACK, Phase, marks};
+pub use conn::{CONN_PLACE_COUNT, Conn, Established, HEAD_SLACK, Phase, conn_place, marks};
 pub use deep_capture::{CaptureBudget, CapturedFrameRecord, DeepCaptureExhaustedRecord};
 pub use exception::{ExceptionRecord, NO_DEPTH, SeenBy};
 pub use exec::ExecRecord;
@@ -46,10 +46,8 @@ pub use stack::{
 };
 pub use stat::Stat;
 pub use tail::{PythonTail, SocketTail, Tail};
-pub use target::{
-    MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags,
-};
-pub use thread::{Call, Next, Thread, WORDS};
+pub use target::{MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags};
+pub use thread::{Call, Next, THREAD_PLACE_COUNT, Thread, WORDS};
 
 /// Bytes of a request head kept for each connection: enough for a request line.
 pub const HEAD_BYTES: usize = 256;

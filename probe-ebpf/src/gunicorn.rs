@@ -278,7 +278,11 @@ fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code)
     let is_old = layout.code_instructions == DIRECT;
     let file = code.wrapping_add(u64::from(layout.code_filename));
     let names = mem.peek(file.wrapping_sub(if is_old { 32 } else { 16 }));
-    let cells = if is_old { mem.peek(file.wrapping_sub(16)) } else { 0 };
+    let cells = if is_old {
+        mem.peek(file.wrapping_sub(16))
+    } else {
+        0
+    };
     let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
     let response = if found.kind == Kind::HandleError as u32 {
         STATUS_INT

@@ -22,8 +22,7 @@ pub mod wire;
 pub use kernel::Kernel;
 pub use python::{Call, Ended, RequestFields};
 
-use crate::abi::{Conn, LineSource, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags, marks};
-use crate::http::HeadScan;
+use crate::abi::{Conn, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags};
 
 /// What ended a request, beside its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,40 +128,6 @@ impl<'a, K: Kernel> Machine<'a, K> {
     #[inline(always)]
     fn finish(&self, conn: &mut Conn, origin: Origin) {
         self.kernel.send(conn, origin);
-        restart(conn);
+        conn.restart();
     }
-}
-
-/// Readies a connection for its next request.
-#[inline(always)]
-fn restart(conn: &mut Conn) {
-    let may_drain = if conn.marks & marks::HEAD_ALONE == 0 {
-        marks::MAY_DRAIN
-    } else {
-        0
-    };
-    conn.established_ns = 0;
-    conn.accepted_ns = 0;
-    conn.first_read_ns = 0;
-    conn.entered_ns = 0;
-    conn.exited_ns = 0;
-    conn.first_write_ns = 0;
-    conn.last_write_ns = 0;
-    conn.request_bytes = 0;
-    conn.response_bytes = 0;
-    conn.refused_ns = 0;
-    conn.request = 0;
-    conn.request_scan = HeadScan::default();
-    conn.response_end = 0;
-    conn.request_head_bytes = 0;
-    conn.response_head_bytes = 0;
-    conn.ordinal += 1;
-    conn.line_len = 0;
-    conn.exceptions = 0;
-    conn.captured_frames = 0;
-    conn.status = 0;
-    conn.phase = Phase::Idle as u16;
-    conn.flags = 0;
-    conn.line_source = LineSource::None as u16;
-    conn.marks = may_drain;
 }

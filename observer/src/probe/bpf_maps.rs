@@ -1,5 +1,6 @@
 //! The maps that userspace writes, and their clean-up after dead processes.
 
+use super::places::Places;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
@@ -20,10 +21,11 @@ pub struct BpfMaps {
     modes: Array<MapData, u32>,
     layouts: Array<MapData, Layout>,
     known_layouts: Vec<Layout>,
-    conns: HashMap<MapData, ObjectKey, Conn>,
+    conns: Conns,
     clients: HashMap<MapData, ObjectKey, u64>,
     codes: HashMap<MapData, ObjectKey, Code>,
     threads: HashMap<MapData, u64, Thread>,
+    thread_places: Places<Thread>,
     capture_budget: Array<MapData, u64>,
     gils: HashMap<MapData, u32, Gil>,
     gil_waits: HashMap<MapData, u64, u64>,
@@ -41,10 +43,11 @@ impl BpfMaps {
             modes: take(ebpf, "MODES")?,
             layouts: take(ebpf, "LAYOUTS")?,
             known_layouts: Vec::new(),
-            conns: shared(ebpf, "CONNS")?,
+            conns: Conns::new(ebpf)?,
             clients: take(ebpf, "CLIENTS")?,
             codes: take(ebpf, "CODES")?,
             threads: take(ebpf, "THREADS")?,
+            thread_places: Places::new(ebpf, "THREAD_PLACES")?,
             capture_budget: take(ebpf, "CAPTURE_BUDGET")?,
             gils: shared(ebpf, "GILS")?,
             gil_waits: take(ebpf, "GIL_WAITS")?,
@@ -225,7 +228,7 @@ impl BpfMaps {
         // Checks again for processes that were forked meanwhile.
         let dead =
             |tgid: u32| !followed.contains(&tgid) && !targets.get(&tgid, 0).is_ok_and(is_followed);
-        remove(&mut self.conns, |key| dead(key.tgid));
+        self.conns.remove(|key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));
         remove(&mut self.codes, |key| dead(key.tgid));
         remove(&mut self.gils, |pid| dead(*pid));
@@ -235,6 +238,12 @@ impl BpfMaps {
         remove(&mut self.threads, |key| {
             u32::try_from(key >> 32).is_ok_and(dead)
         });
+        for (place, mut thread) in self.thread_places.all() {
+            if thread.id != 0 && u32::try_from(thread.id >> 32).is_ok_and(dead) {
+                thread.id = 0;
+                self.thread_places.set(place, thread);
+            }
+        }
     }
 
     /// Number of entries in each map.
@@ -242,7 +251,7 @@ impl BpfMaps {
     pub fn entries(&self) -> BTreeMap<String, u64> {
         [
             ("targets", count(&self.targets)),
-            ("conns", count(&self.conns)),
+            ("conns", self.conns.all().count() as u64),
             ("clients", count(&self.clients)),
             ("codes", count(&self.codes)),
             ("threads", count(&self.threads)),
@@ -252,6 +261,42 @@ impl BpfMaps {
         .into_iter()
         .map(|(name, entries)| (name.to_owned(), entries))
         .collect()
+    }
+}
+
+/// The connections of observed processes, in two maps.
+pub(super) struct Conns {
+    places: Places<Conn>,
+    others: HashMap<MapData, ObjectKey, Conn>,
+}
+
+impl Conns {
+    /// Handles of the object's maps, which stay in the object.
+    ///
+    /// # Errors
+    /// When the object lacks a map.
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+        Ok(Self {
+            places: Places::new(ebpf, "CONN_PLACES")?,
+            others: shared(ebpf, "CONNS")?,
+        })
+    }
+
+    /// Every connection.
+    pub(super) fn all(&self) -> impl Iterator<Item = Conn> {
+        let places = self.places.all().map(|(_, conn)| conn);
+        let others = self.others.iter().flatten().map(|(_, conn)| conn);
+        places.filter(|conn| conn.key.address != 0).chain(others)
+    }
+
+    fn remove(&mut self, is_dead: impl Fn(&ObjectKey) -> bool) {
+        for (place, mut conn) in self.places.all() {
+            if conn.key.address != 0 && is_dead(&conn.key) {
+                conn.key.address = 0;
+                self.places.set(place, conn);
+            }
+        }
+        remove(&mut self.others, is_dead);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::clock::monotonic_ns;
 use crate::ingest::decode::request_line;
 use crate::ingest::line::RequestLine;
-use crate::probe::bpf_maps::shared;
+use crate::probe::bpf_maps::{Conns, shared};
 use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
@@ -22,7 +22,7 @@ const MAX_LISTED: usize = 500;
 /// Reads requests in flight.
 pub struct InFlightReader {
     targets: HashMap<MapData, u32, Target>,
-    conns: HashMap<MapData, ObjectKey, Conn>,
+    conns: Conns,
 }
 
 /// A request in flight.
@@ -40,7 +40,7 @@ impl InFlightReader {
     pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
         Ok(Self {
             targets: shared(ebpf, "TARGETS")?,
-            conns: shared(ebpf, "CONNS")?,
+            conns: Conns::new(ebpf)?,
         })
     }
 
@@ -85,11 +85,11 @@ impl InFlightReader {
         };
         // A thread serves one request at a time: the end of an earlier one was not seen.
         let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
-        for (key, conn) in self.conns.iter().flatten() {
-            if !is_its(&key, &conn) {
+        for conn in self.conns.all() {
+            if !is_its(&conn.key, &conn) {
                 continue;
             }
-            let pid = key.tgid;
+            let pid = conn.key.tgid;
             if is_unread(&conn, targets.get(&pid)) {
                 let found = Found::new(conn.first_read_ns, 0, &conn);
                 workers.entry(pid).or_default().push(found);

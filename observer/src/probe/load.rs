@@ -105,7 +105,9 @@ impl LoadedObject {
     }
 
     fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Some(uprobes), Hook::Python(_) | Hook::PythonTail(_)) = (&mut self.uprobe_multi, row.hook) {
+        if let (Some(uprobes), Hook::Python(_) | Hook::PythonTail(_)) =
+            (&mut self.uprobe_multi, row.hook)
+        {
             return uprobes.load(name);
         }
         let Some(program) = self.ebpf.program_mut(name) else {

@@ -1,6 +1,6 @@
 //! A connection and the request on it.
 
-use super::HEAD_BYTES;
+use super::{HEAD_BYTES, LineSource, ObjectKey};
 use crate::http::HeadScan;
 
 /// How far the request of a connection is.
@@ -27,6 +27,8 @@ pub const HEAD_SLACK: usize = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Conn {
+    /// Its key; the address is 0 where no connection is.
+    pub key: ObjectKey,
     /// [`super::Target::generation`] of its process.
     pub generation: u64,
     pub established_ns: u64,
@@ -72,10 +74,11 @@ pub struct Conn {
     pub family: u16,
     /// A set of [`marks`]: what the programs note about it.
     pub marks: u16,
-    pub padding: u32,
+    /// In `CONN_PLACES`: 1 if `CONNS` has a connection that would be here.
+    pub is_shared: u32,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 15 * 8 + 8 * 4 + 16 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 17 * 8 + 8 * 4 + 16 + HEAD_BYTES + HEAD_SLACK);
 
 /// What the programs note about a connection.
 pub mod marks {
@@ -87,7 +90,66 @@ pub mod marks {
     pub const ENCRYPTED: u16 = 1 << 2;
 }
 
+/// Places of connections by their address, in the map `CONN_PLACES`: they cost no search.
+pub const CONN_PLACE_COUNT: u32 = 1 << 11;
+
+/// The place of a connection with this address.
+#[inline(always)]
+#[must_use]
+pub fn conn_place(address: u64) -> u32 {
+    // The kernel allocates a `struct sock` on a boundary of 64 bytes.
+    ((address >> 6) ^ (address >> 17)) as u32 & (CONN_PLACE_COUNT - 1)
+}
+
 impl Conn {
+    /// Makes it a new connection.
+    #[inline(always)]
+    pub fn begin(&mut self, key: ObjectKey, generation: u64) {
+        self.key = key;
+        self.generation = generation;
+        self.client = 0;
+        self.identity = 0;
+        self.restart();
+        self.ordinal = 0;
+        self.marks = 0;
+    }
+
+    /// Readies it for its next request.
+    #[inline(always)]
+    pub fn restart(&mut self) {
+        let may_drain = if self.marks & marks::HEAD_ALONE == 0 {
+            marks::MAY_DRAIN
+        } else {
+            0
+        };
+        self.established_ns = 0;
+        self.accepted_ns = 0;
+        self.first_read_ns = 0;
+        self.entered_ns = 0;
+        self.exited_ns = 0;
+        self.first_write_ns = 0;
+        self.last_write_ns = 0;
+        self.request_bytes = 0;
+        self.response_bytes = 0;
+        self.refused_ns = 0;
+        self.request = 0;
+        self.request_scan = HeadScan::default();
+        self.response_end = 0;
+        self.request_head_bytes = 0;
+        self.response_head_bytes = 0;
+        self.ordinal += 1;
+        self.line_len = 0;
+        self.exceptions = 0;
+        self.captured_frames = 0;
+        self.tid = 0;
+        self.status = 0;
+        self.phase = Phase::Idle as u16;
+        self.flags = 0;
+        self.line_source = LineSource::None as u16;
+        self.family = 0;
+        self.marks = may_drain;
+    }
+
     /// Key that the exceptions of its request carry; 0 if there were none. The time of entry is unique
     /// in its process.
     #[inline(always)]

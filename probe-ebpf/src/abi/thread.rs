@@ -4,6 +4,8 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
+    /// Its key; 0 where no thread is.
+    pub id: u64,
     /// [`super::Target::generation`] of its process.
     pub generation: u64,
     /// The connection it read last; 0 for none.
@@ -17,7 +19,7 @@ pub struct Thread {
     /// Space for a frame, a thread state or an object: too large for the stack.
     pub words: [u64; WORDS],
 }
-const _: () = assert!(size_of::<Thread>() == 32 + size_of::<Next>() + WORDS * 8);
+const _: () = assert!(size_of::<Thread>() == 40 + size_of::<Next>() + WORDS * 8);
 
 /// What one program on `datetime.now` leaves for the next.
 #[repr(C)]
@@ -50,3 +52,19 @@ pub struct Call {
     pub buffer: u64,
 }
 const _: () = assert!(size_of::<Call>() == 16);
+
+/// Places of threads by the low bits of their tid, in the map `THREAD_PLACES`: they cost no search.
+pub const THREAD_PLACE_COUNT: u32 = 1 << 13;
+
+impl Thread {
+    /// Makes it a new thread.
+    #[inline(always)]
+    pub fn begin(&mut self, id: u64, generation: u64) {
+        self.id = id;
+        self.generation = generation;
+        self.last_read = 0;
+        self.serving = 0;
+        self.tstate = 0;
+        self.next.learned = 0;
+    }
+}

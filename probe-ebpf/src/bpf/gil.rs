@@ -4,9 +4,9 @@
 //! `gil->mutex`. glibc waits on either by a `futex` call on an address within it
 //! (`nptl/pthread_cond_wait.c`, `pthread_mutex_lock.c`).
 
-use super::syscalls::call::{Attempt, argument, backup_probe};
 use super::emit::now;
 use super::maps::{GIL_WAITED, GIL_WAITS, GILS, count, current};
+use super::syscalls::call::{Attempt, argument, backup_probe};
 use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::Stat;
 

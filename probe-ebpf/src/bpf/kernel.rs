@@ -1,9 +1,14 @@
 //! The maps as the machine sees them.
 
 use super::emit;
-use super::maps::{CLIENTS, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREADS, count, mode};
+use super::maps::{
+    CLIENTS, CONN_PLACES, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREAD_PLACES, THREADS, count,
+    mode, target,
+};
 use super::memory::{self, UNIX, User};
-use probe_ebpf::abi::{Conn, Mode, ObjectKey, Stat, Target, Thread};
+use probe_ebpf::abi::{
+    Conn, Mode, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, conn_place,
+};
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
 
@@ -50,43 +55,85 @@ impl Kernel for Live {
     #[inline(always)]
     fn conn(&self, key: ObjectKey) -> Option<&'static mut Conn> {
         // SAFETY: see the first lines of `maps`.
-        let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
+        let place = unsafe { &mut *CONN_PLACES.get_ptr_mut(conn_place(key.address))? };
+        let conn = if place.key == key {
+            place
+        } else if place.is_shared == 0 {
+            return None;
+        } else {
+            // SAFETY: as above.
+            unsafe { &mut *CONNS.get_ptr_mut(key)? }
+        };
         (conn.generation == self.target.generation).then_some(conn)
     }
 
     #[inline(always)]
     fn open(&self, key: ObjectKey) -> Option<&'static mut Conn> {
-        // SAFETY: a zeroed map value nobody writes to.
-        let empty = unsafe { &*NEW_CONN.get_ptr(0)? };
-        if CONNS.insert(key, empty, 0).is_err() {
+        // SAFETY: see the first lines of `maps`.
+        let place = unsafe { &mut *CONN_PLACES.get_ptr_mut(conn_place(key.address))? };
+        if place.key.address == 0 || place.key == key || is_dead(place) {
+            place.begin(key, self.target.generation);
+            return Some(place);
+        }
+        place.is_shared = 1;
+        if CONNS.insert(key, NEW_CONN.get(0)?, 0).is_err() {
             count(Stat::ConnsFull);
             return None;
         }
         // SAFETY: the value was inserted for this thread's own new connection.
         let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
-        conn.generation = self.target.generation;
+        conn.begin(key, self.target.generation);
         Some(conn)
     }
 
     #[inline(always)]
     fn forget(&self, key: ObjectKey) {
+        if let Some(place) = CONN_PLACES.get_ptr_mut(conn_place(key.address)) {
+            // SAFETY: see the first lines of `maps`.
+            let place = unsafe { &mut *place };
+            if place.key == key {
+                place.key.address = 0;
+                return;
+            }
+        }
         let _ = CONNS.remove(key);
     }
 
     #[inline(always)]
     fn thread(&self) -> Option<&'static mut Thread> {
+        let place = THREAD_PLACES.get_ptr_mut(self.id as u32 & (THREAD_PLACE_COUNT - 1))?;
         // SAFETY: only this thread has this key.
-        let thread = unsafe { &mut *THREADS.get_ptr_mut(self.id)? };
+        let place = unsafe { &mut *place };
+        let thread = if place.id == self.id {
+            place
+        } else {
+            // SAFETY: as above.
+            unsafe { &mut *THREADS.get_ptr_mut(self.id)? }
+        };
         (thread.generation == self.target.generation).then_some(thread)
     }
 
     #[inline(always)]
     fn make_thread(&self) -> Option<&'static mut Thread> {
+        let place = THREAD_PLACES.get_ptr_mut(self.id as u32 & (THREAD_PLACE_COUNT - 1))?;
+        // SAFETY: see the first lines of `maps`.
+        let place = unsafe { &mut *place };
+        let generation = self.target.generation;
+        if place.id == self.id && place.generation == generation {
+            return Some(place);
+        }
+        if place.id == 0 || place.id == self.id {
+            place.begin(self.id, generation);
+            return Some(place);
+        }
         if self.thread().is_none() {
-            let _ = THREADS.insert(self.id, NEW_THREAD.get(0)?, 0);
-            // SAFETY: as above.
+            if THREADS.insert(self.id, NEW_THREAD.get(0)?, 0).is_err() {
+                count(Stat::ThreadsFull);
+                return None;
+            }
+            // SAFETY: only this thread has this key.
             let thread = unsafe { &mut *THREADS.get_ptr_mut(self.id)? };
-            thread.generation = self.target.generation;
+            thread.begin(self.id, generation);
         }
         self.thread()
     }
@@ -137,4 +184,10 @@ impl Kernel for Live {
     fn count(&self, stat: Stat) {
         count(stat);
     }
+}
+
+/// Whether the process of a connection is no target any more.
+#[inline(always)]
+fn is_dead(conn: &Conn) -> bool {
+    target(conn.key.tgid).is_none_or(|target| target.generation != conn.generation)
 }

@@ -11,9 +11,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil, Mode, NO_LAYOUT,
-    ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat, TARGET_PLACE_COUNT, Tail, Target, Thread,
-    target_flags,
+    CONN_PLACE_COUNT, Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil,
+    Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
+    TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, target_flags,
 };
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::machine::kernel::Scratch;
@@ -46,12 +46,18 @@ pub static NEW_CODE: Array<Code> = Array::with_max_entries(1, 0);
 /// is not seen on every kernel: the longest unused one makes room.
 #[map]
 pub static CONNS: LruHashMap<ObjectKey, Conn> = LruHashMap::with_max_entries(16384, 0);
+/// The same by their place. Where two connections share one, the second is in `CONNS` only.
+#[map]
+pub static CONN_PLACES: Array<Conn> = Array::with_max_entries(CONN_PLACE_COUNT, 0);
 /// The `struct sock` of connections, by their Python object.
 #[map]
 pub static CLIENTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16384, 0);
 /// Threads of targets, by tgid << 32 | tid.
 #[map]
-pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(16384, 0);
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(8192, 0);
+/// The same by their place. Where two threads share one, the second is in `THREADS` only.
+#[map]
+pub static THREAD_PLACES: Array<Thread> = Array::with_max_entries(THREAD_PLACE_COUNT, 0);
 /// A new thread: too large for the stack.
 #[map]
 pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
@@ -206,6 +212,20 @@ pub fn forget_target(tgid: u32) -> bool {
         }
     }
     TARGETS.remove(tgid).is_ok()
+}
+
+/// A thread is gone.
+#[inline(always)]
+pub fn forget_thread(id: u64) {
+    if let Some(place) = THREAD_PLACES.get_ptr_mut(id as u32 & (THREAD_PLACE_COUNT - 1)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.id == id {
+            place.id = 0;
+            return;
+        }
+    }
+    let _ = THREADS.remove(id);
 }
 
 /// The target with this pid, if it may serve requests: masters and bystanders do not.

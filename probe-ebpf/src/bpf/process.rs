@@ -5,7 +5,8 @@
 
 use super::emit::{header, send_now};
 use super::maps::{
-    CALLS, GIL_WAITED, GIL_WAITS, GILS, THREADS, count, current, forget_target, keep_target, target,
+    CALLS, GIL_WAITED, GIL_WAITS, GILS, count, current, forget_target, forget_thread, keep_target,
+    target,
 };
 use super::{memory, offsets};
 use aya_ebpf::{
@@ -99,7 +100,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     if target(tgid).is_none() {
         return Ok(());
     }
-    let _ = THREADS.remove(id);
+    forget_thread(id);
     let _ = CALLS.remove(id);
     let _ = GIL_WAITS.remove(id);
     let at = offsets::kernel();

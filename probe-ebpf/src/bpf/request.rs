@@ -120,17 +120,19 @@ impl<'a> Seen<'a> {
                     continue_with(ctx, PythonTail::MeasureHead);
                 }
             }
-            Err(Fault) => learn(ctx, self.thread, Object::Request, call.request, PythonTail::Again),
+            Err(Fault) => learn(
+                ctx,
+                self.thread,
+                Object::Request,
+                call.request,
+                PythonTail::Again,
+            ),
         }
     }
 }
 
 #[inline(always)]
-fn read_frame(
-    live: &Live,
-    layout: &Layout,
-    thread: &mut Thread,
-) -> Result<frame::Frame, Fault> {
+fn read_frame(live: &Live, layout: &Layout, thread: &mut Thread) -> Result<frame::Frame, Fault> {
     if thread.tstate == 0 {
         // It stays the same for the life of the thread.
         thread.tstate = thread_state(live.target)?;

@@ -1,12 +1,10 @@
 //! Bytes that a worker reads and writes.
 
 use super::{Kernel, Machine, Origin, wire};
-use crate::abi::{Conn, Phase, flags, marks};
+use crate::abi::{Conn, Phase, flags, marks, target_flags};
 use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status};
 use crate::memory::Memory;
 
-/// First byte of a TLS record with data (RFC 8446, 5.1).
-const TLS_DATA: u8 = 23;
 /// The status that ends HTTP on a connection: no other response follows it.
 pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
 
@@ -56,8 +54,9 @@ impl<K: Kernel> Machine<'_, K> {
         let is_reading = conn.phase == Phase::Reading as u16;
         if (is_idle || is_reading) && conn.marks & marks::MAY_DRAIN != 0 {
             // Gunicorn reads what the application left of the last body.
-            let begins = self.begins(buffer, len);
-            if is_idle && !begins {
+            let is_tls = self.kernel.target().flags & target_flags::TLS != 0;
+            let begins = !is_tls && self.may_begin_request(buffer, len);
+            if is_idle && !is_tls && !begins {
                 return;
             }
             if begins {
@@ -89,15 +88,6 @@ impl<K: Kernel> Machine<'_, K> {
         conn.marks &= !marks::HEAD_ALONE;
     }
 
-    /// Whether bytes may begin a request, as far as that shows: encrypted ones always may.
-    #[inline(always)]
-    fn begins(&self, buffer: u64, len: u64) -> bool {
-        let mut start = [0; START_BYTES];
-        len >= START_BYTES as u64
-            && self.kernel.user().read(buffer, &mut start).is_ok()
-            && (begins_request(start) || start[0] == TLS_DATA)
-    }
-
     /// Whether bytes begin with a request line.
     #[inline(always)]
     pub(super) fn may_begin_request(&self, buffer: u64, len: u64) -> bool {
@@ -112,9 +102,7 @@ impl<K: Kernel> Machine<'_, K> {
     pub(super) fn ends_head(&self, buffer: u64, len: u64) -> bool {
         let mut end = [0; HEAD_END.len()];
         let at = buffer.wrapping_add(len).wrapping_sub(end.len() as u64);
-        len >= end.len() as u64
-            && self.kernel.user().read(at, &mut end).is_ok()
-            && end == HEAD_END
+        len >= end.len() as u64 && self.kernel.user().read(at, &mut end).is_ok() && end == HEAD_END
     }
 
     /// Starts to observe a connection that was not seen to be accepted.

@@ -3,14 +3,15 @@
 use super::wire::{bounded, read_line};
 use super::{Kernel, Machine, Origin};
 use crate::abi::{
-    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, Thread, WORDS, flags, marks, target_flags,
+    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, Thread, WORDS, flags, marks,
+    target_flags,
 };
+use crate::gunicorn::Family;
 #[cfg(doc)]
 use crate::gunicorn::Object;
-use crate::gunicorn::Family;
 use crate::memory::{Fault, Memory};
-use crate::python::fields::FIELDS;
 use crate::python::Layout;
+use crate::python::fields::FIELDS;
 
 /// Time after a process became a target in which a request without a read was read before that: only
 /// parsing lies between the read that completes a head and the entry.
@@ -345,6 +346,9 @@ impl<K: Kernel> Machine<'_, K> {
             Some(mut conn) if conn.request == 0 => {
                 if is_none || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
+                    if conn.marks & marks::HEAD_ALONE != 0 {
+                        conn.request_head_bytes = conn.request_bytes as u32;
+                    }
                     if conn.refused_ns == 0 {
                         conn.refused_ns = key;
                     }

@@ -217,10 +217,7 @@ impl<K: Kernel> Machine<'_, K> {
         }
         conn.response_bytes += result as u64;
         conn.last_write_ns = self.kernel.now();
-        if conn.response_end != 0
-            && conn.response_bytes >= conn.response_end
-            && is_answered(conn)
-        {
+        if conn.response_end != 0 && conn.response_bytes >= conn.response_end && is_answered(conn) {
             self.finish(conn, Origin::Socket);
         }
     }

@@ -133,7 +133,10 @@ fn values<M: Memory>(
         kept.values
     } else {
         let mut tables = [0_u64; 2];
-        mem.words(kept.dict.wrapping_add(u64::from(layout.dict_keys)), &mut tables)?;
+        mem.words(
+            kept.dict.wrapping_add(u64::from(layout.dict_keys)),
+            &mut tables,
+        )?;
         let [keys, values] = tables;
         if values == 0 {
             return entries(mem, keys, shape);
@@ -203,13 +206,14 @@ pub fn learn<M: Memory>(
     let kept = keeping(mem, layout, object, space)?;
     shape.class = 0;
     let (keys, is_shared) = if kept.values != 0 {
-        let at = kept
-            .class
-            .wrapping_add(u64::from(layout.type_cached_keys));
+        let at = kept.class.wrapping_add(u64::from(layout.type_cached_keys));
         (mem.word(at)?, true)
     } else {
         let mut tables = [0_u64; 2];
-        mem.words(kept.dict.wrapping_add(u64::from(layout.dict_keys)), &mut tables)?;
+        mem.words(
+            kept.dict.wrapping_add(u64::from(layout.dict_keys)),
+            &mut tables,
+        )?;
         (tables[0], tables[1] != 0)
     };
     let entries = layout.entries(mem, keys)?;

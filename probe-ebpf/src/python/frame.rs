@@ -32,7 +32,9 @@ pub fn read<M: Memory>(
     let words: &mut [u64; WORDS] = space.first_chunk_mut().ok_or(Fault)?;
     if layout.frame_localsplus <= NEAR {
         // The locals end where the space ends, wherever they begin.
-        let at = frame.wrapping_add(u64::from(layout.frame_localsplus)).wrapping_sub(80);
+        let at = frame
+            .wrapping_add(u64::from(layout.frame_localsplus))
+            .wrapping_sub(80);
         mem.words(at, words)?;
         let shift = 10 - layout.frame_localsplus as usize / 8;
         let word = |offset: u32| words.get((shift + offset as usize / 8) & 15).copied();
@@ -42,7 +44,10 @@ pub fn read<M: Memory>(
         });
     }
     let locals: &mut [u64; LOCALS] = words.last_chunk_mut().ok_or(Fault)?;
-    mem.words(frame.wrapping_add(u64::from(layout.frame_localsplus)), locals)?;
+    mem.words(
+        frame.wrapping_add(u64::from(layout.frame_localsplus)),
+        locals,
+    )?;
     Ok(Frame {
         code: layout.code(mem, frame)?,
         instruction: mem.word(frame.wrapping_add(u64::from(layout.frame_instruction)))?
@@ -55,5 +60,9 @@ pub fn read<M: Memory>(
 #[must_use]
 pub fn local(space: &[u64; super::fields::SPACE], slot: u32) -> u64 {
     let at = 10 + (slot as usize & (LOCALS - 1));
-    space.get(at & (super::fields::SPACE - 1)).copied().unwrap_or(0) & !REFERENCE_TAGS
+    space
+        .get(at & (super::fields::SPACE - 1))
+        .copied()
+        .unwrap_or(0)
+        & !REFERENCE_TAGS
 }

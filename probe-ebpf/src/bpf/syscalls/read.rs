@@ -62,6 +62,7 @@ pub fn request_read(ctx: TracePointContext) -> u32 {
     };
     end(id);
     make_scratch();
-    live.machine().read(call.sock, call.buffer, result(&ctx) as u64);
+    live.machine()
+        .read(call.sock, call.buffer, result(&ctx) as u64);
     0
 }

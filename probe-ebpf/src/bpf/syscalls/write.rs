@@ -99,13 +99,7 @@ fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
 
 /// A call with an array of `struct iovec`.
 #[inline(always)]
-fn pieces_written(
-    ctx: &TracePointContext,
-    live: &Live,
-    conn: &mut Conn,
-    pieces: u64,
-    count: u64,
-) {
+fn pieces_written(ctx: &TracePointContext, live: &Live, conn: &mut Conn, pieces: u64, count: u64) {
     if live.target.layout != NO_LAYOUT || (conn.status != 0 && !awaits_last_chunk(conn)) {
         return;
     }
