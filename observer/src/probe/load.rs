@@ -42,16 +42,15 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
     let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
-    if let Err(error) = &uprobe_multi {
-        tracing::debug!("uprobes are attached one by one: {error:#}");
-    }
     let object = LoadedObject {
         ebpf,
-        uprobe_multi: uprobe_multi.ok(),
+        uprobe_multi,
         skips: types.has_function(SKIPPING),
     };
-    let backend = Backend::best(probes, types.has_socket_tracepoints());
-    let mut programs = Programs::new(object, backend)?;
+    let has_socket_tracepoints = types.has_socket_tracepoints();
+    let backend = Backend::best(probes, has_socket_tracepoints);
+    let full = Backend::best(Probes::Full, has_socket_tracepoints);
+    let mut programs = Programs::new(object, backend, full)?;
     let is_by_calls = backend == Backend::Syscalls;
     programs.maps.set_mode(Mode::Sockets, !is_by_calls)?;
     Ok(programs)
@@ -60,8 +59,8 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
 /// The object with its maps, and the programs that are loaded.
 pub(super) struct LoadedObject {
     pub ebpf: Ebpf,
-    /// The programs on functions of Python, where the kernel has it.
-    pub uprobe_multi: Option<UprobeMulti>,
+    /// The programs on functions of Python, or why aya loads and attaches them.
+    pub uprobe_multi: Result<UprobeMulti>,
     /// Whether the kernel skips programs: then it gets backups.
     skips: bool,
 }
@@ -105,7 +104,7 @@ impl LoadedObject {
     }
 
     fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Some(uprobes), Hook::Python(_) | Hook::PythonTail(_)) =
+        if let (Ok(uprobes), Hook::Python(_) | Hook::PythonTail(_)) =
             (&mut self.uprobe_multi, row.hook)
         {
             return uprobes.load(name);
@@ -149,7 +148,7 @@ impl LoadedObject {
 
     /// A loaded program.
     pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        let multi = self.uprobe_multi.as_ref();
+        let multi = self.uprobe_multi.as_ref().ok();
         let multi = multi.and_then(|programs| programs.fd(name));
         multi.or_else(|| Some(self.ebpf.program(name)?.fd().ok()?.as_fd()))
     }
