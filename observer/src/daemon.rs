@@ -76,8 +76,8 @@ pub fn run(observe: &config::Observe, outputs: Outputs<'_>) -> Result<()> {
     if let Err(error) = privilege::keep_needed() {
         tracing::warn!(%error, "failed to drop capabilities");
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // Each further thread would make each wake-up several.
+    let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -15,7 +15,7 @@ use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
 use aya::Ebpf;
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::ProgramInfo;
 use observer_model::event::Pid;
 
@@ -137,6 +137,14 @@ impl Programs {
     /// When the object lacks it, or it was taken.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
         take(&mut self.ebpf, "EVENTS")
+    }
+
+    /// The alarm of the ring buffer. It can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks it, or it was taken.
+    pub fn take_alarm(&mut self) -> Result<Array<MapData, u32>> {
+        take(&mut self.ebpf, "ALARM")
     }
 
     /// The statistics of the programs that are available now. They can be taken once.
