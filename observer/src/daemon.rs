@@ -47,6 +47,10 @@ use tokio::time::Instant;
 /// ends within 2 s of SIGTERM.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// Threads that encode answers, check passwords and resolve names at a time: clients must not take every
+/// processor from Gunicorn.
+const MAX_ASIDE: usize = 4;
+
 /// Where observations go.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs<'a> {
@@ -78,6 +82,7 @@ pub fn run(observe: &config::Observe, outputs: Outputs<'_>) -> Result<()> {
     }
     // Each further thread would make each wake-up several.
     let runtime = runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_ASIDE)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
