@@ -16,7 +16,7 @@ use super::status::Status;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use observer_model::event::Pid;
 use probe_ebpf::abi::Mode;
 use std::collections::{HashSet, VecDeque};
@@ -279,6 +279,14 @@ impl Programs {
     /// When the object lacks it, or it was taken.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
         take(&mut self.object.ebpf, "EVENTS")
+    }
+
+    /// The alarm of the ring buffer. It can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks it, or it was taken.
+    pub fn take_alarm(&mut self) -> Result<Array<MapData, u32>> {
+        take(&mut self.object.ebpf, "ALARM")
     }
 
     /// The statistics of the programs. They can be taken once.

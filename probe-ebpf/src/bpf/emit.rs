@@ -3,6 +3,7 @@
 use super::maps::{EVENTS, count, current};
 use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use probe_ebpf::abi::{Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, Stat, flags};
 use probe_ebpf::machine::Origin;
@@ -11,10 +12,16 @@ use probe_ebpf::machine::Origin;
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAIL_DATA: u64 = 0;
-/// Userspace polls several times a second; it is woken only while more than this waits.
+/// While records come, userspace polls several times a second; it is woken only while more than this
+/// waits.
 const WAKE_BYTES: u64 = 1 << 20;
 /// While more than this waits, the rest of the ring is reserved for requests and process exits.
 const SPARE_BYTES: u64 = 2 << 20;
+
+/// Not 0 while userspace sleeps until the next record. Userspace sets it, the record that wakes it
+/// clears it.
+#[map]
+static ALARM: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `CLOCK_MONOTONIC` nanoseconds.
 #[inline(always)]
@@ -23,8 +30,8 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Reserves a record in the ring, fills it and submits it, or counts a loss. Userspace finds it when it
-/// polls.
+/// Reserves a record in the ring, fills it and submits it, or counts a loss. Userspace finds it within
+/// the time between two of its polls.
 ///
 /// `fill` runs in the branch that found room. Were the reservation tested a second time, kernels such
 /// as 5.10 would consider both outcomes possible (`reg_type_not_null` of `kernel/bpf/verifier.c`) and
@@ -93,13 +100,30 @@ pub fn send_now<T: 'static>(record: T) {
     }
 }
 
-/// Wakes userspace only while much waits.
+/// Wakes userspace if it sleeps, and while much waits.
 #[inline(always)]
 fn wakeup() -> u64 {
-    if EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
+    if wakes_sleeper() || EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
         FORCE_WAKEUP
     } else {
         NO_WAKEUP
+    }
+}
+
+/// Whether userspace sleeps. The caller wakes it: the alarm is cleared.
+#[inline(always)]
+fn wakes_sleeper() -> bool {
+    let Some(alarm) = ALARM.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: an integer that lives as long as the map. Where two processors find it set, both wake
+    // userspace.
+    unsafe {
+        let is_set = alarm.read_volatile() != 0;
+        if is_set {
+            alarm.write_volatile(0);
+        }
+        is_set
     }
 }
 

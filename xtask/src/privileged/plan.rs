@@ -208,6 +208,7 @@ pub const FILES: &[File] = &[
     )]),
     alone("prometheus", "needs the load of its clients in time"),
     alone("many_workers", "measures the observer's CPU"),
+    alone("idle", "counts the observer's wake-ups"),
 ];
 
 /// What the quick run does less than the full one, one test a line.
