@@ -11,12 +11,12 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{MapData, PerCpuArray};
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, Program, ProgramError, RawTracePoint, TracePoint, UProbe,
-    uprobe::UProbeScope,
+    CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint, TracePoint,
+    UProbe, uprobe::UProbeScope,
 };
 use aya::{Ebpf, EbpfLoader};
 use observer::cpython::target::{Interpreter, ProbePoint};
-use observer::probe::features::{Hook, PythonHook, programs};
+use observer::probe::features::{AttachPoint, Hook, PythonHook, programs};
 use observer::probe::tracefs;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ use std::path::Path;
 
 /// The name under which all system calls are counted.
 const ALL_CALLS: &str = "sys_enter";
+/// No flags: the kernel lets every link share its control group.
+const SHARED: CgroupAttachMode = CgroupAttachMode::Single;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args()
@@ -57,6 +59,7 @@ fn kinds() -> BTreeMap<&'static str, &'static str> {
         Hook::Python(_) => Some("uprobe"),
         Hook::RawTracepoint(_) => Some("raw"),
         Hook::Syscall { .. } => Some("syscall"),
+        Hook::ControlGroup(_) => Some("cgroup"),
         Hook::Tail(_) | Hook::StackTail => None,
     };
     let kind = |program: &'static observer::probe::features::Program| {
@@ -99,10 +102,7 @@ impl Empty {
         let mut ebpf = load(object, None)?;
         attach_to_function(&mut ebpf, "empty_uprobe", &interpreter.now)?;
         attach_raw(&mut ebpf, "empty_raw", "sock_send_length")?;
-        let program = find::<CgroupSockAddr>(&mut ebpf, "empty_cgroup")?;
-        program.load()?;
-        // The kernel lets every link share its control group, and refuses flags.
-        program.attach(control_groups()?, CgroupAttachMode::Single)?;
+        attach_to_peer_name(&mut ebpf, "empty_cgroup")?;
         Ok(Self {
             ebpf,
             programs: &[
@@ -163,6 +163,7 @@ fn count(object: &str, pid: u32, names: &[&str]) -> Result<()> {
         let counter = match program.hook {
             Hook::RawTracepoint(tracepoint) => Counter::raw(object, pid, tracepoint)?,
             Hook::Syscall { tracepoint, .. } => Counter::syscall(object, pid, tracepoint)?,
+            Hook::ControlGroup(point) => Counter::control_group(object, pid, point)?,
             Hook::Python(hook) => {
                 let points = interpreter.iter().flat_map(|it| points(it, hook));
                 Counter::functions(object, pid, points)?
@@ -198,6 +199,20 @@ impl Counter {
         let program = find::<TracePoint>(&mut ebpf, "count_syscall")?;
         program.load()?;
         program.attach("syscalls", tracepoint)?;
+        Self::of(ebpf)
+    }
+
+    fn control_group(object: &str, pid: u32, point: AttachPoint) -> Result<Self> {
+        let mut ebpf = load(object, Some(pid))?;
+        match point {
+            AttachPoint::PeerName4 => attach_to_peer_name(&mut ebpf, "count_peer_name4")?,
+            AttachPoint::PeerName6 => attach_to_peer_name(&mut ebpf, "count_peer_name6")?,
+            AttachPoint::SocketRelease => {
+                let program = find::<CgroupSock>(&mut ebpf, "count_release")?;
+                program.load()?;
+                program.attach(control_groups()?, SHARED)?;
+            }
+        }
         Self::of(ebpf)
     }
 
@@ -254,6 +269,13 @@ fn attach_to_function(ebpf: &mut Ebpf, name: &str, point: &ProbePoint) -> Result
     }
     let scope = UProbeScope::AllProcesses;
     program.attach(point.file_offset, &point.path_to_open, scope)?;
+    Ok(())
+}
+
+fn attach_to_peer_name(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program = find::<CgroupSockAddr>(ebpf, name)?;
+    program.load()?;
+    program.attach(control_groups()?, SHARED)?;
     Ok(())
 }
 

@@ -10,16 +10,16 @@ use std::io::Write as _;
 
 fn main() -> Result<()> {
     tracefs::ensure()?;
-    let programs = load::load(&Types::read(None)?)?;
+    let mut programs = load::load(&Types::read(None)?)?;
+    programs.load_all();
     let mut out = std::io::stdout().lock();
     let mut names: Vec<_> = programs.loads().iter().map(|load| load.program).collect();
     names.sort_unstable();
     for name in names {
         let info = programs.info(name);
         let info = info.with_context(|| format!("the kernel rejected {name}"))?;
-        let walked = info.verified_instruction_count().unwrap_or_default();
-        let size = info.size_jitted();
-        writeln!(out, "{name:<20} {walked:>9} walked {size:>7} bytes")?;
+        let walked = info.walked().unwrap_or_default();
+        writeln!(out, "{name:<20} {walked:>9} walked")?;
     }
     Ok(())
 }

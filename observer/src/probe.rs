@@ -2,12 +2,12 @@
 
 mod absent;
 mod attach;
-mod attachments;
+mod bpf_calls;
 mod bpf_maps;
 mod btf;
+mod control_group;
 pub mod detach;
 pub mod features;
-mod generic_io;
 pub mod gil;
 pub mod in_flight;
 mod interpreters;
@@ -16,9 +16,13 @@ pub mod load;
 mod locked_memory;
 #[cfg(feature = "probe-log")]
 mod log;
+mod on_demand;
 pub mod preflight;
+pub mod program_info;
 pub mod program_stats;
 pub mod programs;
+mod status;
 pub mod tracefs;
+mod uprobe_multi;
 
 pub use programs::Programs;

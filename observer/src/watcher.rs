@@ -232,10 +232,15 @@ impl Watcher {
     pub fn run(mut self, mut inbox: Inbox) {
         loop {
             let now = monotonic_ns();
-            let wait = Duration::from_nanos(self.next_ns().saturating_sub(now));
+            let next_ns = if self.programs.has_late() {
+                now
+            } else {
+                self.next_ns()
+            };
+            let wait = Duration::from_nanos(next_ns.saturating_sub(now));
             match inbox.wait(wait) {
                 Ok(seen) => self.see(seen),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.load_late(),
                 Err(RecvTimeoutError::Disconnected) => {
                     // Programs are detached one after another. Without targets, those that are
                     // still attached report nothing.

@@ -75,7 +75,13 @@ mod programs {
     }
 
     #[cgroup_sock_addr(getpeername4)]
-    pub fn count_peer_name(_ctx: SockAddrContext) -> i32 {
+    pub fn count_peer_name4(_ctx: SockAddrContext) -> i32 {
+        count();
+        ALLOW
+    }
+
+    #[cgroup_sock_addr(getpeername6)]
+    pub fn count_peer_name6(_ctx: SockAddrContext) -> i32 {
         count();
         ALLOW
     }

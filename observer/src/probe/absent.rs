@@ -1,8 +1,7 @@
 //! The features that this kernel does not support, and why.
 
-use super::features::{FEATURES, Feature, When};
+use super::features::{Feature, When};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Why a program is not available.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,24 +15,26 @@ pub struct Refusal {
 
 /// Absent features, each with the first refusal of one of its programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Absent(BTreeMap<&'static str, Refusal>);
+pub struct Absent(Vec<(&'static Feature, Refusal)>);
 
 impl Absent {
     /// Records that a program of a feature is not available.
-    pub fn add(&mut self, feature: &Feature, refusal: Refusal) {
-        self.0.entry(feature.name).or_insert(refusal);
+    pub fn add(&mut self, feature: &'static Feature, refusal: Refusal) {
+        if self.why(feature).is_none() {
+            self.0.push((feature, refusal));
+        }
     }
 
     /// Why a feature is absent, if it is.
     #[must_use]
     pub fn why(&self, feature: &Feature) -> Option<&Refusal> {
-        self.0.get(feature.name)
+        let mut of_feature = self.iter().filter(|(it, _)| it.name == feature.name);
+        of_feature.next().map(|(_, refusal)| refusal)
     }
 
     /// Every absent feature and the reason.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Feature, &Refusal)> {
-        let all = FEATURES.iter();
-        all.filter_map(|feature| Some((feature, self.why(feature)?)))
+        self.0.iter().map(|(feature, refusal)| (*feature, refusal))
     }
 
     /// The refusal of a required feature.

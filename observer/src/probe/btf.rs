@@ -94,6 +94,12 @@ impl<'a> Btf<'a> {
         self.named(kind::FUNC, name).next().is_some()
     }
 
+    /// Whether there is a type definition of this name.
+    #[must_use]
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.named(kind::TYPEDEF, name).next().is_some()
+    }
+
     fn named(&self, kind: u32, name: &str) -> impl Iterator<Item = Type> {
         let types = self.starts.iter().skip(1);
         let types = types.filter_map(|&start| self.type_at(start));
@@ -258,6 +264,7 @@ mod tests {
         assert_eq!(btf.offset("task", &["thread"]), Some(16));
         assert_eq!(btf.offset("task", &["thread", "fsbase"]), Some(20));
         assert_eq!(btf.offset("task", &["flag"]), Some(24));
+        assert!(btf.has_typedef("thread_t") && !btf.has_typedef("task"));
     }
 
     #[test]

@@ -13,9 +13,38 @@ pub struct Feature {
     /// Consequence of its absence.
     pub without: &'static str,
     pub attached: When,
+    /// Whether it is loaded after readiness: it is rarely used, and the verifier takes long for it.
+    pub is_late: bool,
+    /// The backends that have it.
+    pub backends: &'static [Backend],
     /// All of them, or the feature is absent.
     pub programs: &'static [Program],
 }
+
+/// What the programs see of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Reads and writes of sockets, by tracepoints of the sockets themselves (about Linux 6.3).
+    Taps,
+    /// System calls.
+    Syscalls,
+}
+
+impl Backend {
+    /// The best one of a kernel, which perhaps has the tracepoints `sock_recv_length` and
+    /// `sock_send_length`.
+    #[must_use]
+    pub fn best(has_socket_tracepoints: bool) -> Self {
+        if has_socket_tracepoints {
+            Self::Taps
+        } else {
+            Self::Syscalls
+        }
+    }
+}
+
+/// Every backend.
+const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls];
 
 /// When the programs of a feature are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +57,20 @@ pub enum When {
     Interpreter,
     /// To an interpreter, during a deep capture of one of its masters.
     DeepCapture,
-    /// While a process is observed that may use these system calls for its connections. Every process
-    /// makes them, for anything.
-    GenericIo,
+    /// While a process is observed that has one of these needs.
+    Needed(&'static [Need]),
     /// With `--gil`. Every process makes these system calls, in great numbers.
     Gil,
+}
+
+/// What some processes need, and the others should not pay for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// System calls on connections of a process that is observed at its sockets only. Every process
+    /// makes some of them, for anything.
+    SocketLevel,
+    /// System calls on connections to a Unix socket.
+    UnixListeners,
 }
 
 /// An eBPF program.
@@ -54,12 +92,26 @@ pub enum Hook {
         /// The program that does the same where the kernel skips the first: see [`super::load`].
         backup: &'static str,
     },
+    /// A point in the socket code of the kernel, for the processes of every control group.
+    ControlGroup(AttachPoint),
     /// A function of CPython.
     Python(PythonHook),
     /// Programs on system calls continue with it.
     Tail(Tail),
     /// The program on `signal_deliver` and this one itself continue with it.
     StackTail,
+}
+
+/// Where the kernel runs programs of control groups. Their programs could change what happens there;
+/// those of this project only look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachPoint {
+    /// The name of an IPv4 peer is asked for: by `accept4` too, for a new connection.
+    PeerName4,
+    /// The name of an IPv6 peer is asked for.
+    PeerName6,
+    /// An IPv4 or IPv6 socket is released.
+    SocketRelease,
 }
 
 /// A function of CPython that a program hooks, in the order of detaching: the start of a garbage
@@ -109,13 +161,15 @@ macro_rules! syscall {
     };
 }
 
-/// All features. The end of a call comes before its start, which is the order of attaching: a call
+/// All features of all backends. The end of a call comes before its start, which is the order of attaching: a call
 /// that is seen to begin is also seen to end.
-pub const FEATURES: &[Feature] = &[
+pub static FEATURES: &[Feature] = &[
     Feature {
         name: "processes",
         without: "`run` cannot work: workers are not followed",
         attached: When::Required,
+        is_late: false,
+        backends: ALL,
         programs: &[
             raw("process_fork", "sched_process_fork"),
             raw("process_exec", "sched_process_exec"),
@@ -126,12 +180,16 @@ pub const FEATURES: &[Feature] = &[
         name: "requests",
         without: "requests are seen at their sockets only, as at the observation level `socket`",
         attached: When::Interpreter,
+        is_late: false,
+        backends: ALL,
         programs: &[python("datetime_now", PythonHook::DatetimeNow)],
     },
     Feature {
         name: "connections",
         without: "requests have no route, no status and no times before the application",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[
             syscall!("exit_accept4"),
             syscall!("enter_close"),
@@ -142,6 +200,8 @@ pub const FEATURES: &[Feature] = &[
         name: "request heads",
         without: "requests have no route, method and size",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[
             syscall!("exit_recvfrom"),
             syscall!("enter_recvfrom"),
@@ -152,6 +212,8 @@ pub const FEATURES: &[Feature] = &[
         name: "responses",
         without: "requests have no status, and responses no size",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[
             syscall!("exit_sendto"),
             syscall!("enter_sendto"),
@@ -162,6 +224,8 @@ pub const FEATURES: &[Feature] = &[
         name: "sendfile",
         without: "response sizes lack the bytes sent by `sendfile`",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[
             syscall!("exit_sendfile", "sys_exit_sendfile64"),
             syscall!("enter_sendfile", "sys_enter_sendfile64"),
@@ -170,7 +234,9 @@ pub const FEATURES: &[Feature] = &[
     Feature {
         name: "uvloop and asyncio",
         without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
-        attached: When::GenericIo,
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: ALL,
         programs: &[
             syscall!("exit_accept"),
             syscall!("exit_sendmsg"),
@@ -187,24 +253,32 @@ pub const FEATURES: &[Feature] = &[
         name: "TCP queue wait",
         without: "requests on TCP have no phase `queue`",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[raw("socket_established", "inet_sock_set_state")],
     },
     Feature {
         name: "Unix socket queue wait",
         without: "requests on Unix sockets have no phase `queue`",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
     },
     Feature {
         name: "signals",
         without: "signals are not counted, and the exit reason of a worker that a signal ended is a guess or `unknown`",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[raw("signal_generated", "signal_generate")],
     },
     Feature {
         name: "stacks at timeouts",
         without: "the function in which a worker was stuck at a WORKER TIMEOUT is unknown",
         attached: When::Always,
+        is_late: true,
+        backends: ALL,
         programs: &[
             raw("signal_delivered", "signal_deliver"),
             Program {
@@ -217,24 +291,32 @@ pub const FEATURES: &[Feature] = &[
         name: "OOM kills",
         without: "a worker that the OOM killer ended has the exit reason `crash`",
         attached: When::Always,
+        is_late: false,
+        backends: ALL,
         programs: &[raw("oom_victim", "mark_victim")],
     },
     Feature {
         name: "exceptions",
         without: "class and function of a 5xx that the framework answered are `unknown` more often",
         attached: When::Interpreter,
+        is_late: true,
+        backends: ALL,
         programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
     },
     Feature {
         name: "deep capture",
         without: "exceptions that a framework swallows are reported as `unknown`",
         attached: When::DeepCapture,
+        is_late: true,
+        backends: ALL,
         programs: &[python("deep_capture", PythonHook::TracebackHere)],
     },
     Feature {
         name: "GC pauses",
         without: "garbage-collection pauses are not measured",
         attached: When::Interpreter,
+        is_late: false,
+        backends: ALL,
         programs: &[
             python("gc_begins", PythonHook::GcBegins),
             python("gc_ends", PythonHook::GcEnds),
@@ -244,21 +326,37 @@ pub const FEATURES: &[Feature] = &[
         name: "GIL waits",
         without: "`--gil` measures nothing",
         attached: When::Gil,
+        is_late: false,
+        backends: ALL,
         programs: &[syscall!("exit_futex"), syscall!("enter_futex")],
     },
 ];
 
-/// Every program with its feature.
-pub fn programs() -> impl Iterator<Item = (&'static Feature, &'static Program)> {
-    let rows = |feature: &'static Feature| feature.programs.iter().map(move |it| (feature, it));
-    FEATURES.iter().flat_map(rows)
+/// The features of a backend, in the order of the table.
+#[must_use]
+pub fn chosen(backend: Backend) -> Vec<&'static Feature> {
+    let features = FEATURES.iter();
+    let chosen = features.filter(|feature| feature.backends.contains(&backend));
+    chosen.collect()
 }
 
-/// The program on a function of CPython.
+/// Every program of these features, with its feature.
+pub fn programs_of(
+    features: impl IntoIterator<Item = &'static Feature>,
+) -> impl Iterator<Item = (&'static Feature, &'static Program)> {
+    let features = features.into_iter();
+    features.flat_map(|feature| feature.programs.iter().map(move |it| (feature, it)))
+}
+
+/// Every program of every backend, with its feature.
+pub fn programs() -> impl Iterator<Item = (&'static Feature, &'static Program)> {
+    programs_of(FEATURES)
+}
+
+/// The program on a function of CPython, with its feature.
 #[must_use]
-pub fn on(hook: PythonHook) -> Option<&'static Program> {
-    let mut programs = programs().map(|(_, program)| program);
-    programs.find(|program| program.hook == Hook::Python(hook))
+pub fn of_hook(hook: PythonHook) -> Option<(&'static Feature, &'static Program)> {
+    programs().find(|(_, program)| program.hook == Hook::Python(hook))
 }
 
 impl Program {

@@ -33,7 +33,14 @@ fn defined_in(text: &str) -> Vec<Defined> {
         found.extend(names.map(|name| ("tracepoint".to_owned(), name.trim().to_owned())));
     }
     found.retain(|(attribute, _)| {
-        ["tracepoint", "uprobe", "raw_tracepoint"].contains(&macro_of(attribute))
+        [
+            "tracepoint",
+            "uprobe",
+            "raw_tracepoint",
+            "cgroup_sock_addr",
+            "cgroup_sock",
+        ]
+        .contains(&macro_of(attribute))
     });
     found
 }
@@ -51,6 +58,15 @@ fn the_table_lists_the_programs_of_the_ebpf_source_and_no_others() {
                 Hook::RawTracepoint(name) => on_raw(name),
                 Hook::StackTail => on_raw("signal_deliver"),
                 Hook::Syscall { .. } | Hook::Tail(_) => "tracepoint".to_owned(),
+                Hook::ControlGroup(AttachPoint::PeerName4) => {
+                    "cgroup_sock_addr(getpeername4".to_owned()
+                }
+                Hook::ControlGroup(AttachPoint::PeerName6) => {
+                    "cgroup_sock_addr(getpeername6".to_owned()
+                }
+                Hook::ControlGroup(AttachPoint::SocketRelease) => {
+                    "cgroup_sock(sock_release".to_owned()
+                }
                 Hook::Python(_) => "uprobe".to_owned(),
             };
             let names = [Some(program.name), program.backup()];
@@ -62,11 +78,36 @@ fn the_table_lists_the_programs_of_the_ebpf_source_and_no_others() {
 }
 
 #[test]
-fn each_program_and_each_feature_is_listed_once() {
-    let names: BTreeSet<_> = programs().map(|(_, program)| program.name).collect();
-    assert_eq!(names.len(), programs().count());
-    let names: BTreeSet<_> = FEATURES.iter().map(|feature| feature.name).collect();
-    assert_eq!(names.len(), FEATURES.len());
+fn each_backend_lists_each_program_and_each_feature_once() {
+    for &backend in ALL {
+        let features = chosen(backend);
+        let programs: Vec<_> = programs_of(features.iter().copied()).collect();
+        let names: BTreeSet<_> = programs.iter().map(|(_, program)| program.name).collect();
+        assert_eq!(names.len(), programs.len(), "{backend:?}");
+        let names: BTreeSet<_> = features.iter().map(|feature| feature.name).collect();
+        assert_eq!(names.len(), features.len(), "{backend:?}");
+    }
+}
+
+#[test]
+fn a_kernel_with_socket_tracepoints_needs_no_system_calls() {
+    assert_eq!(Backend::best(true), Backend::Taps);
+    assert_eq!(Backend::best(false), Backend::Syscalls);
+}
+
+#[test]
+fn a_backend_has_its_own_features_and_the_common_ones_in_the_order_of_the_table() {
+    for &backend in ALL {
+        let chosen = chosen(backend);
+        let places = chosen.iter().map(|&chosen| {
+            let place = FEATURES.iter().position(|it| std::ptr::eq(it, chosen));
+            place.unwrap()
+        });
+        assert!(places.is_sorted());
+        let is_here = |it: &&Feature| it.backends.contains(&backend);
+        assert_eq!(chosen.len(), FEATURES.iter().filter(is_here).count());
+        assert!(chosen.iter().any(|it| it.attached == When::Required));
+    }
 }
 
 #[test]
@@ -91,6 +132,6 @@ fn every_hook_of_python_has_a_program() {
         PythonHook::GcBegins,
         PythonHook::GcEnds,
     ] {
-        assert!(on(hook).is_some(), "{hook:?}");
+        assert!(of_hook(hook).is_some(), "{hook:?}");
     }
 }

@@ -81,6 +81,15 @@ impl Types {
         self.btf().is_ok_and(|btf| btf.has_function(name))
     }
 
+    /// Whether this kernel has the tracepoints `sock_recv_length` and `sock_send_length`. Its types name
+    /// the signature of each raw tracepoint.
+    #[must_use]
+    pub fn has_socket_tracepoints(&self) -> bool {
+        let both = ["btf_trace_sock_recv_length", "btf_trace_sock_send_length"];
+        self.btf()
+            .is_ok_and(|btf| both.iter().all(|name| btf.has_typedef(name)))
+    }
+
     /// Resolves every offset the programs need.
     ///
     /// # Errors

@@ -1,16 +1,20 @@
 //! Loads the programs, each by itself: one that the kernel rejects disables its own feature only.
 
-use super::absent::{Absent, Refusal};
+use super::absent::Refusal;
 use super::attach::no_program;
-use super::features::{self, Hook};
+use super::features::{Backend, Feature, Hook, Program as Row, chosen};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
+use super::status::Loaded;
+use super::uprobe_multi::UprobeMulti;
 use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use std::fmt::Display;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
@@ -20,7 +24,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pr
 /// `kernel/trace/bpf_trace.c`). There a backup is loaded and attached behind each such program.
 const SKIPPING: &str = "trace_call_bpf_faultable";
 
-/// Loads the programs; attaches none.
+/// Makes the maps. Each program is loaded when it is needed: [`Programs::attach_host`] and what follows.
 ///
 /// # Errors
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
@@ -29,66 +33,148 @@ pub fn load(types: &Types) -> Result<Programs> {
     let tracepoint = tracefs::offsets()?;
     raise_memlock();
     let btf = types.for_loader();
-    let mut ebpf = EbpfLoader::new()
+    let ebpf = EbpfLoader::new()
         .btf(btf.as_ref())
         .override_global("KERNEL", &kernel, true)
         .override_global("TRACEPOINT", &tracepoint, true)
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
-    let mut absent = Absent::default();
-    let mut loads = Vec::new();
-    let skips = types.has_function(SKIPPING);
-    for (feature, row) in features::programs() {
-        let backup = row.backup().filter(|_| skips);
-        for program in [Some(row.name), backup].into_iter().flatten() {
-            let begun = monotonic_ns();
-            if let Err(refusal) = load_one(&mut ebpf, program)? {
-                absent.add(feature, refusal);
-            }
-            let took_ns = monotonic_ns() - begun;
-            loads.push(Load {
-                feature,
-                program,
-                took_ns,
-            });
-        }
+    let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
+    if let Err(error) = &uprobe_multi {
+        tracing::debug!("uprobes are attached one by one: {error:#}");
     }
-    link_tail_calls(&mut ebpf, &absent)?;
-    Programs::new(ebpf, absent, loads)
-}
-
-/// # Errors
-/// The outer one, when the object is not the one of this build.
-fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<Result<(), Refusal>> {
-    let program = ebpf.program_mut(name).with_context(|| no_program(name))?;
-    let loaded = match program {
-        Program::RawTracePoint(program) => program.load(),
-        Program::TracePoint(program) => program.load(),
-        Program::UProbe(program) => program.load(),
-        _ => bail!("the eBPF program {name} has an unknown type"),
+    let object = LoadedObject {
+        ebpf,
+        uprobe_multi: uprobe_multi.ok(),
+        skips: types.has_function(SKIPPING),
     };
-    Ok(loaded.map_err(|error| Refusal::on_load(name, &error)))
+    let backend = Backend::best(types.has_socket_tracepoints());
+    Programs::new(object, chosen(backend))
 }
 
-impl Refusal {
-    fn on_load(program: &'static str, error: &ProgramError) -> Self {
-        let (why, log) = match error {
+/// The object with its maps, and the programs that are loaded.
+pub(super) struct LoadedObject {
+    pub ebpf: Ebpf,
+    /// The programs on functions of Python, where the kernel has it.
+    pub uprobe_multi: Option<UprobeMulti>,
+    /// Whether the kernel skips programs: then it gets backups.
+    skips: bool,
+}
+
+impl LoadedObject {
+    /// Loads every program of a feature, and fills the maps of tail calls.
+    ///
+    /// # Errors
+    /// The first program that the kernel rejected; the others are loaded all the same.
+    pub(super) fn load(
+        &mut self,
+        feature: &'static Feature,
+        loads: &mut Vec<Load>,
+    ) -> Result<Vec<Loaded>, Refusal> {
+        let mut loaded = Ok(Vec::new());
+        for row in feature.programs {
+            let backup = row.backup().filter(|_| self.skips);
+            for name in [Some(row.name), backup].into_iter().flatten() {
+                let begun = monotonic_ns();
+                let of_name = self.load_one(name, row);
+                let took_ns = monotonic_ns() - begun;
+                loads.push(Load {
+                    feature,
+                    program: name,
+                    took_ns,
+                });
+                let of_name = of_name.and_then(|()| self.loaded(name, feature, row));
+                match (&mut loaded, of_name) {
+                    (Ok(loaded), Ok(of_name)) => loaded.push(of_name),
+                    (Ok(_), Err(refusal)) => loaded = Err(refusal),
+                    (Err(_), _) => {}
+                }
+            }
+        }
+        let loaded = loaded?;
+        for row in feature.programs {
+            let linked = self.link_tail_call(row);
+            linked.map_err(|error| Refusal::on_load(row.name, &error, String::new()))?;
+        }
+        Ok(loaded)
+    }
+
+    fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
+        if let (Some(uprobes), Hook::Python(_)) = (&mut self.uprobe_multi, row.hook) {
+            return uprobes.load(name);
+        }
+        let Some(program) = self.ebpf.program_mut(name) else {
+            return Err(Refusal::on_load(name, &no_program(name), String::new()));
+        };
+        let loaded = match program {
+            Program::RawTracePoint(program) => program.load(),
+            Program::TracePoint(program) => program.load(),
+            Program::UProbe(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        loaded.map_err(|error| match error {
             ProgramError::LoadError {
                 io_error,
                 verifier_log,
-            } => {
-                let log = verifier_log.to_string();
-                // The last line before the statistics names the fault.
-                let mut lines = log.lines().rev();
-                let last = lines.find(|line| !line.is_empty() && !is_statistics(line));
-                let why = last.map_or_else(
-                    || io_error.to_string(),
-                    |line| format!("{io_error}: {line}"),
-                );
-                (why, log)
-            }
-            error => (error.to_string(), String::new()),
+            } => Refusal::on_load(name, &io_error, verifier_log.to_string()),
+            error => Refusal::on_load(name, &error, String::new()),
+        })
+    }
+
+    fn loaded(
+        &self,
+        name: &'static str,
+        feature: &'static Feature,
+        row: &'static Row,
+    ) -> Result<Loaded, Refusal> {
+        let fd = self.fd(name).map(|fd| fd.try_clone_to_owned());
+        let fd = fd.context("is not loaded").and_then(|fd| Ok(fd?));
+        let fd = fd.map_err(|error| Refusal::on_load(name, &error, String::new()))?;
+        Ok(Loaded {
+            name,
+            feature,
+            row,
+            fd,
+        })
+    }
+
+    /// A loaded program.
+    pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        let multi = self.uprobe_multi.as_ref();
+        let multi = multi.and_then(|programs| programs.fd(name));
+        multi.or_else(|| Some(self.ebpf.program(name)?.fd().ok()?.as_fd()))
+    }
+
+    /// Fills the map of tail calls, if the program is reached by one. The map stays with the object:
+    /// the kernel empties it once nobody holds it.
+    fn link_tail_call(&mut self, row: &Row) -> Result<()> {
+        let (map, index) = match row.hook {
+            Hook::Tail(tail) => ("TAILS", tail as u32),
+            Hook::StackTail => ("STACK_TAILS", 0),
+            _ => return Ok(()),
         };
+        let program = self.ebpf.program(row.name);
+        let fd = program.with_context(|| no_program(row.name))?;
+        let fd = fd.fd()?.try_clone()?;
+        let found = self
+            .ebpf
+            .map_mut(map)
+            .ok_or_else(|| anyhow!("the eBPF object has no map {map}"))?;
+        ProgramArray::try_from(found)?
+            .set(index, &fd, 0)
+            .with_context(|| format!("the kernel refused a program in the eBPF map {map}"))
+    }
+}
+
+impl Refusal {
+    /// Of a program that the kernel rejected. The last line of the log before the statistics names the
+    /// fault.
+    pub(super) fn on_load(program: &'static str, error: &impl Display, log: String) -> Self {
+        let mut lines = log.lines().rev();
+        let last = lines.find(|line| !line.is_empty() && !is_statistics(line));
+        let why = last.map_or_else(|| format!("{error:#}"), |line| format!("{error}: {line}"));
         Self {
             program,
             why: format!("the kernel rejected the eBPF program {program}: {why}"),
@@ -103,31 +189,6 @@ fn is_statistics(line: &str) -> bool {
     ["processed ", "verification time ", "stack depth "]
         .iter()
         .any(|start| line.starts_with(start))
-}
-
-/// Fills the maps of tail calls. They stay with the object: the kernel empties them once nobody holds
-/// them.
-fn link_tail_calls(ebpf: &mut Ebpf, absent: &Absent) -> Result<()> {
-    for (feature, program) in features::programs() {
-        let (map, index) = match program.hook {
-            Hook::Tail(tail) => ("TAILS", tail as u32),
-            Hook::StackTail => ("STACK_TAILS", 0),
-            _ => continue,
-        };
-        if absent.why(feature).is_some() {
-            continue;
-        }
-        let loaded = ebpf.program(program.name);
-        let fd = loaded.with_context(|| no_program(program.name))?;
-        let fd = fd.fd()?.try_clone()?;
-        let found = ebpf
-            .map_mut(map)
-            .ok_or_else(|| anyhow!("the eBPF object has no map {map}"))?;
-        ProgramArray::try_from(found)?
-            .set(index, &fd, 0)
-            .with_context(|| format!("the kernel refused a program in the eBPF map {map}"))?;
-    }
-    Ok(())
 }
 
 /// Raises the limit of locked memory, against which kernels before 5.11 count maps.

@@ -69,7 +69,10 @@ pub fn check(btf: Option<&Path>) -> Preflight {
     ];
     let mut programs = None;
     if let (Some(types), true) = (types, checks.iter().all(|check| check.ok)) {
-        let loaded = load::load(&types);
+        let mut loaded = load::load(&types);
+        if let Ok(programs) = &mut loaded {
+            programs.load_all();
+        }
         checks.push(host::locked_memory(loaded.as_ref().err()));
         checks.push(accepted(&loaded));
         programs = loaded.ok();

@@ -1,35 +1,46 @@
-//! The loaded eBPF object: attaches its programs, and hands out its maps and statistics.
+//! The loaded eBPF object: loads and attaches its programs, and hands out its maps and statistics.
 
-use super::absent::Absent;
+use super::absent::{Absent, Refusal};
 use super::attach::{attach_feature, attach_to_python};
-use super::attachments::Attachments;
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{FEATURES, Feature, PythonHook, When};
-use super::generic_io::GenericIo;
+use super::features::{Feature, Need, PythonHook, When, of_hook};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
+use super::load::LoadedObject;
+use super::on_demand::{OnDemand, serves};
+use super::program_info::ProgramInfo;
 use super::program_stats::ProgramStats;
+use super::status::Status;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
-use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use aya::programs::ProgramInfo;
 use observer_model::event::Pid;
+use std::collections::{HashSet, VecDeque};
 
 /// Owns the loaded object; dropping it detaches all programs.
 pub struct Programs {
     /// Maps that userspace writes.
     pub maps: BpfMaps,
-    ebpf: Ebpf,
+    object: LoadedObject,
+    /// The features of this kernel's backend.
+    features: Vec<&'static Feature>,
+    /// Names of the features that were loaded, or rejected.
+    loaded: HashSet<&'static str>,
+    /// Features still to be loaded.
+    late: VecDeque<&'static Feature>,
+    /// Attachments for when their program is loaded.
+    waiting: Vec<Waiting>,
     absent: Absent,
+    /// How many of the absent features are logged.
+    logged: usize,
     loads: Vec<Load>,
-    attachments: Attachments,
+    status: Status,
     /// Attachments of the whole host.
     host: Vec<Link>,
-    generic_io: GenericIo,
+    on_demand: OnDemand,
     interpreters: Interpreters,
     detacher: Detacher,
 }
@@ -42,58 +53,153 @@ pub struct Load {
     pub took_ns: u64,
 }
 
+/// An attachment to the interpreter of a process.
+struct Waiting {
+    pid: Pid,
+    hook: PythonHook,
+    points: Vec<ProbePoint>,
+}
+
+/// A hook that could not be attached for a process after its program was loaded.
+#[derive(Debug)]
+pub struct LateFailure {
+    pub pid: Pid,
+    pub hook: PythonHook,
+    pub error: anyhow::Error,
+}
+
 impl Drop for Programs {
     fn drop(&mut self) {
         let mut links = std::mem::take(&mut self.host);
-        links.extend(self.generic_io.take_links());
+        links.extend(self.on_demand.take_links());
         links.extend(self.interpreters.take_links());
         self.detacher.detach_all(links);
     }
 }
 
 impl Programs {
-    /// The object after its load, attached to nothing yet.
+    /// The object with its maps; no program is loaded yet.
     ///
     /// # Errors
     /// When the object lacks a map.
-    pub(super) fn new(mut ebpf: Ebpf, absent: Absent, loads: Vec<Load>) -> Result<Self> {
+    pub(super) fn new(mut object: LoadedObject, features: Vec<&'static Feature>) -> Result<Self> {
         Ok(Self {
-            maps: BpfMaps::take(&mut ebpf)?,
-            ebpf,
-            absent,
-            loads,
-            attachments: Attachments::default(),
+            maps: BpfMaps::take(&mut object.ebpf)?,
+            object,
+            status: Status::new(&features),
+            features,
+            loaded: HashSet::new(),
+            late: VecDeque::new(),
+            waiting: Vec::new(),
+            absent: Absent::default(),
+            logged: 0,
+            loads: Vec::new(),
             host: Vec::new(),
-            generic_io: GenericIo::default(),
+            on_demand: OnDemand::default(),
             interpreters: Interpreters::default(),
             detacher: Detacher::default(),
         })
     }
 
-    /// Attaches the programs of the whole host, with those on GIL waits if `gil`. Logs each feature
-    /// that this kernel does not support.
+    /// Loads and attaches the programs of the whole host, with those on GIL waits if `gil`, and loads
+    /// those on interpreters; late features are left to [`Self::load_next`]. Logs each feature that
+    /// this kernel does not support.
     ///
     /// # Errors
     /// When a required feature is absent.
     pub fn attach_host(&mut self, gil: bool) -> Result<()> {
-        for feature in FEATURES {
+        for feature in self.features.clone() {
             let is_wanted = match feature.attached {
-                When::Required | When::Always => true,
+                When::Required | When::Always | When::Interpreter | When::DeepCapture => true,
                 When::Gil => gil,
-                When::Interpreter | When::DeepCapture | When::GenericIo => false,
+                When::Needed(_) => false,
             };
-            if is_wanted && self.absent.why(feature).is_none() {
-                match attach_feature(&mut self.ebpf, feature) {
-                    Ok(links) => self.host.extend(links),
-                    Err(refusal) => self.absent.add(feature, refusal),
-                }
+            if is_wanted && feature.is_late {
+                self.late.push_back(feature);
+            } else if is_wanted {
+                self.load_and_attach(feature);
             }
         }
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
         }
-        self.attachments.set_gil(gil);
-        for (feature, refusal) in self.absent.iter() {
+        self.log_absent();
+        Ok(())
+    }
+
+    /// Whether features are still to be loaded by [`Self::load_next`].
+    #[must_use]
+    pub fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Loads the next late feature, and attaches it wherever it is waited for: takes up to some tenths
+    /// of a second. Returns the attachments that failed.
+    pub fn load_next(&mut self) -> Vec<LateFailure> {
+        let Some(feature) = self.late.pop_front() else {
+            return Vec::new();
+        };
+        self.load_and_attach(feature);
+        self.log_absent();
+        let is_of_feature = |waiting: &mut Waiting| {
+            of_hook(waiting.hook).is_some_and(|(it, _)| it.name == feature.name)
+        };
+        let waiting: Vec<_> = self.waiting.extract_if(.., is_of_feature).collect();
+        let attach = waiting.into_iter().filter_map(|waiting| {
+            let Waiting { pid, hook, points } = waiting;
+            let attached = self.attach_for(pid, hook, &points);
+            attached.err().map(|error| LateFailure { pid, hook, error })
+        });
+        attach.collect()
+    }
+
+    /// Loads every feature, attached to nothing.
+    pub fn load_all(&mut self) {
+        for feature in self.features.clone() {
+            let _ = self.load_feature(feature);
+        }
+    }
+
+    /// Loads a feature, and attaches it if it is one of the whole host.
+    fn load_and_attach(&mut self, feature: &'static Feature) {
+        if self.load_feature(feature).is_err()
+            || matches!(feature.attached, When::Interpreter | When::DeepCapture)
+        {
+            return;
+        }
+        match attach_feature(&mut self.object.ebpf, feature) {
+            Ok(links) => {
+                self.host.extend(links);
+                self.status.set_host(feature, true);
+            }
+            Err(refusal) => self.refuse(feature, &refusal),
+        }
+    }
+
+    /// Makes sure that a feature is loaded.
+    fn load_feature(&mut self, feature: &'static Feature) -> Result<(), Refusal> {
+        if self.loaded.insert(feature.name) {
+            self.late.retain(|late| late.name != feature.name);
+            match self.object.load(feature, &mut self.loads) {
+                Ok(programs) => {
+                    for program in programs {
+                        self.status.add_program(program);
+                    }
+                }
+                Err(refusal) => self.refuse(feature, &refusal),
+            }
+        }
+        self.absent.why(feature).cloned().map_or(Ok(()), Err)
+    }
+
+    fn refuse(&mut self, feature: &'static Feature, refusal: &Refusal) {
+        self.status.set_absent(feature, refusal);
+        self.absent.add(feature, refusal.clone());
+    }
+
+    /// Logs absent features that are not logged yet.
+    fn log_absent(&mut self) {
+        for (feature, refusal) in self.absent.iter().skip(self.logged) {
             tracing::warn!(
                 feature = feature.name,
                 reason = refusal.why,
@@ -101,7 +207,13 @@ impl Programs {
                 "feature unavailable"
             );
         }
-        Ok(())
+        self.logged = self.absent.iter().count();
+    }
+
+    /// Every feature of this kernel's backend, also absent ones.
+    #[must_use]
+    pub fn features(&self) -> &[&'static Feature] {
+        &self.features
     }
 
     /// The features that this kernel does not support.
@@ -110,16 +222,16 @@ impl Programs {
         &self.absent
     }
 
-    /// Every program that was loaded or rejected, in order.
+    /// Every program that was loaded or rejected, in order of time.
     #[must_use]
     pub fn loads(&self) -> &[Load] {
         &self.loads
     }
 
-    /// What the kernel knows of a loaded program; `None` if it was rejected.
+    /// What the kernel knows of a loaded program; `None` if it is not loaded.
     #[must_use]
     pub fn info(&self, program: &str) -> Option<ProgramInfo> {
-        self.ebpf.program(program).and_then(|it| it.info().ok())
+        self.object.fd(program).map(ProgramInfo::of)
     }
 
     /// Forwards log lines of the programs to the observer's log, until the runtime ends.
@@ -128,7 +240,7 @@ impl Programs {
     /// When the programs were built without logging.
     #[cfg(feature = "probe-log")]
     pub fn start_log(&mut self) -> Result<()> {
-        super::log::start(&mut self.ebpf)
+        super::log::start(&mut self.object.ebpf)
     }
 
     /// The ring buffer of the records. It can be taken once.
@@ -136,15 +248,15 @@ impl Programs {
     /// # Errors
     /// When the object lacks it, or it was taken.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
-        take(&mut self.ebpf, "EVENTS")
+        take(&mut self.object.ebpf, "EVENTS")
     }
 
-    /// The statistics of the programs that are available now. They can be taken once.
+    /// The statistics of the programs. They can be taken once.
     ///
     /// # Errors
     /// When the object lacks the counters, or they were taken.
     pub fn take_stats(&mut self) -> Result<ProgramStats> {
-        ProgramStats::take(&mut self.ebpf, self.attachments.clone(), &self.absent)
+        ProgramStats::take(&mut self.object.ebpf, self.status.clone())
     }
 
     /// A reader of GIL waits. It can be taken once.
@@ -152,7 +264,7 @@ impl Programs {
     /// # Errors
     /// When the object lacks a map, or it was taken.
     pub fn take_gil_waits(&mut self) -> Result<GilWaits> {
-        GilWaits::take(&mut self.ebpf)
+        GilWaits::take(&mut self.object.ebpf)
     }
 
     /// A reader of requests in flight.
@@ -160,15 +272,16 @@ impl Programs {
     /// # Errors
     /// When the object lacks a map.
     pub fn in_flight(&self) -> Result<InFlightReader> {
-        InFlightReader::new(&self.ebpf)
+        InFlightReader::new(&self.object.ebpf)
     }
 
     /// Attaches the program on a function of Python at one place.
     ///
     /// # Errors
     /// When the file cannot be opened, or the kernel rejected the program or refuses to attach it.
-    pub fn attach_at(&mut self, hook: PythonHook, point: &ProbePoint) -> Result<Link> {
-        attach_to_python(&mut self.ebpf, hook, point)
+    pub fn attach_at(&mut self, hook: PythonHook, point: &ProbePoint) -> Result<Vec<Link>> {
+        self.load_hook(hook)?;
+        attach_to_python(&mut self.object, hook, &[point])
     }
 
     /// Makes sure that the requests of a process are seen.
@@ -176,17 +289,19 @@ impl Programs {
     /// # Errors
     /// As [`Self::attach_at`].
     pub fn attach_requests(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        self.attach_for(pid, PythonHook::DatetimeNow, &interpreter.now)
+        let now = std::slice::from_ref(&interpreter.now);
+        self.attach_for(pid, PythonHook::DatetimeNow, now)
     }
 
     /// Makes sure that handled exceptions of a process are seen, as far as its interpreter has the
-    /// functions. [`Interpreter::shortcomings`] names missing ones.
+    /// functions: later, if the program is a late one. [`Interpreter::shortcomings`] names missing
+    /// functions.
     ///
     /// # Errors
     /// As [`Self::attach_at`].
     pub fn attach_exceptions(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
-        let mut points = interpreter.handled.iter().flatten();
-        points.try_for_each(|point| self.attach_for(pid, PythonHook::ExceptionAsked, point))
+        let points = interpreter.handled.as_deref().unwrap_or_default();
+        self.attach_or_wait(pid, PythonHook::ExceptionAsked, points)
     }
 
     /// Makes sure that the garbage collections of a process are seen, as far as the functions of its
@@ -198,17 +313,12 @@ impl Programs {
         let Ok(collector) = &interpreter.collector else {
             return Ok(());
         };
-        self.interpreters.allow_gc(collector)?;
+        if self.object.uprobe_multi.is_none() {
+            self.interpreters.allow_gc(collector)?;
+        }
         // Ends first: a collection that is seen to begin is also seen to end.
-        let ends = collector.ends.iter();
-        ends.map(|point| (PythonHook::GcEnds, point))
-            .chain(
-                collector
-                    .begins
-                    .iter()
-                    .map(|point| (PythonHook::GcBegins, point)),
-            )
-            .try_for_each(|(hook, point)| self.attach_for(pid, hook, point))
+        self.attach_for(pid, PythonHook::GcEnds, &collector.ends)?;
+        self.attach_for(pid, PythonHook::GcBegins, &collector.begins)
     }
 
     /// Starts to capture every frame that an exception of a process leaves.
@@ -218,23 +328,38 @@ impl Programs {
     pub fn attach_deep_capture(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
         let point = interpreter.deep_capture.as_ref();
         let point = point.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))?;
+        let point = std::slice::from_ref(point);
         self.attach_for(pid, PythonHook::TracebackHere, point)
     }
 
-    /// Makes sure that the programs on generic I/O are attached, for a master and its workers.
+    /// Makes sure that the programs for a need are loaded and attached, for a master and its workers.
     ///
     /// # Errors
-    /// When the kernel rejected a program or refuses to attach it.
-    pub fn attach_generic_io(&mut self, pid: Pid) -> Result<()> {
-        self.generic_io
-            .need(pid, &mut self.ebpf, &self.absent, &self.attachments)
+    /// When the kernel rejected a program or refuses to attach it: the first of them. The other
+    /// features are attached.
+    pub fn need(&mut self, pid: Pid, need: Need) -> Result<()> {
+        self.on_demand.need(pid, need);
+        let mut first = Ok(());
+        for feature in self.features.clone() {
+            if !serves(feature, need) {
+                continue;
+            }
+            let loaded = self.load_feature(feature);
+            let (ebpf, status) = (&mut self.object.ebpf, &self.status);
+            let attached = loaded.and_then(|()| self.on_demand.attach(feature, ebpf, status));
+            let attached =
+                attached.map_err(|refusal| anyhow!("no {}: {}", feature.name, refusal.why));
+            first = first.and(attached);
+        }
+        self.log_absent();
+        first
     }
 
     /// A process needs no program any more.
     pub fn release(&mut self, pid: Pid) {
         self.release_interpreter(pid);
-        self.generic_io
-            .release(pid, &mut self.detacher, &self.attachments);
+        self.on_demand
+            .release(pid, &mut self.detacher, &self.status);
     }
 
     /// A process needs no program on its interpreter any more.
@@ -247,17 +372,47 @@ impl Programs {
         self.release_hooks(pid, |hook| hook == PythonHook::TracebackHere);
     }
 
-    fn attach_for(&mut self, pid: Pid, hook: PythonHook, point: &ProbePoint) -> Result<()> {
-        let ebpf = &mut self.ebpf;
-        self.interpreters
-            .attach(pid, hook, point, || attach_to_python(ebpf, hook, point))?;
-        self.attachments.set_python(self.interpreters.hooks());
+    fn load_hook(&mut self, hook: PythonHook) -> Result<()> {
+        match of_hook(hook) {
+            Some((feature, _)) => self
+                .load_feature(feature)
+                .map_err(|refusal| anyhow!(refusal.why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Attaches now, or once the program is loaded.
+    fn attach_or_wait(&mut self, pid: Pid, hook: PythonHook, points: &[ProbePoint]) -> Result<()> {
+        let feature = of_hook(hook).map(|(feature, _)| feature.name);
+        if !self.late.iter().any(|late| Some(late.name) == feature) {
+            return self.attach_for(pid, hook, points);
+        }
+        self.waiting.push(Waiting {
+            pid,
+            hook,
+            points: points.to_vec(),
+        });
         Ok(())
     }
 
+    fn attach_for(&mut self, pid: Pid, hook: PythonHook, points: &[ProbePoint]) -> Result<()> {
+        if points.is_empty() {
+            return Ok(());
+        }
+        self.load_hook(hook)?;
+        let object = &mut self.object;
+        let attached = self.interpreters.attach(pid, hook, points, |points| {
+            attach_to_python(object, hook, points)
+        });
+        self.status.set_python(self.interpreters.places());
+        attached
+    }
+
     fn release_hooks(&mut self, pid: Pid, is_released: impl Fn(PythonHook) -> bool) {
+        self.waiting
+            .retain(|waiting| waiting.pid != pid || !is_released(waiting.hook));
         let links = self.interpreters.release(pid, is_released);
         self.detacher.detach(links);
-        self.attachments.set_python(self.interpreters.hooks());
+        self.status.set_python(self.interpreters.places());
     }
 }

@@ -6,6 +6,8 @@ use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
+use crate::probe::features::{Need, PythonHook};
+use crate::probe::programs::LateFailure;
 use crate::process::memory::ProcessMemory;
 use anyhow::Result;
 use observer_model::Untrusted;
@@ -177,15 +179,13 @@ impl Watcher {
                 return None;
             }
             // Without these programs, connections that use other calls are still seen.
-            if let Err(error) = self.programs.attach_generic_io(pid) {
+            if let Err(error) = self.programs.need(pid, Need::SocketLevel) {
                 tracing::warn!(pid, "{error:#}");
             }
         }
         let level = coverage.level();
-        let of_coverage = coverage.reason().raw().to_owned();
-        let reasons = [Some(of_coverage), unseen].into_iter().flatten();
-        let reasons: Vec<_> = reasons.filter(|reason| !reason.is_empty()).collect();
-        let reason = reasons.join("; ");
+        let unseen = unseen.unwrap_or_default();
+        let reason = join_reasons([coverage.reason().raw(), unseen.as_str()]);
         self.send(Fact::Level(TargetLevel { pid, level, reason }));
         Some(coverage)
     }
@@ -202,7 +202,7 @@ impl Watcher {
         let attached = self.programs.attach_exceptions(pid, interpreter);
         let unseen = attached
             .err()
-            .map(|error| format!("handled exceptions are not seen: {error:#}"));
+            .map(|error| unseen(PythonHook::ExceptionAsked, &error));
         let target = Target {
             layout: self.programs.maps.layout(&interpreter.layout)?,
             tstate_slot: interpreter.tstate_slot,
@@ -220,6 +220,21 @@ impl Watcher {
             tracing::info!(pid, "GC pauses are not measured: {error:#}");
         }
         Ok(unseen)
+    }
+
+    /// Loads the next of the programs that were left for later, when nothing else is to be done.
+    pub(super) fn load_late(&mut self) {
+        for LateFailure { pid, hook, error } in self.programs.load_next() {
+            let unseen = unseen(hook, &error);
+            let Some(master) = self.masters.get(&pid) else {
+                tracing::debug!(pid, "{unseen}");
+                continue;
+            };
+            let level = master.found.coverage.level();
+            let of_coverage = master.found.coverage.reason();
+            let reason = join_reasons([of_coverage.raw(), unseen.as_str()]);
+            self.send(Fact::Level(TargetLevel { pid, level, reason }));
+        }
     }
 
     /// Measures GIL waits of a process from now on, with `--gil`.
@@ -322,4 +337,20 @@ impl Watcher {
         let again = !master.expected.is_empty() && master.follow_ups > 0;
         master.follow_up_ns = again.then_some(now + FOLLOW_UP_NS * 4);
     }
+}
+
+/// What is not seen without a hook, and why.
+fn unseen(hook: PythonHook, error: &anyhow::Error) -> String {
+    let what = match hook {
+        PythonHook::DatetimeNow => "requests",
+        PythonHook::ExceptionAsked => "handled exceptions",
+        PythonHook::TracebackHere => "exceptions in deep captures",
+        PythonHook::GcBegins | PythonHook::GcEnds => "garbage collections",
+    };
+    format!("{what} are not seen: {error:#}")
+}
+
+fn join_reasons(reasons: [&str; 2]) -> String {
+    let reasons = reasons.into_iter().filter(|reason| !reason.is_empty());
+    reasons.collect::<Vec<_>>().join("; ")
 }

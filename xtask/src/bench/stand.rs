@@ -163,12 +163,14 @@ impl Probes {
         }
     }
 
-    /// Starts an observer of every Gunicorn, and waits until it knows these masters.
+    /// Starts an observer of every Gunicorn, and waits until it knows these masters and is idle.
     pub fn start(self, binary: &Path, masters: &[u32]) -> Result<Observer> {
         let observer = Observer::start_with(binary, false, self.arguments())?;
         observer.wait_until("the Gunicorns to be known", |metrics| {
             masters.iter().all(|&master| metrics.knows_master(master))
         })?;
+        // It loads its rare programs after that.
+        cpu::wait_until_idle(observer.pid())?;
         Ok(observer)
     }
 }

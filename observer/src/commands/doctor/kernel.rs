@@ -1,7 +1,6 @@
 //! Features and eBPF programs on this kernel.
 
 use crate::probe::Programs;
-use crate::probe::features::FEATURES;
 use crate::probe::programs::Load;
 use serde::Serialize;
 
@@ -30,7 +29,7 @@ pub struct Program {
     pub feature: &'static str,
     pub ok: bool,
     /// Instructions that the verifier walked; unknown before Linux 5.16.
-    pub walked: Option<u32>,
+    pub walked: Option<u64>,
     pub load_us: u64,
     /// The verifier's log of a refused program; else empty.
     pub log: String,
@@ -39,7 +38,7 @@ pub struct Program {
 impl Kernel {
     /// Of what was loaded, with each program if those are asked for.
     pub fn of(programs: &Programs, verbose: bool) -> Self {
-        let features = FEATURES.iter().map(|feature| {
+        let features = programs.features().iter().map(|feature| {
             let refusal = programs.absent().why(feature);
             Feature {
                 name: feature.name,
@@ -67,7 +66,7 @@ impl Program {
             name: load.program,
             feature: load.feature.name,
             ok: info.is_some(),
-            walked: info.and_then(|info| info.verified_instruction_count()),
+            walked: info.and_then(|info| info.walked()),
             load_us: load.took_ns / 1000,
             log: refusal
                 .map(|refusal| refusal.log.clone())

@@ -1,0 +1,184 @@
+//! Calls of bpf(2) that aya does not make: programs and links of the kind `uprobe_multi` (Linux 6.6 and
+//! later).
+
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
+use nix::libc;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+const ATTACH_TYPE: u32 = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+/// Bytes of the verifier's log. The kernel keeps its end, which names the fault (since Linux 6.4).
+const LOG_BYTES: usize = 256 * 1024;
+/// `BPF_OBJ_NAME_LEN` of `linux/bpf.h`.
+const NAME_BYTES: usize = 16;
+
+/// A program that the kernel rejected.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub error: io::Error,
+    /// The verifier's log.
+    pub log: String,
+}
+
+/// `BPF_PROG_LOAD` of `union bpf_attr`.
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; NAME_BYTES],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// `BPF_LINK_CREATE` of `union bpf_attr`, for `uprobe_multi`.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    ref_ctr_offsets: u64,
+    cookies: u64,
+    cnt: u32,
+    multi_flags: u32,
+    /// 0: in every process.
+    pid: u32,
+    padding: u32,
+}
+
+/// Loads a program for uprobes.
+///
+/// # Errors
+/// When the kernel rejects it.
+pub(super) fn load_uprobe(
+    name: &str,
+    instructions: &[bpf_insn],
+    license: &CStr,
+) -> Result<OwnedFd, Rejected> {
+    let load = |log: &mut [u8]| {
+        let attr = ProgLoad {
+            prog_type: bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
+            insn_cnt: count(instructions),
+            insns: address(instructions.as_ptr()),
+            license: address(license.as_ptr()),
+            log_level: (!log.is_empty()).into(),
+            log_size: count(log),
+            log_buf: if log.is_empty() {
+                0
+            } else {
+                address(log.as_mut_ptr())
+            },
+            kern_version: 0,
+            prog_flags: 0,
+            prog_name: object_name(name),
+            prog_ifindex: 0,
+            expected_attach_type: ATTACH_TYPE,
+        };
+        // SAFETY: the attribute's pointers are to slices and a string that outlive the call, with
+        // their lengths; the kernel writes to the log alone, which is borrowed for that.
+        unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) }
+    };
+    load(&mut []).map_err(|error| {
+        let mut log = vec![0; LOG_BYTES];
+        // The same error once more.
+        let _ = load(&mut log);
+        let len = log.iter().position(|&byte| byte == 0);
+        log.truncate(len.unwrap_or(LOG_BYTES));
+        let log = String::from_utf8_lossy(&log).into_owned();
+        Rejected { error, log }
+    })
+}
+
+/// Attaches a program at these offsets of a file, in every process that maps it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn attach_uprobe_multi(
+    program: BorrowedFd<'_>,
+    path: &CStr,
+    offsets: &[u64],
+) -> io::Result<OwnedFd> {
+    let attr = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: 0,
+        attach_type: ATTACH_TYPE,
+        flags: 0,
+        path: address(path.as_ptr()),
+        offsets: address(offsets.as_ptr()),
+        ref_ctr_offsets: 0,
+        cookies: 0,
+        cnt: count(offsets),
+        multi_flags: 0,
+        pid: 0,
+        padding: 0,
+    };
+    // SAFETY: the attribute's pointers are to a string and to a slice with its length, which outlive
+    // the call; the kernel only reads them.
+    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
+}
+
+/// Makes a call that returns a new descriptor.
+///
+/// # Safety
+/// The attribute is the one of this command, and its pointers are valid for what the command does with
+/// them.
+unsafe fn bpf<T>(command: bpf_cmd, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of the attribute, which is a live reference. For
+    // its pointers see above.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command as u32, attr, size_of::<T>()) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: these commands return a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.expose_provenance() as u64
+}
+
+fn count<T>(slice: &[T]) -> u32 {
+    u32::try_from(slice.len()).unwrap_or(u32::MAX)
+}
+
+/// A name with a zero at its end, cut to the kernel's length.
+fn object_name(name: &str) -> [u8; NAME_BYTES] {
+    let mut bytes = [0; NAME_BYTES];
+    let of_name = name.bytes().take(NAME_BYTES - 1);
+    bytes
+        .iter_mut()
+        .zip(of_name)
+        .for_each(|(byte, of_name)| *byte = of_name);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attributes_have_the_layout_of_the_kernel() {
+        assert_eq!(std::mem::offset_of!(ProgLoad, expected_attach_type), 68);
+        assert_eq!(std::mem::offset_of!(LinkCreate, path), 16);
+        assert_eq!(std::mem::offset_of!(LinkCreate, pid), 56);
+        assert_eq!((size_of::<ProgLoad>(), size_of::<LinkCreate>()), (72, 64));
+        assert_eq!(ATTACH_TYPE, 48);
+    }
+
+    #[test]
+    fn a_name_is_cut_and_ends_with_a_zero() {
+        assert_eq!(&object_name("gc_ends"), b"gc_ends\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&object_name("a_name_too_long_for_it"), b"a_name_too_long\0");
+    }
+}
