@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use iced_x86::{Decoder, DecoderOptions};
 use observer::clock::monotonic_ns;
 use observer::cpython::target::{Interpreter, ProbePoint};
+use observer::options::Probes;
 use observer::probe::features::PythonHook;
 use observer::probe::kernel::Types;
 use observer::probe::program_stats::ProgramStats;
@@ -76,7 +77,7 @@ struct Bench {
 impl Bench {
     fn load() -> Result<Self> {
         tracefs::ensure()?;
-        let mut programs = load::load(&Types::read(None)?)?;
+        let mut programs = load::load(&Types::read(None)?, Probes::Full)?;
         let stats = programs.take_stats()?;
         Ok(Self { programs, stats })
     }

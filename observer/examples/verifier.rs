@@ -4,13 +4,14 @@
 //! `cargo run --release -p gunicorn-observer --example verifier`
 
 use anyhow::{Context as _, Result};
+use observer::options::Probes;
 use observer::probe::kernel::Types;
 use observer::probe::{load, tracefs};
 use std::io::Write as _;
 
 fn main() -> Result<()> {
     tracefs::ensure()?;
-    let mut programs = load::load(&Types::read(None)?)?;
+    let mut programs = load::load(&Types::read(None)?, Probes::Full)?;
     programs.load_all();
     let mut out = std::io::stdout().lock();
     let mut names: Vec<_> = programs.loads().iter().map(|load| load.program).collect();

@@ -1,6 +1,6 @@
 //! The command line: every command and option. docs/CONFIGURATION.md lists them.
 
-use crate::options::{self, LogLevel};
+use crate::options::{self, LogLevel, Probes};
 use crate::top::source::Daemon;
 use crate::trace::filter::{RouteGlob, Statuses};
 use clap::builder::{FalseyValueParser, StyledStr};
@@ -261,13 +261,16 @@ pub struct ServeArgs {
     pub web_config: Option<PathBuf>,
 }
 
-/// Where the kernel's types are.
+/// What the kernel is asked for.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = TARGETS)]
 pub struct HostArgs {
     /// Kernel types (BTF) of exactly this kernel build, for a kernel without /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE", env = "GUNICORN_OBSERVER_BTF")]
     pub btf: Option<PathBuf>,
+    /// Probes to attach [default: full]
+    #[arg(long, value_name = "PROBES", env = "GUNICORN_OBSERVER_PROBES")]
+    pub probes: Option<Probes>,
 }
 
 /// Which masters are observed, and how closely.
@@ -304,7 +307,7 @@ pub struct TopArgs {
         help_heading = CONNECTION,
         value_name = "URL",
         env = "GUNICORN_OBSERVER_CONNECT",
-        conflicts_with_all = ["btf", "pid", "no_deep_capture", "route", "route_limit", "keep_ended", "finding"]
+        conflicts_with_all = ["btf", "probes", "pid", "no_deep_capture", "route", "route_limit", "keep_ended", "finding"]
     )]
     pub connect: Option<Daemon>,
     /// YAML file with credentials for the daemon (`basic_auth`, `tls_config`), in the format of

@@ -3,7 +3,7 @@
 use crate::cli::{
     GlobalArgs, HostArgs, ModelArgs, ReplayArgs, RunArgs, ServeArgs, TargetArgs, TopArgs, TraceArgs,
 };
-use crate::options::{DEFAULT_LISTEN, LogLevel, PIDS, ROUTE_LIMITS, parse_listen};
+use crate::options::{DEFAULT_LISTEN, LogLevel, PIDS, Probes, ROUTE_LIMITS, parse_listen};
 use crate::trace::Format;
 use crate::trace::filter::Filter;
 use anyhow::{Context, Result, anyhow};
@@ -29,6 +29,7 @@ pub struct File {
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
     btf: Option<PathBuf>,
+    probes: Option<Probes>,
     no_deep_capture: bool,
     gil: bool,
     node_name: Option<String>,
@@ -69,12 +70,6 @@ impl File {
                 "failed to parse {name}: line {line}: {what}; docs/CONFIGURATION.md lists the keys"
             )
         })
-    }
-
-    /// File with the kernel's types, if one is set.
-    #[must_use]
-    pub fn btf(&self, args: &HostArgs) -> Option<PathBuf> {
-        args.btf.as_ref().or(self.btf.as_ref()).cloned()
     }
 }
 
@@ -162,11 +157,29 @@ impl From<&Observe> for Fact {
     }
 }
 
+/// What the kernel is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// File with the kernel's types, instead of `/sys/kernel/btf/vmlinux`.
+    pub btf: Option<PathBuf>,
+    pub probes: Probes,
+}
+
+impl Host {
+    /// Flags and variables over the file over the defaults.
+    #[must_use]
+    pub fn resolve(args: &HostArgs, file: &File) -> Self {
+        Self {
+            btf: args.btf.as_ref().or(file.btf.as_ref()).cloned(),
+            probes: args.probes.or(file.probes).unwrap_or_default(),
+        }
+    }
+}
+
 /// Options of the observation, the same for every output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {
-    /// File with the kernel's types, instead of `/sys/kernel/btf/vmlinux`.
-    pub btf: Option<PathBuf>,
+    pub host: Host,
     /// Masters or workers to observe; all when empty.
     pub pids: Vec<u32>,
     /// Deep capture is disabled.
@@ -183,7 +196,7 @@ pub struct Observe {
 impl Observe {
     fn resolve(targets: &TargetArgs, model: &ModelArgs, file: &File) -> Self {
         Self {
-            btf: file.btf(&targets.host),
+            host: Host::resolve(&targets.host, file),
             pids: first_set(&targets.pid, &file.pid),
             no_deep_capture: targets.no_deep_capture.unwrap_or(file.no_deep_capture),
             gil: false,

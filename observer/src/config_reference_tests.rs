@@ -186,6 +186,7 @@ fn resolved(arguments: &[String]) -> String {
         Command::Record(args) => format!("{:?}", Run::resolve(&args.run, &file)),
         Command::Top(args) => format!("{:?}", Observe::top(args, &file)),
         Command::Trace(args) => format!("{:?}", Trace::resolve(args, &file)),
+        Command::Doctor(args) => format!("{:?}", Host::resolve(&args.host, &file)),
         Command::Replay(args) => format!("{:?}", Serve::resolve(&args.served, &file)),
         other => format!("{other:?}"),
     };

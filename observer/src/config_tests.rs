@@ -83,6 +83,25 @@ fn deep_capture_is_disabled_by_flag_or_file() {
 }
 
 #[test]
+fn probes_are_chosen_by_flag_or_file() {
+    let by_file = file("probes = \"entry-exit\"").unwrap();
+    for (arguments, file, expected) in [
+        ("run", &File::default(), Probes::Full),
+        (
+            "run --probes entry-exit",
+            &File::default(),
+            Probes::EntryExit,
+        ),
+        ("run", &by_file, Probes::EntryExit),
+        ("run --probes full", &by_file, Probes::Full),
+    ] {
+        let probes = run(arguments, file).observe.host.probes;
+        assert_eq!(probes, expected, "{arguments} {file:?}");
+    }
+    assert!(file("probes = \"sockets\"").is_err());
+}
+
+#[test]
 fn gil_wait_time_is_measured_if_flag_or_file_says_so() {
     let by_file = file("gil = true").unwrap();
     for (arguments, file, expected) in [

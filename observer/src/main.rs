@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Parser;
 use observer::cli::{Cli, Command, TopArgs};
 use observer::commands::{completions, doctor, list, man, replay, stack};
-use observer::config::{self, File, Model, Observe, Run, Show, Trace};
+use observer::config::{self, File, Host, Model, Observe, Run, Show, Trace};
 use observer::daemon::{self, Outputs};
 use observer::top::{self, Appearance};
 use std::io::{self, IsTerminal as _};
@@ -68,8 +68,8 @@ fn start(cli: &Cli) -> Result<()> {
         Command::List(args) => list::run(args.json, &mut io::stdout().lock()),
         Command::Stack(args) => stack::run(args.pid, args.json, &mut io::stdout().lock()),
         Command::Doctor(args) => {
-            let btf = file.btf(&args.host);
-            doctor::run(args, btf.as_deref(), &mut io::stdout().lock())
+            let host = Host::resolve(&args.host, &file);
+            doctor::run(args, &host, &mut io::stdout().lock())
         }
         Command::Completions(args) => completions::run(args.shell, &mut io::stdout().lock()),
         Command::Man(args) => man::run(args.dir.as_deref(), &mut io::stdout().lock()),

@@ -42,6 +42,17 @@ impl LogLevel {
     }
 }
 
+/// Which probes observe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probes {
+    /// Python and the sockets of its processes
+    #[default]
+    Full,
+    /// Python only: no phase `dispatch` and `write`, no master at level `socket`; costs other processes nothing
+    EntryExit,
+}
+
 /// Parser of `--worker-label`.
 #[must_use]
 pub fn worker_label() -> impl TypedValueParser<Value = WorkerLabel> {

@@ -7,6 +7,7 @@ mod text;
 
 use super::written;
 use crate::cli::DoctorArgs;
+use crate::config::Host;
 use crate::gunicorn::tree::Tree;
 use crate::probe::preflight;
 use anyhow::{Context as _, Result, bail};
@@ -14,14 +15,13 @@ use kernel::Kernel;
 use report::{Report, Targets};
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::Path;
 
 /// Writes the checks, interpreters and masters to `out`.
 ///
 /// # Errors
 /// If `run` could not work here, or `out` cannot be written to.
-pub fn run(args: &DoctorArgs, btf: Option<&Path>, out: &mut impl Write) -> Result<()> {
-    let preflight = preflight::check(btf);
+pub fn run(args: &DoctorArgs, host: &Host, out: &mut impl Write) -> Result<()> {
+    let preflight = preflight::check(host.btf.as_deref(), host.probes);
     let kernel = preflight.programs.as_ref();
     let kernel = kernel.map(|programs| Kernel::of(programs, args.verbose));
     // Other processes cannot be read without the privilege.

@@ -129,8 +129,8 @@ pub(super) struct Readers {
 impl Attached {
     /// Loads the programs and attaches those of the host.
     pub(super) fn attach(observe: &config::Observe) -> Result<Self> {
-        let types = Types::read(observe.btf.as_deref())?;
-        let mut programs = load::load(&types)?;
+        let types = Types::read(observe.host.btf.as_deref())?;
+        let mut programs = load::load(&types, observe.host.probes)?;
         #[cfg(feature = "probe-log")]
         programs.start_log()?;
         let gil = observe.gil.then(|| programs.take_gil_waits()).transpose()?;

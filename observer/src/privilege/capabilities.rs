@@ -3,52 +3,64 @@
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// Needed to attach to interpreters and to read the memory of processes. docs/SECURITY.md says what
-/// each is for.
-pub const NEEDED: [Capability; 3] = [
-    Capability::CAP_SYS_ADMIN,
-    Capability::CAP_SYS_PTRACE,
-    Capability::CAP_DAC_READ_SEARCH,
-];
+/// Needed on every kernel, to read the memory of processes. docs/SECURITY.md says what each is for.
+pub const NEEDED: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 
-/// Capabilities that the kernel checks first; it accepts `CAP_SYS_ADMIN` in their place
-/// (`bpf_capable` and `perfmon_capable` of `linux/capability.h`).
+/// Needed to attach to interpreters, unless the kernel has `uprobe_multi`.
+pub const ADMIN: Capability = Capability::CAP_SYS_ADMIN;
+
+/// Capabilities that the kernel checks first; it accepts [`ADMIN`] in their place (`bpf_capable` and
+/// `perfmon_capable` of `linux/capability.h`).
 pub const COVERED: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
-/// Drops every capability but [`NEEDED`] and [`COVERED`], for this thread and those it starts, and
-/// lowers the bounding set, so that no program can get one back (`capabilities(7)`).
+/// Without [`ADMIN`], these have a use of their own (`bpf_net_capable` and
+/// `checkpoint_restore_ns_capable` of `linux/capability.h`).
+pub const INSTEAD: [Capability; 2] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_CHECKPOINT_RESTORE,
+];
+
+/// Drops every capability but [`NEEDED`], [`COVERED`] and [`ADMIN`] or else [`INSTEAD`], for this thread
+/// and those it starts, and lowers the bounding set, so that no program can get one back
+/// (`capabilities(7)`).
 ///
 /// # Errors
 /// When the kernel refuses; capabilities dropped until then stay dropped.
 pub fn keep_needed() -> Result<(), CapsError> {
+    let kept = kept(caps::has_cap(None, CapSet::Effective, ADMIN)?);
     // Lowering the bounding set needs a capability that is itself dropped below.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        for dropped in others(CapSet::Bounding)? {
+        for dropped in others(&kept, CapSet::Bounding)? {
             caps::drop(None, CapSet::Bounding, dropped)?;
         }
     }
-    for dropped in others(CapSet::Ambient)? {
+    for dropped in others(&kept, CapSet::Ambient)? {
         caps::drop(None, CapSet::Ambient, dropped)?;
     }
     // An effective capability has to be permitted.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         let all = caps::read(None, set)?;
-        let kept: CapsHashSet = all.iter().copied().filter(is_kept).collect();
+        let left: CapsHashSet = all.intersection(&kept).copied().collect();
         // The call is refused where a service manager has dropped them already.
-        if kept != all {
-            caps::set(None, set, &kept)?;
+        if left != all {
+            caps::set(None, set, &left)?;
         }
     }
     Ok(())
 }
 
-fn others(set: CapSet) -> Result<Vec<Capability>, CapsError> {
+fn others(kept: &CapsHashSet, set: CapSet) -> Result<Vec<Capability>, CapsError> {
     let all = caps::read(None, set)?;
-    Ok(all.into_iter().filter(|it| !is_kept(it)).collect())
+    Ok(all.difference(kept).copied().collect())
 }
 
-fn is_kept(capability: &Capability) -> bool {
-    NEEDED.contains(capability) || COVERED.contains(capability)
+fn kept(has_admin: bool) -> CapsHashSet {
+    let both = NEEDED.into_iter().chain(COVERED);
+    if has_admin {
+        both.chain([ADMIN]).collect()
+    } else {
+        both.chain(INSTEAD).collect()
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +73,8 @@ mod tests {
         let left = std::thread::spawn(|| {
             keep_needed().unwrap();
             let sets = [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable];
-            sets.map(|set| others(set).unwrap())
+            let kept = kept(caps::has_cap(None, CapSet::Effective, ADMIN).unwrap());
+            sets.map(|set| others(&kept, set).unwrap())
         });
         for others in left.join().unwrap() {
             assert_eq!(others, []);

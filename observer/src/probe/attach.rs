@@ -123,10 +123,10 @@ pub(super) fn attach_to_python(
     // The very file that was read: the process may replace the file at this path.
     let file = maps::reopen(path, first.opened).with_context(attaching)?;
     let links = match &object.uprobe_multi {
-        Some(uprobes) => uprobes
+        Ok(uprobes) => uprobes
             .attach(name, &file, &offsets)
             .map(|link| vec![Link::UprobeMulti(link)]),
-        None => attach_one_by_one(&mut object.ebpf, name, &file, &offsets),
+        Err(_) => attach_one_by_one(&mut object.ebpf, name, &file, &offsets),
     };
     links.with_context(attaching)
 }

@@ -4,6 +4,7 @@
 //! attaching, statistics, `doctor` and the benchmarks read this table. A program that the kernel
 //! rejects disables its own feature and no other.
 
+use crate::options::Probes;
 use probe_ebpf::abi::Tail;
 
 /// Something that the observer measures, and the eBPF programs it takes.
@@ -28,23 +29,27 @@ pub enum Backend {
     Taps,
     /// System calls.
     Syscalls,
+    /// Nothing: requests are seen where Python begins and ends them.
+    EntryExit,
 }
 
 impl Backend {
-    /// The best one of a kernel, which perhaps has the tracepoints `sock_recv_length` and
-    /// `sock_send_length`.
+    /// The best one for these probes on a kernel, which perhaps has the tracepoints
+    /// `sock_recv_length` and `sock_send_length`.
     #[must_use]
-    pub fn best(has_socket_tracepoints: bool) -> Self {
-        if has_socket_tracepoints {
-            Self::Taps
-        } else {
-            Self::Syscalls
+    pub fn best(probes: Probes, has_socket_tracepoints: bool) -> Self {
+        match (probes, has_socket_tracepoints) {
+            (Probes::EntryExit, _) => Self::EntryExit,
+            (Probes::Full, true) => Self::Taps,
+            (Probes::Full, false) => Self::Syscalls,
         }
     }
 }
 
 /// Every backend.
-const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls];
+const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls, Backend::EntryExit];
+/// Those that see sockets.
+const SOCKETS: &[Backend] = &[Backend::Taps, Backend::Syscalls];
 
 /// When the programs of a feature are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +194,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests have no route, no status and no times before the application",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_accept4"),
             syscall!("enter_close"),
@@ -201,7 +206,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests have no route, method and size",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_recvfrom"),
             syscall!("enter_recvfrom"),
@@ -213,7 +218,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests have no status, and responses no size",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_sendto"),
             syscall!("enter_sendto"),
@@ -225,7 +230,7 @@ pub static FEATURES: &[Feature] = &[
         without: "response sizes lack the bytes sent by `sendfile`",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_sendfile", "sys_exit_sendfile64"),
             syscall!("enter_sendfile", "sys_enter_sendfile64"),
@@ -236,7 +241,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
         attached: When::Needed(&[Need::SocketLevel]),
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[
             syscall!("exit_accept"),
             syscall!("exit_sendmsg"),
@@ -254,7 +259,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests on TCP have no phase `queue`",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[raw("socket_established", "inet_sock_set_state")],
     },
     Feature {
@@ -262,7 +267,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests on Unix sockets have no phase `queue`",
         attached: When::Always,
         is_late: false,
-        backends: ALL,
+        backends: SOCKETS,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
     },
     Feature {

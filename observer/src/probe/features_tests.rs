@@ -91,8 +91,25 @@ fn each_backend_lists_each_program_and_each_feature_once() {
 
 #[test]
 fn a_kernel_with_socket_tracepoints_needs_no_system_calls() {
-    assert_eq!(Backend::best(true), Backend::Taps);
-    assert_eq!(Backend::best(false), Backend::Syscalls);
+    assert_eq!(Backend::best(Probes::Full, true), Backend::Taps);
+    assert_eq!(Backend::best(Probes::Full, false), Backend::Syscalls);
+}
+
+#[test]
+fn without_probes_on_sockets_bystanders_pay_nothing() {
+    assert_eq!(Backend::best(Probes::EntryExit, true), Backend::EntryExit);
+    for feature in chosen(Backend::EntryExit) {
+        // `--gil` is asked for by itself.
+        let is_asked_for = feature.attached == When::Gil;
+        for program in feature.programs {
+            let is_cheap = match program.hook {
+                Hook::RawTracepoint(tracepoint) => !tracepoint.contains("sock"),
+                Hook::Syscall { .. } | Hook::ControlGroup(_) | Hook::Tail(_) => false,
+                Hook::Python(_) | Hook::StackTail => true,
+            };
+            assert!(is_cheap || is_asked_for, "{}", program.name);
+        }
+    }
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use super::absent::Refusal;
 use super::attach::no_program;
-use super::features::{Backend, Feature, Hook, Program as Row, chosen};
+use super::features::{Backend, Feature, Hook, Program as Row};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::status::Loaded;
 use super::uprobe_multi::UprobeMulti;
 use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
+use crate::options::Probes;
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, ProgramError};
@@ -28,7 +29,7 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 ///
 /// # Errors
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
-pub fn load(types: &Types) -> Result<Programs> {
+pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let kernel = types.offsets()?;
     let tracepoint = tracefs::offsets()?;
     raise_memlock();
@@ -40,23 +41,22 @@ pub fn load(types: &Types) -> Result<Programs> {
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
     let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
-    if let Err(error) = &uprobe_multi {
-        tracing::debug!("uprobes are attached one by one: {error:#}");
-    }
     let object = LoadedObject {
         ebpf,
-        uprobe_multi: uprobe_multi.ok(),
+        uprobe_multi,
         skips: types.has_function(SKIPPING),
     };
-    let backend = Backend::best(types.has_socket_tracepoints());
-    Programs::new(object, chosen(backend))
+    let has_socket_tracepoints = types.has_socket_tracepoints();
+    let backend = Backend::best(probes, has_socket_tracepoints);
+    let full = Backend::best(Probes::Full, has_socket_tracepoints);
+    Programs::new(object, backend, full)
 }
 
 /// The object with its maps, and the programs that are loaded.
 pub(super) struct LoadedObject {
     pub ebpf: Ebpf,
-    /// The programs on functions of Python, where the kernel has it.
-    pub uprobe_multi: Option<UprobeMulti>,
+    /// The programs on functions of Python, or why aya loads and attaches them.
+    pub uprobe_multi: Result<UprobeMulti>,
     /// Whether the kernel skips programs: then it gets backups.
     skips: bool,
 }
@@ -100,7 +100,7 @@ impl LoadedObject {
     }
 
     fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Some(uprobes), Hook::Python(_)) = (&mut self.uprobe_multi, row.hook) {
+        if let (Ok(uprobes), Hook::Python(_)) = (&mut self.uprobe_multi, row.hook) {
             return uprobes.load(name);
         }
         let Some(program) = self.ebpf.program_mut(name) else {
@@ -142,7 +142,7 @@ impl LoadedObject {
 
     /// A loaded program.
     pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        let multi = self.uprobe_multi.as_ref();
+        let multi = self.uprobe_multi.as_ref().ok();
         let multi = multi.and_then(|programs| programs.fd(name));
         multi.or_else(|| Some(self.ebpf.program(name)?.fd().ok()?.as_fd()))
     }

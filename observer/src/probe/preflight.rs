@@ -4,8 +4,9 @@ mod host;
 
 use super::kernel::Types;
 use super::programs::Programs;
-use super::{load, tracefs};
-use crate::privilege::{COVERED, NEEDED};
+use super::{load, tracefs, uprobe_multi};
+use crate::options::Probes;
+use crate::privilege::{ADMIN, COVERED, INSTEAD, NEEDED};
 use caps::Capability;
 use nix::unistd::Uid;
 use procfs::process::Process;
@@ -52,9 +53,9 @@ pub struct Preflight {
 }
 
 /// Checks the host, and loads the programs if every check before passed. `btf` is a file with the
-/// kernel's types.
+/// kernel's types, and `probes` are those of `run`.
 #[must_use]
-pub fn check(btf: Option<&Path>) -> Preflight {
+pub fn check(btf: Option<&Path>, probes: Probes) -> Preflight {
     let (types, fields) = types(btf);
     let mut checks = vec![
         privilege(),
@@ -69,12 +70,13 @@ pub fn check(btf: Option<&Path>) -> Preflight {
     ];
     let mut programs = None;
     if let (Some(types), true) = (types, checks.iter().all(|check| check.ok)) {
-        let mut loaded = load::load(&types);
+        let mut loaded = load::load(&types, probes);
         if let Ok(programs) = &mut loaded {
             programs.load_all();
         }
         checks.push(host::locked_memory(loaded.as_ref().err()));
         checks.push(accepted(&loaded));
+        checks.extend(loaded.as_ref().ok().map(uprobes));
         programs = loaded.ok();
     }
     Preflight { checks, programs }
@@ -95,33 +97,65 @@ fn privilege() -> Check {
     let effective = Process::myself()
         .and_then(|me| me.status())
         .map_or(0, |status| status.capeff);
-    of_capabilities(effective, Uid::effective().as_raw())
+    let user = Uid::effective().as_raw();
+    of_capabilities(effective, user, uprobe_multi::is_supported)
 }
 
-/// Checks the effective capabilities of a process of this user.
-fn of_capabilities(effective: u64, user: u32) -> Check {
+/// Checks the effective capabilities of a process of this user, on a kernel that perhaps has
+/// `uprobe_multi`.
+fn of_capabilities(effective: u64, user: u32, has_uprobe_multi: impl FnOnce() -> bool) -> Check {
     const NAME: &str = "privilege";
-    let missing = |of: &[Capability]| {
-        let missing = of.iter().filter(|it| effective & it.bitmask() == 0);
-        let names: Vec<String> = missing.map(ToString::to_string).collect();
-        names.join(", ")
+    let missing = |of: &[Capability]| -> Vec<Capability> {
+        let of = of.iter().copied();
+        of.filter(|it| effective & it.bitmask() == 0).collect()
     };
-    let (needed, covered) = (missing(&NEEDED), missing(&COVERED));
+    let (admin, covered) = (missing(&[ADMIN]), missing(&COVERED));
+    let needs_admin = !admin.is_empty() && (!covered.is_empty() || !has_uprobe_multi());
+    let mut needed = missing(&NEEDED);
+    if needs_admin {
+        needed.insert(0, ADMIN);
+    }
     if !needed.is_empty() {
+        let needed = names(&needed);
         return Check::bad(
             NAME,
             format!("cannot observe other processes: user {user} lacks {needed}"),
-            "run as root (sudo), or give the service these capabilities",
+            "run as root (sudo), or give the service these capabilities; from Linux 6.6 on, CAP_BPF and \
+             CAP_PERFMON do in place of CAP_SYS_ADMIN",
         );
     }
     let found = format!("user {user} has all required capabilities");
-    if covered.is_empty() {
-        return Check::good(NAME, found);
+    if admin.is_empty() {
+        return match names(&covered).as_str() {
+            "" => Check::good(NAME, found),
+            covered => Check::good(
+                NAME,
+                format!("{found}; without {covered}, which CAP_SYS_ADMIN covers"),
+            ),
+        };
     }
-    Check::good(
-        NAME,
-        format!("{found}; without {covered}, which CAP_SYS_ADMIN covers"),
-    )
+    let unseen: Vec<_> = [ADMIN]
+        .into_iter()
+        .chain(missing(&INSTEAD))
+        .map(|capability| format!("without {capability}: {}", effect_without(capability)))
+        .collect();
+    Check::good(NAME, format!("{found}; {}", unseen.join("; ")))
+}
+
+fn names(capabilities: &[Capability]) -> String {
+    let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// What a process that can observe does not see without a capability.
+fn effect_without(capability: Capability) -> &'static str {
+    match capability {
+        Capability::CAP_NET_ADMIN => "no phase `dispatch`",
+        Capability::CAP_CHECKPOINT_RESTORE => {
+            "no interpreter whose file was replaced while it runs"
+        }
+        _ => "no backlog of listeners in other network namespaces",
+    }
 }
 
 /// The programs see the pids of the host, so `/proc` must show the same.
@@ -201,12 +235,23 @@ fn accepted(loaded: &anyhow::Result<Programs>) -> Check {
     }
 }
 
+fn uprobes(programs: &Programs) -> Check {
+    const NAME: &str = "probes on functions";
+    match programs.no_uprobe_multi() {
+        None => Check::good(NAME, "by uprobe_multi"),
+        Some(why) => Check::good(
+            NAME,
+            format!("one by one; garbage collections of one interpreter only: {why}"),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = Capability> {
-        NEEDED.into_iter().chain(COVERED)
+        NEEDED.into_iter().chain(COVERED).chain([ADMIN])
     }
 
     fn with_all() -> u64 {
@@ -216,8 +261,8 @@ mod tests {
     #[test]
     fn a_missing_capability_is_named_and_no_other() {
         for missing in all() {
-            let check = of_capabilities(with_all() & !missing.bitmask(), 0);
-            assert_eq!(check.ok, !NEEDED.contains(&missing), "{check:?}");
+            let check = of_capabilities(with_all() & !missing.bitmask(), 0, || false);
+            assert_eq!(check.ok, COVERED.contains(&missing), "{check:?}");
             for other in all() {
                 let is_named = check.found.contains(&format!("lacks {other}"))
                     || check.found.contains(&format!("without {other}"));
@@ -227,8 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn with_uprobe_multi_it_works_without_admin_and_reports_what_is_not_seen() {
+        let without_admin = with_all() & !ADMIN.bitmask();
+        let check = of_capabilities(without_admin, 0, || true);
+        assert!(check.ok && check.found.contains("without CAP_SYS_ADMIN"));
+        assert!(check.found.contains("without CAP_NET_ADMIN"), "{check:?}");
+        let instead = INSTEAD.iter().fold(0, |bits, it| bits | it.bitmask());
+        let check = of_capabilities(without_admin | instead, 0, || true);
+        assert!(check.ok && !check.found.contains("CAP_NET_ADMIN"));
+        for covered in COVERED {
+            let check = of_capabilities(without_admin & !covered.bitmask(), 0, || true);
+            assert!(!check.ok && check.found.contains("lacks CAP_SYS_ADMIN"));
+        }
+    }
+
+    #[test]
     fn with_all_capabilities_none_is_named() {
-        let check = of_capabilities(with_all(), 1000);
+        let check = of_capabilities(with_all(), 1000, || false);
         assert!(check.ok && !check.found.contains("CAP_"), "{check:?}");
     }
 }

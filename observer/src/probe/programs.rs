@@ -4,7 +4,7 @@ use super::absent::{Absent, Refusal};
 use super::attach::{attach_feature, attach_to_python};
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{Feature, Need, PythonHook, When, of_hook};
+use super::features::{Backend, Feature, Need, PythonHook, When, chosen, of_hook};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
@@ -25,8 +25,11 @@ pub struct Programs {
     /// Maps that userspace writes.
     pub maps: BpfMaps,
     object: LoadedObject,
-    /// The features of this kernel's backend.
+    backend: Backend,
+    /// The features of the backend.
     features: Vec<&'static Feature>,
+    /// Features that other probes would have.
+    left_out: Vec<&'static Feature>,
     /// Names of the features that were loaded, or rejected.
     loaded: HashSet<&'static str>,
     /// Features still to be loaded.
@@ -78,16 +81,21 @@ impl Drop for Programs {
 }
 
 impl Programs {
-    /// The object with its maps; no program is loaded yet.
+    /// The object with its maps; no program is loaded yet. `full` is the backend that sees the most.
     ///
     /// # Errors
     /// When the object lacks a map.
-    pub(super) fn new(mut object: LoadedObject, features: Vec<&'static Feature>) -> Result<Self> {
+    pub(super) fn new(mut object: LoadedObject, backend: Backend, full: Backend) -> Result<Self> {
+        let features = chosen(backend);
+        let is_left_out = |it: &&Feature| features.iter().all(|chosen| chosen.name != it.name);
+        let left_out = chosen(full).into_iter().filter(is_left_out).collect();
         Ok(Self {
             maps: BpfMaps::take(&mut object.ebpf)?,
             object,
+            backend,
             status: Status::new(&features),
             features,
+            left_out,
             loaded: HashSet::new(),
             late: VecDeque::new(),
             waiting: Vec::new(),
@@ -210,10 +218,29 @@ impl Programs {
         self.logged = self.absent.iter().count();
     }
 
-    /// Every feature of this kernel's backend, also absent ones.
+    /// Every feature of the backend, also absent ones.
     #[must_use]
     pub fn features(&self) -> &[&'static Feature] {
         &self.features
+    }
+
+    /// Features that the option `--probes` leaves out.
+    #[must_use]
+    pub fn left_out(&self) -> &[&'static Feature] {
+        &self.left_out
+    }
+
+    /// Why functions of Python are hooked one by one; `None` if they are hooked by `uprobe_multi`.
+    #[must_use]
+    pub fn no_uprobe_multi(&self) -> Option<String> {
+        let why = self.object.uprobe_multi.as_ref().err();
+        why.map(|why| format!("{why:#}"))
+    }
+
+    /// Whether connections are seen at all.
+    #[must_use]
+    pub fn see_sockets(&self) -> bool {
+        self.backend != Backend::EntryExit
     }
 
     /// The features that this kernel does not support.
@@ -313,7 +340,7 @@ impl Programs {
         let Ok(collector) = &interpreter.collector else {
             return Ok(());
         };
-        if self.object.uprobe_multi.is_none() {
+        if self.object.uprobe_multi.is_err() {
             self.interpreters.allow_gc(collector)?;
         }
         // Ends first: a collection that is seen to begin is also seen to end.

@@ -89,6 +89,11 @@ impl UprobeMulti {
     }
 }
 
+/// Whether this kernel lets this process use `uprobe_multi`.
+pub(super) fn is_supported() -> bool {
+    test_kernel().is_ok()
+}
+
 /// Checks that the kernel has `uprobe_multi`: it then looks at the path, and refuses a folder.
 fn test_kernel() -> Result<()> {
     /// `r0 = 0; exit`.

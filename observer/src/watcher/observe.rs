@@ -119,15 +119,11 @@ impl Watcher {
         let pid = found.master.pid;
         self.send(Fact::Master(found.master.clone()));
         if let Coverage::None(reason) = &found.coverage {
-            for worker in &found.workers {
-                self.candidates.remove(&worker.pid);
-                self.programs.maps.remove_target(worker.pid);
-            }
-            let reason = reason.clone();
-            return self.refuse(pid, &reason);
+            self.refuse(pid, reason);
+            return self.forget_workers(&found.workers);
         }
         let Some(coverage) = self.cover(pid, found.coverage) else {
-            return;
+            return self.forget_workers(&found.workers);
         };
         if coverage.level() == Level::Socket {
             // As a candidate it may have attachments.
@@ -159,6 +155,13 @@ impl Watcher {
         self.gauges.hasten(monotonic_ns());
     }
 
+    fn forget_workers(&mut self, workers: &[fact::Worker]) {
+        for worker in workers {
+            self.candidates.remove(&worker.pid);
+            self.programs.maps.remove_target(worker.pid);
+        }
+    }
+
     /// Makes a master a target at the best observation level possible, and reports the level.
     fn cover(&mut self, pid: Pid, mut coverage: Coverage) -> Option<Coverage> {
         let mut unseen = None;
@@ -168,7 +171,12 @@ impl Watcher {
                 Err(error) => coverage = Coverage::Socket(format!("{error:#}").into()),
             }
         }
-        if let Coverage::Socket(_) = coverage {
+        if let Coverage::Socket(reason) = &coverage {
+            if !self.programs.see_sockets() {
+                let reason = format!("{}; --probes entry-exit sees no sockets", reason.raw());
+                self.refuse(pid, &reason.into());
+                return None;
+            }
             let target = Target {
                 layout: NO_LAYOUT,
                 generation: monotonic_ns(),

@@ -17,7 +17,7 @@ pub struct Kernel {
 pub struct Feature {
     pub name: &'static str,
     pub ok: bool,
-    /// Why the kernel lacks it; else empty.
+    /// Why it is absent; else empty.
     pub why: observer_model::Untrusted,
     /// What is missing without it.
     pub without: &'static str,
@@ -49,9 +49,15 @@ impl Kernel {
                 without: feature.without,
             }
         });
+        let left_out = programs.left_out().iter().map(|feature| Feature {
+            name: feature.name,
+            ok: false,
+            why: "left out by --probes entry-exit".into(),
+            without: feature.without,
+        });
         let loads = || programs.loads().iter();
         Self {
-            features: features.collect(),
+            features: features.chain(left_out).collect(),
             programs: verbose.then(|| loads().map(|load| Program::of(programs, load)).collect()),
         }
     }
