@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     response::{Incoming, Response},
+    tls::Certificate,
     wait,
 };
 
@@ -121,13 +122,12 @@ pub struct Client {
 impl Client {
     /// Connects to a port of this host.
     pub fn connect(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .with_context(|| format!("cannot connect to 127.0.0.1:{port}"))?;
-        // What is written is sent at once, so that a byte at a time is that.
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(wait::BOUND))?;
-        stream.set_write_timeout(Some(wait::BOUND))?;
-        Ok(Self::over(stream))
+        Ok(Self::over(connected(port)?))
+    }
+
+    /// Connects to a port of this host that serves HTTPS with this certificate.
+    pub fn connect_tls(port: u16, certificate: &Certificate) -> Result<Self> {
+        Ok(Self::over(certificate.over(connected(port)?)?))
     }
 
     /// Connects to a unix socket.
@@ -175,12 +175,27 @@ impl Client {
             .map(|head| head.len() as u64)
     }
 
+    /// Reads until the server closes, and returns the number of bytes.
+    pub fn rest(&mut self) -> Result<usize> {
+        self.incoming.rest(&mut self.stream)
+    }
+
     /// Waits until the server closes.
     pub fn wait_for_close(&mut self) -> Result<()> {
-        let more = self.incoming.rest(&mut self.stream)?;
+        let more = self.rest()?;
         anyhow::ensure!(more == 0, "the server sent {more} bytes more");
         Ok(())
     }
+}
+
+fn connected(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("cannot connect to 127.0.0.1:{port}"))?;
+    // What is written is sent at once, so that a byte at a time is that.
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(wait::BOUND))?;
+    stream.set_write_timeout(Some(wait::BOUND))?;
+    Ok(stream)
 }
 
 /// A request on a connection of its own.

@@ -20,10 +20,11 @@
 //! - [`shipped`]: rules and dashboards of `deploy`
 //!
 //! Load and comparison:
-//! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once; [`flood`]: more
-//!   than any application serves; [`operated`]: load and trouble for an operator
+//! - [`client`]: HTTP/1.1 with every byte in hand, also over [`tls`]; [`load`]: many requests at once;
+//!   [`flood`]: more than any application serves; [`operated`]: load and trouble for an operator
 //! - [`compare`]: the observer's counts and Gunicorn's log; [`case`]: one request and its record;
 //!   [`phases`]: where time went; [`worker_exits`]: exit reasons; [`families`]: metric families
+//! - [`recorded`]: the system calls of a worker on its connections, in order
 //! - [`smoke`]: every feature under any kernel, in a minute
 //! - [`kernel`]: loaded programs and maps; [`process`], [`wait`], [`skip`], [`extent`]: small parts
 #![forbid(unsafe_code)]
@@ -58,6 +59,7 @@ pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod python;
+pub mod recorded;
 pub mod response;
 pub mod root;
 pub mod service;
@@ -67,6 +69,7 @@ pub mod smoke;
 pub mod source;
 pub mod strace;
 pub mod terminal_page;
+pub mod tls;
 pub mod tmux;
 pub mod tracer;
 pub mod unit;

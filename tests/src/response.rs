@@ -1,6 +1,6 @@
 //! Reads a response, and counts every byte.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -145,8 +145,15 @@ impl Incoming {
                 self.bytes.extend_from_slice(&buffer[..length]);
                 Ok(true)
             }
-            // The server closed while bytes of ours were unread.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(false),
+            // The server closed while bytes of ours were unread, or without an end of TLS.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error).context("cannot read the response"),
         }
     }
