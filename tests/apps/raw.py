@@ -75,7 +75,7 @@ def slow(environ, start_response):
 
 
 def large_head(environ, start_response):
-    """A head of more than 3 KiB."""
+    """A head of more than 2 KiB."""
     policy = " ".join(f"https://cdn{number}.example.org" for number in range(100))
     start_response("200 OK", [PLAIN, ("Content-Security-Policy", policy), ("Content-Length", "6")])
     return [b"hello\n"]
@@ -129,6 +129,16 @@ def raises_late(environ, start_response):
     return body()
 
 
+def cut_chunks(environ, start_response):
+    start_response("200 OK", [PLAIN])
+
+    def body():
+        yield b"early\n"
+        raise RuntimeError("raised after the first chunk")
+
+    return body()
+
+
 ROUTES = {
     "/hello": hello,
     "/fence": hello,
@@ -149,6 +159,7 @@ ROUTES = {
     "/raises": raises,
     "/raises-in-body": raises_in_body,
     "/raises-late": raises_late,
+    "/cut-chunks": cut_chunks,
 }
 
 

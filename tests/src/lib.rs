@@ -11,7 +11,7 @@
 //! - [`source`]: lines of the applications
 //!
 //! What observes:
-//! - [`observer`]: the program under test; [`metrics`]: its exposition; [`facts`]: its records
+//! - [`observer`]: the program under test, with each [`backend`]; [`metrics`]: its exposition; [`facts`]: its records
 //! - [`tracer`]: `trace`; [`tmux`]: a terminal for `top`; [`terminal_page`]: a terminal's screen as HTML
 //! - [`browser`]: the dashboard; [`prometheus`]: a server that scrapes and evaluates rules
 //! - [`chart`], [`pod`]: the Helm chart, and the image run as the chart says
@@ -31,6 +31,7 @@
 
 pub mod access_log;
 pub mod api_server;
+pub mod backend;
 pub mod boot;
 pub mod browser;
 pub mod case;

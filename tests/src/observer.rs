@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
+    backend::Backend,
     client::{self, Request},
     facts::{self, Fact},
     metrics::Metrics,
@@ -182,7 +183,17 @@ impl Observer {
         Self::start(&binary()?, true, masters)
     }
 
-    /// The same, to this file.
+    /// The same with this backend.
+    pub fn record_by(backend: Backend, masters: &[u32]) -> Result<Self> {
+        let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+        Self::start_with(
+            &binary()?,
+            true,
+            backend.arguments().into_iter().chain(masters),
+        )
+    }
+
+    /// `record` to this file.
     pub fn record_to(file: &Path, masters: &[u32]) -> Result<Self> {
         let masters = masters.iter().map(|pid| format!("--pid={pid}"));
         Self::start_as(&binary()?, free_port()?, |command, _| {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 const SERVER: &str = "localhost";
 
 /// A certificate with its key, in files that are gone when dropped.
+#[derive(Debug)]
 pub struct Certificate {
     folder: TempDir,
     trust: Arc<ClientConfig>,

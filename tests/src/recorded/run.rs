@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::Path,
     process::{Child, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,9 +17,9 @@ use super::{
     talks::{self, At, Talk},
 };
 use crate::{
-    client::Request,
+    client::{Place, Request},
     gunicorn::{APPS, Builder},
-    matrix::{place::Place, product::Cell},
+    matrix::{self, product::Cell},
     process,
     tls::Certificate,
     wait,
@@ -30,8 +31,8 @@ const TRACED: &str = "trace=network,read,readv,write,writev,close,sendfile";
 const CLOSED_BY: Duration = Duration::from_secs(20);
 
 /// The recording of a cell: a heading for each conversation, and the lines of its calls.
-pub fn record(place: &Place, cell: &Cell) -> Result<String> {
-    let certificate = Certificate::new()?;
+pub fn record(place: &matrix::place::Place, cell: &Cell) -> Result<String> {
+    let certificate = Arc::new(Certificate::new()?);
     let threads = if cell.class == "gthread" { 2 } else { 1 };
     let python = place
         .python(cell)?
@@ -40,32 +41,32 @@ pub fn record(place: &Place, cell: &Cell) -> Result<String> {
         .class(cell.class)
         .threads(threads);
     let plain = talks::EVERYWHERE.iter().chain(talks::PLAIN);
-    let plain = recorded(cell, &builder, None, plain)?;
+    let plain = recorded(cell, &builder, Place::Port, plain)?;
     let tls = builder.tls(&certificate);
-    let tls = recorded(cell, &tls, Some(&certificate), talks::EVERYWHERE)?;
+    let https = |port| Place::Tls(port, Arc::clone(&certificate));
+    let tls = recorded(cell, &tls, https, talks::EVERYWHERE)?;
     Ok(plain + &tls)
 }
 
 fn recorded<'a>(
     cell: &Cell,
     builder: &Builder,
-    certificate: Option<&Certificate>,
+    place: impl Fn(u16) -> Place,
     talks: impl IntoIterator<Item = &'a Talk>,
 ) -> Result<String> {
     let server = builder.start()?;
     let is_kept = cell.class != "sync";
     let at = At {
-        server: &server,
-        certificate,
+        place: place(server.port),
         is_kept,
         // Gunicorn's threads read what came with the request before from version 26 on.
         is_pipelined: is_kept && (cell.class == "gevent" || cell.gunicorn >= "26"),
     };
     let mut text = String::new();
     for (name, talk) in talks {
-        let name = match certificate {
-            Some(_) => format!("TLS: {name}"),
-            None => (*name).to_owned(),
+        let name = match at.place {
+            Place::Tls(..) => format!("TLS: {name}"),
+            _ => (*name).to_owned(),
         };
         let worker = *server.workers().first().context("no worker")?;
         let strace = Strace::attach(worker)?;

@@ -4,31 +4,23 @@ use std::{sync::Barrier, thread};
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::{
-    client::{Client, Request},
-    gunicorn::GunicornServer,
-    tls::Certificate,
-};
+use crate::client::{Client, Place, Request};
 
 /// A conversation, with a name.
-pub type Talk = (&'static str, fn(&At<'_>) -> Result<()>);
+pub type Talk = (&'static str, fn(&At) -> Result<()>);
 
-/// A server, and the certificate of one that serves HTTPS.
-pub struct At<'a> {
-    pub server: &'a GunicornServer,
-    pub certificate: Option<&'a Certificate>,
+/// A server.
+pub struct At {
+    pub place: Place,
     /// Whether its connections are kept.
     pub is_kept: bool,
     /// Whether requests that came with the one before are answered.
     pub is_pipelined: bool,
 }
 
-impl At<'_> {
+impl At {
     pub fn connect(&self) -> Result<Client> {
-        match self.certificate {
-            Some(certificate) => Client::connect_tls(self.server.port, certificate),
-            None => Client::connect(self.server.port),
-        }
+        self.place.connect()
     }
 
     fn fetch(&self, request: &Request) -> Result<()> {
@@ -66,7 +58,7 @@ pub const EVERYWHERE: &[Talk] = &[
     }),
     ("a client that leaves during the response", |at| {
         let mut client = at.connect()?;
-        client.send(&Request::get("/drip").bytes())?;
+        client.ask(&Request::get("/drip"))?;
         client.head_bytes().map(|_| ())
     }),
 ];
@@ -85,7 +77,7 @@ pub const PLAIN: &[Talk] = &[
     ("a large response", |at| {
         at.fetch(&Request::get("/download"))
     }),
-    ("a response head of 3 KiB", |at| {
+    ("a response head of more than 2 KiB", |at| {
         at.fetch(&Request::get("/large-head"))
     }),
     ("HTTP/1.0 and a response without length", |at| {
@@ -119,7 +111,7 @@ pub const PLAIN: &[Talk] = &[
     }),
     ("an unread body that looks like a request", |at| {
         let mut client = at.connect()?;
-        client.send(&unread())?;
+        client.ask(&Request::new("POST", "/hello").full_of_requests())?;
         ensure!(client.response("POST")?.status == 200);
         if at.is_kept {
             ensure!(client.request(&Request::get("/chunked"))?.status == 200);
@@ -142,7 +134,7 @@ pub const PLAIN: &[Talk] = &[
     }),
     ("a client that leaves before the response", |at| {
         let mut client = at.connect()?;
-        client.send(&Request::get("/slow?seconds=0.05").bytes())
+        client.ask(&Request::get("/slow?seconds=0.05"))
     }),
     ("a client that sends nothing", |at| at.connect().map(|_| ())),
     ("a client that leaves within the head", |at| {
@@ -161,6 +153,9 @@ pub const PLAIN: &[Talk] = &[
     ("an exception during the response", |at| {
         at.fetch(&Request::get("/raises-late"))
     }),
+    ("an exception after the first chunk", |at| {
+        at.fetch(&Request::get("/cut-chunks"))
+    }),
     ("ConnectionResetError, so no response", |at| {
         at.say(&Request::get("/reset").bytes())
     }),
@@ -168,13 +163,3 @@ pub const PLAIN: &[Talk] = &[
         at.say(&Request::get("/os-error").bytes())
     }),
 ];
-
-/// A POST whose body is full of requests, one at each KiB of the stream.
-fn unread() -> Vec<u8> {
-    let mut forged = b"DELETE /forged HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
-    forged.resize(1024, b'z');
-    let body = forged.repeat(24);
-    let head = "POST /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 24576\r\nX-Pad: ";
-    let pad = "p".repeat(1024 - head.len() - 4);
-    [head.as_bytes(), pad.as_bytes(), b"\r\n\r\n", &body].concat()
-}
