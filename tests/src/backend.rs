@@ -1,10 +1,8 @@
 //! How the observer follows the sockets of workers: one backend for newer kernels, one for older ones.
 
-use std::path::Path;
+use std::fs;
 
-use anyhow::Result;
-
-use crate::observer;
+use anyhow::{Context as _, Result};
 
 /// A backend, or the observer's own choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,19 +15,11 @@ pub enum Backend {
     Syscalls,
 }
 
-/// A kernel that has the first backend has this.
-const TAP: &str = "/sys/kernel/tracing/events/sock/sock_recv_length";
+/// The types of the kernel, and the one that a kernel with the first backend has.
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+const TAP: &[u8] = b"btf_trace_sock_recv_length";
 
 impl Backend {
-    /// Every backend that this kernel and the observer have.
-    pub fn all() -> Result<Vec<Self>> {
-        if !Self::Syscalls.is_known()? {
-            return Ok(vec![Self::Own]);
-        }
-        let taps = Path::new(TAP).exists().then_some(Self::Taps);
-        Ok(taps.into_iter().chain([Self::Syscalls]).collect())
-    }
-
     /// The observer's arguments.
     #[must_use]
     pub fn arguments(self) -> Vec<String> {
@@ -40,14 +30,10 @@ impl Backend {
         };
         vec![format!("--backend={name}")]
     }
+}
 
-    /// Whether the observer lets one choose.
-    fn is_known(self) -> Result<bool> {
-        let arguments = [
-            vec!["run".to_owned()],
-            self.arguments(),
-            vec!["--help".to_owned()],
-        ];
-        Ok(observer::output(arguments.concat())?.status.success())
-    }
+/// Whether this kernel has tracepoints of sockets.
+pub fn has_taps() -> Result<bool> {
+    let types = fs::read(TYPES).with_context(|| format!("cannot read {TYPES}"))?;
+    Ok(types.windows(TAP.len()).any(|name| name == TAP))
 }

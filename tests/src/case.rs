@@ -38,7 +38,7 @@ impl Stand {
     /// failed case is named.
     pub fn try_all(&self, cases: &[(&str, Talk)]) -> Result<()> {
         let mut failed = Vec::new();
-        for backend in Backend::all()? {
+        for backend in observer::backends()? {
             let outcomes = self.outcomes(backend, cases);
             let outcomes = outcomes.with_context(|| format!("{}, {backend:?}", self.name))?;
             for ((case, _), outcome) in cases.iter().zip(outcomes) {

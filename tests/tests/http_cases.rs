@@ -37,17 +37,20 @@ const PROXY_2: &[u8] =
 
 #[test]
 fn sync_workers() -> Result<()> {
-    plain("sync", Which::Old, every_class())
+    plain("sync", Which::Old, with_system_exit(every_class()))
 }
 
 #[test]
 fn gthread_workers() -> Result<()> {
-    plain("gthread", Which::Old, threads())
+    let mut cases = threads();
+    // It ends the thread; the connection closes when nobody holds it any more.
+    cases.push(("SystemExit has no response", unanswered("/system-exit")));
+    plain("gthread", Which::Old, cases)
 }
 
 #[test]
 fn gevent_workers() -> Result<()> {
-    plain("gevent", Which::Old, greenlets())
+    plain("gevent", Which::Old, with_system_exit(greenlets()))
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn eventlet_workers() -> Result<()> {
 
 #[test]
 fn sync_workers_of_a_new_gunicorn() -> Result<()> {
-    plain("sync", Which::New, every_class())
+    plain("sync", Which::New, with_system_exit(every_class()))
 }
 
 /// Its threads read what came with the request before.
@@ -68,7 +71,7 @@ fn gthread_workers_of_a_new_gunicorn() -> Result<()> {
 
 #[test]
 fn gevent_workers_of_a_new_gunicorn() -> Result<()> {
-    plain("gevent", Which::New, greenlets())
+    plain("gevent", Which::New, with_system_exit(greenlets()))
 }
 
 #[test]
@@ -320,6 +323,12 @@ fn without_heads() -> Vec<Case> {
         ("a client that leaves during the response", leaving()),
         ("a client that leaves before the response", leaving_before()),
     ]
+}
+
+/// The workers of one thread answer it like another exception.
+fn with_system_exit(mut cases: Vec<Case>) -> Vec<Case> {
+    cases.push(("SystemExit in the application", raising("/system-exit")));
+    cases
 }
 
 fn upload() -> Request {
