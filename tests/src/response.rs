@@ -164,6 +164,7 @@ impl Incoming {
             {
                 Ok(false)
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error).context("cannot read the response"),
         }
     }

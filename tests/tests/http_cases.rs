@@ -42,15 +42,12 @@ fn sync_workers() -> Result<()> {
 
 #[test]
 fn gthread_workers() -> Result<()> {
-    let mut cases = threads();
-    // It ends the thread; the connection closes when nobody holds it any more.
-    cases.push(("SystemExit has no response", unanswered("/system-exit")));
-    plain("gthread", Which::Old, cases)
+    plain("gthread", Which::Old, threads())
 }
 
 #[test]
 fn gevent_workers() -> Result<()> {
-    plain("gevent", Which::Old, with_system_exit(greenlets()))
+    plain("gevent", Which::Old, greenlets())
 }
 
 #[test]
@@ -71,7 +68,7 @@ fn gthread_workers_of_a_new_gunicorn() -> Result<()> {
 
 #[test]
 fn gevent_workers_of_a_new_gunicorn() -> Result<()> {
-    plain("gevent", Which::New, with_system_exit(greenlets()))
+    plain("gevent", Which::New, greenlets())
 }
 
 #[test]
@@ -325,7 +322,8 @@ fn without_heads() -> Vec<Case> {
     ]
 }
 
-/// The workers of one thread answer it like another exception.
+/// A sync worker answers it like another exception. It ends a thread of gthread, which forgets the
+/// connection, and a whole gevent worker.
 fn with_system_exit(mut cases: Vec<Case>) -> Vec<Case> {
     cases.push(("SystemExit in the application", raising("/system-exit")));
     cases
