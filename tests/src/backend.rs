@@ -25,10 +25,10 @@ impl Backend {
     pub fn arguments(self) -> Vec<String> {
         let name = match self {
             Self::Own => return Vec::new(),
-            Self::Taps => "taps",
-            Self::Syscalls => "syscalls",
+            Self::Taps => "full",
+            Self::Syscalls => "system-calls",
         };
-        vec![format!("--backend={name}")]
+        vec![format!("--probes={name}")]
     }
 }
 
