@@ -241,6 +241,7 @@ pub static FEATURES: &[Feature] = &[
             python_tail("request_done", PythonTail::End),
             python_tail("request_failed", PythonTail::Fail),
             python_tail("failure_noted", PythonTail::Failed),
+            python_tail("entered_blind", PythonTail::EnterBlind),
         ],
     },
     Feature {

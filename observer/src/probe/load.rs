@@ -53,6 +53,8 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let mut programs = Programs::new(object, backend, full)?;
     let is_by_calls = backend == Backend::Syscalls;
     programs.maps.set_mode(Mode::Sockets, !is_by_calls)?;
+    let is_blind = backend == Backend::EntryExit;
+    programs.maps.set_mode(Mode::EntryExit, is_blind)?;
     Ok(programs)
 }
 

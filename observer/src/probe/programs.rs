@@ -129,7 +129,9 @@ impl Programs {
                 self.load_and_attach(feature);
             }
         }
-        let has_accepts = !self.absent.has(ACCEPTS);
+        let mut features = self.features.iter();
+        let has_accepts =
+            features.any(|feature| feature.name == ACCEPTS) && !self.absent.has(ACCEPTS);
         self.maps.set_mode(Mode::Accepts, has_accepts)?;
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
@@ -391,6 +393,12 @@ impl Programs {
         }
         self.log_absent();
         first
+    }
+
+    /// A master and its workers have a need no more.
+    pub fn no_need(&mut self, pid: Pid, need: Need) {
+        self.on_demand
+            .no_need(pid, need, &mut self.detacher, &self.status);
     }
 
     /// A process needs no program any more.

@@ -219,6 +219,11 @@ impl Watcher {
         } else {
             listens.ports.as_slice()
         };
+        let maps = &self.programs.maps;
+        let is_unread = |pid: &Pid| maps.target(*pid).is_some_and(|it| it.layout == NO_LAYOUT);
+        if !pids.iter().any(is_unread) {
+            self.programs.no_need(pid, Need::SocketLevel);
+        }
         for target in pids {
             let set = self
                 .programs
@@ -228,9 +233,9 @@ impl Watcher {
                 tracing::warn!("{error:#}");
             }
         }
-        if listens.has_unix
-            && let Err(error) = self.programs.need(pid, Need::UnixListeners)
-        {
+        if !listens.has_unix {
+            self.programs.no_need(pid, Need::UnixListeners);
+        } else if let Err(error) = self.programs.need(pid, Need::UnixListeners) {
             tracing::warn!(pid, "{error:#}");
         }
     }

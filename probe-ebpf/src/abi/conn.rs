@@ -86,7 +86,7 @@ pub mod marks {
     pub const HEAD_ALONE: u16 = 1 << 0;
     /// The request before may have had a body: its rest may come before the next request.
     pub const MAY_DRAIN: u16 = 1 << 1;
-    /// Its bytes are encrypted: the size of the request is the one that it announced.
+    /// Its bytes are encrypted or frames: those that are read from now on do not count.
     pub const ENCRYPTED: u16 = 1 << 2;
 }
 

@@ -39,11 +39,13 @@ pub enum PythonTail {
     Failed,
     /// An exception is to be sent.
     SendException,
+    /// A request enters whose socket is not seen.
+    EnterBlind,
 }
 
 impl PythonTail {
     /// Number of such programs.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// A program that the one on closed sockets continues with: index into the `SOCKET_TAILS` map.

@@ -78,11 +78,13 @@ pub enum Mode {
     Sockets = 0,
     /// Sockets report when they are accepted and closed.
     Accepts = 1,
+    /// No socket is seen: requests are, where Python begins and ends them.
+    EntryExit = 2,
 }
 
 impl Mode {
     /// Number of modes.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// [`Target::layout`] of a process whose interpreter is not read.

@@ -165,8 +165,14 @@ impl Kernel for Live {
     }
 
     #[inline(always)]
+    fn sees_io(&self) -> bool {
+        mode(Mode::EntryExit) == 0
+    }
+
+    #[inline(always)]
     fn birth(&self, sock: u64) -> Option<(u32, u64)> {
-        (mode(Mode::Accepts) == 0 && memory::family(sock) != UNIX).then(|| memory::birth(sock))
+        let is_seen = mode(Mode::Accepts) != 0 || mode(Mode::Sockets) == 0;
+        (!is_seen && memory::family(sock) != UNIX).then(|| memory::birth(sock))
     }
 
     #[inline(always)]

@@ -13,7 +13,9 @@ use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
     NO_DEPTH, ObjectKey, PythonTail, SeenBy, Stat, Thread, WORDS, flags, target_flags,
 };
-use probe_ebpf::gunicorn::{Code, HANDLE_ERROR_EXC, Kind, NO_SLOT, Object, SHAPES, classify};
+use probe_ebpf::gunicorn::{
+    Code, Family, HANDLE_ERROR_EXC, Kind, NO_SLOT, Object, SHAPES, classify,
+};
 use probe_ebpf::machine::{Call, Ended, Kernel as _};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::fields::{self, FIELDS};
@@ -114,9 +116,10 @@ impl<'a> Seen<'a> {
         let shape = &code.shapes[Object::Request as usize];
         let words = &mut self.thread.words;
         match fields::read(&User, self.layout, call.request, shape, words) {
+            Ok(_) if !self.live.sees_io() => continue_with(ctx, PythonTail::EnterBlind),
             Ok(fields) => {
                 self.thread.next.learned = 0;
-                if machine.entered(&call, &fields) {
+                if machine.entered(&call, &fields, 0) {
                     continue_with(ctx, PythonTail::MeasureHead);
                 }
             }
@@ -222,6 +225,43 @@ fn attributes(
             None
         }
     }
+}
+
+/// A request enters, and its socket was not seen before.
+#[uprobe]
+pub fn entered_blind(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        const AGAIN: PythonTail = PythonTail::EnterBlind;
+        let call = seen.call(code);
+        let socket = if code.family == Family::Sync as u32 {
+            call.client
+        } else if code.family == Family::Gthread as u32 {
+            let at = call.client;
+            let found = attributes(&ctx, &mut seen, code, Object::Connection, at, AGAIN);
+            found.map_or(0, |[socket, ..]| socket)
+        } else {
+            // A greenlet's socket object wraps another.
+            0
+        };
+        let machine = live.machine();
+        let sock = if socket == 0 {
+            0
+        } else {
+            live.sock_of(machine.descriptor(socket))
+        };
+        let shape = &code.shapes[Object::Request as usize];
+        let words = &mut seen.thread.words;
+        if let Ok(fields) = fields::read(&User, seen.layout, call.request, shape, words) {
+            seen.thread.next.learned = 0;
+            machine.entered(&call, &fields, sock);
+        }
+    }
+    0
 }
 
 /// Measures the head of a request that entered.

@@ -57,6 +57,9 @@ impl<K: Kernel> Machine<'_, K> {
             let is_tls = self.kernel.target().flags & target_flags::TLS != 0;
             let begins = !is_tls && self.may_begin_request(buffer, len);
             if is_idle && !is_tls && !begins {
+                // Or it is a request with a rare method: then it enters next.
+                conn.first_read_ns = self.kernel.now();
+                conn.request_bytes = len;
                 return;
             }
             if begins {
@@ -150,7 +153,13 @@ impl<K: Kernel> Machine<'_, K> {
         }
         // Gunicorn's own answer comes in one piece.
         let is_last = conn.first_write_ns == 0 && conn.awaits_error_page();
-        if result > 0 {
+        if result < 0 && result != EAGAIN && result != EINTR {
+            conn.flags |= flags::WRITE_FAILED;
+            if conn.first_write_ns == 0 {
+                // What the worker meant to send.
+                conn.status = self.status_line(buffer, STATUS_BYTES as u64);
+            }
+        } else if result > 0 {
             let now = self.kernel.now();
             conn.response_bytes += result as u64;
             conn.last_write_ns = now;
@@ -165,15 +174,13 @@ impl<K: Kernel> Machine<'_, K> {
                 conn.first_write_ns = now;
                 conn.status = code;
             }
-        } else if result < 0 && result != EAGAIN && result != EINTR {
-            conn.flags |= flags::WRITE_FAILED;
         } else {
             return;
         }
         if is_last {
-            if conn.status != 0 {
+            if conn.status != 0 && result > 0 {
                 self.error_page(conn, buffer, result);
-            } else if result > 0 {
+            } else if conn.status == 0 && result > 0 {
                 // Encrypted: the status that Gunicorn announced.
                 conn.status = conn.response_end as u16;
             }

@@ -62,6 +62,8 @@ pub trait Kernel {
     /// The local port of a TCP socket; 0 for others.
     fn local_port(&self, sock: u64) -> u16;
 
+    /// Whether reads and writes of connections are seen.
+    fn sees_io(&self) -> bool;
     /// Where sockets do not report that they are accepted: the first sequence number of a connection, and
     /// when it was established, 0 if that is unknown.
     fn birth(&self, sock: u64) -> Option<(u32, u64)>;

@@ -55,14 +55,19 @@ pub struct Ended {
 }
 
 impl<K: Kernel> Machine<'_, K> {
-    /// A request enters the application. Whether the length of its head is to be measured.
+    /// A request enters the application. Whether the length of its head is to be measured. `socket` is the
+    /// connection's, where reads are not seen; 0 when it is unknown.
     #[inline(always)]
-    pub fn entered(&self, call: &Call<'_>, fields: &RequestFields) -> bool {
+    pub fn entered(&self, call: &Call<'_>, fields: &RequestFields, socket: u64) -> bool {
         let target = self.kernel.target();
         let now = self.kernel.now();
         let Some(mut thread) = self.kernel.make_thread() else {
             return false;
         };
+        if socket != 0 {
+            self.reached(socket);
+            thread.last_read = socket;
+        }
         let mut at = self.find(call, thread.last_read);
         if let Some(sock) = at
             && let Some(mut conn) = self.kernel.conn(self.key(sock))
@@ -72,12 +77,14 @@ impl<K: Kernel> Machine<'_, K> {
             at = None;
         }
         if at.is_none() {
-            if now.wrapping_sub(target.generation) < READ_BEFORE_NS {
+            if self.kernel.sees_io() && now.wrapping_sub(target.generation) < READ_BEFORE_NS {
                 // It was read before the observer came. Its exit finds no entry and is counted as
                 // unmatched, like that of other requests in flight then.
                 return false;
             }
-            self.kernel.count(Stat::FlowWithoutConn);
+            if self.kernel.sees_io() {
+                self.kernel.count(Stat::FlowWithoutConn);
+            }
         }
         let sock = at.unwrap_or(call.request);
         let key = self.key(sock);
@@ -91,7 +98,10 @@ impl<K: Kernel> Machine<'_, K> {
         };
         if at.is_none() {
             conn.flags = flags::NO_CONNECTION;
-        } else if conn.phase != Phase::Reading as u16 {
+        } else if conn.phase != Phase::Reading as u16
+            && !(conn.marks & marks::MAY_DRAIN != 0 && conn.request_bytes != 0)
+            && self.kernel.sees_io()
+        {
             // Its bytes were read together with an earlier request.
             conn.flags |= flags::PIPELINED;
             conn.first_read_ns = 0;
@@ -114,6 +124,24 @@ impl<K: Kernel> Machine<'_, K> {
                 self.kernel.count(Stat::LineUnreadable);
                 false
             }
+        }
+    }
+
+    /// A request is about to enter whose connection was not seen before, or not seen to be closed.
+    #[inline(always)]
+    fn reached(&self, socket: u64) {
+        let key = self.key(socket);
+        let Some((identity, established_ns)) = self.kernel.birth(socket) else {
+            return;
+        };
+        if let Some(conn) = self.kernel.conn(key)
+            && conn.identity == identity
+        {
+            return;
+        }
+        if let Some(mut conn) = self.kernel.open(key) {
+            conn.identity = identity;
+            conn.established_ns = established_ns;
         }
     }
 
@@ -145,7 +173,9 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.request == 0 {
             return;
         }
-        self.kernel.count(Stat::FlowReplaced);
+        if self.kernel.sees_io() {
+            self.kernel.count(Stat::FlowReplaced);
+        }
         if conn.exited_ns == 0 {
             conn.exited_ns = self.kernel.now();
         }
@@ -169,6 +199,10 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.request_bytes == 0 {
             conn.marks &= !marks::HEAD_ALONE;
             return Ok(true);
+        }
+        if call.is_stream {
+            // Later frames are no body: they make room for the response, too.
+            conn.marks |= marks::ENCRYPTED;
         }
         if conn.marks & marks::HEAD_ALONE != 0 || (has_no_body && (is_tls || call.is_stream)) {
             conn.request_head_bytes = conn.request_bytes as u32;
@@ -268,8 +302,9 @@ impl<K: Kernel> Machine<'_, K> {
             } else {
                 return;
             }
-            // Encrypted, or in frames: the body is what Gunicorn handed over.
-            conn.response_head_bytes = conn.response_bytes.saturating_sub(ended.sent) as u32;
+            // Encrypted, or in frames: the body is what Gunicorn handed over, as far as it was sent.
+            let head = conn.response_bytes.saturating_sub(ended.sent);
+            conn.response_head_bytes = if head == 0 { 1 } else { head as u32 };
         }
         self.leave(&mut conn);
     }
@@ -334,7 +369,8 @@ impl<K: Kernel> Machine<'_, K> {
             if status != 0 {
                 conn.response_end = u64::from(status);
             }
-            if conn.flags & flags::NO_CONNECTION != 0 && status != 0 {
+            let is_blind = conn.flags & flags::NO_CONNECTION != 0 || !self.kernel.sees_io();
+            if is_blind && status != 0 {
                 conn.status = status;
                 self.leave(&mut conn);
             }
