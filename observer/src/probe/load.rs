@@ -20,7 +20,8 @@ use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// The programs, built by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
 
 /// A kernel function. Kernels that have it run programs on system calls while threads may be preempted,
 /// and skip a program while another thread is in it on the same CPU (Linux 7.2,
