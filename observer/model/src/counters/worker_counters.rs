@@ -206,7 +206,7 @@ impl Phase {
 pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
     let entered_ns = request.entered_ns;
     let picked_ns = request.first_read_ns.or(entered_ns);
-    let left_ns = request.exited_ns.filter(|_| entered_ns.is_some());
+    let left_ns = request.exited_ns.filter(|_| request.status.is_some());
     [
         // Where the accept is not seen, two phases are one; and so where no write is seen.
         (
@@ -248,6 +248,7 @@ mod tests {
             first_read_ns: Some(30),
             entered_ns: Some(40),
             exited_ns: Some(60),
+            status: Some(200),
             ..Request::default()
         };
         let seen: Vec<_> = phases(&request).collect();
