@@ -204,10 +204,12 @@ impl<K: Kernel> Machine<'_, K> {
             // Later frames are no body: they make room for the response, too.
             conn.marks |= marks::ENCRYPTED;
         }
-        if conn.marks & marks::HEAD_ALONE != 0 || (has_no_body && (is_tls || call.is_stream)) {
+        if has_no_body && (conn.marks & marks::HEAD_ALONE != 0 || is_tls || call.is_stream) {
             conn.request_head_bytes = conn.request_bytes as u32;
             return Ok(true);
         }
+        // A body may end like a head, as its last chunk does.
+        conn.marks &= !marks::HEAD_ALONE;
         Ok(call.is_stream)
     }
 
