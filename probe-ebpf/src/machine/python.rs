@@ -268,6 +268,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// The connection whose request is this one, if it entered.
     #[inline(always)]
     pub fn serving(&self, request: u64, client: u64) -> Option<K::Conn<'_>> {
+        if request == 0 {
+            return None; // an idle connection has no request
+        }
         let serving = self.kernel.thread().map_or(0, |thread| thread.serving);
         if serving != 0
             && let Some(conn) = self.kernel.conn(self.key(serving))
