@@ -85,6 +85,10 @@ impl<K: Kernel> Machine<'_, K> {
             if self.kernel.sees_io() {
                 self.kernel.count(Stat::FlowWithoutConn);
             }
+            if call.family != Family::Async as u32 {
+                self.finish_alone(thread.serving);
+            }
+            self.finish_alone(call.request);
         }
         let sock = at.unwrap_or(call.request);
         let key = self.key(sock);
@@ -173,13 +177,28 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.request == 0 {
             return;
         }
+        self.replaced(conn);
+        self.finish(conn, Origin::Python);
+    }
+
+    #[inline(always)]
+    fn replaced(&self, conn: &mut Conn) {
         if self.kernel.sees_io() {
             self.kernel.count(Stat::FlowReplaced);
         }
         if conn.exited_ns == 0 {
             conn.exited_ns = self.kernel.now();
         }
-        self.finish(conn, Origin::Python);
+    }
+
+    /// The same for a request without a connection, when its thread serves another one or its object is
+    /// another request: no close ends it.
+    #[inline(always)]
+    fn finish_alone(&self, request: u64) {
+        if let Some(mut conn) = self.alone(request) {
+            self.replaced(&mut conn);
+            self.leave(&mut conn);
+        }
     }
 
     /// Keeps method and path of a request, and the length of its head if that is known; whether it is.
@@ -284,8 +303,14 @@ impl<K: Kernel> Machine<'_, K> {
         {
             return Some(conn);
         }
+        self.alone(request)
+    }
+
+    /// The request of this object, if it entered without a connection.
+    #[inline(always)]
+    fn alone(&self, request: u64) -> Option<K::Conn<'_>> {
         let conn = self.kernel.conn(self.key(request))?;
-        (conn.request == request).then_some(conn)
+        (request != 0 && conn.request == request).then_some(conn)
     }
 
     /// The response is complete, or an exception interrupted it. If no byte was sent, `handle_error` may
