@@ -50,6 +50,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// Bytes of a request whose line and head Gunicorn's own object shows.
     #[inline(always)]
     fn read_more(&self, conn: &mut Conn, sock: u64, buffer: u64, len: u64) {
+        if let Some(birth) = self.kernel.birth(sock) {
+            self.recognise(conn, birth);
+        }
         let is_idle = conn.phase == Phase::Idle as u16;
         let is_reading = conn.phase == Phase::Reading as u16;
         if (is_idle || is_reading) && conn.marks & marks::MAY_DRAIN != 0 {
@@ -70,16 +73,6 @@ impl<K: Kernel> Machine<'_, K> {
             conn.phase = Phase::Reading as u16;
             conn.first_read_ns = self.kernel.now();
             conn.request_bytes = len;
-            if let Some((identity, established_ns)) = self.kernel.birth(sock)
-                && conn.identity != identity
-            {
-                // Another connection than the one before, whose close was not seen.
-                conn.identity = identity;
-                conn.ordinal = 0;
-                conn.client = 0;
-                conn.flags = 0;
-                conn.established_ns = established_ns;
-            }
             if self.ends_head(buffer, len) {
                 conn.marks |= marks::HEAD_ALONE;
             }
@@ -89,6 +82,23 @@ impl<K: Kernel> Machine<'_, K> {
             conn.request_bytes += len;
         }
         conn.marks &= !marks::HEAD_ALONE;
+    }
+
+    /// Makes it a new connection where it is another one than before, whose close was not seen.
+    #[inline(always)]
+    pub(super) fn recognise(&self, conn: &mut Conn, (identity, established_ns): (u32, u64)) {
+        if conn.identity == identity {
+            return;
+        }
+        if !conn.is_unused() {
+            self.end(conn);
+            conn.begin(conn.key, conn.generation);
+        }
+        conn.identity = identity;
+        conn.flags = 0;
+        if conn.accepted_ns == 0 {
+            conn.established_ns = established_ns;
+        }
     }
 
     /// Whether bytes begin with a request line.

@@ -134,18 +134,16 @@ impl<K: Kernel> Machine<'_, K> {
     /// A request is about to enter whose connection was not seen before, or not seen to be closed.
     #[inline(always)]
     fn reached(&self, socket: u64) {
-        let key = self.key(socket);
-        let Some((identity, established_ns)) = self.kernel.birth(socket) else {
+        let Some(birth) = self.kernel.birth(socket) else {
             return;
         };
-        if let Some(conn) = self.kernel.conn(key)
-            && conn.identity == identity
-        {
-            return;
-        }
-        if let Some(mut conn) = self.kernel.open(key) {
-            conn.identity = identity;
-            conn.established_ns = established_ns;
+        let key = self.key(socket);
+        let known = match self.kernel.conn(key) {
+            Some(conn) => Some(conn),
+            None => self.kernel.open(key),
+        };
+        if let Some(mut conn) = known {
+            self.recognise(&mut conn, birth);
         }
     }
 
