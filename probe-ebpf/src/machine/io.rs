@@ -172,7 +172,6 @@ impl<K: Kernel> Machine<'_, K> {
         } else if result > 0 {
             let now = self.kernel.now();
             conn.response_bytes += result as u64;
-            conn.last_write_ns = now;
             if conn.first_write_ns == 0 {
                 let code = self.status_line(buffer, result as u64);
                 if code != 0 {
@@ -184,6 +183,7 @@ impl<K: Kernel> Machine<'_, K> {
                 conn.first_write_ns = now;
                 conn.status = code;
             }
+            conn.last_write_ns = now;
         } else {
             return;
         }
