@@ -404,11 +404,9 @@ impl<K: Kernel> Machine<'_, K> {
             }
             return;
         }
-        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
-        let found = self.find(call, last_read);
-        match found.and_then(|sock| self.kernel.conn(self.key(sock))) {
+        match self.refused(call) {
             Some(mut conn) if conn.request == 0 => {
-                if is_none || conn.phase == Phase::Reading as u16 {
+                if is_none || conn.phase != Phase::Idle as u16 {
                     conn.phase = Phase::Refused as u16;
                     if conn.marks & marks::HEAD_ALONE != 0 {
                         conn.request_head_bytes = conn.request_bytes as u32;
@@ -437,10 +435,23 @@ impl<K: Kernel> Machine<'_, K> {
     /// Whether `handle_error` ran before for the bytes that this thread read last.
     #[inline(always)]
     pub fn is_refused(&self, call: &Call<'_>) -> bool {
-        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
-        let found = self.find(call, last_read);
-        let conn = found.and_then(|sock| self.kernel.conn(self.key(sock)));
+        let conn = self.refused(call);
         conn.is_some_and(|conn| conn.phase == Phase::Refused as u16)
+    }
+
+    /// The connection for which `handle_error` runs, if no request of it entered. Threads pass their
+    /// socket object: what came with an earlier request may be refused in another thread than that which
+    /// read it.
+    #[inline(always)]
+    fn refused(&self, call: &Call<'_>) -> Option<K::Conn<'_>> {
+        let socket = self.kernel.sock_of(self.descriptor(call.client));
+        if socket != 0
+            && let Some(conn) = self.kernel.conn(self.key(socket))
+        {
+            return Some(conn);
+        }
+        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
+        self.kernel.conn(self.key(self.find(call, last_read)?))
     }
 
     /// The descriptor of a socket object; -1 if it cannot be read.
