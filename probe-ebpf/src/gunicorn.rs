@@ -274,6 +274,7 @@ fn narrow<M: Memory>(
 /// Finds local variables by name: `co_localsplusnames` from 3.11 on, where cells come last; before
 /// `co_varnames`, which the cells of `co_cellvars` follow (`Include/cpython/code.h`).
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "a slot is a small number")]
 fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code) {
     let is_old = layout.code_instructions == DIRECT;
     let file = code.wrapping_add(u64::from(layout.code_filename));

@@ -164,6 +164,7 @@ fn values<M: Memory>(
 
 /// The values of entries in a dictionary of the object's own.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "it indexes three arrays")]
 fn entries<M: Memory>(mem: &M, keys: u64, shape: &Shape) -> Result<[u64; FIELDS], Fault> {
     let mut found = [0; FIELDS];
     if shape.keys != 0 {
@@ -195,6 +196,11 @@ fn entries<M: Memory>(mem: &M, keys: u64, shape: &Shape) -> Result<[u64; FIELDS]
 /// # Errors
 /// [`Fault`] when the object cannot be read.
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "keys are few, and entries near their start"
+)]
+#[expect(clippy::needless_range_loop, reason = "it indexes three arrays")]
 pub fn learn<M: Memory>(
     mem: &M,
     layout: &Layout,
