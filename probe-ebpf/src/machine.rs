@@ -14,9 +14,18 @@
 //! ended or failed a request, the connection was closed. What reports them differs between kernels; the
 //! machine does not know. It runs in the kernel on maps, and in tests on collections: see [`Kernel`].
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes of heads, statuses and families are small; others are cut"
+)]
+
 pub mod io;
 pub mod kernel;
 pub mod python;
+#[cfg(any(test, feature = "test-kernel"))]
+pub mod test_kernel;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use kernel::Kernel;

@@ -1,0 +1,12 @@
+//! Every transition of the machine.
+
+extern crate std;
+
+mod connections;
+mod failures;
+mod properties;
+mod recorded;
+mod requests;
+mod streams;
+mod wire;
+mod worker;
