@@ -253,11 +253,15 @@ pub fn learn<M: Memory>(
 fn is_named(text: u64, name: Name) -> bool {
     let wanted = u64::from_le_bytes(name);
     // The name and the zero behind it, but no bytes behind that.
-    let used = 64 - wanted.leading_zeros();
-    let mask = if used > 56 {
+    let letters = (64 - wanted.leading_zeros()).div_ceil(8);
+    let mask = if letters >= 7 {
         u64::MAX
     } else {
-        (1 << (used.div_ceil(8) * 8 + 8)) - 1
+        (1 << (letters * 8 + 8)) - 1
     };
     text & mask == wanted
 }
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;
