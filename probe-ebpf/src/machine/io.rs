@@ -165,9 +165,10 @@ impl<K: Kernel> Machine<'_, K> {
         let is_last = conn.first_write_ns == 0 && conn.awaits_error_page();
         if result < 0 && result != EAGAIN && result != EINTR {
             conn.flags |= flags::WRITE_FAILED;
-            if conn.first_write_ns == 0 {
+            if conn.first_write_ns == 0 && conn.status == 0 {
                 // What the worker meant to send.
-                conn.status = self.status_line(buffer, STATUS_BYTES as u64);
+                let code = self.status_line(buffer, STATUS_BYTES as u64);
+                conn.status = if is_interim(code) { 0 } else { code };
             }
         } else if result > 0 {
             let now = self.kernel.now();
@@ -177,8 +178,8 @@ impl<K: Kernel> Machine<'_, K> {
                 if code != 0 {
                     conn.response_head_bytes += result as u32;
                 }
-                if matches!(code, 1..200) && code != SWITCHING_PROTOCOLS {
-                    return; // an interim response, such as `100 Continue`
+                if is_interim(code) {
+                    return;
                 }
                 conn.first_write_ns = now;
                 conn.status = code;
@@ -230,6 +231,12 @@ impl<K: Kernel> Machine<'_, K> {
             end => conn.response_head_bytes = before as u32 + end,
         }
     }
+}
+
+/// Whether another response follows one with this status, as after `100 Continue`.
+#[inline(always)]
+fn is_interim(code: u16) -> bool {
+    matches!(code, 1..200) && code != SWITCHING_PROTOCOLS
 }
 
 /// Length of the head of an error page, which is short; 0 if its end is not found.
