@@ -444,6 +444,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// read it.
     #[inline(always)]
     fn refused(&self, call: &Call<'_>) -> Option<K::Conn<'_>> {
+        if !self.kernel.sees_io() {
+            return None; // no write and no close would end it
+        }
         let socket = self.kernel.sock_of(self.descriptor(call.client));
         if socket != 0
             && let Some(conn) = self.kernel.conn(self.key(socket))
