@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod blind;
 mod connections;
 mod failures;
 mod properties;

@@ -141,6 +141,21 @@ fn a_client_that_left_before_the_error_page_is_the_end() {
 }
 
 #[test]
+fn a_write_that_fails_shows_the_status_that_was_meant() {
+    let mut worker = reading(Family::Sync);
+    let request = worker.enter_new("GET", "/hello", CLIENT);
+    worker.write_fails_with(SOCK, b"HTTP/1.1 100 Continue\r\n\r\n", 32);
+    assert_eq!(worker.conn(SOCK).status, 0);
+    worker.write_fails_with(SOCK, OK, 32);
+    worker.write_fails_with(SOCK, b"the body of a response", 32);
+    worker.exit(&request);
+    let sent = worker.only();
+    sent.check_times();
+    assert_eq!((sent.conn.status, sent.conn.response_bytes), (200, 0));
+    assert!(sent.has(flags::WRITE_FAILED));
+}
+
+#[test]
 fn a_kept_connection_goes_on_after_an_error_page() {
     let mut worker = reading(Family::Gthread);
     let request = worker.enter_new("GET", "/raises", CLIENT);

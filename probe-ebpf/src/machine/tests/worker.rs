@@ -120,6 +120,12 @@ impl Worker {
         self.machine().written(sock, 0, -errno);
     }
 
+    /// The same for a write whose bytes are known.
+    pub fn write_fails_with(&mut self, sock: u64, bytes: &[u8], errno: i64) {
+        let at = self.put(bytes);
+        self.machine().written(sock, at, -errno);
+    }
+
     pub fn close(&mut self, sock: u64) {
         self.machine().closed(sock);
     }
