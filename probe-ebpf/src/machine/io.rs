@@ -34,6 +34,16 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
+    /// A read from a socket returned that its client sends no more.
+    #[inline(always)]
+    pub fn read_end(&self, sock: u64) {
+        if self.kernel.conn(self.key(sock)).is_some()
+            && let Some(mut thread) = self.kernel.make_thread()
+        {
+            thread.last_read = sock;
+        }
+    }
+
     /// The connection that the thread reads from.
     #[inline(always)]
     fn reading(&self, sock: u64, buffer: u64, len: u64) -> Option<K::Conn<'_>> {

@@ -379,6 +379,11 @@ impl<K: Kernel> Machine<'_, K> {
         let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
         let found = self.find(call, last_read);
         match found.and_then(|sock| self.kernel.conn(self.key(sock))) {
+            // Gunicorn found the end of the connection where a request could have begun.
+            Some(conn)
+                if conn.phase == Phase::Idle as u16
+                    && conn.ordinal > 0
+                    && self.kernel.sees_io() => {}
             Some(mut conn) if conn.request == 0 => {
                 if is_none || conn.phase == Phase::Reading as u16 {
                     conn.phase = Phase::Refused as u16;
