@@ -3,21 +3,22 @@
 mod ab;
 mod accuracy;
 mod bystander;
-mod calls;
 mod cost;
 mod cpu;
 mod daemon;
 mod effort;
-mod empty;
 mod errors;
-mod floor;
+mod hooks;
+mod loops;
 mod loss;
+mod parts;
 mod peers;
 mod replay;
 mod report;
 mod scale;
 mod spread;
 mod stand;
+mod traps;
 
 use std::{process::Stdio, str, time::Instant};
 
@@ -25,7 +26,7 @@ use anyhow::{Context as _, Result, bail};
 use end_to_end::matrix::product::{INTERPRETERS, Source};
 
 use self::effort::Effort;
-use crate::{command, parts, step::make_missing, workspace::Workspace};
+use crate::{command, parts as set_up, step::make_missing, workspace::Workspace};
 
 /// Measure the overhead of the probes, and write docs/BENCHMARKS.md
 #[derive(clap::Args)]
@@ -54,10 +55,8 @@ enum Part {
     Scale,
     /// Losses at a hundred times the throughput of a Gunicorn
     Loss,
-    /// Overhead to an observed Gunicorn, compared with none and with other exporters
+    /// Overhead to an observed Gunicorn, added up and by turns, compared with other monitoring
     Cost,
-    /// The same with empty programs at the same places
-    Floor,
     /// Overhead to processes that are not observed
     Bystander,
     /// CPU and memory of the observer's own process
@@ -87,14 +86,13 @@ impl From<String> for Measured {
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 9] = [
         Self::Placement,
         Self::Errors,
         Self::Replay,
         Self::Scale,
         Self::Loss,
         Self::Cost,
-        Self::Floor,
         Self::Bystander,
         Self::Daemon,
         Self::Accuracy,
@@ -109,7 +107,6 @@ impl Part {
             Self::Scale => "scale",
             Self::Loss => "loss",
             Self::Cost => "cost",
-            Self::Floor => "floor",
             Self::Bystander => "bystander",
             Self::Daemon => "daemon",
             Self::Accuracy => "accuracy",
@@ -122,7 +119,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bail!("loading probes needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
     }
     make_missing(
-        parts::once(&[parts::BUILD, parts::RUN, parts::MATRIX]),
+        set_up::once(&[set_up::BUILD, set_up::RUN, set_up::MATRIX]),
         workspace,
     )?;
     let all = match arguments.part {
@@ -151,12 +148,11 @@ impl Part {
                 printed_by(workspace, self.name(), &interpreters(workspace))?.into()
             }
             Self::Placement => printed_by(workspace, self.name(), &arguments.pythons)?.into(),
-            Self::Errors => errors::measure(workspace)?.into(),
+            Self::Errors => errors::measure(workspace, effort)?.into(),
             Self::Replay => replay::measure(workspace)?.into(),
             Self::Scale => scale::measure(workspace)?.into(),
             Self::Loss => loss::measure(workspace)?.into(),
             Self::Cost => cost::measure(workspace, effort)?,
-            Self::Floor => floor::measure(workspace, effort)?,
             Self::Bystander => bystander::measure(workspace, effort)?,
             Self::Daemon => daemon::measure(workspace, effort)?,
             Self::Accuracy => accuracy::measure(workspace, effort)?,

@@ -1,69 +1,88 @@
-//! What processes pay that are no Gunicorn: some of the observer's programs are on what every
-//! process does.
+//! The cost to processes that are no Gunicorn, by turns with the observer and without it.
 
-use std::{
-    fmt::Write as _,
-    fs::File,
-    io::{Read as _, Write as _, pipe},
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::{fmt::Write as _, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use end_to_end::{gunicorn::Builder, nginx::Nginx, process, venv::Venv};
+use end_to_end::{gunicorn::Builder, nginx::Nginx, process};
 
 use super::{
     Effort, Measured,
     ab::{self, Load},
-    cost::observed::start,
     cpu,
-    spread::{Spread, between_neighbours},
+    hooks::Hooks,
+    loops::Loop,
+    parts::{Meter, Parts},
+    spread::{Spread, between_neighbours, verdict},
+    stand::{self, Probes},
+    traps::Traps,
 };
 use crate::{step::make_missing, tools, workspace::Workspace};
 
-/// Calls between two readings of the clock.
-const CALLS: u32 = 20_000;
 /// Requests to nginx of a window.
 const REQUESTS: u32 = 3_000;
-/// What is read and packed up by tar.
-const FILES: &str = "/usr/lib/python3.11";
-/// The loss that is aimed at.
-const AIM: f64 = 0.02;
+/// The most that a request to nginx may lose.
+const NGINX_AIM: f64 = 0.025;
+/// Processes of a window.
+const PROCESSES: u32 = 30;
 
-/// Something that is done many times, and how long it takes each time, in nanoseconds.
-struct Work {
+/// Something that is done many times.
+struct Work<'a> {
     name: &'static str,
-    /// System calls of one.
-    calls: u32,
-    /// Whether it is a loop of nothing else, or something that a host is for.
-    is_real: bool,
-    once: Box<dyn FnMut() -> Result<f64>>,
+    aim: Option<Aim>,
+    /// Nanoseconds of one.
+    once: Box<dyn FnMut() -> Result<f64> + 'a>,
 }
 
+/// The most that is added.
+#[derive(Clone, Copy)]
+enum Aim {
+    Ns(f64),
+    Share(f64),
+}
+
+/// By probes: nanoseconds added up of the hits of each work, where they can be.
+type AddedUp = Vec<(&'static str, f64)>;
+
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
-    make_missing(&[ab::AB, tools::NGINX], workspace)?;
+    make_missing(&[ab::AB, stand::ENVIRONMENT, tools::NGINX], workspace)?;
     let binary = workspace.build_observer()?;
-    let venv = Venv::all_in(&workspace.venvs())?.remove(0);
-    // Somebody to be observed, who does nothing.
-    let observed = Builder::new(&venv, "raw:app").start()?;
-    let mut works = loops()?;
-    works.extend(real()?);
+    let hooks = Hooks::build(workspace)?;
+    let traps = Traps::measure(workspace, &hooks, effort)?;
+    // A Gunicorn to observe, which does nothing.
+    let observed = Builder::new(&stand::venv(workspace)?, "bench.raw_hello:app").start()?;
+    let nginx = Served::start()?;
+    let mut added_up = Vec::new();
+    for probes in Probes::BOTH {
+        let observer = probes.start(&binary, &[observed.pid()])?;
+        let meter = Meter::start(&observer, &hooks, &traps)?;
+        let send = || nginx.send().map(drop);
+        let parts = meter.requests(nginx.worker, REQUESTS, send)?;
+        added_up.push(all_added_up(&meter, &parts));
+        drop(meter);
+        observer.stop()?;
+    }
+    let mut works = works(&nginx)?;
     let times = take(&mut works, &binary, observed.pid(), effort)?;
     Ok(Measured {
-        text: table(&works, &times, effort),
+        text: table(&works, &times, &added_up, effort),
         raw: vec![("bystander.csv", csv(&works, &times))],
         ..Measured::default()
     })
 }
 
-/// All of them, by turns without the observer and with it.
+const NGINX: &str = "a request to nginx, CPU time of its worker";
+
+fn all_added_up(meter: &Meter, nginx: &Parts) -> AddedUp {
+    let loops = meter.loops_ns.iter().copied();
+    loops.chain([(NGINX, nginx.sum_us() * 1e3)]).collect()
+}
+
+/// By turns without an observer, with one of all probes, without, and with one of the fewest.
 fn take(works: &mut [Work], binary: &Path, master: u32, effort: &Effort) -> Result<Vec<Vec<f64>>> {
     let mut times = vec![Vec::new(); works.len()];
-    for turn in 0..=2 * effort.bystander_pairs {
-        let observer = (turn % 2 == 1)
-            .then(|| start(binary, &[master]))
+    for turn in 0..=4 * effort.bystander_rounds {
+        let observer = probes(turn)
+            .map(|probes| probes.start(binary, &[master]))
             .transpose()?;
         for (work, times) in works.iter_mut().zip(&mut times) {
             times.push((work.once)().context(work.name)?);
@@ -75,168 +94,125 @@ fn take(works: &mut [Work], binary: &Path, master: u32, effort: &Effort) -> Resu
     Ok(times)
 }
 
-/// Loops of system calls and nothing else.
-fn loops() -> Result<Vec<Work>> {
-    let (mut reader, mut writer) = pipe().context("no pipe")?;
-    let (here, there) = UnixDatagram::pair().context("no pair of sockets")?;
-    let looped = |name, calls, mut call: Box<dyn FnMut() -> Result<()>>| Work {
-        name,
-        calls,
-        is_real: false,
-        once: Box::new(move || {
-            let start = Instant::now();
-            for _ in 0..CALLS {
-                call()?;
-            }
-            Ok(start.elapsed().as_nanos() as f64 / f64::from(CALLS))
-        }),
-    };
-    Ok(vec![
-        looped(
-            "`getppid`",
-            1,
-            Box::new(|| {
-                let _ = nix::unistd::getppid();
-                Ok(())
-            }),
-        ),
-        looped(
-            "`write` and `read` of a pipe",
-            2,
-            Box::new(move || {
-                writer.write_all(b"x")?;
-                Ok(reader.read_exact(&mut [0])?)
-            }),
-        ),
-        looped(
-            "`sendto` and `recvfrom` of a socket",
-            2,
-            Box::new(move || {
-                here.send(b"x")?;
-                there.recv(&mut [0])?;
-                Ok(())
-            }),
-        ),
-        looped(
-            "`openat` and `close`",
-            2,
-            Box::new(|| {
-                File::open("/dev/null")?;
-                Ok(())
-            }),
-        ),
-    ])
+/// The probes of an observer in a turn.
+fn probes(turn: usize) -> Option<Probes> {
+    (turn % 2 == 1).then(|| Probes::BOTH[turn / 2 % 2])
 }
 
-/// What a host is for.
-fn real() -> Result<Vec<Work>> {
-    let nginx = Nginx::start_alone()?;
-    let workers = process::children(nginx.pid());
-    let worker = *workers.first().context("nginx has no worker")?;
-    cpu::keep_apart(worker)?;
-    let load = Load {
-        port: nginx.port,
-        path: "/".to_owned(),
-        connections: 4,
-    };
-    let served = move || {
-        // It is ended with this.
-        let _ = &nginx;
-        let before = cpu::settled_ns(worker)?;
-        load.run(REQUESTS)?;
-        Ok((cpu::settled_ns(worker)? - before) as f64 / f64::from(REQUESTS))
-    };
-    Ok(vec![
-        Work {
-            name: "a request to nginx, of its worker's CPU time",
-            calls: 0,
-            is_real: true,
-            once: Box::new(served),
-        },
-        Work {
-            name: "tar of the standard library of Python",
-            calls: 0,
-            is_real: true,
-            once: Box::new(tar),
-        },
-        Work {
-            name: "a process that begins and ends",
-            calls: 0,
-            is_real: true,
-            once: Box::new(processes),
-        },
-    ])
+/// An nginx that answers by itself, with one worker.
+struct Served {
+    // It is ended when dropped.
+    _nginx: Nginx,
+    worker: u32,
+    load: Load,
 }
 
-fn tar() -> Result<f64> {
-    let start = Instant::now();
-    let mut tar = Command::new("tar")
-        .args(["-cf", "-", FILES])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot start tar")?;
-    // To `/dev/null` it would not read what it packs.
-    let mut packed = tar.stdout.take().context("no pipe from tar")?;
-    std::io::copy(&mut packed, &mut std::io::sink())?;
-    ensure!(tar.wait()?.success(), "tar failed");
-    Ok(start.elapsed().as_nanos() as f64)
+impl Served {
+    fn start() -> Result<Self> {
+        let nginx = Nginx::start_alone()?;
+        let workers = process::children(nginx.pid());
+        let worker = *workers.first().context("nginx has no worker")?;
+        cpu::keep_apart(worker)?;
+        let load = Load {
+            port: nginx.port,
+            path: "/".to_owned(),
+            connections: 4,
+        };
+        Ok(Self {
+            _nginx: nginx,
+            worker,
+            load,
+        })
+    }
+
+    /// Nanoseconds of its worker that a request takes.
+    fn send(&self) -> Result<f64> {
+        let before = cpu::settled_ns(self.worker)?;
+        self.load.run(REQUESTS)?;
+        Ok((cpu::settled_ns(self.worker)? - before) as f64 / f64::from(REQUESTS))
+    }
+}
+
+fn works(nginx: &Served) -> Result<Vec<Work<'_>>> {
+    let looped = |mut one: Loop| Work {
+        name: one.name,
+        aim: Some(Aim::Ns(one.aim_ns)),
+        once: Box::new(move || one.run()),
+    };
+    let mut works: Vec<Work> = Loop::all()?.into_iter().map(looped).collect();
+    works.push(Work {
+        name: NGINX,
+        aim: Some(Aim::Share(NGINX_AIM)),
+        once: Box::new(|| nginx.send()),
+    });
+    works.push(Work {
+        name: "a process that starts and exits",
+        aim: None,
+        once: Box::new(processes),
+    });
+    Ok(works)
 }
 
 fn processes() -> Result<f64> {
-    const COUNT: u32 = 30;
     let start = Instant::now();
-    for _ in 0..COUNT {
+    for _ in 0..PROCESSES {
         ensure!(Command::new("true").status()?.success(), "`true` failed");
     }
-    Ok(start.elapsed().as_nanos() as f64 / f64::from(COUNT))
+    Ok(start.elapsed().as_nanos() as f64 / f64::from(PROCESSES))
 }
 
-fn table(works: &[Work], times: &[Vec<f64>], effort: &Effort) -> String {
+fn table(works: &[Work], times: &[Vec<f64>], added_up: &[AddedUp], effort: &Effort) -> String {
     let mut text = format!(
-        "{} times by turns with the observer and without it. A loop of system calls and nothing else \
-         shows what is added to one; what a host is for is aimed to lose less than {:.0} %.\n\n\
-         | what | without the observer, ns | added, ns | added to a system call, ns | loss |\n\
-         |---|---|---|---|---|\n",
-        effort.bystander_pairs,
-        AIM * 100.0
+        "{} times by turns without the observer and with it; *added up* is made of hits, as in \
+         [Overhead](#overhead).\n\n\
+         | one | probes | without the observer, ns | added, ns | loss | aim | added up, ns |\n\
+         |---|---|---|---|---|---|---|\n",
+        effort.bystander_rounds,
     );
-    for (work, times) in works.iter().zip(times) {
-        let bare = Spread::of(times.iter().copied().step_by(2));
-        let added = Spread::of(between_neighbours(times, 1, |with, without| with - without));
-        let ratio = Spread::of(between_neighbours(times, 1, |with, without| with / without));
-        let a_call = match work.calls {
-            0 => "–".to_owned(),
-            calls => format!("{:.0}", added.median / f64::from(calls)),
-        };
-        let (loss, error) = (ratio.median - 1.0, ratio.error());
-        let aim = match () {
-            () if !work.is_real => "",
-            () if loss + error < AIM => ": reached",
-            () if loss - error < AIM => ": within the error",
-            () => ": missed",
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} | {} | {a_call} | {:.1} ± {:.1} %{aim} |",
-            work.name,
-            bare.median,
-            added.with_error(0),
-            loss * 100.0,
-            error * 100.0,
-        );
+    for (number, probes) in Probes::BOTH.into_iter().enumerate() {
+        for (work, times) in works.iter().zip(times) {
+            let bare = Spread::of(times.iter().copied().step_by(2)).median;
+            let each = between_neighbours(times, 1, |with, without| with - without);
+            let added = Spread::of(each.into_iter().skip(number).step_by(2));
+            let of_work = |(name, _): &&(&str, f64)| *name == work.name;
+            let added_up = added_up[number].iter().find(of_work);
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {bare:.0} | {} | {:.1} ± {:.1} % | {} | {} |",
+                work.name,
+                probes.name(),
+                added.with_error(0),
+                added.median / bare * 100.0,
+                added.error() / bare * 100.0,
+                work.aim
+                    .map_or("–".to_owned(), |aim| aim.reached(bare, added)),
+                added_up.map_or("–".to_owned(), |(_, ns)| format!("{ns:.0}")),
+            );
+        }
     }
     text
 }
 
+impl Aim {
+    fn reached(self, bare: f64, added: Spread) -> String {
+        let (aim, shown) = match self {
+            Self::Ns(ns) => (ns, format!("≤ {ns} ns")),
+            Self::Share(share) => (share * bare, format!("≤ {} %", share * 100.0)),
+        };
+        let reached = verdict(aim - added.median, added.error());
+        format!("{shown}: {reached}")
+    }
+}
+
 fn csv(works: &[Work], times: &[Vec<f64>]) -> String {
-    let mut csv = "what,turn,observed,ns\n".to_owned();
+    let mut csv = "what,turn,probes,ns\n".to_owned();
     for (work, times) in works.iter().zip(times) {
         for (turn, ns) in times.iter().enumerate() {
             let name = work.name.replace(',', ";");
+            let probes = probes(turn).map_or("none", Probes::name).replace('`', "");
             // Writing to a string cannot fail.
-            let _ = writeln!(csv, "{name},{turn},{},{ns:.1}", turn % 2);
+            let _ = writeln!(csv, "{name},{turn},{probes},{ns:.1}");
         }
     }
     csv

@@ -1,20 +1,24 @@
-//! The cost of being observed to a Gunicorn: the observer and other exporters, each against
-//! the same Gunicorn bare.
+//! The cost of being observed to a Gunicorn: of the observer, and of other monitoring, each against the
+//! same Gunicorn bare.
 
 mod beside;
-pub mod observed;
-pub mod parts;
+mod observed;
 mod tables;
+
+use std::path::Path;
 
 use anyhow::Result;
 use end_to_end::gunicorn::Builder;
 
 use super::{
     Effort, Measured, ab,
-    empty::Empty,
-    stand::{self, App, CLASSES, Served},
+    hooks::Hooks,
+    parts::{Meter, Parts},
+    stand::{self, App, CLASSES, Probes, Served},
+    traps::Traps,
 };
 use crate::{step::make_missing, workspace::Workspace};
+use observed::Observed;
 
 /// An application under a worker class, served by a Gunicorn that knows of nobody.
 pub struct Bare {
@@ -54,26 +58,68 @@ impl Bare {
     }
 }
 
+/// The cost of the observer with these probes.
+struct Cost {
+    probes: Probes,
+    /// Nanoseconds added to a round of each loop of a process that is not observed.
+    loops_ns: Vec<(&'static str, f64)>,
+    parts: Vec<Parts>,
+    observed: Vec<Observed>,
+}
+
+impl Cost {
+    fn measure(
+        bare: &[Bare],
+        binary: &Path,
+        probes: Probes,
+        (hooks, traps): (&Hooks, &Traps),
+        effort: &Effort,
+    ) -> Result<Self> {
+        let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
+        let observer = probes.start(binary, &masters)?;
+        let meter = Meter::start(&observer, hooks, traps)?;
+        let parts = bare.iter().map(|bare| {
+            let requests = effort.counted_requests;
+            let send = || bare.served.window(requests).map(drop);
+            meter.requests(bare.served.worker, requests, send)
+        });
+        let parts = parts.collect::<Result<_>>()?;
+        let loops_ns = meter.loops_ns.clone();
+        drop(meter);
+        observer.stop()?;
+        Ok(Self {
+            probes,
+            loops_ns,
+            parts,
+            observed: observed::measure(bare, binary, probes, effort)?,
+        })
+    }
+}
+
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
-    let empty = Empty::build(workspace)?;
-    let traps = empty.traps()?;
-    let bare = Bare::start_all(workspace, effort)?;
-    let parts = parts::measure(&bare, &binary, (&empty, &traps), effort)?;
-    let observed = observed::measure(&bare, &binary, effort)?;
+    let hooks = Hooks::build(workspace)?;
+    let traps = Traps::measure(workspace, &hooks, effort)?;
+    let mut bare = Bare::start_all(workspace, effort)?;
+    let of = |bare: &[Bare], probes| Cost::measure(bare, &binary, probes, (&hooks, &traps), effort);
+    let all = of(&bare, Probes::All)?;
+    bare.retain(|bare| bare.app == App::Flask);
+    let entry_exit = of(&bare, Probes::EntryExit)?;
     drop(bare);
     let beside = beside::measure(workspace, effort)?;
+    let windows = all.observed.iter().chain(&entry_exit.observed);
+    let raw = vec![
+        ("cost-observed.csv", observed::csv(windows)),
+        ("cost-peers.csv", beside::csv(&beside)),
+    ];
     Ok(Measured {
         text: format!(
             "{}\n\n{}",
             stand::versions(workspace)?,
-            tables::of(&observed, &beside, &parts, &traps, effort)
+            tables::of(&all, &entry_exit, &beside, &traps, effort)
         ),
-        raw: vec![
-            ("cost-observed.csv", observed::csv(&observed)),
-            ("cost-peers.csv", beside::csv(&beside)),
-        ],
+        raw,
         ..Measured::default()
     })
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use end_to_end::wait;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::{Pid, SysconfVar, sysconf},
@@ -75,6 +76,17 @@ pub fn settled_ns(pid: u32) -> Result<u64> {
         }
         before = now;
     }
+}
+
+/// Waits until a process is idle: until it takes less than a twentieth of a processor.
+pub fn wait_until_idle(pid: u32) -> Result<()> {
+    const BETWEEN: Duration = Duration::from_millis(100);
+    wait::until("an idle process", || {
+        let before = ran_ns(pid)?;
+        thread::sleep(BETWEEN);
+        let ran = Duration::from_nanos(ran_ns(pid)?.saturating_sub(before));
+        Ok((ran < BETWEEN / 20).then_some(()))
+    })
 }
 
 /// Seconds in user mode and in the kernel, of all threads there ever were; to a hundredth.

@@ -1,13 +1,15 @@
-//! What the observer's own process takes.
+//! What the observer's own process takes: start, exit, idle, under load, scrapes.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
+    fs,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     gunicorn::{Builder, GunicornServer},
     observer::Observer,
@@ -17,10 +19,10 @@ use end_to_end::{
 
 use super::{
     Effort, Measured, ab,
-    cost::{Bare, observed::start},
+    cost::Bare,
     cpu,
     spread::Spread,
-    stand::{self, App},
+    stand::{self, App, Probes},
 };
 use crate::{step::make_missing, workspace::Workspace};
 
@@ -36,8 +38,8 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     let mut text = under_load(workspace, &binary, effort)?;
     text.push_str(&starts(workspace, &binary, effort)?);
     text.push_str(
-        "\n| workers | masters | resident, MiB | CPU at idle | wake-ups/s at idle | a scrape, ms | \
-         its size, KiB |\n|---|---|---|---|---|---|---|\n",
+        "\n| workers | masters | resident, MiB | CPU at idle, ms/s | wake-ups/s at idle | a scrape, ms | \
+         its CPU time, ms | its size, KiB |\n|---|---|---|---|---|---|---|---|\n",
     );
     let venv = Venv::all_in(&workspace.venvs())?.remove(0);
     let mut servers = Vec::new();
@@ -50,8 +52,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
 
 /// What is used in some seconds.
 struct Used {
-    /// Of one processor.
-    cpu: f64,
+    cpu_ms_a_second: f64,
     wakeups_a_second: f64,
 }
 
@@ -60,7 +61,7 @@ fn used(pid: u32, meanwhile: impl FnOnce() -> Result<()>) -> Result<Used> {
     meanwhile()?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Used {
-        cpu: (cpu::ran_ns(pid)? - ran) as f64 / 1e9 / seconds,
+        cpu_ms_a_second: (cpu::ran_ns(pid)? - ran) as f64 / 1e6 / seconds,
         wakeups_a_second: (cpu::wakeups(pid)? - woken) as f64 / seconds,
     })
 }
@@ -73,7 +74,7 @@ fn idle(effort: &Effort) -> Result<()> {
 
 fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<String> {
     let bare = Bare::start(workspace, App::Flask, "sync", effort)?;
-    let observer = start(binary, &[bare.served.master])?;
+    let observer = Probes::All.start(binary, &[bare.served.master])?;
     let idle = used(observer.pid(), || idle(effort))?;
     let mut requests = 0;
     let start = Instant::now();
@@ -85,17 +86,38 @@ fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<S
         Ok(())
     })?;
     let rate = f64::from(requests) / start.elapsed().as_secs_f64();
+    let (maps, mib) = maps(observer.pid())?;
     observer.stop()?;
     Ok(format!(
-        "With one worker of Flask, nobody scraping: {:.2} % of a processor and {:.0} wake-ups a \
-         second at idle; {:.2} % and {:.0} under {rate:.0} requests a second, so that 1,000 requests \
-         a second take {:.2} % more.\n",
-        idle.cpu * 100.0,
+        "With one worker of Flask and no scrapes it takes {:.1} ms of CPU time and {:.1} wake-ups a \
+         second at idle; {:.1} ms and {:.0} wake-ups at {rate:.0} requests a second, {:.2} µs for a \
+         request. Its {maps} maps take {mib:.1} MiB of the kernel's memory.\n",
+        idle.cpu_ms_a_second,
         idle.wakeups_a_second,
-        busy.cpu * 100.0,
+        busy.cpu_ms_a_second,
         busy.wakeups_a_second,
-        (busy.cpu - idle.cpu) * 100.0 / rate * 1000.0,
+        (busy.cpu_ms_a_second - idle.cpu_ms_a_second) * 1e3 / rate,
     ))
+}
+
+/// The maps that a process holds, and MiB of kernel memory of all of them.
+fn maps(pid: u32) -> Result<(usize, f64)> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))? {
+        // A descriptor may be closed meanwhile.
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().parse::<u32>().ok())
+        };
+        if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+            found.insert(id, bytes);
+        }
+    }
+    ensure!(!found.is_empty(), "process {pid} holds no maps");
+    let bytes: f64 = found.values().map(|&bytes| f64::from(bytes)).sum();
+    Ok((found.len(), bytes / f64::from(1 << 20)))
 }
 
 /// How long until it is ready, and until it counts for a master that was there before.
@@ -144,7 +166,7 @@ fn row(
     effort: &Effort,
 ) -> Result<String> {
     let masters: Vec<u32> = servers.iter().map(|(server, _)| server.pid()).collect();
-    let observer = start(binary, &masters)?;
+    let observer = Probes::All.start(binary, &masters)?;
     wait::until("every worker to be known", || {
         let info = observer.scrape()?.all("gunicorn_worker_info", &[]).count();
         Ok((info == workers).then_some(()))
@@ -152,20 +174,22 @@ fn row(
     let idle = used(observer.pid(), || idle(effort))?;
     let mut took = Vec::new();
     let mut bytes = 0;
+    let ran = cpu::settled_ns(observer.pid())?;
     for _ in 0..SCRAPES {
         let start = Instant::now();
         bytes = observer.scrape_text()?.len();
         took.push(start.elapsed().as_secs_f64() * 1e3);
     }
     ensure!(bytes > 0, "an empty scrape");
+    let cpu_ms = (cpu::settled_ns(observer.pid())? - ran) as f64 / 1e6 / SCRAPES as f64;
     let mut row = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
         row,
-        "| {workers} | {} | {:.1} | {:.2} % | {:.0} | {:.1} | {} |",
+        "| {workers} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {cpu_ms:.1} | {} |",
         servers.len(),
         cpu::resident_mib(observer.pid())?,
-        idle.cpu * 100.0,
+        idle.cpu_ms_a_second,
         idle.wakeups_a_second,
         Spread::of(took),
         bytes / 1024,

@@ -7,7 +7,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Number of times that the observer attaches to and detaches from the same Gunicorns
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 60)]
     pairs: usize,
     /// Number of starts of Gunicorns with other exporters
     #[arg(long, default_value_t = 2)]
@@ -24,10 +24,12 @@ pub struct Effort {
     pub window_seconds: f64,
     /// Requests of each application for counting probe hits.
     pub counted_requests: u32,
-    /// Turns of empty programs, the observer and none.
-    pub floor_pairs: usize,
+    /// Turns of empty programs and none.
+    pub trap_rounds: usize,
+    /// Requests of a turn, in which calls are timed.
+    pub timed_requests: u32,
     /// Turns of the observer beside processes that are not Gunicorn.
-    pub bystander_pairs: usize,
+    pub bystander_rounds: usize,
     /// Workers of the daemon's hosts.
     pub workers: &'static [usize],
     /// Time that the daemon is measured.
@@ -50,8 +52,9 @@ impl Options {
                 rounds: 2,
                 window_seconds: 0.05,
                 counted_requests: 300,
-                floor_pairs: 3,
-                bystander_pairs: 3,
+                trap_rounds: 3,
+                timed_requests: 500,
+                bystander_rounds: 2,
                 workers: &[10, 100],
                 daemon_seconds: 2,
                 logged_requests: 2_000,
@@ -61,10 +64,11 @@ impl Options {
             pairs: self.pairs,
             restarts: self.restarts,
             rounds: 5,
-            window_seconds: 0.1,
+            window_seconds: 0.25,
             counted_requests: 2_000,
-            floor_pairs: self.pairs.div_ceil(4),
-            bystander_pairs: self.pairs.div_ceil(4),
+            trap_rounds: 10,
+            timed_requests: 2_000,
+            bystander_rounds: 10,
             workers: &[10, 100, 1_000],
             daemon_seconds: 10,
             // 200,000 of three classes.

@@ -12,7 +12,13 @@ use end_to_end::{
     observer::Observer,
 };
 
-use crate::workspace::Workspace;
+use super::{
+    Effort, ab,
+    hooks::{Hooks, Kind},
+    stand,
+    traps::Traps,
+};
+use crate::{step::make_missing, workspace::Workspace};
 
 const GOOD: u32 = 5_000;
 const FAILING: u32 = 500;
@@ -25,8 +31,11 @@ const PROGRAMS: [(&str, &str); 3] = [
 ];
 
 /// Of one stand of each framework, as a table.
-pub fn measure(workspace: &Workspace) -> Result<String> {
+pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<String> {
+    make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
+    let traps = Traps::measure(workspace, &Hooks::build(workspace)?, effort)?;
+    let empty_run_ns = traps.of_kind(Kind::Uprobe)?.empty_run_ns;
     let place = workspace.matrix();
     let _run_times = RunTimes::measured()?;
     let mut table = "| framework | a good request: hits of `datetime.now`, asking, going up | \
@@ -41,14 +50,20 @@ pub fn measure(workspace: &Workspace) -> Result<String> {
             stand.framework == framework && has(stand).unwrap_or(false)
         });
         if let Some(stand) = stand {
-            let row = row(&place, &binary, stand).with_context(|| stand.to_string())?;
+            let row =
+                row(&place, &binary, stand, empty_run_ns).with_context(|| stand.to_string())?;
             table.push_str(&row);
         }
     }
     Ok(table.trim_end().to_owned())
 }
 
-fn row(place: &Place, binary: &std::path::Path, stand: &Stand) -> Result<String> {
+fn row(
+    place: &Place,
+    binary: &std::path::Path,
+    stand: &Stand,
+    empty_run_ns: f64,
+) -> Result<String> {
     let installed = tempfile::TempDir::new().context("cannot make a folder for packages")?;
     let server = stand.server(place, installed.path())?.start()?;
     let master = server.pid();
@@ -79,16 +94,17 @@ fn row(place: &Place, binary: &std::path::Path, stand: &Stand) -> Result<String>
     let looked_at = Since::of(begin, end, FAILING);
     observer.stop()?;
     let [now, asked, captured] = PROGRAMS;
+    let microseconds = |since: &Since, program| since.microseconds(program) - empty_run_ns / 1e3;
     Ok(format!(
         "| {stand} | {:.2}, {:.2}, {:.2} | {:.1} | {:.2} | {:.1} | {:.2} | {:.1} |\n",
         good.hits(now),
         good.hits(asked),
         good.hits(captured),
-        good.microseconds(now),
+        microseconds(&good, now),
         failing.hits(asked),
-        failing.microseconds(asked),
+        microseconds(&failing, asked),
         looked_at.hits(captured),
-        looked_at.microseconds(captured),
+        microseconds(&looked_at, captured),
     ))
 }
 

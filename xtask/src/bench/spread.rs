@@ -54,6 +54,24 @@ impl fmt::Display for Spread {
     }
 }
 
+/// Whether an aim is reached by so much, where that may be off by an error.
+pub fn verdict(margin: f64, error: f64) -> &'static str {
+    match () {
+        () if margin >= error => "reached",
+        () if margin >= -error => "within the error",
+        () => "missed",
+    }
+}
+
+/// The mean of the middle half: finer than a median where values are whole numbers.
+pub fn midmean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let quarter = values.len() / 4;
+    let middle = &values[quarter..values.len() - quarter];
+    middle.iter().sum::<f64>() / middle.len() as f64
+}
+
 /// Each value against the mean of the one before it and the one after it, of every other one from
 /// `first` on: what changes slowly is the same on both sides.
 pub fn between_neighbours(
@@ -71,7 +89,7 @@ pub fn between_neighbours(
 
 #[cfg(test)]
 mod tests {
-    use super::{Spread, between_neighbours};
+    use super::{Spread, between_neighbours, midmean};
 
     #[test]
     fn half_of_the_values_lie_within_the_quartiles() {
@@ -79,6 +97,12 @@ mod tests {
         assert_eq!(format!("{spread:.1}"), "3.0 (2.0–4.0)");
         assert_eq!(format!("{:.3}", spread.error()), "1.404");
         assert!(Spread::of([]).median.is_nan());
+    }
+
+    #[test]
+    fn outliers_do_not_move_the_mean_of_the_middle_half() {
+        assert_eq!(midmean([900.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(midmean([]).is_nan());
     }
 
     #[test]

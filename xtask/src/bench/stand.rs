@@ -1,11 +1,16 @@
 //! What is measured: applications in `tests/apps/bench`, under worker classes, in a Python
 //! environment of the benchmarks' own.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
+    client::{self, Request},
     gunicorn::{Builder, GunicornServer},
+    observer::Observer,
     venv::Venv,
 };
 
@@ -133,6 +138,43 @@ pub fn quiet(builder: Builder, class: &str) -> Builder {
     builder.class(class).threads(threads).without_access_log()
 }
 
+/// The probes of an observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probes {
+    All,
+    EntryExit,
+}
+
+impl Probes {
+    pub const BOTH: [Self; 2] = [Self::All, Self::EntryExit];
+
+    /// In a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::EntryExit => "`--probes entry-exit`",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &[],
+            Self::EntryExit => &["--probes", "entry-exit"],
+        }
+    }
+
+    /// Starts an observer of every Gunicorn, and waits until it knows these masters and is idle.
+    pub fn start(self, binary: &Path, masters: &[u32]) -> Result<Observer> {
+        let observer = Observer::start_with(binary, false, self.arguments())?;
+        observer.wait_until("the Gunicorns to be known", |metrics| {
+            masters.iter().all(|&master| metrics.knows_master(master))
+        })?;
+        // It loads its rare programs after that.
+        cpu::wait_until_idle(observer.pid())?;
+        Ok(observer)
+    }
+}
+
 /// A Gunicorn with one worker, which is kept apart from its clients.
 pub struct Served {
     // It is ended when dropped.
@@ -174,6 +216,13 @@ impl Served {
             load,
             _server: server,
         })
+    }
+
+    /// The body of a response.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let response = client::fetch(self.load.port, &Request::get(path))?;
+        ensure!(response.status == 200, "{path}: {}", response.status);
+        String::from_utf8(response.body).with_context(|| format!("{path} is not UTF-8"))
     }
 
     /// How many requests take about so long.

@@ -4,30 +4,34 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::Result;
-use end_to_end::observer::Observer;
 
 use super::Bare;
 use crate::bench::{
-    Effort, cpu,
+    Effort,
     spread::{Spread, between_neighbours},
-    stand::{App, Window},
+    stand::{App, Probes, Window},
 };
 
 /// One application under one worker class.
 pub struct Observed {
+    pub probes: Probes,
     pub app: App,
     pub class: &'static str,
     /// By turns without the observer and with it; without it first and last.
     pub windows: Vec<Window>,
-    pub worker_mib: f64,
 }
 
-pub fn measure(bare: &[Bare], binary: &Path, effort: &Effort) -> Result<Vec<Observed>> {
+pub fn measure(
+    bare: &[Bare],
+    binary: &Path,
+    probes: Probes,
+    effort: &Effort,
+) -> Result<Vec<Observed>> {
     let masters: Vec<u32> = bare.iter().map(|bare| bare.served.master).collect();
     let mut windows = vec![Vec::new(); bare.len()];
     for turn in 0..=2 * effort.pairs {
         let observer = (turn % 2 == 1)
-            .then(|| start(binary, &masters))
+            .then(|| probes.start(binary, &masters))
             .transpose()?;
         // Each is the first as often as others are.
         for number in 0..bare.len() {
@@ -39,29 +43,20 @@ pub fn measure(bare: &[Bare], binary: &Path, effort: &Effort) -> Result<Vec<Obse
             observer.stop()?;
         }
         if turn % 20 == 0 {
-            println!("  turn {turn} of {} beside the observer", 2 * effort.pairs);
+            println!(
+                "  turn {turn} of {}, probes: {}",
+                2 * effort.pairs,
+                probes.name()
+            );
         }
     }
-    bare.iter()
-        .zip(windows)
-        .map(|(bare, windows)| {
-            Ok(Observed {
-                app: bare.app,
-                class: bare.class,
-                windows,
-                worker_mib: cpu::resident_mib(bare.served.worker)?,
-            })
-        })
-        .collect()
-}
-
-/// One that observes everything, and knows these.
-pub fn start(binary: &Path, masters: &[u32]) -> Result<Observer> {
-    let observer = Observer::start(binary, false, &[])?;
-    observer.wait_until("the Gunicorns to be known", |metrics| {
-        masters.iter().all(|&master| metrics.knows_master(master))
-    })?;
-    Ok(observer)
+    let each = bare.iter().zip(windows).map(|(bare, windows)| Observed {
+        probes,
+        app: bare.app,
+        class: bare.class,
+        windows,
+    });
+    Ok(each.collect())
 }
 
 impl Observed {
@@ -111,17 +106,19 @@ impl Observed {
 }
 
 /// Every window.
-pub fn csv(all: &[Observed]) -> String {
-    let mut csv = "application,class,turn,observed,requests,requests_per_second,median_ms,p99_ms,\
+pub fn csv<'a>(all: impl Iterator<Item = &'a Observed>) -> String {
+    let mut csv =
+        "probes,application,class,turn,observed,requests,requests_per_second,median_ms,p99_ms,\
                    worker_cpu_us_per_request\n"
-        .to_owned();
+            .to_owned();
     for observed in all {
+        let probes = observed.probes.name().replace('`', "");
         let (app, class) = (observed.app.name(), observed.class);
         for (turn, window) in observed.windows.iter().enumerate() {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 csv,
-                "{app},{class},{turn},{},{},{:.1},{:.3},{:.3},{:.2}",
+                "{probes},{app},{class},{turn},{},{},{:.1},{:.3},{:.3},{:.2}",
                 turn % 2,
                 window.requests,
                 window.per_second,

@@ -1,0 +1,212 @@
+//! Empty programs, and programs that count, at the hooks of the observer's: how they are built, and
+//! attached by `observer/benches/hooks.rs`.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use end_to_end::process;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::stand;
+use crate::{command, toolchain, workspace::Workspace};
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A function of an interpreter.
+    Uprobe,
+    /// A raw tracepoint.
+    Raw,
+    /// The control group above all others.
+    Cgroup,
+    /// The begin or the end of a system call.
+    Syscall,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uprobe => "uprobe",
+            Self::Raw => "raw tracepoint",
+            Self::Cgroup => "control group",
+            Self::Syscall => "begin or end of a system call",
+        }
+    }
+}
+
+/// The object with these programs, and the program that attaches them.
+pub struct Hooks {
+    object: PathBuf,
+    program: PathBuf,
+}
+
+impl Hooks {
+    /// Builds both.
+    pub fn build(workspace: &Workspace) -> Result<Self> {
+        let folder = stand::folder(workspace).join("ebpf");
+        let flags = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+        let mut build = toolchain::cargo(workspace)?;
+        build
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "probe-ebpf",
+                "--bin",
+                "empty",
+            ])
+            .args(["--features", "empty", "--target", "bpfel-unknown-none"])
+            .args(["-Z", "build-std=core", "--release", "--target-dir"])
+            .arg(&folder)
+            .env(
+                "CARGO_ENCODED_RUSTFLAGS",
+                [&flags, "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"),
+            );
+        command::run(&mut build)?;
+        Ok(Self {
+            object: folder.join("bpfel-unknown-none/release/empty"),
+            program: program(workspace)?,
+        })
+    }
+
+    /// The kind of each program of the observer.
+    pub fn kinds(&self) -> Result<BTreeMap<String, Kind>> {
+        let output = Command::new(&self.program).arg("kinds").output();
+        let output = output.context("cannot start the bench hooks")?;
+        ensure!(output.status.success(), "no kinds: {}", output.status);
+        serde_json::from_slice(&output.stdout).context("unreadable kinds")
+    }
+
+    /// Empty programs for a worker; not yet attached.
+    pub fn empty(&self, worker: u32) -> Result<Empty> {
+        Ok(Empty(self.start("empty", worker, &[])?))
+    }
+
+    /// Counts the hits of a process at the hooks of these programs.
+    pub fn count(&self, pid: u32, programs: &[&str]) -> Result<Counting> {
+        Ok(Counting(self.start("count", pid, programs)?))
+    }
+
+    fn start(&self, what: &str, pid: u32, more: &[&str]) -> Result<Running> {
+        let mut child = process::bound_to_us(&self.program)
+            .arg(what)
+            .arg(&self.object)
+            .arg(pid.to_string())
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the bench hooks")?;
+        Ok(Running {
+            ask: child.stdin.take().context("no pipe to it")?,
+            answers: BufReader::new(child.stdout.take().context("no pipe from it")?).lines(),
+            child,
+        })
+    }
+}
+
+/// Where cargo built the bench.
+fn program(workspace: &Workspace) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Built {
+        executable: Option<PathBuf>,
+    }
+    let mut build = command::cargo();
+    build
+        .args([
+            "bench",
+            "--package",
+            "gunicorn-observer",
+            "--bench",
+            "hooks",
+            "--no-run",
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(&workspace.root)
+        .stderr(Stdio::inherit());
+    println!("  $ {}", command::shown(&build));
+    let output = build.output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "the bench does not build");
+    let messages = output.stdout.split(|&byte| byte == b'\n');
+    let built = messages.filter_map(|line| serde_json::from_slice::<Built>(line).ok());
+    let mut executables = built.filter_map(|built| built.executable);
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("hooks-")
+    };
+    executables
+        .rfind(is_it)
+        .context("cargo does not say where the bench is")
+}
+
+/// The bench, until it is dropped.
+struct Running {
+    child: Child,
+    ask: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Its answer to a line.
+    fn answer<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
+        writeln!(self.ask, "{line}").context("the bench hooks is gone")?;
+        let answer = self.answers.next().context("the bench hooks ended")??;
+        serde_json::from_str(&answer).with_context(|| format!("unreadable answer: {answer}"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs of empty programs and their nanoseconds, by kind.
+pub type Runs = BTreeMap<Kind, [u64; 2]>;
+
+/// Empty programs that can be attached and detached.
+pub struct Empty(Running);
+
+impl Empty {
+    /// On `datetime.now`, on a raw tracepoint that `send` hits, and on `getpeername`.
+    pub fn on_hooks(&mut self) -> Result<()> {
+        self.0.answer::<Runs>("hooks").map(drop)
+    }
+
+    /// On the begin and the end of `sendto`.
+    pub fn on_calls(&mut self) -> Result<()> {
+        self.0.answer::<Runs>("calls").map(drop)
+    }
+
+    /// Detaches them.
+    pub fn off(&mut self) -> Result<Runs> {
+        self.0.answer("off")
+    }
+}
+
+/// Counts hits.
+pub struct Counting(Running);
+
+/// Hits by program, and the system calls.
+#[derive(Deserialize)]
+pub struct Hits {
+    #[serde(rename = "sys_enter")]
+    pub calls: u64,
+    #[serde(flatten)]
+    pub programs: BTreeMap<String, u64>,
+}
+
+impl Counting {
+    /// Those so far.
+    pub fn hits(&mut self) -> Result<Hits> {
+        self.0.answer("")
+    }
+}
