@@ -202,17 +202,17 @@ impl Phase {
     }
 }
 
-/// The phases of a request that were seen.
-pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
+/// The duration of each phase of a request, in the order of [`Phase::ALL`]; `None` if it was not seen.
+#[must_use]
+pub fn phases(request: &Request) -> [Option<u64>; Phase::ALL.len()] {
     [
-        (Phase::Queue, request.established_ns, request.accepted_ns),
-        (Phase::Dispatch, request.accepted_ns, request.first_read_ns),
-        (Phase::Read, request.first_read_ns, request.entered_ns),
-        (Phase::App, request.entered_ns, request.first_write_ns),
-        (Phase::Write, request.first_write_ns, request.last_write_ns),
+        (request.established_ns, request.accepted_ns),
+        (request.accepted_ns, request.first_read_ns),
+        (request.first_read_ns, request.entered_ns),
+        (request.entered_ns, request.first_write_ns),
+        (request.first_write_ns, request.last_write_ns),
     ]
-    .into_iter()
-    .filter_map(|(phase, begin, end)| Some((phase, end?.checked_sub(begin?)?)))
+    .map(|(begin, end)| end?.checked_sub(begin?))
 }
 
 #[cfg(test)]
@@ -229,8 +229,7 @@ mod tests {
             first_write_ns: Some(60),
             ..Request::default()
         };
-        let seen: Vec<_> = phases(&request).collect();
-        assert_eq!(seen, [(Phase::Dispatch, 20), (Phase::App, 35)]);
+        assert_eq!(phases(&request), [None, Some(20), None, Some(35), None]);
     }
 
     #[test]
