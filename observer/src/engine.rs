@@ -4,7 +4,7 @@ mod log;
 mod usage;
 
 use crate::clock::monotonic_ns;
-use crate::ingest::decode;
+use crate::ingest::batch::Batch;
 use crate::ingest::record_file::RecordFile;
 use crate::ingest::ring::Ring;
 use crate::probe::gil::GilWaits;
@@ -35,6 +35,8 @@ const READ_IN_FLIGHT_EVERY: Duration = Duration::from_secs(1);
 pub struct Engine {
     pub state: State,
     pub ring: Ring,
+    /// Requests of one drain; empty otherwise.
+    pub batch: Batch,
     pub totals: ProgramStats,
     pub in_flight: InFlightReader,
     /// With `--gil`.
@@ -146,6 +148,7 @@ impl Engine {
             watcher,
             record,
             in_flight,
+            batch,
             ..
         } = self;
         let mut written = Ok(());
@@ -157,7 +160,9 @@ impl Engine {
             }
         };
         ring.drain(|bytes| {
-            let input = decode::input(bytes);
+            let Some(input) = batch.decode(bytes, state) else {
+                return write(&|record| record.kernel(bytes));
+            };
             if let Input::Event(event) = &input {
                 if let Some(notice) = notice(event) {
                     watcher.notify(notice);
@@ -168,11 +173,12 @@ impl Engine {
             }
             if let Some((time_ns, fact)) = in_flight_at_exit(&input, in_flight) {
                 write(&|record| record.fact(time_ns, &fact));
-                state.apply(&Input::Fact { time_ns, fact });
+                batch.apply(&Input::Fact { time_ns, fact }, state);
             }
             write(&|record| record.kernel(bytes));
-            state.apply(&input);
+            batch.apply(&input, state);
         });
+        batch.flush(state);
         self.pass_on();
         written
     }

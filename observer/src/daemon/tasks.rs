@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::gunicorn::tree::{Pods, Tree};
 use crate::http::server;
 use crate::http::web_config::Web;
+use crate::ingest::batch::Batch;
 use crate::ingest::record_file::RecordFile;
 use crate::kubernetes::{Change, Cluster};
 use crate::privilege;
@@ -137,6 +138,7 @@ fn engine(
     let mut engine = Engine {
         state,
         ring: readers.ring,
+        batch: Batch::default(),
         totals: readers.totals,
         in_flight: readers.in_flight,
         gil: readers.gil,

@@ -171,7 +171,7 @@ impl InFlightReader {
         let line = self.conns.get(&key, 0).ok().filter(is_its).map(|conn| {
             let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
             let head = conn.line.get(..len.min(HEAD_BYTES)).unwrap_or_default();
-            request_line(conn.line_source, head)
+            request_line(conn.line_source, head).into_owned()
         });
         let line = line.unwrap_or_default();
         Pending {
