@@ -96,6 +96,7 @@ pub const CONN_PLACE_COUNT: u32 = 1 << 11;
 /// The place of a connection with this address.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "it is masked")]
 pub fn conn_place(address: u64) -> u32 {
     // The kernel allocates a `struct sock` on a boundary of 64 bytes.
     ((address >> 6) ^ (address >> 17)) as u32 & (CONN_PLACE_COUNT - 1)
