@@ -210,7 +210,7 @@ fn csv(works: &[Work], times: &[Vec<f64>]) -> String {
     for (work, times) in works.iter().zip(times) {
         for (turn, ns) in times.iter().enumerate() {
             let name = work.name.replace(',', ";");
-            let probes = probes(turn).map_or("none", Probes::name).replace('`', "");
+            let probes = probes(turn).map_or("none", Probes::name);
             // Writing to a string cannot fail.
             let _ = writeln!(csv, "{name},{turn},{probes},{ns:.1}");
         }

@@ -103,12 +103,12 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     let traps = Traps::measure(workspace, &hooks, effort)?;
     let mut bare = Bare::start_all(workspace, effort)?;
     let of = |bare: &[Bare], probes| Cost::measure(bare, &binary, probes, (&hooks, &traps), effort);
-    let all = of(&bare, Probes::All)?;
+    let full = of(&bare, Probes::Full)?;
     bare.retain(|bare| bare.app == App::Flask);
     let entry_exit = of(&bare, Probes::EntryExit)?;
     drop(bare);
     let beside = beside::measure(workspace, effort)?;
-    let windows = all.observed.iter().chain(&entry_exit.observed);
+    let windows = full.observed.iter().chain(&entry_exit.observed);
     let raw = vec![
         ("cost-observed.csv", observed::csv(windows)),
         ("cost-peers.csv", beside::csv(&beside)),
@@ -117,7 +117,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
         text: format!(
             "{}\n\n{}",
             stand::versions(workspace)?,
-            tables::of(&all, &entry_exit, &beside, &traps, effort)
+            tables::of(&full, &entry_exit, &beside, &traps, effort)
         ),
         raw,
         ..Measured::default()

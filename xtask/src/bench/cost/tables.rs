@@ -23,20 +23,20 @@ fn aim_us(app: App, class: &str) -> Option<f64> {
 }
 
 pub fn of(
-    all: &Cost,
+    full: &Cost,
     entry_exit: &Cost,
     beside: &[Beside],
     traps: &Traps,
     effort: &Effort,
 ) -> String {
-    let costs = [all, entry_exit];
+    let costs = [full, entry_exit];
     [
         of_parts(&costs),
         of_loops(&costs),
         of_programs(&costs),
         format!("**Traps** inside a request.\n\n{}", traps.table()),
-        of_observed(&all.observed, effort),
-        of_peers(&all.observed, beside, effort),
+        of_observed(&full.observed, effort),
+        of_peers(&full.observed, beside, effort),
     ]
     .join("\n")
 }
