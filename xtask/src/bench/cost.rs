@@ -99,7 +99,7 @@ impl Cost {
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
-    let hooks = Hooks::build(workspace)?;
+    let hooks = Hooks::build(workspace, &binary)?;
     let traps = Traps::measure(workspace, &hooks, effort)?;
     let mut bare = Bare::start_all(workspace, effort)?;
     let of = |bare: &[Bare], probes| Cost::measure(bare, &binary, probes, (&hooks, &traps), effort);

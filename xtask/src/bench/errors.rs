@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<String> {
     make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
-    let traps = Traps::measure(workspace, &Hooks::build(workspace)?, effort)?;
+    let traps = Traps::measure(workspace, &Hooks::build(workspace, &binary)?, effort)?;
     let empty_run_ns = traps.of_kind(Kind::Uprobe)?.empty_run_ns;
     let place = workspace.matrix();
     let _run_times = RunTimes::measured()?;
