@@ -32,9 +32,8 @@ pub struct Bare {
 impl Bare {
     /// All of them, side by side.
     fn start_all(workspace: &Workspace, effort: &Effort) -> Result<Vec<Self>> {
-        let all = App::ALL
-            .iter()
-            .flat_map(|&app| CLASSES.map(|class| (app, class)));
+        let apps = effort.apps.iter();
+        let all = apps.flat_map(|&app| CLASSES.map(|class| (app, class)));
         all.map(|(app, class)| Self::start(workspace, app, class, effort))
             .collect()
     }

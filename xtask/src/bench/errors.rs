@@ -20,9 +20,6 @@ use super::{
 };
 use crate::{step::make_missing, workspace::Workspace};
 
-const GOOD: u32 = 5_000;
-const FAILING: u32 = 500;
-
 /// A program, and what it counts its hits as.
 const PROGRAMS: [(&str, &str); 3] = [
     ("datetime_now", "python_hits"),
@@ -50,8 +47,14 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<String> {
             stand.framework == framework && has(stand).unwrap_or(false)
         });
         if let Some(stand) = stand {
-            let row =
-                row(&place, &binary, stand, empty_run_ns).with_context(|| stand.to_string())?;
+            let row = row(
+                &place,
+                &binary,
+                stand,
+                empty_run_ns,
+                effort.counted_requests,
+            )
+            .with_context(|| stand.to_string())?;
             table.push_str(&row);
         }
     }
@@ -63,7 +66,9 @@ fn row(
     binary: &std::path::Path,
     stand: &Stand,
     empty_run_ns: f64,
+    good_requests: u32,
 ) -> Result<String> {
+    let failing_requests = good_requests / 4;
     let installed = tempfile::TempDir::new().context("cannot make a folder for packages")?;
     let server = stand.server(place, installed.path())?.start()?;
     let master = server.pid();
@@ -81,17 +86,17 @@ fn row(
     };
     // What is done once only is done before.
     let begin = send("/ok", 50)?;
-    let end = send("/ok", GOOD)?;
-    let good = Since::of(begin, end, GOOD);
-    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
-    let failing = Since::of(begin, end, FAILING);
+    let end = send("/ok", good_requests)?;
+    let good = Since::of(begin, end, good_requests);
+    let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
+    let failing = Since::of(begin, end, failing_requests);
     send("/first-look", 1)?;
     let looking = [("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
         metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
     })?;
-    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
-    let looked_at = Since::of(begin, end, FAILING);
+    let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
+    let looked_at = Since::of(begin, end, failing_requests);
     observer.stop()?;
     let [now, asked, captured] = PROGRAMS;
     let microseconds = |since: &Since, program| since.microseconds(program) - empty_run_ns / 1e3;

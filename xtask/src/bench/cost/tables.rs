@@ -107,16 +107,19 @@ fn of_programs(costs: &[&Cost]) -> String {
         let flask = cost.parts.iter().zip(&cost.observed);
         for (parts, one) in flask.filter(|(_, one)| one.app == App::Flask) {
             for hits in &parts.hits {
+                let run_ns = match hits.own {
+                    0.0 => "–".to_owned(),
+                    _ => hits.run_ns.with_error(0),
+                };
                 let _ = writeln!(
                     table,
-                    "| {} | {} | `{}` | {:.2} | {:.2} | {:.0} | {} |",
+                    "| {} | {} | `{}` | {:.2} | {:.2} | {:.0} | {run_ns} |",
                     cost.probes.name(),
                     one.class,
                     hits.program,
                     hits.own,
                     hits.clients,
                     hits.trap_ns.median,
-                    hits.run_ns.with_error(0),
                 );
             }
         }
