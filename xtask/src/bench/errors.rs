@@ -4,18 +4,20 @@
 use anyhow::{Context as _, Result};
 use end_to_end::{
     client::Request,
-    errors::framework::{FRAMEWORKS, STANDS, Stand},
+    errors::{
+        case::STARTS_CAPTURE,
+        framework::{FRAMEWORKS, STANDS, Stand},
+    },
     kernel::RunTimes,
     load::Load,
     matrix::place::Place,
     metrics::Metrics,
-    observer::Observer,
 };
 
 use super::{
     Effort, ab,
     hooks::{Hooks, Kind},
-    stand,
+    stand::{self, Probes},
     traps::Traps,
 };
 use crate::{step::make_missing, workspace::Workspace};
@@ -72,7 +74,7 @@ fn row(
     let installed = tempfile::TempDir::new().context("cannot make a folder for packages")?;
     let server = stand.server(place, installed.path())?.start()?;
     let master = server.pid();
-    let observer = Observer::start(binary, false, &[master])?;
+    let observer = Probes::Full.start(binary, &[master])?;
     let mut sent = 0;
     let mut send = |path: &str, requests: u32| {
         let load = Load {
@@ -90,13 +92,13 @@ fn row(
     let good = Since::of(begin, end, good_requests);
     let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
     let failing = Since::of(begin, end, failing_requests);
-    send("/first-look", 1)?;
-    let looking = [("state", "looking")];
+    send(STARTS_CAPTURE, 1)?;
+    let capturing = [("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
-        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
+        metrics.sum("gunicorn_observer_deep_capture", &capturing) > 0.0
     })?;
     let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
-    let looked_at = Since::of(begin, end, failing_requests);
+    let captured_500 = Since::of(begin, end, failing_requests);
     observer.stop()?;
     let [now, asked, captured] = PROGRAMS;
     let microseconds = |since: &Since, program| since.microseconds(program) - empty_run_ns / 1e3;
@@ -108,8 +110,8 @@ fn row(
         microseconds(&good, now),
         failing.hits(asked),
         microseconds(&failing, asked),
-        looked_at.hits(captured),
-        microseconds(&looked_at, captured),
+        captured_500.hits(captured),
+        microseconds(&captured_500, captured),
     ))
 }
 
