@@ -47,6 +47,10 @@ use tokio::time::Instant;
 /// ends within 2 s of SIGTERM.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// Threads that encode answers, check passwords and resolve names at a time: clients must not take every
+/// processor from Gunicorn.
+const MAX_ASIDE: usize = 4;
+
 /// Where observations go.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs<'a> {
@@ -76,8 +80,9 @@ pub fn run(observe: &config::Observe, outputs: Outputs<'_>) -> Result<()> {
     if let Err(error) = privilege::keep_needed() {
         tracing::warn!(%error, "failed to drop capabilities");
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // Each further thread would make each wake-up several.
+    let runtime = runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_ASIDE)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -1,6 +1,7 @@
 //! Owns the state: takes records and facts in, gives views and effects out.
 
 mod log;
+pub mod rhythm;
 mod usage;
 
 use crate::clock::monotonic_ns;
@@ -20,20 +21,16 @@ use observer_model::fact::Fact;
 use observer_model::input::Input;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
+use rhythm::Rhythm;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
-
-/// A request's record lies in the ring buffer this long at most.
-const DRAIN_EVERY: Duration = Duration::from_millis(100);
-/// Requests in flight are read this often, besides before every view.
-const READ_IN_FLIGHT_EVERY: Duration = Duration::from_secs(1);
 
 /// The engine and all it reads from.
 pub struct Engine {
     pub state: State,
+    pub rhythm: Rhythm,
     pub ring: Ring,
     pub totals: ProgramStats,
     pub in_flight: InFlightReader,
@@ -58,28 +55,35 @@ impl Engine {
     /// When the ring buffer cannot be polled or the record cannot be written.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = pin!(stop);
-        let mut drain = tokio::time::interval(DRAIN_EVERY);
-        drain.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut read_in_flight = tokio::time::interval(READ_IN_FLIGHT_EVERY);
-        read_in_flight.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
+            let next_ns = self.rhythm.next_ns();
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 ready = self.ring.ready() => {
                     ready?;
                     self.drain()?;
                 }
-                _ = drain.tick() => {
-                    self.drain()?;
-                    // A crash loses no more than a moment of the record.
-                    self.write(RecordFile::flush)?;
-                    self.grow_old();
-                }
-                _ = read_in_flight.tick() => self.read_in_flight()?,
+                () = sleep_until(next_ns) => {}
                 Some(fact) = self.facts.recv() => self.found(fact)?,
                 Some(ask) = self.asked.recv() => self.answer(ask)?,
             }
+            self.do_what_is_due()?;
         }
+    }
+
+    /// Reads the requests in flight and drains the ring buffer, if the rhythm says so.
+    fn do_what_is_due(&mut self) -> Result<()> {
+        let now_ns = monotonic_ns();
+        self.watcher.set_active(self.rhythm.is_active(now_ns));
+        if self.rhythm.is_read_due(now_ns) {
+            self.read_in_flight()?;
+        } else if self.rhythm.is_poll_due(now_ns) {
+            self.drain()?;
+        } else {
+            return Ok(());
+        }
+        // A crash loses no more than a moment of the record.
+        self.write(RecordFile::flush)
     }
 
     /// Gives no more views and sends the watcher no more notices, which ends it.
@@ -125,14 +129,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets what is over. Where views are asked for, each does that.
-    fn grow_old(&mut self) {
-        if self.lines.is_some() && self.record.is_none() {
-            let now_ns = monotonic_ns();
-            self.state.apply(&Input::Tick { now_ns });
-        }
-    }
-
     /// Writes to the record, if there is one.
     fn write(&mut self, write: impl FnOnce(&mut RecordFile) -> Result<()>) -> Result<()> {
         self.record.as_mut().map_or(Ok(()), write)
@@ -148,6 +144,7 @@ impl Engine {
             in_flight,
             ..
         } = self;
+        let mut has_records = false;
         let mut written = Ok(());
         let mut write = |write: &dyn Fn(&mut RecordFile) -> Result<()>| {
             if let Some(record) = record
@@ -158,13 +155,12 @@ impl Engine {
         };
         ring.drain(|bytes| {
             let input = decode::input(bytes);
-            if let Input::Event(event) = &input {
-                if let Some(notice) = notice(event) {
-                    watcher.notify(notice);
-                }
-                if is_unobserved_exec(event) {
-                    return;
-                }
+            match notice(&input) {
+                Some(notice) => watcher.notify(notice),
+                None => has_records = true,
+            }
+            if is_unobserved_exec(&input) {
+                return;
             }
             if let Some((time_ns, fact)) = in_flight_at_exit(&input, in_flight) {
                 write(&|record| record.fact(time_ns, &fact));
@@ -173,6 +169,9 @@ impl Engine {
             write(&|record| record.kernel(bytes));
             state.apply(&input);
         });
+        if self.rhythm.drained(monotonic_ns(), has_records) {
+            self.ring.set_alarm()?;
+        }
         self.pass_on();
         written
     }
@@ -205,12 +204,15 @@ impl Engine {
     /// fork above all: that record comes first here too.
     fn found(&mut self, fact: Fact) -> Result<()> {
         self.drain()?;
-        self.fact(fact)
+        self.fact(fact)?;
+        self.pass_on();
+        Ok(())
     }
 
     /// Takes the requests in flight. Those that finished before have a record, which is taken first.
     fn read_in_flight(&mut self) -> Result<()> {
         let found = self.in_flight.read(None);
+        self.rhythm.read(found.at_ns, !found.workers.is_empty());
         self.drain()?;
         self.fact(Fact::InFlight(found))?;
         self.pass_on();
@@ -241,6 +243,7 @@ impl Engine {
     fn answer(&mut self, ask: Ask) -> Result<()> {
         self.take_all()?;
         let now_ns = monotonic_ns();
+        self.rhythm.asked(now_ns);
         self.write(|record| record.tick(now_ns))?;
         self.state.apply(&Input::Tick { now_ns });
         ask.answer(&self.state, now_ns);
@@ -248,14 +251,20 @@ impl Engine {
     }
 }
 
+/// Waits until a time.
+async fn sleep_until(time_ns: u64) {
+    let pause_ns = time_ns.saturating_sub(monotonic_ns());
+    tokio::time::sleep(Duration::from_nanos(pause_ns)).await;
+}
+
 /// Whether a process that is not observed started a program: nothing to count or keep.
-fn is_unobserved_exec(event: &Event) -> bool {
+fn is_unobserved_exec(input: &Input) -> bool {
     matches!(
-        event,
-        Event::Exec {
+        input,
+        Input::Event(Event::Exec {
             was_target: false,
             ..
-        }
+        })
     )
 }
 
@@ -277,8 +286,11 @@ fn in_flight_at_exit(input: &Input, in_flight: &InFlightReader) -> Option<(u64, 
     })
 }
 
-/// What the watcher has to know of an event.
-fn notice(event: &Event) -> Option<Seen> {
+/// What the watcher has to know of an event. The programs wake the engine for each of these events.
+fn notice(input: &Input) -> Option<Seen> {
+    let Input::Event(event) = input else {
+        return None;
+    };
     match *event {
         Event::Fork { parent, child, .. } => Some(Seen::Fork { parent, child }),
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),

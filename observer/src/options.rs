@@ -51,6 +51,8 @@ pub enum Probes {
     Full,
     /// Python only: no phase `dispatch` and `write`, no master at level `socket`; costs other processes nothing
     EntryExit,
+    /// Python and the system calls of its processes, as on kernels before 6.3; costs every system call of the host
+    SystemCalls,
 }
 
 /// Parser of `--worker-label`.

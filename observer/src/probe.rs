@@ -17,6 +17,7 @@ mod locked_memory;
 #[cfg(feature = "probe-log")]
 mod log;
 mod on_demand;
+mod places;
 pub mod preflight;
 pub mod program_info;
 pub mod program_stats;

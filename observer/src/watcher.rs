@@ -71,7 +71,7 @@ const FOLLOW_UPS: u32 = 8;
 /// Pause between an exit and the removal of what the process left in the maps.
 const SWEEP_NS: u64 = 2_000 * MS;
 /// Longest pause between two such removals.
-const SWEEP_EVERY_NS: u64 = 5_000 * MS;
+const SWEEP_EVERY_NS: u64 = 10_000 * MS;
 /// Pause between scans of all processes, which find what lost events did not show.
 const RESCAN_NS: u64 = 30_000 * MS;
 /// A rescan comes this soon after dropped notices, however many were dropped.
@@ -123,6 +123,8 @@ impl CandidateChecks {
 
 struct Master {
     found: FoundMaster,
+    /// Whether its workers decrypt by themselves.
+    is_tls: bool,
     /// Forked workers that the master's memory does not list yet.
     expected: HashSet<Pid>,
     follow_ups: u32,
@@ -254,7 +256,7 @@ impl Watcher {
             if inbox.has_lost() {
                 self.rescan_ns = self.rescan_ns.min(monotonic_ns() + RESCAN_AFTER_LOSS_NS);
             }
-            self.work();
+            self.work(inbox.is_active());
         }
     }
 
@@ -398,7 +400,8 @@ impl Watcher {
         }
     }
 
-    fn work(&mut self) {
+    /// Does what is due.
+    fn work(&mut self, is_active: bool) {
         let now = monotonic_ns();
         let due: Vec<Pid> = self
             .candidates
@@ -427,7 +430,7 @@ impl Watcher {
         if self.rescan_ns <= now {
             self.scan();
         }
-        self.send_gauges(monotonic_ns());
+        self.send_gauges(is_active, monotonic_ns());
     }
 
     /// Removes what dead processes left in the maps, and detaches from interpreters that no process

@@ -9,7 +9,6 @@ mod exception;
 mod exec;
 mod exit;
 pub mod flags;
-mod flow;
 mod fork;
 mod gc;
 mod gil;
@@ -26,19 +25,18 @@ mod tail;
 mod target;
 mod thread;
 
-pub use conn::{Conn, ConnKey, Established, HEAD_SLACK, Phase};
+pub use conn::{CONN_PLACE_COUNT, Conn, Established, HEAD_SLACK, Phase, conn_place, marks};
 pub use deep_capture::{CaptureBudget, CapturedFrameRecord, DeepCaptureExhaustedRecord};
 pub use exception::{ExceptionRecord, NO_DEPTH, SeenBy};
 pub use exec::ExecRecord;
 pub use exit::ExitRecord;
-pub use flow::Flow;
 pub use fork::ForkRecord;
 pub use gc::{GcRecord, GcRun};
 pub use gil::Gil;
 pub use header::{Header, RecordKind};
 pub use names::{ClassNames, FrameNames};
 pub use object_key::ObjectKey;
-pub use offsets::{KernelOffsets, TracepointOffsets};
+pub use offsets::{ENTER_ARGS, EXIT_RET, KernelOffsets};
 pub use oom::OomRecord;
 pub use request::{LineSource, RequestRecord, TimedBy};
 pub use signal::{REPORTED_SIGNALS, SignalRecord};
@@ -47,9 +45,9 @@ pub use stack::{
     STACK_FRAMES, STACK_THREADS, StackFrame, StackRecord, StackWalk, lines_of,
 };
 pub use stat::Stat;
-pub use tail::Tail;
-pub use target::{NO_LAYOUT, Role, Target};
-pub use thread::Thread;
+pub use tail::{PythonTail, SocketTail, Tail};
+pub use target::{MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags};
+pub use thread::{Call, Next, THREAD_PLACE_COUNT, Thread, WORDS};
 
 /// Bytes of a request head kept for each connection: enough for a request line.
 pub const HEAD_BYTES: usize = 256;

@@ -3,23 +3,20 @@
     reason = "system call arguments are registers whose low half counts; lengths are bounded first"
 )]
 
-mod call;
-mod conn;
 mod emit;
 mod exception;
 mod gc;
 mod gil;
+mod kernel;
 mod maps;
 mod memory;
 mod offsets;
 mod process;
-mod read;
 mod request;
-mod scratch;
 mod signal;
 mod socket;
 mod stack;
-mod write;
+mod syscalls;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

@@ -2,11 +2,12 @@
 //!
 //! Every WSGI worker of Gunicorn 19.10 to 27.0 calls `datetime.now()` in `handle_request` once when a
 //! request starts and once when it ends, and in `handle_error` when it fails
-//! (`gunicorn/workers/{sync,gthread,base_async,base}.py`). The slots of their local variables follow
-//! from the same files: parameters come first, then locals in order of their first assignment.
+//! (`gunicorn/workers/{sync,gthread,base_async,base}.py`); from 25 on also in `handle_http2_request`.
+//! Their parameters come first among the local variables; others are found by name.
 
 use crate::memory::{Fault, Memory};
-use crate::python::Layout;
+use crate::python::fields::{FIELDS, Name, Shape};
+use crate::python::{DIRECT, Layout};
 
 /// Meaning of a `datetime.now` call from a code object.
 #[repr(u32)]
@@ -48,72 +49,274 @@ pub struct Code {
     pub client: u32,
     /// Local variable slot of `request_start`: unbound when a request starts, bound when it ends.
     pub start: u32,
+    /// Local variable slot of the response object; in `handle_error`, of its status.
+    pub response: u32,
+    /// 1 if it handles a stream of an HTTP/2 connection. Its response is in a cell.
+    pub is_stream: u32,
+    pub reserved: u32,
+    /// The instruction at which a request ended without an exception; 0 while unknown.
+    pub calm: u64,
+    /// Where the attributes of its objects are, by [`Object`].
+    pub shapes: [Shape; SHAPES],
 }
+
+/// An object of Gunicorn whose attributes are read.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// `Request` (`gunicorn/http/message.py`).
+    Request = 0,
+    /// `Response` (`gunicorn/http/wsgi.py`).
+    Response,
+    /// `Unreader` (`gunicorn/http/unreader.py`).
+    Unreader,
+    /// `Body` (`gunicorn/http/body.py`).
+    Body,
+    /// `LengthReader` (`gunicorn/http/body.py`).
+    Reader,
+    /// `TConn` (`gunicorn/workers/gthread.py`).
+    Connection,
+}
+
+/// Places for shapes: a power of two, so that an index can be masked.
+pub const SHAPES: usize = 8;
+
+impl Object {
+    /// The attributes that are read of an object; none of an unknown one.
+    #[inline(always)]
+    #[must_use]
+    pub fn names(object: u32) -> &'static [Name; FIELDS] {
+        NAMES.get(object as usize & (SHAPES - 1)).unwrap_or(&OTHER)
+    }
+}
+
+const NONE: Name = [0; 8];
+const OTHER: [Name; FIELDS] = [NONE; FIELDS];
+/// By [`Object`].
+static NAMES: [[Name; FIELDS]; SHAPES] = [
+    [
+        *b"method\0\0",
+        *b"path\0\0\0\0",
+        *b"unreader",
+        *b"body\0\0\0\0",
+    ],
+    // `status`, `sent`, `headers_sent`.
+    [*b"status\0\0", *b"sent\0\0\0\0", *b"headers_", NONE],
+    [*b"buf\0\0\0\0\0", NONE, NONE, NONE],
+    [*b"reader\0\0", NONE, NONE, NONE],
+    [*b"length\0\0", NONE, NONE, NONE],
+    [*b"sock\0\0\0\0", NONE, NONE, NONE],
+    OTHER,
+    OTHER,
+];
+
+/// A local variable slot that a code object does not have.
+pub const NO_SLOT: u32 = u32::MAX;
 
 impl Code {
     /// Code that does not handle requests.
-    pub const OTHER: Code = Code::new(Kind::Other, Family::Any, 0, 0, 0);
-    const ERROR: Code = Code::new(Kind::HandleError, Family::Any, 1, 2, 0);
-    const SYNC: Code = Code::new(Kind::HandleRequest, Family::Sync, 2, 3, 7);
-    const GTHREAD: Code = Code::new(Kind::HandleRequest, Family::Gthread, 1, 2, 5);
-    const ASYNC: Code = Code::new(Kind::HandleRequest, Family::Async, 2, 3, 5);
-
-    const fn new(kind: Kind, family: Family, req: u32, client: u32, start: u32) -> Self {
-        Self {
-            kind: kind as u32,
-            family: family as u32,
-            req,
-            client,
-            start,
-        }
-    }
+    pub const OTHER: Code = Code {
+        kind: Kind::Other as u32,
+        family: Family::Any as u32,
+        req: 0,
+        client: 0,
+        start: NO_SLOT,
+        response: NO_SLOT,
+        is_stream: 0,
+        reserved: 0,
+        calm: 0,
+        shapes: [Shape::NONE; SHAPES],
+    };
 }
+
+/// Kind and family of a function, and the slots of request and connection.
+type Known = (Kind, Family, u32, u32);
+
+const ERROR: Known = (Kind::HandleError, Family::Any, 1, 2);
+const SYNC: Known = (Kind::HandleRequest, Family::Sync, 2, 3);
+const GTHREAD: Known = (Kind::HandleRequest, Family::Gthread, 1, 2);
+const ASYNC: Known = (Kind::HandleRequest, Family::Async, 2, 3);
 
 /// Local variable slot of the exception in `handle_error`.
 pub const HANDLE_ERROR_EXC: u32 = 4;
 
-const NAME: usize = 14;
-/// The longest file name suffix compared, `gunicorn/workers/base_async.py`.
-const TAIL: usize = 30;
+/// Characters of the shortest name of such a file.
+const SHORTEST: u64 = 24;
+/// Bytes at the end of a file's name that are compared.
+const TAIL: usize = 32;
 
-/// Classifies a code object by its name and the end of its file's name.
+/// The end of a file's name, with zeros before it where it is shorter.
+struct FileEnd {
+    words: [u64; TAIL / 8],
+    /// Bits of the first word that are compared.
+    mask: u64,
+}
+
+impl FileEnd {
+    const fn new(text: &[u8; TAIL]) -> Self {
+        let mut words = [0_u64; TAIL / 8];
+        let mut mask = 0;
+        let mut at = 0;
+        while at < TAIL {
+            words[at / 8] |= (text[at] as u64) << (at % 8 * 8);
+            if at < 8 && text[at] != 0 {
+                mask |= 0xff << (at * 8);
+            }
+            at += 1;
+        }
+        Self { words, mask }
+    }
+
+    #[inline(always)]
+    fn is(&self, [a, b, c, d]: [u64; TAIL / 8]) -> bool {
+        let [first, second, third, last] = self.words;
+        let others = (b ^ second) | (c ^ third) | (d ^ last);
+        others | ((a ^ first) & self.mask) == 0
+    }
+}
+
+const BASE_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0\0\0\0gunicorn/workers/base.py");
+const SYNC_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0\0\0\0gunicorn/workers/sync.py");
+const GTHREAD_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0gunicorn/workers/gthread.py");
+const ASYNC_FILE: FileEnd = FileEnd::new(b"\0\0gunicorn/workers/base_async.py");
+
+/// The first eight letters of the name of a local variable, and its length.
+type Local = ([u8; 8], u64);
+
+const REQUEST_START: Local = (*b"request_", 13);
+const RESP: Local = (*b"resp\0\0\0\0", 4);
+const STATUS_INT: Local = (*b"status_i", 10);
+/// Names of local variables that are searched.
+const MAX_LOCALS: u64 = 24;
+
+/// Classifies a code object by its name and the end of its file's name; `found` is [`Code::OTHER`] until
+/// it is something else.
 ///
 /// # Errors
 /// [`Fault`] when the object cannot be read.
 #[inline(always)]
-pub fn classify<M: Memory>(mem: &M, layout: &Layout, code: u64) -> Result<Code, Fault> {
+pub fn classify<M: Memory>(
+    mem: &M,
+    layout: &Layout,
+    code: u64,
+    found: &mut Code,
+) -> Result<(), Fault> {
     let name = mem.word(code.wrapping_add(u64::from(layout.code_name)))?;
     let (data, length, width) = layout.str_parts(mem, name)?;
-    let mut buf = [0; NAME];
-    match (length, width) {
-        (12 | 14, 1) => mem.read(data, &mut buf)?,
-        _ => return Ok(Code::OTHER),
+    if width != 1 || !(length == 12 || length == 14 || length == 20) {
+        return Ok(());
     }
-    let is_error = length == 12 && buf[..12] == *b"handle_error";
-    let is_request = length == 14 && buf == *b"handle_request";
-    if !(is_error || is_request) {
-        return Ok(Code::OTHER);
+    // The first and the last eight letters: no other function of these files has both.
+    let start = mem.word(data)?;
+    let end = mem.word(data.wrapping_add(length - 8))?;
+    let is = |first: &[u8; 8], last: &[u8; 8]| {
+        (start ^ u64::from_le_bytes(*first)) | (end ^ u64::from_le_bytes(*last)) == 0
+    };
+    let is_error = length == 12 && is(b"handle_e", b"le_error");
+    let is_request = length == 14 && is(b"handle_r", b"_request");
+    let is_stream = length == 20 && is(b"handle_h", b"_request");
+    if !(is_error || is_request || is_stream) {
+        return Ok(());
     }
 
     let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
     let (data, length, width) = layout.str_parts(mem, file)?;
-    if length < TAIL as u64 || length > 4096 {
-        return Ok(Code::OTHER);
+    if !(SHORTEST..=4096).contains(&length) {
+        return Ok(());
     }
-    // A parent folder may have a name in any script: then every character is wide.
-    let mut tail = [0; TAIL];
-    let mut at = data.wrapping_add((length - TAIL as u64).wrapping_mul(width));
-    for character in &mut tail {
-        let mut byte = [0];
-        mem.read(at, &mut byte)?;
-        *character = byte[0];
-        at = at.wrapping_add(width);
+    // A shorter name has other bytes of its string before it.
+    let mut tail = [0_u64; TAIL / 8];
+    let at = data.wrapping_add(length.wrapping_sub(TAIL as u64).wrapping_mul(width));
+    if width == 1 {
+        mem.words(at, &mut tail)?;
+    } else {
+        // A parent folder may have a name in any script: then every character is wide.
+        narrow(mem, at, width, &mut tail)?;
     }
-    Ok(match (is_error, &tail) {
-        (true, tail) if tail[6..] == *b"gunicorn/workers/base.py" => Code::ERROR,
-        (false, tail) if tail[6..] == *b"gunicorn/workers/sync.py" => Code::SYNC,
-        (false, tail) if tail[3..] == *b"gunicorn/workers/gthread.py" => Code::GTHREAD,
-        (false, b"gunicorn/workers/base_async.py") => Code::ASYNC,
-        _ => Code::OTHER,
-    })
+    let (kind, family, req, client) = if is_error && BASE_FILE.is(tail) {
+        ERROR
+    } else if !is_error && SYNC_FILE.is(tail) {
+        SYNC
+    } else if !is_error && GTHREAD_FILE.is(tail) {
+        GTHREAD
+    } else if !is_error && ASYNC_FILE.is(tail) {
+        ASYNC
+    } else {
+        return Ok(());
+    };
+    found.family = family as u32;
+    found.req = req;
+    found.client = client;
+    found.is_stream = is_stream.into();
+    found.kind = kind as u32;
+    find_locals(mem, layout, code, found);
+    Ok(())
+}
+
+/// The first byte of each of `TAIL` characters that are `width` bytes wide.
+#[inline(never)]
+fn narrow<M: Memory>(
+    mem: &M,
+    at: u64,
+    width: u64,
+    tail: &mut [u64; TAIL / 8],
+) -> Result<(), Fault> {
+    let mut at = at;
+    for word in tail {
+        for n in 0..8 {
+            *word |= (mem.word(at)? & 0xff) << (n * 8);
+            at = at.wrapping_add(width);
+        }
+    }
+    Ok(())
+}
+
+/// Finds local variables by name: `co_localsplusnames` from 3.11 on, where cells come last; before
+/// `co_varnames`, which the cells of `co_cellvars` follow (`Include/cpython/code.h`).
+#[inline(never)]
+fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code) {
+    let is_old = layout.code_instructions == DIRECT;
+    let file = code.wrapping_add(u64::from(layout.code_filename));
+    let names = mem.peek(file.wrapping_sub(if is_old { 32 } else { 16 }));
+    let cells = if is_old {
+        mem.peek(file.wrapping_sub(16))
+    } else {
+        0
+    };
+    let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
+    let response = if found.kind == Kind::HandleError as u32 {
+        STATUS_INT
+    } else {
+        RESP
+    };
+    for slot in 0..MAX_LOCALS {
+        let (tuple, index) = if slot < locals {
+            (names, slot)
+        } else {
+            (cells, slot - locals)
+        };
+        if tuple == 0 || index >= mem.peek(tuple.wrapping_add(u64::from(layout.var_size))) {
+            break;
+        }
+        let item = tuple.wrapping_add(u64::from(layout.tuple_items) + index * 8);
+        let name = mem.peek(item);
+        let length = mem.peek(name.wrapping_add(u64::from(layout.str_length)));
+        let text = mem.peek(name.wrapping_add(u64::from(layout.str_ascii)));
+        if is_local(text, length, REQUEST_START) {
+            found.start = slot as u32;
+        }
+        if is_local(text, length, response) {
+            found.response = slot as u32;
+        }
+    }
+}
+
+#[inline(always)]
+fn is_local(text: u64, length: u64, (name, name_length): Local) -> bool {
+    let mask = if name_length >= 8 {
+        u64::MAX
+    } else {
+        (1 << (name_length * 8)) - 1
+    };
+    length == name_length && text & mask == u64::from_le_bytes(name)
 }

@@ -4,6 +4,7 @@
 //! - [`http`]: parsing of request and response heads
 //! - [`memory`]: reading another process, in the kernel and in userspace
 //! - [`python`]: the structures of each CPython version
+//! - [`machine`]: connections and requests, from the events of sockets and Python
 //! - [`gunicorn`]: the code objects of a request's entry, exit and failure
 #![no_std]
 #![deny(unsafe_code)]
@@ -11,6 +12,7 @@
 pub mod abi;
 pub mod gunicorn;
 pub mod http;
+pub mod machine;
 pub mod memory;
 #[cfg(feature = "user")]
 mod pod;

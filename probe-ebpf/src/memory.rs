@@ -27,6 +27,19 @@ pub trait Memory {
         Ok(u64::from_le_bytes(buf))
     }
 
+    /// Fills `words` from `address`, at the cost of one read.
+    ///
+    /// # Errors
+    /// As [`Memory::read`].
+    #[inline(always)]
+    fn words(&self, address: u64, words: &mut [u64]) -> Result<(), Fault> {
+        let addresses = (0_u64..).map(|n| address.wrapping_add(n * 8));
+        for (word, at) in words.iter_mut().zip(addresses) {
+            *word = self.word(at)?;
+        }
+        Ok(())
+    }
+
     /// The word at `address`; 0 if it cannot be read. Use it where 0 serves as an error: the verifier
     /// then walks one path instead of two.
     #[inline(always)]

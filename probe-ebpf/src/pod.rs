@@ -1,9 +1,7 @@
 //! Lets userspace put the shared types into maps: the only `unsafe` code in this library.
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::abi::{
-    Conn, ConnKey, Flow, Gil, KernelOffsets, ObjectKey, Target, Thread, TracepointOffsets,
-};
+use crate::abi::{Conn, Gil, KernelOffsets, ObjectKey, Target, Thread};
 use crate::gunicorn::Code;
 use crate::python::Layout;
 
@@ -20,13 +18,10 @@ macro_rules! pod {
 pod!(
     Code,
     Conn,
-    ConnKey,
-    Flow,
     Gil,
     KernelOffsets,
     Layout,
     ObjectKey,
     Target,
     Thread,
-    TracepointOffsets
 );

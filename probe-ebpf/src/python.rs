@@ -8,6 +8,8 @@ pub mod attribute;
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
 pub mod exception;
+pub mod fields;
+pub mod frame;
 pub mod instruction;
 pub mod names;
 pub mod tables;
@@ -163,6 +165,8 @@ pub struct Layout {
     pub bytes_data: u32,
     /// A [`LineTable`]: format of the bytes at `code_lines`.
     pub line_table: u32,
+    /// 1 if a `finally` block has code of its own for the way out without an exception.
+    pub has_own_calm_end: u32,
 }
 
 /// Marks a thread state in a thread-local variable instead of a thread-specific value
@@ -174,7 +178,7 @@ pub const DIRECT: u32 = u32::MAX;
 
 /// The lowest bits of a frame's references are tags from 3.14 on, and zero before
 /// (`Include/internal/pycore_stackref.h`; a null reference is tagged, too).
-const REFERENCE_TAGS: u64 = 3;
+pub(crate) const REFERENCE_TAGS: u64 = 3;
 
 /// Where instances keep their attributes.
 #[repr(u32)]
@@ -215,6 +219,14 @@ impl Layout {
             return Ok(frame);
         }
         mem.word(frame.wrapping_add(u64::from(self.cframe_frame)))
+    }
+
+    /// Whether the compiler copies a `finally` block for the way out without an exception: from 3.9 on
+    /// (`Python/compile.c`, `compiler_try_finally`).
+    #[inline(always)]
+    #[must_use]
+    pub fn has_own_calm_end(&self) -> bool {
+        self.has_own_calm_end != 0
     }
 
     /// Address, number and width in bytes of the characters of a compact `str`.

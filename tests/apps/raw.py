@@ -74,6 +74,29 @@ def slow(environ, start_response):
     return hello(environ, start_response)
 
 
+def large_head(environ, start_response):
+    """A head of more than 2 KiB."""
+    policy = " ".join(f"https://cdn{number}.example.org" for number in range(100))
+    start_response("200 OK", [PLAIN, ("Content-Security-Policy", policy), ("Content-Length", "6")])
+    return [b"hello\n"]
+
+
+def reset(environ, start_response):
+    raise ConnectionResetError(104, "raised by the application")
+
+
+def os_error(environ, start_response):
+    raise OSError(5, "raised by the application")
+
+
+def system_exit(environ, start_response):
+    raise SystemExit(0)
+
+
+def gone(environ, start_response):
+    os._exit(1)
+
+
 def write(environ, start_response):
     """The older way to answer: the callable that start_response returns."""
     send = start_response("200 OK", [PLAIN, ("Content-Length", "6")])
@@ -106,6 +129,16 @@ def raises_late(environ, start_response):
     return body()
 
 
+def cut_chunks(environ, start_response):
+    start_response("200 OK", [PLAIN])
+
+    def body():
+        yield b"early\n"
+        raise RuntimeError("raised after the first chunk")
+
+    return body()
+
+
 ROUTES = {
     "/hello": hello,
     "/fence": hello,
@@ -117,10 +150,16 @@ ROUTES = {
     "/upload": upload,
     "/file": file,
     "/slow": slow,
+    "/large-head": large_head,
+    "/reset": reset,
+    "/os-error": os_error,
+    "/system-exit": system_exit,
+    "/gone": gone,
     "/write": write,
     "/raises": raises,
     "/raises-in-body": raises_in_body,
     "/raises-late": raises_late,
+    "/cut-chunks": cut_chunks,
 }
 
 

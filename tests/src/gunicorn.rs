@@ -20,6 +20,7 @@ use crate::{
     process,
     python::Python,
     response::Response,
+    tls::Certificate,
     wait,
 };
 
@@ -104,6 +105,14 @@ impl Builder {
     #[must_use]
     pub fn unix(self) -> Self {
         self.argument("--bind").argument(&format!("unix:{SOCKET}"))
+    }
+
+    /// It serves HTTPS itself.
+    #[must_use]
+    pub fn tls(self, certificate: &Certificate) -> Self {
+        let [certificate, key] = certificate.files().map(|file| file.display().to_string());
+        let with_key = self.argument("--keyfile").argument(&key);
+        with_key.argument("--certfile").argument(&certificate)
     }
 
     /// It runs in a container.
@@ -581,7 +590,10 @@ fn ports(log: &str) -> Vec<u16> {
     let Some((addresses, _)) = rest.split_once(' ') else {
         return Vec::new();
     };
-    let port = |address: &str| address.strip_prefix("http://127.0.0.1:")?.parse().ok();
+    let port = |address: &str| {
+        let (_, address) = address.split_once("://")?;
+        address.strip_prefix("127.0.0.1:")?.parse().ok()
+    };
     addresses.split(',').filter_map(port).collect()
 }
 
@@ -610,7 +622,7 @@ mod tests {
             [40123]
         );
         assert_eq!(
-            ports("Listening at: http://127.0.0.1:1,unix:/s,http://127.0.0.1:2 (17)"),
+            ports("Listening at: https://127.0.0.1:1,unix:/s,http://127.0.0.1:2 (17)"),
             [1, 2]
         );
         assert!(ports("Listening at: http://127.0.0.1:401").is_empty());

@@ -11,7 +11,7 @@
 //! - [`source`]: lines of the applications
 //!
 //! What observes:
-//! - [`observer`]: the program under test; [`metrics`]: its exposition; [`facts`]: its records
+//! - [`observer`]: the program under test, with each [`backend`]; [`metrics`]: its exposition; [`facts`]: its records
 //! - [`tracer`]: `trace`; [`tmux`]: a terminal for `top`; [`terminal_page`]: a terminal's screen as HTML
 //! - [`browser`]: the dashboard; [`prometheus`]: a server that scrapes and evaluates rules
 //! - [`chart`], [`pod`]: the Helm chart, and the image run as the chart says
@@ -20,16 +20,18 @@
 //! - [`shipped`]: rules and dashboards of `deploy`
 //!
 //! Load and comparison:
-//! - [`client`]: HTTP/1.1 with every byte in hand; [`load`]: many requests at once; [`flood`]: more
-//!   than any application serves; [`operated`]: load and trouble for an operator
+//! - [`client`]: HTTP/1.1 with every byte in hand, also over [`tls`]; [`load`]: many requests at once;
+//!   [`flood`]: more than any application serves; [`operated`]: load and trouble for an operator
 //! - [`compare`]: the observer's counts and Gunicorn's log; [`case`]: one request and its record;
 //!   [`phases`]: where time went; [`worker_exits`]: exit reasons; [`families`]: metric families
+//! - [`recorded`]: the system calls of a worker on its connections, in order
 //! - [`smoke`]: every feature under any kernel, in a minute
 //! - [`kernel`]: loaded programs and maps; [`process`], [`wait`], [`skip`], [`extent`]: small parts
 #![forbid(unsafe_code)]
 
 pub mod access_log;
 pub mod api_server;
+pub mod backend;
 pub mod boot;
 pub mod browser;
 pub mod case;
@@ -58,6 +60,7 @@ pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod python;
+pub mod recorded;
 pub mod response;
 pub mod root;
 pub mod service;
@@ -67,6 +70,7 @@ pub mod smoke;
 pub mod source;
 pub mod strace;
 pub mod terminal_page;
+pub mod tls;
 pub mod tmux;
 pub mod tracer;
 pub mod unit;

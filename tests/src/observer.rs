@@ -16,6 +16,8 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
+    backend::{self, Backend},
+    cgroup,
     client::{self, Request},
     facts::{self, Fact},
     metrics::Metrics,
@@ -80,6 +82,18 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .stdin(Stdio::null())
         .output()
         .context("cannot start the observer as nobody")
+}
+
+/// Every backend that the observer lets one choose, and this kernel has.
+pub fn backends() -> Result<Vec<Backend>> {
+    let mut help = vec!["run".to_owned()];
+    help.extend(Backend::Syscalls.arguments());
+    help.push("--help".to_owned());
+    if !output(help)?.status.success() {
+        return Ok(vec![Backend::Own]);
+    }
+    let taps = backend::has_taps()?.then_some(Backend::Taps);
+    Ok(taps.into_iter().chain([Backend::Syscalls]).collect())
 }
 
 /// Writes a recording of a made-up fleet: apps, workers of each, routes of each.
@@ -182,7 +196,28 @@ impl Observer {
         Self::start(&binary()?, true, masters)
     }
 
-    /// The same, to this file.
+    /// The same with this backend.
+    pub fn record_by(backend: Backend, masters: &[u32]) -> Result<Self> {
+        let masters = masters.iter().map(|pid| format!("--pid={pid}"));
+        Self::start_with(
+            &binary()?,
+            true,
+            backend.arguments().into_iter().chain(masters),
+        )
+    }
+
+    /// `record` over these masters only, without control groups in sight.
+    pub fn record_without_control_groups(masters: &[u32]) -> Result<Self> {
+        let own = binary()?;
+        let masters = masters.iter().map(|pid| format!("--pid={pid}").into());
+        Self::start_as(Path::new("env"), free_port()?, |command, folder| {
+            let mut record = vec![own.into(), "record".into(), folder.join(RECORDING).into()];
+            record.extend(masters);
+            command.args(cgroup::out_of_sight(&record));
+        })
+    }
+
+    /// `record` to this file.
     pub fn record_to(file: &Path, masters: &[u32]) -> Result<Self> {
         let masters = masters.iter().map(|pid| format!("--pid={pid}"));
         Self::start_as(&binary()?, free_port()?, |command, _| {

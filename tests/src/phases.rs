@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -13,27 +12,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Deserialize;
 
 use crate::{
-    client::{Client, Request},
+    client::{Place, Request},
     tracer::Tracer,
     wait,
 };
-
-/// The address that clients connect to.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// A port of 127.0.0.1.
-    Port(u16),
-    Unix(PathBuf),
-}
-
-impl Place {
-    pub fn connect(&self) -> Result<Client> {
-        match self {
-            Self::Port(port) => Client::connect(*port),
-            Self::Unix(path) => Client::connect_unix(path),
-        }
-    }
-}
 
 /// Sends requests all at once, each on a connection of its own. Returns the time of each, from before
 /// connecting until the complete response, in milliseconds by path.

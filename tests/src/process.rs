@@ -137,6 +137,21 @@ pub fn peak_memory(pid: u32) -> Result<u64> {
     Ok(kib << 10)
 }
 
+/// How often threads of a process were woken: each time they had waited before.
+pub fn wakeups(pid: u32) -> Result<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let woken = |thread: std::io::Result<fs::DirEntry>| {
+        // A thread may end meanwhile.
+        let status = fs::read_to_string(thread.ok()?.path().join("status")).ok()?;
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        count.trim().parse::<u64>().ok()
+    };
+    Ok(threads.filter_map(woken).sum())
+}
+
 /// Whether a thread of a process sleeps in `clock_nanosleep`, as Python's `time.sleep` does.
 pub fn sleeps(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {

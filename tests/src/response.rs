@@ -1,8 +1,8 @@
 //! Reads a response, and counts every byte.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// A response as it came over the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,16 @@ impl Response {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.head_bytes + self.body_bytes
+    }
+
+    /// Fails unless it is whole, with this status and so many bytes of a body, framing aside.
+    pub fn is_whole(&self, status: u16, body: usize) -> Result<()> {
+        let seen = (self.status, self.body.len(), self.complete);
+        ensure!(
+            seen == (status, body, true),
+            "status, bytes and completeness of the answer: {seen:?}"
+        );
+        Ok(())
     }
 }
 
@@ -145,8 +155,16 @@ impl Incoming {
                 self.bytes.extend_from_slice(&buffer[..length]);
                 Ok(true)
             }
-            // The server closed while bytes of ours were unread.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(false),
+            // The server closed while bytes of ours were unread, or without an end of TLS.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error).context("cannot read the response"),
         }
     }

@@ -125,6 +125,7 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
         ("webConfig.enabled=true", "existingSecret"),
         ("webConfig.key=\"a/b\"", "key"),
         ("hostNetwork=\"true\"", "hostNetwork"),
+        ("sysAdmin=\"false\"", "sysAdmin"),
         ("seccompProfile={\"type\":\"Strict\"}", "seccompProfile"),
         (
             "seccompProfile={\"type\":\"Localhost\"}",
@@ -171,10 +172,14 @@ fn values_that_exclude_each_other_are_refused_with_the_fix() -> Result<()> {
     Ok(())
 }
 
-/// Names in the table of docs/SECURITY.md.
-fn capabilities() -> Result<Vec<&'static str>> {
+/// Headings of the tables of docs/SECURITY.md, with and without `CAP_SYS_ADMIN`.
+const WITH_ADMIN: &str = "`doctor` |\n|---|---|---|---|---|\n";
+const WITHOUT_ADMIN: &str = "| capability | for | without it |\n|---|---|---|\n";
+
+/// Names in such a table.
+fn capabilities(heading: &str) -> Result<Vec<&'static str>> {
     let (_, rows) = SECURITY
-        .split_once("`doctor` |\n|---|---|---|---|---|\n")
+        .split_once(heading)
         .context("no table of capabilities")?;
     let lines = rows.lines().take_while(|line| line.starts_with('|'));
     Ok(lines
@@ -196,7 +201,7 @@ fn the_security_context_is_what_the_document_says_and_no_more() -> Result<()> {
         "runAsGroup": 0,
         "readOnlyRootFilesystem": true,
         "allowPrivilegeEscalation": true,
-        "capabilities": { "drop": ["ALL"], "add": capabilities()? },
+        "capabilities": { "drop": ["ALL"], "add": capabilities(WITH_ADMIN)? },
         "seccompProfile": { "type": "RuntimeDefault" },
         "appArmorProfile": { "type": "Unconfined" },
     });
@@ -224,6 +229,17 @@ fn the_security_context_is_what_the_document_says_and_no_more() -> Result<()> {
     );
     ensure!(pod["automountServiceAccountToken"] == false);
     ensure!(chart::of_kind(&documents, "ServiceAccount")?["automountServiceAccountToken"] == false);
+    Ok(())
+}
+
+#[test]
+fn without_sys_admin_it_adds_what_the_document_says_and_forbids_escalation() -> Result<()> {
+    let Some(tools) = tools()? else { return Ok(()) };
+    let pod = pod(&rendered(&tools, "1.30", &["--set=sysAdmin=false"])?)?;
+    let security = &pod["containers"][0]["securityContext"];
+    let added = json!(capabilities(WITHOUT_ADMIN)?);
+    ensure!(security["capabilities"]["add"] == added, "{security:#}");
+    ensure!(security["allowPrivilegeEscalation"] == false);
     Ok(())
 }
 

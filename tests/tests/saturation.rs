@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
-    client::{Client, Request, fetch},
+    client::{Client, Place, Request, fetch},
     compare,
     gunicorn::{Builder, GunicornServer},
     load::Background,
     metrics::Metrics,
     nginx::Nginx,
     observer::Observer,
-    phases::{self, Place, Traced, milliseconds, percentile},
+    phases::{self, Traced, milliseconds, percentile},
     process, skip,
     tracer::Tracer,
     venv::Venv,

@@ -26,6 +26,7 @@ mod privileged;
 mod programs;
 mod prometheus;
 mod python;
+mod record_calls;
 mod rust;
 mod screenshots;
 mod setup;
@@ -72,6 +73,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Compare CPython's layouts with the debug information of local interpreters
     Offsets(offsets::Arguments),
+    /// Record the system calls of real workers, for tests of the state machine
+    RecordCalls(record_calls::Arguments),
     /// Render the Helm chart to deploy/kubernetes
     Manifests(manifests::Arguments),
     /// Try the observer under other kernels, in guests
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Dist(arguments) => dist::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Offsets(arguments) => offsets::run(&arguments),
+        Command::RecordCalls(arguments) => record_calls::run(&workspace, &arguments),
         Command::Manifests(arguments) => manifests::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, &arguments),
         Command::Image(arguments) => image::run(&workspace, &arguments),

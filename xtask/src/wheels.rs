@@ -1,6 +1,6 @@
 //! The packages of the test matrix: one folder for each minor version of CPython, and one for each
 //! Gunicorn, which is pure Python. A cell takes one of each. The applications of the
-//! errors take a set of frameworks as well.
+//! errors take a set of frameworks as well, a Gunicorn that serves HTTP/2 takes the packages for that.
 //!
 //! All are wheels, so one pip installs for every interpreter, also for those in other roots.
 
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use end_to_end::{
     errors::framework::PACKAGES,
-    matrix::product::{GUNICORNS, INTERPRETERS},
+    matrix::product::{GUNICORNS, HTTP2, INTERPRETERS},
 };
 
 use crate::{
@@ -96,7 +96,15 @@ fn wanted(workspace: &Workspace) -> Vec<Folder> {
         minor,
         is_compiled: false,
     });
-    pythons.chain(gunicorns).chain(frameworks).collect()
+    let http2 = Folder {
+        name: HTTP2.to_owned(),
+        path: place.frameworks(HTTP2),
+        requirements: requirements(&format!("{HTTP2}.txt")),
+        minor: None,
+        is_compiled: false,
+    };
+    let all = pythons.chain(gunicorns).chain(frameworks);
+    all.chain([http2]).collect()
 }
 
 fn stale(workspace: &Workspace) -> Result<Vec<Folder>> {

@@ -136,7 +136,7 @@ impl Attached {
         let gil = observe.gil.then(|| programs.take_gil_waits()).transpose()?;
         programs.attach_host(observe.gil)?;
         let readers = Readers {
-            ring: Ring::new(programs.take_ring()?)?,
+            ring: Ring::new(programs.take_ring()?, programs.take_alarm()?)?,
             totals: programs.take_stats()?,
             in_flight: programs.in_flight()?,
             gil,

@@ -7,6 +7,7 @@ use super::task::{Task, Thread};
 use crate::clock;
 use crate::config;
 use crate::engine::Engine;
+use crate::engine::rhythm::Rhythm;
 use crate::gunicorn::tree::{Pods, Tree};
 use crate::http::server;
 use crate::http::web_config::Web;
@@ -136,6 +137,7 @@ fn engine(
     }
     let mut engine = Engine {
         state,
+        rhythm: Rhythm::default(),
         ring: readers.ring,
         totals: readers.totals,
         in_flight: readers.in_flight,

@@ -173,6 +173,18 @@ impl Arbiter {
     }
 }
 
+impl Arbiter {
+    /// Whether its workers decrypt by themselves (`Config.is_ssl`).
+    ///
+    /// # Errors
+    /// [`Fault`] when the settings cannot be read.
+    pub fn is_tls<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<bool, Fault> {
+        let config = Config::of(objects, self.object);
+        let is_set = |name| config.text(name).is_some_and(|path| !path.is_empty());
+        Ok(is_set("certfile") || is_set("keyfile"))
+    }
+}
+
 fn is_arbiter_run<M: Memory>(objects: &Objects<'_, M>, code: u64) -> bool {
     let text = |offset: u32| {
         objects

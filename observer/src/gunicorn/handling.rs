@@ -5,7 +5,7 @@
 //! `handle` → `handle_request`. A subclass may replace one, if it calls the replaced one.
 
 use observer_model::Untrusted;
-use probe_ebpf::gunicorn::{Kind, classify};
+use probe_ebpf::gunicorn::{Code, Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 
 use crate::cpython::object::Objects;
@@ -101,8 +101,9 @@ fn is_gunicorns<M: Memory>(
 ) -> Result<bool, Fault> {
     if method == HANDLE_REQUEST {
         // The eBPF program decides by the same function.
-        let code = classify(objects.memory(), objects.layout(), code)?;
-        return Ok(code.kind == Kind::HandleRequest as u32);
+        let mut found = Code::OTHER;
+        classify(objects.memory(), objects.layout(), code, &mut found)?;
+        return Ok(found.kind == Kind::HandleRequest as u32);
     }
     let file = objects.text(objects.field(code, objects.layout().code_filename)?)?;
     Ok(GUNICORN.iter().any(|name| file.ends_with(name)))

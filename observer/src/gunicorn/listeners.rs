@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::thread;
@@ -17,7 +18,7 @@ use crate::cpython::object::Objects;
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::ProcFs;
 use crate::process::sock_diag;
-use crate::process::sock_diag::Listening;
+use crate::process::sock_diag::{Listening, UNIX_PREFIX};
 use observer_model::event::Pid;
 use observer_model::fact::Listener;
 
@@ -58,6 +59,38 @@ impl ListenerReader {
         };
         Ok(entry.insert(listening))
     }
+}
+
+/// What distinguishes the connections of a master's workers from their other sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listens {
+    /// TCP ports, without duplicates.
+    pub ports: Vec<u16>,
+    pub has_unix: bool,
+}
+
+impl Listens {
+    /// That of these listeners.
+    #[must_use]
+    pub fn on(listeners: &[Listener]) -> Self {
+        let addresses = listeners.iter().map(|listener| &listener.address);
+        let port = |address: &String| Some(address.parse::<SocketAddr>().ok()?.port());
+        let ports: BTreeSet<u16> = addresses.clone().filter_map(port).collect();
+        Self {
+            ports: ports.into_iter().collect(),
+            has_unix: addresses.clone().any(|it| it.starts_with(UNIX_PREFIX)),
+        }
+    }
+}
+
+/// Whether the workers of a master decrypt by themselves; not if its memory cannot be read.
+#[must_use]
+pub fn is_tls(found: &FoundMaster) -> bool {
+    found.reader.is_some_and(|reader| {
+        let memory = Snapshot::new(ProcessMemory::new(found.master.pid));
+        let objects = Objects::new(&memory, &reader.layout);
+        reader.arbiter.is_tls(&objects).unwrap_or(false)
+    })
 }
 
 fn identity(path: &Path) -> io::Result<Namespace> {

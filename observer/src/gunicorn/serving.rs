@@ -1,7 +1,7 @@
 //! The request that Gunicorn's own code handles, from the local variables of its frame.
 
 use observer_model::Untrusted;
-use probe_ebpf::gunicorn::{Kind, classify};
+use probe_ebpf::gunicorn::{Code, Kind, classify};
 use probe_ebpf::memory::{Fault, Memory};
 
 use crate::cpython::object::Objects;
@@ -26,7 +26,8 @@ impl Request {
         code: u64,
     ) -> Result<Option<Self>, Fault> {
         let (mem, layout) = (objects.memory(), objects.layout());
-        let known = classify(mem, layout, code)?;
+        let mut known = Code::OTHER;
+        classify(mem, layout, code, &mut known)?;
         if known.kind != Kind::HandleRequest as u32 {
             return Ok(None);
         }

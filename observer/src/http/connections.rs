@@ -61,6 +61,8 @@ struct Place {
     peer: IpAddr,
     phase: Mutex<Phase>,
     cut: Notify,
+    /// Notified when its peer reads no more.
+    blocked: Notify,
 }
 
 /// State of a connection.
@@ -116,6 +118,7 @@ impl Connections {
                 is_cut: false,
             }),
             cut: Notify::new(),
+            blocked: Notify::new(),
         });
         locked(&self.shared.open).push(Arc::clone(&place));
         Connection {
@@ -194,12 +197,12 @@ impl Connection {
     /// Waits until its peer has been blocked for this time.
     pub async fn blocked_for(&self, limit: Duration) {
         loop {
-            let until = match locked(&self.place.phase).blocked {
+            let blocked = locked(&self.place.phase).blocked;
+            match blocked {
                 Some(since) if since.elapsed() >= limit => return,
-                Some(since) => since + limit,
-                None => Instant::now() + limit.min(BLOCKED_ENOUGH),
-            };
-            tokio::time::sleep_until(until).await;
+                Some(since) => tokio::time::sleep_until(since + limit).await,
+                None => self.place.blocked.notified().await,
+            }
         }
     }
 
@@ -216,6 +219,7 @@ impl Connection {
             blocked.replace(blocked.unwrap_or_else(Instant::now))
         };
         if before.is_none() {
+            self.place.blocked.notify_one();
             self.bound_blocked();
         }
     }

@@ -2,7 +2,8 @@
 
 use super::connections::{Answering, Connection, Connections, Watched};
 use super::dashboard;
-use crate::http::event_stream::Feed;
+use crate::http::aside;
+use crate::http::event_stream::{Feed, feed};
 use crate::http::web_config::users::Verdict;
 use crate::http::web_config::{Rules, Web};
 use crate::metrics::exposition;
@@ -115,8 +116,8 @@ async fn serve_within(
     label: WorkerLabel,
     shutdown: impl Future<Output = ()>,
 ) {
-    let feed = Feed::new(source.clone(), limits.streams, limits.stream_lifetime);
-    let feeding = tokio::spawn(feed.clone().run());
+    let (feed, feeder) = feed(source.clone(), limits.streams, limits.stream_lifetime);
+    let feeding = tokio::spawn(feeder.run());
     let router = TowerToHyperService::new(router(source, feed, label));
     let connections = Connections::new(limits.connections);
     // Dropping `open` makes all receivers finish.
@@ -148,6 +149,7 @@ async fn serve_within(
         };
         tokio::spawn(handshake(limits, stream, guarded, closed.clone()));
     }
+    // Ends every stream.
     feeding.abort();
     drop((listener, open));
     let all_ended = connections.all_ended();
@@ -334,17 +336,23 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap, label: Worker
     let Some(view) = source.metrics_view().await else {
         return unavailable();
     };
-    let text = exposition::encode(&view, label, format);
-    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+    match aside(move || exposition::encode(&view, label, format)).await {
+        Some(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        None => failed(),
+    }
 }
 
 async fn snapshot(State(source): State<Source>) -> Response {
     let Some(view) = source.live_view().await else {
         return unavailable();
     };
-    match serde_json::to_string(&*view) {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => failed(&error),
+    match aside(move || serde_json::to_string(&*view)).await {
+        Some(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Some(Err(error)) => {
+            tracing::error!(%error, "failed to encode a view");
+            failed()
+        }
+        None => failed(),
     }
 }
 
@@ -372,13 +380,9 @@ fn unavailable() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "failed to encode a response");
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "failed to encode the response\n",
-    )
-        .into_response()
+fn failed() -> Response {
+    let text = "failed to encode the response\n";
+    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The ring buffer that the eBPF programs write to.
 
-use anyhow::Result;
-use aya::maps::{MapData, RingBuf};
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
 /// Records of one drain at most, so that other work gets its turn.
@@ -10,6 +10,7 @@ const BATCH: usize = 65_536;
 /// The reader of the ring buffer.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    alarm: Array<MapData, u32>,
 }
 
 impl Ring {
@@ -17,15 +18,25 @@ impl Ring {
     ///
     /// # Errors
     /// When the ring buffer cannot be polled.
-    pub fn new(ring: RingBuf<MapData>) -> Result<Self> {
+    pub fn new(ring: RingBuf<MapData>, alarm: Array<MapData, u32>) -> Result<Self> {
         // SAFETY: the ring buffer owns its descriptor, always returns that one, and
         // closes it only when it is dropped, after the registration.
         let ring = unsafe { AsyncFd::register(ring) }?;
-        Ok(Self { ring })
+        Ok(Self { ring, alarm })
     }
 
-    /// Waits until the programs wake the reader. They do so for rare records and for a filling buffer
-    /// only: drain the buffer at intervals, too.
+    /// The next record wakes the reader, and clears the alarm.
+    ///
+    /// # Errors
+    /// When the kernel refuses to write the map.
+    pub fn set_alarm(&mut self) -> Result<()> {
+        self.alarm
+            .set(0, 1, 0)
+            .context("cannot write the ALARM map")
+    }
+
+    /// Waits until the programs wake the reader. They do so for the record after [`Self::set_alarm`],
+    /// for rare records and for a filling buffer only: drain the buffer at intervals, too.
     ///
     /// # Errors
     /// When polling fails.

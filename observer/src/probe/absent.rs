@@ -32,6 +32,12 @@ impl Absent {
         of_feature.next().map(|(_, refusal)| refusal)
     }
 
+    /// Whether the feature of this name is absent.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.iter().any(|(feature, _)| feature.name == name)
+    }
+
     /// Every absent feature and the reason.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Feature, &Refusal)> {
         self.0.iter().map(|(feature, refusal)| (*feature, refusal))

@@ -54,7 +54,11 @@ fn attach_to_host(
             Hook::ControlGroup(point) => {
                 links.push(attach_to_control_groups(ebpf, name, point).map_err(refused)?);
             }
-            Hook::Python(_) | Hook::Tail(_) | Hook::StackTail => {}
+            Hook::Python(_)
+            | Hook::Tail(_)
+            | Hook::PythonTail(_)
+            | Hook::SocketTail(_)
+            | Hook::StackTail => {}
         }
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! Calls of bpf(2) that aya does not make: programs and links of the kind `uprobe_multi` (Linux 6.6 and
-//! later).
+//! later), arrays of such programs, and all values of an array at once.
 
+use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
+use nix::errno::Errno;
 use nix::libc;
 use std::ffi::CStr;
 use std::io;
@@ -54,6 +56,29 @@ struct LinkCreate {
     /// 0: in every process.
     pid: u32,
     padding: u32,
+}
+
+/// `BPF_MAP_UPDATE_ELEM` of `union bpf_attr`.
+#[repr(C)]
+struct MapUpdate {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `BPF_MAP_LOOKUP_BATCH` of `union bpf_attr`.
+#[repr(C)]
+struct MapBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
 }
 
 /// Loads a program for uprobes.
@@ -125,6 +150,81 @@ pub(super) fn attach_uprobe_multi(
     // SAFETY: the attribute's pointers are to a string and to a slice with its length, which outlive
     // the call; the kernel only reads them.
     unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
+}
+
+/// Puts a program into an array of programs.
+///
+/// # Errors
+/// When the kernel refuses, as a program of another type than those before.
+pub(super) fn put_program(
+    map: BorrowedFd<'_>,
+    index: u32,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let value = program.as_raw_fd().cast_unsigned();
+    let attr = MapUpdate {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: address(&raw const index),
+        value: address(&raw const value),
+        flags: 0,
+    };
+    // SAFETY: the attribute's pointers are to integers of the map's key and value size, which outlive
+    // the call; the kernel only reads them.
+    let result = unsafe {
+        let command = bpf_cmd::BPF_MAP_UPDATE_ELEM as u32;
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            &raw const attr,
+            size_of::<MapUpdate>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Every value of an array, by one call.
+///
+/// # Errors
+/// When the kernel refuses: before Linux 5.6.
+pub(super) fn read_array<T: Pod>(map: BorrowedFd<'_>, entries: u32) -> io::Result<Vec<T>> {
+    let len = usize::try_from(entries).unwrap_or(0);
+    let mut keys = vec![0_u32; len];
+    let mut values: Vec<T> = Vec::with_capacity(len);
+    let mut last = 0_u32;
+    let attr = MapBatch {
+        in_batch: 0,
+        out_batch: address(&raw mut last),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
+        count: entries,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attribute's pointers are to room for as many keys and values as it says, which
+    // outlive the call.
+    let result = unsafe {
+        let command = bpf_cmd::BPF_MAP_LOOKUP_BATCH as u32;
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            &raw const attr,
+            size_of::<MapBatch>(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    // The kernel says that there are no further entries.
+    if result != 0 && error.raw_os_error() != Some(Errno::ENOENT as i32) {
+        return Err(error);
+    }
+    // SAFETY: the kernel filled all values of an array, and any bytes are a valid value.
+    unsafe { values.set_len(len) };
+    Ok(values)
 }
 
 /// Makes a call that returns a new descriptor.

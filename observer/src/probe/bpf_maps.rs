@@ -1,9 +1,13 @@
 //! The maps that userspace writes, and their clean-up after dead processes.
 
+use super::places::Places;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use probe_ebpf::abi::{CaptureBudget, Conn, ConnKey, Flow, Gil, ObjectKey, Role, Target, Thread};
+use probe_ebpf::abi::{
+    CaptureBudget, Conn, Gil, MAX_PORTS, Mode, ObjectKey, Role, TARGET_PLACE_COUNT, Target, Thread,
+    target_flags,
+};
 use probe_ebpf::gunicorn::Code;
 use probe_ebpf::python::Layout;
 use std::collections::{BTreeMap, HashSet};
@@ -13,13 +17,15 @@ use std::os::fd::AsFd as _;
 /// Maps that userspace writes or cleans up.
 pub struct BpfMaps {
     targets: HashMap<MapData, u32, Target>,
+    target_places: Array<MapData, Target>,
+    modes: Array<MapData, u32>,
     layouts: Array<MapData, Layout>,
     known_layouts: Vec<Layout>,
-    conns: HashMap<MapData, ConnKey, Conn>,
-    flows: HashMap<MapData, ObjectKey, Flow>,
-    clients: HashMap<MapData, ObjectKey, i32>,
+    conns: Conns,
+    clients: HashMap<MapData, ObjectKey, u64>,
     codes: HashMap<MapData, ObjectKey, Code>,
     threads: HashMap<MapData, u64, Thread>,
+    thread_places: Places<Thread>,
     capture_budget: Array<MapData, u64>,
     gils: HashMap<MapData, u32, Gil>,
     gil_waits: HashMap<MapData, u64, u64>,
@@ -33,13 +39,15 @@ impl BpfMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self {
             targets: shared(ebpf, "TARGETS")?,
+            target_places: take(ebpf, "TARGET_PLACES")?,
+            modes: take(ebpf, "MODES")?,
             layouts: take(ebpf, "LAYOUTS")?,
             known_layouts: Vec::new(),
-            conns: shared(ebpf, "CONNS")?,
-            flows: shared(ebpf, "FLOWS")?,
+            conns: Conns::new(ebpf)?,
             clients: take(ebpf, "CLIENTS")?,
             codes: take(ebpf, "CODES")?,
             threads: take(ebpf, "THREADS")?,
+            thread_places: Places::new(ebpf, "THREAD_PLACES")?,
             capture_budget: take(ebpf, "CAPTURE_BUDGET")?,
             gils: shared(ebpf, "GILS")?,
             gil_waits: take(ebpf, "GIL_WAITS")?,
@@ -87,6 +95,16 @@ impl BpfMaps {
         self.targets.get(&pid, 0).ok()
     }
 
+    /// Sets what reports sockets.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub(super) fn set_mode(&mut self, mode: Mode, is_so: bool) -> Result<()> {
+        self.modes
+            .set(mode as u32, u32::from(is_so), 0)
+            .context("cannot write the MODES map")
+    }
+
     /// Observes a process, or changes its role. An observed process keeps its generation, and with it
     /// its connections and requests.
     ///
@@ -97,13 +115,51 @@ impl BpfMaps {
             .target(pid)
             .map_or(new.generation, |known| known.generation);
         let target = Target {
+            tgid: pid,
             role: role as u32,
             generation,
             ..new
         };
         self.targets
             .insert(pid, target, 0)
-            .with_context(|| format!("cannot observe process {pid}: the TARGETS map is full"))
+            .with_context(|| format!("cannot observe process {pid}: the TARGETS map is full"))?;
+        let place = pid % TARGET_PLACE_COUNT;
+        let mut there = self.target_places.get(&place, 0).unwrap_or_default();
+        if there.generation == 0 || there.tgid == pid {
+            let shared = there.flags & target_flags::SHARED;
+            there = target;
+            there.flags |= shared;
+        } else {
+            there.flags |= target_flags::SHARED;
+        }
+        self.target_places
+            .set(place, there, 0)
+            .with_context(|| format!("cannot observe process {pid}: TARGET_PLACES"))
+    }
+
+    /// Sets what distinguishes connections of an observed process: the ports of its listeners, none if
+    /// they are too many, and whether it decrypts.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_listeners(&mut self, pid: u32, ports: &[u16], is_tls: bool) -> Result<()> {
+        let Some(known) = self.target(pid) else {
+            return Ok(());
+        };
+        let mut new = known;
+        new.ports = [0; MAX_PORTS];
+        if let Some(places) = new.ports.get_mut(..ports.len()) {
+            places.copy_from_slice(ports);
+        }
+        new.flags = if is_tls {
+            known.flags | target_flags::TLS
+        } else {
+            known.flags & !target_flags::TLS
+        };
+        match Role::from_raw(known.role) {
+            Some(role) if new != known => self.set_target(pid, role, new),
+            _ => Ok(()),
+        }
     }
 
     /// Measures GIL waits of a process from now on, unless they are measured already.
@@ -138,6 +194,13 @@ impl BpfMaps {
     pub fn remove_target(&mut self, pid: u32) {
         // The programs remove it when the process exits.
         let _ = self.targets.remove(&pid);
+        let place = pid % TARGET_PLACE_COUNT;
+        if let Ok(mut there) = self.target_places.get(&place, 0)
+            && there.tgid == pid
+        {
+            there.generation = 0;
+            let _ = self.target_places.set(place, there, 0);
+        }
         let _ = self.gils.remove(&pid);
     }
 
@@ -165,8 +228,7 @@ impl BpfMaps {
         // Checks again for processes that were forked meanwhile.
         let dead =
             |tgid: u32| !followed.contains(&tgid) && !targets.get(&tgid, 0).is_ok_and(is_followed);
-        remove(&mut self.conns, |key| dead(key.tgid));
-        remove(&mut self.flows, |key| dead(key.tgid));
+        self.conns.remove(|key| dead(key.tgid));
         remove(&mut self.clients, |key| dead(key.tgid));
         remove(&mut self.codes, |key| dead(key.tgid));
         remove(&mut self.gils, |pid| dead(*pid));
@@ -176,6 +238,12 @@ impl BpfMaps {
         remove(&mut self.threads, |key| {
             u32::try_from(key >> 32).is_ok_and(dead)
         });
+        for (place, mut thread) in self.thread_places.all() {
+            if thread.id != 0 && u32::try_from(thread.id >> 32).is_ok_and(dead) {
+                thread.id = 0;
+                self.thread_places.set(place, thread);
+            }
+        }
     }
 
     /// Number of entries in each map.
@@ -183,8 +251,7 @@ impl BpfMaps {
     pub fn entries(&self) -> BTreeMap<String, u64> {
         [
             ("targets", count(&self.targets)),
-            ("conns", count(&self.conns)),
-            ("flows", count(&self.flows)),
+            ("conns", self.conns.all().count() as u64),
             ("clients", count(&self.clients)),
             ("codes", count(&self.codes)),
             ("threads", count(&self.threads)),
@@ -194,6 +261,42 @@ impl BpfMaps {
         .into_iter()
         .map(|(name, entries)| (name.to_owned(), entries))
         .collect()
+    }
+}
+
+/// The connections of observed processes, in two maps.
+pub(super) struct Conns {
+    places: Places<Conn>,
+    others: HashMap<MapData, ObjectKey, Conn>,
+}
+
+impl Conns {
+    /// Handles of the object's maps, which stay in the object.
+    ///
+    /// # Errors
+    /// When the object lacks a map.
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+        Ok(Self {
+            places: Places::new(ebpf, "CONN_PLACES")?,
+            others: shared(ebpf, "CONNS")?,
+        })
+    }
+
+    /// Every connection.
+    pub(super) fn all(&self) -> impl Iterator<Item = Conn> {
+        let places = self.places.all().map(|(_, conn)| conn);
+        let others = self.others.iter().flatten().map(|(_, conn)| conn);
+        places.filter(|conn| conn.key.address != 0).chain(others)
+    }
+
+    fn remove(&mut self, is_dead: impl Fn(&ObjectKey) -> bool) {
+        for (place, mut conn) in self.places.all() {
+            if conn.key.address != 0 && is_dead(&conn.key) {
+                conn.key.address = 0;
+                self.places.set(place, conn);
+            }
+        }
+        remove(&mut self.others, is_dead);
     }
 }
 
@@ -207,12 +310,14 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &st
 
 /// Another handle of a map, which stays in the object.
 pub(super) fn shared<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
-    let Some(Map::HashMap(map)) = ebpf.map(name) else {
-        bail!("the eBPF object has no map {name}");
+    let (map, kind): (_, fn(MapData) -> Map) = match ebpf.map(name) {
+        Some(Map::HashMap(map)) => (map, Map::HashMap),
+        Some(Map::LruHashMap(map)) => (map, Map::LruHashMap),
+        _ => bail!("the eBPF object has no map {name}"),
     };
     let fd = map.fd().as_fd().try_clone_to_owned()?;
     let map = MapData::from_fd(fd).with_context(|| format!("the eBPF map {name}"))?;
-    HashMap::try_from(Map::HashMap(map)).with_context(|| format!("the eBPF map {name}"))
+    HashMap::try_from(kind(map)).with_context(|| format!("the eBPF map {name}"))
 }
 
 fn remove<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, is_dead: impl Fn(&K) -> bool) {

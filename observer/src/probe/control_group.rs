@@ -1,5 +1,8 @@
 //! The root of the control groups, where programs see the sockets of every process.
 
+#[cfg(test)]
+mod looks_only;
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::ProgramError;
 use nix::errno::Errno;
@@ -63,26 +66,5 @@ pub(super) fn explained(error: ProgramError) -> anyhow::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    #[test]
-    fn only_the_root_of_all_control_groups_is_taken() {
-        let place = tempfile::tempdir().unwrap();
-        let file = |name: &str| fs::write(place.path().join(name), "").unwrap();
-        assert!(!is_root(place.path()));
-        file("cgroup.controllers");
-        assert!(is_root(place.path()));
-        file("cgroup.type");
-        assert!(!is_root(place.path()));
-    }
-
-    #[test]
-    fn a_mount_of_the_host_is_found_below_its_root() {
-        let unified = Path::new("/sys/fs/cgroup/unified");
-        assert_eq!(below(Path::new("/"), unified), unified);
-        let host = Path::new("/proc/1/root/sys/fs/cgroup/unified");
-        assert_eq!(below(Path::new("/proc/1/root"), unified), host);
-    }
-}
+#[path = "control_group_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@
 //! rejects disables its own feature and no other.
 
 use crate::options::Probes;
-use probe_ebpf::abi::Tail;
+use probe_ebpf::abi::{PythonTail, SocketTail, Tail};
 
 /// Something that the observer measures, and the eBPF programs it takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,11 +41,58 @@ impl Backend {
         match (probes, has_socket_tracepoints) {
             (Probes::EntryExit, _) => Self::EntryExit,
             (Probes::Full, true) => Self::Taps,
-            (Probes::Full, false) => Self::Syscalls,
+            (Probes::Full, false) | (Probes::SystemCalls, _) => Self::Syscalls,
         }
     }
 }
 
+/// A program on a system call, which is named after its tracepoint.
+macro_rules! syscall {
+    ($name:literal) => {
+        syscall!($name, concat!("sys_", $name))
+    };
+    ($name:literal, $tracepoint:expr) => {
+        Program {
+            name: $name,
+            hook: Hook::Syscall {
+                tracepoint: $tracepoint,
+                backup: concat!($name, "_backup"),
+            },
+        }
+    };
+}
+
+/// The feature of connections that report reads and writes.
+pub const SOCKET_IO: &str = "socket I/O";
+/// The feature of connections that report that they are accepted and closed.
+pub const ACCEPTS: &str = "accepted sockets";
+
+/// Programs on system calls that accept and close.
+const CONNECTIONS: &[Program] = &[
+    syscall!("exit_accept4"),
+    syscall!("enter_close"),
+    tail("connection_closes", Tail::ConnectionCloses),
+];
+/// On those that read.
+const REQUEST_HEADS: &[Program] = &[
+    syscall!("exit_recvfrom"),
+    syscall!("enter_recvfrom"),
+    tail("request_read", Tail::RequestRead),
+];
+/// On those that write.
+const RESPONSES: &[Program] = &[
+    syscall!("exit_sendto"),
+    syscall!("enter_sendto"),
+    tail("response_begins", Tail::ResponseBegins),
+];
+const SENDFILE: &[Program] = &[
+    syscall!("exit_sendfile", "sys_exit_sendfile64"),
+    syscall!("enter_sendfile", "sys_enter_sendfile64"),
+];
+
+/// Single backends.
+const TAPS: &[Backend] = &[Backend::Taps];
+const SYSCALLS: &[Backend] = &[Backend::Syscalls];
 /// Every backend.
 const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls, Backend::EntryExit];
 /// Those that see sockets.
@@ -103,6 +150,10 @@ pub enum Hook {
     Python(PythonHook),
     /// Programs on system calls continue with it.
     Tail(Tail),
+    /// The program on `datetime.now` continues with it.
+    PythonTail(PythonTail),
+    /// The program on closed sockets continues with it.
+    SocketTail(SocketTail),
     /// The program on `signal_deliver` and this one itself continue with it.
     StackTail,
 }
@@ -145,25 +196,19 @@ const fn python(name: &'static str, hook: PythonHook) -> Program {
     Program { name, hook }
 }
 
-const fn tail(name: &'static str, tail: Tail) -> Program {
-    let hook = Hook::Tail(tail);
+const fn control_group(name: &'static str, point: AttachPoint) -> Program {
+    let hook = Hook::ControlGroup(point);
     Program { name, hook }
 }
 
-/// A program on a system call, which is named after its tracepoint.
-macro_rules! syscall {
-    ($name:literal) => {
-        syscall!($name, concat!("sys_", $name))
-    };
-    ($name:literal, $tracepoint:expr) => {
-        Program {
-            name: $name,
-            hook: Hook::Syscall {
-                tracepoint: $tracepoint,
-                backup: concat!($name, "_backup"),
-            },
-        }
-    };
+const fn python_tail(name: &'static str, tail: PythonTail) -> Program {
+    let hook = Hook::PythonTail(tail);
+    Program { name, hook }
+}
+
+const fn tail(name: &'static str, tail: Tail) -> Program {
+    let hook = Hook::Tail(tail);
+    Program { name, hook }
 }
 
 /// All features of all backends. The end of a call comes before its start, which is the order of attaching: a call
@@ -187,54 +232,104 @@ pub static FEATURES: &[Feature] = &[
         attached: When::Interpreter,
         is_late: false,
         backends: ALL,
-        programs: &[python("datetime_now", PythonHook::DatetimeNow)],
+        programs: &[
+            python("datetime_now", PythonHook::DatetimeNow),
+            python_tail("code_learned", PythonTail::LearnCode),
+            python_tail("class_learned", PythonTail::LearnClass),
+            python_tail("head_measured", PythonTail::MeasureHead),
+            python_tail("request_ended", PythonTail::EndCarefully),
+            python_tail("request_done", PythonTail::End),
+            python_tail("request_failed", PythonTail::Fail),
+            python_tail("failure_noted", PythonTail::Failed),
+            python_tail("entered_blind", PythonTail::EnterBlind),
+        ],
+    },
+    Feature {
+        name: SOCKET_IO,
+        without: "requests have no status, no size and no times outside of the application",
+        attached: When::Always,
+        is_late: false,
+        backends: TAPS,
+        programs: &[
+            raw("socket_read", "sock_recv_length"),
+            raw("socket_written", "sock_send_length"),
+        ],
+    },
+    Feature {
+        name: ACCEPTS,
+        without: "requests have no phase `dispatch`: their phase `queue` ends with the first read. A request that nothing answers ends when its connection is used again",
+        attached: When::Always,
+        is_late: false,
+        backends: TAPS,
+        programs: &[
+            control_group("connection_accepted4", AttachPoint::PeerName4),
+            control_group("connection_accepted6", AttachPoint::PeerName6),
+            control_group("connection_closed", AttachPoint::SocketRelease),
+        ],
+    },
+    Feature {
+        name: "connections",
+        without: "requests on Unix sockets and of workers whose Python is not read have no times before the application, and some have no end",
+        attached: When::Needed(&[Need::SocketLevel, Need::UnixListeners]),
+        is_late: false,
+        backends: TAPS,
+        programs: CONNECTIONS,
     },
     Feature {
         name: "connections",
         without: "requests have no route, no status and no times before the application",
         attached: When::Always,
         is_late: false,
-        backends: SOCKETS,
-        programs: &[
-            syscall!("exit_accept4"),
-            syscall!("enter_close"),
-            tail("connection_closes", Tail::ConnectionCloses),
-        ],
+        backends: SYSCALLS,
+        programs: CONNECTIONS,
     },
     Feature {
         name: "request heads",
-        without: "requests have no route, method and size",
+        without: "requests of workers whose Python is not read are not counted",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: REQUEST_HEADS,
+    },
+    Feature {
+        name: "request heads",
+        without: "requests have no size and no times before the application",
         attached: When::Always,
         is_late: false,
-        backends: SOCKETS,
-        programs: &[
-            syscall!("exit_recvfrom"),
-            syscall!("enter_recvfrom"),
-            tail("request_read", Tail::RequestRead),
-        ],
+        backends: SYSCALLS,
+        programs: REQUEST_HEADS,
+    },
+    Feature {
+        name: "responses",
+        without: "requests of workers whose Python is not read have no status, and their responses no size",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: RESPONSES,
     },
     Feature {
         name: "responses",
         without: "requests have no status, and responses no size",
         attached: When::Always,
         is_late: false,
-        backends: SOCKETS,
-        programs: &[
-            syscall!("exit_sendto"),
-            syscall!("enter_sendto"),
-            tail("response_begins", Tail::ResponseBegins),
-        ],
+        backends: SYSCALLS,
+        programs: RESPONSES,
+    },
+    Feature {
+        name: "sendfile",
+        without: "response sizes of workers whose Python is not read lack the bytes sent by `sendfile`",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: SENDFILE,
     },
     Feature {
         name: "sendfile",
         without: "response sizes lack the bytes sent by `sendfile`",
         attached: When::Always,
         is_late: false,
-        backends: SOCKETS,
-        programs: &[
-            syscall!("exit_sendfile", "sys_exit_sendfile64"),
-            syscall!("enter_sendfile", "sys_enter_sendfile64"),
-        ],
+        backends: SYSCALLS,
+        programs: SENDFILE,
     },
     Feature {
         name: "uvloop and asyncio",
@@ -255,17 +350,9 @@ pub static FEATURES: &[Feature] = &[
         ],
     },
     Feature {
-        name: "TCP queue wait",
-        without: "requests on TCP have no phase `queue`",
-        attached: When::Always,
-        is_late: false,
-        backends: SOCKETS,
-        programs: &[raw("socket_established", "inet_sock_set_state")],
-    },
-    Feature {
         name: "Unix socket queue wait",
         without: "requests on Unix sockets have no phase `queue`",
-        attached: When::Always,
+        attached: When::Needed(&[Need::UnixListeners]),
         is_late: false,
         backends: SOCKETS,
         programs: &[syscall!("exit_connect"), syscall!("enter_connect")],
@@ -299,6 +386,25 @@ pub static FEATURES: &[Feature] = &[
         is_late: false,
         backends: ALL,
         programs: &[raw("oom_victim", "mark_victim")],
+    },
+    Feature {
+        name: "exceptions that end requests",
+        without: "class and function of a 5xx that Gunicorn answered are `unknown`",
+        attached: When::Always,
+        is_late: true,
+        backends: ALL,
+        programs: &[python_tail("exception_sent", PythonTail::SendException)],
+    },
+    Feature {
+        name: "exceptions without an answer",
+        without: "class and function of a request that nothing answered are `unknown`",
+        attached: When::Always,
+        is_late: true,
+        backends: TAPS,
+        programs: &[Program {
+            name: "unanswered_closed",
+            hook: Hook::SocketTail(SocketTail::Unanswered),
+        }],
     },
     Feature {
         name: "exceptions",
@@ -377,7 +483,10 @@ impl Program {
     /// Whether it is attached to a hook of its own, and not reached by a tail call.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        !matches!(self.hook, Hook::Tail(_) | Hook::StackTail)
+        !matches!(
+            self.hook,
+            Hook::Tail(_) | Hook::PythonTail(_) | Hook::SocketTail(_) | Hook::StackTail
+        )
     }
 }
 

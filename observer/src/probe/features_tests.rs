@@ -9,8 +9,12 @@ type Defined = (String, String);
 /// The programs in the eBPF source.
 fn defined() -> BTreeSet<Defined> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe-ebpf/src/bpf");
-    let files = fs::read_dir(folder).unwrap();
-    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let folders = [folder.clone(), folder.join("syscalls")];
+    let files = folders.map(|folder| fs::read_dir(folder).unwrap());
+    let paths = files.into_iter().flatten().map(|file| file.unwrap().path());
+    let texts = paths
+        .filter(|path| path.is_file())
+        .map(|path| fs::read_to_string(path).unwrap());
     texts.flat_map(|text| defined_in(&text)).collect()
 }
 
@@ -67,7 +71,8 @@ fn the_table_lists_the_programs_of_the_ebpf_source_and_no_others() {
                 Hook::ControlGroup(AttachPoint::SocketRelease) => {
                     "cgroup_sock(sock_release".to_owned()
                 }
-                Hook::Python(_) => "uprobe".to_owned(),
+                Hook::SocketTail(_) => "cgroup_sock(sock_release".to_owned(),
+                Hook::Python(_) | Hook::PythonTail(_) => "uprobe".to_owned(),
             };
             let names = [Some(program.name), program.backup()];
             let names = names.into_iter().flatten();
@@ -104,8 +109,11 @@ fn without_probes_on_sockets_bystanders_pay_nothing() {
         for program in feature.programs {
             let is_cheap = match program.hook {
                 Hook::RawTracepoint(tracepoint) => !tracepoint.contains("sock"),
-                Hook::Syscall { .. } | Hook::ControlGroup(_) | Hook::Tail(_) => false,
-                Hook::Python(_) | Hook::StackTail => true,
+                Hook::Syscall { .. }
+                | Hook::ControlGroup(_)
+                | Hook::SocketTail(_)
+                | Hook::Tail(_) => false,
+                Hook::Python(_) | Hook::PythonTail(_) | Hook::StackTail => true,
             };
             assert!(is_cheap || is_asked_for, "{}", program.name);
         }

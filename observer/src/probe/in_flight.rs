@@ -2,14 +2,15 @@
 
 use crate::clock::monotonic_ns;
 use crate::ingest::decode::request_line;
-use crate::probe::bpf_maps::shared;
+use crate::ingest::line::RequestLine;
+use crate::probe::bpf_maps::{Conns, shared};
 use anyhow::Result;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{InFlight, Pending, WorkerInFlight};
-use probe_ebpf::abi::{Conn, ConnKey, Flow, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
+use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
 use probe_ebpf::gunicorn::Family;
 use std::collections::BTreeMap;
 
@@ -21,18 +22,14 @@ const MAX_LISTED: usize = 500;
 /// Reads requests in flight.
 pub struct InFlightReader {
     targets: HashMap<MapData, u32, Target>,
-    conns: HashMap<MapData, ConnKey, Conn>,
-    flows: HashMap<MapData, ObjectKey, Flow>,
+    conns: Conns,
 }
 
 /// A request in flight.
 struct Found {
     begun_ns: u64,
     tid: u32,
-    fd: i32,
-    /// Its connection has the same generation.
-    generation: u64,
-    request: u64,
+    line: RequestLine,
 }
 
 impl InFlightReader {
@@ -43,8 +40,7 @@ impl InFlightReader {
     pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
         Ok(Self {
             targets: shared(ebpf, "TARGETS")?,
-            conns: shared(ebpf, "CONNS")?,
-            flows: shared(ebpf, "FLOWS")?,
+            conns: Conns::new(ebpf)?,
         })
     }
 
@@ -55,8 +51,7 @@ impl InFlightReader {
         let at_ns = monotonic_ns();
         let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
         let targets: BTreeMap<Pid, Target> = self.targets.iter().flatten().collect();
-        self.entered(only, &targets, &mut workers);
-        self.unread(only, &targets, &mut workers);
+        self.add(only, &targets, &mut workers);
         let mut listed = 0;
         let workers = workers.into_iter().map(|(pid, found)| {
             let most = if listed < MAX_LISTED {
@@ -64,7 +59,7 @@ impl InFlightReader {
             } else {
                 1
             };
-            let of = self.of_worker(pid, found, most);
+            let of = of_worker(pid, found, most);
             listed += of.oldest.len();
             of
         });
@@ -75,111 +70,85 @@ impl InFlightReader {
         }
     }
 
-    /// Adds requests that entered the application. Entries of an earlier process with the same pid are
-    /// skipped. The process `only` may have exited just now, and is then no target any more.
-    fn entered(
+    /// Adds the requests in flight. Entries of an earlier process with the same pid are skipped. The
+    /// process `only` may have exited just now, and is then no target any more.
+    fn add(
         &self,
         only: Option<Pid>,
         targets: &BTreeMap<Pid, Target>,
         workers: &mut BTreeMap<Pid, Vec<Found>>,
     ) {
-        let is_its = |key: &ObjectKey, flow: &Flow| match (only, targets.get(&key.tgid)) {
+        let is_its = |key: &ObjectKey, conn: &Conn| match (only, targets.get(&key.tgid)) {
             (Some(pid), _) if pid != key.tgid => false,
-            (_, Some(target)) => target.generation == flow.generation,
+            (_, Some(target)) => target.generation == conn.generation,
             (only, None) => only.is_some(),
         };
         // A thread serves one request at a time: the end of an earlier one was not seen.
         let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
-        for (key, flow) in self.flows.iter().flatten() {
-            if flow.exited_ns != 0 || flow.sent != 0 || !is_its(&key, &flow) {
+        for conn in self.conns.all() {
+            if !is_its(&conn.key, &conn) {
                 continue;
             }
-            let found = Found {
-                begun_ns: flow.entered_ns,
-                tid: flow.tid,
-                fd: flow.fd,
-                generation: flow.generation,
-                request: key.address,
-            };
-            if flow.family == Family::Async as u32 {
-                workers.entry(key.tgid).or_default().push(found);
-                continue;
-            }
-            let before = of_thread.get(&(key.tgid, flow.tid));
-            if before.is_none_or(|before| before.begun_ns < found.begun_ns) {
-                of_thread.insert((key.tgid, flow.tid), found);
+            let pid = conn.key.tgid;
+            if is_unread(&conn, targets.get(&pid)) {
+                let found = Found::new(conn.first_read_ns, 0, &conn);
+                workers.entry(pid).or_default().push(found);
+            } else if has_entered(&conn) && conn.family == Family::Async as u16 {
+                let found = Found::new(conn.entered_ns, conn.tid, &conn);
+                workers.entry(pid).or_default().push(found);
+            } else if has_entered(&conn) {
+                let before = of_thread.get(&(pid, conn.tid));
+                if before.is_none_or(|before| before.begun_ns < conn.entered_ns) {
+                    let found = Found::new(conn.entered_ns, conn.tid, &conn);
+                    of_thread.insert((pid, conn.tid), found);
+                }
             }
         }
         for ((pid, _), found) in of_thread {
             workers.entry(pid).or_default().push(found);
         }
     }
+}
 
-    /// Adds requests of processes whose Python is not read.
-    fn unread(
-        &self,
-        only: Option<Pid>,
-        targets: &BTreeMap<Pid, Target>,
-        workers: &mut BTreeMap<Pid, Vec<Found>>,
-    ) {
-        let is_unread =
-            |target: &Target| target.layout == NO_LAYOUT && target.role == Role::Worker as u32;
-        let wanted = |pid: Pid| only.is_none_or(|only| only == pid);
-        if !targets
-            .iter()
-            .any(|(&pid, target)| wanted(pid) && is_unread(target))
-        {
-            return;
-        }
-        for (key, conn) in self.conns.iter().flatten() {
-            let is_reading = conn.phase == Phase::Reading as u16 && conn.first_read_ns != 0;
-            let target = targets.get(&key.tgid).filter(|_| wanted(key.tgid));
-            let is_its = target
-                .is_some_and(|target| is_unread(target) && target.generation == conn.generation);
-            if is_reading && is_its {
-                workers.entry(key.tgid).or_default().push(Found {
-                    begun_ns: conn.first_read_ns,
-                    tid: 0,
-                    fd: key.fd,
-                    generation: conn.generation,
-                    request: conn.request,
-                });
-            }
+/// Whether a request is in the application.
+fn has_entered(conn: &Conn) -> bool {
+    conn.phase == Phase::Entered as u16 && conn.exited_ns == 0
+}
+
+/// Whether a request of a worker whose Python is not read is in flight.
+fn is_unread(conn: &Conn, target: Option<&Target>) -> bool {
+    let is_unread =
+        |target: &Target| target.layout == NO_LAYOUT && target.role == Role::Worker as u32;
+    conn.phase == Phase::Reading as u16 && conn.first_read_ns != 0 && target.is_some_and(is_unread)
+}
+
+impl Found {
+    fn new(begun_ns: u64, tid: u32, conn: &Conn) -> Self {
+        let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
+        let head = conn.line.get(..len.min(HEAD_BYTES)).unwrap_or_default();
+        Self {
+            begun_ns,
+            tid,
+            line: request_line(conn.line_source, head),
         }
     }
 
-    fn of_worker(&self, pid: Pid, mut found: Vec<Found>, most: usize) -> WorkerInFlight {
-        found.sort_by_key(|found| found.begun_ns);
-        WorkerInFlight {
-            pid,
-            count: u32::try_from(found.len()).unwrap_or(u32::MAX),
-            oldest: found
-                .iter()
-                .take(most)
-                .map(|found| self.pending(pid, found))
-                .collect(),
-        }
-    }
-
-    fn pending(&self, pid: Pid, found: &Found) -> Pending {
-        let key = ConnKey {
-            tgid: pid,
-            fd: found.fd,
-        };
-        let is_its =
-            |conn: &Conn| conn.generation == found.generation && conn.request == found.request;
-        let line = self.conns.get(&key, 0).ok().filter(is_its).map(|conn| {
-            let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
-            let head = conn.line.get(..len.min(HEAD_BYTES)).unwrap_or_default();
-            request_line(conn.line_source, head)
-        });
-        let line = line.unwrap_or_default();
+    fn pending(self) -> Pending {
         Pending {
-            begun_ns: found.begun_ns,
-            tid: found.tid,
-            method: line.method.map(Untrusted::from),
-            path: line.path.map(Untrusted::from),
-            path_cut: line.path_cut,
+            begun_ns: self.begun_ns,
+            tid: self.tid,
+            method: self.line.method.map(Untrusted::from),
+            path: self.line.path.map(Untrusted::from),
+            path_cut: self.line.path_cut,
         }
+    }
+}
+
+fn of_worker(pid: Pid, mut found: Vec<Found>, most: usize) -> WorkerInFlight {
+    found.sort_by_key(|found| found.begun_ns);
+    WorkerInFlight {
+        pid,
+        count: u32::try_from(found.len()).unwrap_or(u32::MAX),
+        oldest: found.into_iter().take(most).map(Found::pending).collect(),
     }
 }

@@ -132,6 +132,11 @@ fn offsets(btf: &Btf<'_>, from: &Path) -> Result<KernelOffsets, KernelError> {
         sock_socket: at("sock", &["sk_socket"])?,
         sock_family: at("sock", &["__sk_common", "skc_family"])?,
         unix_peer: at("unix_sock", &["peer"])?,
+        sock_port: at("sock", &["__sk_common", "skc_num"])?,
+        tcp_space_time: at("tcp_sock", &["rcvq_space", "time"])?,
+        tcp_space_seq: at("tcp_sock", &["rcvq_space", "seq"])?,
+        tcp_rcv_nxt: at("tcp_sock", &["rcv_nxt"])?,
+        tcp_bytes_received: at("tcp_sock", &["bytes_received"])?,
     })
 }
 

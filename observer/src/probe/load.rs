@@ -2,7 +2,8 @@
 
 use super::absent::Refusal;
 use super::attach::no_program;
-use super::features::{Backend, Feature, Hook, Program as Row};
+use super::bpf_calls::put_program;
+use super::features::{Backend, Feature, Hook, Program as Row, PythonHook};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::status::Loaded;
@@ -10,15 +11,17 @@ use super::uprobe_multi::UprobeMulti;
 use super::{locked_memory, tracefs};
 use crate::clock::monotonic_ns;
 use crate::options::Probes;
-use anyhow::{Context as _, Result, anyhow};
-use aya::maps::ProgramArray;
+use anyhow::{Context as _, Result, bail};
+use aya::maps::Map;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use probe_ebpf::abi::{Mode, PythonTail};
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// The programs, built by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-ebpf"));
 
 /// A kernel function. Kernels that have it run programs on system calls while threads may be preempted,
 /// and skip a program while another thread is in it on the same CPU (Linux 7.2,
@@ -31,13 +34,12 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
 pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let kernel = types.offsets()?;
-    let tracepoint = tracefs::offsets()?;
+    tracefs::check()?;
     raise_memlock();
     let btf = types.for_loader();
     let ebpf = EbpfLoader::new()
         .btf(btf.as_ref())
         .override_global("KERNEL", &kernel, true)
-        .override_global("TRACEPOINT", &tracepoint, true)
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
     let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
@@ -49,7 +51,12 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
     let has_socket_tracepoints = types.has_socket_tracepoints();
     let backend = Backend::best(probes, has_socket_tracepoints);
     let full = Backend::best(Probes::Full, has_socket_tracepoints);
-    Programs::new(object, backend, full)
+    let mut programs = Programs::new(object, backend, full)?;
+    let is_by_calls = backend == Backend::Syscalls;
+    programs.maps.set_mode(Mode::Sockets, !is_by_calls)?;
+    let is_blind = backend == Backend::EntryExit;
+    programs.maps.set_mode(Mode::EntryExit, is_blind)?;
+    Ok(programs)
 }
 
 /// The object with its maps, and the programs that are loaded.
@@ -100,7 +107,9 @@ impl LoadedObject {
     }
 
     fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Ok(uprobes), Hook::Python(_)) = (&mut self.uprobe_multi, row.hook) {
+        if let (Ok(uprobes), Hook::Python(_) | Hook::PythonTail(_)) =
+            (&mut self.uprobe_multi, row.hook)
+        {
             return uprobes.load(name);
         }
         let Some(program) = self.ebpf.program_mut(name) else {
@@ -153,17 +162,16 @@ impl LoadedObject {
         let (map, index) = match row.hook {
             Hook::Tail(tail) => ("TAILS", tail as u32),
             Hook::StackTail => ("STACK_TAILS", 0),
+            Hook::SocketTail(tail) => ("SOCKET_TAILS", tail as u32),
+            Hook::PythonTail(tail) => ("PYTHON_TAILS", tail as u32),
+            Hook::Python(PythonHook::DatetimeNow) => ("PYTHON_TAILS", PythonTail::Again as u32),
             _ => return Ok(()),
         };
-        let program = self.ebpf.program(row.name);
-        let fd = program.with_context(|| no_program(row.name))?;
-        let fd = fd.fd()?.try_clone()?;
-        let found = self
-            .ebpf
-            .map_mut(map)
-            .ok_or_else(|| anyhow!("the eBPF object has no map {map}"))?;
-        ProgramArray::try_from(found)?
-            .set(index, &fd, 0)
+        let fd = self.fd(row.name).with_context(|| no_program(row.name))?;
+        let Some(Map::ProgramArray(found)) = self.ebpf.map(map) else {
+            bail!("the eBPF object has no map {map}");
+        };
+        put_program(found.fd().as_fd(), index, fd)
             .with_context(|| format!("the kernel refused a program in the eBPF map {map}"))
     }
 }

@@ -53,11 +53,27 @@ impl OnDemand {
         names.any(|name| name == feature.name)
     }
 
+    /// A master and its workers have a need no more.
+    pub(super) fn no_need(
+        &mut self,
+        pid: Pid,
+        need: Need,
+        detacher: &mut Detacher,
+        status: &Status,
+    ) {
+        if self.needs.remove_one(pid, need) {
+            self.detach_unused(detacher, status);
+        }
+    }
+
     /// A master and its workers need nothing any more.
     pub(super) fn release(&mut self, pid: Pid, detacher: &mut Detacher, status: &Status) {
-        if !self.needs.remove(pid) {
-            return;
+        if self.needs.remove(pid) {
+            self.detach_unused(detacher, status);
         }
+    }
+
+    fn detach_unused(&mut self, detacher: &mut Detacher, status: &Status) {
         let needs = &self.needs;
         let unused = self
             .attached
@@ -87,6 +103,13 @@ struct Needs(HashMap<Pid, BTreeSet<Need>>);
 impl Needs {
     fn add(&mut self, pid: Pid, need: Need) {
         self.0.entry(pid).or_default().insert(need);
+    }
+
+    /// Whether the master had it.
+    fn remove_one(&mut self, pid: Pid, need: Need) -> bool {
+        self.0
+            .get_mut(&pid)
+            .is_some_and(|needs| needs.remove(&need))
     }
 
     /// Whether the master had any.

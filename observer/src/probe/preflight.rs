@@ -204,7 +204,7 @@ fn types(btf: Option<&Path>) -> (Option<Types>, Check) {
 
 fn tracefs() -> Check {
     const NAME: &str = "tracefs";
-    if let Err(error) = tracefs::ensure().and_then(|()| tracefs::offsets()) {
+    if let Err(error) = tracefs::ensure().and_then(|()| tracefs::check()) {
         return Check::bad(
             NAME,
             error.to_string(),

@@ -4,7 +4,7 @@ use super::absent::{Absent, Refusal};
 use super::attach::{attach_feature, attach_to_python};
 use super::bpf_maps::{BpfMaps, take};
 use super::detach::{Detacher, Link};
-use super::features::{Backend, Feature, Need, PythonHook, When, chosen, of_hook};
+use super::features::{ACCEPTS, Backend, Feature, Need, PythonHook, When, chosen, of_hook};
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
@@ -16,8 +16,9 @@ use super::status::Status;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::target::{Interpreter, ProbePoint};
 use anyhow::{Result, anyhow, bail};
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use observer_model::event::Pid;
+use probe_ebpf::abi::Mode;
 use std::collections::{HashSet, VecDeque};
 
 /// Owns the loaded object; dropping it detaches all programs.
@@ -128,6 +129,10 @@ impl Programs {
                 self.load_and_attach(feature);
             }
         }
+        let mut features = self.features.iter();
+        let has_accepts =
+            features.any(|feature| feature.name == ACCEPTS) && !self.absent.has(ACCEPTS);
+        self.maps.set_mode(Mode::Accepts, has_accepts)?;
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
         }
@@ -278,6 +283,14 @@ impl Programs {
         take(&mut self.object.ebpf, "EVENTS")
     }
 
+    /// The alarm of the ring buffer. It can be taken once.
+    ///
+    /// # Errors
+    /// When the object lacks it, or it was taken.
+    pub fn take_alarm(&mut self) -> Result<Array<MapData, u32>> {
+        take(&mut self.object.ebpf, "ALARM")
+    }
+
     /// The statistics of the programs. They can be taken once.
     ///
     /// # Errors
@@ -380,6 +393,12 @@ impl Programs {
         }
         self.log_absent();
         first
+    }
+
+    /// A master and its workers have a need no more.
+    pub fn no_need(&mut self, pid: Pid, need: Need) {
+        self.on_demand
+            .no_need(pid, need, &mut self.detacher, &self.status);
     }
 
     /// A process needs no program any more.

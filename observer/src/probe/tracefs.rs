@@ -2,7 +2,7 @@
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use probe_ebpf::abi::TracepointOffsets;
+use probe_ebpf::abi::{ENTER_ARGS, EXIT_RET};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use thiserror::Error;
@@ -27,6 +27,15 @@ pub enum TracefsError {
     Field {
         name: &'static str,
         field: &'static str,
+    },
+    #[error(
+        "the field {field} of tracepoint {name} is at {at}, not at {wanted}; report it with the output of `uname -r`"
+    )]
+    Moved {
+        name: &'static str,
+        field: &'static str,
+        at: u32,
+        wanted: usize,
     },
 }
 
@@ -66,16 +75,28 @@ pub fn ensure() -> Result<(), TracefsError> {
         .map_err(TracefsError::NotMounted)
 }
 
-/// Offsets of the fields that the programs read. Two system calls stand for all.
+/// Checks that the fields are where the programs read them. Three stand for all.
 ///
 /// # Errors
-/// When a format file cannot be read or lacks a field.
-pub fn offsets() -> Result<TracepointOffsets, TracefsError> {
+/// When a format file cannot be read, lacks a field, or has it elsewhere.
+pub fn check() -> Result<(), TracefsError> {
     let root = mounted().unwrap_or_else(|| PLACES[0].into());
-    Ok(TracepointOffsets {
-        enter_args: field_of(&root, "syscalls/sys_enter_close", "fd")?,
-        exit_ret: field_of(&root, "syscalls/sys_exit_close", "ret")?,
-    })
+    for (name, field, wanted) in [
+        ("syscalls/sys_enter_close", "fd", ENTER_ARGS),
+        ("syscalls/sys_enter_listen", "backlog", ENTER_ARGS + 8),
+        ("syscalls/sys_exit_close", "ret", EXIT_RET),
+    ] {
+        let at = field_of(&root, name, field)?;
+        if usize::try_from(at) != Ok(wanted) {
+            return Err(TracefsError::Moved {
+                name,
+                field,
+                at,
+                wanted,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn field_of(root: &Path, name: &'static str, field: &'static str) -> Result<u32, TracefsError> {

@@ -17,6 +17,9 @@ use netlink_sys::{Socket, SocketAddr as Kernel};
 
 use observer_model::fact::Listener;
 
+/// What the address of a Unix socket begins with.
+pub const UNIX_PREFIX: &str = "unix:";
+
 /// Listeners by the inode of their socket.
 pub type Listening = HashMap<u64, Listener>;
 
@@ -147,7 +150,7 @@ fn unix_listener(response: &UnixResponse) -> Option<(u64, Listener)> {
         UnixDiagName::Abstract(name) => format!("@{}", String::from_utf8_lossy(name)),
     };
     let listener = Listener {
-        address: format!("unix:{name}"),
+        address: format!("{UNIX_PREFIX}{name}"),
         backlog,
         limit,
         drops: None,

@@ -3,11 +3,14 @@
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
 use crate::gunicorn::gauges;
-use crate::gunicorn::listeners::ListenerReader;
+use crate::gunicorn::listeners::{ListenerReader, Listens};
 use observer_model::fact::Fact;
 
 /// Shortest useful interval.
 const SHORTEST_NS: u64 = 1_000 * MS;
+/// Shortest interval while there is no activity. Each read wakes two threads, the watcher and the engine:
+/// once a second in all.
+const SHORTEST_IDLE_NS: u64 = 2_000 * MS;
 /// Longest useful interval.
 const LONGEST_NS: u64 = 10_000 * MS;
 /// Interval that each worker adds: a hundred times the read of one (0.06 ms), for about one per cent of
@@ -38,44 +41,59 @@ impl Due {
     }
 
     /// The gauges of this many were read.
-    fn was_read(&mut self, masters: usize, workers: usize, now: u64) {
-        let pause_ns = interval_ns(masters, workers);
+    fn was_read(&mut self, masters: usize, workers: usize, is_active: bool, now: u64) {
+        let pause_ns = interval_ns(masters, workers, is_active);
         self.at_ns = now + pause_ns;
         self.rested_ns = now + REST_NS.max(pause_ns / 10);
     }
 }
 
-fn interval_ns(masters: usize, workers: usize) -> u64 {
+fn interval_ns(masters: usize, workers: usize, is_active: bool) -> u64 {
+    let shortest_ns = match is_active {
+        true => SHORTEST_NS,
+        false => SHORTEST_IDLE_NS,
+    };
     let of_workers = PER_WORKER_NS.saturating_mul(workers as u64);
     let of_masters = PER_MASTER_NS.saturating_mul(masters as u64);
     let wanted_ns = of_workers.saturating_add(of_masters);
-    wanted_ns.clamp(SHORTEST_NS, LONGEST_NS)
+    wanted_ns.clamp(shortest_ns, LONGEST_NS)
 }
 
 impl Watcher {
     /// Reads and reports the gauges of all masters, if that is due.
-    pub(super) fn send_gauges(&mut self, now: u64) {
+    pub(super) fn send_gauges(&mut self, is_active: bool, now: u64) {
         if self.masters.is_empty() || self.gauges.at_ns > now {
             return;
         }
         let procfs = self.tree.procfs();
         let mut workers = Vec::new();
+        let mut facts = Vec::new();
         let mut reader = ListenerReader::default();
+        let mut listens = Vec::new();
         for (&pid, master) in &self.masters {
             workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
-            match reader.of_master(procfs, &master.found) {
-                Ok(listeners) => self.send(Fact::Listeners { pid, listeners }),
-                Err(error) => {
-                    tracing::debug!(pid, "cannot read listeners: {error}");
-                    // The last report may be out of date: withdraws it.
-                    let listeners = Vec::new();
-                    self.send(Fact::Listeners { pid, listeners });
-                }
+            let listeners = reader.of_master(procfs, &master.found);
+            if let Ok(listeners) = &listeners {
+                listens.push((pid, Listens::on(listeners)));
             }
+            let listeners = listeners.unwrap_or_else(|error| {
+                tracing::debug!(pid, "cannot read listeners: {error}");
+                // The last report may be out of date: withdraws it.
+                Vec::new()
+            });
+            facts.push(Fact::Listeners { pid, listeners });
+        }
+        for (pid, listens) in listens {
+            self.listen(pid, &listens);
         }
         let count = workers.len();
-        self.send(Fact::Gauges { workers });
-        self.gauges.was_read(self.masters.len(), count, now);
+        facts.push(Fact::Gauges { workers });
+        // All at once, so that they wake the engine once.
+        for fact in facts {
+            self.send(fact);
+        }
+        self.gauges
+            .was_read(self.masters.len(), count, is_active, now);
         tracing::trace!(
             workers = count,
             took_ns = monotonic_ns().saturating_sub(now),
@@ -90,20 +108,22 @@ mod tests {
 
     #[test]
     fn the_interval_grows_with_workers_and_masters_within_bounds() {
-        assert_eq!(interval_ns(1, 2), SHORTEST_NS);
-        assert_eq!(interval_ns(10, 400), 3_200 * MS);
-        assert_eq!(interval_ns(100, 100), 8_600 * MS);
-        assert_eq!(interval_ns(1, usize::MAX), LONGEST_NS);
+        assert_eq!(interval_ns(1, 2, true), SHORTEST_NS);
+        assert_eq!(interval_ns(1, 2, false), SHORTEST_IDLE_NS);
+        assert_eq!(interval_ns(10, 400, true), 3_200 * MS);
+        assert_eq!(interval_ns(10, 400, false), 3_200 * MS);
+        assert_eq!(interval_ns(100, 100, true), 8_600 * MS);
+        assert_eq!(interval_ns(1, usize::MAX, true), LONGEST_NS);
     }
 
     #[test]
     fn new_masters_hasten_the_read_but_keep_a_pause() {
         let mut due = Due::default();
-        due.was_read(1, 1, 5_000 * MS);
+        due.was_read(1, 1, true, 5_000 * MS);
         assert_eq!(due.at_ns(), 6_000 * MS);
         due.hasten(5_001 * MS);
         assert_eq!(due.at_ns(), 5_100 * MS);
-        due.was_read(10, 400, 5_100 * MS);
+        due.was_read(10, 400, true, 5_100 * MS);
         due.hasten(6_000 * MS);
         assert_eq!(due.at_ns(), 6_000 * MS);
         due.hasten(6_500 * MS);

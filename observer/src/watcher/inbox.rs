@@ -5,11 +5,12 @@
 //!                     └ full: dropped and counted; the watcher rescans
 //! ```
 //!
-//! The engine never waits for the watcher: the watcher waits for the engine to take its facts.
+//! The engine never waits for the watcher: the watcher waits for the engine to take its facts. Beside
+//! the notices, the engine says whether there is activity.
 
 use super::Seen;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -24,17 +25,24 @@ pub const DROPPED: &str = "watcher_full";
 #[must_use]
 pub fn channel() -> (Notifier, Inbox) {
     let (queue, notices) = sync_channel(CAPACITY);
-    let dropped = Arc::new(AtomicU64::new(0));
+    let shared = Arc::new(Shared::default());
     let notifier = Notifier {
         queue: Some(queue),
-        dropped: Arc::clone(&dropped),
+        shared: Arc::clone(&shared),
     };
     let inbox = Inbox {
         notices,
-        dropped,
+        shared,
         seen_dropped: 0,
     };
     (notifier, inbox)
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Notices dropped since the start.
+    dropped: AtomicU64,
+    is_active: AtomicBool,
 }
 
 /// Hands notices to the watcher.
@@ -42,7 +50,7 @@ pub fn channel() -> (Notifier, Inbox) {
 pub struct Notifier {
     /// `None` once closed.
     queue: Option<SyncSender<Seen>>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 impl Notifier {
@@ -51,8 +59,13 @@ impl Notifier {
         let sent = self.queue.as_ref().map(|queue| queue.try_send(notice));
         // A watcher that has stopped needs no notices.
         if let Some(Err(TrySendError::Full(_))) = sent {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says whether there is activity, without waking the watcher.
+    pub fn set_active(&self, is_active: bool) {
+        self.shared.is_active.store(is_active, Ordering::Relaxed);
     }
 
     /// Ends this notifier. The watcher stops when the last one is closed or dropped.
@@ -63,7 +76,7 @@ impl Notifier {
     /// Notices dropped since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -71,7 +84,7 @@ impl Notifier {
 #[derive(Debug)]
 pub struct Inbox {
     notices: Receiver<Seen>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// Drops that [`Self::has_lost`] has reported.
     seen_dropped: u64,
 }
@@ -93,8 +106,14 @@ impl Inbox {
 
     /// Whether notices were dropped since the last call.
     pub fn has_lost(&mut self) -> bool {
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
         std::mem::replace(&mut self.seen_dropped, dropped) != dropped
+    }
+
+    /// Whether there is activity: requests, or somebody who looks.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.shared.is_active.load(Ordering::Relaxed)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::clock::monotonic_ns;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
 use crate::cpython::target::Interpreter;
+use crate::gunicorn::listeners::{self, ListenerReader, Listens};
 use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
 use crate::probe::features::{Need, PythonHook};
 use crate::probe::programs::LateFailure;
@@ -14,7 +15,7 @@ use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
 use observer_model::fact::{Fact, Level, TargetLevel};
-use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
+use probe_ebpf::abi::{MAX_PORTS, NO_LAYOUT, Role, Target};
 use std::collections::HashSet;
 
 impl Watcher {
@@ -143,13 +144,20 @@ impl Watcher {
             "observing Gunicorn master"
         );
         found.workers.clear(); // read and reported again below
+        let is_tls = listeners::is_tls(&found);
+        let listens = ListenerReader::default()
+            .of_master(self.tree.procfs(), &found)
+            .map(|listeners| Listens::on(&listeners));
         let master = Master {
             found,
+            is_tls,
             expected: HashSet::new(),
             follow_ups: FOLLOW_UPS,
             follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
         };
         self.masters.insert(pid, master);
+        // Before its workers, which become targets like it.
+        self.listen(pid, &listens.unwrap_or_default());
         // The programs follow workers forked from now on; this finds earlier ones.
         self.observe_workers(pid);
         self.gauges.hasten(monotonic_ns());
@@ -196,6 +204,40 @@ impl Watcher {
         let reason = join_reasons([coverage.reason().raw(), unseen.as_str()]);
         self.send(Fact::Level(TargetLevel { pid, level, reason }));
         Some(coverage)
+    }
+
+    /// Shows the programs which sockets of a master's workers are its connections, and attaches what
+    /// those need.
+    pub(super) fn listen(&mut self, pid: Pid, listens: &Listens) {
+        let Some(master) = self.masters.get(&pid) else {
+            return;
+        };
+        let workers = master.found.workers.iter().map(|worker| worker.pid);
+        let pids: Vec<Pid> = std::iter::once(pid).chain(workers).collect();
+        let ports = if listens.ports.len() > MAX_PORTS {
+            &[]
+        } else {
+            listens.ports.as_slice()
+        };
+        let maps = &self.programs.maps;
+        let is_unread = |pid: &Pid| maps.target(*pid).is_some_and(|it| it.layout == NO_LAYOUT);
+        if !pids.iter().any(is_unread) {
+            self.programs.no_need(pid, Need::SocketLevel);
+        }
+        for target in pids {
+            let set = self
+                .programs
+                .maps
+                .set_listeners(target, ports, master.is_tls);
+            if let Err(error) = set {
+                tracing::warn!("{error:#}");
+            }
+        }
+        if !listens.has_unix {
+            self.programs.no_need(pid, Need::UnixListeners);
+        } else if let Err(error) = self.programs.need(pid, Need::UnixListeners) {
+            tracing::warn!(pid, "{error:#}");
+        }
     }
 
     /// Attaches to the interpreter of a process and makes the process a target. Returns what cannot be

@@ -1,4 +1,4 @@
-//! Read-only globals of the programs, set by userspace before the load.
+//! Read-only globals of the programs, set by userspace before the load, and places that it checks.
 
 /// Offsets of fields in kernel structures, from BTF.
 #[repr(C)]
@@ -22,16 +22,19 @@ pub struct KernelOffsets {
     pub sock_socket: u32,
     pub sock_family: u32,
     pub unix_peer: u32,
+    /// `sock.__sk_common.skc_num`, the local port.
+    pub sock_port: u32,
+    /// `tcp_sock.rcvq_space.time`: when the connection was established, until its receive buffer is
+    /// adjusted; and the sequence number that shows whether it was.
+    pub tcp_space_time: u32,
+    pub tcp_space_seq: u32,
+    pub tcp_rcv_nxt: u32,
+    pub tcp_bytes_received: u32,
 }
-const _: () = assert!(size_of::<KernelOffsets>() == 17 * 4);
+const _: () = assert!(size_of::<KernelOffsets>() == 22 * 4);
 
-/// Offsets of tracepoint fields, from their `format` files.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TracepointOffsets {
-    /// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each.
-    pub enter_args: u32,
-    /// `ret` of a `sys_exit_*` tracepoint.
-    pub exit_ret: u32,
-}
-const _: () = assert!(size_of::<TracepointOffsets>() == 8);
+/// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each. Userspace compares
+/// it and the next one with the kernel's `format` files.
+pub const ENTER_ARGS: usize = 16;
+/// `ret` of a `sys_exit_*` tracepoint.
+pub const EXIT_RET: usize = 16;

@@ -16,3 +16,47 @@ impl Tail {
     /// Number of such programs.
     pub const COUNT: u32 = 3;
 }
+
+/// A program that the one on `datetime.now` continues with: index into the `PYTHON_TAILS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PythonTail {
+    /// Again from the start, after something was learned.
+    Again = 0,
+    /// The calling code is unknown.
+    LearnCode,
+    /// The class of an object is unknown.
+    LearnClass,
+    /// A request with a body entered.
+    MeasureHead,
+    /// A request ended, perhaps by an exception, or its bytes do not show its status.
+    EndCarefully,
+    /// The same, once its exception is sent.
+    End,
+    /// A request failed.
+    Fail,
+    /// The same, once its exception is sent.
+    Failed,
+    /// An exception is to be sent.
+    SendException,
+    /// A request enters whose socket is not seen.
+    EnterBlind,
+}
+
+impl PythonTail {
+    /// Number of such programs.
+    pub const COUNT: u32 = 10;
+}
+
+/// A program that the one on closed sockets continues with: index into the `SOCKET_TAILS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketTail {
+    /// A request was not answered.
+    Unanswered = 0,
+}
+
+impl SocketTail {
+    /// Number of such programs.
+    pub const COUNT: u32 = 1;
+}

@@ -3,19 +3,25 @@
 use super::maps::{EVENTS, count, current};
 use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use probe_ebpf::abi::{
-    Conn, Flow, HEAD_BYTES, Header, LineSource, RecordKind, RequestRecord, Stat, TimedBy, flags,
-};
+use probe_ebpf::abi::{Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, Stat, flags};
+use probe_ebpf::machine::Origin;
 
 /// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` of `linux/bpf.h`.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAIL_DATA: u64 = 0;
-/// Userspace polls several times a second; it is woken only while more than this waits.
+/// While records come, userspace polls several times a second; it is woken only while more than this
+/// waits.
 const WAKE_BYTES: u64 = 1 << 20;
 /// While more than this waits, the rest of the ring is reserved for requests and process exits.
 const SPARE_BYTES: u64 = 2 << 20;
+
+/// Not 0 while userspace sleeps until the next record. Userspace sets it, the record that wakes it
+/// clears it.
+#[map]
+static ALARM: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `CLOCK_MONOTONIC` nanoseconds.
 #[inline(always)]
@@ -24,8 +30,8 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Reserves a record in the ring, fills it and submits it, or counts a loss. Userspace finds it when it
-/// polls.
+/// Reserves a record in the ring, fills it and submits it, or counts a loss. Userspace finds it within
+/// the time between two of its polls.
 ///
 /// `fill` runs in the branch that found room. Were the reservation tested a second time, kernels such
 /// as 5.10 would consider both outcomes possible (`reg_type_not_null` of `kernel/bpf/verifier.c`) and
@@ -94,13 +100,30 @@ pub fn send_now<T: 'static>(record: T) {
     }
 }
 
-/// Wakes userspace only while much waits.
+/// Wakes userspace if it sleeps, and while much waits.
 #[inline(always)]
 fn wakeup() -> u64 {
-    if EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
+    if wakes_sleeper() || EVENTS.query(AVAIL_DATA) > WAKE_BYTES {
         FORCE_WAKEUP
     } else {
         NO_WAKEUP
+    }
+}
+
+/// Whether userspace sleeps. The caller wakes it: the alarm is cleared.
+#[inline(always)]
+fn wakes_sleeper() -> bool {
+    let Some(alarm) = ALARM.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: an integer that lives as long as the map. Where two processors find it set, both wake
+    // userspace.
+    unsafe {
+        let is_set = alarm.read_volatile() != 0;
+        if is_set {
+            alarm.write_volatile(0);
+        }
+        is_set
     }
 }
 
@@ -115,19 +138,9 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
     }
 }
 
-/// What saw the request, beside its connection.
-pub enum Origin<'a> {
-    /// `handle_request`, which the request entered.
-    Flow(&'a Flow),
-    /// `handle_error`, for a request that Gunicorn refused to parse; the key of its exception.
-    Refused(u64),
-    /// Nothing: the connection alone, with this descriptor.
-    Socket(i32),
-}
-
-/// Sends a finished request. `conn` is `None` when its connection is unknown.
+/// Sends a finished request.
 #[inline(always)]
-pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, origin: Origin<'_>) {
+pub fn request(tgid: u32, tid: u32, conn: &Conn, origin: Origin) {
     // A counter of its own: it says by how many requests the totals are too low.
     send_or(Stat::RingFull, |record: &mut RequestRecord| {
         fill(record, (tgid, tid), conn, origin);
@@ -136,82 +149,35 @@ pub fn request(tgid: u32, tid: u32, conn: Option<&Conn>, origin: Origin<'_>) {
 
 /// Writes every field of the record, which has no padding.
 #[inline(always)]
-fn fill(
-    record: &mut RequestRecord,
-    (tgid, tid): (u32, u32),
-    conn: Option<&Conn>,
-    origin: Origin<'_>,
-) {
+fn fill(record: &mut RequestRecord, (tgid, tid): (u32, u32), conn: &Conn, origin: Origin) {
     record.header = header::<RequestRecord>(RecordKind::Request, tgid);
-    record.tid = tid;
-    record.entered_ns = 0;
-    record.exited_ns = 0;
-    record.family = 0;
-    record.fd = -1;
-    record.timed_by = TimedBy::Python as u16;
-    record.exceptions = 0;
-    record.exceptions_count = 0;
-    match origin {
-        Origin::Flow(flow) => {
-            record.entered_ns = flow.entered_ns;
-            record.exited_ns = flow.exited_ns;
-            record.family = flow.family as u16;
-            record.fd = flow.fd;
-            record.flags = flow.flags;
-            record.exceptions = flow.exceptions_key();
-            record.exceptions_count = u64::from(flow.exceptions) + u64::from(flow.captured_frames);
-        }
-        Origin::Refused(exceptions) => {
-            record.flags = flags::BAD_REQUEST | flags::ERROR_HANDLED;
-            record.exceptions = exceptions;
-            record.exceptions_count = u64::from(exceptions != 0);
-        }
-        Origin::Socket(fd) => {
-            record.timed_by = TimedBy::Socket as u16;
-            record.fd = fd;
-            record.flags = 0;
-        }
-    }
-    match conn {
-        Some(conn) => wire(record, conn),
-        None => unseen(record),
-    }
-}
-
-#[inline(always)]
-fn wire(record: &mut RequestRecord, conn: &Conn) {
     record.established_ns = conn.established_ns;
     record.accepted_ns = conn.accepted_ns;
     record.first_read_ns = conn.first_read_ns;
+    record.entered_ns = conn.entered_ns;
     record.first_write_ns = conn.first_write_ns;
     record.last_write_ns = conn.last_write_ns;
+    record.exited_ns = conn.exited_ns;
     record.request_bytes = conn.request_bytes;
     record.response_bytes = conn.response_bytes;
     record.request_head_bytes = conn.request_head_bytes;
     record.response_head_bytes = conn.response_head_bytes;
+    record.fd = -1;
     record.ordinal = conn.ordinal;
     record.status = conn.status;
-    record.flags |= conn.flags;
+    record.flags = conn.flags;
     record.line_len = conn.line_len as u16;
     record.line_source = conn.line_source;
+    record.tid = tid;
+    record.family = conn.family;
+    record.timed_by = origin.timed_by() as u16;
+    if let Origin::Refused = origin {
+        record.flags |= flags::BAD_REQUEST | flags::ERROR_HANDLED;
+        record.exceptions = conn.refused_ns;
+        record.exceptions_count = u64::from(conn.refused_ns != 0);
+    } else {
+        record.exceptions = conn.exceptions_key();
+        record.exceptions_count = u64::from(conn.exceptions) + u64::from(conn.captured_frames);
+    }
     copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
-}
-
-#[inline(always)]
-fn unseen(record: &mut RequestRecord) {
-    record.established_ns = 0;
-    record.accepted_ns = 0;
-    record.first_read_ns = 0;
-    record.first_write_ns = 0;
-    record.last_write_ns = 0;
-    record.request_bytes = 0;
-    record.response_bytes = 0;
-    record.request_head_bytes = 0;
-    record.response_head_bytes = 0;
-    record.ordinal = 0;
-    record.status = 0;
-    record.flags |= flags::NO_CONNECTION;
-    record.line_len = 0;
-    record.line_source = LineSource::None as u16;
-    record.line = [0; HEAD_BYTES];
 }

@@ -8,15 +8,16 @@
 //! - during a deep capture, an exception leaves a frame
 
 use super::emit::{Rooms, header, send_now, send_spare};
+use super::kernel::Live;
 use super::maps::{
     CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, CODES, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME,
-    NEW_EXCEPTION, count, current, flow, layout, serving_target,
+    NEW_EXCEPTION, count, layout, serving,
 };
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    CaptureBudget, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, Flow,
-    NO_DEPTH, ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES, Target,
+    CaptureBudget, CapturedFrameRecord, Conn, DeepCaptureExhaustedRecord, ExceptionRecord,
+    NO_DEPTH, ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES,
 };
 use probe_ebpf::gunicorn::Kind;
 use probe_ebpf::memory::{Fault, Memory};
@@ -34,28 +35,27 @@ const SERVERS_FRAMES: u32 = 4;
 /// A thread calls `sys.exc_info()` or `sys.exception()`.
 #[uprobe]
 pub fn exception_asked(_ctx: ProbeContext) -> u32 {
-    let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else {
+    let Some(live) = serving() else {
         return 0;
     };
     count(Stat::ExceptionHits);
-    if try_asked(id, target).is_err() {
+    if try_asked(&live).is_err() {
         count(Stat::ExceptionUnreadable);
     }
     0
 }
 
 #[inline(always)]
-fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
-    let Some(layout) = layout(target) else {
+fn try_asked(live: &Live) -> Result<(), Fault> {
+    let Some(layout) = layout(live.target) else {
         return Ok(());
     };
-    let tstate = thread_state(target)?;
+    let tstate = thread_state(live.target)?;
     let object = layout.handled_exception(&User, tstate);
     if object == 0 {
         return Ok(());
     }
-    let process = Process::new(id);
+    let process = Process::new(live.id);
     let frame = layout.current_frame(&User, tstate)?;
     let caught_in = layout.caught_in(&User, object);
     let on_stack = process.find_on_stack(layout, frame, caught_in);
@@ -69,35 +69,35 @@ fn try_asked(id: u64, target: &Target) -> Result<(), Fault> {
         return Ok(());
     };
     let has_left = on_stack.is_none() || caller.frame == caught_in;
-    let Some(flow) = flow(&process.key(caller.request), target.generation) else {
+    let Some(conn) = live.machine().serving(caller.request, caller.client) else {
         return Ok(());
     };
-    if flow.exceptions >= MAX_EXCEPTIONS && !has_left {
+    if conn.exceptions >= MAX_EXCEPTIONS && !has_left {
         count(Stat::ExceptionDropped);
         return Ok(());
     }
     let seen = Exception {
         layout,
-        id,
+        id: live.id,
         object,
         seen_by: SeenBy::Asked,
         has_left,
         depth: caller.depth,
     };
-    seen.send_for(flow);
+    seen.send_for(conn);
     Ok(())
 }
 
 /// The exception that left the application and ends a request; 0 for none.
 #[inline(always)]
-pub fn ending(id: u64, layout: &Layout, tstate: u64, request: u64) -> u64 {
+pub fn ending(live: &Live, layout: &Layout, tstate: u64, request: u64) -> u64 {
     let object = layout.handled_exception(&User, tstate);
     if object == 0 {
         return 0;
     }
     // It may belong to another request or to none: some connections are closed by another thread, and
     // Gunicorn itself may be started while an exception is handled.
-    let of = Process::new(id).find_in_traceback(layout, object);
+    let of = Process::new(live.id).find_in_traceback(layout, object);
     if of.is_some_and(|caller| caller.request == request) {
         object
     } else {
@@ -108,21 +108,21 @@ pub fn ending(id: u64, layout: &Layout, tstate: u64, request: u64) -> u64 {
 /// The connection of a request is closed without an answer. An exception that no `except Exception`
 /// stopped, such as `SystemExit`, is then handled by a `finally`.
 #[inline(always)]
-pub fn unanswered(id: u64, target: &Target, request: u64, flow: &mut Flow) {
-    let (Some(layout), Ok(tstate)) = (layout(target), thread_state(target)) else {
+pub fn unanswered(live: &Live, conn: &mut Conn) {
+    let (Some(layout), Ok(tstate)) = (layout(live.target), thread_state(live.target)) else {
         return;
     };
-    let object = ending(id, layout, tstate, request);
+    let object = ending(live, layout, tstate, conn.request);
     if object != 0 {
         let seen = Exception {
             layout,
-            id,
+            id: live.id,
             object,
             seen_by: SeenBy::Close,
             has_left: true,
             depth: NO_DEPTH,
         };
-        seen.send_for(flow);
+        seen.send_for(conn);
     }
 }
 
@@ -139,10 +139,10 @@ pub struct Exception<'a> {
 impl Exception<'_> {
     /// Sends it for a request that entered the application.
     #[inline(always)]
-    pub fn send_for(&self, flow: &mut Flow) {
+    pub fn send_for(&self, conn: &mut Conn) {
         // Counted even if it is dropped, so that the loss is known.
-        flow.exceptions += 1;
-        self.send(flow.entered_ns);
+        conn.exceptions += 1;
+        self.send(conn.entered_ns);
     }
 
     /// Sends it with the request's key. False if there was no room.
@@ -231,16 +231,19 @@ impl Exception<'_> {
 pub struct Caller {
     frame: u64,
     pub request: u64,
+    /// The object of the connection.
+    pub client: u64,
     /// How many calls below it the start of the search is.
     depth: u32,
 }
 
 impl Caller {
     #[inline(always)]
-    fn of(layout: &Layout, frame: u64, slot: u32, depth: u32) -> Self {
+    fn of(layout: &Layout, frame: u64, (request, client): (u32, u32), depth: u32) -> Self {
         Self {
             frame,
-            request: layout.local(&User, frame, slot).unwrap_or(0),
+            request: layout.local(&User, frame, request).unwrap_or(0),
+            client: layout.local(&User, frame, client).unwrap_or(0),
             depth,
         }
     }
@@ -268,8 +271,8 @@ impl Process {
                 break;
             }
             let frame = layout.frame_of_traceback(&User, traceback);
-            if let Some(slot) = self.request_slot(layout, frame) {
-                return Some(Caller::of(layout, frame, slot, NO_DEPTH));
+            if let Some(slots) = self.slots(layout, frame) {
+                return Some(Caller::of(layout, frame, slots, NO_DEPTH));
             }
             traceback = User.peek(traceback + u64::from(layout.traceback_next));
         }
@@ -287,8 +290,8 @@ impl Process {
             if frame == caught_in {
                 depth = 0;
             }
-            if let Some(slot) = self.request_slot(layout, frame) {
-                return Some(Caller::of(layout, frame, slot, depth));
+            if let Some(slots) = self.slots(layout, frame) {
+                return Some(Caller::of(layout, frame, slots, depth));
             }
             // No branch may test it: the verifier would track every value.
             depth = depth.wrapping_add(1);
@@ -298,35 +301,25 @@ impl Process {
         None
     }
 
-    /// Slot of the request's local variable, if a frame runs `handle_request`. Its code object was
-    /// classified when the request entered.
+    /// Slots of request and connection among the local variables, if a frame runs `handle_request`. Its
+    /// code object was classified when the request entered.
     #[inline(always)]
-    fn request_slot(&self, layout: &Layout, frame: u64) -> Option<u32> {
-        let key = self.key(layout.code(&User, frame).unwrap_or(0));
+    fn slots(&self, layout: &Layout, frame: u64) -> Option<(u32, u32)> {
+        let key = ObjectKey::new(self.tgid, layout.code(&User, frame).unwrap_or(0));
         // SAFETY: integers, copied at once.
         let code = unsafe { CODES.get(key) }?;
-        (code.kind == Kind::HandleRequest as u32).then_some(code.req)
-    }
-
-    #[inline(always)]
-    pub fn key(&self, address: u64) -> ObjectKey {
-        ObjectKey {
-            address,
-            tgid: self.tgid,
-            reserved: 0,
-        }
+        (code.kind == Kind::HandleRequest as u32).then_some((code.req, code.client))
     }
 }
 
 /// An exception leaves a frame, or is caught in it: Python calls `PyTraceBack_Here`.
 #[uprobe]
 pub fn deep_capture(_ctx: ProbeContext) -> u32 {
-    let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else {
+    let Some(live) = serving() else {
         return 0;
     };
     // Only workers have requests.
-    if target.role != Role::Worker as u32 {
+    if live.target.role != Role::Worker as u32 {
         return 0;
     }
     let (Some(granted), Some(used)) = (
@@ -342,10 +335,10 @@ pub fn deep_capture(_ctx: ProbeContext) -> u32 {
     }
     *used += 1;
     if *used >= *granted {
-        exhausted(id);
+        exhausted(live.id);
     }
     count(Stat::DeepCaptureHits);
-    if try_deep_capture(id, target).is_err() {
+    if try_deep_capture(&live).is_err() {
         count(Stat::ExceptionUnreadable);
     }
     0
@@ -360,29 +353,29 @@ fn exhausted(id: u64) {
 }
 
 #[inline(always)]
-fn try_deep_capture(id: u64, target: &Target) -> Result<(), Fault> {
-    let Some(layout) = layout(target) else {
+fn try_deep_capture(live: &Live) -> Result<(), Fault> {
+    let Some(layout) = layout(live.target) else {
         return Ok(());
     };
-    let tstate = thread_state(target)?;
+    let tstate = thread_state(live.target)?;
     let frame = layout.current_frame(&User, tstate)?;
-    let process = Process::new(id);
+    let process = Process::new(live.id);
     let Some(caller) = process.find_on_stack(layout, frame, frame) else {
         return Ok(());
     };
-    let Some(flow) = flow(&process.key(caller.request), target.generation) else {
+    let Some(conn) = live.machine().serving(caller.request, caller.client) else {
         return Ok(());
     };
     let raised = layout.raised_exception(&User, tstate);
     // Counted even if it is dropped, so that the loss is known.
-    flow.captured_frames += 1;
+    conn.captured_frames += 1;
     let rooms = Rooms {
         rooms: &CAPTURED_FRAME_ROOMS,
         empty: &NEW_CAPTURED_FRAME,
     };
     send_spare(&rooms, |record| {
-        record.header = header::<CapturedFrameRecord>(RecordKind::CapturedFrame, (id >> 32) as u32);
-        record.request = flow.entered_ns;
+        record.header = header::<CapturedFrameRecord>(RecordKind::CapturedFrame, live.target.tgid);
+        record.request = conn.entered_ns;
         record.object = raised.object;
         record.class_object = raised.class;
         record.is_made = raised.is_made as u16;

@@ -4,9 +4,9 @@
 //! `gil->mutex`. glibc waits on either by a `futex` call on an address within it
 //! (`nptl/pthread_cond_wait.c`, `pthread_mutex_lock.c`).
 
-use super::call::{Attempt, argument, backup_probe};
 use super::emit::now;
 use super::maps::{GIL_WAITED, GIL_WAITS, GILS, count, current};
+use super::syscalls::call::{Attempt, argument, backup_probe};
 use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::Stat;
 
@@ -22,8 +22,8 @@ fn wait_begins(ctx: &TracePointContext, _: Attempt) {
     let Some(gil) = (unsafe { GILS.get((id >> 32) as u32) }) else {
         return;
     };
-    let address = argument(ctx, 0);
-    let command = argument(ctx, 1) & COMMAND;
+    let address = argument::<0>(ctx);
+    let command = argument::<1>(ctx) & COMMAND;
     let is_gil = gil.from <= address && address < gil.to;
     if is_gil
         && (command == WAIT || command == WAIT_BITSET)

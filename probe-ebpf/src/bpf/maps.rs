@@ -4,17 +4,20 @@
 //! integers. Only the thread that serves a connection or request works on it. Userspace deletes
 //! entries of dead processes only, so no other access races.
 
-use super::scratch::Scratch;
+use super::kernel::Live;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
 };
 use probe_ebpf::abi::{
-    CapturedFrameRecord, Conn, ConnKey, Established, ExceptionRecord, Flow, GcRun, Gil, NO_LAYOUT,
-    ObjectKey, Role, StackRecord, StackWalk, Stat, Tail, Target, Thread,
+    CONN_PLACE_COUNT, Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil,
+    Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
+    TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, target_flags,
 };
 use probe_ebpf::gunicorn::Code;
+use probe_ebpf::machine::kernel::Scratch;
+use probe_ebpf::machine::wire::Write;
 use probe_ebpf::python::Layout;
 
 /// Records for userspace.
@@ -23,27 +26,44 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// Observed processes, by tgid.
 #[map]
 pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(8192, 0);
+/// The same by the low bits of tgid: what most processes of a host find empty costs next to nothing.
+/// Where two targets share a place, the second is in `TARGETS` only.
+#[map]
+pub static TARGET_PLACES: Array<Target> = Array::with_max_entries(TARGET_PLACE_COUNT, 0);
+/// What reports sockets, by [`Mode`].
+#[map]
+pub static MODES: Array<u32> = Array::with_max_entries(Mode::COUNT, 0);
 /// Interpreter builds.
 #[map]
 pub static LAYOUTS: Array<Layout> = Array::with_max_entries(64, 0);
 /// Classified code objects.
 #[map]
-pub static CODES: LruHashMap<ObjectKey, Code> = LruHashMap::with_max_entries(16384, 0);
-/// Accepted connections.
+pub static CODES: LruHashMap<ObjectKey, Code> = LruHashMap::with_max_entries(4096, 0);
+/// A new code object: large for the stack.
 #[map]
-pub static CONNS: HashMap<ConnKey, Conn> = HashMap::with_max_entries(16384, 0);
-/// Requests between entry and exit, by their request object.
+pub static NEW_CODE: Array<Code> = Array::with_max_entries(1, 0);
+/// Connections, by their `struct sock`, and requests without one, by their request object. Their close
+/// is not seen on every kernel: the longest unused one makes room.
 #[map]
-pub static FLOWS: HashMap<ObjectKey, Flow> = HashMap::with_max_entries(16384, 0);
-/// Descriptors of connections, by the Python object of the connection.
+pub static CONNS: LruHashMap<ObjectKey, Conn> = LruHashMap::with_max_entries(16384, 0);
+/// The same by their place. Where two connections share one, the second is in `CONNS` only.
 #[map]
-pub static CLIENTS: HashMap<ObjectKey, i32> = HashMap::with_max_entries(16384, 0);
+pub static CONN_PLACES: Array<Conn> = Array::with_max_entries(CONN_PLACE_COUNT, 0);
+/// The `struct sock` of connections, by their Python object.
+#[map]
+pub static CLIENTS: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(16384, 0);
 /// Threads of targets, by tgid << 32 | tid.
 #[map]
-pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
-/// When a TCP connection was established, by its `struct sock`.
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(8192, 0);
+/// The same by their place. Where two threads share one, the second is in `THREADS` only.
 #[map]
-pub static SOCKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(32768, 0);
+pub static THREAD_PLACES: Array<Thread> = Array::with_max_entries(THREAD_PLACE_COUNT, 0);
+/// A new thread: too large for the stack.
+#[map]
+pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+/// System calls that have not returned, by tgid << 32 | tid.
+#[map]
+pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(16384, 0);
 /// When a connection to a Unix socket was established, by the `struct sock` to be accepted.
 #[map]
 pub static UNIX_SOCKS: LruHashMap<u64, Established> = LruHashMap::with_max_entries(8192, 0);
@@ -72,12 +92,21 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 
 /// preempted in a program on a system call while another thread runs the program on the same CPU.
 #[map]
 pub static SCRATCH: LruHashMap<u64, Scratch> = LruHashMap::with_max_entries(1024, 0);
+/// Writes that are about to happen and may begin a response, by tgid << 32 | tid.
+#[map]
+pub static WRITES: LruHashMap<u64, Write> = LruHashMap::with_max_entries(1024, 0);
 /// An empty [`Scratch`]: too large for the stack.
 #[map]
 pub static NEW_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 /// Programs that others continue with, by [`Tail`].
 #[map]
 pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::COUNT, 0);
+/// Programs that the one on `datetime.now` continues with, by [`PythonTail`].
+#[map]
+pub static PYTHON_TAILS: ProgramArray = ProgramArray::with_max_entries(PythonTail::COUNT, 0);
+/// Programs that the one on closed sockets continues with, by [`SocketTail`].
+#[map]
+pub static SOCKET_TAILS: ProgramArray = ProgramArray::with_max_entries(SocketTail::COUNT, 0);
 /// An empty exception record: too large for the stack.
 #[map]
 pub static NEW_EXCEPTION: Array<ExceptionRecord> = Array::with_max_entries(1, 0);
@@ -123,13 +152,6 @@ pub fn make_scratch() {
     }
 }
 
-/// The current thread's scratch space.
-#[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: only this thread has this key, and it runs one program at a time.
-    Some(unsafe { &mut *SCRATCH.get_ptr_mut(current())? })
-}
-
 /// The current thread: tgid << 32 | tid.
 #[inline(always)]
 pub fn current() -> u64 {
@@ -145,25 +167,106 @@ pub fn count(stat: Stat) {
     }
 }
 
+/// The target with this pid.
+#[inline(always)]
+pub fn target(tgid: u32) -> Option<&'static Target> {
+    let place = TARGET_PLACES.get(tgid & (TARGET_PLACE_COUNT - 1))?;
+    if place.tgid == tgid && place.generation != 0 {
+        return Some(place);
+    }
+    if place.flags & target_flags::SHARED == 0 {
+        return None;
+    }
+    // SAFETY: see the module's first lines.
+    unsafe { TARGETS.get(tgid) }
+}
+
+/// Observes a process. False if there is no room.
+#[inline(always)]
+pub fn keep_target(tgid: u32, target: &Target) -> bool {
+    if TARGETS.insert(tgid, target, 0).is_err() {
+        return false;
+    }
+    if let Some(place) = TARGET_PLACES.get_ptr_mut(tgid & (TARGET_PLACE_COUNT - 1)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.generation == 0 || place.tgid == tgid {
+            let shared = place.flags & target_flags::SHARED;
+            *place = *target;
+            place.flags |= shared;
+        } else {
+            place.flags |= target_flags::SHARED;
+        }
+    }
+    true
+}
+
+/// Stops to observe a process; false if it was no target.
+#[inline(always)]
+pub fn forget_target(tgid: u32) -> bool {
+    if let Some(place) = TARGET_PLACES.get_ptr_mut(tgid & (TARGET_PLACE_COUNT - 1)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.tgid == tgid {
+            place.generation = 0;
+        }
+    }
+    TARGETS.remove(tgid).is_ok()
+}
+
+/// A thread is gone.
+#[inline(always)]
+pub fn forget_thread(id: u64) {
+    if let Some(place) = THREAD_PLACES.get_ptr_mut(id as u32 & (THREAD_PLACE_COUNT - 1)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.id == id {
+            place.id = 0;
+            return;
+        }
+    }
+    let _ = THREADS.remove(id);
+}
+
 /// The target with this pid, if it may serve requests: masters and bystanders do not.
 #[inline(always)]
 pub fn serving_target(tgid: u32) -> Option<&'static Target> {
-    // SAFETY: see the module's first lines.
-    unsafe { TARGETS.get(tgid) }.filter(|target| {
+    target(tgid).filter(|target| {
         target.role != Role::Master as u32 && target.role != Role::Bystander as u32
     })
 }
 
-/// Whether a process's requests are seen by its system calls alone: its Python is not read.
+/// The current thread, if it may serve requests.
 #[inline(always)]
-pub fn is_timed_by_socket(tgid: u32) -> bool {
-    serving_target(tgid).is_some_and(|target| target.layout == NO_LAYOUT)
+pub fn serving() -> Option<Live> {
+    let id = current();
+    let target = serving_target((id >> 32) as u32)?;
+    Some(Live { target, id })
 }
 
-/// The serving target with this pid, if its Python is not read.
+/// The same, if its connections report themselves.
 #[inline(always)]
-pub fn unread_target(tgid: u32) -> Option<&'static Target> {
-    serving_target(tgid).filter(|target| target.layout == NO_LAYOUT)
+pub fn seen_by_sockets() -> Option<Live> {
+    serving().filter(|live| live.target.layout != NO_LAYOUT)
+}
+
+/// The same, if its connections are seen by its system calls.
+#[inline(always)]
+pub fn seen_by_calls() -> Option<Live> {
+    let live = serving()?;
+    (live.target.layout == NO_LAYOUT || mode(Mode::Sockets) == 0).then_some(live)
+}
+
+/// The same, if its Python is not read.
+#[inline(always)]
+pub fn unread() -> Option<Live> {
+    serving().filter(|live| live.target.layout == NO_LAYOUT)
+}
+
+/// The value of a mode.
+#[inline(always)]
+pub fn mode(mode: Mode) -> u32 {
+    MODES.get(mode as u32).copied().unwrap_or(0)
 }
 
 /// The layout of a target's interpreter.
@@ -172,38 +275,4 @@ pub fn layout(target: &Target) -> Option<&'static Layout> {
     (target.layout != NO_LAYOUT)
         .then(|| LAYOUTS.get(target.layout))
         .flatten()
-}
-
-/// The connection behind a descriptor, if it belongs to this process and not to an earlier one with
-/// the same pid.
-#[inline(always)]
-pub fn conn(key: &ConnKey, generation: u64) -> Option<&'static mut Conn> {
-    // SAFETY: see the module's first lines.
-    let conn = unsafe { &mut *CONNS.get_ptr_mut(key)? };
-    (conn.generation == generation).then_some(conn)
-}
-
-/// The open request of a request object, if it belongs to this process.
-#[inline(always)]
-pub fn flow(key: &ObjectKey, generation: u64) -> Option<&'static mut Flow> {
-    // SAFETY: see the module's first lines.
-    let flow = unsafe { &mut *FLOWS.get_ptr_mut(key)? };
-    (flow.generation == generation).then_some(flow)
-}
-
-/// The state of a thread, if it belongs to this process.
-#[inline(always)]
-pub fn thread(id: u64, generation: u64) -> Option<&'static mut Thread> {
-    // SAFETY: see the module's first lines.
-    let thread = unsafe { &mut *THREADS.get_ptr_mut(id)? };
-    (thread.generation == generation).then_some(thread)
-}
-
-/// The thread whose system call returns, if its start was remembered. The generation need not be
-/// checked: the call began in this very thread.
-#[inline(always)]
-pub fn calling_thread(id: u64) -> Option<&'static mut Thread> {
-    // SAFETY: see the module's first lines.
-    let thread = unsafe { &mut *THREADS.get_ptr_mut(id)? };
-    (thread.fd >= 0).then_some(thread)
 }

@@ -18,6 +18,11 @@ impl Memory for User {
     }
 
     #[inline(always)]
+    fn words(&self, address: u64, words: &mut [u64]) -> Result<(), Fault> {
+        self.read(address, bytes_of(words))
+    }
+
+    #[inline(always)]
     fn peek(&self, address: u64) -> u64 {
         let mut buf = [0; 8];
         // SAFETY: as above. The helper fills an unreadable destination with zeros.
@@ -26,11 +31,25 @@ impl Memory for User {
     }
 }
 
+/// A view of words as bytes.
+#[inline(always)]
+fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    let len = size_of_val(words);
+    // SAFETY: the same memory, and any bytes are valid words.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
+}
+
 /// The value of type `T` at a kernel address.
 #[inline(always)]
 pub fn kernel<T: Copy>(address: u64) -> Result<T, Fault> {
     // SAFETY: the helper checks the source; `T` is an integer at every call.
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
+}
+
+/// A kernel object's address as a mere number: the verifier allows no arithmetic with a pointer to one.
+#[inline(always)]
+pub fn address(pointer: u64) -> u64 {
+    kernel(&raw const pointer as u64).unwrap_or(0)
 }
 
 /// Copies kernel memory, such as a map's value, into `buf`.
@@ -92,4 +111,49 @@ fn file_of_fd(fd: u32) -> Result<u64, Fault> {
     }
     let table: u64 = kernel(fdt + u64::from(at.fdt_fd))?;
     kernel(table + u64::from(fd) * 8)
+}
+
+/// `AF_UNIX`, `AF_INET`, `AF_INET6` of `linux/socket.h`.
+pub const UNIX: u16 = 1;
+const INET: u16 = 2;
+const INET6: u16 = 10;
+
+/// Address family of a `struct sock`; 0 if it cannot be read.
+#[inline(always)]
+pub fn family(sock: u64) -> u16 {
+    kernel(sock + u64::from(offsets::kernel().sock_family)).unwrap_or(0)
+}
+
+/// The local port of a TCP socket; 0 for others.
+#[inline(always)]
+pub fn local_port(sock: u64) -> u16 {
+    match family(sock) {
+        INET | INET6 => kernel(sock + u64::from(offsets::kernel().sock_port)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// When a TCP connection that nothing was read from yet was established (`net/ipv4/tcp_input.c`,
+/// `tcp_init_buffer_space`); 0 if it cannot be read.
+#[inline(always)]
+pub fn established_ns(sock: u64) -> u64 {
+    const NS_OF_US: u64 = 1000;
+    let us: u64 = kernel(sock + u64::from(offsets::kernel().tcp_space_time)).unwrap_or(0);
+    us.wrapping_mul(NS_OF_US)
+}
+
+/// The first sequence number of a TCP connection's data, which distinguishes it from an earlier one with
+/// the same `struct sock`, and when it was established, as far as that can still be read; 0 if not.
+#[inline(always)]
+pub fn birth(sock: u64) -> (u32, u64) {
+    let at = offsets::kernel();
+    let next: u32 = kernel(sock + u64::from(at.tcp_rcv_nxt)).unwrap_or(0);
+    let received: u64 = kernel(sock + u64::from(at.tcp_bytes_received)).unwrap_or(0);
+    let first = next.wrapping_sub(received as u32);
+    let adjusted: u32 = kernel(sock + u64::from(at.tcp_space_seq)).unwrap_or(0);
+    if adjusted == first {
+        (first, established_ns(sock))
+    } else {
+        (first, 0)
+    }
 }

@@ -1,6 +1,6 @@
 //! Offsets that userspace sets when it loads the programs.
 
-use probe_ebpf::abi::{KernelOffsets, TracepointOffsets};
+use probe_ebpf::abi::KernelOffsets;
 
 #[unsafe(no_mangle)]
 static KERNEL: KernelOffsets = KernelOffsets {
@@ -21,24 +21,16 @@ static KERNEL: KernelOffsets = KernelOffsets {
     sock_socket: 0,
     sock_family: 0,
     unix_peer: 0,
-};
-
-#[unsafe(no_mangle)]
-static TRACEPOINT: TracepointOffsets = TracepointOffsets {
-    enter_args: 0,
-    exit_ret: 0,
+    sock_port: 0,
+    tcp_space_time: 0,
+    tcp_space_seq: 0,
+    tcp_rcv_nxt: 0,
+    tcp_bytes_received: 0,
 };
 
 /// Offsets in this kernel's structures.
 #[inline(always)]
-pub fn kernel() -> KernelOffsets {
-    // SAFETY: a static of integers; volatile because userspace replaces it before the load.
-    unsafe { core::ptr::read_volatile(&raw const KERNEL) }
-}
-
-/// Offsets in this kernel's tracepoints.
-#[inline(always)]
-pub fn tracepoint() -> TracepointOffsets {
-    // SAFETY: as above.
-    unsafe { core::ptr::read_volatile(&raw const TRACEPOINT) }
+pub fn kernel() -> &'static KernelOffsets {
+    // Userspace replaces it before the load: the compiler must not use the value above.
+    core::hint::black_box(&KERNEL)
 }

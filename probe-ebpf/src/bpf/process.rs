@@ -4,12 +4,17 @@
 //! classic tracepoints moved between kernels.
 
 use super::emit::{header, send_now};
-use super::maps::{GIL_WAITED, GIL_WAITS, GILS, TARGETS, THREADS, count, current};
+use super::maps::{
+    CALLS, GIL_WAITED, GIL_WAITS, GILS, count, current, forget_target, forget_thread, keep_target,
+    target,
+};
 use super::{memory, offsets};
 use aya_ebpf::{
     helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use probe_ebpf::abi::{ExecRecord, ExitRecord, ForkRecord, RecordKind, Role, Stat, Target};
+use probe_ebpf::abi::{
+    ExecRecord, ExitRecord, ForkRecord, RecordKind, Role, Stat, Target, target_flags,
+};
 use probe_ebpf::memory::Fault;
 
 /// `sched_process_fork(parent, child)`: observes a new worker from its first instruction.
@@ -21,8 +26,7 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
 
 fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let parent = (current() >> 32) as u32;
-    // SAFETY: the value outlives the program's run.
-    let Some(target) = (unsafe { TARGETS.get(parent) }) else {
+    let Some(target) = target(parent) else {
         return Ok(());
     };
     let role = match target.role {
@@ -44,15 +48,16 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
         reserved: 0,
     };
     let target = Target {
-        layout: target.layout,
+        tgid: child,
         role: role as u32,
-        tstate_slot: target.tstate_slot,
         generation: record.header.time_ns,
+        flags: target.flags & !target_flags::SHARED,
+        ..*target
     };
-    if TARGETS.insert(child, target, 0).is_err() {
+    if !keep_target(child, &target) {
         count(Stat::TargetsFull);
     }
-    // SAFETY: as above.
+    // SAFETY: the value outlives the program's run.
     if let Some(gil) = unsafe { GILS.get(parent) } {
         // Its memory is a copy: the addresses are the same.
         if GILS.insert(child, *gil, 0).is_err() {
@@ -70,7 +75,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (current() >> 32) as u32;
-    let was_target = TARGETS.remove(tgid).is_ok() as u32;
+    let was_target = forget_target(tgid) as u32;
     let _ = GILS.remove(tgid);
     let _ = GIL_WAITED.remove(tgid);
     send_now(ExecRecord {
@@ -92,11 +97,11 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
 fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
     let id = current();
     let tgid = (id >> 32) as u32;
-    // SAFETY: the value outlives the program's run.
-    if unsafe { TARGETS.get(tgid) }.is_none() {
+    if target(tgid).is_none() {
         return Ok(());
     }
-    let _ = THREADS.remove(id);
+    forget_thread(id);
+    let _ = CALLS.remove(id);
     let _ = GIL_WAITS.remove(id);
     let at = offsets::kernel();
     let task: u64 = ctx.arg(0);
@@ -106,7 +111,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Fault> {
         return Ok(()); // other threads still run
     }
     let wait_status = memory::kernel(task + u64::from(at.task_exit_code))?;
-    if TARGETS.remove(tgid).is_err() {
+    if !forget_target(tgid) {
         return Ok(()); // the last two threads exited together, and the other one sent the record
     }
     let _ = GILS.remove(tgid);

@@ -1,310 +1,484 @@
 //! `datetime.now()`: Gunicorn's `handle_request` calls it when a request starts and when it ends,
 //! `handle_error` when it fails. The code object of the calling frame shows which.
+//!
+//! [`datetime_now`] is what nearly every call needs. What is rare continues in a program of its own, so
+//! that the verifier does not walk it once for each path that leads there.
 
-use super::emit::Origin;
+use super::emit;
 use super::exception::{Exception, ending};
-use super::maps::{
-    CLIENTS, CODES, FLOWS, conn, count, current, flow, layout, serving_target, thread,
-};
+use super::kernel::Live;
+use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout, serving};
 use super::memory::{User, thread_state};
-use super::{conn as connection, emit};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    Conn, ConnKey, Flow, NO_DEPTH, ObjectKey, Phase, SeenBy, Stat, Target, flags,
+    NO_DEPTH, ObjectKey, PythonTail, SeenBy, Stat, Thread, WORDS, flags, target_flags,
 };
-use probe_ebpf::gunicorn::{Code, Family, HANDLE_ERROR_EXC, Kind, classify};
+use probe_ebpf::gunicorn::{
+    Code, Family, HANDLE_ERROR_EXC, Kind, NO_SLOT, Object, SHAPES, classify,
+};
+use probe_ebpf::machine::{Call, Ended, Kernel as _};
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::Layout;
-
-/// Time after a process became a target in which a request without a read was read before that: only
-/// parsing lies between the read that completes a head and the entry. A request that Gunicorn decrypts
-/// has no read either, but hardly ever comes so soon.
-const READ_BEFORE_NS: u64 = 50_000_000;
+use probe_ebpf::python::fields::{self, FIELDS};
+use probe_ebpf::python::{Layout, frame};
 
 #[uprobe]
-pub fn datetime_now(_ctx: ProbeContext) -> u32 {
-    let id = current();
-    let Some(target) = serving_target((id >> 32) as u32) else {
+pub fn datetime_now(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
         return 0;
     };
     count(Stat::PythonHits);
-    if try_now(id, target).is_err() {
-        count(Stat::FrameUnreadable);
+    if let Some(seen) = Seen::now(&live) {
+        match seen.code() {
+            None => continue_with(&ctx, PythonTail::LearnCode),
+            Some(code) if code.kind == Kind::Other as u32 => {}
+            Some(code) => seen.handle(&ctx, code),
+        }
+    }
+    0
+}
+
+/// Continues with another program; returns only if that is missing.
+#[inline(always)]
+fn continue_with(ctx: &ProbeContext, tail: PythonTail) {
+    // SAFETY: programs of the array take the same context.
+    unsafe { PYTHON_TAILS.tail_call(ctx, tail as u32) }
+}
+
+/// The call that is seen.
+struct Seen<'a> {
+    live: &'a Live,
+    layout: &'static Layout,
+    thread: &'static mut Thread,
+    /// The calling frame, whose locals are in the thread's words.
+    frame: frame::Frame,
+}
+
+impl<'a> Seen<'a> {
+    #[inline(always)]
+    fn now(live: &'a Live) -> Option<Self> {
+        let layout = layout(live.target)?;
+        let thread = live.make_thread()?;
+        let frame = read_frame(live, layout, thread);
+        let Ok(frame) = frame else {
+            count(Stat::FrameUnreadable);
+            return None;
+        };
+        Some(Self {
+            live,
+            layout,
+            thread,
+            frame,
+        })
+    }
+
+    #[inline(always)]
+    fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.live.target.tgid, self.frame.code)
+    }
+
+    /// The calling code, if it is known.
+    #[inline(always)]
+    fn code(&self) -> Option<&'static mut Code> {
+        // SAFETY: the value outlives the program's run. Threads that write to it write the same.
+        CODES
+            .get_ptr_mut(self.key())
+            .map(|code| unsafe { &mut *code })
+    }
+
+    #[inline(always)]
+    fn call(&self, code: &Code) -> Call<'static> {
+        Call {
+            layout: self.layout,
+            family: code.family,
+            is_stream: code.is_stream != 0,
+            request: frame::local(&self.thread.words, code.req),
+            client: frame::local(&self.thread.words, code.client),
+        }
+    }
+
+    /// Gunicorn handles a request.
+    #[inline(always)]
+    fn handle(self, ctx: &ProbeContext, code: &mut Code) {
+        count(Stat::PythonRequestHits);
+        if code.kind == Kind::HandleError as u32 {
+            return continue_with(ctx, PythonTail::Fail);
+        }
+        let call = self.call(code);
+        let machine = self.live.machine();
+        if frame::local(&self.thread.words, code.start) != 0 {
+            if code.calm == self.frame.instruction && machine.has_status(&call) {
+                machine.exited(&call, Ended::default());
+            } else {
+                continue_with(ctx, PythonTail::EndCarefully);
+            }
+            return;
+        }
+        let shape = &code.shapes[Object::Request as usize];
+        let words = &mut self.thread.words;
+        match fields::read(&User, self.layout, call.request, shape, words) {
+            Ok(_) if !self.live.sees_io() => continue_with(ctx, PythonTail::EnterBlind),
+            Ok(fields) => {
+                self.thread.next.learned = 0;
+                if machine.entered(&call, &fields, 0) {
+                    continue_with(ctx, PythonTail::MeasureHead);
+                }
+            }
+            Err(Fault) => learn(
+                ctx,
+                self.thread,
+                Object::Request,
+                call.request,
+                PythonTail::Again,
+            ),
+        }
+    }
+}
+
+#[inline(always)]
+fn read_frame(live: &Live, layout: &Layout, thread: &mut Thread) -> Result<frame::Frame, Fault> {
+    if thread.tstate == 0 {
+        // It stays the same for the life of the thread.
+        thread.tstate = thread_state(live.target)?;
+    }
+    let at = layout.current_frame(&User, thread.tstate)?;
+    frame::read(&User, layout, at, &mut thread.words)
+}
+
+/// Classes that are learned for one call: that of a request, of its reader and what leads there.
+const MAX_LEARNED: u32 = 4;
+
+/// Continues with learning the class of an object, and then with another program; returns when that
+/// failed before.
+#[inline(always)]
+fn learn(ctx: &ProbeContext, thread: &mut Thread, object: Object, at: u64, then: PythonTail) {
+    if at != 0 && thread.next.learned < MAX_LEARNED {
+        thread.next.object = at;
+        thread.next.kind = object as u32;
+        thread.next.then = then as u32;
+        continue_with(ctx, PythonTail::LearnClass);
+    }
+    count(Stat::LineUnreadable);
+}
+
+/// Classifies the calling code, and begins again.
+#[uprobe]
+pub fn code_learned(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(other) = NEW_CODE.get(0)
+    {
+        let _ = CODES.insert(seen.key(), other, 0);
+        if let Some(code) = seen.code() {
+            code.start = NO_SLOT;
+            code.response = NO_SLOT;
+            if classify(&User, seen.layout, seen.frame.code, code).is_ok() {
+                continue_with(&ctx, PythonTail::Again);
+            }
+            let _ = CODES.remove(seen.key());
+            count(Stat::FrameUnreadable);
+        }
+    }
+    0
+}
+
+/// Finds the attributes of an object's class.
+#[uprobe]
+pub fn class_learned(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let Thread { next, words, .. } = seen.thread;
+        let names = Object::names(next.kind);
+        next.learned += 1;
+        if let Some(shape) = code.shapes.get_mut(next.kind as usize & (SHAPES - 1))
+            && fields::learn(&User, seen.layout, next.object, names, shape, words).is_err()
+        {
+            next.learned = MAX_LEARNED;
+        }
+        // SAFETY: programs of the array take the same context.
+        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
+    }
+    0
+}
+
+/// The attributes of an object; if its class is unknown, continues with learning it and then with this
+/// program again.
+#[inline(always)]
+fn attributes(
+    ctx: &ProbeContext,
+    seen: &mut Seen<'_>,
+    code: &Code,
+    object: Object,
+    at: u64,
+    again: PythonTail,
+) -> Option<[u64; FIELDS]> {
+    let shape = &code.shapes[object as usize];
+    match fields::read(&User, seen.layout, at, shape, &mut seen.thread.words) {
+        Ok(found) => Some(found),
+        Err(Fault) => {
+            learn(ctx, seen.thread, object, at, again);
+            None
+        }
+    }
+}
+
+/// A request enters, and its socket was not seen before.
+#[uprobe]
+pub fn entered_blind(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        const AGAIN: PythonTail = PythonTail::EnterBlind;
+        let call = seen.call(code);
+        let socket = if code.family == Family::Sync as u32 {
+            call.client
+        } else if code.family == Family::Gthread as u32 {
+            let at = call.client;
+            let found = attributes(&ctx, &mut seen, code, Object::Connection, at, AGAIN);
+            found.map_or(0, |[socket, ..]| socket)
+        } else {
+            // A greenlet's socket object wraps another.
+            0
+        };
+        let machine = live.machine();
+        let sock = if socket == 0 {
+            0
+        } else {
+            live.sock_of(machine.descriptor(socket))
+        };
+        let shape = &code.shapes[Object::Request as usize];
+        let words = &mut seen.thread.words;
+        if let Ok(fields) = fields::read(&User, seen.layout, call.request, shape, words) {
+            seen.thread.next.learned = 0;
+            machine.entered(&call, &fields, sock);
+        }
+    }
+    0
+}
+
+/// Measures the head of a request that entered.
+#[uprobe]
+pub fn head_measured(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live) {
+        let _ = measure_head(&ctx, &live, &mut seen);
+        seen.thread.next.learned = 0;
     }
     0
 }
 
 #[inline(always)]
-fn try_now(id: u64, target: &Target) -> Result<(), Fault> {
-    let tgid = (id >> 32) as u32;
-    let Some(layout) = layout(target) else {
-        return Ok(());
-    };
-    let tstate = thread_state(target)?;
-    let frame = layout.current_frame(&User, tstate)?;
-    let address = layout.code(&User, frame)?;
-    let code = known_code(tgid, layout, address)?;
-    if code.kind == Kind::Other as u32 {
-        return Ok(());
-    }
-    count(Stat::PythonRequestHits);
-    let call = Call {
-        id,
-        tgid,
-        generation: target.generation,
-        family: code.family,
-        request: ObjectKey {
-            address: layout.local(&User, frame, code.req)?,
-            tgid,
-            reserved: 0,
-        },
-        client: ObjectKey {
-            address: layout.local(&User, frame, code.client)?,
-            tgid,
-            reserved: 0,
-        },
-    };
-    let is_error = code.kind == Kind::HandleError as u32;
-    if !is_error && layout.local(&User, frame, code.start)? == 0 {
-        call.entered(layout);
-        return Ok(());
-    }
-    let (exception, seen_by) = if is_error {
-        let exception = layout.local(&User, frame, HANDLE_ERROR_EXC)?;
-        (exception, SeenBy::HandleError)
+fn measure_head(ctx: &ProbeContext, live: &Live, seen: &mut Seen<'_>) -> Option<()> {
+    const AGAIN: PythonTail = PythonTail::MeasureHead;
+    let code = seen.code()?;
+    let call = seen.call(code);
+    let request = attributes(ctx, seen, code, Object::Request, call.request, AGAIN)?;
+    let [_, _, unreader, body] = request;
+    if live.target.flags & target_flags::TLS == 0 {
+        let [buffer, ..] = attributes(ctx, seen, code, Object::Unreader, unreader, AGAIN)?;
+        live.machine().measure_head(&call, buffer);
     } else {
-        (
-            ending(id, layout, tstate, call.request.address),
-            SeenBy::Exit,
-        )
-    };
-    let key = call.send_exception(layout, exception, seen_by);
-    if is_error {
-        call.failed(layout, key);
-    } else {
-        call.exited();
+        let [reader, ..] = attributes(ctx, seen, code, Object::Body, body, AGAIN)?;
+        let [length, ..] = attributes(ctx, seen, code, Object::Reader, reader, AGAIN)?;
+        if length != 0 {
+            live.machine().announced(&call, length);
+        }
     }
-    Ok(())
+    Some(())
 }
 
-/// The classification of a code object, from `CODES` after the first time.
+/// The end of a request that an exception may have interrupted, or whose bytes do not show its status.
+#[uprobe]
+pub fn request_ended(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let (layout, tstate) = (seen.layout, seen.thread.tstate);
+        if layout.handled_exception(&User, tstate) == 0 {
+            if layout.has_own_calm_end() {
+                // The compiler copies a `finally` for the way without an exception.
+                code.calm = seen.frame.instruction;
+            }
+        } else {
+            let object = ending(&live, layout, tstate, call.request);
+            let then = PythonTail::End;
+            send_exception(&ctx, &live, seen.thread, &call, object, SeenBy::Exit, then);
+        }
+    }
+    continue_with(&ctx, PythonTail::End);
+    0
+}
+
+/// The same, once its exception is sent.
+#[uprobe]
+pub fn request_done(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(mut seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let machine = live.machine();
+        let mut ended = Ended::default();
+        let response = response(code, &seen.thread.words);
+        if response != 0
+            && !machine.has_status(&call)
+            && let Some(found) = attributes(
+                &ctx,
+                &mut seen,
+                code,
+                Object::Response,
+                response,
+                PythonTail::End,
+            )
+        {
+            ended = machine.ended(seen.layout, found);
+        }
+        seen.thread.next.learned = 0;
+        machine.exited(&call, ended);
+    }
+    0
+}
+
+/// The response object; 0 when there is none.
 #[inline(always)]
-fn known_code(tgid: u32, layout: &Layout, address: u64) -> Result<Code, Fault> {
-    let key = ObjectKey {
-        address,
-        tgid,
-        reserved: 0,
+fn response(code: &Code, locals: &[u64; WORDS]) -> u64 {
+    /// `ob_ref` of a cell (`Include/cpython/cellobject.h`).
+    const CELL: u64 = 16;
+    if code.response == NO_SLOT {
+        return 0;
+    }
+    let object = frame::local(locals, code.response);
+    if code.is_stream == 0 {
+        object
+    } else {
+        User.peek(object.wrapping_add(CELL))
+    }
+}
+
+/// `handle_error` runs.
+#[uprobe]
+pub fn request_failed(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
     };
-    // SAFETY: integers, copied at once.
-    if let Some(code) = unsafe { CODES.get(key) } {
-        return Ok(*code);
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let exception = frame::local(&seen.thread.words, HANDLE_ERROR_EXC);
+        seen.thread.next.key = 0;
+        let (seen_by, then) = (SeenBy::HandleError, PythonTail::Failed);
+        send_exception(&ctx, &live, seen.thread, &call, exception, seen_by, then);
     }
-    let code = classify(&User, layout, address)?;
-    let _ = CODES.insert(key, code, 0);
-    Ok(code)
+    continue_with(&ctx, PythonTail::Failed);
+    0
 }
 
-/// One call of `datetime.now` by Gunicorn's request handling.
-struct Call {
-    id: u64,
-    tgid: u32,
-    generation: u64,
-    family: u32,
-    /// The request object.
-    request: ObjectKey,
-    /// The object of the connection.
-    client: ObjectKey,
+/// The same, once its exception is sent.
+#[uprobe]
+pub fn failure_noted(_ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let machine = live.machine();
+        let status = if code.response == NO_SLOT {
+            0
+        } else {
+            let status = frame::local(&seen.thread.words, code.response);
+            machine.number(seen.layout, status) as u16
+        };
+        let is_none = is_none(seen.layout, call.request);
+        machine.failed(&call, seen.thread.next.key, status, is_none);
+    }
+    0
 }
 
-impl Call {
-    /// The request enters the application.
-    #[inline(always)]
-    fn entered(&self, layout: &Layout) {
-        let mut new = Flow {
-            generation: self.generation,
-            entered_ns: emit::now(),
-            exited_ns: 0,
-            fd: -1,
-            family: self.family,
-            flags: 0,
-            sent: 0,
-            tid: self.id as u32,
-            exceptions: 0,
-            captured_frames: 0,
-        };
-        match self.find_conn() {
-            Some((fd, conn)) => {
-                self.finish_earlier(conn);
-                if !connection::holds_request(conn) {
-                    new.flags |= flags::PIPELINED;
-                    let line = connection::keep_line_of_object(conn, layout, self.request.address);
-                    if line.is_err() {
-                        count(Stat::LineUnreadable);
-                    }
-                }
-                new.fd = fd;
-                conn.phase = Phase::Entered as u16;
-                conn.request = self.request.address;
-                if self.family != Family::Sync as u32 && conn.client == 0 {
-                    conn.client = self.client.address;
-                    let _ = CLIENTS.insert(self.client, fd, 0);
-                }
-            }
-            // It was read before the observer came. Its exit finds no entry and is counted as
-            // unmatched, like that of other requests in flight then.
-            None if new.entered_ns.wrapping_sub(self.generation) < READ_BEFORE_NS => return,
-            None => count(Stat::FlowWithoutConn),
+/// Continues with sending the exception that ended a request, and then with another program; returns if
+/// there is none to be sent.
+#[inline(always)]
+fn send_exception(
+    ctx: &ProbeContext,
+    live: &Live,
+    thread: &mut Thread,
+    call: &Call<'_>,
+    object: u64,
+    seen_by: SeenBy,
+    then: PythonTail,
+) {
+    let key = match live.machine().serving(call.request, call.client) {
+        // `handle_error` may call `datetime.now` more than once.
+        Some(conn) if conn.flags & flags::ERROR_HANDLED == 0 => conn.entered_ns,
+        None if seen_by as u16 == SeenBy::HandleError as u16
+            && !live.machine().is_refused(call) =>
+        {
+            emit::now()
         }
-        if FLOWS.insert(self.request, new, 0).is_err() {
-            count(Stat::FlowsFull);
-        }
+        _ => return,
+    };
+    if object == 0 {
+        return;
     }
+    thread.next.object = object;
+    thread.next.key = key;
+    thread.next.kind = seen_by as u32;
+    thread.next.then = then as u32;
+    continue_with(ctx, PythonTail::SendException);
+    // The program that sends is not loaded yet.
+    thread.next.key = 0;
+}
 
-    /// The response is complete, or an exception interrupted it. Its status is unknown if no byte was
-    /// sent: then `handle_error` may follow, and the close sends the record.
-    #[inline(always)]
-    fn exited(&self) {
-        let Some(flow) = flow(&self.request, self.generation) else {
-            count(Stat::ExitUnmatched);
-            return;
-        };
-        flow.exited_ns = emit::now();
-        flow.flags |= flags::EXITED;
-        let tid = self.id as u32;
-        match conn(&self.conn_key(flow.fd), self.generation) {
-            Some(conn) if conn.request == self.request.address => {
-                if conn.status == 0 {
-                    return;
-                }
-                connection::finish(self.tgid, tid, conn, Origin::Flow(flow));
-            }
-            _ => emit::request(self.tgid, tid, None, Origin::Flow(flow)),
-        }
-        let _ = FLOWS.remove(self.request);
-    }
-
-    /// Sends the exception that ended the request, if there is one. Returns the request's key, else 0.
-    #[inline(always)]
-    fn send_exception(&self, layout: &Layout, object: u64, seen_by: SeenBy) -> u64 {
-        let flow = flow(&self.request, self.generation);
-        let key = match &flow {
-            // `handle_error` may call `datetime.now` more than once.
-            Some(flow) if flow.flags & flags::ERROR_HANDLED == 0 => flow.entered_ns,
-            None if seen_by as u16 == SeenBy::HandleError as u16 && !self.is_refused() => {
-                emit::now()
-            }
-            _ => return 0,
-        };
+/// Sends an exception.
+#[uprobe]
+pub fn exception_sent(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving() else {
+        return 0;
+    };
+    if let Some(seen) = Seen::now(&live)
+        && let Some(code) = seen.code()
+    {
+        let call = seen.call(code);
+        let next = &mut seen.thread.next;
         let exception = Exception {
-            layout,
-            id: self.id,
-            object,
-            seen_by,
+            layout: seen.layout,
+            id: live.id,
+            object: next.object,
+            seen_by: if next.kind == SeenBy::HandleError as u32 {
+                SeenBy::HandleError
+            } else {
+                SeenBy::Exit
+            },
             has_left: true,
             depth: NO_DEPTH,
         };
-        if object == 0 {
-            return 0;
-        }
-        match flow {
-            Some(flow) => exception.send_for(flow),
-            None if !exception.send(key) => return 0,
+        match live.machine().serving(call.request, call.client) {
+            Some(conn) => exception.send_for(conn),
+            None if !exception.send(next.key) => next.key = 0,
             None => {}
         }
-        key
+        // SAFETY: programs of the array take the same context.
+        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
     }
-
-    /// Whether `handle_error` ran for the request before.
-    #[inline(always)]
-    fn is_refused(&self) -> bool {
-        let conn = self.find_conn();
-        conn.is_some_and(|(_, conn)| conn.phase == Phase::Refused as u16)
-    }
-
-    /// `handle_error` runs: for a request that entered, or for bytes that are no request. `key` is that
-    /// of its exception.
-    #[inline(always)]
-    fn failed(&self, layout: &Layout, key: u64) {
-        if let Some(flow) = flow(&self.request, self.generation) {
-            flow.flags |= flags::ERROR_HANDLED;
-            if flow.exited_ns == 0 {
-                flow.exited_ns = emit::now();
-            }
-            if flow.fd < 0 && flow.sent == 0 {
-                // No close will send it; the flow stays for the second call.
-                flow.sent = 1;
-                emit::request(self.tgid, self.id as u32, None, Origin::Flow(flow));
-            }
-            return;
-        }
-        let refused = is_none(layout, self.request.address);
-        match self.find_conn() {
-            Some((_, conn)) if conn.request == 0 => {
-                if refused || conn.phase == Phase::Reading as u16 {
-                    conn.phase = Phase::Refused as u16;
-                    if conn.refused_ns == 0 {
-                        conn.refused_ns = key;
-                    }
-                }
-            }
-            _ if refused => {
-                emit::request(self.tgid, self.id as u32, None, Origin::Refused(key));
-            }
-            // It entered before the observer came, or its connection is unknown.
-            _ => count(Stat::ExitUnmatched),
-        }
-    }
-
-    /// Ends a request that is still open when the next one of its connection enters: an exception
-    /// bypassed everything that would have ended it.
-    #[inline(always)]
-    fn finish_earlier(&self, conn: &mut Conn) {
-        if conn.request == 0 {
-            return;
-        }
-        count(Stat::FlowReplaced);
-        let key = ObjectKey {
-            address: conn.request,
-            tgid: self.tgid,
-            reserved: 0,
-        };
-        if let Some(earlier) = flow(&key, self.generation) {
-            if earlier.exited_ns == 0 {
-                earlier.exited_ns = emit::now();
-            }
-            connection::finish(self.tgid, self.id as u32, conn, Origin::Flow(earlier));
-        }
-        let _ = FLOWS.remove(key);
-    }
-
-    /// The connection of a request: the one its thread read last, because nothing yields between the
-    /// read that completes a head and the entry. A pipelined request is taken out of a buffer, perhaps
-    /// by another thread or greenlet, and is found by its connection's object.
-    #[inline(always)]
-    fn find_conn(&self) -> Option<(i32, &'static mut Conn)> {
-        // SAFETY: an integer, copied at once.
-        if let Some(&fd) = unsafe { CLIENTS.get(self.client) }
-            && let Some(conn) = conn(&self.conn_key(fd), self.generation)
-            && conn.client == self.client.address
-        {
-            return Some((fd, conn));
-        }
-        self.last_read()
-    }
-
-    #[inline(always)]
-    fn last_read(&self) -> Option<(i32, &'static mut Conn)> {
-        let fd = thread(self.id, self.generation)?.last_read_fd;
-        Some((fd, conn(&self.conn_key(fd), self.generation)?))
-    }
-
-    #[inline(always)]
-    fn conn_key(&self, fd: i32) -> ConnKey {
-        ConnKey {
-            tgid: self.tgid,
-            fd,
-        }
-    }
+    0
 }
 
 /// Whether an object is `None`, by the name of its type.

@@ -1,7 +1,7 @@
 //! Signals to masters and workers, and OOM kills.
 
 use super::emit::{header, send_later};
-use super::maps::{TARGETS, current};
+use super::maps::{current, target};
 use super::{memory, offsets};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{OomRecord, REPORTED_SIGNALS, RecordKind, Role, SignalRecord, Target};
@@ -78,7 +78,6 @@ pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
 /// The target with this pid, unless it is a bystander.
 #[inline(always)]
 fn observed(tgid: u32) -> Option<&'static Target> {
-    // SAFETY: the value outlives the program's run.
-    let target = unsafe { TARGETS.get(tgid) }?;
+    let target = target(tgid)?;
     (target.role != Role::Bystander as u32).then_some(target)
 }

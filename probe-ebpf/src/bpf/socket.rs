@@ -1,175 +1,131 @@
-//! Connections: established, accepted, closed.
+//! What workers do with their sockets, as the sockets themselves report it: no system call is hooked.
+//!
+//! Where a kernel does not report it, `syscalls` does. Unix sockets and processes whose Python is not
+//! read need `syscalls` on every kernel.
 
-use super::call::{Attempt, argument, backup_probe, continue_with, result};
-use super::maps::{
-    CONNECTING, CONNECTING_SOCKS, SOCKS, UNIX_SOCKS, conn, count, current, serving_target,
-};
-use super::{conn as connection, emit, memory, offsets};
+use super::exception;
+use super::maps::{SOCKET_TAILS, make_scratch, seen_by_sockets};
+use super::memory;
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
-    programs::{RawTracePointContext, TracePointContext},
+    macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint},
+    programs::{RawTracePointContext, SockAddrContext, SockContext},
 };
-use probe_ebpf::abi::{ConnKey, Established, Stat, Tail};
-use probe_ebpf::memory::Fault;
+use probe_ebpf::abi::{ObjectKey, SocketTail};
+use probe_ebpf::machine::Kernel as _;
 
-/// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_CLOSE` of `net/tcp_states.h`.
-const ESTABLISHED: i32 = 1;
-const SYN_RECV: i32 = 3;
-const CLOSE: i32 = 7;
+/// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
+const MSG_PEEK: u32 = 2;
+/// What a program on a control group returns to let things take their course.
+const PROCEED: i32 = 1;
 
-/// `inet_sock_set_state(sk, oldstate, newstate)`: a connection is ready to be accepted. Runs in the
-/// context of the interrupted process.
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub fn socket_established(ctx: RawTracePointContext) -> i32 {
-    let sock: u64 = ctx.arg(0);
-    match (ctx.arg::<i32>(1), ctx.arg::<i32>(2)) {
-        // Overwrites the entry of an earlier socket at the same address.
-        (SYN_RECV, ESTABLISHED) => _ = SOCKS.insert(sock, emit::now(), 0),
-        (_, CLOSE) => _ = SOCKS.remove(sock),
-        _ => {}
-    }
-    0
-}
-
-/// `AF_UNIX` of `linux/socket.h`.
-const UNIX: u16 = 1;
-
-/// `connect` to a Unix socket establishes the connection before it returns (`net/unix/af_unix.c`,
-/// `unix_stream_connect`).
-#[inline(always)]
-fn connect_called(ctx: &TracePointContext, _: Attempt) {
-    if let Ok(client) = memory::sock_of_fd(argument(ctx, 0) as u32)
-        && is_unix(client)
-    {
-        let thread = current();
-        let _ = CONNECTING.insert(thread, client, 0);
-        let _ = CONNECTING_SOCKS.insert(client, thread, 0);
-    }
-}
-backup_probe!(enter_connect, enter_connect_backup, connect_called);
-backup_probe!(exit_connect, exit_connect_backup, connect_returned);
-
-#[inline(always)]
-fn connect_returned(ctx: &TracePointContext, _: Attempt) {
-    let id = current();
-    // SAFETY: an integer, copied at once.
-    if let Some(&client) = unsafe { CONNECTING.get(id) } {
-        if result(ctx) == 0 {
-            let _ = connected(client);
-        }
-        let _ = CONNECTING.remove(id);
-        let _ = CONNECTING_SOCKS.remove(client);
-    }
-}
-
-/// Whether a `struct sock` belongs to a Unix socket.
-#[inline(always)]
-fn is_unix(sock: u64) -> bool {
-    let family = memory::kernel::<u16>(sock + u64::from(offsets::kernel().sock_family));
-    family.is_ok_and(|family| family == UNIX)
-}
-
-/// The other end waits to be accepted from now on, unless it was accepted already.
-#[inline(always)]
-fn connected(client: u64) -> Result<(), Fault> {
-    let at = offsets::kernel();
-    let server: u64 = memory::kernel(client + u64::from(at.unix_peer))?;
-    // `accept` sets it (`sock_graft`); the other end of a datagram socket has its own already.
-    if server == 0 || memory::kernel::<u64>(server + u64::from(at.sock_socket))? != 0 {
-        // An entry here is that of an earlier socket at the same address.
-        let _ = UNIX_SOCKS.remove(server);
-        return Ok(());
-    }
-    let established = Established {
-        time_ns: emit::now(),
-        client,
-    };
-    let _ = UNIX_SOCKS.insert(server, established, 0);
-    Ok(())
-}
-
-/// When the Unix socket connection that is accepted now was established.
-#[inline(always)]
-fn unix_established(sock: u64, now: u64) -> Option<u64> {
-    if !is_unix(sock) {
-        return None;
-    }
-    let client: u64 = memory::kernel(sock + u64::from(offsets::kernel().unix_peer)).ok()?;
-    // SAFETY: an integer that is not read.
-    if unsafe { CONNECTING_SOCKS.get(client) }.is_some() {
-        // The client's `connect` has not returned yet.
-        return Some(now);
-    }
-    // SAFETY: as above.
-    let established = *unsafe { UNIX_SOCKS.get(sock) }?;
-    let _ = UNIX_SOCKS.remove(sock);
-    // An entry that no observed process accepted may be that of an earlier socket at this address.
-    (client == established.client).then_some(established.time_ns)
-}
-
-// CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
-backup_probe!(exit_accept4, exit_accept4_backup, accepted);
-// Other interpreters may call `accept`.
-backup_probe!(exit_accept, exit_accept_backup, accepted);
-
-#[inline(always)]
-fn accepted(ctx: &TracePointContext, attempt: Attempt) {
-    let tgid = (current() >> 32) as u32;
-    let Some(target) = serving_target(tgid) else {
-        return;
-    };
-    let fd = result(ctx);
-    if fd < 0 {
-        return;
-    }
-    let key = ConnKey {
-        tgid,
-        fd: fd as i32,
-    };
-    if attempt == Attempt::Backup && conn(&key, target.generation).is_some_and(connection::is_new) {
-        return; // the first program opened it
-    }
-    let Some(conn) = connection::open(&key, target.generation) else {
-        return;
-    };
-    conn.accepted_ns = emit::now();
-    let Ok(sock) = memory::sock_of_fd(fd as u32) else {
-        count(Stat::SocketUnreadable);
-        return;
-    };
-    // SAFETY: an integer, copied at once.
-    if let Some(established) = unsafe { SOCKS.get(sock) } {
-        conn.established_ns = *established;
-        let _ = SOCKS.remove(sock);
-    } else if let Some(established) = unix_established(sock, conn.accepted_ns) {
-        conn.established_ns = established;
-    }
-}
-
-#[inline(always)]
-fn close_called(ctx: &TracePointContext, _: Attempt) {
-    let tgid = (current() >> 32) as u32;
-    let fd = argument(ctx, 0) as i32;
-    if let Some(target) = serving_target(tgid)
-        && conn(&ConnKey { tgid, fd }, target.generation).is_some()
-    {
-        continue_with(ctx, Tail::ConnectionCloses);
-    }
-}
-backup_probe!(enter_close, enter_close_backup, close_called);
-
-/// Second half of the programs on `close`.
-#[tracepoint]
-pub fn connection_closes(ctx: TracePointContext) -> u32 {
-    let id = current();
-    let tgid = (id >> 32) as u32;
-    let Some(target) = serving_target(tgid) else {
+/// `sock_recv_length(sk, ret, flags)`: runs at the end of each read from a socket, in the thread that
+/// reads (`net/socket.c`).
+#[raw_tracepoint(tracepoint = "sock_recv_length")]
+pub fn socket_read(ctx: RawTracePointContext) -> i32 {
+    let Some(live) = seen_by_sockets() else {
         return 0;
     };
-    let key = ConnKey {
-        tgid,
-        fd: argument(&ctx, 0) as i32,
-    };
-    connection::close(&key, id as u32, target);
+    let result: i32 = ctx.arg(1);
+    let peeked = ctx.arg::<u32>(2) & MSG_PEEK != 0;
+    if result > 0 && !peeked {
+        live.machine()
+            .read_python(ctx.arg(0), buffer(), result as u64);
+    }
     0
+}
+
+/// `sock_send_length(sk, ret, flags)`: the same for writes.
+#[raw_tracepoint(tracepoint = "sock_send_length")]
+pub fn socket_written(ctx: RawTracePointContext) -> i32 {
+    let Some(live) = seen_by_sockets() else {
+        return 0;
+    };
+    let sock: u64 = ctx.arg(0);
+    let result: i32 = ctx.arg(1);
+    let key = ObjectKey::new(live.target.tgid, sock);
+    if let Some(conn) = live.conn(key) {
+        if conn.awaits_error_page() {
+            make_scratch();
+        }
+        live.machine()
+            .written_python(conn, buffer(), i64::from(result));
+    }
+    0
+}
+
+/// User address of the bytes of the current call: the second argument of `recvfrom`, `sendto`, `read`
+/// and `write` alike.
+#[inline(always)]
+fn buffer() -> u64 {
+    // SAFETY: helpers without preconditions; the registers outlive the call.
+    unsafe {
+        let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u64;
+        #[cfg(bpf_target_arch = "aarch64")]
+        return *registers.add(1);
+        // `rsi` of `struct pt_regs` (`arch/x86/include/asm/ptrace.h`).
+        #[cfg(not(bpf_target_arch = "aarch64"))]
+        return *registers.add(13);
+    }
+}
+
+/// `accept4` asks for the name of its peer (`net/socket.c`, `do_accept`).
+#[cgroup_sock_addr(getpeername4)]
+pub fn connection_accepted4(ctx: SockAddrContext) -> i32 {
+    accepted(&ctx);
+    PROCEED
+}
+
+/// The same for IPv6.
+#[cgroup_sock_addr(getpeername6)]
+pub fn connection_accepted6(ctx: SockAddrContext) -> i32 {
+    accepted(&ctx);
+    PROCEED
+}
+
+#[inline(always)]
+fn accepted(ctx: &SockAddrContext) {
+    let Some(live) = seen_by_sockets() else {
+        return;
+    };
+    // SAFETY: the verifier checks reads of the context, and that the pointer is not null.
+    let sock = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if sock.is_null() {
+        return;
+    }
+    // SAFETY: as above.
+    let port = unsafe { (*sock).src_port };
+    if live.target.accepts_on(port as u16) {
+        let sock = memory::address(sock as u64);
+        let established = memory::established_ns(sock);
+        live.machine().accepted(sock, established);
+    }
+}
+
+/// The last descriptor of a socket is closed (`net/ipv4/af_inet.c`, `inet_release`).
+#[cgroup_sock(sock_release)]
+pub fn connection_closed(ctx: SockContext) -> i32 {
+    if let Some(live) = seen_by_sockets() {
+        // The context is the socket itself (`__cgroup_bpf_run_filter_sk`).
+        let sock = memory::address(ctx.sock as u64);
+        if live.machine().is_unanswered(sock) {
+            // SAFETY: programs of the array take the same context.
+            unsafe { SOCKET_TAILS.tail_call(&ctx, SocketTail::Unanswered as u32) }
+        }
+        live.machine().closed(sock);
+    }
+    PROCEED
+}
+
+/// The same, where the request on the connection was not answered.
+#[cgroup_sock(sock_release)]
+pub fn unanswered_closed(ctx: SockContext) -> i32 {
+    if let Some(live) = seen_by_sockets() {
+        let sock = memory::address(ctx.sock as u64);
+        if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, sock)) {
+            exception::unanswered(&live, conn);
+        }
+        live.machine().closed(sock);
+    }
+    PROCEED
 }

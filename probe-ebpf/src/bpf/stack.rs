@@ -6,15 +6,15 @@
 
 use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
+use super::kernel::Live;
 use super::maps::{
-    NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, conn, count, current, flow, layout,
-    serving_target,
+    NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, count, current, layout, serving,
 };
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{
-    ConnKey, Flow, HEAD_BYTES, NO_INSTRUCTION, RecordKind, STACK_FRAMES, STACK_THREADS, StackFrame,
-    StackRecord, StackWalk, Stat, Target, lines_of,
+    Conn, HEAD_BYTES, NO_INSTRUCTION, RecordKind, STACK_FRAMES, STACK_THREADS, StackFrame,
+    StackRecord, StackWalk, Stat, lines_of,
 };
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
@@ -24,7 +24,7 @@ const ABRT: i32 = 6;
 /// `signal_deliver(sig, info, ka)`: runs in the thread that gets the signal.
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 pub fn signal_delivered(ctx: RawTracePointContext) -> i32 {
-    if ctx.arg::<i32>(0) == ABRT && begin(current()).is_some() {
+    if ctx.arg::<i32>(0) == ABRT && begin().is_some() {
         // SAFETY: programs of the array take the same context.
         unsafe { STACK_TAILS.tail_call(&ctx, 0) }
     }
@@ -33,10 +33,10 @@ pub fn signal_delivered(ctx: RawTracePointContext) -> i32 {
 
 /// Prepares the walk through the threads of this process.
 #[inline(always)]
-fn begin(id: u64) -> Option<()> {
-    let target = serving_target((id >> 32) as u32)?;
-    layout(target)?;
-    let Ok(own) = thread_state(target) else {
+fn begin() -> Option<()> {
+    let live = serving()?;
+    layout(live.target)?;
+    let Ok(own) = thread_state(live.target) else {
         count(Stat::FrameUnreadable);
         return None;
     };
@@ -49,7 +49,7 @@ fn begin(id: u64) -> Option<()> {
         threads: 0,
         reserved: 0,
     };
-    STACK_WALKS.insert(id, walk, 0).ok()
+    STACK_WALKS.insert(live.id, walk, 0).ok()
 }
 
 /// Reads one thread and continues with the next.
@@ -67,8 +67,8 @@ pub fn stack_of_thread(ctx: RawTracePointContext) -> i32 {
 /// Reads one thread; `None` when it was the last.
 #[inline(always)]
 fn step(id: u64) -> Option<()> {
-    let target = serving_target((id >> 32) as u32)?;
-    let layout = layout(target)?;
+    let live = serving()?;
+    let layout = layout(live.target)?;
     // SAFETY: only this thread has this key.
     let walk = unsafe { &mut *STACK_WALKS.get_ptr_mut(id)? };
     let tstate = walk.next;
@@ -83,8 +83,7 @@ fn step(id: u64) -> Option<()> {
     walk.threads += 1;
     if is_first || tstate != walk.own {
         let thread = Thread {
-            id,
-            target,
+            live: &live,
             layout,
             tstate,
             is_current: is_first,
@@ -98,9 +97,17 @@ fn step(id: u64) -> Option<()> {
     (walk.next != 0 && walk.threads <= STACK_THREADS).then_some(())
 }
 
+/// Fills in the request that a thread serves.
+#[inline(always)]
+fn request(conn: &Conn, record: &mut StackRecord) {
+    record.entered_ns = conn.entered_ns;
+    record.line_len = conn.line_len as u16;
+    record.line_source = conn.line_source;
+    copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
+}
+
 struct Thread<'a> {
-    id: u64,
-    target: &'a Target,
+    live: &'a Live,
     layout: &'a Layout,
     tstate: u64,
     is_current: bool,
@@ -114,11 +121,11 @@ impl Thread<'_> {
     #[inline(always)]
     fn send(&self) -> Result<(), Fault> {
         let frame = self.layout.current_frame(&User, self.tstate)?;
-        let process = Process::new(self.id);
+        let process = Process::new(self.live.id);
         let caller = process.find_on_stack(self.layout, frame, 0);
-        let flow =
-            caller.and_then(|caller| flow(&process.key(caller.request), self.target.generation));
-        if flow.is_none() && !self.is_current && !self.is_main {
+        let machine = self.live.machine();
+        let conn = caller.and_then(|caller| machine.serving(caller.request, caller.client));
+        if conn.is_none() && !self.is_current && !self.is_main {
             return Ok(());
         }
         let rooms = Rooms {
@@ -126,32 +133,15 @@ impl Thread<'_> {
             empty: &NEW_STACK,
         };
         send_spare(&rooms, |record| {
-            record.header = header::<StackRecord>(RecordKind::Stack, (self.id >> 32) as u32);
+            record.header = header::<StackRecord>(RecordKind::Stack, self.live.target.tgid);
             record.thread_state = self.tstate;
             record.is_current = self.is_current as u32;
-            if let (Some(flow), Some(caller)) = (flow, caller) {
-                self.request(flow, caller.request, record);
+            if let Some(conn) = conn {
+                request(conn, record);
             }
             self.frames(frame, record);
         });
         Ok(())
-    }
-
-    /// Fills in the request that it serves.
-    #[inline(always)]
-    fn request(&self, flow: &Flow, request: u64, record: &mut StackRecord) {
-        record.entered_ns = flow.entered_ns;
-        let key = ConnKey {
-            tgid: (self.id >> 32) as u32,
-            fd: flow.fd,
-        };
-        if let Some(conn) = conn(&key, self.target.generation)
-            && conn.request == request
-        {
-            record.line_len = conn.line_len as u16;
-            record.line_source = conn.line_source;
-            copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
-        }
     }
 
     #[inline(always)]

@@ -75,10 +75,12 @@ pub const CPYTHON_3_8: Layout = Layout {
     code_instructions: DIRECT,
     bytes_data: 32,
     line_table: LineTable::Lnotab as u32,
+    has_own_calm_end: 0,
 };
 
 /// CPython 3.9.
 pub const CPYTHON_3_9: Layout = Layout {
+    has_own_calm_end: 1,
     type_cached_keys: 864,
     interp_sysdict: 872,
     runtime_gil: 352,

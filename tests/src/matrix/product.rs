@@ -64,6 +64,9 @@ pub const GUNICORNS: [&str; 9] = [
     "19.10.0", "20.1.0", "21.2.0", "22.0.0", "23.0.0", "24.1.1", "25.3.0", "26.2.0", "27.0.1",
 ];
 
+/// The packages that Gunicorn needs for HTTP/2: `tests/apps/matrix/http2.txt`.
+pub const HTTP2: &str = "http2";
+
 /// All worker classes, as `--worker-class` names them.
 pub const CLASSES: [&str; 4] = ["sync", "gthread", "gevent", "eventlet"];
 

@@ -143,6 +143,10 @@ pub const FILES: &[File] = &[
     beside("socket_level").but(&[("pypy", Place::Alone(WHOLE_HOST))]),
     beside("exact_counts"),
     beside("http_cases"),
+    beside("http2"),
+    beside("no_response"),
+    beside("fewer_probes"),
+    beside("bystanders"),
     beside("bad_requests"),
     beside("capabilities"),
     beside("collections"),
@@ -208,6 +212,7 @@ pub const FILES: &[File] = &[
     )]),
     alone("prometheus", "needs the load of its clients in time"),
     alone("many_workers", "measures the observer's CPU"),
+    alone("idle", "counts the observer's wake-ups"),
 ];
 
 /// What the quick run does less than the full one, one test a line.

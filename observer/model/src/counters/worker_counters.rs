@@ -167,13 +167,13 @@ pub fn busy_time(request: &Request) -> Option<(u64, u64)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Connection established until accepted.
+    /// Connection established until accepted, or until read or entered where that is not seen.
     Queue,
     /// Accepted until a thread or greenlet read it.
     Dispatch,
     /// First read until the application was entered.
     Read,
-    /// Application entered until the first byte of the response.
+    /// Application entered until the first byte of the response, or its end where no byte is seen.
     App,
     /// First until last byte of the response.
     Write,
@@ -204,11 +204,19 @@ impl Phase {
 
 /// The phases of a request that were seen.
 pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
+    let entered_ns = request.entered_ns;
+    let picked_ns = request.first_read_ns.or(entered_ns);
+    let left_ns = request.exited_ns.filter(|_| entered_ns.is_some());
     [
-        (Phase::Queue, request.established_ns, request.accepted_ns),
+        // Where the accept is not seen, two phases are one; and so where no write is seen.
+        (
+            Phase::Queue,
+            request.established_ns,
+            request.accepted_ns.or(picked_ns),
+        ),
         (Phase::Dispatch, request.accepted_ns, request.first_read_ns),
-        (Phase::Read, request.first_read_ns, request.entered_ns),
-        (Phase::App, request.entered_ns, request.first_write_ns),
+        (Phase::Read, request.first_read_ns, entered_ns),
+        (Phase::App, entered_ns, request.first_write_ns.or(left_ns)),
         (Phase::Write, request.first_write_ns, request.last_write_ns),
     ]
     .into_iter()
@@ -231,6 +239,26 @@ mod tests {
         };
         let seen: Vec<_> = phases(&request).collect();
         assert_eq!(seen, [(Phase::Dispatch, 20), (Phase::App, 35)]);
+    }
+
+    #[test]
+    fn phases_are_one_where_accept_and_write_are_not_seen() {
+        let request = Request {
+            established_ns: Some(5),
+            first_read_ns: Some(30),
+            entered_ns: Some(40),
+            exited_ns: Some(60),
+            ..Request::default()
+        };
+        let seen: Vec<_> = phases(&request).collect();
+        let all = [(Phase::Queue, 25), (Phase::Read, 10), (Phase::App, 20)];
+        assert_eq!(seen, all);
+        let request = Request {
+            first_read_ns: None,
+            ..request
+        };
+        let seen: Vec<_> = phases(&request).collect();
+        assert_eq!(seen, [(Phase::Queue, 35), (Phase::App, 20)]);
     }
 
     #[test]

@@ -70,16 +70,21 @@ pub fn control_groups() -> Check {
 
 fn of_control_groups(top: &Path) -> Check {
     const NAME: &str = "control groups";
+    const FIX: &str = "mount version 2, where accepted connections are seen (Linux 6.3 and later): without, requests have no phase `dispatch`, and `queue` ends with the first read";
     let found = if top.join("cgroup.controllers").exists() {
         "version 2"
     } else if top.join("unified/cgroup.controllers").exists() {
         "version 1 and version 2"
     } else if fs::read_dir(top).is_ok_and(|mut entries| entries.next().is_some()) {
-        "version 1"
+        "version 1 only"
     } else {
         "none mounted; containers are recognised by /proc alone"
     };
-    Check::good(NAME, found)
+    let has_second = found.ends_with('2');
+    Check {
+        fix: if has_second { "" } else { FIX }.to_owned(),
+        ..Check::good(NAME, found)
+    }
 }
 
 /// Limit of locked memory. Kernels before 5.11 count maps against it, and refuse them with `EPERM`
@@ -127,7 +132,7 @@ mod tests {
         let found = || of_control_groups(top.path()).found;
         assert!(found().starts_with("none"));
         fs::create_dir_all(top.path().join("memory")).unwrap();
-        assert_eq!(found(), "version 1");
+        assert_eq!(found(), "version 1 only");
         fs::create_dir_all(top.path().join("unified")).unwrap();
         fs::write(top.path().join("unified/cgroup.controllers"), "").unwrap();
         assert_eq!(found(), "version 1 and version 2");

@@ -1,14 +1,13 @@
 //! The system calls that write a response.
 
-use super::call::{
-    Attempt, argument, backup_probe, begin_call, continue_with, result, returning_call,
-};
-use super::maps::{conn, current, make_scratch, scratch, serving_target, thread, unread_target};
-use super::memory::User;
-use super::scratch::{Piece, Write};
-use super::{conn as connection, emit};
+use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
+use crate::bpf::kernel::Live;
+use crate::bpf::maps::{WRITES, current, make_scratch, seen_by_calls, unread};
+use crate::bpf::memory::{self, User};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use probe_ebpf::abi::{Conn, ConnKey, NO_LAYOUT, Tail};
+use probe_ebpf::abi::{Conn, NO_LAYOUT, ObjectKey, Tail};
+use probe_ebpf::machine::Kernel as _;
+use probe_ebpf::machine::wire::{Piece, Write, awaits_last_chunk};
 use probe_ebpf::memory::Memory as _;
 
 backup_probe!(enter_sendto, enter_sendto_backup, buffer_written);
@@ -18,7 +17,7 @@ backup_probe!(exit_sendto, exit_sendto_backup, write_returned);
 /// uvloop writes to connections by `write` (libuv, `src/unix/stream.c`, `uv__try_write`).
 #[inline(always)]
 fn unread_buffer_written(ctx: &TracePointContext, attempt: Attempt) {
-    if unread_target((current() >> 32) as u32).is_some() {
+    if unread().is_some() {
         buffer_written(ctx, attempt);
     }
 }
@@ -29,10 +28,10 @@ backup_probe!(exit_write, exit_write_backup, write_returned);
 /// uvloop writes several pieces at once by `writev`.
 #[inline(always)]
 fn unread_pieces_written(ctx: &TracePointContext, attempt: Attempt) {
-    if unread_target((current() >> 32) as u32).is_some()
-        && let Some(conn) = write_called(ctx, attempt)
+    if unread().is_some()
+        && let Some((live, conn)) = write_called(ctx, attempt, 0)
     {
-        pieces_written(ctx, conn, argument(ctx, 1), argument(ctx, 2));
+        pieces_written(ctx, &live, conn, argument::<1>(ctx), argument::<2>(ctx));
     }
 }
 backup_probe!(enter_writev, enter_writev_backup, unread_pieces_written);
@@ -43,12 +42,12 @@ backup_probe!(exit_writev, exit_writev_backup, write_returned);
 /// `_write_sendmsg`).
 #[inline(always)]
 fn message_written(ctx: &TracePointContext, attempt: Attempt) {
-    if let Some(conn) = write_called(ctx, attempt) {
-        let message = argument(ctx, 1);
+    if let Some((live, conn)) = write_called(ctx, attempt, 0) {
+        let message = argument::<1>(ctx);
         // `struct user_msghdr` of `linux/socket.h`: `msg_iov`, `msg_iovlen`.
         let pieces = User.word(message.wrapping_add(16)).unwrap_or(0);
         let count = User.word(message.wrapping_add(24)).unwrap_or(0);
-        pieces_written(ctx, conn, pieces, count);
+        pieces_written(ctx, &live, conn, pieces, count);
     }
 }
 backup_probe!(enter_sendmsg, enter_sendmsg_backup, message_written);
@@ -57,7 +56,7 @@ backup_probe!(exit_sendmsg, exit_sendmsg_backup, write_returned);
 
 #[inline(always)]
 fn file_written(ctx: &TracePointContext, attempt: Attempt) {
-    write_called(ctx, attempt);
+    write_called(ctx, attempt, 0);
 }
 backup_probe!(enter_sendfile, enter_sendfile_backup, file_written);
 
@@ -65,41 +64,43 @@ backup_probe!(exit_sendfile, exit_sendfile_backup, write_returned);
 
 /// The connection that is written to, if it belongs to a target.
 #[inline(always)]
-fn write_called(ctx: &TracePointContext, attempt: Attempt) -> Option<&'static mut Conn> {
-    let id = current();
-    let tgid = (id >> 32) as u32;
-    let target = serving_target(tgid)?;
-    let key = ConnKey {
-        tgid,
-        fd: argument(ctx, 0) as i32,
-    };
-    let conn = conn(&key, target.generation)?;
-    if attempt == Attempt::Backup && thread(id, target.generation).is_some_and(|it| it.fd == key.fd)
-    {
+fn write_called(
+    ctx: &TracePointContext,
+    attempt: Attempt,
+    buffer: u64,
+) -> Option<(Live, &'static mut Conn)> {
+    let live = seen_by_calls()?;
+    let sock = memory::sock_of_fd(argument::<0>(ctx) as u32).ok()?;
+    let conn = live.conn(ObjectKey::new(live.target.tgid, sock))?;
+    if attempt == Attempt::Backup && returning(live.id).is_some_and(|call| call.sock == sock) {
         return None; // the first program remembered the call
     }
-    begin_call(id, target, key.fd, 0);
-    Some(conn)
+    begin(&live, sock, buffer);
+    Some((live, conn))
 }
 
 /// A call whose second and third argument are address and length of a buffer.
 #[inline(always)]
 fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
-    let Some(conn) = write_called(ctx, attempt) else {
+    let buffer = argument::<1>(ctx);
+    let Some((live, conn)) = write_called(ctx, attempt, buffer) else {
         return;
     };
-    let piece = (argument(ctx, 1), argument(ctx, 2));
+    if live.target.layout != NO_LAYOUT {
+        return;
+    }
+    let piece = (buffer, argument::<2>(ctx));
     if conn.status == 0 {
-        begin_response(ctx, piece, piece, piece.1);
-    } else if connection::awaits_last_chunk(conn) {
-        connection::write_chunks(conn, piece, piece.1);
+        begin_response(ctx, live.id, piece, piece, piece.1);
+    } else if awaits_last_chunk(conn) {
+        live.machine().write_chunks(conn, piece, piece.1);
     }
 }
 
 /// A call with an array of `struct iovec`.
 #[inline(always)]
-fn pieces_written(ctx: &TracePointContext, conn: &mut Conn, pieces: u64, count: u64) {
-    if conn.status != 0 && !connection::awaits_last_chunk(conn) {
+fn pieces_written(ctx: &TracePointContext, live: &Live, conn: &mut Conn, pieces: u64, count: u64) {
+    if live.target.layout != NO_LAYOUT || (conn.status != 0 && !awaits_last_chunk(conn)) {
         return;
     }
     let Some(first) = nth_piece(pieces, 0) else {
@@ -107,49 +108,52 @@ fn pieces_written(ctx: &TracePointContext, conn: &mut Conn, pieces: u64, count: 
     };
     let (last, total) = sum_pieces(pieces, count).unwrap_or(((0, 0), 0));
     if conn.status == 0 {
-        begin_response(ctx, first, last, total);
+        begin_response(ctx, live.id, first, last, total);
     } else {
-        connection::write_chunks(conn, last, total);
+        live.machine().write_chunks(conn, last, total);
     }
 }
 
 /// Continues with [`response_begins`].
 #[inline(always)]
-fn begin_response(ctx: &TracePointContext, first: Piece, last: Piece, total: u64) {
-    make_scratch();
-    if let Some(scratch) = scratch() {
-        scratch.write = Write { first, last, total };
+fn begin_response(ctx: &TracePointContext, id: u64, first: Piece, last: Piece, total: u64) {
+    let write = Write { first, last, total };
+    if WRITES.insert(id, write, 0).is_ok() {
         continue_with(ctx, Tail::ResponseBegins);
     }
 }
 
 /// Second half of all programs on writes whose bytes may begin a response.
 #[tracepoint]
-pub fn response_begins(ctx: TracePointContext) -> u32 {
-    let tgid = (current() >> 32) as u32;
-    let (Some(target), Some(scratch)) = (serving_target(tgid), scratch()) else {
+pub fn response_begins(_ctx: TracePointContext) -> u32 {
+    let id = current();
+    // SAFETY: integers, copied at once. The program that continued with this one wrote them.
+    let write = unsafe { WRITES.get(id) }.copied();
+    let (Some(live), Some(call), Some(write)) = (unread(), returning(id), write) else {
         return 0;
     };
-    // The program that continued with this one filled it.
-    let write = scratch.write;
-    let key = ConnKey {
-        tgid,
-        fd: argument(&ctx, 0) as i32,
-    };
-    if let Some(conn) = conn(&key, target.generation) {
-        let by_socket = target.layout == NO_LAYOUT;
-        connection::write(conn, write, by_socket, emit::now());
+    make_scratch();
+    if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, call.sock)) {
+        live.machine().write_begins(conn, write);
     }
     0
 }
 
 #[inline(always)]
 fn write_returned(ctx: &TracePointContext, _: Attempt) {
-    let Some((key, thread)) = returning_call() else {
+    let id = current();
+    let Some(call) = returning(id) else {
         return;
     };
-    if let Some(conn) = conn(&key, thread.generation) {
-        connection::written(&key, current() as u32, conn, result(ctx), emit::now());
+    end(id);
+    let Some(live) = seen_by_calls() else {
+        return;
+    };
+    if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, call.sock)) {
+        if conn.awaits_error_page() {
+            make_scratch();
+        }
+        live.machine().written(call.sock, call.buffer, result(ctx));
     }
 }
 

@@ -1,9 +1,10 @@
 //! The system call a thread is in: its arguments and its result.
 
-use super::maps::{TAILS, THREADS, calling_thread, count, current, thread};
-use super::offsets;
+use crate::bpf::kernel::Live;
+use crate::bpf::maps::{CALLS, TAILS, count};
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TracePointContext;
-use probe_ebpf::abi::{ConnKey, Stat, Tail, Target, Thread};
+use probe_ebpf::abi::{Call, ENTER_ARGS, EXIT_RET, Stat, Tail};
 
 /// Which of the two programs on a tracepoint runs.
 ///
@@ -23,13 +24,13 @@ macro_rules! backup_probe {
     ($first:ident, $backup:ident, $function:path) => {
         #[aya_ebpf::macros::tracepoint]
         pub fn $first(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
-            $function(&ctx, crate::bpf::call::Attempt::First);
+            $function(&ctx, crate::bpf::syscalls::call::Attempt::First);
             0
         }
 
         #[aya_ebpf::macros::tracepoint]
         pub fn $backup(ctx: aya_ebpf::programs::TracePointContext) -> u32 {
-            $function(&ctx, crate::bpf::call::Attempt::Backup);
+            $function(&ctx, crate::bpf::syscalls::call::Attempt::Backup);
             0
         }
     };
@@ -38,35 +39,23 @@ pub(crate) use backup_probe;
 
 /// Remembers a call until it returns.
 #[inline(always)]
-pub fn begin_call(id: u64, target: &Target, fd: i32, buffer: u64) {
-    if let Some(thread) = thread(id, target.generation) {
-        thread.fd = fd;
-        thread.buffer = buffer;
-        return;
-    }
-    let new = Thread {
-        generation: target.generation,
-        buffer,
-        fd,
-        last_read_fd: -1,
-    };
-    if THREADS.insert(id, new, 0).is_err() {
+pub fn begin(live: &Live, sock: u64, buffer: u64) {
+    if CALLS.insert(live.id, Call { sock, buffer }, 0).is_err() {
         count(Stat::ThreadsFull);
     }
 }
 
-/// Connection and thread of the call that returns now, if [`begin_call`] remembered it. Forgets the
-/// call.
+/// The call that returns now, if [`begin`] remembered it.
 #[inline(always)]
-pub fn returning_call() -> Option<(ConnKey, &'static mut Thread)> {
-    let id = current();
-    let thread = calling_thread(id)?;
-    let key = ConnKey {
-        tgid: (id >> 32) as u32,
-        fd: thread.fd,
-    };
-    thread.fd = -1;
-    Some((key, thread))
+pub fn returning(id: u64) -> Option<Call> {
+    // SAFETY: integers, copied at once.
+    unsafe { CALLS.get(id) }.copied()
+}
+
+/// Forgets the call of a thread.
+#[inline(always)]
+pub fn end(id: u64) {
+    let _ = CALLS.remove(id);
 }
 
 /// Continues with another program, which the verifier walks by itself instead of once for each path
@@ -78,16 +67,16 @@ pub fn continue_with(ctx: &TracePointContext, tail: Tail) {
     unsafe { TAILS.tail_call(ctx, tail as u32) }
 }
 
-/// The `n`-th argument of a system call; 0 if it cannot be read.
+/// The `N`-th argument of a system call.
 #[inline(always)]
-pub fn argument(ctx: &TracePointContext, n: usize) -> u64 {
-    // SAFETY: the offset is the kernel's own; the helper checks the read.
-    unsafe { ctx.read_at(offsets::tracepoint().enter_args as usize + n * 8) }.unwrap_or(0)
+pub fn argument<const N: usize>(ctx: &TracePointContext) -> u64 {
+    // SAFETY: the verifier checks reads of the context; userspace checked the offset.
+    unsafe { *ctx.as_ptr().cast::<u8>().add(ENTER_ARGS + 8 * N).cast() }
 }
 
-/// Result of a system call; -1 if it cannot be read.
+/// Result of a system call.
 #[inline(always)]
 pub fn result(ctx: &TracePointContext) -> i64 {
     // SAFETY: as above.
-    unsafe { ctx.read_at(offsets::tracepoint().exit_ret as usize) }.unwrap_or(-1)
+    unsafe { *ctx.as_ptr().cast::<u8>().add(EXIT_RET).cast() }
 }

@@ -1,0 +1,133 @@
+//! Connections and requests: what each event makes of them.
+//!
+//! ```text
+//!            first bytes read       handle_request          its end, or close
+//!  Idle ───────────────────> Reading ─────────────> Entered ──────────────────> Idle
+//!                               ├──── handle_error ─> Refused ── its answer ───> Idle
+//!                               └──── response complete, next request read, or close ─> Idle
+//! ```
+//!
+//! The last transition is for processes whose Python is not read: there the bytes of request and
+//! response are all there is ([`wire`]).
+//!
+//! The machine sees events: a connection was accepted, bytes were read or written, Python entered,
+//! ended or failed a request, the connection was closed. What reports them differs between kernels; the
+//! machine does not know. It runs in the kernel on maps, and in tests on collections: see [`Kernel`].
+
+pub mod io;
+pub mod kernel;
+pub mod python;
+pub mod wire;
+
+pub use kernel::Kernel;
+pub use python::{Call, Ended, RequestFields};
+
+use crate::abi::{Conn, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags};
+
+/// What ended a request, beside its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `handle_request`, which the request entered.
+    Python,
+    /// `handle_error`, for a request that Gunicorn refused to parse.
+    Refused,
+    /// Nothing: the connection alone.
+    Socket,
+}
+
+impl Origin {
+    /// The layer that saw the request begin and end.
+    #[inline(always)]
+    #[must_use]
+    pub fn timed_by(self) -> TimedBy {
+        match self {
+            Self::Socket => TimedBy::Socket,
+            Self::Python | Self::Refused => TimedBy::Python,
+        }
+    }
+}
+
+/// The transitions, on what a kernel offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<'a, K> {
+    pub kernel: &'a K,
+}
+
+impl<'a, K: Kernel> Machine<'a, K> {
+    #[inline(always)]
+    pub fn new(kernel: &'a K) -> Self {
+        Self { kernel }
+    }
+
+    /// Key of something in this process.
+    #[inline(always)]
+    fn key(&self, address: u64) -> ObjectKey {
+        ObjectKey::new(self.kernel.target().tgid, address)
+    }
+
+    /// Whether requests are seen by the bytes of their sockets alone.
+    #[inline(always)]
+    fn is_by_socket(&self) -> bool {
+        self.kernel.target().layout == NO_LAYOUT
+    }
+
+    /// A connection was accepted. `established_ns` is 0 when it is unknown.
+    #[inline(always)]
+    pub fn accepted(&self, sock: u64, established_ns: u64) {
+        let key = self.key(sock);
+        if let Some(conn) = self.kernel.conn(key)
+            && (conn.is_unused() || conn.phase != Phase::Idle as u16)
+        {
+            return; // reported before, or the process asks for the name of its peer again
+        }
+        if let Some(mut conn) = self.kernel.open(key) {
+            conn.accepted_ns = self.kernel.now();
+            conn.established_ns = established_ns;
+        }
+    }
+
+    /// Whether a connection that is closed now leaves a request without an answer: the exception that is
+    /// handled meanwhile may be why.
+    #[inline(always)]
+    pub fn is_unanswered(&self, sock: u64) -> bool {
+        let conn = self.kernel.conn(self.key(sock));
+        conn.is_some_and(|conn| {
+            conn.request != 0 && conn.status == 0 && conn.flags & flags::ERROR_HANDLED == 0
+        })
+    }
+
+    /// The worker closes a connection.
+    #[inline(always)]
+    pub fn closed(&self, sock: u64) {
+        let key = self.key(sock);
+        let Some(mut conn) = self.kernel.conn(key) else {
+            return;
+        };
+        if conn.request != 0 {
+            if conn.exited_ns == 0 {
+                conn.exited_ns = self.kernel.now();
+            }
+            if conn.status == 0 {
+                conn.flags |= flags::CLOSED;
+            }
+            self.kernel.send(&conn, Origin::Python);
+        } else if conn.phase == Phase::Refused as u16 {
+            self.kernel.send(&conn, Origin::Refused);
+        } else if self.is_by_socket() && wire::is_answered(&conn) {
+            self.kernel.send(&conn, Origin::Socket);
+        }
+        let client = conn.client;
+        drop(conn);
+        if client != 0 {
+            self.kernel.forget_client(self.key(client));
+        }
+        self.kernel.forget(key);
+    }
+
+    /// The request is done: sends its record and readies the connection for the next request.
+    #[inline(always)]
+    fn finish(&self, conn: &mut Conn, origin: Origin) {
+        self.kernel.send(conn, origin);
+        conn.restart();
+    }
+}
