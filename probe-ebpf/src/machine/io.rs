@@ -37,9 +37,10 @@ impl<K: Kernel> Machine<'_, K> {
     /// A read from a socket returned that its client sends no more.
     #[inline(always)]
     pub fn read_end(&self, sock: u64) {
-        if self.kernel.conn(self.key(sock)).is_some()
+        if let Some(mut conn) = self.kernel.conn(self.key(sock))
             && let Some(mut thread) = self.kernel.make_thread()
         {
+            conn.marks |= marks::ENDED;
             thread.last_read = sock;
         }
     }

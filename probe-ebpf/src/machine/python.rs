@@ -409,7 +409,7 @@ impl<K: Kernel> Machine<'_, K> {
             Some(conn)
                 if conn.phase == Phase::Idle as u16
                     && conn.ordinal > 0
-                    && self.kernel.sees_io() => {}
+                    && conn.marks & marks::ENDED != 0 => {}
             Some(mut conn) if conn.request == 0 => {
                 if is_none || conn.phase != Phase::Idle as u16 {
                     conn.phase = Phase::Refused as u16;
