@@ -88,6 +88,8 @@ pub mod marks {
     pub const MAY_DRAIN: u16 = 1 << 1;
     /// Its bytes are encrypted or frames: those that are read from now on do not count.
     pub const ENCRYPTED: u16 = 1 << 2;
+    /// The client sends no more.
+    pub const ENDED: u16 = 1 << 3;
 }
 
 /// Places of connections by their address, in the map `CONN_PLACES`: they cost no search.

@@ -34,6 +34,17 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
+    /// A read from a socket returned that its client sends no more.
+    #[inline(always)]
+    pub fn read_end(&self, sock: u64) {
+        if let Some(mut conn) = self.kernel.conn(self.key(sock))
+            && let Some(mut thread) = self.kernel.make_thread()
+        {
+            conn.marks |= marks::ENDED;
+            thread.last_read = sock;
+        }
+    }
+
     /// The connection that the thread reads from.
     #[inline(always)]
     fn reading(&self, sock: u64, buffer: u64, len: u64) -> Option<K::Conn<'_>> {

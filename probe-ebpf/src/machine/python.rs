@@ -408,6 +408,11 @@ impl<K: Kernel> Machine<'_, K> {
             return;
         }
         match self.refused(call) {
+            // Gunicorn found the end of the connection where a request could have begun.
+            Some(conn)
+                if conn.phase == Phase::Idle as u16
+                    && conn.ordinal > 0
+                    && conn.marks & marks::ENDED != 0 => {}
             Some(mut conn) if conn.request == 0 => {
                 if is_none || conn.phase != Phase::Idle as u16 {
                     conn.phase = Phase::Refused as u16;

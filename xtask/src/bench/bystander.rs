@@ -46,7 +46,7 @@ type AddedUp = Vec<(&'static str, f64)>;
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     make_missing(&[ab::AB, stand::ENVIRONMENT, tools::NGINX], workspace)?;
     let binary = workspace.build_observer()?;
-    let hooks = Hooks::build(workspace)?;
+    let hooks = Hooks::build(workspace, &binary)?;
     let traps = Traps::measure(workspace, &hooks, effort)?;
     // A Gunicorn to observe, which does nothing.
     let observed = Builder::new(&stand::venv(workspace)?, "bench.raw_hello:app").start()?;
@@ -210,7 +210,7 @@ fn csv(works: &[Work], times: &[Vec<f64>]) -> String {
     for (work, times) in works.iter().zip(times) {
         for (turn, ns) in times.iter().enumerate() {
             let name = work.name.replace(',', ";");
-            let probes = probes(turn).map_or("none", Probes::name).replace('`', "");
+            let probes = probes(turn).map_or("none", Probes::name);
             // Writing to a string cannot fail.
             let _ = writeln!(csv, "{name},{turn},{probes},{ns:.1}");
         }

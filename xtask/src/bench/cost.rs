@@ -32,9 +32,8 @@ pub struct Bare {
 impl Bare {
     /// All of them, side by side.
     fn start_all(workspace: &Workspace, effort: &Effort) -> Result<Vec<Self>> {
-        let all = App::ALL
-            .iter()
-            .flat_map(|&app| CLASSES.map(|class| (app, class)));
+        let apps = effort.apps.iter();
+        let all = apps.flat_map(|&app| CLASSES.map(|class| (app, class)));
         all.map(|(app, class)| Self::start(workspace, app, class, effort))
             .collect()
     }
@@ -99,16 +98,16 @@ impl Cost {
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
     make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
-    let hooks = Hooks::build(workspace)?;
+    let hooks = Hooks::build(workspace, &binary)?;
     let traps = Traps::measure(workspace, &hooks, effort)?;
     let mut bare = Bare::start_all(workspace, effort)?;
     let of = |bare: &[Bare], probes| Cost::measure(bare, &binary, probes, (&hooks, &traps), effort);
-    let all = of(&bare, Probes::All)?;
+    let full = of(&bare, Probes::Full)?;
     bare.retain(|bare| bare.app == App::Flask);
     let entry_exit = of(&bare, Probes::EntryExit)?;
     drop(bare);
     let beside = beside::measure(workspace, effort)?;
-    let windows = all.observed.iter().chain(&entry_exit.observed);
+    let windows = full.observed.iter().chain(&entry_exit.observed);
     let raw = vec![
         ("cost-observed.csv", observed::csv(windows)),
         ("cost-peers.csv", beside::csv(&beside)),
@@ -117,7 +116,7 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Measured> {
         text: format!(
             "{}\n\n{}",
             stand::versions(workspace)?,
-            tables::of(&all, &entry_exit, &beside, &traps, effort)
+            tables::of(&full, &entry_exit, &beside, &traps, effort)
         ),
         raw,
         ..Measured::default()

@@ -74,7 +74,7 @@ fn idle(effort: &Effort) -> Result<()> {
 
 fn under_load(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<String> {
     let bare = Bare::start(workspace, App::Flask, "sync", effort)?;
-    let observer = Probes::All.start(binary, &[bare.served.master])?;
+    let observer = Probes::Full.start(binary, &[bare.served.master])?;
     let idle = used(observer.pid(), || idle(effort))?;
     let mut requests = 0;
     let start = Instant::now();
@@ -166,7 +166,7 @@ fn row(
     effort: &Effort,
 ) -> Result<String> {
     let masters: Vec<u32> = servers.iter().map(|(server, _)| server.pid()).collect();
-    let observer = Probes::All.start(binary, &masters)?;
+    let observer = Probes::Full.start(binary, &masters)?;
     wait::until("every worker to be known", || {
         let info = observer.scrape()?.all("gunicorn_worker_info", &[]).count();
         Ok((info == workers).then_some(()))

@@ -1,5 +1,7 @@
 //! How long to measure.
 
+use super::stand::App;
+
 /// How long to measure
 #[derive(clap::Args)]
 pub struct Options {
@@ -16,6 +18,7 @@ pub struct Options {
 
 /// The effort of each live measurement.
 pub struct Effort {
+    pub apps: &'static [App],
     pub pairs: usize,
     pub restarts: usize,
     /// Windows after each start.
@@ -47,6 +50,7 @@ impl Options {
     pub fn effort(&self) -> Effort {
         if self.quick {
             return Effort {
+                apps: &[App::Flask],
                 pairs: 3,
                 restarts: 1,
                 rounds: 2,
@@ -61,6 +65,7 @@ impl Options {
             };
         }
         Effort {
+            apps: &App::ALL,
             pairs: self.pairs,
             restarts: self.restarts,
             rounds: 5,

@@ -4,24 +4,23 @@
 use anyhow::{Context as _, Result};
 use end_to_end::{
     client::Request,
-    errors::framework::{FRAMEWORKS, STANDS, Stand},
+    errors::{
+        case::STARTS_CAPTURE,
+        framework::{FRAMEWORKS, STANDS, Stand},
+    },
     kernel::RunTimes,
     load::Load,
     matrix::place::Place,
     metrics::Metrics,
-    observer::Observer,
 };
 
 use super::{
     Effort, ab,
     hooks::{Hooks, Kind},
-    stand,
+    stand::{self, Probes},
     traps::Traps,
 };
 use crate::{step::make_missing, workspace::Workspace};
-
-const GOOD: u32 = 5_000;
-const FAILING: u32 = 500;
 
 /// A program, and what it counts its hits as.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -34,7 +33,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<String> {
     make_missing(&[ab::AB, stand::ENVIRONMENT], workspace)?;
     let binary = workspace.build_observer()?;
-    let traps = Traps::measure(workspace, &Hooks::build(workspace)?, effort)?;
+    let traps = Traps::measure(workspace, &Hooks::build(workspace, &binary)?, effort)?;
     let empty_run_ns = traps.of_kind(Kind::Uprobe)?.empty_run_ns;
     let place = workspace.matrix();
     let _run_times = RunTimes::measured()?;
@@ -50,8 +49,14 @@ pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<String> {
             stand.framework == framework && has(stand).unwrap_or(false)
         });
         if let Some(stand) = stand {
-            let row =
-                row(&place, &binary, stand, empty_run_ns).with_context(|| stand.to_string())?;
+            let row = row(
+                &place,
+                &binary,
+                stand,
+                empty_run_ns,
+                effort.counted_requests,
+            )
+            .with_context(|| stand.to_string())?;
             table.push_str(&row);
         }
     }
@@ -63,11 +68,13 @@ fn row(
     binary: &std::path::Path,
     stand: &Stand,
     empty_run_ns: f64,
+    good_requests: u32,
 ) -> Result<String> {
+    let failing_requests = good_requests / 4;
     let installed = tempfile::TempDir::new().context("cannot make a folder for packages")?;
     let server = stand.server(place, installed.path())?.start()?;
     let master = server.pid();
-    let observer = Observer::start(binary, false, &[master])?;
+    let observer = Probes::Full.start(binary, &[master])?;
     let mut sent = 0;
     let mut send = |path: &str, requests: u32| {
         let load = Load {
@@ -81,17 +88,17 @@ fn row(
     };
     // What is done once only is done before.
     let begin = send("/ok", 50)?;
-    let end = send("/ok", GOOD)?;
-    let good = Since::of(begin, end, GOOD);
-    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
-    let failing = Since::of(begin, end, FAILING);
-    send("/first-look", 1)?;
-    let looking = [("state", "looking")];
+    let end = send("/ok", good_requests)?;
+    let good = Since::of(begin, end, good_requests);
+    let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
+    let failing = Since::of(begin, end, failing_requests);
+    send(STARTS_CAPTURE, 1)?;
+    let capturing = [("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
-        metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
+        metrics.sum("gunicorn_observer_deep_capture", &capturing) > 0.0
     })?;
-    let (begin, end) = (send("/raises", 5)?, send("/raises", FAILING)?);
-    let looked_at = Since::of(begin, end, FAILING);
+    let (begin, end) = (send("/raises", 5)?, send("/raises", failing_requests)?);
+    let captured_500 = Since::of(begin, end, failing_requests);
     observer.stop()?;
     let [now, asked, captured] = PROGRAMS;
     let microseconds = |since: &Since, program| since.microseconds(program) - empty_run_ns / 1e3;
@@ -103,8 +110,8 @@ fn row(
         microseconds(&good, now),
         failing.hits(asked),
         microseconds(&failing, asked),
-        looked_at.hits(captured),
-        microseconds(&looked_at, captured),
+        captured_500.hits(captured),
+        microseconds(&captured_500, captured),
     ))
 }
 

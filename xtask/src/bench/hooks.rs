@@ -1,10 +1,10 @@
 //! Empty programs, and programs that count, at the hooks of the observer's: how they are built, and
-//! attached by `observer/benches/hooks.rs`.
+//! attached by `observer/examples/hooks.rs`.
 
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Lines, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -47,8 +47,8 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Builds both.
-    pub fn build(workspace: &Workspace) -> Result<Self> {
+    /// Builds the object; the program is there beside the built observer.
+    pub fn build(workspace: &Workspace, observer: &Path) -> Result<Self> {
         let folder = stand::folder(workspace).join("ebpf");
         let flags = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
         let mut build = toolchain::cargo(workspace)?;
@@ -71,14 +71,14 @@ impl Hooks {
         command::run(&mut build)?;
         Ok(Self {
             object: folder.join("bpfel-unknown-none/release/empty"),
-            program: program(workspace)?,
+            program: observer.with_file_name("examples/hooks"),
         })
     }
 
     /// The kind of each program of the observer.
     pub fn kinds(&self) -> Result<BTreeMap<String, Kind>> {
         let output = Command::new(&self.program).arg("kinds").output();
-        let output = output.context("cannot start the bench hooks")?;
+        let output = output.context("cannot start the example hooks")?;
         ensure!(output.status.success(), "no kinds: {}", output.status);
         serde_json::from_slice(&output.stdout).context("unreadable kinds")
     }
@@ -102,7 +102,7 @@ impl Hooks {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot start the bench hooks")?;
+            .context("cannot start the example hooks")?;
         Ok(Running {
             ask: child.stdin.take().context("no pipe to it")?,
             answers: BufReader::new(child.stdout.take().context("no pipe from it")?).lines(),
@@ -111,41 +111,7 @@ impl Hooks {
     }
 }
 
-/// Where cargo built the bench.
-fn program(workspace: &Workspace) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Built {
-        executable: Option<PathBuf>,
-    }
-    let mut build = command::cargo();
-    build
-        .args([
-            "bench",
-            "--package",
-            "gunicorn-observer",
-            "--bench",
-            "hooks",
-            "--no-run",
-        ])
-        .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(&workspace.root)
-        .stderr(Stdio::inherit());
-    println!("  $ {}", command::shown(&build));
-    let output = build.output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the bench does not build");
-    let messages = output.stdout.split(|&byte| byte == b'\n');
-    let built = messages.filter_map(|line| serde_json::from_slice::<Built>(line).ok());
-    let mut executables = built.filter_map(|built| built.executable);
-    let is_it = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().starts_with("hooks-")
-    };
-    executables
-        .rfind(is_it)
-        .context("cargo does not say where the bench is")
-}
-
-/// The bench, until it is dropped.
+/// The example, until it is dropped.
 struct Running {
     child: Child,
     ask: ChildStdin,
@@ -155,8 +121,8 @@ struct Running {
 impl Running {
     /// Its answer to a line.
     fn answer<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
-        writeln!(self.ask, "{line}").context("the bench hooks is gone")?;
-        let answer = self.answers.next().context("the bench hooks ended")??;
+        writeln!(self.ask, "{line}").context("the example hooks is gone")?;
+        let answer = self.answers.next().context("the example hooks ended")??;
         serde_json::from_str(&answer).with_context(|| format!("unreadable answer: {answer}"))
     }
 }

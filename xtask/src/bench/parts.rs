@@ -133,9 +133,12 @@ impl<'a> Meter<'a> {
         for _ in 0..ROUNDS {
             rounds.push(self.ran(&mut send)?);
         }
-        let is_frequent = |(_, ran): &(&String, &Ran)| ran.runs / requests > RARE;
-        let frequent = rounds.iter().flatten().filter(is_frequent);
-        let programs: BTreeSet<&str> = frequent.map(|(program, _)| program.as_str()).collect();
+        let mean_runs = |program: &str| {
+            let runs = rounds.iter().filter_map(|ran| Some(ran.get(program)?.runs));
+            runs.sum::<f64>() / requests / rounds.len() as f64
+        };
+        let programs = rounds.iter().flat_map(BTreeMap::keys).map(String::as_str);
+        let programs: BTreeSet<&str> = programs.filter(|it| mean_runs(it) > RARE).collect();
         let names: Vec<&str> = programs.iter().map(|program| first(program)).collect();
         let mut counting = self.hooks.count(pid, &names)?;
         let before = counting.hits()?;
@@ -144,23 +147,22 @@ impl<'a> Meter<'a> {
         let calls = (after.calls - before.calls) as f64 / requests;
         let mut hits = Vec::new();
         for program in programs {
-            let of = |ran: &AllRan| ran.get(program).copied().unwrap_or_default();
-            let runs = rounds.iter().map(|ran| of(ran).runs / requests);
-            let runs = runs.sum::<f64>() / rounds.len() as f64;
+            let runs = mean_runs(program);
             let counted = after.programs.get(first(program)).map(|&after| {
                 let before = before.programs.get(first(program)).copied();
                 (after - before.unwrap_or_default()) as f64 / requests
             });
             // A hook that cannot be counted by process is one that clients do not hit.
             let own = counted.unwrap_or(runs).min(runs);
+            let own = if own > RARE { own } else { 0.0 };
             let clients = runs - own;
             let unobserved = self.unobserved_run_ns.get(program).copied();
-            let each = rounds.iter().map(|ran| {
-                let Ran { runs, ns } = of(ran);
+            let each = rounds.iter().filter_map(|ran| {
+                let Ran { runs, ns } = *ran.get(program)?;
                 let mean_ns = ns / runs;
-                let all_ns = mean_ns * (own + clients);
                 let client_run_ns = unobserved.unwrap_or(mean_ns);
-                [(all_ns - clients * client_run_ns) / own, client_run_ns]
+                let own_ns = mean_ns * (own + clients) - clients * client_run_ns;
+                Some([own_ns / own, client_run_ns])
             });
             let each: Vec<[f64; 2]> = each.collect();
             hits.push(Hits {

@@ -141,31 +141,24 @@ pub fn quiet(builder: Builder, class: &str) -> Builder {
 /// The probes of an observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probes {
-    All,
+    Full,
     EntryExit,
 }
 
 impl Probes {
-    pub const BOTH: [Self; 2] = [Self::All, Self::EntryExit];
+    pub const BOTH: [Self; 2] = [Self::Full, Self::EntryExit];
 
-    /// In a table.
+    /// As the option `--probes` has it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::All => "all",
-            Self::EntryExit => "`--probes entry-exit`",
-        }
-    }
-
-    fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::All => &[],
-            Self::EntryExit => &["--probes", "entry-exit"],
+            Self::Full => "full",
+            Self::EntryExit => "entry-exit",
         }
     }
 
     /// Starts an observer of every Gunicorn, and waits until it knows these masters and is idle.
     pub fn start(self, binary: &Path, masters: &[u32]) -> Result<Observer> {
-        let observer = Observer::start_with(binary, false, self.arguments())?;
+        let observer = Observer::start_with(binary, false, ["--probes", self.name()])?;
         observer.wait_until("the Gunicorns to be known", |metrics| {
             masters.iter().all(|&master| metrics.knows_master(master))
         })?;

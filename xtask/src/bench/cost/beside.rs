@@ -31,7 +31,7 @@ pub struct Beside {
 pub fn measure(workspace: &Workspace, effort: &Effort) -> Result<Vec<Beside>> {
     let sinks = Sinks::open()?;
     let mut all = Vec::new();
-    for app in App::ALL {
+    for &app in effort.apps {
         for class in CLASSES {
             println!("  {} under {class}, beside peers", app.name());
             all.extend(group(workspace, &sinks, (app, class), effort)?);

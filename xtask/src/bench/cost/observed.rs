@@ -112,7 +112,7 @@ pub fn csv<'a>(all: impl Iterator<Item = &'a Observed>) -> String {
                    worker_cpu_us_per_request\n"
             .to_owned();
     for observed in all {
-        let probes = observed.probes.name().replace('`', "");
+        let probes = observed.probes.name();
         let (app, class) = (observed.app.name(), observed.class);
         for (turn, window) in observed.windows.iter().enumerate() {
             // Writing to a string cannot fail.

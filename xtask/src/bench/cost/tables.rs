@@ -23,20 +23,20 @@ fn aim_us(app: App, class: &str) -> Option<f64> {
 }
 
 pub fn of(
-    all: &Cost,
+    full: &Cost,
     entry_exit: &Cost,
     beside: &[Beside],
     traps: &Traps,
     effort: &Effort,
 ) -> String {
-    let costs = [all, entry_exit];
+    let costs = [full, entry_exit];
     [
         of_parts(&costs),
         of_loops(&costs),
         of_programs(&costs),
         format!("**Traps** inside a request.\n\n{}", traps.table()),
-        of_observed(&all.observed, effort),
-        of_peers(&all.observed, beside, effort),
+        of_observed(&full.observed, effort),
+        of_peers(&full.observed, beside, effort),
     ]
     .join("\n")
 }
@@ -107,16 +107,19 @@ fn of_programs(costs: &[&Cost]) -> String {
         let flask = cost.parts.iter().zip(&cost.observed);
         for (parts, one) in flask.filter(|(_, one)| one.app == App::Flask) {
             for hits in &parts.hits {
+                let run_ns = match hits.own {
+                    0.0 => "–".to_owned(),
+                    _ => hits.run_ns.with_error(0),
+                };
                 let _ = writeln!(
                     table,
-                    "| {} | {} | `{}` | {:.2} | {:.2} | {:.0} | {} |",
+                    "| {} | {} | `{}` | {:.2} | {:.2} | {:.0} | {run_ns} |",
                     cost.probes.name(),
                     one.class,
                     hits.program,
                     hits.own,
                     hits.clients,
                     hits.trap_ns.median,
-                    hits.run_ns.with_error(0),
                 );
             }
         }

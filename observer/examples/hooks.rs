@@ -31,10 +31,7 @@ const ALL_CALLS: &str = "sys_enter";
 const SHARED: CgroupAttachMode = CgroupAttachMode::Single;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     tracefs::ensure()?;
     match *arguments {
