@@ -84,6 +84,18 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
+/// Whether no feature is still loading.
+fn has_all_features(port: u16) -> bool {
+    let metrics = client::fetch(port, &Request::get("/metrics"));
+    metrics.is_ok_and(|response| {
+        let loading = b"reason=\"still loading\"";
+        !response
+            .body
+            .windows(loading.len())
+            .any(|text| text == loading)
+    })
+}
+
 /// Every backend that the observer lets one choose, and this kernel has.
 pub fn backends() -> Result<Vec<Backend>> {
     let mut help = vec!["run".to_owned()];
@@ -281,7 +293,7 @@ impl Observer {
     ) -> Result<Self> {
         let is_ready = |port| {
             let ready = client::fetch(port, &Request::get("/readyz"));
-            ready.is_ok_and(|response| response.status == 200)
+            ready.is_ok_and(|response| response.status == 200) && has_all_features(port)
         };
         Self::start_until(is_ready, binary, port, arguments)
     }

@@ -124,6 +124,7 @@ impl Programs {
                 When::Needed(_) => false,
             };
             if is_wanted && feature.is_late {
+                self.status.set_loading(feature, true);
                 self.late.push_back(feature);
             } else if is_wanted {
                 self.load_and_attach(feature);
@@ -166,6 +167,14 @@ impl Programs {
         attach.collect()
     }
 
+    /// Loads all late features now.
+    pub fn load_late(&mut self) {
+        while self.has_late() {
+            // No process waits for one yet.
+            let _ = self.load_next();
+        }
+    }
+
     /// Loads every feature, attached to nothing.
     pub fn load_all(&mut self) {
         for feature in self.features.clone() {
@@ -193,6 +202,7 @@ impl Programs {
     fn load_feature(&mut self, feature: &'static Feature) -> Result<(), Refusal> {
         if self.loaded.insert(feature.name) {
             self.late.retain(|late| late.name != feature.name);
+            self.status.set_loading(feature, false);
             match self.object.load(feature, &mut self.loads) {
                 Ok(programs) => {
                     for program in programs {

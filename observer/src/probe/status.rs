@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Why a feature is absent that is loaded after readiness.
+const LOADING: &str = "still loading";
+
 /// Kept by [`super::programs::Programs`].
 #[derive(Clone, Debug, Default)]
 pub struct Status(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// Why each feature is absent; empty if it is available, or not loaded yet.
+    /// Why each feature is absent, or [`LOADING`]; empty if it is available.
     pub features: BTreeMap<&'static str, String>,
     /// Every loaded program.
     pub programs: Vec<Loaded>,
@@ -38,6 +41,12 @@ impl Status {
         let status = Self::default();
         status.read().features = features.map(|it| (it.name, String::new())).collect();
         status
+    }
+
+    /// Records whether a feature is still to be loaded.
+    pub(super) fn set_loading(&self, feature: &Feature, is_loading: bool) {
+        let why = if is_loading { LOADING } else { "" };
+        self.read().features.insert(feature.name, why.to_owned());
     }
 
     /// Records a loaded program.
