@@ -12,7 +12,7 @@ use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout};
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
-    NO_DEPTH, ObjectKey, PythonTail, SeenBy, Stat, Thread, WORDS, flags, target_flags,
+    NO_DEPTH, Next, ObjectKey, PythonTail, SeenBy, Stat, Thread, WORDS, flags, target_flags,
 };
 use probe_ebpf::gunicorn::{
     Code, Family, HANDLE_ERROR_EXC, Kind, NO_SLOT, Object, SHAPES, classify,
@@ -43,6 +43,15 @@ pub fn datetime_now(ctx: ProbeContext) -> u32 {
 fn continue_with(ctx: &ProbeContext, tail: PythonTail) {
     // SAFETY: programs of the array take the same context.
     unsafe { PYTHON_TAILS.tail_call(ctx, tail as u32) }
+}
+
+/// The same with something to work on.
+#[inline(always)]
+fn hand_over(ctx: &ProbeContext, thread: &mut Thread, next: Next, tail: PythonTail) {
+    // Volatile: the compiler does not know that another program reads it.
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::write_volatile(&raw mut thread.next, next) }
+    continue_with(ctx, tail);
 }
 
 /// The call that is seen.
@@ -153,10 +162,13 @@ const MAX_LEARNED: u32 = 4;
 #[inline(always)]
 fn learn(ctx: &ProbeContext, thread: &mut Thread, object: Object, at: u64, then: PythonTail) {
     if at != 0 && thread.next.learned < MAX_LEARNED {
-        thread.next.object = at;
-        thread.next.kind = object as u32;
-        thread.next.then = then as u32;
-        continue_with(ctx, PythonTail::LearnClass);
+        let next = Next {
+            object: at,
+            kind: object as u32,
+            then: then as u32,
+            ..thread.next
+        };
+        hand_over(ctx, thread, next, PythonTail::LearnClass);
     }
     count(Stat::LineUnreadable);
 }
@@ -193,7 +205,8 @@ pub fn class_learned(ctx: ProbeContext) -> u32 {
     if let Some(seen) = Seen::now(&live)
         && let Some(code) = seen.code()
     {
-        let Thread { next, words, .. } = seen.thread;
+        let mut next = seen.thread.next;
+        let words = &mut seen.thread.words;
         let names = Object::names(next.kind);
         next.learned += 1;
         if let Some(shape) = code.shapes.get_mut(next.kind as usize & (SHAPES - 1))
@@ -201,8 +214,11 @@ pub fn class_learned(ctx: ProbeContext) -> u32 {
         {
             next.learned = MAX_LEARNED;
         }
-        // SAFETY: programs of the array take the same context.
-        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
+        // SAFETY: as in `hand_over`; programs of the array take the same context.
+        unsafe {
+            core::ptr::write_volatile(&raw mut seen.thread.next, next);
+            PYTHON_TAILS.tail_call(&ctx, next.then);
+        }
     }
     0
 }
@@ -441,11 +457,14 @@ fn send_exception(
     if object == 0 {
         return;
     }
-    thread.next.object = object;
-    thread.next.key = key;
-    thread.next.kind = seen_by as u32;
-    thread.next.then = then as u32;
-    continue_with(ctx, PythonTail::SendException);
+    let next = Next {
+        object,
+        key,
+        kind: seen_by as u32,
+        then: then as u32,
+        ..thread.next
+    };
+    hand_over(ctx, thread, next, PythonTail::SendException);
     // The program that sends is not loaded yet.
     thread.next.key = 0;
 }
@@ -460,7 +479,7 @@ pub fn exception_sent(ctx: ProbeContext) -> u32 {
         && let Some(code) = seen.code()
     {
         let call = seen.call(code);
-        let next = &mut seen.thread.next;
+        let mut next = seen.thread.next;
         let exception = Exception {
             layout: seen.layout,
             id: live.id,
@@ -478,8 +497,11 @@ pub fn exception_sent(ctx: ProbeContext) -> u32 {
             None if !exception.send(next.key) => next.key = 0,
             None => {}
         }
-        // SAFETY: programs of the array take the same context.
-        unsafe { PYTHON_TAILS.tail_call(&ctx, next.then) }
+        // SAFETY: as in `hand_over`; programs of the array take the same context.
+        unsafe {
+            core::ptr::write_volatile(&raw mut seen.thread.next, next);
+            PYTHON_TAILS.tail_call(&ctx, next.then);
+        }
     }
     0
 }
