@@ -21,6 +21,8 @@ const READ_BEFORE_NS: u64 = 50_000_000;
 const BYTES_IO_SIZE: u64 = 32;
 /// `sock_fd` of a socket (`Modules/socketmodule.h`, `PySocketSockObject`).
 const SOCKET_FD: u64 = 16;
+/// Bytes that no body of a request has.
+const LONGEST: u64 = 1 << 48;
 /// Words of a `str` that are read at once.
 const STR_WORDS: usize = 8;
 /// The status with which Gunicorn answers an HTTP/2 request whose application failed
@@ -250,6 +252,7 @@ impl<K: Kernel> Machine<'_, K> {
         let length = int(self.kernel.user(), call.layout, length);
         if let Some(mut conn) = self.serving(call.request, call.client)
             && let Ok(length) = length
+            && length < LONGEST
         {
             conn.request_head_bytes = conn.request_bytes as u32;
             conn.request_bytes += length;

@@ -258,6 +258,31 @@ fn an_unread_body_is_no_request_whatever_it_holds() {
 }
 
 #[test]
+fn a_request_with_a_rare_method_may_follow_an_unread_body() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.accept(SOCK);
+    worker.read(
+        SOCK,
+        b"POST /hello HTTP/1.1\r\nContent-Length: 99\r\n\r\nzzz",
+    );
+    let request = worker.enter_new("POST", "/hello", CLIENT);
+    worker.write(SOCK, OK);
+    worker.exit(&request);
+    worker.only();
+    worker.read(SOCK, b"zzzzzzzzzzzzzzzzz");
+    let before = worker.kernel.clock.get();
+    let purge = b"PURGE /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+    worker.read(SOCK, purge);
+    let request = worker.enter_new("PURGE", "/hello", CLIENT);
+    worker.write(SOCK, OK);
+    worker.exit(&request);
+    let sent = worker.only();
+    sent.check_times();
+    assert!(!sent.has(flags::PIPELINED) && sent.conn.first_read_ns > before);
+    assert_eq!(sent.conn.request_bytes, purge.len() as u64);
+}
+
+#[test]
 fn a_request_that_bypassed_its_end_ends_when_the_next_one_enters() {
     let mut worker = Worker::new(Family::Gthread);
     worker.accept(SOCK);
