@@ -170,6 +170,7 @@ impl Stopped {
     }
 }
 
+const FEATURE: &str = "gunicorn_observer_feature";
 const RECORDING: &str = "recording";
 
 impl Observer {
@@ -247,14 +248,20 @@ impl Observer {
         record: bool,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        Self::start_as(binary, free_port()?, |command, folder| {
+        let observer = Self::start_as(binary, free_port()?, |command, folder| {
             if record {
                 command.arg("record").arg(folder.join(RECORDING));
             } else {
                 command.arg("run");
             }
             command.args(arguments);
-        })
+        })?;
+        // What is rarely needed is loaded after readiness.
+        observer.wait_until("all probes to be loaded", |metrics| {
+            let mut loading = metrics.all(FEATURE, &[("reason", "loading")]);
+            loading.next().is_none()
+        })?;
+        Ok(observer)
     }
 
     /// `replay --serve` of a recording: nothing is observed.

@@ -131,6 +131,7 @@ impl Programs {
             self.load_and_attach(feature);
         }
         for feature in late {
+            self.status.set_loading(feature, true);
             self.late.push((feature, self.object.own_names(feature)));
         }
         let mut features = self.features.iter();
@@ -158,10 +159,14 @@ impl Programs {
     /// Attaches late features that are loaded by now, wherever they are waited for. Returns the
     /// attachments that failed.
     pub fn take_late(&mut self) -> Vec<LateFailure> {
+        let has_late = self.has_late();
         while let Some(done) = self.late.next() {
             self.take(done);
         }
         self.log_absent();
+        if has_late && !self.has_late() {
+            tracing::info!("all probes are loaded");
+        }
         std::mem::take(&mut self.failures)
     }
 
@@ -212,6 +217,7 @@ impl Programs {
             self.take(done);
         }
         if self.loaded.insert(feature.name) {
+            self.status.set_loading(feature, false);
             match self.object.load(feature, &mut self.loads) {
                 Ok(programs) => {
                     for program in programs {
