@@ -1,7 +1,8 @@
 //! Attached programs, and a background thread for each detachment.
 //!
-//! To detach a program, the kernel waits until no CPU can run it any more
-//! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second. New
+//! To detach a program from a performance event, the kernel waits until no CPU can run it any more
+//! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second; for a link of
+//! `uprobe_multi` some hundredths, and next to nothing for the other links. New
 //! processes must not wait for that, and detachments at the same time share part of the wait.
 
 use aya::programs::trace_point::TracePointLink;
