@@ -84,6 +84,18 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
+/// Whether no feature is still loading.
+fn has_all_features(port: u16) -> bool {
+    let metrics = client::fetch(port, &Request::get("/metrics"));
+    metrics.is_ok_and(|response| {
+        let loading = b"reason=\"still loading\"";
+        !response
+            .body
+            .windows(loading.len())
+            .any(|text| text == loading)
+    })
+}
+
 /// Every backend that the observer lets one choose, and this kernel has.
 pub fn backends() -> Result<Vec<Backend>> {
     let mut help = vec!["run".to_owned()];
@@ -170,7 +182,6 @@ impl Stopped {
     }
 }
 
-const FEATURE: &str = "gunicorn_observer_feature";
 const RECORDING: &str = "recording";
 
 impl Observer {
@@ -248,20 +259,14 @@ impl Observer {
         record: bool,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        let observer = Self::start_as(binary, free_port()?, |command, folder| {
+        Self::start_as(binary, free_port()?, |command, folder| {
             if record {
                 command.arg("record").arg(folder.join(RECORDING));
             } else {
                 command.arg("run");
             }
             command.args(arguments);
-        })?;
-        // What is rarely needed is loaded after readiness.
-        observer.wait_until("all probes to be loaded", |metrics| {
-            let mut loading = metrics.all(FEATURE, &[("reason", "loading")]);
-            loading.next().is_none()
-        })?;
-        Ok(observer)
+        })
     }
 
     /// `replay --serve` of a recording: nothing is observed.
@@ -288,7 +293,7 @@ impl Observer {
     ) -> Result<Self> {
         let is_ready = |port| {
             let ready = client::fetch(port, &Request::get("/readyz"));
-            ready.is_ok_and(|response| response.status == 200)
+            ready.is_ok_and(|response| response.status == 200) && has_all_features(port)
         };
         Self::start_until(is_ready, binary, port, arguments)
     }

@@ -49,7 +49,7 @@ impl Tracer {
             if let Some(status) = tracer.child.try_wait()? {
                 bail!("it ended with {status}; it said:\n{}", tracer.stderr()?);
             }
-            let is_ready = tracer.stderr()?.contains("all probes are loaded");
+            let is_ready = tracer.stderr()?.contains("observing; ");
             Ok(is_ready.then_some(()))
         })?;
         Ok(tracer)

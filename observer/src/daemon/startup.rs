@@ -127,14 +127,18 @@ pub(super) struct Readers {
 }
 
 impl Attached {
-    /// Loads the programs and attaches those of the host.
-    pub(super) fn attach(observe: &config::Observe) -> Result<Self> {
+    /// Loads the programs and attaches those of the host. Who waits for a server waits for no rare
+    /// programs: they are loaded later.
+    pub(super) fn attach(observe: &config::Observe, is_server: bool) -> Result<Self> {
         let types = Types::read(observe.host.btf.as_deref())?;
         let mut programs = load::load(&types, observe.host.probes)?;
         #[cfg(feature = "probe-log")]
         programs.start_log()?;
         let gil = observe.gil.then(|| programs.take_gil_waits()).transpose()?;
         programs.attach_host(observe.gil)?;
+        if !is_server {
+            programs.load_late();
+        }
         let readers = Readers {
             ring: Ring::new(programs.take_ring()?, programs.take_alarm()?)?,
             totals: programs.take_stats()?,

@@ -68,7 +68,7 @@ impl Tasks {
             .screen
             .map(|appearance| Own::start(&appearance, stop.clone().on_drop()))
             .transpose()?;
-        let attached = Attached::attach(observe)?;
+        let attached = Attached::attach(observe, outputs.metrics.is_some())?;
         let lines = outputs.lines.map(|lines| start_lines(lines, &stop));
         let (outlet, lines) = lines.transpose()?.unzip();
         let (engine, ends) = engine(observe, attached.readers, opened.record, outlet)?;

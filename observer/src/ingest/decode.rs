@@ -16,6 +16,7 @@ use probe_ebpf::abi::{
     MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord,
     StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
+use std::borrow::Cow;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,7 +176,7 @@ fn request(
     let exceptions_count = fields.u64()?;
     let request_head_bytes = fields.u32()?;
     let response_head_bytes = fields.u32()?;
-    let _fd = fields.u32()?;
+    let version = fields.u32()?;
     let ordinal = fields.u32()?;
     let status = fields.u16()?;
     let flags = fields.u16()?;
@@ -208,7 +209,10 @@ fn request(
         method: line.method.map(Untrusted::from),
         path: line.path.map(|path| former.renewed(&path)),
         path_cut: line.path_cut,
-        protocol: line.protocol.map(Untrusted::from),
+        protocol: line
+            .protocol
+            .or_else(|| protocol(version))
+            .map(Untrusted::from),
         status: (100..=999).contains(&status).then_some(status),
         request_body_bytes: body(request_bytes, request_head_bytes),
         response_bytes: (response_bytes != 0).then_some(response_bytes),
@@ -224,6 +228,17 @@ fn request(
         exceptions_count,
     };
     Ok(())
+}
+
+/// The version of HTTP as Python has it.
+fn protocol(version: u32) -> Option<Cow<'static, str>> {
+    match version {
+        0x0101 => Some("HTTP/1.1".into()),
+        0x0100 => Some("HTTP/1.0".into()),
+        0x0009 => Some("HTTP/0.9".into()),
+        0x0200 => Some("HTTP/2".into()),
+        _ => None,
+    }
 }
 
 /// A request's first line, as far as it was captured in `head`.

@@ -28,6 +28,12 @@ impl Late {
         self.waiting.push_back(task);
     }
 
+    /// Takes back every feature, before the start of the thread.
+    pub(super) fn take(&mut self) -> Vec<&'static Feature> {
+        let waiting = self.waiting.drain(..);
+        waiting.map(|(feature, _)| feature).collect()
+    }
+
     /// Starts the thread. It ends with its last feature, or with the process.
     pub(super) fn start(&mut self, code: &Arc<Code>) {
         let tasks = std::mem::take(&mut self.waiting);

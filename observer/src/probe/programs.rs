@@ -159,14 +159,10 @@ impl Programs {
     /// Attaches late features that are loaded by now, wherever they are waited for. Returns the
     /// attachments that failed.
     pub fn take_late(&mut self) -> Vec<LateFailure> {
-        let has_late = self.has_late();
         while let Some(done) = self.late.next() {
             self.take(done);
         }
         self.log_absent();
-        if has_late && !self.has_late() {
-            tracing::info!("all probes are loaded");
-        }
         std::mem::take(&mut self.failures)
     }
 
@@ -182,6 +178,16 @@ impl Programs {
                 self.failures.push(LateFailure { pid, hook, error });
             }
         }
+    }
+
+    /// Loads all late features now, before a process is observed.
+    pub fn load_late(&mut self) {
+        let late = self.late.take();
+        self.object.preload(&late);
+        for feature in late {
+            self.load_and_attach(feature);
+        }
+        self.log_absent();
     }
 
     /// Loads every feature, attached to nothing.

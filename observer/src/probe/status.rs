@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Reason of a late feature, until it is loaded.
-const LOADING: &str = "loading";
+/// Why a feature is absent that is loaded after readiness.
+const LOADING: &str = "still loading";
 
 /// Kept by [`super::programs::Programs`].
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,8 @@ pub struct Status(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// Why each feature is absent; empty if it is available, or loaded when it is needed.
+    /// Why each feature is absent, or [`LOADING`]; empty if it is available, or loaded when it is
+    /// needed.
     pub features: BTreeMap<&'static str, String>,
     /// Every loaded program.
     pub programs: Vec<Loaded>,
@@ -43,15 +44,15 @@ impl Status {
         status
     }
 
-    /// Records a loaded program.
-    pub(super) fn add_program(&self, program: Loaded) {
-        self.read().programs.push(program);
-    }
-
-    /// Records whether a late feature is still to be loaded.
+    /// Records whether a feature is still to be loaded.
     pub(super) fn set_loading(&self, feature: &Feature, is_loading: bool) {
         let why = if is_loading { LOADING } else { "" };
         self.read().features.insert(feature.name, why.to_owned());
+    }
+
+    /// Records a loaded program.
+    pub(super) fn add_program(&self, program: Loaded) {
+        self.read().programs.push(program);
     }
 
     /// Records that a feature is absent.

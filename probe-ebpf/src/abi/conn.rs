@@ -74,11 +74,14 @@ pub struct Conn {
     pub family: u16,
     /// A set of [`marks`]: what the programs note about it.
     pub marks: u16,
+    /// Version of HTTP, as [`super::RequestRecord::version`].
+    pub version: u32,
     /// In `CONN_PLACES`: 1 if `CONNS` has a connection that would be here.
     pub is_shared: u32,
+    pub reserved: u32,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 17 * 8 + 8 * 4 + 16 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 17 * 8 + 8 * 4 + 24 + HEAD_BYTES + HEAD_SLACK);
 
 /// What the programs note about a connection.
 pub mod marks {
@@ -142,6 +145,7 @@ impl Conn {
         self.response_head_bytes = 0;
         self.ordinal += 1;
         self.line_len = 0;
+        self.version = 0;
         self.exceptions = 0;
         self.captured_frames = 0;
         self.tid = 0;

@@ -34,8 +34,8 @@ pub struct RequestRecord {
     pub request_head_bytes: u32,
     /// Bytes of the response before its body; 0 when the end of the head was not seen.
     pub response_head_bytes: u32,
-    /// File descriptor of the connection in the worker; -1 when unknown.
-    pub fd: i32,
+    /// Version of HTTP as Python has it, major << 8 | minor; 0 when unknown.
+    pub version: u32,
     /// 0 for the first request of a connection, 1 for the next, …
     pub ordinal: u32,
     /// Status code of the response; 0 when unseen.

@@ -162,7 +162,7 @@ fn fill(record: &mut RequestRecord, (tgid, tid): (u32, u32), conn: &Conn, origin
     record.response_bytes = conn.response_bytes;
     record.request_head_bytes = conn.request_head_bytes;
     record.response_head_bytes = conn.response_head_bytes;
-    record.fd = -1;
+    record.version = conn.version;
     record.ordinal = conn.ordinal;
     record.status = conn.status;
     record.flags = conn.flags;

@@ -9,9 +9,10 @@
 
 use super::emit::{Rooms, header, send_now, send_spare};
 use super::kernel::Live;
+use super::kernel::serving;
 use super::maps::{
     CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, CODES, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME,
-    NEW_EXCEPTION, count, layout, serving,
+    NEW_EXCEPTION, count, layout,
 };
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};

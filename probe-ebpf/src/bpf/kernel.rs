@@ -3,11 +3,12 @@
 use super::emit;
 use super::maps::{
     CLIENTS, CONN_PLACES, CONNS, NEW_CONN, NEW_THREAD, SCRATCH, THREAD_PLACES, THREADS, count,
-    mode, target,
+    current, mode, serving_target, target,
 };
 use super::memory::{self, UNIX, User};
 use probe_ebpf::abi::{
-    Conn, Mode, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, conn_place,
+    Conn, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, conn_place,
+    target_flags,
 };
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
@@ -17,6 +18,41 @@ pub struct Live {
     pub target: &'static Target,
     /// tgid << 32 | tid.
     pub id: u64,
+}
+
+/// The current thread, if it may serve requests.
+#[inline(always)]
+pub fn serving() -> Option<Live> {
+    let id = current();
+    let target = serving_target((id >> 32) as u32)?;
+    Some(Live { target, id })
+}
+
+/// The same, if its connections report themselves.
+#[inline(always)]
+pub fn seen_by_sockets() -> Option<Live> {
+    serving().filter(|live| live.target.layout != NO_LAYOUT)
+}
+
+/// The same, if its connections are seen by its system calls.
+#[inline(always)]
+pub fn seen_by_calls() -> Option<Live> {
+    let live = serving()?;
+    (live.target.layout == NO_LAYOUT || mode(Mode::Sockets) == 0).then_some(live)
+}
+
+/// The same, if it may use `read` and `write` for its connections: uvloop and OpenSSL do.
+#[inline(always)]
+pub fn plain() -> Option<Live> {
+    seen_by_calls().filter(|live| {
+        live.target.layout == NO_LAYOUT || live.target.flags & target_flags::TLS != 0
+    })
+}
+
+/// The same, if its Python is not read.
+#[inline(always)]
+pub fn unread() -> Option<Live> {
+    serving().filter(|live| live.target.layout == NO_LAYOUT)
 }
 
 impl Live {

@@ -4,7 +4,6 @@
 //! integers. Only the thread that serves a connection or request works on it. Userspace deletes
 //! entries of dead processes only, so no other access races.
 
-use super::kernel::Live;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::map,
@@ -234,41 +233,6 @@ pub fn serving_target(tgid: u32) -> Option<&'static Target> {
     target(tgid).filter(|target| {
         target.role != Role::Master as u32 && target.role != Role::Bystander as u32
     })
-}
-
-/// The current thread, if it may serve requests.
-#[inline(always)]
-pub fn serving() -> Option<Live> {
-    let id = current();
-    let target = serving_target((id >> 32) as u32)?;
-    Some(Live { target, id })
-}
-
-/// The same, if its connections report themselves.
-#[inline(always)]
-pub fn seen_by_sockets() -> Option<Live> {
-    serving().filter(|live| live.target.layout != NO_LAYOUT)
-}
-
-/// The same, if its connections are seen by its system calls.
-#[inline(always)]
-pub fn seen_by_calls() -> Option<Live> {
-    let live = serving()?;
-    (live.target.layout == NO_LAYOUT || mode(Mode::Sockets) == 0).then_some(live)
-}
-
-/// The same, if it may use `read` and `write` for its connections: uvloop and OpenSSL do.
-#[inline(always)]
-pub fn plain() -> Option<Live> {
-    seen_by_calls().filter(|live| {
-        live.target.layout == NO_LAYOUT || live.target.flags & target_flags::TLS != 0
-    })
-}
-
-/// The same, if its Python is not read.
-#[inline(always)]
-pub fn unread() -> Option<Live> {
-    serving().filter(|live| live.target.layout == NO_LAYOUT)
 }
 
 /// The value of a mode.

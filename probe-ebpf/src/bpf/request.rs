@@ -7,7 +7,8 @@
 use super::emit;
 use super::exception::{Exception, ending};
 use super::kernel::Live;
-use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout, serving};
+use super::kernel::serving;
+use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout};
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
@@ -283,7 +284,7 @@ fn measure_head(ctx: &ProbeContext, live: &Live, seen: &mut Seen<'_>) -> Option<
     let code = seen.code()?;
     let call = seen.call(code);
     let request = attributes(ctx, seen, code, Object::Request, call.request, AGAIN)?;
-    let [_, _, unreader, body] = request;
+    let [_, _, unreader, body, _] = request;
     if live.target.flags & target_flags::TLS == 0 {
         let [buffer, ..] = attributes(ctx, seen, code, Object::Unreader, unreader, AGAIN)?;
         live.machine().measure_head(&call, buffer);

@@ -4,7 +4,8 @@
 //! read need `syscalls` on every kernel.
 
 use super::exception;
-use super::maps::{SOCKET_TAILS, make_scratch, seen_by_sockets};
+use super::kernel::seen_by_sockets;
+use super::maps::{SOCKET_TAILS, make_scratch};
 use super::memory;
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::{

@@ -7,9 +7,8 @@
 use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
 use super::kernel::Live;
-use super::maps::{
-    NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, count, current, layout, serving,
-};
+use super::kernel::serving;
+use super::maps::{NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, count, current, layout};
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{

@@ -207,9 +207,10 @@ impl<K: Kernel> Machine<'_, K> {
         &self,
         call: &Call<'_>,
         conn: &mut Conn,
-        [method, path, ..]: &RequestFields,
+        [method, path, _, _, version]: &RequestFields,
         thread: &mut Thread,
     ) -> Result<bool, Fault> {
+        conn.version = self.version(call.layout, *version, thread);
         let space = &mut thread.words;
         let start = self.keep_names(call.layout, conn, *method, *path, space)?;
         let has_no_body = start == u64::from_le_bytes(*b"GET\0\0\0\0\0")
@@ -258,6 +259,26 @@ impl<K: Kernel> Machine<'_, K> {
             conn.request_bytes += length;
             conn.marks |= marks::ENCRYPTED;
         }
+    }
+
+    /// The version of HTTP in a tuple of two small `int`s, as major << 8 | minor; 0 if it cannot be read.
+    /// Such `int`s are always the same objects.
+    #[inline(always)]
+    fn version(&self, layout: &Layout, tuple: u64, thread: &mut Thread) -> u32 {
+        let user = self.kernel.user();
+        let mut items = [0_u64; 2];
+        let at = tuple.wrapping_add(u64::from(layout.tuple_items));
+        if tuple == 0 || user.words(at, &mut items).is_err() {
+            return 0;
+        }
+        if thread.version_items != items {
+            let [major, minor] = items;
+            let major = self.number(layout, major) as u32 & 0xff;
+            let minor = self.number(layout, minor) as u32 & 0xff;
+            thread.version = major << 8 | minor;
+            thread.version_items = items;
+        }
+        thread.version
     }
 
     /// Keeps method and path; returns the first letters of the method.
@@ -359,7 +380,7 @@ impl<K: Kernel> Machine<'_, K> {
 
     /// What a response object with these attributes shows, as [`Object::Response`] names them.
     #[inline(always)]
-    pub fn ended(&self, layout: &Layout, [status, sent, headers_sent, _]: [u64; FIELDS]) -> Ended {
+    pub fn ended(&self, layout: &Layout, [status, sent, headers_sent, ..]: [u64; FIELDS]) -> Ended {
         Ended {
             status: self.status_of(layout, status),
             sent: self.number(layout, sent),

@@ -176,6 +176,8 @@ fn no_conn() -> Conn {
         family: 1,
         marks: 1,
         is_shared: 0,
+        version: 0,
+        reserved: 0,
         line: [1; HEAD_BYTES + HEAD_SLACK],
     }
 }
@@ -187,6 +189,9 @@ fn no_thread() -> Thread {
         generation: 0,
         last_read: 1,
         serving: 1,
+        version_items: [0; 2],
+        version: 0,
+        reserved: 0,
         tstate: 1,
         next: Next {
             object: 0,

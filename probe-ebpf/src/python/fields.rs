@@ -10,7 +10,9 @@ use super::{InlineValues, Layout};
 use crate::memory::{Fault, Memory};
 
 /// Attributes of a shape.
-pub const FIELDS: usize = 4;
+pub const FIELDS: usize = 5;
+/// The same, filled up to whole words.
+const SLOTS: usize = 8;
 /// Keys that are searched: Gunicorn's `Request` has about thirty attributes.
 const MAX_KEYS: u64 = 48;
 /// Words read at most: those before the values, and the values.
@@ -34,11 +36,12 @@ pub struct Shape {
     entries_at: u32,
     entry_bytes: u32,
     /// Index of each value, plus one; 0 for an attribute that the class does not have.
-    slots: [u8; FIELDS],
+    slots: [u8; SLOTS],
     /// Values to be read.
     values: u32,
+    reserved: u32,
 }
-const _: () = assert!(size_of::<Shape>() == 16 + FIELDS * 8 + 8 + 8);
+const _: () = assert!(size_of::<Shape>() == 16 + FIELDS * 8 + 8 + SLOTS + 8);
 
 /// Where an object keeps its attributes, and its class.
 #[derive(Clone, Copy)]
@@ -57,8 +60,9 @@ impl Shape {
         names: [0; FIELDS],
         entries_at: 0,
         entry_bytes: 0,
-        slots: [0; FIELDS],
+        slots: [0; SLOTS],
         values: 0,
+        reserved: 0,
     };
 }
 
@@ -223,7 +227,7 @@ pub fn learn<M: Memory>(
         (tables[0], tables[1] != 0)
     };
     let entries = layout.entries(mem, keys)?;
-    shape.slots = [0; FIELDS];
+    shape.slots = [0; SLOTS];
     shape.values = 0;
     for index in 0..MAX_KEYS {
         let Ok(key) = mem.word(entries.key_at(index)) else {

@@ -3,7 +3,8 @@
 use super::call::{Attempt, backup_probe, result};
 use super::connect;
 use crate::bpf::kernel::Live;
-use crate::bpf::maps::{count, mode, serving};
+use crate::bpf::kernel::serving;
+use crate::bpf::maps::{count, mode};
 use crate::bpf::{emit, memory};
 use aya_ebpf::programs::TracePointContext;
 use probe_ebpf::abi::{Mode, NO_LAYOUT, Stat};

@@ -4,7 +4,7 @@ use super::accept::reports_itself;
 use super::call::{Attempt, argument, backup_probe, continue_with};
 use super::connect;
 use crate::bpf::kernel::Live;
-use crate::bpf::maps::serving;
+use crate::bpf::kernel::serving;
 use crate::bpf::{exception, memory};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ObjectKey, Tail};

@@ -1,7 +1,8 @@
 //! The system calls that read a request.
 
 use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
-use crate::bpf::maps::{current, make_scratch, plain, seen_by_calls};
+use crate::bpf::kernel::{plain, seen_by_calls};
+use crate::bpf::maps::{current, make_scratch};
 use crate::bpf::memory;
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ObjectKey, Tail};

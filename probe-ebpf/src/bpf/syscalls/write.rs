@@ -2,7 +2,8 @@
 
 use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
 use crate::bpf::kernel::Live;
-use crate::bpf::maps::{WRITES, current, make_scratch, plain, seen_by_calls, unread};
+use crate::bpf::kernel::{plain, seen_by_calls, unread};
+use crate::bpf::maps::{WRITES, current, make_scratch};
 use crate::bpf::memory::{self, User};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, NO_LAYOUT, ObjectKey, Tail};

@@ -12,7 +12,13 @@ const CIPHERTEXT: &[u8] = b"\x17\x03\x03 ciphertext";
 /// What a response object shows, as the programs read it.
 fn response(worker: &mut Worker, status: &str, sent: u64, headers_sent: u64) -> Ended {
     let heap = &mut worker.kernel.user;
-    let fields = [heap.str(status), heap.int(sent), heap.int(headers_sent), 0];
+    let fields = [
+        heap.str(status),
+        heap.int(sent),
+        heap.int(headers_sent),
+        0,
+        0,
+    ];
     worker.machine().ended(&worker.kernel.user.layout, fields)
 }
 
@@ -130,8 +136,8 @@ fn objects_that_are_no_response_show_nothing() {
     let text = worker.kernel.user.str("OK");
     let layout = worker.kernel.user.layout;
     for object in [0, none, text, u64::MAX] {
-        let ended = worker.machine().ended(&layout, [object; 4]);
+        let ended = worker.machine().ended(&layout, [object; 5]);
         assert_eq!(ended.status, 0);
     }
-    assert_eq!(worker.machine().ended(&layout, [0; 4]), Ended::default());
+    assert_eq!(worker.machine().ended(&layout, [0; 5]), Ended::default());
 }

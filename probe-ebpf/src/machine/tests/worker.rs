@@ -132,7 +132,7 @@ impl Worker {
 
     pub fn request(&mut self, method: &str, path: &str, client: u64) -> Request {
         let heap = &mut self.kernel.user;
-        let fields = [heap.str(method), heap.str(path), 0, 0];
+        let fields = [heap.str(method), heap.str(path), 0, 0, 0];
         Request {
             object: heap.new_object(),
             client,
