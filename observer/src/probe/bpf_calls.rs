@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Bytes of the verifier's log, at most what kernels accept.
 const LOG_BYTES: usize = (16 << 20) - 1;
+/// A program whose load is interrupted is loaded again, this often in all.
+const ATTEMPTS: u32 = 5;
 /// `BPF_OBJ_NAME_LEN` of `linux/bpf.h`.
 const NAME_BYTES: usize = 16;
 
@@ -134,7 +136,15 @@ pub(super) fn load_program(
         // their lengths; the kernel writes to the log alone, which is borrowed for that.
         unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) }
     };
-    load(&mut []).map_err(|error| {
+    let is_interrupted = |result: &io::Result<OwnedFd>| {
+        let error = result.as_ref().err();
+        error.and_then(io::Error::raw_os_error) == Some(Errno::EAGAIN as i32)
+    };
+    // A signal interrupts the verifier.
+    let mut results = (0..ATTEMPTS).map(|_| load(&mut []));
+    let result = results.find(|result| !is_interrupted(result));
+    let result = result.unwrap_or_else(|| Err(Errno::EAGAIN.into()));
+    result.map_err(|error| {
         let mut log = vec![0; LOG_BYTES];
         // The same error once more.
         let _ = load(&mut log);
