@@ -5,6 +5,7 @@ mod attach;
 mod bpf_calls;
 mod bpf_maps;
 mod btf;
+mod code;
 mod control_group;
 pub mod detach;
 pub mod features;
@@ -12,6 +13,7 @@ pub mod gil;
 pub mod in_flight;
 mod interpreters;
 pub mod kernel;
+mod late;
 pub mod load;
 mod locked_memory;
 #[cfg(feature = "probe-log")]

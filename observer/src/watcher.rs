@@ -62,6 +62,8 @@ const MS: u64 = 1_000_000;
 /// Pause before the first check of a candidate; each further one is longer.
 const FIRST_PAUSE_NS: u64 = 10 * MS;
 const LONGEST_PAUSE_NS: u64 = 500 * MS;
+/// While programs are loaded in a thread, those that are loaded are taken this often.
+const TAKE_LATE_EVERY: Duration = Duration::from_millis(20);
 /// A Python process that is no master by then is left to the rescan.
 const CANDIDATE_NS: u64 = 60_000 * MS;
 /// Pause between a fork and the follow-up: the master then knows its new worker.
@@ -232,17 +234,16 @@ impl Watcher {
 
     /// Reacts to notices until every notifier is closed. The programs are detached with it.
     pub fn run(mut self, mut inbox: Inbox) {
+        self.programs.start_late();
         loop {
             let now = monotonic_ns();
-            let next_ns = if self.programs.has_late() {
-                now
-            } else {
-                self.next_ns()
-            };
-            let wait = Duration::from_nanos(next_ns.saturating_sub(now));
+            let mut wait = Duration::from_nanos(self.next_ns().saturating_sub(now));
+            if self.programs.has_late() {
+                wait = wait.min(TAKE_LATE_EVERY);
+            }
             match inbox.wait(wait) {
                 Ok(seen) => self.see(seen),
-                Err(RecvTimeoutError::Timeout) => self.load_late(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     // Programs are detached one after another. Without targets, those that are
                     // still attached report nothing.
@@ -253,6 +254,7 @@ impl Watcher {
             while let Some(seen) = inbox.next() {
                 self.see(seen);
             }
+            self.take_late();
             if inbox.has_lost() {
                 self.rescan_ns = self.rescan_ns.min(monotonic_ns() + RESCAN_AFTER_LOSS_NS);
             }

@@ -1,29 +1,32 @@
 //! Attaches programs to their hooks. Nothing is pinned: every attachment ends with the observer.
 
 use super::absent::Refusal;
+use super::bpf_calls::{attach_raw_tracepoint, attach_to_control_group, attach_uprobe_multi};
 use super::control_group;
 use super::detach::{Link, detach_in_reverse};
 use super::features::{AttachPoint, Feature, Hook, PythonHook, of_hook};
 use super::load::LoadedObject;
 use crate::cpython::target::ProbePoint;
 use crate::process::maps;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::uprobe::UProbeScope;
-use aya::programs::{
-    CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint, TracePoint,
-    UProbe,
-};
+use aya::programs::{Program, ProgramError, TracePoint, UProbe};
+use aya_obj::generated::bpf_attach_type;
+use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 /// Attaches the programs of a feature of the whole host: all of them or none.
 ///
 /// # Errors
 /// The first program that could not be attached, and why.
-pub(super) fn attach_feature(ebpf: &mut Ebpf, feature: &Feature) -> Result<Vec<Link>, Refusal> {
+pub(super) fn attach_feature(
+    object: &mut LoadedObject,
+    feature: &Feature,
+) -> Result<Vec<Link>, Refusal> {
     let mut links = Vec::new();
-    match attach_to_host(ebpf, feature, &mut links) {
+    match attach_to_host(object, feature, &mut links) {
         Ok(()) => Ok(links),
         Err(refusal) => {
             detach_in_reverse(links);
@@ -33,7 +36,7 @@ pub(super) fn attach_feature(ebpf: &mut Ebpf, feature: &Feature) -> Result<Vec<L
 }
 
 fn attach_to_host(
-    ebpf: &mut Ebpf,
+    object: &mut LoadedObject,
     feature: &Feature,
     links: &mut Vec<Link>,
 ) -> Result<(), Refusal> {
@@ -42,17 +45,19 @@ fn attach_to_host(
         let refused = |error| Refusal::on_attach(name, &error);
         match program.hook {
             Hook::RawTracepoint(tracepoint) => {
-                links.push(attach_raw(ebpf, name, tracepoint).map_err(refused)?);
+                links.push(attach_raw(object, name, tracepoint).map_err(refused)?);
             }
             Hook::Syscall { tracepoint, backup } => {
-                links.push(attach_to_syscall(ebpf, name, tracepoint).map_err(refused)?);
+                links.push(attach_to_syscall(&mut object.ebpf, name, tracepoint).map_err(refused)?);
                 // Behind the first: the kernel runs them in this order.
-                if ebpf.program(backup).is_some_and(|it| it.fd().is_ok()) {
-                    links.push(attach_to_syscall(ebpf, backup, tracepoint).map_err(refused)?);
+                if object.fd(backup).is_some() {
+                    links.push(
+                        attach_to_syscall(&mut object.ebpf, backup, tracepoint).map_err(refused)?,
+                    );
                 }
             }
             Hook::ControlGroup(point) => {
-                links.push(attach_to_control_groups(ebpf, name, point).map_err(refused)?);
+                links.push(attach_to_control_groups(object, name, point).map_err(refused)?);
             }
             Hook::Python(_)
             | Hook::Tail(_)
@@ -64,10 +69,9 @@ fn attach_to_host(
     Ok(())
 }
 
-fn attach_raw(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<Link> {
-    let program = find::<RawTracePoint>(ebpf, name)?;
-    let link = program.attach(tracepoint)?;
-    Ok(Link::RawTracePoint(program.take_link(link)?))
+fn attach_raw(object: &LoadedObject, name: &str, tracepoint: &str) -> Result<Link> {
+    let link = attach_raw_tracepoint(loaded(object, name)?, &CString::new(tracepoint)?)?;
+    Ok(Link::Own(link))
 }
 
 fn attach_to_syscall(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<Link> {
@@ -76,25 +80,15 @@ fn attach_to_syscall(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<Li
     Ok(Link::TracePoint(program.take_link(link)?))
 }
 
-/// A link is always attached beside other programs, with `BPF_F_ALLOW_MULTI`; the kernel refuses the
-/// flag itself (`cgroup_bpf_link_attach` in `kernel/bpf/cgroup.c`).
-const BESIDE_OTHERS: CgroupAttachMode = CgroupAttachMode::Single;
-
-fn attach_to_control_groups(ebpf: &mut Ebpf, name: &str, point: AttachPoint) -> Result<Link> {
-    let root = control_group::root()?;
-    let attached = match point {
-        AttachPoint::PeerName4 | AttachPoint::PeerName6 => {
-            let program = find::<CgroupSockAddr>(ebpf, name)?;
-            let link = program.attach(root, BESIDE_OTHERS);
-            link.and_then(|link| Ok(Link::SocketAddress(program.take_link(link)?)))
-        }
-        AttachPoint::SocketRelease => {
-            let program = find::<CgroupSock>(ebpf, name)?;
-            let link = program.attach(root, BESIDE_OTHERS);
-            link.and_then(|link| Ok(Link::Socket(program.take_link(link)?)))
-        }
+fn attach_to_control_groups(object: &LoadedObject, name: &str, point: AttachPoint) -> Result<Link> {
+    let attach_type = match point {
+        AttachPoint::PeerName4 => bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME,
+        AttachPoint::PeerName6 => bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME,
+        AttachPoint::SocketRelease => bpf_attach_type::BPF_CGROUP_INET_SOCK_RELEASE,
     };
-    attached.map_err(control_group::explained)
+    let root = control_group::root()?;
+    let link = attach_to_control_group(loaded(object, name)?, root.as_fd(), attach_type);
+    Ok(Link::Own(link.map_err(control_group::explained)?))
 }
 
 impl Refusal {
@@ -126,32 +120,49 @@ pub(super) fn attach_to_python(
     let attaching = || format!("failed to attach to {} at {offsets:#x?}", path.display());
     // The very file that was read: the process may replace the file at this path.
     let file = maps::reopen(path, first.opened).with_context(attaching)?;
-    let links = match &object.uprobe_multi {
-        Ok(uprobes) => uprobes
-            .attach(name, &file, &offsets)
-            .map(|link| vec![Link::UprobeMulti(link)]),
-        Err(_) => attach_one_by_one(&mut object.ebpf, name, &file, &offsets),
+    let links = if object.uprobe_multi.is_ok() {
+        attach_together(object, name, &file, &offsets)
+    } else {
+        attach_one_by_one(object, name, &file, &offsets)
     };
     links.with_context(attaching)
 }
 
-fn attach_one_by_one(
-    ebpf: &mut Ebpf,
+fn attach_together(
+    object: &LoadedObject,
     name: &str,
     file: &File,
     offsets: &[u64],
 ) -> Result<Vec<Link>> {
-    let program = find::<UProbe>(ebpf, name)?;
-    ensure!(
-        program.fd().is_ok(),
-        "the kernel rejected the eBPF program {name}"
-    );
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = CString::new(path_of(file))?;
+    let link = attach_uprobe_multi(loaded(object, name)?, &path, offsets)?;
+    Ok(vec![Link::Own(link)])
+}
+
+fn attach_one_by_one(
+    object: &mut LoadedObject,
+    name: &str,
+    file: &File,
+    offsets: &[u64],
+) -> Result<Vec<Link>> {
+    loaded(object, name)?;
+    let program = find::<UProbe>(&mut object.ebpf, name)?;
+    let path = path_of(file);
     let attach = offsets.iter().map(|&offset| {
         let link = program.attach(offset, &path, UProbeScope::AllProcesses)?;
         Ok(Link::UProbe(program.take_link(link)?))
     });
     attach.collect()
+}
+
+/// Leads to this very file.
+fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn loaded<'a>(object: &'a LoadedObject, name: &str) -> Result<BorrowedFd<'a>> {
+    let program = object.fd(name);
+    program.with_context(|| format!("the kernel rejected the eBPF program {name}"))
 }
 
 pub(super) fn no_program(name: &str) -> String {

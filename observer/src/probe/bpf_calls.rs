@@ -1,5 +1,4 @@
-//! Calls of bpf(2) that aya does not make: programs and links of the kind `uprobe_multi` (Linux 6.6 and
-//! later), arrays of such programs, and all values of an array at once.
+//! Calls of bpf(2) that aya does not make, or not for programs that it did not load itself.
 
 use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
@@ -9,11 +8,20 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-const ATTACH_TYPE: u32 = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
-/// Bytes of the verifier's log. The kernel keeps its end, which names the fault (since Linux 6.4).
-const LOG_BYTES: usize = 256 * 1024;
+/// Bytes of the verifier's log, at most what kernels accept.
+const LOG_BYTES: usize = (16 << 20) - 1;
+/// A program whose load is interrupted is loaded again, this often in all.
+const ATTEMPTS: u32 = 5;
 /// `BPF_OBJ_NAME_LEN` of `linux/bpf.h`.
 const NAME_BYTES: usize = 16;
+
+/// Type of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub program_type: bpf_prog_type,
+    /// Where it is attached, for types that can be in several places.
+    pub attach_type: Option<bpf_attach_type>,
+}
 
 /// A program that the kernel rejected.
 #[derive(Debug)]
@@ -40,13 +48,27 @@ struct ProgLoad {
     expected_attach_type: u32,
 }
 
-/// `BPF_LINK_CREATE` of `union bpf_attr`, for `uprobe_multi`.
+/// `BPF_RAW_TRACEPOINT_OPEN` of `union bpf_attr`.
+#[repr(C)]
+struct RawTracepointOpen {
+    name: u64,
+    prog_fd: u32,
+    padding: u32,
+}
+
+/// `BPF_LINK_CREATE` of `union bpf_attr`, without what follows for single types.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// `BPF_LINK_CREATE` of `union bpf_attr`, for `uprobe_multi`.
+#[repr(C)]
+struct UprobeMultiCreate {
+    link: LinkCreate,
     path: u64,
     offsets: u64,
     ref_ctr_offsets: u64,
@@ -81,18 +103,19 @@ struct MapBatch {
     flags: u64,
 }
 
-/// Loads a program for uprobes.
+/// Loads a program.
 ///
 /// # Errors
 /// When the kernel rejects it.
-pub(super) fn load_uprobe(
+pub(super) fn load_program(
+    kind: Kind,
     name: &str,
     instructions: &[bpf_insn],
     license: &CStr,
 ) -> Result<OwnedFd, Rejected> {
     let load = |log: &mut [u8]| {
         let attr = ProgLoad {
-            prog_type: bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
+            prog_type: kind.program_type as u32,
             insn_cnt: count(instructions),
             insns: address(instructions.as_ptr()),
             license: address(license.as_ptr()),
@@ -107,13 +130,21 @@ pub(super) fn load_uprobe(
             prog_flags: 0,
             prog_name: object_name(name),
             prog_ifindex: 0,
-            expected_attach_type: ATTACH_TYPE,
+            expected_attach_type: kind.attach_type.map_or(0, |attach_type| attach_type as u32),
         };
         // SAFETY: the attribute's pointers are to slices and a string that outlive the call, with
         // their lengths; the kernel writes to the log alone, which is borrowed for that.
         unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attr) }
     };
-    load(&mut []).map_err(|error| {
+    let is_interrupted = |result: &io::Result<OwnedFd>| {
+        let error = result.as_ref().err();
+        error.and_then(io::Error::raw_os_error) == Some(Errno::EAGAIN as i32)
+    };
+    // A signal interrupts the verifier.
+    let mut results = (0..ATTEMPTS).map(|_| load(&mut []));
+    let result = results.find(|result| !is_interrupted(result));
+    let result = result.unwrap_or_else(|| Err(Errno::EAGAIN.into()));
+    result.map_err(|error| {
         let mut log = vec![0; LOG_BYTES];
         // The same error once more.
         let _ = load(&mut log);
@@ -122,6 +153,41 @@ pub(super) fn load_uprobe(
         let log = String::from_utf8_lossy(&log).into_owned();
         Rejected { error, log }
     })
+}
+
+/// Attaches a program to a raw tracepoint.
+///
+/// # Errors
+/// When the kernel refuses, as one without this tracepoint.
+pub(super) fn attach_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let attr = RawTracepointOpen {
+        name: address(name.as_ptr()),
+        prog_fd: number(program),
+        padding: 0,
+    };
+    // SAFETY: the attribute's pointer is to a string that outlives the call; the kernel only reads it.
+    unsafe { bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+/// Attaches a program to a control group, beside other programs: for a link the kernel adds
+/// `BPF_F_ALLOW_MULTI` itself, and refuses it as a flag (`cgroup_bpf_link_attach` in
+/// `kernel/bpf/cgroup.c`).
+///
+/// # Errors
+/// When the kernel refuses, as beside a program that allows no other.
+pub(super) fn attach_to_control_group(
+    program: BorrowedFd<'_>,
+    control_group: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    let attr = LinkCreate {
+        prog_fd: number(program),
+        target_fd: number(control_group),
+        attach_type: attach_type as u32,
+        flags: 0,
+    };
+    // SAFETY: the attribute has no pointers.
+    unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attr) }
 }
 
 /// Attaches a program at these offsets of a file, in every process that maps it.
@@ -133,11 +199,13 @@ pub(super) fn attach_uprobe_multi(
     path: &CStr,
     offsets: &[u64],
 ) -> io::Result<OwnedFd> {
-    let attr = LinkCreate {
-        prog_fd: program.as_raw_fd().cast_unsigned(),
-        target_fd: 0,
-        attach_type: ATTACH_TYPE,
-        flags: 0,
+    let attr = UprobeMultiCreate {
+        link: LinkCreate {
+            prog_fd: number(program),
+            target_fd: 0,
+            attach_type: bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
+            flags: 0,
+        },
         path: address(path.as_ptr()),
         offsets: address(offsets.as_ptr()),
         ref_ctr_offsets: 0,
@@ -163,7 +231,7 @@ pub(super) fn put_program(
 ) -> io::Result<()> {
     let value = program.as_raw_fd().cast_unsigned();
     let attr = MapUpdate {
-        map_fd: map.as_raw_fd().cast_unsigned(),
+        map_fd: number(map),
         padding: 0,
         key: address(&raw const index),
         value: address(&raw const value),
@@ -202,7 +270,7 @@ pub(super) fn read_array<T: Pod>(map: BorrowedFd<'_>, entries: u32) -> io::Resul
         keys: address(keys.as_mut_ptr()),
         values: address(values.as_mut_ptr()),
         count: entries,
-        map_fd: map.as_raw_fd().cast_unsigned(),
+        map_fd: number(map),
         elem_flags: 0,
         flags: 0,
     };
@@ -244,6 +312,11 @@ unsafe fn bpf<T>(command: bpf_cmd, attr: &T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A descriptor as attributes have it.
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
 fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
 }
@@ -270,10 +343,11 @@ mod tests {
     #[test]
     fn the_attributes_have_the_layout_of_the_kernel() {
         assert_eq!(std::mem::offset_of!(ProgLoad, expected_attach_type), 68);
-        assert_eq!(std::mem::offset_of!(LinkCreate, path), 16);
-        assert_eq!(std::mem::offset_of!(LinkCreate, pid), 56);
-        assert_eq!((size_of::<ProgLoad>(), size_of::<LinkCreate>()), (72, 64));
-        assert_eq!(ATTACH_TYPE, 48);
+        assert_eq!(std::mem::offset_of!(UprobeMultiCreate, path), 16);
+        assert_eq!(std::mem::offset_of!(UprobeMultiCreate, pid), 56);
+        assert_eq!(size_of::<ProgLoad>(), 72);
+        assert_eq!(size_of::<UprobeMultiCreate>(), 64);
+        assert_eq!(size_of::<RawTracepointOpen>(), 16);
     }
 
     #[test]

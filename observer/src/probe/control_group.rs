@@ -4,11 +4,10 @@
 mod looks_only;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::programs::ProgramError;
 use nix::errno::Errno;
 use procfs::process::Process;
-use std::error::Error;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Opens the root of the control groups, version 2. A container often sees its own control group only:
@@ -48,12 +47,8 @@ fn is_root(place: &Path) -> bool {
 }
 
 /// The error of an attachment, with the fix.
-pub(super) fn explained(error: ProgramError) -> anyhow::Error {
-    let mut causes = std::iter::successors(Some(&error as &dyn Error), |&error| error.source());
-    let is_refused = causes.any(|cause| {
-        let error = cause.downcast_ref::<std::io::Error>();
-        error.and_then(std::io::Error::raw_os_error) == Some(Errno::EPERM as i32)
-    });
+pub(super) fn explained(error: io::Error) -> anyhow::Error {
+    let is_refused = error.raw_os_error() == Some(Errno::EPERM as i32);
     let error = anyhow!(error);
     if is_refused {
         error.context(

@@ -1,12 +1,10 @@
 //! Attached programs, and a background thread for each detachment.
 //!
-//! To detach a program, the kernel waits until no CPU can run it any more
-//! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second. New
+//! To detach a program from a performance event, the kernel waits until no CPU can run it any more
+//! (`kernel/trace/trace_event_perf.c`, `perf_trace_event_unreg`), about a tenth of a second; for a link of
+//! `uprobe_multi` some hundredths, and next to nothing for the other links. New
 //! processes must not wait for that, and detachments at the same time share part of the wait.
 
-use aya::programs::cgroup_sock::CgroupSockLink;
-use aya::programs::cgroup_sock_addr::CgroupSockAddrLink;
-use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
 use aya::programs::uprobe::UProbeLink;
 use std::os::fd::OwnedFd;
@@ -18,12 +16,10 @@ const THREADS: usize = 32;
 /// An attached program; dropping the link detaches it.
 #[derive(Debug)]
 pub enum Link {
-    RawTracePoint(RawTracePointLink),
     TracePoint(TracePointLink),
-    SocketAddress(CgroupSockAddrLink),
-    Socket(CgroupSockLink),
     UProbe(UProbeLink),
-    UprobeMulti(OwnedFd),
+    /// A link of the observer's own.
+    Own(OwnedFd),
 }
 
 /// Detaches programs one after the other, the last one first: the start of a call before its end, so

@@ -211,8 +211,8 @@ const fn tail(name: &'static str, tail: Tail) -> Program {
     Program { name, hook }
 }
 
-/// All features of all backends. The end of a call comes before its start, which is the order of attaching: a call
-/// that is seen to begin is also seen to end.
+/// All features of all backends. The end of a call comes before its start, which is the order of
+/// attaching: a call that is seen to begin is also seen to end. Late features are loaded in this order.
 pub static FEATURES: &[Feature] = &[
     Feature {
         name: "processes",
@@ -366,20 +366,6 @@ pub static FEATURES: &[Feature] = &[
         programs: &[raw("signal_generated", "signal_generate")],
     },
     Feature {
-        name: "stacks at timeouts",
-        without: "the function in which a worker was stuck at a WORKER TIMEOUT is unknown",
-        attached: When::Always,
-        is_late: true,
-        backends: ALL,
-        programs: &[
-            raw("signal_delivered", "signal_deliver"),
-            Program {
-                name: "stack_of_thread",
-                hook: Hook::StackTail,
-            },
-        ],
-    },
-    Feature {
         name: "OOM kills",
         without: "a worker that the OOM killer ended has the exit reason `crash`",
         attached: When::Always,
@@ -413,6 +399,20 @@ pub static FEATURES: &[Feature] = &[
         is_late: true,
         backends: ALL,
         programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
+    },
+    Feature {
+        name: "stacks at timeouts",
+        without: "the function in which a worker was stuck at a WORKER TIMEOUT is unknown",
+        attached: When::Always,
+        is_late: true,
+        backends: ALL,
+        programs: &[
+            raw("signal_delivered", "signal_deliver"),
+            Program {
+                name: "stack_of_thread",
+                hook: Hook::StackTail,
+            },
+        ],
     },
     Feature {
         name: "deep capture",

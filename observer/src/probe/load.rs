@@ -3,12 +3,12 @@
 use super::absent::Refusal;
 use super::attach::no_program;
 use super::bpf_calls::put_program;
+use super::code::{Code, Loading};
 use super::features::{Backend, Feature, Hook, Program as Row, PythonHook};
 use super::kernel::Types;
 use super::programs::{Load, Programs};
 use super::status::Loaded;
-use super::uprobe_multi::UprobeMulti;
-use super::{locked_memory, tracefs};
+use super::{locked_memory, tracefs, uprobe_multi};
 use crate::clock::monotonic_ns;
 use crate::options::Probes;
 use anyhow::{Context as _, Result, bail};
@@ -17,8 +17,10 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
 use probe_ebpf::abi::{Mode, PythonTail};
+use std::collections::HashMap;
 use std::fmt::Display;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 
 /// The programs, built by the build script.
@@ -54,9 +56,13 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
         .override_global("KERNEL", &kernel, true)
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
-    let uprobe_multi = UprobeMulti::new(object?, &ebpf);
+    let uprobe_multi = uprobe_multi::test();
+    let code = Code::new(object?, &ebpf, uprobe_multi.is_ok())?;
     let object = LoadedObject {
         ebpf,
+        code: Arc::new(code),
+        own: HashMap::new(),
+        preloaded: HashMap::new(),
         uprobe_multi,
         skips: types.has_function(SKIPPING),
     };
@@ -74,14 +80,48 @@ pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
 /// The object with its maps, and the programs that are loaded.
 pub(super) struct LoadedObject {
     pub ebpf: Ebpf,
-    /// The programs on functions of Python, or why aya loads and attaches them.
-    pub uprobe_multi: Result<UprobeMulti>,
+    pub code: Arc<Code>,
+    /// Programs that aya does not know of.
+    own: HashMap<&'static str, OwnedFd>,
+    /// Programs that threads loaded.
+    preloaded: HashMap<&'static str, Loading>,
+    /// Why programs on functions of Python are attached one by one, if they are.
+    pub uprobe_multi: Result<()>,
     /// Whether the kernel skips programs: then it gets backups.
     skips: bool,
 }
 
 impl LoadedObject {
-    /// Loads every program of a feature, and fills the maps of tail calls.
+    /// Programs of a feature that threads may load.
+    pub(super) fn own_names(&self, feature: &'static Feature) -> Vec<&'static str> {
+        let own = feature.programs.iter().filter(|row| self.is_own(row));
+        own.map(|row| row.name).collect()
+    }
+
+    /// Whether aya does not load the program.
+    fn is_own(&self, row: &Row) -> bool {
+        match row.hook {
+            Hook::Syscall { .. } => false,
+            Hook::Python(_) => self.uprobe_multi.is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Loads programs of these features in several threads.
+    pub(super) fn preload(&mut self, features: &[&'static Feature]) {
+        let names = features.iter().flat_map(|feature| self.own_names(feature));
+        let names: Vec<_> = names.collect();
+        let loadings = self.code.load_all(&names);
+        self.add_preloaded(loadings);
+    }
+
+    /// Takes programs that a thread loaded.
+    pub(super) fn add_preloaded(&mut self, loadings: Vec<Loading>) {
+        let loadings = loadings.into_iter().map(|loading| (loading.name, loading));
+        self.preloaded.extend(loadings);
+    }
+
+    /// Loads every program of a feature that is not loaded, and fills the maps of tail calls.
     ///
     /// # Errors
     /// The first program that the kernel rejected; the others are loaded all the same.
@@ -94,9 +134,7 @@ impl LoadedObject {
         for row in feature.programs {
             let backup = row.backup().filter(|_| self.skips);
             for name in [Some(row.name), backup].into_iter().flatten() {
-                let begun = monotonic_ns();
-                let of_name = self.load_one(name, row);
-                let took_ns = monotonic_ns() - begun;
+                let (of_name, took_ns) = self.load_one(name, row);
                 loads.push(Load {
                     feature,
                     program: name,
@@ -118,21 +156,26 @@ impl LoadedObject {
         Ok(loaded)
     }
 
-    fn load_one(&mut self, name: &'static str, row: &Row) -> Result<(), Refusal> {
-        if let (Ok(uprobes), Hook::Python(_) | Hook::PythonTail(_)) =
-            (&mut self.uprobe_multi, row.hook)
-        {
-            return uprobes.load(name);
+    /// Loads a program, and returns the nanoseconds that it took.
+    fn load_one(&mut self, name: &'static str, row: &Row) -> (Result<(), Refusal>, u64) {
+        if self.is_own(row) {
+            let loading = self.preloaded.remove(name);
+            let loading = loading.unwrap_or_else(|| self.code.load(name));
+            let loaded = loading.result.map(|fd| _ = self.own.insert(name, fd));
+            return (loaded, loading.took_ns);
         }
+        let begun = monotonic_ns();
+        let loaded = self.load_by_aya(name);
+        (loaded, monotonic_ns() - begun)
+    }
+
+    fn load_by_aya(&mut self, name: &'static str) -> Result<(), Refusal> {
         let Some(program) = self.ebpf.program_mut(name) else {
             return Err(Refusal::on_load(name, &no_program(name), String::new()));
         };
         let loaded = match program {
-            Program::RawTracePoint(program) => program.load(),
             Program::TracePoint(program) => program.load(),
             Program::UProbe(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
         loaded.map_err(|error| match error {
@@ -163,9 +206,8 @@ impl LoadedObject {
 
     /// A loaded program.
     pub(super) fn fd(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        let multi = self.uprobe_multi.as_ref().ok();
-        let multi = multi.and_then(|programs| programs.fd(name));
-        multi.or_else(|| Some(self.ebpf.program(name)?.fd().ok()?.as_fd()))
+        let own = self.own.get(name).map(OwnedFd::as_fd);
+        own.or_else(|| Some(self.ebpf.program(name)?.fd().ok()?.as_fd()))
     }
 
     /// Fills the map of tail calls, if the program is reached by one. The map stays with the object:

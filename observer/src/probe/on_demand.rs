@@ -6,8 +6,8 @@ use super::absent::Refusal;
 use super::attach::attach_feature;
 use super::detach::{Detacher, Link};
 use super::features::{Feature, Need, When};
+use super::load::LoadedObject;
 use super::status::Status;
-use aya::Ebpf;
 use observer_model::event::Pid;
 use std::collections::{BTreeSet, HashMap};
 
@@ -37,11 +37,11 @@ impl OnDemand {
     pub(super) fn attach(
         &mut self,
         feature: &'static Feature,
-        ebpf: &mut Ebpf,
+        object: &mut LoadedObject,
         status: &Status,
     ) -> Result<(), Refusal> {
         if !self.is_attached(feature) {
-            let links = attach_feature(ebpf, feature)?;
+            let links = attach_feature(object, feature)?;
             status.set_host(feature, true);
             self.attached.push(Attached { feature, links });
         }

@@ -8,6 +8,7 @@ use super::features::{ACCEPTS, Backend, Feature, Need, PythonHook, When, chosen,
 use super::gil::GilWaits;
 use super::in_flight::InFlightReader;
 use super::interpreters::Interpreters;
+use super::late::{Done, Late};
 use super::load::LoadedObject;
 use super::on_demand::{OnDemand, serves};
 use super::program_info::ProgramInfo;
@@ -19,7 +20,7 @@ use anyhow::{Result, anyhow, bail};
 use aya::maps::{Array, MapData, RingBuf};
 use observer_model::event::Pid;
 use probe_ebpf::abi::Mode;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 /// Owns the loaded object; dropping it detaches all programs.
 pub struct Programs {
@@ -33,10 +34,10 @@ pub struct Programs {
     left_out: Vec<&'static Feature>,
     /// Names of the features that were loaded, or rejected.
     loaded: HashSet<&'static str>,
-    /// Features still to be loaded.
-    late: VecDeque<&'static Feature>,
+    late: Late,
     /// Attachments for when their program is loaded.
     waiting: Vec<Waiting>,
+    failures: Vec<LateFailure>,
     absent: Absent,
     /// How many of the absent features are logged.
     logged: usize,
@@ -98,7 +99,8 @@ impl Programs {
             features,
             left_out,
             loaded: HashSet::new(),
-            late: VecDeque::new(),
+            late: Late::default(),
+            failures: Vec::new(),
             waiting: Vec::new(),
             absent: Absent::default(),
             logged: 0,
@@ -111,24 +113,26 @@ impl Programs {
     }
 
     /// Loads and attaches the programs of the whole host, with those on GIL waits if `gil`, and loads
-    /// those on interpreters; late features are left to [`Self::load_next`]. Logs each feature that
+    /// those on interpreters; late features are left to [`Self::start_late`]. Logs each feature that
     /// this kernel does not support.
     ///
     /// # Errors
     /// When a required feature is absent.
     pub fn attach_host(&mut self, gil: bool) -> Result<()> {
-        for feature in self.features.clone() {
-            let is_wanted = match feature.attached {
-                When::Required | When::Always | When::Interpreter | When::DeepCapture => true,
-                When::Gil => gil,
-                When::Needed(_) => false,
-            };
-            if is_wanted && feature.is_late {
-                self.status.set_loading(feature, true);
-                self.late.push_back(feature);
-            } else if is_wanted {
-                self.load_and_attach(feature);
-            }
+        let features = self.features.iter().copied();
+        let is_wanted = |feature: &&Feature| match feature.attached {
+            When::Required | When::Always | When::Interpreter | When::DeepCapture => true,
+            When::Gil => gil,
+            When::Needed(_) => false,
+        };
+        let (late, early): (Vec<_>, Vec<_>) = features.filter(is_wanted).partition(|it| it.is_late);
+        self.object.preload(&early);
+        for feature in early {
+            self.load_and_attach(feature);
+        }
+        for feature in late {
+            self.status.set_loading(feature, true);
+            self.late.push((feature, self.object.own_names(feature)));
         }
         let mut features = self.features.iter();
         let has_accepts =
@@ -141,43 +145,56 @@ impl Programs {
         Ok(())
     }
 
-    /// Whether features are still to be loaded by [`Self::load_next`].
-    #[must_use]
-    pub fn has_late(&self) -> bool {
-        !self.late.is_empty()
+    /// Starts to load late features, in a thread.
+    pub fn start_late(&mut self) {
+        self.late.start(&self.object.code);
     }
 
-    /// Loads the next late feature, and attaches it wherever it is waited for: takes up to some tenths
-    /// of a second. Returns the attachments that failed.
-    pub fn load_next(&mut self) -> Vec<LateFailure> {
-        let Some(feature) = self.late.pop_front() else {
-            return Vec::new();
-        };
-        self.load_and_attach(feature);
+    /// Whether the thread loads features: [`Self::take_late`] takes them.
+    #[must_use]
+    pub fn has_late(&self) -> bool {
+        self.late.is_loading()
+    }
+
+    /// Attaches late features that are loaded by now, wherever they are waited for. Returns the
+    /// attachments that failed.
+    pub fn take_late(&mut self) -> Vec<LateFailure> {
+        while let Some(done) = self.late.next() {
+            self.take(done);
+        }
         self.log_absent();
+        std::mem::take(&mut self.failures)
+    }
+
+    fn take(&mut self, (feature, loadings): Done) {
+        self.object.add_preloaded(loadings);
+        self.load_and_attach(feature);
         let is_of_feature = |waiting: &mut Waiting| {
             of_hook(waiting.hook).is_some_and(|(it, _)| it.name == feature.name)
         };
         let waiting: Vec<_> = self.waiting.extract_if(.., is_of_feature).collect();
-        let attach = waiting.into_iter().filter_map(|waiting| {
-            let Waiting { pid, hook, points } = waiting;
-            let attached = self.attach_for(pid, hook, &points);
-            attached.err().map(|error| LateFailure { pid, hook, error })
-        });
-        attach.collect()
+        for Waiting { pid, hook, points } in waiting {
+            if let Err(error) = self.attach_for(pid, hook, &points) {
+                self.failures.push(LateFailure { pid, hook, error });
+            }
+        }
     }
 
-    /// Loads all late features now.
+    /// Loads all late features now, before a process is observed.
     pub fn load_late(&mut self) {
-        while self.has_late() {
-            // No process waits for one yet.
-            let _ = self.load_next();
+        let late = self.late.take();
+        self.object.preload(&late);
+        for feature in late {
+            self.load_and_attach(feature);
         }
+        self.log_absent();
     }
 
     /// Loads every feature, attached to nothing.
     pub fn load_all(&mut self) {
-        for feature in self.features.clone() {
+        let features = self.features.clone();
+        self.object.preload(&features);
+        for feature in features {
             let _ = self.load_feature(feature);
         }
     }
@@ -189,7 +206,7 @@ impl Programs {
         {
             return;
         }
-        match attach_feature(&mut self.object.ebpf, feature) {
+        match attach_feature(&mut self.object, feature) {
             Ok(links) => {
                 self.host.extend(links);
                 self.status.set_host(feature, true);
@@ -200,8 +217,12 @@ impl Programs {
 
     /// Makes sure that a feature is loaded.
     fn load_feature(&mut self, feature: &'static Feature) -> Result<(), Refusal> {
+        while self.late.has(feature.name)
+            && let Some(done) = self.late.wait(feature.name)
+        {
+            self.take(done);
+        }
         if self.loaded.insert(feature.name) {
-            self.late.retain(|late| late.name != feature.name);
             self.status.set_loading(feature, false);
             match self.object.load(feature, &mut self.loads) {
                 Ok(programs) => {
@@ -395,8 +416,8 @@ impl Programs {
                 continue;
             }
             let loaded = self.load_feature(feature);
-            let (ebpf, status) = (&mut self.object.ebpf, &self.status);
-            let attached = loaded.and_then(|()| self.on_demand.attach(feature, ebpf, status));
+            let (object, status) = (&mut self.object, &self.status);
+            let attached = loaded.and_then(|()| self.on_demand.attach(feature, object, status));
             let attached =
                 attached.map_err(|refusal| anyhow!("no {}: {}", feature.name, refusal.why));
             first = first.and(attached);
@@ -446,7 +467,7 @@ impl Programs {
     /// Attaches now, or once the program is loaded.
     fn attach_or_wait(&mut self, pid: Pid, hook: PythonHook, points: &[ProbePoint]) -> Result<()> {
         let feature = of_hook(hook).map(|(feature, _)| feature.name);
-        if !self.late.iter().any(|late| Some(late.name) == feature) {
+        if !feature.is_some_and(|feature| self.late.has(feature)) {
             return self.attach_for(pid, hook, points);
         }
         self.waiting.push(Waiting {

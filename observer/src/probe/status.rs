@@ -15,7 +15,8 @@ pub struct Status(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// Why each feature is absent, or [`LOADING`]; empty if it is available.
+    /// Why each feature is absent, or [`LOADING`]; empty if it is available, or loaded when it is
+    /// needed.
     pub features: BTreeMap<&'static str, String>,
     /// Every loaded program.
     pub programs: Vec<Loaded>,

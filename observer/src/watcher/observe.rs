@@ -277,9 +277,9 @@ impl Watcher {
         Ok(unseen)
     }
 
-    /// Loads the next of the programs that were left for later, when nothing else is to be done.
-    pub(super) fn load_late(&mut self) {
-        for LateFailure { pid, hook, error } in self.programs.load_next() {
+    /// Takes the programs that were left for later, as they are loaded.
+    pub(super) fn take_late(&mut self) {
+        for LateFailure { pid, hook, error } in self.programs.take_late() {
             let unseen = unseen(hook, &error);
             let Some(master) = self.masters.get(&pid) else {
                 tracing::debug!(pid, "{unseen}");
