@@ -189,6 +189,7 @@ impl<'a> Worker<'a> {
                 }
             }
             _ => {
+                machine.read_end(sock);
                 let _ = (machine.is_unanswered(sock), machine.is_refused(&call));
                 let _ = machine.has_status(&call);
                 self.kernel.fds.insert(i32::from(extra), sock);

@@ -270,6 +270,38 @@ fn a_pipelined_request_is_refused_on_its_connection_in_any_thread() {
 }
 
 #[test]
+fn the_end_of_a_kept_connection_is_no_refused_request() {
+    let mut worker = reading(Family::Gthread);
+    let request = worker.enter_new("GET", "/hello", CLIENT);
+    worker.write(SOCK, OK);
+    worker.exit(&request);
+    worker.only();
+    worker.on(TGID + 1).read_end(SOCK);
+    worker.refuse(CLIENT, 11, 0);
+    worker.close(SOCK);
+    worker.none();
+}
+
+#[test]
+fn the_end_of_an_unknown_connection_is_nothing() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.read_end(SOCK);
+    worker.none();
+    assert_eq!(worker.kernel.conn_count(), 0);
+}
+
+#[test]
+fn a_request_that_ends_within_its_head_may_be_refused() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.accept(SOCK);
+    worker.read(SOCK, b"GET /hello HTTP/1.1\r\nHos");
+    worker.read_end(SOCK);
+    worker.refuse(CLIENT, 11, 0);
+    worker.write(SOCK, REFUSAL);
+    assert_eq!(worker.only().origin, Origin::Refused);
+}
+
+#[test]
 fn a_refused_request_that_has_an_object_is_refused_once() {
     let mut worker = Worker::tls(Family::Sync);
     worker.accept(SOCK);

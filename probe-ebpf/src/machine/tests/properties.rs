@@ -65,6 +65,8 @@ struct ConnectionPlan {
     requests: Vec<RequestPlan>,
     /// Whether the client leaves within another head.
     leaves_within_head: bool,
+    /// Whether the worker reads that it left.
+    is_end_read: bool,
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -110,8 +112,9 @@ prop_compose! {
         is_adopted in prop::bool::weighted(0.2),
         requests in some(request(), 0..=requests),
         leaves_within_head in any::<bool>(),
+        is_end_read in any::<bool>(),
     ) -> ConnectionPlan {
-        ConnectionPlan { is_adopted, requests, leaves_within_head }
+        ConnectionPlan { is_adopted, requests, leaves_within_head, is_end_read }
     }
 }
 
@@ -124,6 +127,7 @@ enum Step {
     Read(Vec<u8>),
     /// A read that completes a head: nothing yields between it and the next step.
     ReadHead(Vec<u8>),
+    ReadEnd,
     Enter(usize),
     Write(Vec<u8>),
     WriteFails(i64),
@@ -217,10 +221,14 @@ fn script(number: usize, plan: &ConnectionPlan) -> (VecDeque<Step>, Vec<Expected
             return (steps, all);
         }
     }
+    steps.push_back(Step::Take);
     if plan.leaves_within_head {
-        let cut = b"GET /cut HTTP/1.1\r\nHos".to_vec();
-        steps.extend([Step::Take, Step::Read(cut), Step::Leave]);
+        steps.push_back(Step::Read(b"GET /cut HTTP/1.1\r\nHos".to_vec()));
     }
+    if plan.is_end_read {
+        steps.push_back(Step::ReadEnd);
+    }
+    steps.push_back(Step::Leave);
     steps.push_back(Step::Close);
     (steps, all)
 }
@@ -455,6 +463,7 @@ impl World {
             }
             Step::Leave => self.threads.extend(connection.thread.take()),
             Step::Read(bytes) => worker.read(sock, &bytes),
+            Step::ReadEnd => worker.read_end(sock),
             Step::ReadHead(bytes) => {
                 worker.read(sock, &bytes);
                 return true;

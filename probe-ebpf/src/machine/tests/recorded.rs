@@ -168,6 +168,9 @@ impl Replay {
     fn read(&mut self, sock: u64, rest: &str) {
         let (result, line) = Self::result(rest);
         if result <= 0 {
+            if result == 0 {
+                self.worker.read_end(sock);
+            }
             return;
         }
         let bytes = self.bytes(result, line);

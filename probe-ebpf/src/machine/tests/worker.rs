@@ -86,6 +86,11 @@ impl Worker {
         self.machine().read(sock, at, bytes.len() as u64);
     }
 
+    /// A read that returns that the client sends no more.
+    pub fn read_end(&mut self, sock: u64) {
+        self.machine().read_end(sock);
+    }
+
     pub fn write(&mut self, sock: u64, bytes: &[u8]) {
         let at = self.put(bytes);
         let len = bytes.len();
