@@ -7,6 +7,7 @@
 mod stream;
 
 use anyhow::{Context as _, Result};
+use observer::ingest::batch::Batch;
 use observer::ingest::decode;
 use observer::ingest::replay::Replay;
 use observer_model::input::Input;
@@ -103,12 +104,13 @@ fn of_fleet(fleet: &Fleet) -> Times {
         state.apply(&Input::Fact { time_ns, fact });
     }
     let mut times = Times::default();
+    let mut batch = Batch::default();
     let mut numbers = 0..;
     for _ in 0..ROUNDS {
         let (mut decoding, mut both) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..BATCHES {
-            let batch = numbers.by_ref().take(BATCH);
-            let records: Vec<Vec<u8>> = batch
+            let these = numbers.by_ref().take(BATCH);
+            let records: Vec<Vec<u8>> = these
                 .map(|number| fleet.request(number, 1000 * S + number * S / RATE))
                 .collect();
             let begin = Instant::now();
@@ -118,8 +120,11 @@ fn of_fleet(fleet: &Fleet) -> Times {
             decoding += begin.elapsed();
             let begin = Instant::now();
             for record in &records {
-                state.apply(&decode::input(record));
+                if let Some(input) = batch.decode(record, &mut state) {
+                    batch.apply(&input, &mut state);
+                }
             }
+            batch.flush(&mut state);
             both += begin.elapsed();
             // As it comes each second: what was served until then need not be kept any longer.
             let time_ns = 1000 * S + numbers.start * S / RATE;

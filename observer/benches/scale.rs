@@ -8,6 +8,7 @@
 mod stream;
 
 use anyhow::Result;
+use observer::ingest::batch::Batch;
 use observer::ingest::decode;
 use observer::metrics::exposition::{Format, encode};
 use observer_model::fact::{Fact, Worker};
@@ -135,16 +136,19 @@ fn size(axis: &str, x: u64, fleet: Fleet) -> Result<()> {
     let records: Vec<Vec<u8>> = (0..10_000)
         .map(|more| fleet.request(number + more, now_ns))
         .collect();
-    let before = Region::new(ALLOCATOR);
-    for record in &records {
-        state.apply(&decode::input(record));
-    }
-    let allocations = before.change().allocations as f64 / records.len() as f64;
-    let (record, ()) = fastest(|| {
+    let mut batch = Batch::default();
+    let mut count = || {
         for record in &records {
-            state.apply(&decode::input(record));
+            if let Some(input) = batch.decode(record, &mut state) {
+                batch.apply(&input, &mut state);
+            }
         }
-    });
+        batch.flush(&mut state);
+    };
+    let before = Region::new(ALLOCATOR);
+    count();
+    let allocations = before.change().allocations as f64 / records.len() as f64;
+    let (record, ()) = fastest(count);
     let mut second = 0;
     let (look, ()) = fastest(|| {
         second += 1;

@@ -5,7 +5,7 @@ pub mod rhythm;
 mod usage;
 
 use crate::clock::monotonic_ns;
-use crate::ingest::decode;
+use crate::ingest::batch::Batch;
 use crate::ingest::record_file::RecordFile;
 use crate::ingest::ring::Ring;
 use crate::probe::gil::GilWaits;
@@ -32,6 +32,8 @@ pub struct Engine {
     pub state: State,
     pub rhythm: Rhythm,
     pub ring: Ring,
+    /// Requests of one drain; empty otherwise.
+    pub batch: Batch,
     pub totals: ProgramStats,
     pub in_flight: InFlightReader,
     /// With `--gil`.
@@ -142,6 +144,7 @@ impl Engine {
             watcher,
             record,
             in_flight,
+            batch,
             ..
         } = self;
         let mut has_records = false;
@@ -154,7 +157,10 @@ impl Engine {
             }
         };
         ring.drain(|bytes| {
-            let input = decode::input(bytes);
+            let Some(input) = batch.decode(bytes, state) else {
+                has_records = true;
+                return write(&|record| record.kernel(bytes));
+            };
             match notice(&input) {
                 Some(notice) => watcher.notify(notice),
                 None => has_records = true,
@@ -164,11 +170,12 @@ impl Engine {
             }
             if let Some((time_ns, fact)) = in_flight_at_exit(&input, in_flight) {
                 write(&|record| record.fact(time_ns, &fact));
-                state.apply(&Input::Fact { time_ns, fact });
+                batch.apply(&Input::Fact { time_ns, fact }, state);
             }
             write(&|record| record.kernel(bytes));
-            state.apply(&input);
+            batch.apply(&input, state);
         });
+        batch.flush(state);
         if self.rhythm.drained(monotonic_ns(), has_records) {
             self.ring.set_alarm()?;
         }

@@ -3,9 +3,11 @@
 //! - [`ring`]: the ring buffer as the kernel fills it
 //! - [`decode`]: one record of the ring buffer to an event; [`mod@line`]: its request line;
 //!   [`names`]: its classes and frames
+//! - [`batch`]: records to the model, requests many at a time
 //! - [`record`]: the stream into a file, [`record_file`] for a daemon; [`replay`]: the file back into
 //!   the same stream
 
+pub mod batch;
 pub mod decode;
 pub mod line;
 pub mod names;

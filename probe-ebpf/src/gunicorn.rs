@@ -7,7 +7,7 @@
 
 use crate::memory::{Fault, Memory};
 use crate::python::fields::{FIELDS, Name, Shape};
-use crate::python::{DIRECT, Layout};
+use crate::python::{DIRECT, Layout, frame};
 
 /// Meaning of a `datetime.now` call from a code object.
 #[repr(u32)]
@@ -51,9 +51,10 @@ pub struct Code {
     pub start: u32,
     /// Local variable slot of the response object; in `handle_error`, of its status.
     pub response: u32,
-    /// 1 if it handles a stream of an HTTP/2 connection. Its response is in a cell.
+    /// 1 if it handles a stream of an HTTP/2 connection.
     pub is_stream: u32,
-    pub reserved: u32,
+    /// 1 if its response is in a cell.
+    pub is_in_cell: u32,
     /// The instruction at which a request ended without an exception; 0 while unknown.
     pub calm: u64,
     /// Where the attributes of its objects are, by [`Object`].
@@ -123,7 +124,7 @@ impl Code {
         start: NO_SLOT,
         response: NO_SLOT,
         is_stream: 0,
-        reserved: 0,
+        is_in_cell: 0,
         calm: 0,
         shapes: [Shape::NONE; SHAPES],
     };
@@ -186,14 +187,16 @@ type Local = ([u8; 8], u64);
 const REQUEST_START: Local = (*b"request_", 13);
 const RESP: Local = (*b"resp\0\0\0\0", 4);
 const STATUS_INT: Local = (*b"status_i", 10);
-/// Names of local variables that are searched.
-const MAX_LOCALS: u64 = 24;
+/// Local variables whose names are searched: those that are read.
+const MAX_LOCALS: u64 = frame::LOCALS as u64;
+/// `CO_FAST_CELL` (`Include/internal/pycore_code.h`).
+const CELL: u64 = 0x40;
 
 /// Classifies a code object by its name and the end of its file's name; `found` is [`Code::OTHER`] until
 /// it is something else.
 ///
 /// # Errors
-/// [`Fault`] when the object cannot be read.
+/// [`Fault`] when the object cannot be read, or does not show when a request starts.
 #[inline(always)]
 pub fn classify<M: Memory>(
     mem: &M,
@@ -250,6 +253,9 @@ pub fn classify<M: Memory>(
     found.is_stream = is_stream.into();
     found.kind = kind as u32;
     find_locals(mem, layout, code, found);
+    if kind == Kind::HandleRequest && found.start == NO_SLOT {
+        return Err(Fault);
+    }
     Ok(())
 }
 
@@ -271,18 +277,18 @@ fn narrow<M: Memory>(
     Ok(())
 }
 
-/// Finds local variables by name: `co_localsplusnames` from 3.11 on, where cells come last; before
-/// `co_varnames`, which the cells of `co_cellvars` follow (`Include/cpython/code.h`).
+/// Finds local variables by name: `co_localsplusnames` from 3.11 on, with their kinds in
+/// `co_localspluskinds`; before `co_varnames`, which the cells of `co_cellvars` follow
+/// (`Include/cpython/code.h`).
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "a slot is a small number")]
 fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code) {
     let is_old = layout.code_instructions == DIRECT;
     let file = code.wrapping_add(u64::from(layout.code_filename));
     let names = mem.peek(file.wrapping_sub(if is_old { 32 } else { 16 }));
-    let cells = if is_old {
-        mem.peek(file.wrapping_sub(16))
-    } else {
-        0
-    };
+    // Cells, or kinds.
+    let others = mem.peek(file.wrapping_sub(if is_old { 16 } else { 8 }));
+    let cells = if is_old { others } else { 0 };
     let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
     let response = if found.kind == Kind::HandleError as u32 {
         STATUS_INT
@@ -307,6 +313,13 @@ fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code)
         }
         if is_local(text, length, response) {
             found.response = slot as u32;
+            let kinds = others.wrapping_add(u64::from(layout.bytes_data));
+            let is_in_cell = if is_old {
+                slot >= locals
+            } else {
+                mem.peek(kinds.wrapping_add(slot)) & CELL != 0
+            };
+            found.is_in_cell = is_in_cell.into();
         }
     }
 }
@@ -320,3 +333,7 @@ fn is_local(text: u64, length: u64, (name, name_length): Local) -> bool {
     };
     length == name_length && text & mask == u64::from_le_bytes(name)
 }
+
+#[cfg(test)]
+#[path = "gunicorn_tests.rs"]
+mod tests;

@@ -14,9 +14,18 @@
 //! ended or failed a request, the connection was closed. What reports them differs between kernels; the
 //! machine does not know. It runs in the kernel on maps, and in tests on collections: see [`Kernel`].
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes of heads, statuses and families are small; others are cut"
+)]
+
 pub mod io;
 pub mod kernel;
 pub mod python;
+#[cfg(any(test, feature = "test-kernel"))]
+pub mod test_kernel;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use kernel::Kernel;
@@ -103,18 +112,12 @@ impl<'a, K: Kernel> Machine<'a, K> {
         let Some(mut conn) = self.kernel.conn(key) else {
             return;
         };
-        if conn.request != 0 {
-            if conn.exited_ns == 0 {
-                conn.exited_ns = self.kernel.now();
+        if self.is_by_socket() {
+            if wire::is_answered(&conn) {
+                self.kernel.send(&conn, Origin::Socket);
             }
-            if conn.status == 0 {
-                conn.flags |= flags::CLOSED;
-            }
-            self.kernel.send(&conn, Origin::Python);
-        } else if conn.phase == Phase::Refused as u16 {
-            self.kernel.send(&conn, Origin::Refused);
-        } else if self.is_by_socket() && wire::is_answered(&conn) {
-            self.kernel.send(&conn, Origin::Socket);
+        } else {
+            self.end(&mut conn);
         }
         let client = conn.client;
         drop(conn);
@@ -122,6 +125,22 @@ impl<'a, K: Kernel> Machine<'a, K> {
             self.kernel.forget_client(self.key(client));
         }
         self.kernel.forget(key);
+    }
+
+    /// Sends the record of a request that only the close of its connection ends.
+    #[inline(always)]
+    fn end(&self, conn: &mut Conn) {
+        if conn.request != 0 {
+            if conn.exited_ns == 0 {
+                conn.exited_ns = self.kernel.now();
+            }
+            if conn.status == 0 {
+                conn.flags |= flags::CLOSED;
+            }
+            self.kernel.send(conn, Origin::Python);
+        } else if conn.phase == Phase::Refused as u16 {
+            self.kernel.send(conn, Origin::Refused);
+        }
     }
 
     /// The request is done: sends its record and readies the connection for the next request.

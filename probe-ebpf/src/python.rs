@@ -14,7 +14,7 @@ pub mod instruction;
 pub mod names;
 pub mod tables;
 #[cfg(test)]
-mod test_heap;
+pub(crate) mod test_heap;
 
 use crate::memory::{Fault, Memory};
 

@@ -40,6 +40,15 @@ impl Untrusted {
         &self.0
     }
 
+    /// Another text, in the memory of this one.
+    #[must_use]
+    pub fn renewed(self, text: &str) -> Self {
+        let mut memory = self.0.into_owned();
+        memory.clear();
+        memory.push_str(text);
+        memory.into()
+    }
+
     /// Whether there is no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {

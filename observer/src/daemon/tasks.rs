@@ -11,6 +11,7 @@ use crate::engine::rhythm::Rhythm;
 use crate::gunicorn::tree::{Pods, Tree};
 use crate::http::server;
 use crate::http::web_config::Web;
+use crate::ingest::batch::Batch;
 use crate::ingest::record_file::RecordFile;
 use crate::kubernetes::{Change, Cluster};
 use crate::privilege;
@@ -139,6 +140,7 @@ fn engine(
         state,
         rhythm: Rhythm::default(),
         ring: readers.ring,
+        batch: Batch::default(),
         totals: readers.totals,
         in_flight: readers.in_flight,
         gil: readers.gil,

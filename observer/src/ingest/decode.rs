@@ -7,12 +7,12 @@ use super::stack;
 use super::{line, names};
 use observer_model::Untrusted;
 use observer_model::event::{
-    CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Request, TimedBy,
+    CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Pid, Request, TimedBy,
 };
 use observer_model::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
-    ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, LineSource,
+    ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, Header, LineSource,
     MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord,
     StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
@@ -49,41 +49,26 @@ pub fn input(bytes: &[u8]) -> Input {
     }
 }
 
+/// Decodes a record if it is a request, into the memory of another one.
+pub(super) fn renew_request(bytes: &[u8], former: &mut Request) -> bool {
+    let mut fields = Fields { rest: bytes };
+    header(&mut fields).is_ok_and(|(kind, pid, time_ns)| {
+        kind == RecordKind::Request as u16 && request(&mut fields, pid, time_ns, former).is_ok()
+    })
+}
+
 /// Decodes one record.
 ///
 /// # Errors
 /// [`DecodeError`] when the bytes are not exactly one record of a known kind.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let mut fields = Fields { rest: bytes };
-    let kind = fields.u16()?;
-    let len = fields.u16()?;
-    let pid = fields.u32()?;
-    let time_ns = fields.u64()?;
-
-    let size = match kind {
-        k if k == RecordKind::Request as u16 => size_of::<RequestRecord>(),
-        k if k == RecordKind::Fork as u16 => size_of::<ForkRecord>(),
-        k if k == RecordKind::Exec as u16 => size_of::<ExecRecord>(),
-        k if k == RecordKind::Exit as u16 => size_of::<ExitRecord>(),
-        k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
-        k if k == RecordKind::CapturedFrame as u16 => size_of::<CapturedFrameRecord>(),
-        k if k == RecordKind::DeepCaptureExhausted as u16 => {
-            size_of::<DeepCaptureExhaustedRecord>()
-        }
-        k if k == RecordKind::Signal as u16 => size_of::<SignalRecord>(),
-        k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
-        k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
-        k if k == RecordKind::Gc as u16 => size_of::<GcRecord>(),
-        _ => return Err(DecodeError::Kind),
-    };
-    if bytes.len() != size || usize::from(len) != size {
-        return Err(DecodeError::Length);
-    }
-
+    let (kind, pid, time_ns) = header(&mut fields)?;
     match kind {
         k if k == RecordKind::Request as u16 => {
-            let request = request(&mut fields, pid, time_ns)?;
-            Ok(Event::Request(Box::new(request)))
+            let mut request = Box::default();
+            self::request(&mut fields, pid, time_ns, &mut request)?;
+            Ok(Event::Request(request))
         }
         k if k == RecordKind::Fork as u16 => Ok(Event::Fork {
             time_ns,
@@ -139,7 +124,44 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     }
 }
 
-fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, DecodeError> {
+/// Kind, process and time of a record that has the size of its kind.
+fn header(fields: &mut Fields) -> Result<(u16, Pid, u64), DecodeError> {
+    let all = fields.rest.len();
+    let kind = fields.u16()?;
+    let len = fields.u16()?;
+    let pid = fields.u32()?;
+    let time_ns = fields.u64()?;
+
+    let size = match kind {
+        k if k == RecordKind::Request as u16 => size_of::<RequestRecord>(),
+        k if k == RecordKind::Fork as u16 => size_of::<ForkRecord>(),
+        k if k == RecordKind::Exec as u16 => size_of::<ExecRecord>(),
+        k if k == RecordKind::Exit as u16 => size_of::<ExitRecord>(),
+        k if k == RecordKind::Exception as u16 => size_of::<ExceptionRecord>(),
+        k if k == RecordKind::CapturedFrame as u16 => size_of::<CapturedFrameRecord>(),
+        k if k == RecordKind::DeepCaptureExhausted as u16 => {
+            size_of::<DeepCaptureExhaustedRecord>()
+        }
+        k if k == RecordKind::Signal as u16 => size_of::<SignalRecord>(),
+        k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
+        k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
+        k if k == RecordKind::Gc as u16 => size_of::<GcRecord>(),
+        _ => return Err(DecodeError::Kind),
+    };
+    if all != size || usize::from(len) != size {
+        return Err(DecodeError::Length);
+    }
+    Ok((kind, pid, time_ns))
+}
+
+/// Decodes a request into the memory of another.
+fn request(
+    fields: &mut Fields,
+    pid: Pid,
+    finished_ns: u64,
+    request: &mut Request,
+) -> Result<(), DecodeError> {
+    let fields = &mut fields.exactly::<{ size_of::<RequestRecord>() - size_of::<Header>() }>()?;
     let established_ns = fields.time()?;
     let accepted_ns = fields.time()?;
     let first_read_ns = fields.time()?;
@@ -166,7 +188,8 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
     let head = head.get(..usize::from(line_len)).unwrap_or(head);
 
     let line = request_line(line_source, head);
-    Ok(Request {
+    let former = request.path.take().unwrap_or_default();
+    *request = Request {
         pid,
         tid,
         timed_by: if timed_by == RecordTimedBy::Socket as u16 {
@@ -183,7 +206,7 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
         exited_ns,
         finished_ns,
         method: line.method.map(Untrusted::from),
-        path: line.path.map(Untrusted::from),
+        path: line.path.map(|path| former.renewed(&path)),
         path_cut: line.path_cut,
         protocol: line.protocol.map(Untrusted::from),
         status: (100..=999).contains(&status).then_some(status),
@@ -199,11 +222,12 @@ fn request(fields: &mut Fields, pid: u32, finished_ns: u64) -> Result<Request, D
             && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
         exceptions,
         exceptions_count,
-    })
+    };
+    Ok(())
 }
 
 /// A request's first line, as far as it was captured in `head`.
-pub(crate) fn request_line(line_source: u16, head: &[u8]) -> line::RequestLine {
+pub(crate) fn request_line(line_source: u16, head: &[u8]) -> line::RequestLine<'_> {
     match line_source {
         s if s == LineSource::Wire as u16 => line::from_wire(head),
         s if s == LineSource::Python as u16 => line::from_python(head, HEAD_BYTES),
@@ -337,6 +361,14 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The rest, of a length that is known when the program is built: its fields are then read
+    /// without a check of each.
+    fn exactly<const N: usize>(&self) -> Result<Self, DecodeError> {
+        let rest: &[u8; N] = self.rest.try_into().map_err(|_| DecodeError::Length)?;
+        Ok(Self { rest })
+    }
+
+    #[inline(always)]
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (bytes, rest) = self
             .rest
@@ -346,35 +378,35 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(u8::from_le_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A time; zero means "not seen".
-    #[inline]
+    #[inline(always)]
     pub(super) fn time(&mut self) -> Result<Option<u64>, DecodeError> {
         Ok(Some(self.u64()?).filter(|&t| t != 0))
     }

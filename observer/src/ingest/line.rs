@@ -2,6 +2,7 @@
 //!
 //! The query is dropped here, before anything else sees it.
 
+use memchr::{memchr, memchr2};
 use probe_ebpf::abi::NAME_BYTES;
 use std::borrow::Cow;
 
@@ -16,34 +17,44 @@ const HIDDEN: u8 = b'x';
 
 /// A request line. Parts that are malformed or were not captured are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestLine {
+pub struct RequestLine<'a> {
     pub method: Option<Cow<'static, str>>,
     /// Path as sent, not decoded, without the query.
-    pub path: Option<String>,
+    pub path: Option<Cow<'a, str>>,
     /// The path goes on after what was captured.
     pub path_cut: bool,
     pub protocol: Option<Cow<'static, str>>,
 }
 
+impl RequestLine<'_> {
+    /// The line, without the bytes that it was read from.
+    #[must_use]
+    pub fn into_owned(self) -> RequestLine<'static> {
+        RequestLine {
+            path: self.path.map(|path| path.into_owned().into()),
+            ..self
+        }
+    }
+}
+
 /// Reads the first bytes of a request as the client sent them.
 #[must_use]
-pub fn from_wire(bytes: &[u8]) -> RequestLine {
+pub fn from_wire(bytes: &[u8]) -> RequestLine<'_> {
     // An empty line before a request is to be ignored (RFC 9112, 2.2).
     let begin = bytes
         .iter()
         .position(|b| !matches!(b, b'\r' | b'\n'))
         .unwrap_or(bytes.len());
     let bytes = bytes.get(begin..).unwrap_or_default();
-    let end = bytes.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    let end = memchr2(b'\r', b'\n', bytes);
     let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
 
-    let mut words = line.splitn(3, |&b| b == b' ');
-    let method = words.next().and_then(token);
+    let (method, rest) = word(line);
     // Without a line of a known shape nothing else in it can be trusted.
-    let (Some(method), Some(target)) = (method, words.next()) else {
+    let (Some(method), Some(rest)) = (token(method), rest) else {
         return RequestLine::default();
     };
-    let last = words.next();
+    let (target, last) = word(rest);
     let is_cut = end.is_none() && last.is_none();
     let (path, path_cut) = match path_of(target) {
         Some((path, more)) => (Some(path), is_cut && !more),
@@ -62,14 +73,14 @@ pub fn from_wire(bytes: &[u8]) -> RequestLine {
 ///
 /// `capacity` is how much would have been captured at most.
 #[must_use]
-pub fn from_python(bytes: &[u8], capacity: usize) -> RequestLine {
+pub fn from_python(bytes: &[u8], capacity: usize) -> RequestLine<'_> {
     let (method, path) = bytes.split_at(NAME_BYTES.min(bytes.len()));
     let method = method.split(|&b| b == 0).next().and_then(token);
     let full = bytes.len() >= capacity;
     let path = path.split(|&b| b == 0).next().unwrap_or_default();
     let (path, path_cut) = match path {
         // `Request.path` of a target without one.
-        [] if method.is_some() => (Some("/".to_owned()), false),
+        [] if method.is_some() => (Some("/".into()), false),
         path => match path_of(path) {
             Some((path, more)) => (Some(path), full && !more),
             None => (None, false),
@@ -142,7 +153,7 @@ fn redact_target(target: &mut [u8]) {
 }
 
 /// The path of a request target, and whether something came after it.
-fn path_of(target: &[u8]) -> Option<(String, bool)> {
+fn path_of(target: &[u8]) -> Option<(Cow<'_, str>, bool)> {
     let rest = match target {
         [b'/', ..] | b"*" => target,
         // absolute-form: the path begins after the authority.
@@ -157,14 +168,22 @@ fn path_of(target: &[u8]) -> Option<(String, bool)> {
             slash.map_or(&b""[..], |at| rest.get(at..).unwrap_or_default())
         }
     };
-    let end = rest.iter().position(|b| matches!(b, b'?' | b'#'));
+    let end = memchr2(b'?', b'#', rest);
     let path = rest.get(..end.unwrap_or(rest.len()))?;
-    let path = if path.is_empty() {
-        "/".into()
-    } else {
-        String::from_utf8_lossy(path)
+    let path = match std::str::from_utf8(path) {
+        Ok("") => "/".into(),
+        Ok(path) => path.into(),
+        Err(_) => String::from_utf8_lossy(path),
     };
-    Some((path.into_owned(), end.is_some()))
+    Some((path, end.is_some()))
+}
+
+/// The bytes before the first space, and those behind it if there is one.
+fn word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr(b' ', bytes) {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    }
 }
 
 fn token(bytes: &[u8]) -> Option<Cow<'static, str>> {

@@ -3,12 +3,12 @@ use proptest::prelude::*;
 
 fn wire(bytes: &str) -> (String, String, String) {
     let line = from_wire(bytes.as_bytes());
-    let text = |o: Option<String>| o.unwrap_or_else(|| "-".to_owned());
+    let text = |of: Option<Cow<str>>| of.unwrap_or("-".into()).into_owned();
     let cut = if line.path_cut { "+" } else { "" };
     (
-        text(line.method.map(Into::into)),
+        text(line.method),
         text(line.path) + cut,
-        text(line.protocol.map(Into::into)),
+        text(line.protocol),
     )
 }
 

@@ -36,7 +36,7 @@ pub(super) fn stack(fields: &mut Fields, pid: Pid, time_ns: u64) -> Result<Stack
         is_current,
         entered_ns,
         method: line.method.map(Untrusted::from),
-        path: line.path.map(Untrusted::from),
+        path: line.path.map(|path| path.into_owned().into()),
         path_cut: line.path_cut,
         frames: frames.collect(),
         is_cut: found > STACK_FRAMES,

@@ -50,12 +50,12 @@ pub fn exported(view: &MetricsView, label: WorkerLabel) -> Vec<Exported> {
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    match value {
-        Value::Number(number) => vec![*number],
-        Value::Histogram(histogram) => {
-            let counts = histogram.cumulative().map(|(_, count)| count);
-            let all = counts.chain([histogram.count()]);
-            all.map(|count| count as f64).collect()
-        }
-    }
+    let histogram = match value {
+        Value::Number(number) => return vec![*number],
+        Value::Histogram(one) => one,
+        Value::Sum(sum) => &**sum,
+    };
+    let counts = histogram.cumulative().map(|(_, count)| count);
+    let all = counts.chain([histogram.count()]);
+    all.map(|count| count as f64).collect()
 }

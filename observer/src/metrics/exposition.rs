@@ -1,6 +1,7 @@
 //! The exposition: all metric families of a view as text.
 
 use super::family;
+use super::series::Series;
 use super::subjects::Subjects;
 use super::writer::Writer;
 use observer_model::settings::WorkerLabel;
@@ -51,9 +52,12 @@ impl Format {
 #[must_use]
 pub fn encode(view: &MetricsView, label: WorkerLabel, format: Format) -> String {
     let subjects = Subjects::of(view, label);
-    let mut writer = Writer::new(format);
-    for family in family::all() {
-        writer.family(&subjects.read(family));
+    let families: Vec<_> = family::all().map(|family| subjects.read(family)).collect();
+    // A text that grows as it is written is copied once more.
+    let bytes = families.iter().map(Series::text_bytes).sum();
+    let mut writer = Writer::new(format, bytes);
+    for series in &families {
+        writer.family(series);
     }
     writer.finish()
 }

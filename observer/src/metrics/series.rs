@@ -4,15 +4,19 @@
 use super::family::{Family, Kind};
 use super::labels::{self, Labels, NONE};
 use observer_model::counters::histogram::Histogram;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// The value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     Number(f64),
-    Histogram(Cow<'a, Histogram>),
+    Histogram(&'a Histogram),
+    /// The sum of several histograms.
+    Sum(Box<Histogram>),
 }
+
+/// Bytes of a line besides its family and labels: `_bucket`, the limit of a bucket and a number.
+const LINE_BYTES: usize = 40;
 
 /// Something that may be the value of a series. Unknown and non-finite values are left out.
 pub trait Sample<'a> {
@@ -46,7 +50,7 @@ impl<'a> Sample<'a> for bool {
 
 impl<'a> Sample<'a> for &'a Histogram {
     fn value(self) -> Option<Value<'a>> {
-        Some(Value::Histogram(Cow::Borrowed(self)))
+        Some(Value::Histogram(self))
     }
 }
 
@@ -170,6 +174,24 @@ impl<'a> Series<'a> {
         })
     }
 
+    /// About as many bytes as its text has, or more.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let name = self.family.name.len() + LINE_BYTES;
+        let names: usize = self.family.labels.iter().map(|name| name.len() + 4).sum();
+        let of = |entry: &Entry| {
+            let labels = entry.begin.text().len() + entry.own.len() + entry.end.text().len();
+            let lines = match &entry.value {
+                Value::Number(_) => 1,
+                Value::Histogram(one) => one.buckets() + 2,
+                Value::Sum(sum) => sum.buckets() + 2,
+            };
+            lines * (name + names + labels)
+        };
+        let described = 2 * (name + self.family.help.len());
+        described + self.entries.iter().map(of).sum::<usize>()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -183,10 +205,15 @@ impl<'a> Series<'a> {
 
 impl Value<'_> {
     fn merge(&mut self, next: &Self, kind: Kind) {
-        match (self, next) {
-            (Self::Histogram(all), Self::Histogram(next)) => all.to_mut().merge(next),
+        match (&mut *self, next) {
             (Self::Number(all), Self::Number(next)) if kind == Kind::Counter => *all += next,
             (Self::Number(last), Self::Number(next)) => *last = *next,
+            (Self::Histogram(first), Self::Histogram(next)) => {
+                let mut all = Box::new(first.clone());
+                all.merge(next);
+                *self = Self::Sum(all);
+            }
+            (Self::Sum(all), Self::Histogram(next)) => all.merge(next),
             _ => debug_assert!(false, "a family has values of one type"),
         }
     }
@@ -244,17 +271,18 @@ mod tests {
         let mut one = Histogram::new(&BODY_SIZE);
         one.observe(7);
         let mut series = Series::new(&HISTOGRAM);
-        series.put_for(["1"], &one);
-        series.put_for(["1"], &one);
+        for _ in 0..3 {
+            series.put_for(["1"], &one);
+        }
         let series = series.sorted();
         let counts: Vec<_> = series
             .samples()
             .map(|(_, value)| match value {
-                Value::Histogram(histogram) => histogram.count(),
-                Value::Number(_) => 0,
+                Value::Sum(sum) => sum.count(),
+                Value::Histogram(_) | Value::Number(_) => 0,
             })
             .collect();
-        assert_eq!(counts, [2]);
+        assert_eq!(counts, [3]);
     }
 
     #[test]

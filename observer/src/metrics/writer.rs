@@ -20,9 +20,10 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// A writer of about so many bytes.
     #[must_use]
-    pub fn new(format: Format) -> Self {
-        let out = String::new();
+    pub fn new(format: Format, bytes: usize) -> Self {
+        let out = String::with_capacity(bytes);
         Self { format, out }
     }
 
@@ -35,17 +36,19 @@ impl Writer {
         self.describe(family);
         // Each with the label `le` that it writes: the same for all series of a family.
         let mut buckets = Vec::new();
-        series.each(|labels, value| match value {
-            Value::Number(value) => {
-                self.begin(family.name, "", labels);
-                self.number(*value);
-            }
-            Value::Histogram(value) => {
-                if buckets.is_empty() {
-                    buckets = self.buckets(value);
+        series.each(|labels, value| {
+            let value = match value {
+                Value::Number(value) => {
+                    self.begin(family.name, "", labels);
+                    return self.number(*value);
                 }
-                self.histogram(family.name, labels, value, &buckets);
+                Value::Histogram(one) => one,
+                Value::Sum(sum) => &**sum,
+            };
+            if buckets.is_empty() {
+                buckets = self.buckets(value);
             }
+            self.histogram(family.name, labels, value, &buckets);
         });
     }
 
@@ -170,7 +173,7 @@ mod tests {
     const SIZE: Family = family("size", Kind::Histogram, &["a"]);
 
     fn written(format: Format, series: Series) -> String {
-        let mut writer = Writer::new(format);
+        let mut writer = Writer::new(format, 0);
         writer.family(&series.sorted());
         writer.finish()
     }
@@ -240,7 +243,7 @@ size_count{a=\"}\"} 1
                 (Format::Text, format!("{value}\n")),
                 (Format::OpenMetrics, format!("{value:?}\n")),
             ] {
-                let mut writer = Writer::new(format);
+                let mut writer = Writer::new(format, 0);
                 writer.number(value);
                 assert_eq!(writer.out, expected);
             }

@@ -1,6 +1,6 @@
 use super::looks_only::check;
 use super::*;
-use crate::probe::features::{Hook, programs};
+use crate::probe::features::{Hook, Program, programs};
 use crate::probe::load::OBJECT;
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
@@ -56,6 +56,8 @@ fn a_program_that_looks_and_allows_passes() {
             RETURN_1,
             EXIT,
         ],
+        // `get_current_pid_tgid()` takes no argument, whatever is in `r1`.
+        vec![(0x0085, 0, 14), RETURN_1, EXIT],
         // A call of its own function, which returns 1.
         vec![(0x1085, 0, 1), EXIT, RETURN_1, EXIT],
         // The constant by another register, in 32 bits: `w6 = 1; w0 = w6`.
@@ -133,7 +135,9 @@ fn the_programs_of_control_groups_only_look() {
     let sections = sections.collect();
     object.relocate_calls(&sections).unwrap();
     let programs = programs().map(|(_, program)| program);
-    for program in programs.filter(|it| matches!(it.hook, Hook::ControlGroup(_))) {
+    let of_control_groups =
+        |it: &&Program| matches!(it.hook, Hook::ControlGroup(_) | Hook::SocketTail(_));
+    for program in programs.filter(of_control_groups) {
         let found = object.programs.get(program.name).unwrap();
         let function = &object.functions[&found.function_key()];
         let looked = check(&function.instructions);

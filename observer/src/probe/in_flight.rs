@@ -29,7 +29,7 @@ pub struct InFlightReader {
 struct Found {
     begun_ns: u64,
     tid: u32,
-    line: RequestLine,
+    line: RequestLine<'static>,
 }
 
 impl InFlightReader {
@@ -129,7 +129,7 @@ impl Found {
         Self {
             begun_ns,
             tid,
-            line: request_line(conn.line_source, head),
+            line: request_line(conn.line_source, head).into_owned(),
         }
     }
 

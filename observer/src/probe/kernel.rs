@@ -34,8 +34,6 @@ pub enum KernelError {
 pub struct Types {
     data: Vec<u8>,
     from: PathBuf,
-    /// Whether they come from a file that the user named.
-    is_file: bool,
 }
 
 impl Types {
@@ -50,24 +48,13 @@ impl Types {
             from: from.clone(),
             source,
         })?;
-        Ok(Self {
-            data,
-            from,
-            is_file: file.is_some(),
-        })
+        Ok(Self { data, from })
     }
 
     /// The file that they come from.
     #[must_use]
     pub fn from(&self) -> &Path {
         &self.from
-    }
-
-    /// Types for aya, unless it reads those of the running kernel itself.
-    #[must_use]
-    pub fn for_loader(&self) -> Option<aya::Btf> {
-        let parse = || aya::Btf::parse(&self.data, aya::Endianness::default()).ok();
-        self.is_file.then(parse).flatten()
     }
 
     fn btf(&self) -> Result<Btf<'_>, KernelError> {

@@ -15,9 +15,11 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::Map;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::Object;
 use probe_ebpf::abi::{Mode, PythonTail};
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::thread;
 
 /// The programs, built by the build script.
 pub(super) static OBJECT: &[u8] =
@@ -33,16 +35,26 @@ const SKIPPING: &str = "trace_call_bpf_faultable";
 /// # Errors
 /// When the kernel lacks types or tracepoints that the programs need, or refuses the maps.
 pub fn load(types: &Types, probes: Probes) -> Result<Programs> {
-    let kernel = types.offsets()?;
+    // aya reads the kernel's types without need: each takes some hundredths of a second.
+    let (loader, object, offsets) = thread::scope(|scope| {
+        let loader = scope.spawn(EbpfLoader::new);
+        let object = scope.spawn(|| Object::parse(OBJECT));
+        let offsets = types.offsets();
+        (loader.join(), object.join(), offsets)
+    });
+    let (Ok(mut loader), Ok(object)) = (loader, object) else {
+        bail!("failed to read the eBPF object; please report it");
+    };
+    let kernel = offsets?;
     tracefs::check()?;
     raise_memlock();
-    let btf = types.for_loader();
-    let ebpf = EbpfLoader::new()
-        .btf(btf.as_ref())
+    let ebpf = loader
+        // The programs have no relocations against the kernel's types.
+        .btf(None)
         .override_global("KERNEL", &kernel, true)
         .load(OBJECT)
         .context("the kernel refused the eBPF maps; run `gunicorn-observer doctor`")?;
-    let uprobe_multi = UprobeMulti::new(OBJECT, &ebpf);
+    let uprobe_multi = UprobeMulti::new(object?, &ebpf);
     let object = LoadedObject {
         ebpf,
         uprobe_multi,

@@ -395,6 +395,12 @@ impl Programs {
         first
     }
 
+    /// Whether connections are seen by system calls.
+    #[must_use]
+    pub fn sees_calls(&self) -> bool {
+        self.backend == Backend::Syscalls
+    }
+
     /// A master and its workers have a need no more.
     pub fn no_need(&mut self, pid: Pid, need: Need) {
         self.on_demand

@@ -29,10 +29,9 @@ impl UprobeMulti {
     /// The programs of an object whose maps aya made, all of them still there.
     ///
     /// # Errors
-    /// When this kernel has no `uprobe_multi`, or the object cannot be read.
-    pub(super) fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self> {
+    /// When this kernel has no `uprobe_multi`, or the object is not the same.
+    pub(super) fn new(mut object: Object, ebpf: &Ebpf) -> Result<Self> {
         test_kernel()?;
-        let mut object = Object::parse(object)?;
         let maps = std::mem::take(&mut object.maps);
         let fds = maps.iter().filter_map(|(name, map)| {
             let fd = fd_of(ebpf.map(name)?)?;

@@ -221,7 +221,12 @@ impl Watcher {
         };
         let maps = &self.programs.maps;
         let is_unread = |pid: &Pid| maps.target(*pid).is_some_and(|it| it.layout == NO_LAYOUT);
-        if !pids.iter().any(is_unread) {
+        let decrypts_by_calls = master.is_tls && self.programs.sees_calls();
+        if decrypts_by_calls {
+            if let Err(error) = self.programs.need(pid, Need::SocketLevel) {
+                tracing::warn!(pid, "{error:#}");
+            }
+        } else if !pids.iter().any(is_unread) {
             self.programs.no_need(pid, Need::SocketLevel);
         }
         for target in pids {

@@ -88,6 +88,8 @@ pub mod marks {
     pub const MAY_DRAIN: u16 = 1 << 1;
     /// Its bytes are encrypted or frames: those that are read from now on do not count.
     pub const ENCRYPTED: u16 = 1 << 2;
+    /// The client sends no more.
+    pub const ENDED: u16 = 1 << 3;
 }
 
 /// Places of connections by their address, in the map `CONN_PLACES`: they cost no search.
@@ -96,6 +98,7 @@ pub const CONN_PLACE_COUNT: u32 = 1 << 11;
 /// The place of a connection with this address.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "it is masked")]
 pub fn conn_place(address: u64) -> u32 {
     // The kernel allocates a `struct sock` on a boundary of 64 bytes.
     ((address >> 6) ^ (address >> 17)) as u32 & (CONN_PLACE_COUNT - 1)

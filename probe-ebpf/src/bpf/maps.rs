@@ -257,6 +257,14 @@ pub fn seen_by_calls() -> Option<Live> {
     (live.target.layout == NO_LAYOUT || mode(Mode::Sockets) == 0).then_some(live)
 }
 
+/// The same, if it may use `read` and `write` for its connections: uvloop and OpenSSL do.
+#[inline(always)]
+pub fn plain() -> Option<Live> {
+    seen_by_calls().filter(|live| {
+        live.target.layout == NO_LAYOUT || live.target.flags & target_flags::TLS != 0
+    })
+}
+
 /// The same, if its Python is not read.
 #[inline(always)]
 pub fn unread() -> Option<Live> {

@@ -348,6 +348,8 @@ pub fn request_done(ctx: ProbeContext) -> u32 {
             )
         {
             ended = machine.ended(seen.layout, found);
+            // A stream whose response is in no cell ends here only when it was answered.
+            ended.has_headers_sent |= code.is_stream > code.is_in_cell;
         }
         seen.thread.next.learned = 0;
         machine.exited(&call, ended);
@@ -364,7 +366,7 @@ fn response(code: &Code, locals: &[u64; WORDS]) -> u64 {
         return 0;
     }
     let object = frame::local(locals, code.response);
-    if code.is_stream == 0 {
+    if code.is_in_cell == 0 {
         object
     } else {
         User.peek(object.wrapping_add(CELL))

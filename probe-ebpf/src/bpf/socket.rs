@@ -31,6 +31,8 @@ pub fn socket_read(ctx: RawTracePointContext) -> i32 {
     if result > 0 && !peeked {
         live.machine()
             .read_python(ctx.arg(0), buffer(), result as u64);
+    } else if result == 0 {
+        live.machine().read_end(ctx.arg(0));
     }
     0
 }

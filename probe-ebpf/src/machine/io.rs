@@ -34,6 +34,17 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
+    /// A read from a socket returned that its client sends no more.
+    #[inline(always)]
+    pub fn read_end(&self, sock: u64) {
+        if let Some(mut conn) = self.kernel.conn(self.key(sock))
+            && let Some(mut thread) = self.kernel.make_thread()
+        {
+            conn.marks |= marks::ENDED;
+            thread.last_read = sock;
+        }
+    }
+
     /// The connection that the thread reads from.
     #[inline(always)]
     fn reading(&self, sock: u64, buffer: u64, len: u64) -> Option<K::Conn<'_>> {
@@ -50,6 +61,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// Bytes of a request whose line and head Gunicorn's own object shows.
     #[inline(always)]
     fn read_more(&self, conn: &mut Conn, sock: u64, buffer: u64, len: u64) {
+        if let Some(birth) = self.kernel.birth(sock) {
+            self.recognise(conn, birth);
+        }
         let is_idle = conn.phase == Phase::Idle as u16;
         let is_reading = conn.phase == Phase::Reading as u16;
         if (is_idle || is_reading) && conn.marks & marks::MAY_DRAIN != 0 {
@@ -70,16 +84,6 @@ impl<K: Kernel> Machine<'_, K> {
             conn.phase = Phase::Reading as u16;
             conn.first_read_ns = self.kernel.now();
             conn.request_bytes = len;
-            if let Some((identity, established_ns)) = self.kernel.birth(sock)
-                && conn.identity != identity
-            {
-                // Another connection than the one before, whose close was not seen.
-                conn.identity = identity;
-                conn.ordinal = 0;
-                conn.client = 0;
-                conn.flags = 0;
-                conn.established_ns = established_ns;
-            }
             if self.ends_head(buffer, len) {
                 conn.marks |= marks::HEAD_ALONE;
             }
@@ -89,6 +93,23 @@ impl<K: Kernel> Machine<'_, K> {
             conn.request_bytes += len;
         }
         conn.marks &= !marks::HEAD_ALONE;
+    }
+
+    /// Makes it a new connection where it is another one than before, whose close was not seen.
+    #[inline(always)]
+    pub(super) fn recognise(&self, conn: &mut Conn, (identity, established_ns): (u32, u64)) {
+        if conn.identity == identity {
+            return;
+        }
+        if !conn.is_unused() {
+            self.end(conn);
+            conn.begin(conn.key, conn.generation);
+        }
+        conn.identity = identity;
+        conn.flags = 0;
+        if conn.accepted_ns == 0 {
+            conn.established_ns = established_ns;
+        }
     }
 
     /// Whether bytes begin with a request line.
@@ -155,25 +176,26 @@ impl<K: Kernel> Machine<'_, K> {
         let is_last = conn.first_write_ns == 0 && conn.awaits_error_page();
         if result < 0 && result != EAGAIN && result != EINTR {
             conn.flags |= flags::WRITE_FAILED;
-            if conn.first_write_ns == 0 {
+            if conn.first_write_ns == 0 && conn.status == 0 {
                 // What the worker meant to send.
-                conn.status = self.status_line(buffer, STATUS_BYTES as u64);
+                let code = self.status_line(buffer, STATUS_BYTES as u64);
+                conn.status = if is_interim(code) { 0 } else { code };
             }
         } else if result > 0 {
             let now = self.kernel.now();
             conn.response_bytes += result as u64;
-            conn.last_write_ns = now;
             if conn.first_write_ns == 0 {
                 let code = self.status_line(buffer, result as u64);
                 if code != 0 {
                     conn.response_head_bytes += result as u32;
                 }
-                if matches!(code, 1..200) && code != SWITCHING_PROTOCOLS {
-                    return; // an interim response, such as `100 Continue`
+                if is_interim(code) {
+                    return;
                 }
                 conn.first_write_ns = now;
                 conn.status = code;
             }
+            conn.last_write_ns = now;
         } else {
             return;
         }
@@ -220,6 +242,12 @@ impl<K: Kernel> Machine<'_, K> {
             end => conn.response_head_bytes = before as u32 + end,
         }
     }
+}
+
+/// Whether another response follows one with this status, as after `100 Continue`.
+#[inline(always)]
+fn is_interim(code: u16) -> bool {
+    matches!(code, 1..200) && code != SWITCHING_PROTOCOLS
 }
 
 /// Length of the head of an error page, which is short; 0 if its end is not found.

@@ -64,8 +64,8 @@ pub trait Kernel {
 
     /// Whether reads and writes of connections are seen.
     fn sees_io(&self) -> bool;
-    /// Where sockets do not report that they are accepted: the first sequence number of a connection, and
-    /// when it was established, 0 if that is unknown.
+    /// Where no close is seen: the first sequence number of a connection, and when it was established, 0
+    /// if that is unknown.
     fn birth(&self, sock: u64) -> Option<(u32, u64)>;
 
     /// Space to parse in, of this thread.

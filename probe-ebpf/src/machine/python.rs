@@ -21,6 +21,8 @@ const READ_BEFORE_NS: u64 = 50_000_000;
 const BYTES_IO_SIZE: u64 = 32;
 /// `sock_fd` of a socket (`Modules/socketmodule.h`, `PySocketSockObject`).
 const SOCKET_FD: u64 = 16;
+/// Bytes that no body of a request has.
+const LONGEST: u64 = 1 << 48;
 /// Words of a `str` that are read at once.
 const STR_WORDS: usize = 8;
 /// The status with which Gunicorn answers an HTTP/2 request whose application failed
@@ -85,6 +87,10 @@ impl<K: Kernel> Machine<'_, K> {
             if self.kernel.sees_io() {
                 self.kernel.count(Stat::FlowWithoutConn);
             }
+            if call.family != Family::Async as u32 {
+                self.finish_alone(thread.serving);
+            }
+            self.finish_alone(call.request);
         }
         let sock = at.unwrap_or(call.request);
         let key = self.key(sock);
@@ -130,18 +136,16 @@ impl<K: Kernel> Machine<'_, K> {
     /// A request is about to enter whose connection was not seen before, or not seen to be closed.
     #[inline(always)]
     fn reached(&self, socket: u64) {
-        let key = self.key(socket);
-        let Some((identity, established_ns)) = self.kernel.birth(socket) else {
+        let Some(birth) = self.kernel.birth(socket) else {
             return;
         };
-        if let Some(conn) = self.kernel.conn(key)
-            && conn.identity == identity
-        {
-            return;
-        }
-        if let Some(mut conn) = self.kernel.open(key) {
-            conn.identity = identity;
-            conn.established_ns = established_ns;
+        let key = self.key(socket);
+        let known = match self.kernel.conn(key) {
+            Some(conn) => Some(conn),
+            None => self.kernel.open(key),
+        };
+        if let Some(mut conn) = known {
+            self.recognise(&mut conn, birth);
         }
     }
 
@@ -173,13 +177,28 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.request == 0 {
             return;
         }
+        self.replaced(conn);
+        self.finish(conn, Origin::Python);
+    }
+
+    #[inline(always)]
+    fn replaced(&self, conn: &mut Conn) {
         if self.kernel.sees_io() {
             self.kernel.count(Stat::FlowReplaced);
         }
         if conn.exited_ns == 0 {
             conn.exited_ns = self.kernel.now();
         }
-        self.finish(conn, Origin::Python);
+    }
+
+    /// The same for a request without a connection, when its thread serves another one or its object is
+    /// another request: no close ends it.
+    #[inline(always)]
+    fn finish_alone(&self, request: u64) {
+        if let Some(mut conn) = self.alone(request) {
+            self.replaced(&mut conn);
+            self.leave(&mut conn);
+        }
     }
 
     /// Keeps method and path of a request, and the length of its head if that is known; whether it is.
@@ -204,10 +223,12 @@ impl<K: Kernel> Machine<'_, K> {
             // Later frames are no body: they make room for the response, too.
             conn.marks |= marks::ENCRYPTED;
         }
-        if conn.marks & marks::HEAD_ALONE != 0 || (has_no_body && (is_tls || call.is_stream)) {
+        if has_no_body && (conn.marks & marks::HEAD_ALONE != 0 || is_tls || call.is_stream) {
             conn.request_head_bytes = conn.request_bytes as u32;
             return Ok(true);
         }
+        // A body may end like a head, as its last chunk does.
+        conn.marks &= !marks::HEAD_ALONE;
         Ok(call.is_stream)
     }
 
@@ -231,6 +252,7 @@ impl<K: Kernel> Machine<'_, K> {
         let length = int(self.kernel.user(), call.layout, length);
         if let Some(mut conn) = self.serving(call.request, call.client)
             && let Ok(length) = length
+            && length < LONGEST
         {
             conn.request_head_bytes = conn.request_bytes as u32;
             conn.request_bytes += length;
@@ -266,6 +288,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// The connection whose request is this one, if it entered.
     #[inline(always)]
     pub fn serving(&self, request: u64, client: u64) -> Option<K::Conn<'_>> {
+        if request == 0 {
+            return None; // an idle connection has no request
+        }
         let serving = self.kernel.thread().map_or(0, |thread| thread.serving);
         if serving != 0
             && let Some(conn) = self.kernel.conn(self.key(serving))
@@ -279,8 +304,14 @@ impl<K: Kernel> Machine<'_, K> {
         {
             return Some(conn);
         }
+        self.alone(request)
+    }
+
+    /// The request of this object, if it entered without a connection.
+    #[inline(always)]
+    fn alone(&self, request: u64) -> Option<K::Conn<'_>> {
         let conn = self.kernel.conn(self.key(request))?;
-        (conn.request == request).then_some(conn)
+        (request != 0 && conn.request == request).then_some(conn)
     }
 
     /// The response is complete, or an exception interrupted it. If no byte was sent, `handle_error` may
@@ -376,11 +407,14 @@ impl<K: Kernel> Machine<'_, K> {
             }
             return;
         }
-        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
-        let found = self.find(call, last_read);
-        match found.and_then(|sock| self.kernel.conn(self.key(sock))) {
+        match self.refused(call) {
+            // Gunicorn found the end of the connection where a request could have begun.
+            Some(conn)
+                if conn.phase == Phase::Idle as u16
+                    && conn.ordinal > 0
+                    && conn.marks & marks::ENDED != 0 => {}
             Some(mut conn) if conn.request == 0 => {
-                if is_none || conn.phase == Phase::Reading as u16 {
+                if is_none || conn.phase != Phase::Idle as u16 {
                     conn.phase = Phase::Refused as u16;
                     if conn.marks & marks::HEAD_ALONE != 0 {
                         conn.request_head_bytes = conn.request_bytes as u32;
@@ -409,10 +443,26 @@ impl<K: Kernel> Machine<'_, K> {
     /// Whether `handle_error` ran before for the bytes that this thread read last.
     #[inline(always)]
     pub fn is_refused(&self, call: &Call<'_>) -> bool {
-        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
-        let found = self.find(call, last_read);
-        let conn = found.and_then(|sock| self.kernel.conn(self.key(sock)));
+        let conn = self.refused(call);
         conn.is_some_and(|conn| conn.phase == Phase::Refused as u16)
+    }
+
+    /// The connection for which `handle_error` runs, if no request of it entered. Threads pass their
+    /// socket object: what came with an earlier request may be refused in another thread than that which
+    /// read it.
+    #[inline(always)]
+    fn refused(&self, call: &Call<'_>) -> Option<K::Conn<'_>> {
+        if !self.kernel.sees_io() {
+            return None; // no write and no close would end it
+        }
+        let socket = self.kernel.sock_of(self.descriptor(call.client));
+        if socket != 0
+            && let Some(conn) = self.kernel.conn(self.key(socket))
+        {
+            return Some(conn);
+        }
+        let last_read = self.kernel.thread().map_or(0, |thread| thread.last_read);
+        self.kernel.conn(self.key(self.find(call, last_read)?))
     }
 
     /// The descriptor of a socket object; -1 if it cannot be read.

@@ -1,13 +1,7 @@
-//! Attributes of instances and entries of dictionaries, for both sides; and one attribute by name, for
-//! the few objects that the programs themselves read.
+//! Where dictionaries keep their entries, and instances their attributes.
 
 use super::{DIRECT, InlineValues, Layout};
 use crate::memory::{Fault, Memory};
-
-/// Keys searched in the kernel: Gunicorn's `Request` has about thirty attributes.
-const MAX_KEYS: u64 = 32;
-/// Bytes of an attribute name and its terminating zero.
-pub const NAME: usize = 8;
 
 /// Names and values of a `PyDictObject` or an instance, side by side or apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,55 +153,6 @@ fn byte<M: Memory>(mem: &M, base: u64, offset: u32) -> Result<u8, Fault> {
     Ok(buf[0])
 }
 
-/// The value of the attribute `name` (padded with zeros) of `object`.
-///
-/// # Errors
-/// [`Fault`] when it has none, keeps it elsewhere, or cannot be read.
-#[inline(always)]
-pub fn attribute<M: Memory>(
-    mem: &M,
-    layout: &Layout,
-    object: u64,
-    name: [u8; NAME],
-) -> Result<u64, Fault> {
-    let Storage { keys, values } = layout.instance_storage(mem, object)?;
-    if keys == 0 {
-        return Err(Fault);
-    }
-    let entries = layout.entries(mem, keys)?;
-    for index in 0..MAX_KEYS {
-        let at = entries.key_at(index);
-        let key = mem.word(at)?;
-        if key == 0 {
-            return Err(Fault);
-        }
-        if is_named(mem, layout, key, name)? {
-            return mem.word(if values == 0 {
-                at.wrapping_add(8)
-            } else {
-                values.wrapping_add(index * 8)
-            });
-        }
-    }
-    Err(Fault)
-}
-
-#[inline(always)]
-fn is_named<M: Memory>(
-    mem: &M,
-    layout: &Layout,
-    key: u64,
-    name: [u8; NAME],
-) -> Result<bool, Fault> {
-    let mut found = [0; NAME];
-    mem.read(key.wrapping_add(u64::from(layout.str_ascii)), &mut found)?;
-    // Compares the name and its terminating zero, not the bytes behind.
-    let wanted = u64::from_le_bytes(name);
-    let length = (71 - wanted.leading_zeros()) / 8;
-    let mask = u64::MAX >> (56 - 8 * length.min(7));
-    Ok(u64::from_le_bytes(found) & mask == wanted & mask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,14 +265,34 @@ mod tests {
         .map(|(name, (layout, page))| (name, layout, page))
     }
 
+    /// The value of an attribute.
+    fn attribute(page: &Page, layout: &Layout, object: u64, name: &[u8]) -> Result<u64, Fault> {
+        let Storage { keys, values } = layout.instance_storage(page, object)?;
+        let entries = layout.entries(page, keys)?;
+        for index in 0..NAMES.len() as u64 {
+            let at = entries.key_at(index);
+            let mut found = [0; 8];
+            let key = page.word(at)? + u64::from(layout.str_ascii);
+            page.read(key, &mut found[..name.len() + 1])?;
+            if found.strip_prefix(name).is_some_and(|end| end[0] == 0) {
+                return page.word(if values == 0 {
+                    at + 8
+                } else {
+                    values + index * 8
+                });
+            }
+        }
+        Err(Fault)
+    }
+
     #[test]
     fn an_attribute_is_found_by_its_whole_name_in_every_storage() {
         for (kept, layout, page) in instances() {
-            let find = |name: &[u8; 8]| attribute(&page, &layout, OBJECT as u64, *name);
-            assert_eq!(find(b"meth\0\0\0\0"), Ok(100), "{kept}");
-            assert_eq!(find(b"method\0\0"), Ok(101), "{kept}");
-            assert_eq!(find(b"path\0\0\0\0"), Ok(102), "{kept}");
-            assert_eq!(find(b"uri\0\0\0\0\0"), Err(Fault), "{kept}");
+            let find = |name: &[u8]| attribute(&page, &layout, OBJECT as u64, name);
+            assert_eq!(find(b"meth"), Ok(100), "{kept}");
+            assert_eq!(find(b"method"), Ok(101), "{kept}");
+            assert_eq!(find(b"path"), Ok(102), "{kept}");
+            assert_eq!(find(b"uri"), Err(Fault), "{kept}");
         }
     }
 
@@ -335,7 +300,7 @@ mod tests {
     fn an_unreadable_object_has_no_attributes() {
         for (kept, layout, page) in instances() {
             for object in [0, 0x1f00, u64::MAX] {
-                let found = attribute(&page, &layout, object, *b"path\0\0\0\0");
+                let found = attribute(&page, &layout, object, b"path");
                 assert_eq!(found, Err(Fault), "{kept}");
             }
         }

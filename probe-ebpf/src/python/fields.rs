@@ -164,6 +164,7 @@ fn values<M: Memory>(
 
 /// The values of entries in a dictionary of the object's own.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "it indexes three arrays")]
 fn entries<M: Memory>(mem: &M, keys: u64, shape: &Shape) -> Result<[u64; FIELDS], Fault> {
     let mut found = [0; FIELDS];
     if shape.keys != 0 {
@@ -195,6 +196,11 @@ fn entries<M: Memory>(mem: &M, keys: u64, shape: &Shape) -> Result<[u64; FIELDS]
 /// # Errors
 /// [`Fault`] when the object cannot be read.
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "keys are few, and entries near their start"
+)]
+#[expect(clippy::needless_range_loop, reason = "it indexes three arrays")]
 pub fn learn<M: Memory>(
     mem: &M,
     layout: &Layout,
@@ -247,11 +253,15 @@ pub fn learn<M: Memory>(
 fn is_named(text: u64, name: Name) -> bool {
     let wanted = u64::from_le_bytes(name);
     // The name and the zero behind it, but no bytes behind that.
-    let used = 64 - wanted.leading_zeros();
-    let mask = if used > 56 {
+    let letters = (64 - wanted.leading_zeros()).div_ceil(8);
+    let mask = if letters >= 7 {
         u64::MAX
     } else {
-        (1 << (used.div_ceil(8) * 8 + 8)) - 1
+        (1 << (letters * 8 + 8)) - 1
     };
     text & mask == wanted
 }
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;

@@ -4,9 +4,9 @@ use super::{Layout, REFERENCE_TAGS};
 use crate::memory::{Fault, Memory};
 
 /// Local variables that are read.
-pub const LOCALS: usize = 16;
+pub const LOCALS: u32 = 16;
 /// Words of a frame that are read at once, where its locals are near its start (from 3.11 on).
-const WORDS: usize = 10 + LOCALS;
+const WORDS: usize = 10 + LOCALS as usize;
 /// Bytes between a frame's start and its locals up to which one read takes both.
 const NEAR: u32 = 80;
 
@@ -43,7 +43,7 @@ pub fn read<M: Memory>(
             instruction: word(layout.frame_instruction).ok_or(Fault)?,
         });
     }
-    let locals: &mut [u64; LOCALS] = words.last_chunk_mut().ok_or(Fault)?;
+    let locals: &mut [u64; LOCALS as usize] = words.last_chunk_mut().ok_or(Fault)?;
     mem.words(
         frame.wrapping_add(u64::from(layout.frame_localsplus)),
         locals,
@@ -55,14 +55,95 @@ pub fn read<M: Memory>(
     })
 }
 
-/// The object that a local variable of the frame in `space` refers to; 0 while it is unbound.
+/// The object that a local variable of the frame in `space` refers to; 0 while it is unbound, and for one
+/// that is not read.
 #[inline(always)]
 #[must_use]
 pub fn local(space: &[u64; super::fields::SPACE], slot: u32) -> u64 {
-    let at = 10 + (slot as usize & (LOCALS - 1));
+    if slot >= LOCALS {
+        return 0;
+    }
+    let at = 10 + slot as usize;
     space
         .get(at & (super::fields::SPACE - 1))
         .copied()
         .unwrap_or(0)
         & !REFERENCE_TAGS
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::python::fields::SPACE;
+    use crate::python::test_heap::{TestHeap, layouts};
+
+    const INSTRUCTION: u64 = 0x1234;
+
+    /// A frame whose locals are 64, 128, …, with these tags; the last is unbound.
+    fn frame(layout: Layout, tags: u64) -> (TestHeap, u64, u64) {
+        let mut heap = TestHeap::new(layout);
+        let code = heap.new_object();
+        let frame = heap.new_object() + 128;
+        heap.set(frame, layout.frame_code, code | tags);
+        let is_old = layout.frame_localsplus > NEAR;
+        // An `int` with something else behind it, up to 3.10.
+        let behind = if is_old { 7 << 32 } else { 0 };
+        heap.set(frame, layout.frame_instruction, INSTRUCTION | behind);
+        for slot in 0..LOCALS {
+            let object = u64::from(slot + 1) * 64 % (u64::from(LOCALS) * 64);
+            heap.set(frame, layout.frame_localsplus + slot * 8, object | tags);
+        }
+        (heap, frame, code)
+    }
+
+    #[test]
+    fn a_frame_is_read_with_its_locals() {
+        for (version, layout) in layouts() {
+            for tags in 0..=REFERENCE_TAGS {
+                // A code object has no tag where a frame does not refer to it by a reference.
+                let (heap, at, code) = frame(layout, tags);
+                let mut space = [u64::MAX; SPACE];
+                let read = read(&heap, &layout, at, &mut space);
+                let instruction = INSTRUCTION;
+                assert_eq!(read, Ok(Frame { code, instruction }), "{version}");
+                for slot in 0..LOCALS - 1 {
+                    assert_eq!(local(&space, slot), u64::from(slot + 1) * 64, "{version}");
+                }
+                assert_eq!(local(&space, LOCALS - 1), 0, "{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn locals_are_near_from_3_11_on() {
+        let near = layouts()
+            .into_iter()
+            .filter(|(_, layout)| layout.frame_localsplus <= NEAR);
+        assert_eq!(near.count(), layouts().len() - 1);
+    }
+
+    #[test]
+    fn an_unreadable_frame_is_a_fault() {
+        for (version, layout) in layouts() {
+            let (heap, frame, _) = frame(layout, 0);
+            let mut space = [0; SPACE];
+            for at in [0, 8, u64::MAX, u64::MAX - 100, frame + 0x10000] {
+                assert_eq!(
+                    read(&heap, &layout, at, &mut space),
+                    Err(Fault),
+                    "{version}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_not_read_is_no_other_one() {
+        let space = [64; SPACE];
+        for slot in [LOCALS, LOCALS + 1, u32::MAX] {
+            assert_eq!(local(&space, slot), 0);
+        }
+    }
 }

@@ -54,8 +54,13 @@ impl TestHeap {
 
     /// A structure of zeros.
     pub fn new_object(&mut self) -> u64 {
+        self.new_bytes(ROOM)
+    }
+
+    /// Zeros.
+    pub fn new_bytes(&mut self, len: usize) -> u64 {
         let address = START + self.bytes.len();
-        self.bytes.resize(self.bytes.len() + ROOM, 0);
+        self.bytes.resize(self.bytes.len() + len, 0);
         address as u64
     }
 
@@ -95,6 +100,17 @@ impl TestHeap {
 
     pub fn str(&mut self, text: &str) -> u64 {
         self.str_of(1, true, text.as_bytes())
+    }
+
+    /// An `int` below 2^60.
+    pub fn int(&mut self, value: u64) -> u64 {
+        const DIGIT_BITS: u32 = 30;
+        let digits = [value & ((1 << DIGIT_BITS) - 1), value >> DIGIT_BITS];
+        let count = digits.iter().filter(|&&digit| digit != 0).count() as u64;
+        let layout = self.layout;
+        let object = self.with(layout.int_size, count << layout.int_size_shift);
+        self.set(object, layout.int_digits, digits[0] | digits[1] << 32);
+        object
     }
 
     /// A `dict` with these keys.

@@ -13,6 +13,7 @@ use crate::untrusted::Untrusted;
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Worker classes of one app; further ones are counted under the last.
@@ -28,7 +29,7 @@ const METHODS: [&str; 10] = [
 const UNKNOWN_METHOD: u8 = u8::MAX;
 
 /// Identifies a worker class within its [`AppCounters`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClassId(u8);
 
 /// Series by small ids, in the order in which they came. No client chooses the ids, so they need no
@@ -77,17 +78,36 @@ impl ClassId {
     }
 }
 
-fn no_phases() -> [Histogram; Phase::ALL.len()] {
+/// Durations of each phase, in the order of [`Phase::ALL`].
+pub type Phases = [Histogram; Phase::ALL.len()];
+
+fn no_phases() -> Phases {
     Phase::ALL.map(|_| Histogram::new(&PHASE))
 }
 
+/// A worker class.
+#[derive(Debug)]
+struct Class {
+    name: Arc<str>,
+    phases: Phases,
+}
+
 /// Identifies a series of `http_server_request_duration_seconds`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpKey {
     pub class: ClassId,
     pub method: Method,
     pub route: RouteId,
     pub status: Option<u16>,
+}
+
+impl Hash for HttpKey {
+    /// All fields at once: this is done for every request.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let status = u64::from(self.status.unwrap_or(0));
+        let labels = u64::from(self.class.0) << 8 | u64::from(self.method.0);
+        state.write_u64(status << 48 | labels << 32 | u64::from(self.route.number()));
+    }
 }
 
 /// Identifies a series of `gunicorn_http_errors_total`.
@@ -107,22 +127,22 @@ pub struct AppCounters {
     pub routes: RouteRegistry,
     pub names: LabelLimits,
     pub http_errors: BTreeMap<HttpErrorKey, u64>,
-    classes: Vec<Arc<str>>,
+    classes: Vec<Class>,
     pub http: ById<HttpKey, Histogram>,
-    /// In the order of [`Phase::ALL`].
-    pub phases: BTreeMap<ClassId, [Histogram; Phase::ALL.len()]>,
-    /// Counters of the worker families, for all workers of a class.
-    pub totals: BTreeMap<ClassId, Counters>,
 }
 
 impl AppCounters {
     /// The id of a worker class by its name.
     pub fn class(&mut self, name: &str) -> ClassId {
-        if let Some(at) = self.classes.iter().position(|known| **known == *name) {
+        let mut classes = self.classes.iter();
+        if let Some(at) = classes.position(|known| *known.name == *name) {
             return ClassId::at(at);
         }
         if self.classes.len() < MAX_CLASSES {
-            self.classes.push(name.into());
+            self.classes.push(Class {
+                name: name.into(),
+                phases: no_phases(),
+            });
         }
         // Beyond the limit, the last class stands for all others.
         ClassId::at(self.classes.len() - 1)
@@ -131,24 +151,39 @@ impl AppCounters {
     /// The name of a worker class.
     #[must_use]
     pub fn class_name(&self, id: ClassId) -> Arc<str> {
-        self.classes
-            .get(id.index())
-            .cloned()
-            .unwrap_or_else(|| "".into())
+        let class = self.classes.get(id.index());
+        class.map_or_else(|| "".into(), |class| Arc::clone(&class.name))
+    }
+
+    /// The phases of requests by class; those that were not seen have no values.
+    pub fn phases(&self) -> impl Iterator<Item = (ClassId, &Phases)> {
+        let classes = self.classes.iter().enumerate();
+        classes.map(|(at, class)| (ClassId::at(at), &class.phases))
+    }
+
+    /// Forgets the counts that masters of one app share.
+    pub fn clear_shared(&mut self) {
+        self.http.clear();
+        self.http_errors.clear();
+        for class in &mut self.classes {
+            class.phases = no_phases();
+        }
     }
 
     /// Counts a request of a worker of the class.
     pub fn request(
         &mut self,
         settings: &Settings,
-        class: &str,
+        class: ClassId,
         request: &Request,
         analysis: &ErrorAnalysis,
-    ) -> (ClassId, Outcome) {
-        let class = self.class(class);
-        let times = self.phases.entry(class).or_insert_with(no_phases);
-        for (phase, ns) in phases(request) {
-            times[phase as usize].observe(ns);
+    ) -> Outcome {
+        if let Some(of) = self.classes.get_mut(class.index()) {
+            for (phase, ns) in of.phases.iter_mut().zip(phases(request)) {
+                if let Some(ns) = ns {
+                    phase.observe(ns);
+                }
+            }
         }
         let not_found = matches!(request.status, Some(404 | 405));
         let route = match &request.path {
@@ -183,10 +218,7 @@ impl AppCounters {
             };
             self.http_error(settings, key, 1);
         }
-        let outcome = self.outcome(settings, method, route, request, analysis);
-        let totals = self.totals.entry(class).or_default();
-        totals.request(request, &outcome);
-        (class, outcome)
+        self.outcome(settings, method, route, request, analysis)
     }
 
     /// The labels of a cause: `other` beyond the limit.
@@ -294,12 +326,6 @@ impl AppCounters {
 
     /// Adds all counts of `other`. Its unnamed class becomes `class`.
     pub fn absorb(&mut self, settings: &Settings, other: &Self, class: &str) {
-        let renamed = self.rename(other, class);
-        for (id, counters) in &other.totals {
-            let id = renamed.get(id.index()).unwrap_or(id);
-            let counters = self.translate(settings, other, counters);
-            self.totals.entry(*id).or_default().merge(&counters);
-        }
         self.routes.add_capped(other.routes.capped());
         self.names.capped += other.names.capped;
         self.absorb_shared(settings, other, class);
@@ -309,9 +335,11 @@ impl AppCounters {
     pub fn absorb_shared(&mut self, settings: &Settings, other: &Self, class: &str) {
         let renamed = self.rename(other, class);
         let rename = |id: ClassId| renamed.get(id.index()).copied().unwrap_or(id);
-        for (&id, theirs) in &other.phases {
-            let mine = self.phases.entry(rename(id)).or_insert_with(no_phases);
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+        for (id, theirs) in other.phases() {
+            let Some(mine) = self.classes.get_mut(rename(id).index()) else {
+                continue;
+            };
+            for (mine, theirs) in mine.phases.iter_mut().zip(theirs) {
                 mine.merge(theirs);
             }
         }
@@ -341,7 +369,7 @@ impl AppCounters {
 
     /// The ids here of the classes of `other`.
     fn rename(&mut self, other: &Self, class: &str) -> Vec<ClassId> {
-        let names = other.classes.iter();
+        let names = other.classes.iter().map(|other| &*other.name);
         names
             .map(|name| self.class(if name.is_empty() { class } else { name }))
             .collect()

@@ -140,35 +140,39 @@ pub static GC_PAUSE: Bounds = Bounds {
     per_unit: SECOND,
 };
 
-/// A number of values for each bucket.
+/// Limits of a histogram, at most.
+const MAX_LIMITS: usize = 24;
+
+/// A number of values for each bucket. The counts lie within it, whatever their number: a histogram
+/// behind a pointer costs a cache miss more for each value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     bounds: &'static Bounds,
-    /// Values of each bucket. Those above all limits are only in `count`.
-    counts: Box<[u64]>,
     count: u64,
     sum: u64,
     max: u64,
+    /// Values of each bucket. Those above all limits are only in `count`.
+    counts: [u64; MAX_LIMITS],
 }
 
 impl Histogram {
     #[must_use]
     pub fn new(bounds: &'static Bounds) -> Self {
-        let counts = vec![0; bounds.limits.len()].into_boxed_slice();
+        debug_assert!(bounds.limits.len() <= MAX_LIMITS, "room for all buckets");
         Self {
             bounds,
-            counts,
             count: 0,
             sum: 0,
             max: 0,
+            counts: [0; MAX_LIMITS],
         }
     }
 
     /// Adds a value.
     pub fn observe(&mut self, value: u64) {
         let at = self.bounds.limits.partition_point(|&limit| limit < value);
-        if let Some(count) = self.counts.get_mut(at) {
-            *count += 1;
+        if at < self.bounds.limits.len() {
+            self.counts[at] += 1;
         }
         self.count += 1;
         self.sum = self.sum.saturating_add(value);
@@ -192,6 +196,12 @@ impl Histogram {
         self.count
     }
 
+    /// The number of its buckets, with the one above all limits.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        self.bounds.limits.len() + 1
+    }
+
     /// The sum of the values, in exported units.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "an exported sum is a float")]
@@ -202,8 +212,9 @@ impl Histogram {
     /// The number of values in each bucket, and above all limits. A value at a limit is below it.
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
-        let above = self.count - self.counts.iter().sum::<u64>();
-        self.counts.iter().copied().chain([above]).collect()
+        let counts = &self.counts[..self.bounds.limits.len()];
+        let above = self.count - counts.iter().sum::<u64>();
+        counts.iter().copied().chain([above]).collect()
     }
 
     /// The quantile `q`, in exported units: interpolated between the limits of its bucket, and at

@@ -202,25 +202,21 @@ impl Phase {
     }
 }
 
-/// The phases of a request that were seen.
-pub fn phases(request: &Request) -> impl Iterator<Item = (Phase, u64)> {
+/// The duration of each phase of a request, in the order of [`Phase::ALL`]; `None` if it was not seen.
+#[must_use]
+pub fn phases(request: &Request) -> [Option<u64>; Phase::ALL.len()] {
     let entered_ns = request.entered_ns;
     let picked_ns = request.first_read_ns.or(entered_ns);
-    let left_ns = request.exited_ns.filter(|_| entered_ns.is_some());
+    let left_ns = request.exited_ns.filter(|_| request.status.is_some());
+    // Where the accept is not seen, two phases are one; and so where no write is seen.
     [
-        // Where the accept is not seen, two phases are one; and so where no write is seen.
-        (
-            Phase::Queue,
-            request.established_ns,
-            request.accepted_ns.or(picked_ns),
-        ),
-        (Phase::Dispatch, request.accepted_ns, request.first_read_ns),
-        (Phase::Read, request.first_read_ns, entered_ns),
-        (Phase::App, entered_ns, request.first_write_ns.or(left_ns)),
-        (Phase::Write, request.first_write_ns, request.last_write_ns),
+        (request.established_ns, request.accepted_ns.or(picked_ns)),
+        (request.accepted_ns, request.first_read_ns),
+        (request.first_read_ns, entered_ns),
+        (entered_ns, request.first_write_ns.or(left_ns)),
+        (request.first_write_ns, request.last_write_ns),
     ]
-    .into_iter()
-    .filter_map(|(phase, begin, end)| Some((phase, end?.checked_sub(begin?)?)))
+    .map(|(begin, end)| end?.checked_sub(begin?))
 }
 
 #[cfg(test)]
@@ -237,8 +233,7 @@ mod tests {
             first_write_ns: Some(60),
             ..Request::default()
         };
-        let seen: Vec<_> = phases(&request).collect();
-        assert_eq!(seen, [(Phase::Dispatch, 20), (Phase::App, 35)]);
+        assert_eq!(phases(&request), [None, Some(20), None, Some(35), None]);
     }
 
     #[test]
@@ -248,17 +243,17 @@ mod tests {
             first_read_ns: Some(30),
             entered_ns: Some(40),
             exited_ns: Some(60),
+            status: Some(200),
             ..Request::default()
         };
-        let seen: Vec<_> = phases(&request).collect();
-        let all = [(Phase::Queue, 25), (Phase::Read, 10), (Phase::App, 20)];
-        assert_eq!(seen, all);
+        let seen = [Some(25), None, Some(10), Some(20), None];
+        assert_eq!(phases(&request), seen);
         let request = Request {
             first_read_ns: None,
             ..request
         };
-        let seen: Vec<_> = phases(&request).collect();
-        assert_eq!(seen, [(Phase::Queue, 35), (Phase::App, 20)]);
+        let seen = [Some(35), None, None, Some(20), None];
+        assert_eq!(phases(&request), seen);
     }
 
     #[test]

@@ -56,6 +56,24 @@ pub struct ErrorAnalysis {
     pub deep_capture_agrees: Option<bool>,
 }
 
+impl ErrorAnalysis {
+    /// Of a request of which no exception was seen. `is_complete` as for [`analyse`].
+    #[must_use]
+    pub fn without_exceptions(is_complete: bool) -> Self {
+        Self {
+            cause: if is_complete {
+                Cause::None
+            } else {
+                Cause::Unknown
+            },
+            has_left: false,
+            client_gone: false,
+            gunicorns: None,
+            deep_capture_agrees: None,
+        }
+    }
+}
+
 /// `file:function` of a frame.
 pub fn place(frame: &Frame) -> Untrusted {
     if frame.file.is_empty() && frame.function.is_empty() {

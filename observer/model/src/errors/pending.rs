@@ -96,8 +96,11 @@ impl Exceptions {
         let seen = request
             .exceptions
             .and_then(|name| self.seen.remove(&(name, request.pid)));
-        self.kept -= seen.as_ref().map_or(0, Seen::kept);
-        let seen = seen.unwrap_or_default();
+        let Some(seen) = seen else {
+            let is_complete = is_covered && request.exceptions_count == 0;
+            return ErrorAnalysis::without_exceptions(is_complete);
+        };
+        self.kept -= seen.kept();
         // Records may be lost.
         let is_complete = is_covered && seen.records == request.exceptions_count;
         analyse(&seen.handled, &seen.captures, is_complete)

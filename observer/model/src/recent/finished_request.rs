@@ -1,6 +1,6 @@
 //! A finished request with its worker and its cause, for outputs that show each request.
 
-use crate::counters::worker_counters::{Outcome, duration_ns, phases};
+use crate::counters::worker_counters::{Outcome, Phase, duration_ns, phases};
 use crate::errors::cause::{Cause, ErrorAnalysis, Failure};
 use crate::event::{Pid, Request};
 use crate::untrusted::Untrusted;
@@ -55,8 +55,10 @@ impl FinishedRequest {
                 ..request.clone()
             },
             duration_ns: duration_ns(request),
-            phases_ns: phases(request)
-                .map(|(phase, ns)| (phase.as_str(), ns))
+            phases_ns: Phase::ALL
+                .into_iter()
+                .zip(phases(request))
+                .filter_map(|(phase, ns)| Some((phase.as_str(), ns?)))
                 .collect(),
             failed: outcome.failed.is_some(),
             cause: is_error.then_some(analysis.cause),

@@ -91,10 +91,8 @@ impl History {
         if let Some(duration_ns) = duration_ns(request) {
             bin.durations.observe(duration_ns);
         }
-        for (phase, wait_ns) in phases(request) {
-            if phase == Phase::Queue {
-                bin.queue.observe(wait_ns);
-            }
+        if let Some(wait_ns) = phases(request)[Phase::Queue as usize] {
+            bin.queue.observe(wait_ns);
         }
     }
 

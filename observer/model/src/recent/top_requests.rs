@@ -57,12 +57,13 @@ pub struct Slow {
 }
 
 impl PhaseSums {
-    fn of(request: &Request) -> Self {
-        let mut sums = Self::default();
-        for (phase, ns) in phases(request) {
-            sums.0[phase as usize] = (ns, 1);
+    fn add(&mut self, phases: &[Option<u64>]) {
+        for (sum, ns) in self.0.iter_mut().zip(phases) {
+            if let Some(ns) = ns {
+                sum.0 = sum.0.saturating_add(*ns);
+                sum.1 += 1;
+            }
         }
-        sums
     }
 
     fn merge(&mut self, other: &Self) {
@@ -103,12 +104,12 @@ impl TopRequests {
     /// A request finished.
     pub fn request(&mut self, request: &Request, method: Method, route: RouteId, is_error: bool) {
         self.grow_old(request.finished_ns);
-        let sums = PhaseSums::of(request);
+        let phases = phases(request);
         let stats = self.current.routes.entry((method, route));
         let stats = stats.or_insert_with(RouteStats::new);
         stats.requests += 1;
         stats.errors += u64::from(is_error);
-        stats.phases.merge(&sums);
+        stats.phases.add(&phases);
         let Some(duration_ns) = duration_ns(request) else {
             return;
         };
@@ -117,6 +118,8 @@ impl TopRequests {
         let at = slowest.partition_point(|slow| slow.duration_ns >= duration_ns);
         if at < SLOWEST {
             slowest.truncate(SLOWEST - 1);
+            let mut sums = PhaseSums::default();
+            sums.add(&phases);
             let slow = Slow {
                 duration_ns,
                 finished_ns: request.finished_ns,

@@ -2,6 +2,7 @@
 
 use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap};
 
 /// Paths in the cache.
@@ -18,6 +19,12 @@ impl RouteId {
     pub const UNKNOWN: Self = Self(0);
     /// The route of all paths beyond the limit.
     pub const OTHER: Self = Self(1);
+
+    /// Its number within the registry.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// The routes of one app.
@@ -25,7 +32,8 @@ impl RouteId {
 pub struct RouteRegistry {
     names: Vec<String>,
     by_name: BTreeMap<String, RouteId>,
-    memo: HashMap<String, RouteId>,
+    /// Clients choose the paths, so the hash has a seed of its own.
+    memo: HashMap<String, RouteId, RandomState>,
     /// Requests counted under `other` because the limit was reached.
     capped: u64,
 }
@@ -36,7 +44,7 @@ impl Default for RouteRegistry {
         Self {
             names,
             by_name: BTreeMap::new(),
-            memo: HashMap::new(),
+            memo: HashMap::default(),
             capped: 0,
         }
     }

@@ -27,6 +27,9 @@ use std::time::Duration;
 /// Stands for an unknown name.
 pub const UNKNOWN: &str = "unknown";
 
+/// Counters by slot and worker class.
+pub type BySlot = BTreeMap<(u32, ClassId), Counters>;
+
 /// A Gunicorn master, its workers, and their counters.
 #[derive(Debug)]
 pub struct App {
@@ -39,8 +42,8 @@ pub struct App {
     pub ended: VecDeque<Worker>,
     free: Slots,
     pub counters: AppCounters,
-    /// Counters by slot: of all workers that held it.
-    pub slots: BTreeMap<(u32, ClassId), Counters>,
+    /// What the workers here do not hold themselves: see [`App::slots`].
+    slots: BySlot,
     /// The last signals that asked the master for something, in order.
     pub asked: Vec<Sent>,
     /// Signals that the master got, by number.
@@ -73,7 +76,7 @@ impl App {
             ended: VecDeque::new(),
             free: Slots::default(),
             counters: AppCounters::default(),
-            slots: BTreeMap::new(),
+            slots: BySlot::new(),
             asked: Vec::new(),
             signals: BTreeMap::new(),
             is_halting: false,
@@ -99,20 +102,40 @@ impl App {
     /// Class of workers whose own class is unknown.
     #[must_use]
     pub fn default_class(&self) -> &str {
-        if self.master.worker_class.is_empty() {
-            UNKNOWN
-        } else {
-            &self.master.worker_class
-        }
+        default_class(&self.master)
     }
 
     /// The class of one of its workers.
     #[must_use]
-    pub fn class_of(&self, pid: Pid) -> String {
+    pub fn class_of(&self, worker: &Worker) -> Arc<str> {
+        match worker.class {
+            Some(class) => self.counters.class_name(class),
+            None => self.default_class().into(),
+        }
+    }
+
+    /// One of its workers, also one that exited.
+    #[must_use]
+    pub fn worker(&self, pid: Pid) -> Option<&Worker> {
         let ended = || self.ended.iter().rev().find(|worker| worker.pid == pid);
-        let worker = self.live.get(&pid).or_else(ended);
-        let class = worker.and_then(|worker| worker.class.as_deref());
-        class.unwrap_or(self.default_class()).to_owned()
+        self.live.get(&pid).or_else(ended)
+    }
+
+    /// Counters by slot: of all workers that held it.
+    #[must_use]
+    pub fn slots(&self) -> BySlot {
+        let mut slots = self.slots.clone();
+        for worker in self.live.values().chain(&self.ended) {
+            worker.add_to(&mut slots);
+        }
+        slots
+    }
+
+    /// Counters that make up those of the app.
+    pub fn parts(&self) -> impl Iterator<Item = &Counters> {
+        let workers = self.live.values().chain(&self.ended);
+        let workers = workers.map(|worker| &worker.counters);
+        self.slots.values().chain(workers)
     }
 
     /// Counts a request of a worker, also of one that exited meanwhile. `None` when the app has no such
@@ -123,25 +146,15 @@ impl App {
         request: &Request,
         analysis: &ErrorAnalysis,
     ) -> Option<Outcome> {
-        let of = |worker: &&mut Worker| worker.pid == request.pid;
-        let worker = match self.live.get_mut(&request.pid) {
-            Some(worker) => worker,
-            None => self.ended.iter_mut().rev().find(of)?,
-        };
-        let slot = worker.slot;
-        let class = match (&worker.class, self.master.worker_class.as_str()) {
-            (Some(class), _) => Arc::clone(class),
-            (None, "") => UNKNOWN.into(),
-            (None, class) => class.into(),
-        };
-        let (class, outcome) = self.counters.request(settings, &class, request, analysis);
+        let worker = find(&mut self.live, &mut self.ended, request.pid)?;
+        let class = class_id(&self.master, &mut self.counters, worker.class);
+        let outcome = self.counters.request(settings, class, request, analysis);
+        worker.count_as(class, &mut self.slots);
         worker.counters.request(request, &outcome);
         worker.state.served = true;
         if let Some((begin_ns, end_ns)) = busy_time(request) {
             worker.busy.served(begin_ns, end_ns);
         }
-        let slot = self.slots.entry((slot, class)).or_default();
-        slot.request(request, &outcome);
         // A request that Gunicorn refused is not counted: see [`Counters::request`].
         if !request.bad_request {
             let Outcome {
@@ -157,36 +170,23 @@ impl App {
     }
 
     /// Adds to the counters of a worker, also of one that exited meanwhile.
-    pub fn count(&mut self, pid: Pid, add: impl Fn(&mut Counters)) {
-        let ended = self.ended.iter_mut().rev();
-        let mut workers = self.live.get_mut(&pid).into_iter().chain(ended);
-        let Some(worker) = workers.find(|worker| worker.pid == pid) else {
-            return;
-        };
-        add(&mut worker.counters);
-        let slot = worker.slot;
-        let class = worker.class.clone();
-        let class = self.class_id(class);
-        add(self.slots.entry((slot, class)).or_default());
-        add(self.counters.totals.entry(class).or_default());
+    pub fn count(&mut self, pid: Pid, add: impl FnOnce(&mut Counters)) {
+        if let Some(worker) = find(&mut self.live, &mut self.ended, pid) {
+            let class = class_id(&self.master, &mut self.counters, worker.class);
+            worker.count_as(class, &mut self.slots);
+            add(&mut worker.counters);
+        }
     }
 
     /// Takes in a worker, with its counters so far.
     pub fn adopt(&mut self, settings: &Settings, mut worker: Worker, counters: &AppCounters) {
         worker.slot = self.free.take();
-        let class = match &worker.class {
-            Some(class) => Arc::clone(class),
-            None => self.default_class().into(),
-        };
         worker.counters = self
             .counters
             .translate(settings, counters, &worker.counters);
+        let class = self.class_of(&worker);
         self.counters.absorb(settings, counters, &class);
-        let class = self.counters.class(&class);
-        self.slots
-            .entry((worker.slot, class))
-            .or_default()
-            .merge(&worker.counters);
+        worker.counted_as = self.counters.class(&class);
         match worker.end {
             Some(end) => self.bury(settings, worker, end),
             None => _ = self.live.insert(worker.pid, worker),
@@ -212,7 +212,7 @@ impl App {
             is_halting: self.is_halting,
             master_ended: self.ended_ns.is_some(),
             max_requests: self.master.max_requests,
-            served: worker.counters.requests,
+            served: worker.total().requests,
             is_all: worker.is_watched,
         });
         worker.reason = Some((reason, exit_kind));
@@ -222,7 +222,7 @@ impl App {
             self.past.trouble(end.time_ns);
         }
         *self.ends.entry(reason).or_default() += 1;
-        let class = self.class_id(worker.class.clone());
+        let class = class_id(&self.master, &mut self.counters, worker.class);
         let busy_ns = worker.busy.end();
         if reason == ExitReason::Timeout {
             let stuck_in = stuck_in(&worker.state.stacks);
@@ -232,19 +232,15 @@ impl App {
         }
         let pid = worker.pid;
         self.ended.push_back(worker);
-        if self.ended.len() > MAX_ENDED {
-            self.ended.pop_front();
+        if self.ended.len() > MAX_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            oldest.add_to(&mut self.slots);
         }
         self.count(pid, |counters| {
             counters.busy_ns += busy_ns;
             *counters.ends.entry((exit_kind, reason)).or_default() += 1;
         });
-    }
-
-    /// The id of a worker's class, or of the default class while its own is unknown.
-    fn class_id(&mut self, class: Option<Arc<str>>) -> ClassId {
-        let class = class.unwrap_or_else(|| self.default_class().into());
-        self.counters.class(&class)
     }
 
     /// The master got a signal.
@@ -277,11 +273,13 @@ impl App {
             .busy
             .count_until(at_ns, oldest.map(|oldest| oldest.begun_ns));
         worker.state.in_flight = found.cloned().unwrap_or_default();
-        worker.rate.sample(Counts {
+        let total = worker.total();
+        let counts = Counts {
             time_ns: at_ns,
-            requests: worker.counters.requests,
-            busy_ns: worker.counters.busy_ns + busy_ns,
-        });
+            requests: total.requests,
+            busy_ns: total.busy_ns + busy_ns,
+        };
+        worker.rate.sample(counts);
         if busy_ns > 0 {
             self.count(pid, |counters| counters.busy_ns += busy_ns);
         }
@@ -293,7 +291,7 @@ impl App {
         let in_flight = self.live.values().map(|of| of.state.in_flight.count).sum();
         self.history.sample(AppSample {
             time_ns,
-            busy_ns: self.counters.totals.values().map(|of| of.busy_ns).sum(),
+            busy_ns: self.parts().map(|of| of.busy_ns).sum(),
             workers: u32::try_from(self.live.len()).unwrap_or(u32::MAX),
             in_flight,
             backlog: self.listeners.iter().map(|of| of.backlog).sum(),
@@ -337,18 +335,50 @@ impl App {
         let served = self
             .live
             .get(&pid)
-            .is_some_and(|w| w.confirmed || w.counters.requests > 0);
+            .is_some_and(|w| w.confirmed || w.total().requests > 0);
         if served {
             self.end_worker(settings, pid, end);
-        } else {
-            let gone = self.live.remove(&pid);
-            gone.inspect(|worker| self.free.give_back(worker.slot));
+        } else if let Some(gone) = self.live.remove(&pid) {
+            self.free.give_back(gone.slot);
+            gone.add_to(&mut self.slots);
         }
     }
 
     /// Forgets workers that exited before `before_ns`.
     pub fn forget(&mut self, before_ns: u64) {
-        self.ended
-            .retain(|worker| worker.end.is_none_or(|end| end.time_ns >= before_ns));
+        self.ended.retain(|worker| {
+            let is_kept = worker.end.is_none_or(|end| end.time_ns >= before_ns);
+            if !is_kept {
+                worker.add_to(&mut self.slots);
+            }
+            is_kept
+        });
     }
+}
+
+/// A worker, also one that exited.
+fn find<'a>(
+    live: &'a mut BTreeMap<Pid, Worker>,
+    ended: &'a mut VecDeque<Worker>,
+    pid: Pid,
+) -> Option<&'a mut Worker> {
+    let mut ended = ended.iter_mut().rev();
+    match live.get_mut(&pid) {
+        Some(worker) => Some(worker),
+        None => ended.find(|worker| worker.pid == pid),
+    }
+}
+
+/// Class of workers whose own class is unknown.
+fn default_class(master: &fact::Master) -> &str {
+    if master.worker_class.is_empty() {
+        UNKNOWN
+    } else {
+        &master.worker_class
+    }
+}
+
+/// The id of a worker's class, or of the default class while its own is unknown.
+fn class_id(master: &fact::Master, counters: &mut AppCounters, class: Option<ClassId>) -> ClassId {
+    class.unwrap_or_else(|| counters.class(default_class(master)))
 }

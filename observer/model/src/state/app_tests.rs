@@ -192,6 +192,35 @@ fn slots_are_the_lowest_free_numbers() {
 }
 
 #[test]
+fn counts_stay_with_the_class_that_a_worker_had_and_with_its_slot() {
+    let mut scenario = Scenario::new();
+    // Its class is known after its first request only.
+    scenario.master(10).fork(10, 11).get(11);
+    scenario.worker(10, 11, 1).get(11).get(11);
+    for _ in 0..2 {
+        let app = scenario.app();
+        assert_eq!(app.workers[0].counters.requests, 3);
+        let slots = app.slots.iter();
+        let slots: Vec<_> = slots
+            .map(|of| (of.slot, &*of.class, of.counters.requests))
+            .collect();
+        assert_eq!(slots, [(0, "SyncWorker", 1), (0, "ThreadWorker", 2)]);
+        let classes = app.classes.iter();
+        let classes: Vec<_> = classes
+            .map(|of| (&*of.class, of.counters.requests))
+            .collect();
+        assert_eq!(classes, [("SyncWorker", 1), ("ThreadWorker", 2)]);
+        scenario.exit(11);
+    }
+    // The worker is forgotten, the counts of its slot are not.
+    scenario.later(24 * 3600);
+    let app = scenario.app();
+    assert_eq!((app.workers.len(), app.slots.len()), (0, 2));
+    assert_eq!(app_requests(&app), 3);
+    assert_eq!(scenario.live_view().apps[0].requests_total, 3);
+}
+
+#[test]
 fn unclaimed_requests_are_forgotten_and_counted_as_lost() {
     let mut scenario = Scenario::new();
     scenario.get(77).later(599);

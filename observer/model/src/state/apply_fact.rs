@@ -133,7 +133,7 @@ impl State {
             let Some(app) = owner.and_then(|master| self.apps.get_mut(master)) else {
                 continue;
             };
-            let known = app.live.get(pid).and_then(|it| it.counters.gil_wait_ns);
+            let known = app.live.get(pid).and_then(|it| it.total().gil_wait_ns);
             let more_ns = waited_ns.saturating_sub(known.unwrap_or(0));
             app.count(*pid, |counters| {
                 *counters.gil_wait_ns.get_or_insert(0) += more_ns;
@@ -178,7 +178,8 @@ impl State {
         let Some(provisional) = self.provisional.remove(&pid) else {
             return;
         };
-        let (worker, counters) = provisional.into_worker(pid);
+        let class = |name: &str| app.counters.class(name);
+        let (worker, counters) = provisional.into_worker(pid, class);
         if worker.end.is_none() {
             self.owners.insert(pid, master);
         } else if let Some(tomb) = self.tombstones.get_mut(&pid) {
@@ -196,11 +197,13 @@ impl State {
     fn worker(&mut self, time_ns: u64, fact: &fact::Worker) {
         let pid = fact.pid;
         if let Some(&owner) = self.owners.get(&pid) {
-            let app = self.apps.get_mut(&owner);
-            let worker = app.and_then(|app| app.live.get_mut(&pid));
-            if let Some(worker) = worker.filter(|w| owner == fact.master_pid && w.is_same(fact)) {
+            if let Some(app) = self.apps.get_mut(&owner)
+                && let Some(worker) = app.live.get_mut(&pid)
+                && owner == fact.master_pid
+                && worker.is_same(fact)
+            {
                 let is_new = worker.is_watched && !worker.confirmed;
-                worker.confirm(fact);
+                worker.confirm(fact, |name| app.counters.class(name));
                 if is_new {
                     self.worker_started(time_ns, owner, pid);
                 }
@@ -223,7 +226,7 @@ impl State {
             && let Some(worker) = app.ended.iter_mut().rev().find(|w| w.pid == pid)
             && worker.is_same(fact)
         {
-            worker.confirm(fact);
+            worker.confirm(fact, |name| app.counters.class(name));
             return;
         }
         self.make_room();

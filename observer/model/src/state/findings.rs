@@ -81,7 +81,7 @@ fn sample(app: &mut App, now_ns: u64) {
     }
     for worker in app.live.values_mut() {
         let sample = WorkerSample {
-            requests: worker.counters.requests,
+            requests: worker.total().requests,
             resident_bytes: worker.gauges.as_ref().map(|gauges| gauges.resident_bytes),
         };
         worker.past.sample(sample);
@@ -102,7 +102,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
             .gauges
             .as_ref()
             .and_then(|gauges| gauges.heartbeat_age_seconds),
-        requests: worker.counters.requests,
+        requests: worker.total().requests,
         past: &worker.past,
     });
     let input = AppInput {

@@ -1,6 +1,6 @@
 //! Workers: of a known master, and processes whose master is not known yet.
 
-use crate::counters::app_counters::AppCounters;
+use crate::counters::app_counters::{AppCounters, ClassId};
 use crate::counters::worker_counters::{Counters, Outcome, busy_time};
 use crate::errors::cause::ErrorAnalysis;
 use crate::event::{ExitStatus, Pid, Request, TimedBy};
@@ -11,10 +11,10 @@ use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_state::WorkerState;
 use crate::recent::rate::Rate;
 use crate::settings::Settings;
-use crate::state::app::UNKNOWN;
+use crate::state::app::{BySlot, UNKNOWN};
 use crate::state::busy::Busy;
 use crate::wall_clock::Clock;
-use std::sync::Arc;
+use std::borrow::Cow;
 
 /// Two start times of one process differ by less: `/proc` counts in clock ticks.
 pub const START_TOLERANCE_NS: u64 = 1_000_000_000;
@@ -36,13 +36,17 @@ pub struct Worker {
     pub started_ns: Option<u64>,
     pub age: Option<u64>,
     /// Its own class; while it is `None`, the class of its master's new workers counts.
-    pub class: Option<Arc<str>>,
+    pub class: Option<ClassId>,
     /// Its master lists it as a worker.
     pub confirmed: bool,
     pub end: Option<End>,
     /// Why it exited, and whether it finished its work.
     pub reason: Option<(ExitReason, ExitKind)>,
+    /// Counts under the class [`Self::counted_as`].
     pub counters: Counters,
+    pub counted_as: ClassId,
+    /// Counts under other classes, before it was known; those are in the slots of its app.
+    pub before: Option<Box<Counters>>,
     pub busy: Busy,
     pub rate: Rate,
     pub past: WorkerPast,
@@ -88,8 +92,37 @@ impl Worker {
         }
     }
 
-    /// Takes a fact that its master lists it.
-    pub fn confirm(&mut self, fact: &fact::Worker) {
+    /// All its counts.
+    #[must_use]
+    pub fn total(&self) -> Cow<'_, Counters> {
+        match &self.before {
+            None => Cow::Borrowed(&self.counters),
+            Some(before) => {
+                let mut total = Counters::clone(before);
+                total.merge(&self.counters);
+                Cow::Owned(total)
+            }
+        }
+    }
+
+    /// From now on, counts under this class.
+    pub fn count_as(&mut self, class: ClassId, slots: &mut BySlot) {
+        if self.counted_as != class {
+            self.add_to(slots);
+            let counted = std::mem::take(&mut self.counters);
+            self.before.get_or_insert_default().merge(&counted);
+            self.counted_as = class;
+        }
+    }
+
+    /// Adds the counts that only the worker holds to those of its slot.
+    pub fn add_to(&self, slots: &mut BySlot) {
+        let slot = slots.entry((self.slot, self.counted_as)).or_default();
+        slot.merge(&self.counters);
+    }
+
+    /// Takes a fact that its master lists it. Its class is an id of the app's counters.
+    pub fn confirm(&mut self, fact: &fact::Worker, class: impl FnOnce(&str) -> ClassId) {
         self.confirmed = true;
         self.age = fact.age.or(self.age);
         // The start from `/proc` wins over the time of the fork, so that another observer, or this
@@ -98,7 +131,7 @@ impl Worker {
             self.started_ns = Some(fact.started_ns);
         }
         if !fact.class.is_empty() {
-            self.class = Some(fact.class.as_str().into());
+            self.class = Some(class(&fact.class));
         }
     }
 }
@@ -144,7 +177,10 @@ impl Provisional {
         }
         self.requests += 1;
         self.by_socket += u64::from(request.timed_by == TimedBy::Socket);
-        let (_, outcome) = self.app_counters.request(settings, "", request, analysis);
+        let class = self.app_counters.class("");
+        let outcome = self
+            .app_counters
+            .request(settings, class, request, analysis);
         self.state.served = true;
         if let Some((begin_ns, end_ns)) = busy_time(request) {
             self.busy.served(begin_ns, end_ns);
@@ -153,16 +189,13 @@ impl Provisional {
         outcome
     }
 
-    /// Adds to its counters.
-    pub fn count(&mut self, add: impl Fn(&mut Counters)) {
-        let class = self.app_counters.class("");
-        add(self.app_counters.totals.entry(class).or_default());
-        add(&mut self.counters);
-    }
-
-    /// Turns it into a worker.
+    /// Turns it into a worker. Its class is an id of the app's counters.
     #[must_use]
-    pub fn into_worker(self, pid: Pid) -> (Worker, AppCounters) {
+    pub fn into_worker(
+        self,
+        pid: Pid,
+        class: impl FnOnce(&str) -> ClassId,
+    ) -> (Worker, AppCounters) {
         let mut worker = Worker {
             pid,
             started_ns: self.started_ns,
@@ -174,7 +207,7 @@ impl Provisional {
             ..Worker::default()
         };
         if let Some(fact) = &self.fact {
-            worker.confirm(fact);
+            worker.confirm(fact, class);
         }
         (worker, self.app_counters)
     }

@@ -48,7 +48,7 @@ impl State {
             uptime_seconds: worker
                 .started_ns
                 .map(|started| seconds(end.time_ns.saturating_sub(started))),
-            served: worker.counters.requests,
+            served: worker.total().requests,
             requests: in_flight.oldest.iter().map(pending).collect(),
             stuck_in: stuck_in(&state.stacks),
             stacks: state
@@ -84,7 +84,7 @@ fn worker_event(
         master_pid: app.master.pid,
         worker_pid: worker.pid,
         worker_id: worker.id(offset_ns),
-        worker_class: app.class_of(worker.pid).into(),
+        worker_class: app.class_of(worker).to_string().into(),
         exit: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Scenarios of masters and workers, made from inputs by hand.
 
 use crate::effect::Effect;
-use crate::errors::cause::{Cause, ErrorAnalysis};
+use crate::errors::cause::ErrorAnalysis;
 use crate::event::{CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Pid, Request};
 use crate::fact;
 use crate::fact::{DeepCapture, DeepCaptureState, Fact, Level, Started, TargetLevel};
@@ -341,13 +341,7 @@ fn own_frame() -> Frame {
 
 /// The analysis of a request without exceptions.
 pub fn unseen() -> ErrorAnalysis {
-    ErrorAnalysis {
-        cause: Cause::Unknown,
-        has_left: false,
-        client_gone: false,
-        gunicorns: None,
-        deep_capture_agrees: None,
-    }
+    ErrorAnalysis::without_exceptions(false)
 }
 
 pub fn app_requests(app: &AppView) -> u64 {

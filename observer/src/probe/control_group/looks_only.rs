@@ -5,30 +5,34 @@
 use aya_obj::generated::bpf_insn;
 use std::collections::BTreeMap;
 
-/// Helpers that change neither the socket nor an address (`linux/bpf.h`).
-const HELPERS: [i32; 21] = [
-    1,  // map_lookup_elem
-    2,  // map_update_elem
-    3,  // map_delete_elem
-    4,  // probe_read
-    5,  // ktime_get_ns
-    8,  // get_smp_processor_id
-    14, // get_current_pid_tgid
-    15, // get_current_uid_gid
-    16, // get_current_comm
-    35, // get_current_task
-    SOCKET_COOKIE,
-    95,  // sk_fullsock
-    107, // sk_storage_get
-    108, // sk_storage_delete
-    112, // probe_read_user
-    113, // probe_read_kernel
-    130, // ringbuf_output
-    131, // ringbuf_reserve
-    132, // ringbuf_submit
-    133, // ringbuf_discard
-    134, // ringbuf_query
+/// Helpers that change neither the socket nor an address (`linux/bpf.h`), with the number of their
+/// arguments.
+const HELPERS: [(i32, usize); 22] = [
+    (1, 2), // map_lookup_elem
+    (2, 4), // map_update_elem
+    (3, 2), // map_delete_elem
+    (4, 3), // probe_read
+    (5, 0), // ktime_get_ns
+    (8, 0), // get_smp_processor_id
+    (TAIL_CALL, 3),
+    (14, 0), // get_current_pid_tgid
+    (15, 0), // get_current_uid_gid
+    (16, 2), // get_current_comm
+    (35, 0), // get_current_task
+    (SOCKET_COOKIE, 1),
+    (95, 1),  // sk_fullsock
+    (107, 4), // sk_storage_get
+    (108, 2), // sk_storage_delete
+    (112, 3), // probe_read_user
+    (113, 3), // probe_read_kernel
+    (130, 4), // ringbuf_output
+    (131, 3), // ringbuf_reserve
+    (132, 2), // ringbuf_submit
+    (133, 2), // ringbuf_discard
+    (134, 2), // ringbuf_query
 ];
+/// `tail_call` hands the context to a program that is checked by itself.
+const TAIL_CALL: i32 = 12;
 /// `get_socket_cookie` takes the context.
 const SOCKET_COOKIE: i32 = 46;
 /// Deepest nesting of functions that the kernel allows.
@@ -253,10 +257,11 @@ fn call(
     match instruction.src_reg() {
         0 => {
             let helper = instruction.imm;
-            if !HELPERS.contains(&helper) {
+            let Some((_, count)) = HELPERS.iter().find(|(it, _)| *it == helper) else {
                 return Err(format!("calls the helper {helper}"));
-            }
-            if arguments.contains(&Context) && helper != SOCKET_COOKIE {
+            };
+            let takes_context = arguments.iter().take(*count).any(|it| *it == Context);
+            if takes_context && ![TAIL_CALL, SOCKET_COOKIE].contains(&helper) {
                 return Err(format!("hands the context to the helper {helper}"));
             }
             Ok(Other)

@@ -1,7 +1,7 @@
 //! The system calls that read a request.
 
 use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
-use crate::bpf::maps::{current, make_scratch, seen_by_calls, unread};
+use crate::bpf::maps::{current, make_scratch, plain, seen_by_calls};
 use crate::bpf::memory;
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ObjectKey, Tail};
@@ -26,7 +26,7 @@ backup_probe!(exit_recvfrom, exit_recvfrom_backup, read_returned);
 /// it decrypts.
 #[inline(always)]
 fn read_called(ctx: &TracePointContext, _: Attempt) {
-    let Some(live) = unread() else {
+    let Some(live) = plain() else {
         return;
     };
     let fd = argument::<0>(ctx) as u32;
@@ -42,11 +42,16 @@ backup_probe!(exit_read, exit_read_backup, read_returned);
 #[inline(always)]
 fn read_returned(ctx: &TracePointContext, _: Attempt) {
     let id = current();
-    if returning(id).is_none() {
+    let Some(call) = returning(id) else {
         return;
-    }
-    if result(ctx) > 0 {
+    };
+    let result = result(ctx);
+    if result > 0 {
         continue_with(ctx, Tail::RequestRead);
+    } else if result == 0
+        && let Some(live) = seen_by_calls()
+    {
+        live.machine().read_end(call.sock);
     }
     // Nothing was read.
     end(id);

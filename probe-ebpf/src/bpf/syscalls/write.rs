@@ -2,7 +2,7 @@
 
 use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
 use crate::bpf::kernel::Live;
-use crate::bpf::maps::{WRITES, current, make_scratch, seen_by_calls, unread};
+use crate::bpf::maps::{WRITES, current, make_scratch, plain, seen_by_calls, unread};
 use crate::bpf::memory::{self, User};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, NO_LAYOUT, ObjectKey, Tail};
@@ -17,7 +17,7 @@ backup_probe!(exit_sendto, exit_sendto_backup, write_returned);
 /// uvloop writes to connections by `write` (libuv, `src/unix/stream.c`, `uv__try_write`).
 #[inline(always)]
 fn unread_buffer_written(ctx: &TracePointContext, attempt: Attempt) {
-    if unread().is_some() {
+    if plain().is_some() {
         buffer_written(ctx, attempt);
     }
 }

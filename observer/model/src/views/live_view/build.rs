@@ -93,7 +93,6 @@ fn app_view(
         .filter_map(|worker| worker.state.in_flight.oldest.first())
         .min_by_key(|pending| pending.begun_ns);
     let workers = live.clone().chain(&app.ended);
-    let totals = || app.counters.totals.values();
     let (routes, routes_left_off) = routes(app);
     let (errors, errors_left_off) = errors(app);
     let points = app.history.since(0).rev().take(LAST_POINTS);
@@ -122,8 +121,8 @@ fn app_view(
         node: text(&master.pod.node),
         workload_kind: text(&master.pod.workload_kind),
         workload: text(&master.pod.workload),
-        requests_total: totals().map(|counters| counters.requests).sum(),
-        errors_total: totals().map(|counters| counters.errors).sum(),
+        requests_total: app.parts().map(|counters| counters.requests).sum(),
+        errors_total: app.parts().map(|counters| counters.errors).sum(),
         now: rates(app, clock.now_ns),
         in_flight: live.map(|worker| worker.state.in_flight.count).sum(),
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
@@ -281,7 +280,7 @@ fn worker_row(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) ->
         pid: worker.pid,
         id: worker.id(clock.wall_offset_ns),
         slot: worker.slot,
-        class: text(worker.class.as_deref().unwrap_or(app.default_class())),
+        class: text(&app.class_of(worker)),
         state: state.stage().filter(|_| is_live),
         uptime_seconds: worker.uptime_seconds(clock),
         ended: !is_live,
@@ -289,7 +288,7 @@ fn worker_row(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) ->
         exit_signal,
         reason: worker.reason.map(|(reason, _)| reason),
         restart_type: worker.reason.map(|(_, exit_kind)| exit_kind),
-        requests_total: worker.counters.requests,
+        requests_total: worker.total().requests,
         requests_per_second: rate.map(|(requests, _)| requests),
         busy: rate.map(|(_, busy)| busy),
         in_flight: if is_live { state.in_flight.count } else { 0 },

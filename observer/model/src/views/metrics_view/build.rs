@@ -1,14 +1,14 @@
 //! Builds the view for `/metrics`.
 
 use crate::counters::app_counters::AppCounters;
-use crate::counters::worker_counters::{ErrorKey, Errors, Phase};
+use crate::counters::worker_counters::{Counters, ErrorKey, Errors, Phase};
 use crate::fact::DeepCapture;
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::signal;
 use crate::lifecycle::worker_event::PendingView;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::state::app::App;
+use crate::state::app::{App, BySlot};
 use crate::state::recursion_misses;
 use crate::state::self_metrics::SelfMetrics;
 use crate::state::worker::Worker;
@@ -17,7 +17,7 @@ use crate::views::metrics_view::{
     ObserverView, PhaseView, SlotView, TargetView, TimeoutView, WorkerView,
 };
 use crate::wall_clock::Clock;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 impl State {
     /// The view for `/metrics` at `now_ns`.
@@ -128,6 +128,7 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         master, counters, ..
     } = app;
     let workers = app.live.values().chain(&app.ended);
+    let by_slot = app.slots();
     AppView {
         app: app.name().to_owned(),
         master_pid: master.pid,
@@ -148,23 +149,13 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         workers: workers
             .map(|worker| worker_view(app, settings, worker, clock))
             .collect(),
-        slots: slots(app),
-        classes: counters
-            .totals
-            .iter()
-            .map(|(&id, of)| ClassView {
-                class: counters.class_name(id),
-                failed: errors(counters, &of.failed),
-                handled: errors(counters, &of.handled),
-                counters: of.clone(),
-            })
-            .collect(),
+        classes: classes(app, &by_slot),
+        slots: slots(app, by_slot),
         http: http(app),
         http_errors: http_errors(app),
         phases: counters
-            .phases
-            .iter()
-            .flat_map(|(&id, times)| Phase::ALL.into_iter().zip(times).map(move |of| (id, of)))
+            .phases()
+            .flat_map(|(id, times)| Phase::ALL.into_iter().zip(times).map(move |of| (id, of)))
             .filter(|(_, (_, duration))| duration.count() > 0)
             .map(|(id, (phase, duration))| PhaseView {
                 class: counters.class_name(id),
@@ -196,18 +187,31 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
     }
 }
 
-fn slots(app: &App) -> Vec<SlotView> {
-    let view =
-        |(&(slot, class), counters): (&(u32, _), &crate::counters::worker_counters::Counters)| {
-            SlotView {
-                slot,
-                class: app.counters.class_name(class),
-                failed: errors(&app.counters, &counters.failed),
-                handled: errors(&app.counters, &counters.handled),
-                counters: counters.clone(),
-            }
-        };
-    app.slots.iter().map(view).collect()
+fn slots(app: &App, by_slot: BySlot) -> Vec<SlotView> {
+    let slots = by_slot
+        .into_iter()
+        .map(|((slot, class), counters)| SlotView {
+            slot,
+            class: app.counters.class_name(class),
+            failed: errors(&app.counters, &counters.failed),
+            handled: errors(&app.counters, &counters.handled),
+            counters,
+        });
+    slots.collect()
+}
+
+fn classes(app: &App, by_slot: &BySlot) -> Vec<ClassView> {
+    let mut by_class = BTreeMap::<_, Counters>::new();
+    for (&(_, class), counters) in by_slot {
+        by_class.entry(class).or_default().merge(counters);
+    }
+    let classes = by_class.into_iter().map(|(class, counters)| ClassView {
+        class: app.counters.class_name(class),
+        failed: errors(&app.counters, &counters.failed),
+        handled: errors(&app.counters, &counters.handled),
+        counters,
+    });
+    classes.collect()
 }
 
 fn http(app: &App) -> Vec<HttpView> {
@@ -256,15 +260,12 @@ pub(crate) fn http_errors(app: &App) -> Vec<HttpErrorView> {
 fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
     let is_live = worker.end.is_none();
     let oldest = worker.state.in_flight.oldest.first().filter(|_| is_live);
-    let class: Arc<str> = worker
-        .class
-        .clone()
-        .unwrap_or_else(|| app.default_class().into());
+    let counters = worker.total().into_owned();
     WorkerView {
         pid: worker.pid,
         id: worker.id(clock.wall_offset_ns),
         slot: worker.slot,
-        class,
+        class: app.class_of(worker),
         age: worker.age,
         confirmed: worker.confirmed,
         uptime_seconds: worker.uptime_seconds(clock),
@@ -280,8 +281,8 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
             0
         },
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
-        failed: errors(&app.counters, &worker.counters.failed),
-        handled: errors(&app.counters, &worker.counters.handled),
-        counters: worker.counters.clone(),
+        failed: errors(&app.counters, &counters.failed),
+        handled: errors(&app.counters, &counters.handled),
+        counters,
     }
 }

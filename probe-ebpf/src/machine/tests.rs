@@ -1,0 +1,13 @@
+//! Every transition of the machine.
+
+extern crate std;
+
+mod blind;
+mod connections;
+mod failures;
+mod properties;
+mod recorded;
+mod requests;
+mod streams;
+mod wire;
+mod worker;
