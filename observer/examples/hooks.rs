@@ -3,7 +3,7 @@
 //!
 //! - `kinds`: prints the kind of each program of the observer, as a line of JSON
 //! - `empty OBJECT PID`: for each line on its input detaches what is attached, and attaches what the
-//!   line says: `hooks`, `calls` or `off`. Prints runs and nanoseconds of the detached programs by
+//!   line says: `function`, `sockets`, `calls` or `off`. Prints runs and nanoseconds of the detached programs by
 //!   kind, as a line of JSON
 //! - `count OBJECT PID PROGRAM…`: for each line on its input prints how often that process hit the
 //!   hooks of these programs, and how many system calls it made, as a line of JSON
@@ -77,7 +77,8 @@ fn empty(object: &str, pid: u32) -> Result<()> {
     for line in std::io::stdin().lines() {
         let runs = attached.take().map(|empty| empty.runs()).transpose()?;
         attached = match line?.as_str() {
-            "hooks" => Some(Empty::on_hooks(object, &interpreter)?),
+            "function" => Some(Empty::on_function(object, &interpreter)?),
+            "sockets" => Some(Empty::on_sockets(object)?),
             "calls" => Some(Empty::on_calls(object)?),
             "off" => None,
             other => bail!("unknown line `{other}`"),
@@ -94,19 +95,24 @@ struct Empty {
 }
 
 impl Empty {
-    /// On `datetime.now`, on a raw tracepoint that each `send` hits, and on `getpeername`.
-    fn on_hooks(object: &str, interpreter: &Interpreter) -> Result<Self> {
+    /// On `datetime.now`.
+    fn on_function(object: &str, interpreter: &Interpreter) -> Result<Self> {
         let mut ebpf = load(object, None)?;
         attach_to_function(&mut ebpf, "empty_uprobe", &interpreter.now)?;
+        Ok(Self {
+            ebpf,
+            programs: &[("uprobe", "empty_uprobe")],
+        })
+    }
+
+    /// On a raw tracepoint that each `send` hits, and on `getpeername`.
+    fn on_sockets(object: &str) -> Result<Self> {
+        let mut ebpf = load(object, None)?;
         attach_raw(&mut ebpf, "empty_raw", "sock_send_length")?;
         attach_to_peer_name(&mut ebpf, "empty_cgroup")?;
         Ok(Self {
             ebpf,
-            programs: &[
-                ("uprobe", "empty_uprobe"),
-                ("raw", "empty_raw"),
-                ("cgroup", "empty_cgroup"),
-            ],
+            programs: &[("raw", "empty_raw"), ("cgroup", "empty_cgroup")],
         })
     }
 

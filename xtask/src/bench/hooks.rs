@@ -138,18 +138,32 @@ impl Drop for Running {
 /// Runs of empty programs and their nanoseconds, by kind.
 pub type Runs = BTreeMap<Kind, [u64; 2]>;
 
+/// Calls whose hooks get an empty program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// `datetime.now`.
+    Function,
+    /// `send`, by a raw tracepoint, and `getpeername`.
+    Sockets,
+    /// The begin and the end of `sendto`.
+    System,
+}
+
+impl Calls {
+    pub const ALL: [Self; 3] = [Self::Function, Self::Sockets, Self::System];
+}
+
 /// Empty programs that can be attached and detached.
 pub struct Empty(Running);
 
 impl Empty {
-    /// On `datetime.now`, on a raw tracepoint that `send` hits, and on `getpeername`.
-    pub fn on_hooks(&mut self) -> Result<()> {
-        self.0.answer::<Runs>("hooks").map(drop)
-    }
-
-    /// On the begin and the end of `sendto`.
-    pub fn on_calls(&mut self) -> Result<()> {
-        self.0.answer::<Runs>("calls").map(drop)
+    /// Detaches what is attached, and attaches to the hooks of some calls.
+    pub fn attach(&mut self, to: Calls) -> Result<Runs> {
+        self.0.answer(match to {
+            Calls::Function => "function",
+            Calls::Sockets => "sockets",
+            Calls::System => "calls",
+        })
     }
 
     /// Detaches them.

@@ -8,7 +8,7 @@ use end_to_end::{gunicorn::Builder, kernel::RunTimes};
 
 use super::{
     Effort,
-    hooks::{Hooks, Kind},
+    hooks::{Calls, Hooks, Kind, Runs},
     spread::{Spread, between_neighbours, midmean},
     stand::{self, Served},
 };
@@ -46,22 +46,20 @@ impl Traps {
         let timed = || timed(&served, effort.timed_requests);
         let mut windows = vec![timed()?];
         for _ in 0..effort.trap_rounds {
-            empty.on_hooks()?;
-            windows.push(timed()?);
-            empty.off()?;
-            windows.push(timed()?);
-            empty.on_calls()?;
-            windows.push(timed()?);
-            empty.off()?;
-            windows.push(timed()?);
+            for calls in Calls::ALL {
+                empty.attach(calls)?;
+                windows.push(timed()?);
+                empty.off()?;
+                windows.push(timed()?);
+            }
         }
         let _run_times = RunTimes::measured()?;
-        empty.on_hooks()?;
-        served.window(effort.timed_requests)?;
-        let mut runs = empty.off()?;
-        empty.on_calls()?;
-        served.window(effort.timed_requests)?;
-        runs.append(&mut empty.off()?);
+        let mut runs = Runs::new();
+        for calls in Calls::ALL {
+            empty.attach(calls)?;
+            served.window(effort.timed_requests)?;
+            runs.append(&mut empty.off()?);
+        }
         Ok(Self::of(&windows, |kind| {
             let [runs, ns] = runs.get(&kind).copied().unwrap_or_default();
             ns as f64 / runs as f64
@@ -69,21 +67,21 @@ impl Traps {
     }
 
     fn of(windows: &[[f64; 4]], empty_run_ns: impl Fn(Kind) -> f64) -> Self {
-        let added = |call: usize, first: usize| {
+        let added = |call: usize, on: Calls| {
             let values: Vec<f64> = windows.iter().map(|window| window[call]).collect();
             let each = between_neighbours(&values, 1, |with, without| with - without);
-            each.into_iter().skip(first).step_by(2).collect::<Vec<_>>()
+            let turns = each.into_iter().zip(Calls::ALL.into_iter().cycle());
+            let turns = turns.filter(|(_, calls)| *calls == on);
+            turns.map(|(added, _)| added).collect::<Vec<_>>()
         };
-        let on_hooks = |call| added(call, 0);
-        let on_calls = |call| added(call, 1);
-        let any_call = on_calls(GETPPID);
-        let both_ends = on_calls(SEND);
+        let any_call = added(GETPPID, Calls::System);
+        let both_ends = added(SEND, Calls::System);
         let syscall = both_ends.iter().zip(&any_call);
         let syscall = syscall.map(|(call, any)| (call - any) / 2.0).collect();
         let of_kind = [
-            (Kind::Uprobe, on_hooks(NOW)),
-            (Kind::Raw, on_hooks(SEND)),
-            (Kind::Cgroup, on_hooks(GETPEERNAME)),
+            (Kind::Uprobe, added(NOW, Calls::Function)),
+            (Kind::Raw, added(SEND, Calls::Sockets)),
+            (Kind::Cgroup, added(GETPEERNAME, Calls::Sockets)),
             (Kind::Syscall, syscall),
         ];
         let trap = |(kind, ns): (Kind, Vec<f64>)| {
@@ -144,9 +142,12 @@ mod tests {
     #[test]
     fn a_trap_is_what_windows_with_it_take_longer() {
         let bare = [1000.0, 300.0, 100.0, 50.0];
-        let hooks = [1090.0, 320.0, 100.0, 890.0];
+        let function = [1010.0, 300.0, 100.0, 890.0];
+        let sockets = [1090.0, 320.0, 100.0, 50.0];
         let calls = [1270.0, 370.0, 170.0, 50.0];
-        let windows = [bare, hooks, bare, calls, bare, hooks, bare, calls, bare];
+        let windows = [
+            bare, function, bare, sockets, bare, calls, bare, function, bare,
+        ];
         let traps = Traps::of(&windows, |_| 67.0);
         let of = |kind| traps.of_kind(kind).expect("a trap").ns.median;
         assert_eq!(of(Kind::Uprobe), 840.0);
