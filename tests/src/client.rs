@@ -133,7 +133,8 @@ impl Request {
         bytes
     }
 
-    /// The same in the protocol of uWSGI, as nginx sends it (`uwsgi_pass`). It has no place for chunks.
+    /// The same in the protocol of uWSGI, as nginx sends it (`uwsgi_pass`), as the only request of its
+    /// connection. It has no place for chunks.
     #[must_use]
     pub fn uwsgi_bytes(&self) -> Vec<u8> {
         let length = self.body.len().to_string();
@@ -146,6 +147,7 @@ impl Request {
             ("CONTENT_LENGTH", &length),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
             ("HTTP_HOST", "localhost"),
+            ("HTTP_CONNECTION", "close"),
         ];
         let mut head = Vec::new();
         for text in variables

@@ -28,6 +28,7 @@ const LONG_LINE: usize = 5_000;
 const LARGE_HEADER: usize = 10_000;
 /// What a client sends of a body before it leaves.
 const PART: usize = 10_000;
+const LEAVING_WITHIN: &str = "a client that leaves within the body";
 /// What Gunicorn writes before the response to a client that waits for it.
 const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 /// The versions of the PROXY protocol, with the same addresses.
@@ -156,7 +157,9 @@ fn plain(class: &'static str, which: Which, cases: Vec<Case>) -> Result<()> {
     })
 }
 
-fn over_tls(class: &'static str, cases: Vec<Case>) -> Result<()> {
+fn over_tls(class: &'static str, mut cases: Vec<Case>) -> Result<()> {
+    // Python's `ssl` raises an exception where a plain socket has an end.
+    cases.retain(|(name, _)| *name != LEAVING_WITHIN);
     let certificate = Arc::new(Certificate::new()?);
     each(Which::Old, &[class], |class, builder| {
         let (builder, certificate) = (builder.tls(&certificate), Arc::clone(&certificate));
@@ -241,7 +244,7 @@ fn every_class() -> Vec<Case> {
             silent(b"GET /hello HTTP/1.1\r\nHost: "),
         ),
         (
-            "a client that leaves within the body",
+            LEAVING_WITHIN,
             leaving_early(
                 b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
                 PART,
