@@ -84,12 +84,12 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
-/// Whether no feature is still loading.
-fn has_all_features(port: u16) -> bool {
+/// Whether it says that features are still loading; not if it does not answer to anybody.
+fn is_loading(port: u16) -> bool {
     let metrics = client::fetch(port, &Request::get("/metrics"));
     metrics.is_ok_and(|response| {
         let loading = b"reason=\"still loading\"";
-        !response
+        response
             .body
             .windows(loading.len())
             .any(|text| text == loading)
@@ -282,7 +282,8 @@ impl Observer {
             command.args(["replay", "--serve"]).arg(recording);
             command.arg("--web-config").arg(web_config);
         };
-        let is_ready = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let is_open = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let is_ready = |port| is_open(port) && !is_loading(port);
         Self::start_until(is_ready, &binary()?, free_port()?, arguments)
     }
 
@@ -293,7 +294,7 @@ impl Observer {
     ) -> Result<Self> {
         let is_ready = |port| {
             let ready = client::fetch(port, &Request::get("/readyz"));
-            ready.is_ok_and(|response| response.status == 200) && has_all_features(port)
+            ready.is_ok_and(|response| response.status == 200) && !is_loading(port)
         };
         Self::start_until(is_ready, binary, port, arguments)
     }
