@@ -207,7 +207,10 @@ impl Phase {
 pub fn phases(request: &Request) -> [Option<u64>; Phase::ALL.len()] {
     let entered_ns = request.entered_ns;
     let picked_ns = request.first_read_ns.or(entered_ns);
-    let left_ns = request.exited_ns.filter(|_| request.status.is_some());
+    let is_blind = request.accepted_ns.is_none() && request.first_read_ns.is_none();
+    let left_ns = request
+        .exited_ns
+        .filter(|_| is_blind && request.status.is_some());
     // Where the accept is not seen, two phases are one; and so where no write is seen.
     [
         (request.established_ns, request.accepted_ns.or(picked_ns)),
@@ -246,7 +249,7 @@ mod tests {
             status: Some(200),
             ..Request::default()
         };
-        let seen = [Some(25), None, Some(10), Some(20), None];
+        let seen = [Some(25), None, Some(10), None, None];
         assert_eq!(phases(&request), seen);
         let request = Request {
             first_read_ns: None,
