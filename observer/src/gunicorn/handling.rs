@@ -102,7 +102,10 @@ fn is_gunicorns<M: Memory>(
     if method == HANDLE_REQUEST {
         // The eBPF program decides by the same function.
         let mut found = Code::OTHER;
-        classify(objects.memory(), objects.layout(), code, &mut found)?;
+        let classified = classify(objects.memory(), objects.layout(), code, &mut found);
+        if found.kind == Kind::Other as u32 {
+            classified?;
+        }
         return Ok(found.kind == Kind::HandleRequest as u32);
     }
     let file = objects.text(objects.field(code, objects.layout().code_filename)?)?;
