@@ -205,15 +205,16 @@ impl Phase {
 /// The duration of each phase of a request, in the order of [`Phase::ALL`]; `None` if it was not seen.
 #[must_use]
 pub fn phases(request: &Request) -> [Option<u64>; Phase::ALL.len()] {
-    let entered_ns = request.entered_ns;
+    let (established_ns, entered_ns) = (request.established_ns, request.entered_ns);
     let picked_ns = request.first_read_ns.or(entered_ns);
-    let is_blind = request.accepted_ns.is_none() && request.first_read_ns.is_none();
+    let is_placed = request.no_connection || established_ns.is_some() || request.ordinal > 0;
+    let is_blind = is_placed && request.accepted_ns.is_none() && request.first_read_ns.is_none();
     let left_ns = request
         .exited_ns
         .filter(|_| is_blind && request.status.is_some());
     // Where the accept is not seen, two phases are one; and so where no write is seen.
     [
-        (request.established_ns, request.accepted_ns.or(picked_ns)),
+        (established_ns, request.accepted_ns.or(picked_ns)),
         (request.accepted_ns, request.first_read_ns),
         (request.first_read_ns, entered_ns),
         (entered_ns, request.first_write_ns.or(left_ns)),

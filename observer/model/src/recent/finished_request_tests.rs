@@ -76,7 +76,7 @@ fn a_failed_request_has_its_exception() {
         ("pid", json!(11)),
         ("status", json!(500)),
         ("duration_ns", json!(2_000_000)),
-        ("phases_ns", json!({"app": 2_000_000})),
+        ("phases_ns", json!({})),
         ("time_seconds", json!(1_700_000_100.0)),
     ] {
         assert_eq!(json[key], value, "{key}");
