@@ -239,20 +239,7 @@ pub(super) fn put_program(
     };
     // SAFETY: the attribute's pointers are to integers of the map's key and value size, which outlive
     // the call; the kernel only reads them.
-    let result = unsafe {
-        let command = bpf_cmd::BPF_MAP_UPDATE_ELEM as u32;
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw const attr,
-            size_of::<MapUpdate>(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    unsafe { call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr) }.map(drop)
 }
 
 /// Every value of an array, by one call.
@@ -276,19 +263,10 @@ pub(super) fn read_array<T: Pod>(map: BorrowedFd<'_>, entries: u32) -> io::Resul
     };
     // SAFETY: the attribute's pointers are to room for as many keys and values as it says, which
     // outlive the call.
-    let result = unsafe {
-        let command = bpf_cmd::BPF_MAP_LOOKUP_BATCH as u32;
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw const attr,
-            size_of::<MapBatch>(),
-        )
-    };
-    let error = io::Error::last_os_error();
-    // The kernel says that there are no further entries.
-    if result != 0 && error.raw_os_error() != Some(Errno::ENOENT as i32) {
-        return Err(error);
+    match unsafe { call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &attr) } {
+        // There are no further entries.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+        done => drop(done?),
     }
     // SAFETY: the kernel filled all values of an array, and any bytes are a valid value.
     unsafe { values.set_len(len) };
@@ -298,18 +276,27 @@ pub(super) fn read_array<T: Pod>(map: BorrowedFd<'_>, entries: u32) -> io::Resul
 /// Makes a call that returns a new descriptor.
 ///
 /// # Safety
-/// The attribute is the one of this command, and its pointers are valid for what the command does with
-/// them.
+/// As [`call`], with a command that returns a new descriptor.
 unsafe fn bpf<T>(command: bpf_cmd, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes of the attribute, which is a live reference. For
-    // its pointers see above.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command as u32, attr, size_of::<T>()) };
-    let fd = i32::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    // SAFETY: as the caller promises.
+    let fd = unsafe { call(command, attr) }?;
     // SAFETY: these commands return a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a call.
+///
+/// # Safety
+/// The attribute is the one of this command, and its pointers are valid for what the command does with
+/// them.
+unsafe fn call<T>(command: bpf_cmd, attr: &T) -> io::Result<i32> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of the attribute, which is a live reference. For
+    // its pointers see above.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, attr, size_of::<T>()) };
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A descriptor as attributes have it.

@@ -6,9 +6,9 @@
 pub enum Stat {
     /// The ring buffer had no room for the record of a request.
     RingFull = 0,
-    /// `CONNS` had no room for an accepted connection.
+    /// `CONNS` had no room for a connection, or for a request without one.
     ConnsFull,
-    /// `FLOWS` had no room for a request.
+    /// Nothing any more: requests are kept with their connection. The name stays for those who read it.
     FlowsFull,
     /// `TARGETS` had no room for a forked worker.
     TargetsFull,
