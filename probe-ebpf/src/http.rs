@@ -246,6 +246,15 @@ pub fn status(line: &[u8; STATUS_BYTES]) -> Option<u16> {
     Some((a - b'0') as u16 * 100 + (b - b'0') as u16 * 10 + (c - b'0') as u16)
 }
 
+/// The version of HTTP in a status line, as major << 8 | minor.
+#[inline(always)]
+#[must_use]
+pub fn version(line: &[u8; STATUS_BYTES]) -> u32 {
+    let [_, _, _, _, _, major, _, minor, ..] = *line;
+    let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
+    digit(major) << 8 | digit(minor)
+}
+
 /// Whether a request that begins with `start` has no body in practice: its head ends where its bytes
 /// end.
 #[inline(always)]

@@ -3,6 +3,8 @@
 /// A system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// The thread that made it.
+    pub tid: u32,
     pub name: String,
     /// The text after the parenthesis: arguments, and the result if it returned at once.
     pub rest: String,
@@ -19,10 +21,12 @@ pub fn calls_of(log: &str, program: &str) -> Vec<Call> {
 
 /// Reads `4242 close(3) = 0`; none for signals, exits and resumed calls.
 fn call(line: &str) -> Option<Call> {
-    let (_, line) = line.split_once(' ')?;
+    let (tid, line) = line.split_once(' ')?;
+    let tid = tid.parse().ok()?;
     let (name, rest) = line.trim_start().split_once('(')?;
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     (!name.is_empty() && name.chars().all(is_name)).then(|| Call {
+        tid,
         name: name.to_owned(),
         rest: rest.to_owned(),
     })
@@ -45,6 +49,7 @@ mod tests {
         let names: Vec<_> = calls.iter().map(|call| call.name.as_str()).collect();
         assert_eq!(names, ["close", "read"]);
         assert_eq!(calls[0].rest, "3) = 0");
+        assert_eq!([calls[0].tid, calls[1].tid], [7, 8]);
         assert!(calls_of(log, "/bin/other").is_empty());
     }
 }

@@ -61,7 +61,7 @@ impl Scripted {
     }
 }
 
-/// Which of the calls of `bpf` loads this program, counted from 1.
+/// Which of its thread's calls of `bpf` loads this program, counted from 1 as strace counts.
 fn load_of(program: &str) -> Result<usize> {
     let folder = TempDir::new()?;
     let log = folder.path().join("log");
@@ -79,10 +79,14 @@ fn load_of(program: &str) -> Result<usize> {
     let name: String = program.chars().take(15).collect();
     let name = format!("prog_name=\"{name}\"");
     let calls = strace::calls_of(&log, &observer);
-    let mut bpf = calls.iter().filter(|call| call.name == "bpf");
-    let found =
-        bpf.position(|call| call.rest.contains("BPF_PROG_LOAD") && call.rest.contains(&name));
-    Ok(found.with_context(|| format!("no {name} in:\n{log}"))? + 1)
+    let is_load = |call: &&strace::Call| {
+        call.name == "bpf" && call.rest.contains("BPF_PROG_LOAD") && call.rest.contains(&name)
+    };
+    let load = calls.iter().find(is_load);
+    let tid = load.with_context(|| format!("no {name} in:\n{log}"))?.tid;
+    let until = calls.split_inclusive(|call| is_load(&call)).next().unwrap_or_default();
+    let own = until.iter().filter(|call| call.name == "bpf" && call.tid == tid);
+    Ok(own.count())
 }
 
 /// The observer under a kernel that does not take this program: of the two tries neither, the one

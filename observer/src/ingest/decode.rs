@@ -215,7 +215,8 @@ fn request(
             .map(Untrusted::from),
         status: (100..=999).contains(&status).then_some(status),
         request_body_bytes: body(request_bytes, request_head_bytes),
-        response_bytes: (response_bytes != 0).then_some(response_bytes),
+        response_bytes: (response_bytes != 0 && flags & flags::NO_HEADS == 0)
+            .then_some(response_bytes),
         response_body_bytes: body(response_bytes, response_head_bytes),
         ordinal,
         error_handled: flags & flags::ERROR_HANDLED != 0,

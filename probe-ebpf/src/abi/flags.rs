@@ -18,3 +18,5 @@ pub const PIPELINED: u16 = 1 << 6;
 pub const ADOPTED: u16 = 1 << 7;
 /// The kept start of the first line is followed by a gap.
 pub const LINE_CUT: u16 = 1 << 8;
+/// Heads were not seen: each counts as one byte of `request_bytes` and `response_bytes`.
+pub const NO_HEADS: u16 = 1 << 9;

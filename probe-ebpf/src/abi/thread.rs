@@ -14,16 +14,12 @@ pub struct Thread {
     pub serving: u64,
     /// Its `PyThreadState`; 0 while unknown.
     pub tstate: u64,
-    /// The last version of HTTP that it served, and the `int`s that it was read from.
-    pub version_items: [u64; 2],
-    pub version: u32,
-    pub reserved: u32,
     /// What the program that is continued with works on.
     pub next: Next,
     /// Space for a frame, a thread state or an object: too large for the stack.
     pub words: [u64; WORDS],
 }
-const _: () = assert!(size_of::<Thread>() == 64 + size_of::<Next>() + WORDS * 8);
+const _: () = assert!(size_of::<Thread>() == 40 + size_of::<Next>() + WORDS * 8);
 
 /// What one program on `datetime.now` leaves for the next.
 #[repr(C)]
@@ -69,7 +65,6 @@ impl Thread {
         self.last_read = 0;
         self.serving = 0;
         self.tstate = 0;
-        self.version_items = [0; 2];
         self.next.learned = 0;
     }
 }

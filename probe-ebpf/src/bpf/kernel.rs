@@ -7,7 +7,7 @@ use super::maps::{
 };
 use super::memory::{self, UNIX, User};
 use probe_ebpf::abi::{
-    Conn, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, conn_place,
+    Conn, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS, conn_place,
     target_flags,
 };
 use probe_ebpf::machine::kernel::Scratch;
@@ -209,6 +209,13 @@ impl Kernel for Live {
     fn birth(&self, sock: u64) -> Option<(u32, u64)> {
         let is_seen = mode(Mode::Accepts) != 0 || mode(Mode::Sockets) == 0;
         (!is_seen && memory::family(sock) != UNIX).then(|| memory::birth(sock))
+    }
+
+    #[inline(always)]
+    fn copy(&self, words: &[u64; WORDS], at: usize, place: &mut [u8]) {
+        if let Some(bytes) = memory::bytes(words).get(at..at + place.len()) {
+            memory::copy_kernel(bytes, place);
+        }
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ impl Memory for User {
 
     #[inline(always)]
     fn words(&self, address: u64, words: &mut [u64]) -> Result<(), Fault> {
-        self.read(address, bytes_of(words))
+        self.read(address, bytes_mut(words))
     }
 
     #[inline(always)]
@@ -31,9 +31,16 @@ impl Memory for User {
     }
 }
 
-/// A view of words as bytes.
+/// Words as bytes.
 #[inline(always)]
-fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+pub fn bytes(words: &[u64]) -> &[u8] {
+    // SAFETY: the same memory, and words are made of bytes.
+    unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// The same to be written.
+#[inline(always)]
+fn bytes_mut(words: &mut [u64]) -> &mut [u8] {
     let len = size_of_val(words);
     // SAFETY: the same memory, and any bytes are valid words.
     unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }

@@ -275,7 +275,9 @@ pub fn entered_blind(ctx: ProbeContext) -> u32 {
         let words = &mut seen.thread.words;
         if let Ok(fields) = fields::read(&User, seen.layout, call.request, shape, words) {
             seen.thread.next.learned = 0;
-            machine.entered(&call, &fields, sock);
+            if machine.entered(&call, &fields, sock) {
+                continue_with(&ctx, PythonTail::MeasureHead);
+            }
         }
     }
     0
@@ -301,7 +303,7 @@ fn measure_head(ctx: &ProbeContext, live: &Live, seen: &mut Seen<'_>) -> Option<
     let call = seen.call(code);
     let request = attributes(ctx, seen, code, Object::Request, call.request, AGAIN)?;
     let [_, _, unreader, body, _] = request;
-    if live.target.flags & target_flags::TLS == 0 {
+    if live.sees_io() && live.target.flags & target_flags::TLS == 0 {
         let [buffer, ..] = attributes(ctx, seen, code, Object::Unreader, unreader, AGAIN)?;
         live.machine().measure_head(&call, buffer);
     } else {
@@ -353,25 +355,32 @@ pub fn request_done(ctx: ProbeContext) -> u32 {
         let machine = live.machine();
         let mut ended = Ended::default();
         let response = response(code, &seen.thread.words);
-        if response != 0
-            && !machine.has_status(&call)
-            && let Some(found) = attributes(
-                &ctx,
-                &mut seen,
-                code,
-                Object::Response,
-                response,
-                PythonTail::End,
-            )
-        {
-            ended = machine.ended(seen.layout, found);
-            // A stream whose response is in no cell ends here only when it was answered.
-            ended.has_headers_sent |= code.is_stream > code.is_in_cell;
+        if !machine.has_status(&call) {
+            const AGAIN: PythonTail = PythonTail::End;
+            if response != 0
+                && let Some(found) =
+                    attributes(&ctx, &mut seen, code, Object::Response, response, AGAIN)
+            {
+                ended = machine.ended(seen.layout, found);
+                // A stream whose response is in no cell ends here only when it was answered.
+                ended.has_headers_sent |= code.is_stream > code.is_in_cell;
+            }
+            ended.version = version(&live, &mut seen, code, call.request);
         }
         seen.thread.next.learned = 0;
         machine.exited(&call, ended);
     }
     0
+}
+
+/// The version of HTTP of a request that entered; 0 if it cannot be read.
+#[inline(always)]
+fn version(live: &Live, seen: &mut Seen<'_>, code: &Code, request: u64) -> u32 {
+    let shape = &code.shapes[Object::Request as usize];
+    let words = &mut seen.thread.words;
+    let found = fields::read(&User, seen.layout, request, shape, words);
+    let tuple = found.map_or(0, |[_, _, _, _, version]| version);
+    live.machine().version(seen.layout, tuple)
 }
 
 /// The response object; 0 when there is none.

@@ -2,7 +2,9 @@
 
 use super::{Kernel, Machine, Origin, wire};
 use crate::abi::{Conn, Phase, flags, marks, target_flags};
-use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status};
+use crate::http::{
+    HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status, version,
+};
 use crate::memory::Memory;
 
 /// The status that ends HTTP on a connection: no other response follows it.
@@ -178,22 +180,22 @@ impl<K: Kernel> Machine<'_, K> {
             conn.flags |= flags::WRITE_FAILED;
             if conn.first_write_ns == 0 && conn.status == 0 {
                 // What the worker meant to send.
-                let code = self.status_line(buffer, STATUS_BYTES as u64);
-                conn.status = if is_interim(code) { 0 } else { code };
+                let line = self.status_line(buffer, STATUS_BYTES as u64);
+                answer(conn, &line);
             }
         } else if result > 0 {
             let now = self.kernel.now();
             conn.response_bytes += result as u64;
             if conn.first_write_ns == 0 {
-                let code = self.status_line(buffer, result as u64);
-                if code != 0 {
+                let line = self.status_line(buffer, result as u64);
+                if line != NO_STATUS {
                     conn.response_head_bytes += result as u32;
                 }
-                if is_interim(code) {
+                if is_interim(&line) {
                     return;
                 }
                 conn.first_write_ns = now;
-                conn.status = code;
+                answer(conn, &line);
             }
             conn.last_write_ns = now;
         } else {
@@ -215,17 +217,21 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
-    /// The status of a response that begins in `buffer`; 0 if there is none, as where it is encrypted.
+    /// The status line of a response that begins in `buffer`; [`NO_STATUS`] if there is none, as where it
+    /// is encrypted.
     #[inline(always)]
-    fn status_line(&self, buffer: u64, len: u64) -> u16 {
+    fn status_line(&self, buffer: u64, len: u64) -> StatusLine {
         let mut line = [0; STATUS_BYTES];
         if buffer == 0
             || len < STATUS_BYTES as u64
             || self.kernel.user().read(buffer, &mut line).is_err()
         {
-            return 0;
+            return NO_STATUS;
         }
-        status(&line).unwrap_or(0)
+        status(&line).map_or(NO_STATUS, |code| StatusLine {
+            code,
+            version: version(&line),
+        })
     }
 
     /// Gunicorn writes head and body of an error page at once (`gunicorn/util.py`, `write_error`).
@@ -244,10 +250,35 @@ impl<K: Kernel> Machine<'_, K> {
     }
 }
 
+/// What a status line says: the status, and the version of HTTP as [`Conn::version`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StatusLine {
+    code: u16,
+    version: u32,
+}
+
+const NO_STATUS: StatusLine = StatusLine {
+    code: 0,
+    version: 0,
+};
+
+/// Keeps what the status line of a response shows. Gunicorn answers in the version of the request, but its
+/// own error pages are always in that of HTTP/1.1 (`gunicorn/util.py`, `write_error`).
+#[inline(always)]
+fn answer(conn: &mut Conn, line: &StatusLine) {
+    if is_interim(line) {
+        return;
+    }
+    conn.status = line.code;
+    if conn.version == 0 && !conn.awaits_error_page() {
+        conn.version = line.version;
+    }
+}
+
 /// Whether another response follows one with this status, as after `100 Continue`.
 #[inline(always)]
-fn is_interim(code: u16) -> bool {
-    matches!(code, 1..200) && code != SWITCHING_PROTOCOLS
+fn is_interim(line: &StatusLine) -> bool {
+    matches!(line.code, 1..200) && line.code != SWITCHING_PROTOCOLS
 }
 
 /// Length of the head of an error page, which is short; 0 if its end is not found.

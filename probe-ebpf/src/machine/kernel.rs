@@ -1,7 +1,7 @@
 //! What the machine needs from where it runs.
 
 use super::Origin;
-use crate::abi::{Conn, ObjectKey, Stat, Target, Thread};
+use crate::abi::{Conn, ObjectKey, Stat, Target, Thread, WORDS};
 use crate::http::{ResponseHead, Window};
 use crate::memory::Memory;
 use core::ops::DerefMut;
@@ -68,6 +68,8 @@ pub trait Kernel {
     /// if that is unknown.
     fn birth(&self, sock: u64) -> Option<(u32, u64)>;
 
+    /// Copies bytes that begin in the first half of `words`.
+    fn copy(&self, words: &[u64; WORDS], at: usize, place: &mut [u8]);
     /// Space to parse in, of this thread.
     fn scratch(&self) -> Option<Self::Scratch<'_>>;
 

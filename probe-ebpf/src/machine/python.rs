@@ -1,9 +1,9 @@
 //! Requests as Gunicorn's own code shows them: it enters, ends or fails one.
 
-use super::wire::{bounded, read_line};
+use super::wire::bounded;
 use super::{Kernel, Machine, Origin};
 use crate::abi::{
-    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, Thread, WORDS, flags, marks,
+    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, WORDS, flags, marks,
     target_flags,
 };
 use crate::gunicorn::Family;
@@ -23,8 +23,12 @@ const BYTES_IO_SIZE: u64 = 32;
 const SOCKET_FD: u64 = 16;
 /// Bytes that no body of a request has.
 const LONGEST: u64 = 1 << 48;
+/// Bytes in front of the characters of a `str`, at most.
+const LONGEST_STR_HEAD: usize = 128;
+/// Characters of a `str` that are read.
+const TEXT_BYTES: u64 = 256;
 /// Words of a `str` that are read at once.
-const STR_WORDS: usize = 8;
+const STR_WORDS: usize = (LONGEST_STR_HEAD + TEXT_BYTES as usize) / 8;
 /// The status with which Gunicorn answers an HTTP/2 request whose application failed
 /// (`_serve_http2_stream`).
 const STREAM_FAILED: u16 = 500;
@@ -54,6 +58,8 @@ pub struct Ended {
     /// Bytes of the body that were handed to the connection.
     pub sent: u64,
     pub has_headers_sent: bool,
+    /// Version of HTTP, as [`Machine::version`]; 0 when unknown.
+    pub version: u32,
 }
 
 impl<K: Kernel> Machine<'_, K> {
@@ -124,7 +130,7 @@ impl<K: Kernel> Machine<'_, K> {
             self.kernel.keep_client(self.key(call.client), sock);
         }
         thread.serving = sock;
-        match self.describe(call, &mut conn, fields, &mut thread) {
+        match self.describe(call, &mut conn, fields, &mut thread.words) {
             Ok(is_measured) => !is_measured,
             Err(Fault) => {
                 self.kernel.count(Stat::LineUnreadable);
@@ -207,15 +213,19 @@ impl<K: Kernel> Machine<'_, K> {
         &self,
         call: &Call<'_>,
         conn: &mut Conn,
-        [method, path, _, _, version]: &RequestFields,
-        thread: &mut Thread,
+        [method, path, ..]: &RequestFields,
+        space: &mut [u64; WORDS],
     ) -> Result<bool, Fault> {
-        conn.version = self.version(call.layout, *version, thread);
-        let space = &mut thread.words;
         let start = self.keep_names(call.layout, conn, *method, *path, space)?;
         let has_no_body = start == u64::from_le_bytes(*b"GET\0\0\0\0\0")
             || start == u64::from_le_bytes(*b"HEAD\0\0\0\0");
         let is_tls = self.kernel.target().flags & target_flags::TLS != 0;
+        if !self.kernel.sees_io() {
+            conn.flags |= flags::NO_HEADS;
+            conn.request_bytes = 1;
+            conn.request_head_bytes = has_no_body.into();
+            return Ok(has_no_body || call.is_stream);
+        }
         if conn.request_bytes == 0 {
             conn.marks &= !marks::HEAD_ALONE;
             return Ok(true);
@@ -246,8 +256,8 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
-    /// The same where bytes are encrypted, and more than those of the request: its body is as long as it
-    /// announces, `length`, an `int`.
+    /// The same where bytes are not seen, or encrypted and more than those of the request: its body is as
+    /// long as it announces, `length`, an `int`.
     #[inline(always)]
     pub fn announced(&self, call: &Call<'_>, length: u64) {
         let length = int(self.kernel.user(), call.layout, length);
@@ -262,23 +272,15 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     /// The version of HTTP in a tuple of two small `int`s, as major << 8 | minor; 0 if it cannot be read.
-    /// Such `int`s are always the same objects.
     #[inline(always)]
-    fn version(&self, layout: &Layout, tuple: u64, thread: &mut Thread) -> u32 {
-        let user = self.kernel.user();
+    pub fn version(&self, layout: &Layout, tuple: u64) -> u32 {
         let mut items = [0_u64; 2];
         let at = tuple.wrapping_add(u64::from(layout.tuple_items));
-        if tuple == 0 || user.words(at, &mut items).is_err() {
+        if tuple == 0 || self.kernel.user().words(at, &mut items).is_err() {
             return 0;
         }
-        if thread.version_items != items {
-            let [major, minor] = items;
-            let major = self.number(layout, major) as u32 & 0xff;
-            let minor = self.number(layout, minor) as u32 & 0xff;
-            thread.version = major << 8 | minor;
-            thread.version_items = items;
-        }
-        thread.version
+        let [major, minor] = items.map(|item| self.number(layout, item) as u32 & 0xff);
+        major << 8 | minor
     }
 
     /// Keeps method and path; returns the first letters of the method.
@@ -291,16 +293,21 @@ impl<K: Kernel> Machine<'_, K> {
         path: u64,
         space: &mut [u64; WORDS],
     ) -> Result<u64, Fault> {
-        const PATH_BYTES: usize = HEAD_BYTES - NAME_BYTES;
+        const PATH_BYTES: u64 = (HEAD_BYTES - NAME_BYTES) as u64;
         let user = self.kernel.user();
         let (at, len) = text(user, layout, method, space)?;
-        let kept = bounded(len.min(NAME_BYTES as u64), 2 * NAME_BYTES);
-        conn.line[..NAME_BYTES].fill(0);
-        read_line(user, at, &mut conn.line, 0, kept)?;
-        let start = u64::from_le_bytes(*conn.line.first_chunk().ok_or(Fault)?);
-        let (path, len) = text(user, layout, path, space)?;
-        let kept = bounded(len.min(PATH_BYTES as u64), HEAD_BYTES);
-        read_line(user, path, &mut conn.line, NAME_BYTES, kept)?;
+        let word = |n: u64| {
+            let kept = len.saturating_sub(n * 8).min(8);
+            let mask = if kept == 8 { u64::MAX } else { (1 << (kept * 8)) - 1 };
+            space[(at / 8 + n as usize) & (WORDS - 1)] & mask
+        };
+        let [start, rest] = [word(0), word(1)];
+        conn.line[..8].copy_from_slice(&start.to_le_bytes());
+        conn.line[8..NAME_BYTES].copy_from_slice(&rest.to_le_bytes());
+        let (at, len) = text(user, layout, path, space)?;
+        let kept = bounded(len.min(PATH_BYTES), HEAD_BYTES);
+        let place = conn.line.get_mut(NAME_BYTES..NAME_BYTES + kept).ok_or(Fault)?;
+        self.kernel.copy(space, at, place);
         conn.line_len = (NAME_BYTES + kept) as u32;
         conn.line_source = LineSource::Python as u16;
         Ok(start)
@@ -346,13 +353,21 @@ impl<K: Kernel> Machine<'_, K> {
         };
         conn.exited_ns = self.kernel.now();
         conn.flags |= flags::EXITED;
+        if conn.version == 0 {
+            conn.version = ended.version;
+        }
         if conn.status == 0 {
-            if ended.has_headers_sent {
+            let has_failed = conn.flags & flags::WRITE_FAILED != 0;
+            if ended.has_headers_sent || has_failed && ended.status != 0 {
+                // If the client was gone, what the worker meant to send.
                 conn.status = ended.status;
             } else if call.is_stream {
                 conn.status = STREAM_FAILED;
             } else {
                 return;
+            }
+            if conn.flags & flags::NO_HEADS != 0 {
+                conn.response_bytes = ended.sent + 1;
             }
             // Encrypted, or in frames: the body is what Gunicorn handed over, as far as it was sent.
             let head = conn.response_bytes.saturating_sub(ended.sent);
@@ -385,6 +400,7 @@ impl<K: Kernel> Machine<'_, K> {
             status: self.status_of(layout, status),
             sent: self.number(layout, sent),
             has_headers_sent: self.number(layout, headers_sent) != 0,
+            version: 0,
         }
     }
 
@@ -494,20 +510,24 @@ impl<K: Kernel> Machine<'_, K> {
     }
 }
 
-/// Address and number of the characters of a `str`, if they are one byte wide. Its first words stay in
-/// `space`, unless it ends where the memory ends.
+/// Reads a `str` of characters of one byte each: where in `space` they begin, in bytes, and how many they
+/// are. Those behind the first [`TEXT_BYTES`] are not read.
 #[inline(always)]
 fn text<M: Memory>(
     user: &M,
     layout: &Layout,
     object: u64,
     space: &mut [u64; WORDS],
-) -> Result<(u64, u64), Fault> {
+) -> Result<(usize, u64), Fault> {
     let words: &mut [u64; STR_WORDS] = space.first_chunk_mut().ok_or(Fault)?;
     if user.words(object, words).is_err() {
-        return layout.narrow_str(user, object);
+        // It ends near the end of the memory, which is the end of a page and so of a word.
+        let (at, len) = layout.narrow_str(user, object)?;
+        let bytes = at.wrapping_sub(object).wrapping_add(len.min(TEXT_BYTES));
+        let count = bounded(bytes.div_ceil(8), WORDS);
+        user.words(object, words.get_mut(..count).ok_or(Fault)?)?;
     }
-    let word = |offset: u32| words.get((offset as usize / 8) & (STR_WORDS - 1)).copied();
+    let word = |offset: u32| words.get((offset as usize / 8) & (WORDS - 1)).copied();
     let state = word(layout.str_state).ok_or(Fault)?;
     let length = word(layout.str_length).ok_or(Fault)?;
     let data = if state >> 6 & 1 == 1 {
@@ -518,7 +538,7 @@ fn text<M: Memory>(
     if state >> 2 & 7 != 1 {
         return Err(Fault);
     }
-    Ok((object.wrapping_add(u64::from(data)), length))
+    Ok((data as usize & (LONGEST_STR_HEAD - 1), length))
 }
 
 /// A small `int`, or a `bool`; large ones are cut.

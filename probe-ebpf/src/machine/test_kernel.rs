@@ -189,9 +189,6 @@ fn no_thread() -> Thread {
         generation: 0,
         last_read: 1,
         serving: 1,
-        version_items: [0; 2],
-        version: 0,
-        reserved: 0,
         tstate: 1,
         next: Next {
             object: 0,
@@ -362,6 +359,13 @@ impl<M: Memory> Kernel for TestKernel<M> {
 
     fn birth(&self, sock: u64) -> Option<(u32, u64)> {
         self.births.get(&sock).copied()
+    }
+
+    fn copy(&self, words: &[u64; WORDS], at: usize, place: &mut [u8]) {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        for (to, from) in place.iter_mut().zip(bytes.skip(at)) {
+            *to = from;
+        }
     }
 
     fn scratch(&self) -> Option<RefMut<'_, Scratch>> {

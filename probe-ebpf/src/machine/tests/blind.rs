@@ -11,6 +11,7 @@ const ANSWERED: Ended = Ended {
     status: 201,
     sent: 12,
     has_headers_sent: true,
+    version: 0x0101,
 };
 
 fn worker(family: Family) -> Worker {
@@ -27,7 +28,7 @@ fn connect(worker: &mut Worker, identity: u32) {
 
 fn enter(worker: &mut Worker, path: &str) -> Request {
     let request = worker.request("GET", path, CLIENT);
-    worker.enter_blind(&request, SOCK);
+    assert!(!worker.enter_blind(&request, SOCK));
     request
 }
 
@@ -44,12 +45,34 @@ fn a_request_has_the_times_of_python_and_of_its_connection() {
             let sent = worker.only();
             sent.check_times();
             assert_eq!((&*sent.line(), sent.conn.status), ("GET /hello", 201));
-            assert_eq!(sent.conn.flags, flags::EXITED);
+            assert_eq!(sent.conn.flags, flags::EXITED | flags::NO_HEADS);
+            let request = (sent.conn.request_bytes, sent.conn.request_head_bytes);
+            let response = (sent.conn.response_bytes, sent.conn.response_head_bytes);
+            assert_eq!((request, response), ((1, 1), (13, 1)));
+            assert_eq!(sent.conn.version, 0x0101);
             assert_eq!(sent.conn.ordinal, ordinal);
             assert_eq!(sent.conn.established_ns != 0, ordinal == 0);
             assert_eq!((sent.conn.first_read_ns, sent.conn.first_write_ns), (0, 0));
         }
         assert_eq!(worker.count(Stat::FlowWithoutConn), 0);
+    }
+}
+
+#[test]
+fn a_body_is_as_long_as_it_announces_or_unknown() {
+    for announces in [false, true] {
+        let mut worker = worker(Family::Sync);
+        connect(&mut worker, 5);
+        let request = worker.request("POST", "/upload", CLIENT);
+        assert!(worker.enter_blind(&request, SOCK));
+        if announces {
+            let length = worker.kernel.user.int(10_000);
+            worker.machine().announced(&worker.call(&request), length);
+        }
+        worker.exit_as(&request, ANSWERED);
+        let sent = worker.only();
+        let bytes = (sent.conn.request_bytes, sent.conn.request_head_bytes);
+        assert_eq!(bytes, if announces { (10_001, 1) } else { (1, 0) });
     }
 }
 
@@ -118,5 +141,5 @@ fn refused_bytes_have_a_record_whatever_the_thread_served_before() {
     assert_eq!((sent.origin, sent.conn.refused_ns), (Origin::Refused, 11));
     let request = enter(&mut worker, "/hello");
     worker.exit_as(&request, ANSWERED);
-    assert_eq!(worker.only().conn.flags, flags::EXITED);
+    assert_eq!(worker.only().conn.flags, flags::EXITED | flags::NO_HEADS);
 }

@@ -245,6 +245,7 @@ impl Replay {
             status: status.parse().unwrap_or(0),
             sent: sent.parse().unwrap_or(0),
             has_headers_sent: seen.is_answered,
+            version: 0x0101,
         };
         if self.is_tls && seen.is_answered {
             seen.status = ended.status;

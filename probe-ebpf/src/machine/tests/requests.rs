@@ -36,6 +36,30 @@ fn a_request_has_its_line_its_status_and_its_sizes() {
     worker.none();
 }
 
+/// Gunicorn answers in the version of the request, but its error pages are always those of HTTP/1.1.
+#[test]
+fn the_version_is_that_of_the_response_unless_it_is_an_error_page() {
+    let mut worker = Worker::new(Family::Sync);
+    worker.accept(SOCK);
+    for fails in [false, true] {
+        worker.read(SOCK, b"GET /hello HTTP/1.0\r\n\r\n");
+        let request = worker.enter_new("GET", "/hello", CLIENT);
+        if fails {
+            let version = Ended {
+                version: 0x0100,
+                ..Ended::default()
+            };
+            worker.exit_as(&request, version);
+            worker.fail(&request, 500);
+            worker.write(SOCK, b"HTTP/1.1 500 Internal Server Error\r\n\r\n");
+        } else {
+            worker.write(SOCK, b"HTTP/1.0 200 OK\r\n\r\n");
+            worker.exit(&request);
+        }
+        assert_eq!(worker.only().conn.version, 0x0100);
+    }
+}
+
 #[test]
 fn a_head_in_pieces_counts_from_its_first_byte() {
     let mut worker = Worker::new(Family::Sync);
@@ -332,6 +356,7 @@ fn an_unreadable_request_matches_no_connection() {
         status: 200,
         sent: 0,
         has_headers_sent: true,
+        version: 0x0101,
     };
     worker.exit_as(&request, ended);
     worker.none();
@@ -380,6 +405,7 @@ mod without_connection {
         status: 201,
         sent: 12,
         has_headers_sent: true,
+        version: 0x0101,
     };
 
     #[test]

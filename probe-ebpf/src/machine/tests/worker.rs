@@ -163,9 +163,9 @@ impl Worker {
     }
 
     /// A request enters where no reads and writes are seen.
-    pub fn enter_blind(&mut self, request: &Request, sock: u64) {
+    pub fn enter_blind(&mut self, request: &Request, sock: u64) -> bool {
         let call = self.call(request);
-        self.machine().entered(&call, &request.fields, sock);
+        self.machine().entered(&call, &request.fields, sock)
     }
 
     /// A request of its own object that enters at once.
