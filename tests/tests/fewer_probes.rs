@@ -143,10 +143,9 @@ fn entry_and_exit_alone_show_requests_with_merged_phases() -> Result<()> {
         for fact in facts {
             let phases = fact.phases();
             ensure!(phases.contains(&"app"), "{class}: {fact:#?}");
-            ensure!(
-                phases.contains(&"queue") == (fact.ordinal == 0),
-                "{class}: {fact:#?}"
-            );
+            // The socket object of a greenlet is not read.
+            let has_queue = fact.ordinal == 0 && class != "gevent";
+            ensure!(phases.contains(&"queue") == has_queue, "{class}: {fact:#?}");
             let apart = phases
                 .iter()
                 .any(|phase| ["dispatch", "write"].contains(phase));

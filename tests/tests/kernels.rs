@@ -84,8 +84,13 @@ fn load_of(program: &str) -> Result<usize> {
     };
     let load = calls.iter().find(is_load);
     let tid = load.with_context(|| format!("no {name} in:\n{log}"))?.tid;
-    let until = calls.split_inclusive(|call| is_load(&call)).next().unwrap_or_default();
-    let own = until.iter().filter(|call| call.name == "bpf" && call.tid == tid);
+    let until = calls
+        .split_inclusive(|call| is_load(&call))
+        .next()
+        .unwrap_or_default();
+    let own = until
+        .iter()
+        .filter(|call| call.name == "bpf" && call.tid == tid);
     Ok(own.count())
 }
 

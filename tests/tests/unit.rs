@@ -82,7 +82,7 @@ fn allowed(calls: &[Call], unit: &Unit) -> Result<()> {
 
 fn within_restrictions(calls: &[Call], unit: &Unit) -> Result<()> {
     let families = unit.words("RestrictAddressFamilies");
-    for Call { name, rest } in calls {
+    for Call { name, rest, .. } in calls {
         let forbidden = match name.as_str() {
             "socket" => !rest
                 .split(',')

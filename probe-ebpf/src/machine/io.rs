@@ -2,9 +2,7 @@
 
 use super::{Kernel, Machine, Origin, wire};
 use crate::abi::{Conn, Phase, flags, marks, target_flags};
-use crate::http::{
-    HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status, version,
-};
+use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status, version};
 use crate::memory::Memory;
 
 /// The status that ends HTTP on a connection: no other response follows it.

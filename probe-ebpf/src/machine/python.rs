@@ -3,8 +3,7 @@
 use super::wire::bounded;
 use super::{Kernel, Machine, Origin};
 use crate::abi::{
-    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, WORDS, flags, marks,
-    target_flags,
+    Conn, HEAD_BYTES, LineSource, NAME_BYTES, Phase, Stat, WORDS, flags, marks, target_flags,
 };
 use crate::gunicorn::Family;
 #[cfg(doc)]
@@ -298,7 +297,11 @@ impl<K: Kernel> Machine<'_, K> {
         let (at, len) = text(user, layout, method, space)?;
         let word = |n: u64| {
             let kept = len.saturating_sub(n * 8).min(8);
-            let mask = if kept == 8 { u64::MAX } else { (1 << (kept * 8)) - 1 };
+            let mask = if kept == 8 {
+                u64::MAX
+            } else {
+                (1 << (kept * 8)) - 1
+            };
             space[(at / 8 + n as usize) & (WORDS - 1)] & mask
         };
         let [start, rest] = [word(0), word(1)];
@@ -306,7 +309,10 @@ impl<K: Kernel> Machine<'_, K> {
         conn.line[8..NAME_BYTES].copy_from_slice(&rest.to_le_bytes());
         let (at, len) = text(user, layout, path, space)?;
         let kept = bounded(len.min(PATH_BYTES), HEAD_BYTES);
-        let place = conn.line.get_mut(NAME_BYTES..NAME_BYTES + kept).ok_or(Fault)?;
+        let place = conn
+            .line
+            .get_mut(NAME_BYTES..NAME_BYTES + kept)
+            .ok_or(Fault)?;
         self.kernel.copy(space, at, place);
         conn.line_len = (NAME_BYTES + kept) as u32;
         conn.line_source = LineSource::Python as u16;

@@ -114,7 +114,7 @@ fn failures_and_missing_features_are_shown_with_their_fix() {
     let report = report("");
     assert!(!report.works);
     let expected = "\
-ok      tracefs: not mounted
+warn    tracefs: not mounted
         fix: mount it
 FAIL    tracefs: not mounted
         fix: mount it

@@ -32,7 +32,11 @@ pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn write_check(check: &Check, out: &mut impl Write) -> io::Result<()> {
-    let mark = if check.ok { "ok" } else { "FAIL" };
+    let mark = match check {
+        Check { ok: false, .. } => "FAIL",
+        Check { fix, .. } if !fix.is_empty() => "warn",
+        Check { .. } => "ok",
+    };
     writeln!(out, "{mark:<6}  {}: {}", check.name, check.found)?;
     write_fix(&check.fix, out)
 }
