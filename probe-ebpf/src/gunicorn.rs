@@ -6,7 +6,7 @@
 //! Their parameters come first among the local variables; others are found by name.
 
 use crate::memory::{Fault, Memory};
-use crate::python::fields::{FIELDS, Name, Shape};
+use crate::python::fields::{FIELDS, Name, Shape, all_if_zero, choose};
 use crate::python::{DIRECT, Layout, frame};
 
 /// Meaning of a `datetime.now` call from a code object.
@@ -91,23 +91,28 @@ impl Object {
     }
 }
 
-const NONE: Name = [0; 8];
+const NONE: Name = Name::NONE;
 const OTHER: [Name; FIELDS] = [NONE; FIELDS];
 /// By [`Object`].
 static NAMES: [[Name; FIELDS]; SHAPES] = [
     [
-        *b"method\0\0",
-        *b"path\0\0\0\0",
-        *b"unreader",
-        *b"body\0\0\0\0",
-        *b"version\0",
+        Name::new("method"),
+        Name::new("path"),
+        Name::new("unreader"),
+        Name::new("body"),
+        Name::new("version"),
     ],
-    // `status`, `sent`, `headers_sent`.
-    [*b"status\0\0", *b"sent\0\0\0\0", *b"headers_", NONE, NONE],
-    [*b"buf\0\0\0\0\0", NONE, NONE, NONE, NONE],
-    [*b"reader\0\0", NONE, NONE, NONE, NONE],
-    [*b"length\0\0", NONE, NONE, NONE, NONE],
-    [*b"sock\0\0\0\0", NONE, NONE, NONE, NONE],
+    [
+        Name::new("status"),
+        Name::new("sent"),
+        Name::new("headers_sent"),
+        NONE,
+        NONE,
+    ],
+    [Name::new("buf"), NONE, NONE, NONE, NONE],
+    [Name::new("reader"), NONE, NONE, NONE, NONE],
+    [Name::new("length"), NONE, NONE, NONE, NONE],
+    [Name::new("sock"), NONE, NONE, NONE, NONE],
     OTHER,
     OTHER,
 ];
@@ -254,7 +259,7 @@ pub fn classify<M: Memory>(
     found.is_stream = is_stream.into();
     found.kind = kind as u32;
     find_locals(mem, layout, code, found);
-    if kind == Kind::HandleRequest && found.start == NO_SLOT {
+    if found.kind == Kind::HandleRequest as u32 && found.start == NO_SLOT {
         return Err(Fault);
     }
     Ok(())
@@ -281,7 +286,7 @@ fn narrow<M: Memory>(
 /// Finds local variables by name: `co_localsplusnames` from 3.11 on, with their kinds in
 /// `co_localspluskinds`; before `co_varnames`, which the cells of `co_cellvars` follow
 /// (`Include/cpython/code.h`).
-#[inline(never)]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a slot is a small number")]
 fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code) {
     let is_old = layout.code_instructions == DIRECT;
@@ -289,50 +294,57 @@ fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code)
     let names = mem.peek(file.wrapping_sub(if is_old { 32 } else { 16 }));
     // Cells, or kinds.
     let others = mem.peek(file.wrapping_sub(if is_old { 16 } else { 8 }));
-    let cells = if is_old { others } else { 0 };
-    let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
+    find_names(mem, layout, names, 0, found);
+    if found.response == NO_SLOT && !is_old {
+        return;
+    }
+    if is_old {
+        let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
+        find_names(mem, layout, others, locals as u32, found);
+        let is_in_cell = found.response >= locals as u32 && found.response != NO_SLOT;
+        found.is_in_cell = is_in_cell.into();
+    } else {
+        let kind = others.wrapping_add(u64::from(layout.bytes_data) + u64::from(found.response));
+        found.is_in_cell = (mem.peek(kind) / CELL & 1) as u32;
+    }
+}
+
+/// Finds them in a tuple of names, of which the first has the slot `first`.
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "a slot is a small number")]
+fn find_names<M: Memory>(mem: &M, layout: &Layout, names: u64, first: u32, found: &mut Code) {
+    let count = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
     let response = if found.kind == Kind::HandleError as u32 {
         STATUS_INT
     } else {
         RESP
     };
-    for slot in 0..MAX_LOCALS {
-        let (tuple, index) = if slot < locals {
-            (names, slot)
-        } else {
-            (cells, slot - locals)
-        };
-        if tuple == 0 || index >= mem.peek(tuple.wrapping_add(u64::from(layout.var_size))) {
+    for index in 0..MAX_LOCALS {
+        if index >= count {
             break;
         }
-        let item = tuple.wrapping_add(u64::from(layout.tuple_items) + index * 8);
+        let item = names.wrapping_add(u64::from(layout.tuple_items) + index * 8);
         let name = mem.peek(item);
         let length = mem.peek(name.wrapping_add(u64::from(layout.str_length)));
         let text = mem.peek(name.wrapping_add(u64::from(layout.str_ascii)));
-        if is_local(text, length, REQUEST_START) {
-            found.start = slot as u32;
-        }
-        if is_local(text, length, response) {
-            found.response = slot as u32;
-            let kinds = others.wrapping_add(u64::from(layout.bytes_data));
-            let is_in_cell = if is_old {
-                slot >= locals
-            } else {
-                mem.peek(kinds.wrapping_add(slot)) & CELL != 0
-            };
-            found.is_in_cell = is_in_cell.into();
-        }
+        let slot = u64::from(first) + index;
+        let is_start = is_local(text, length, REQUEST_START);
+        found.start = choose(is_start, slot, u64::from(found.start)) as u32;
+        let is_response = is_local(text, length, response);
+        found.response = choose(is_response, slot, u64::from(found.response)) as u32;
     }
 }
 
+/// All bits set if a string with this length and these first letters is the name of the variable, else
+/// none.
 #[inline(always)]
-fn is_local(text: u64, length: u64, (name, name_length): Local) -> bool {
+fn is_local(text: u64, length: u64, (name, name_length): Local) -> u64 {
     let mask = if name_length >= 8 {
         u64::MAX
     } else {
         (1 << (name_length * 8)) - 1
     };
-    length == name_length && text & mask == u64::from_le_bytes(name)
+    all_if_zero((length ^ name_length) | (text & mask) ^ u64::from_le_bytes(name))
 }
 
 #[cfg(test)]

@@ -311,7 +311,8 @@ fn same(fact: &Fact, expected: &Expected, is_encrypted: bool) -> Result<()> {
 }
 
 /// The bytes on the wire are others than those that Gunicorn writes: what remains is what Python has. That
-/// is no framing of chunks, no page of an error, and no status of a request that was refused.
+/// is no framing of chunks, no page of an error, no status of a request that was refused, and no size of
+/// what was not sent.
 fn seen_through_tls(fact: &Fact, expected: &Expected, wanted: &mut Fact) {
     wanted.response_bytes = fact.response_bytes;
     let [upload, body] = expected.data_bytes;
@@ -319,7 +320,8 @@ fn seen_through_tls(fact: &Fact, expected: &Expected, wanted: &mut Fact) {
     if fact.request_body_bytes == upload || is_chunked && fact.request_body_bytes.is_none() {
         wanted.request_body_bytes = fact.request_body_bytes;
     }
-    let is_unseen = fact.error_handled && fact.response_body_bytes.is_none();
+    let is_unsent = fact.client_gone && body == Some(0);
+    let is_unseen = (fact.error_handled || is_unsent) && fact.response_body_bytes.is_none();
     if fact.response_body_bytes == body || is_unseen {
         wanted.response_body_bytes = fact.response_body_bytes;
     }

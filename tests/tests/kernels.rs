@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,47 +60,71 @@ impl Scripted {
     }
 }
 
-/// Which of its thread's calls of `bpf` loads this program, counted from 1 as strace counts.
-fn load_of(program: &str) -> Result<usize> {
-    let folder = TempDir::new()?;
-    let log = folder.path().join("log");
-    let observer = observer::binary()?;
-    let output = Command::new("strace")
-        .args(["-f", "-e", "trace=bpf,execve", "-o"])
-        .args([&log, &observer])
-        .arg("doctor")
-        .output()
-        .context("cannot start strace")?;
-    ensure!(output.status.success(), "doctor is not content");
-    let log = fs::read_to_string(&log)?;
-    let observer = observer.display().to_string();
+/// On one processor the observer loads its programs in the same order each time.
+const ON_ONE: &str = "taskset --cpu-list 0";
+
+/// Which of its thread's calls of `bpf` loads this program, counted from 1 as strace counts. The programs
+/// are loaded when `done`.
+fn load_of(program: &str, log: &Path, done: impl FnOnce() -> Result<()>) -> Result<usize> {
+    done()?;
+    let log = fs::read_to_string(log)?;
     // The kernel keeps fifteen characters of a name.
     let name: String = program.chars().take(15).collect();
     let name = format!("prog_name=\"{name}\"");
-    let calls = strace::calls_of(&log, &observer);
+    let calls = strace::calls_of(&log, &observer::binary()?.display().to_string());
     let is_load = |call: &&strace::Call| {
         call.name == "bpf" && call.rest.contains("BPF_PROG_LOAD") && call.rest.contains(&name)
     };
     let load = calls.iter().find(is_load);
     let tid = load.with_context(|| format!("no {name} in:\n{log}"))?.tid;
-    let until = calls
-        .split_inclusive(|call| is_load(&call))
-        .next()
-        .unwrap_or_default();
-    let own = until
-        .iter()
-        .filter(|call| call.name == "bpf" && call.tid == tid);
-    Ok(own.count())
+    let until = calls.split_inclusive(|call| is_load(&call)).next();
+    let own = until.unwrap_or_default().iter();
+    Ok(own
+        .filter(|call| call.name == "bpf" && call.tid == tid)
+        .count())
 }
 
-/// The observer under a kernel that does not take this program: of the two tries neither, the one
-/// for a verdict and the one for the verifier's log.
-fn refusing(program: &str) -> Result<Scripted> {
-    let first = load_of(program)?;
+/// The observer, whose calls of `bpf` strace writes to a log or tampers with.
+fn traced(options: &str) -> Result<Scripted> {
     Scripted::by(&format!(
-        "exec strace -f -o /dev/null -e trace=bpf \
-         -e inject=bpf:error=E2BIG:when={first}..{} -- setpriv --pdeathsig TERM -- \"$@\"",
-        first + 1
+        "exec {ON_ONE} strace -f {options} -- setpriv --pdeathsig TERM -- \"$@\""
+    ))
+}
+
+/// Ends an observer that is traced: the guard has strace only, which leaves what it traces.
+fn end(observer: &Observer) -> Result<()> {
+    let traced = process::children(observer.pid());
+    for &pid in &traced {
+        process::signal(pid, Signal::SIGTERM)?;
+    }
+    wait::until("the end of what is traced", || {
+        Ok((!traced.iter().any(|&pid| process::is_alive(pid))).then_some(()))
+    })
+}
+
+/// The observer under a kernel that does not take this program in `doctor`, or in `run` with these
+/// arguments: of the two tries neither, the one for a verdict and the one for the verifier's log.
+fn refusing(program: &str, run: Option<&[String]>) -> Result<Scripted> {
+    let folder = TempDir::new()?;
+    let log = folder.path().join("log");
+    let tracing = traced(&format!("-e trace=bpf,execve -o {}", log.display()))?;
+    let first = load_of(program, &log, || match run {
+        None => {
+            let (report, works) = tracing.doctor(&[])?;
+            ensure!(works, "{report:#}");
+            Ok(())
+        }
+        Some(arguments) => {
+            let observer = Observer::start_with(&tracing.program(), false, arguments)?;
+            wait::until("every program to be loaded", || {
+                Ok(absent(&observer.scrape()?).is_empty().then_some(()))
+            })?;
+            end(&observer)
+        }
+    })?;
+    let tries = format!("{first}..{}", first + 1);
+    traced(&format!(
+        "-o /dev/null -e trace=bpf -e inject=bpf:error=E2BIG:when={tries}"
     ))
 }
 
@@ -116,13 +139,12 @@ fn a_program_that_the_kernel_refuses_costs_its_own_feature_only() -> Result<()> 
     if skip::privileged()? {
         return Ok(());
     }
-    let refusing = refusing("deep_capture")?;
-    let (report, works) = refusing.doctor(&[])?;
+    let (report, works) = refusing("deep_capture", None)?.doctor(&[])?;
     ensure!(works, "{report:#}");
     let features = report["features"].as_array().context("no features")?;
     let denied: Vec<_> = features.iter().filter(|it| it["ok"] == false).collect();
     ensure!(denied.len() == 1, "{denied:#?}");
-    ensure!(denied[0]["name"] == "deep capture");
+    ensure!(denied[0]["name"] == "deep capture", "{denied:#?}");
     let why = denied[0]["why"].as_str().unwrap_or_default();
     ensure!(
         why.contains("deep_capture") && why.contains("Argument list too long"),
@@ -131,27 +153,20 @@ fn a_program_that_the_kernel_refuses_costs_its_own_feature_only() -> Result<()> 
 
     let server = Builder::new(&Venv::debian()?, "kernels:app").start()?;
     let only = [format!("--pid={}", server.pid())];
+    let refusing = refusing("deep_capture", Some(&only))?;
     let observer = Observer::start_with(&refusing.program(), false, &only)?;
     ask(&server, "/welcome", 10)?;
-    let metrics = observer.wait_for_requests(server.pid(), 10)?;
-    ensure!(
-        absent(&metrics) == ["deep capture"],
-        "{:?}",
-        absent(&metrics)
-    );
+    observer.wait_for_requests(server.pid(), 10)?;
+    // Others are still loading for a moment.
+    wait::until("only deep capture to be absent", || {
+        Ok((absent(&observer.scrape()?) == ["deep capture"]).then_some(()))
+    })?;
     let log = observer.stderr()?;
     ensure!(
         log.contains("feature unavailable") && log.contains("deep_capture"),
         "{log}"
     );
-    // The guard has strace only, which leaves what it traces.
-    let traced = process::children(observer.pid());
-    for &pid in &traced {
-        process::signal(pid, Signal::SIGTERM)?;
-    }
-    wait::until("the end of what is traced", || {
-        Ok((!traced.iter().any(|&pid| process::is_alive(pid))).then_some(()))
-    })
+    end(&observer)
 }
 
 #[test]
@@ -159,7 +174,7 @@ fn without_the_program_that_follows_processes_run_ends_and_doctor_says_so() -> R
     if skip::privileged()? {
         return Ok(());
     }
-    let refusing = refusing("process_fork")?;
+    let refusing = refusing("process_fork", None)?;
     let (report, works) = refusing.doctor(&[])?;
     ensure!(!works, "{report:#}");
     let output = observer::output_of(&refusing.program(), ["run", "--listen", "127.0.0.1:0"])?;
@@ -176,8 +191,10 @@ fn where_every_program_is_taken_no_feature_is_absent() -> Result<()> {
     }
     let server = Builder::new(&Venv::debian()?, "kernels:app").start()?;
     let observer = Observer::run_for(&[server.pid()])?;
-    let metrics = observer.scrape()?;
-    ensure!(absent(&metrics).is_empty(), "{:?}", absent(&metrics));
+    let metrics = wait::until("every feature", || {
+        let metrics = observer.scrape()?;
+        Ok(absent(&metrics).is_empty().then_some(metrics))
+    })?;
     ensure!(metrics.all("gunicorn_observer_feature", &[]).count() > 10);
     observer.stop()?;
     Ok(())

@@ -18,16 +18,35 @@ use crate::probe::program_stats::ProgramStats;
 use anyhow::{Context as _, Result, bail, ensure};
 use observer_model::event::Pid;
 use std::net;
+use std::thread;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime;
+
+/// How long a process has to become a master: while it starts, or starts its workers, it may change
+/// under the reader's eyes.
+const SETTLES: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(50);
 
 /// The masters of these pids; a worker's pid means its master.
 pub(super) fn masters(tree: &mut Tree, pids: &[Pid]) -> Result<Vec<Pid>> {
     pids.iter().map(|&pid| master(tree, pid)).collect()
 }
 
+fn settled(tree: &mut Tree, pid: Pid) -> Candidate {
+    let start = Instant::now();
+    loop {
+        let found = tree.inspect_candidate(pid);
+        let is_unsettled = matches!(found, Candidate::NotReady { .. });
+        if !is_unsettled || start.elapsed() >= SETTLES || tree.procfs().process(pid).is_err() {
+            return found;
+        }
+        thread::sleep(STEP);
+    }
+}
+
 fn master(tree: &mut Tree, pid: Pid) -> Result<Pid> {
-    match tree.inspect_candidate(pid) {
+    match settled(tree, pid) {
         Candidate::Master(_) => Ok(pid),
         Candidate::WorkerOf(master) => Ok(master),
         Candidate::Refused { reason } => {

@@ -67,6 +67,23 @@ pub const SOCKET_IO: &str = "socket I/O";
 /// The feature of connections that report that they are accepted and closed.
 pub const ACCEPTS: &str = "accepted sockets";
 
+/// Programs where Python begins, ends and fails a request.
+const REQUESTS: [Program; 8] = [
+    python("datetime_now", PythonHook::DatetimeNow),
+    python_tail("code_learned", PythonTail::LearnCode),
+    python_tail("class_learned", PythonTail::LearnClass),
+    python_tail("head_measured", PythonTail::MeasureHead),
+    python_tail("request_ended", PythonTail::EndCarefully),
+    python_tail("request_done", PythonTail::End),
+    python_tail("request_failed", PythonTail::Fail),
+    python_tail("failure_noted", PythonTail::Failed),
+];
+/// The same, and the one that finds the connection where nothing reports it.
+const REQUESTS_WITHOUT_SOCKETS: [Program; 9] = {
+    let blind = python_tail("entered_blind", PythonTail::EnterBlind);
+    let [a, b, c, d, e, f, g, h] = REQUESTS;
+    [a, b, c, d, e, f, g, h, blind]
+};
 /// Programs on system calls that accept and close.
 const CONNECTIONS: &[Program] = &[
     syscall!("exit_accept4"),
@@ -95,6 +112,7 @@ const TAPS: &[Backend] = &[Backend::Taps];
 const SYSCALLS: &[Backend] = &[Backend::Syscalls];
 /// Every backend.
 const ALL: &[Backend] = &[Backend::Taps, Backend::Syscalls, Backend::EntryExit];
+const ENTRY_EXIT: &[Backend] = &[Backend::EntryExit];
 /// Those that see sockets.
 const SOCKETS: &[Backend] = &[Backend::Taps, Backend::Syscalls];
 
@@ -231,18 +249,16 @@ pub static FEATURES: &[Feature] = &[
         without: "requests are seen at their sockets only, as at the observation level `socket`",
         attached: When::Interpreter,
         is_late: false,
-        backends: ALL,
-        programs: &[
-            python("datetime_now", PythonHook::DatetimeNow),
-            python_tail("code_learned", PythonTail::LearnCode),
-            python_tail("class_learned", PythonTail::LearnClass),
-            python_tail("head_measured", PythonTail::MeasureHead),
-            python_tail("request_ended", PythonTail::EndCarefully),
-            python_tail("request_done", PythonTail::End),
-            python_tail("request_failed", PythonTail::Fail),
-            python_tail("failure_noted", PythonTail::Failed),
-            python_tail("entered_blind", PythonTail::EnterBlind),
-        ],
+        backends: SOCKETS,
+        programs: &REQUESTS,
+    },
+    Feature {
+        name: "requests",
+        without: "no request is observed",
+        attached: When::Interpreter,
+        is_late: false,
+        backends: ENTRY_EXIT,
+        programs: &REQUESTS_WITHOUT_SOCKETS,
     },
     Feature {
         name: SOCKET_IO,

@@ -10,7 +10,7 @@
 //! its deep capture: long enough to keep the overhead below one per cent of a CPU, and longer each
 //! time.
 
-use super::Watcher;
+use super::{Watcher, is_alive};
 use crate::clock::monotonic_ns;
 use crate::gunicorn::tree::Coverage;
 use anyhow::Result;
@@ -168,6 +168,7 @@ impl Watcher {
             }
             // Its Python is not read any more.
             Ok(None) => {}
+            Err(_) if !is_alive(pid) => {}
             Err(error) => {
                 let now = monotonic_ns();
                 let reason = format!("{error:#}");

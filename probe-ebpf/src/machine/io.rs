@@ -282,7 +282,7 @@ fn is_interim(line: &StatusLine) -> bool {
 /// Length of the head of an error page, which is short; 0 if its end is not found.
 #[inline(never)]
 fn end_of_head(window: &Window) -> u32 {
-    const BYTES: usize = 256;
+    const BYTES: usize = 160;
     let mut recent = 0_u32;
     for (end, &byte) in (1..).zip(window.bytes.iter().take(BYTES)) {
         if end > window.len {

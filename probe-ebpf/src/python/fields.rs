@@ -18,9 +18,53 @@ const MAX_KEYS: u64 = 48;
 /// Words read at most: those before the values, and the values.
 pub const SPACE: usize = 64;
 
-/// The first eight bytes of an attribute's name, padded with zeros. No class here has two attributes
-/// that begin alike.
-pub type Name = [u8; 8];
+/// The name of an attribute, by its first eight bytes: no class here has two attributes that begin alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    start: u64,
+    /// Its letters, and the zero that ends it.
+    mask: u64,
+}
+
+impl Name {
+    /// No attribute has it.
+    pub const NONE: Self = Self { start: 1, mask: 0 };
+
+    /// A name, cut after eight letters.
+    #[must_use]
+    pub const fn new(name: &str) -> Self {
+        let name = name.as_bytes();
+        let (mut start, mut mask, mut at) = (0, 0, 0);
+        while at < 8 && at <= name.len() {
+            mask |= 0xff << (at * 8);
+            if at < name.len() {
+                start |= (name[at] as u64) << (at * 8);
+            }
+            at += 1;
+        }
+        Self { start, mask }
+    }
+
+    /// All bits set if a string that begins with `text` has the name, else none.
+    #[inline(always)]
+    fn is(self, text: u64) -> u64 {
+        all_if_zero((text & self.mask) ^ self.start)
+    }
+}
+
+/// All bits set if `value` is 0, else none: a branch would make the verifier walk both ways for each
+/// attribute of each key.
+#[inline(always)]
+pub(crate) fn all_if_zero(value: u64) -> u64 {
+    // The compiler would make a branch of it.
+    core::hint::black_box((value | value.wrapping_neg()) >> 63).wrapping_sub(1)
+}
+
+/// `new` where all bits of `which` are set, `old` where none is.
+#[inline(always)]
+pub(crate) fn choose(which: u64, new: u64, old: u64) -> u64 {
+    old & !which | new & which
+}
 
 /// Where the attributes of a class are; all zero while that is unknown.
 #[repr(C)]
@@ -238,11 +282,10 @@ pub fn learn<M: Memory>(
         }
         let text = mem.peek(key.wrapping_add(u64::from(layout.str_ascii)));
         for n in 0..FIELDS {
-            if is_named(text, names[n]) {
-                shape.slots[n] = index as u8 + 1;
-                shape.names[n] = key;
-                shape.values = index as u32 + 1;
-            }
+            let is = names[n].is(text);
+            shape.slots[n] = choose(is, index + 1, u64::from(shape.slots[n])) as u8;
+            shape.names[n] = choose(is, key, shape.names[n]);
+            shape.values = choose(is, index + 1, u64::from(shape.values)) as u32;
         }
     }
     shape.keys = if is_shared { keys } else { 0 };
@@ -250,20 +293,6 @@ pub fn learn<M: Memory>(
     shape.entry_bytes = entries.size as u32;
     shape.class = kept.class;
     Ok(())
-}
-
-/// Whether the first bytes of a string are a name and its terminating zero.
-#[inline(always)]
-fn is_named(text: u64, name: Name) -> bool {
-    let wanted = u64::from_le_bytes(name);
-    // The name and the zero behind it, but no bytes behind that.
-    let letters = (64 - wanted.leading_zeros()).div_ceil(8);
-    let mask = if letters >= 7 {
-        u64::MAX
-    } else {
-        (1 << (letters * 8 + 8)) - 1
-    };
-    text & mask == wanted
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use crate::python::test_heap::{TestHeap, layouts};
 use std::vec::Vec;
 
 const NAMES: [Name; FIELDS] = [
-    *b"method\0\0",
-    *b"path\0\0\0\0",
-    *b"unreader",
-    *b"lacking\0",
-    *b"lacking2",
+    Name::new("method"),
+    Name::new("path"),
+    Name::new("unreader"),
+    Name::new("lacking"),
+    Name::new("lacking_too"),
 ];
 /// Attributes of the class, in order.
 const KEYS: [&str; 5] = ["meth", "method", "paths", "path", "unreader"];
@@ -288,19 +288,15 @@ fn names_of_any_length_are_whole_names_up_to_eight_letters() {
         bytes[text.len()] = 0;
         u64::from_le_bytes(*bytes.first_chunk().unwrap())
     };
-    let all = b"abcdefgh";
+    let all = "abcdefgh";
     for length in 1..=8 {
-        let mut name = [0; 8];
-        name[..length].copy_from_slice(&all[..length]);
         for other in 0..=8 {
-            let is_same = length == other;
-            assert_eq!(
-                is_named(text(&all[..other]), name),
-                is_same,
-                "{length} {other}"
-            );
+            let is = Name::new(&all[..length]).is(text(&all.as_bytes()[..other]));
+            let wanted = if length == other { u64::MAX } else { 0 };
+            assert_eq!(is, wanted, "{length} {other}");
         }
     }
     // More letters than are compared.
-    assert!(is_named(text(b"abcdefghi"), *all));
+    assert_eq!(Name::new("abcdefgh_").is(text(b"abcdefghi")), u64::MAX);
+    assert_eq!(Name::NONE.is(0), 0);
 }
