@@ -35,6 +35,10 @@ fn an_observer_hardly_wakes_while_there_are_no_requests() -> Result<()> {
         .workers(2)
         .start()?;
     let observer = Observer::run_for(&[server.pid()])?;
+    observer.wait_until("every program", |metrics| {
+        let mut features = metrics.all("gunicorn_observer_feature", &[]);
+        features.all(|feature| feature.label("reason") != "still loading")
+    })?;
     // Measurements, which take their time; nothing is waited for.
     thread::sleep(SETTLES);
     let mut woken = Vec::new();

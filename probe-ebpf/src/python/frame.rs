@@ -35,7 +35,7 @@ pub fn read<M: Memory>(
         let at = frame
             .wrapping_add(u64::from(layout.frame_localsplus))
             .wrapping_sub(80);
-        mem.words(at, words)?;
+        read_page(mem, at, words)?;
         let shift = 10 - layout.frame_localsplus as usize / 8;
         let word = |offset: u32| words.get((shift + offset as usize / 8) & 15).copied();
         return Ok(Frame {
@@ -44,15 +44,30 @@ pub fn read<M: Memory>(
         });
     }
     let locals: &mut [u64; LOCALS as usize] = words.last_chunk_mut().ok_or(Fault)?;
-    mem.words(
-        frame.wrapping_add(u64::from(layout.frame_localsplus)),
-        locals,
-    )?;
+    let at = frame.wrapping_add(u64::from(layout.frame_localsplus));
+    read_page(mem, at, locals)?;
     Ok(Frame {
         code: layout.code(mem, frame)?,
         instruction: mem.word(frame.wrapping_add(u64::from(layout.frame_instruction)))?
             & u64::from(u32::MAX),
     })
+}
+
+/// Fills words of which the last may lie behind the frame: on a page that the process never touched
+/// nothing can be read, and no local variable is.
+#[inline(always)]
+fn read_page<M: Memory>(mem: &M, at: u64, words: &mut [u64]) -> Result<(), Fault> {
+    const PAGE: u64 = 4096;
+    if mem.words(at, words).is_ok() {
+        return Ok(());
+    }
+    words.fill(0);
+    let until_end = (PAGE - (at & (PAGE - 1))) / 8;
+    let kept = core::hint::black_box(until_end) as usize & (2 * LOCALS as usize - 1);
+    if until_end == 0 || until_end >= words.len() as u64 {
+        return Err(Fault); // it is all on one page
+    }
+    mem.words(at, words.get_mut(..kept).ok_or(Fault)?)
 }
 
 /// The object that a local variable of the frame in `space` refers to; 0 while it is unbound, and for one
@@ -122,6 +137,28 @@ mod tests {
             .into_iter()
             .filter(|(_, layout)| layout.frame_localsplus <= NEAR);
         assert_eq!(near.count(), layouts().len() - 1);
+    }
+
+    #[test]
+    fn locals_behind_the_last_page_are_unbound() {
+        for (version, layout) in layouts() {
+            for readable in 2..LOCALS {
+                let mut heap = TestHeap::new(layout);
+                let code = heap.new_object();
+                // The last page ends behind so many locals.
+                let used = heap.new_bytes(0) % 4096;
+                heap.new_bytes(2 * 4096 - used as usize);
+                let end = heap.new_bytes(0);
+                let at = end - u64::from(layout.frame_localsplus + readable * 8);
+                heap.set(at, layout.frame_code, code);
+                heap.set(at, layout.frame_localsplus + 8, 64);
+                let mut space = [u64::MAX; SPACE];
+                let found = read(&heap, &layout, at, &mut space).map(|frame| frame.code);
+                assert_eq!(found, Ok(code), "{version} {readable}");
+                assert_eq!(local(&space, 1), 64, "{version}");
+                assert_eq!(local(&space, readable), 0, "{version}");
+            }
+        }
     }
 
     #[test]
