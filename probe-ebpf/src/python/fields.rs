@@ -273,13 +273,12 @@ pub fn learn<M: Memory>(
     let entries = layout.entries(mem, keys)?;
     shape.slots = [0; SLOTS];
     shape.values = 0;
+    let count = mem.peek(keys.wrapping_add(u64::from(layout.keys_nentries)));
     for index in 0..MAX_KEYS {
-        let Ok(key) = mem.word(entries.key_at(index)) else {
-            break;
-        };
-        if key == 0 {
+        if index >= count {
             break;
         }
+        let key = mem.peek(entries.key_at(index));
         let text = mem.peek(key.wrapping_add(u64::from(layout.str_ascii)));
         for n in 0..FIELDS {
             let is = names[n].is(text);

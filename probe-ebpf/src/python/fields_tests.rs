@@ -260,13 +260,16 @@ fn what_an_object_leads_to_may_be_unreadable() {
     }
 }
 
+/// Where other keys follow in memory, of another dictionary.
 #[test]
-fn attributes_behind_many_others_are_not_searched() {
+fn keys_behind_the_last_are_of_something_else() {
     let (_, layout) = layouts().remove(0);
     let mut heap = TestHeap::new(layout);
-    let mut entries = [("other", 0); 30];
-    entries[29] = ("path", 5);
+    let mut entries = [("other", 0); 31];
+    (entries[29], entries[30]) = (("path", 5), ("path", 6));
     let dict = heap.dict(&entries);
+    let keys = heap.word(dict + u64::from(layout.dict_keys)).unwrap();
+    heap.set(keys, layout.keys_nentries, 30);
     let class = heap.new_object();
     let object = heap.new_object() + 64;
     heap.set(object, layout.object_type, class);

@@ -125,6 +125,7 @@ impl TestHeap {
             self.set(keys, layout.keys_size, 16);
             24
         };
+        self.set(keys, layout.keys_nentries, entries.len() as u64);
         // Sixteen one-byte indices precede the entries.
         let first = keys + u64::from(layout.keys_indices) + 16 + (entry_bytes - 16);
         for (index, (name, value)) in entries.iter().enumerate() {
