@@ -320,7 +320,7 @@ fn seen_through_tls(fact: &Fact, expected: &Expected, wanted: &mut Fact) {
     if fact.request_body_bytes == upload || is_chunked && fact.request_body_bytes.is_none() {
         wanted.request_body_bytes = fact.request_body_bytes;
     }
-    let is_unsent = fact.client_gone && body == Some(0);
+    let is_unsent = fact.client_gone && wanted.response_body_bytes == Some(0);
     let is_unseen = (fact.error_handled || is_unsent) && fact.response_body_bytes.is_none();
     if fact.response_body_bytes == body || is_unseen {
         wanted.response_body_bytes = fact.response_body_bytes;

@@ -15,13 +15,18 @@ pub struct Loaded {
 impl Loaded {
     /// Asks the kernel.
     pub fn now() -> Result<Self> {
-        let programs = loaded_programs()
-            .map(|program| Ok(program.context("cannot list the kernel's programs")?.id()))
-            .collect::<Result<_>>()?;
+        let programs = programs()?;
         let maps = loaded_maps()
             .map(|map| Ok(map.context("cannot list the kernel's maps")?.id()))
             .collect::<Result<_>>()?;
         Ok(Self { programs, maps })
+    }
+
+    /// Whether nothing is loaded that was not before. Maps are looked at once all programs are gone: to
+    /// list a map opens it, and a map of programs that its last user leaves twice, before the kernel has
+    /// emptied it, stays for ever (`prog_array_map_clear` of `kernel/bpf/arraymap.c`).
+    pub fn is_gone_beyond(before: &Self) -> Result<bool> {
+        Ok(programs()?.is_subset(&before.programs) && Self::now()?.maps.is_subset(&before.maps))
     }
 
     /// Programs and maps that were not loaded before.
@@ -32,6 +37,12 @@ impl Loaded {
             maps: &self.maps - &before.maps,
         }
     }
+}
+
+fn programs() -> Result<BTreeSet<u32>> {
+    let all = loaded_programs();
+    all.map(|program| Ok(program.context("cannot list the kernel's programs")?.id()))
+        .collect()
 }
 
 /// The kernel counts and times runs of programs until this is dropped.

@@ -343,7 +343,7 @@ impl Demo {
         let status = status.context("the demo does not end")?;
         ensure!(status.success(), "the demo ended with {status}");
         wait::until("every program and map to be gone", || {
-            Ok((Loaded::now()?.beyond(&self.before) == Loaded::default()).then_some(()))
+            Ok(Loaded::is_gone_beyond(&self.before)?.then_some(()))
         })
     }
 }

@@ -100,7 +100,7 @@ fn a_killed_observer_leaves_nothing_and_harms_nothing() -> Result<()> {
 /// The kernel frees programs and maps a while after their last user is gone.
 fn nothing_is_left(before: &Loaded) -> Result<()> {
     wait::until("every program and map to be gone", || {
-        Ok((Loaded::now()?.beyond(before) == Loaded::default()).then_some(()))
+        Ok(Loaded::is_gone_beyond(before)?.then_some(()))
     })
     .with_context(|| format!("left: {:?}", Loaded::now().map(|now| now.beyond(before))))
 }

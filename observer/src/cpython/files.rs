@@ -14,7 +14,7 @@ use crate::process::elf::{ElfError, Image, Machine};
 use crate::process::insn;
 use crate::process::insn::Placement;
 use crate::process::maps;
-use crate::process::maps::{FileNumber, MappedFile, Mapping};
+use crate::process::maps::{FileNumber, MappedFile, Mapping, Probed, Shown};
 use probe_ebpf::python::Layout;
 use probe_ebpf::python::debug_offsets::{self, OffsetsError};
 
@@ -114,6 +114,7 @@ pub struct Files {
     functions: HashMap<(FileId, Function), Result<ProbeOffset, String>>,
     libcs: HashMap<FileId, LibcFile>,
     collectors: HashMap<FileId, Result<CollectorOffsets, String>>,
+    probed: ProbedFiles,
     /// Whether an executable is an interpreter: asked for every program of a host.
     executables: HashMap<FileId, bool>,
 }
@@ -151,7 +152,7 @@ impl Files {
         &mut self,
         at: ProcessFile<'_>,
     ) -> Result<(InterpreterFile, u64), InspectError> {
-        let Opened { id, cache, .. } = at.open()?;
+        let Opened { id, cache, .. } = at.open(&mut self.probed)?;
         let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
         // A foreign interpreter under an emulator: its memory differs from its files.
         if image.machine() != Machine::HOST {
@@ -174,7 +175,7 @@ impl Files {
         at: ProcessFile<'_>,
         function: Function,
     ) -> Result<(Result<ProbeOffset, String>, Location), InspectError> {
-        let Opened { id, cache, at } = at.open()?;
+        let Opened { id, cache, at } = at.open(&mut self.probed)?;
         limit(&mut self.functions);
         let found = self.functions.entry((id, function)).or_insert_with(|| {
             Image::parse(&cache)
@@ -189,7 +190,7 @@ impl Files {
         &mut self,
         at: ProcessFile<'_>,
     ) -> Result<(Result<CollectorOffsets, String>, Location), InspectError> {
-        let Opened { id, cache, at } = at.open()?;
+        let Opened { id, cache, at } = at.open(&mut self.probed)?;
         limit(&mut self.collectors);
         let found = self.collectors.entry(id).or_insert_with(|| {
             let image = Image::parse(&cache).map_err(|error| error.to_string())?;
@@ -198,14 +199,47 @@ impl Files {
         Ok((found.clone(), at))
     }
 
+    /// The file that the kernel puts a probe on.
+    pub(super) fn probed(
+        &mut self,
+        file: &MappedFile,
+        proc_root: &Path,
+        pid: u32,
+        path: &Path,
+    ) -> FileNumber {
+        self.probed.file(file, proc_root, pid, path)
+    }
+
     /// The offsets that a C library publishes for debuggers.
     pub(super) fn libc(&mut self, at: ProcessFile<'_>) -> Result<LibcFile, InspectError> {
-        let opened = at.open()?;
+        let opened = at.open(&mut self.probed)?;
         limit(&mut self.libcs);
         let found = self.libcs.entry(opened.id).or_insert_with(|| {
             Image::parse(&opened.cache).map_or_else(|_| LibcFile::default(), |it| LibcFile::of(&it))
         });
         Ok(*found)
+    }
+}
+
+/// Files that the kernel puts probes on.
+#[derive(Debug, Default)]
+struct ProbedFiles(HashMap<Shown, Probed>);
+
+impl ProbedFiles {
+    fn file(&mut self, file: &MappedFile, proc_root: &Path, pid: u32, path: &Path) -> FileNumber {
+        self.same(file.shown(), file.probed(proc_root, pid, path))
+    }
+
+    /// A file below an overlay that was not found is taken for one that looks the same: with two probes
+    /// at one place each request would be seen twice.
+    fn same(&mut self, shown: Shown, probed: Probed) -> FileNumber {
+        limit(&mut self.0);
+        let first = *self.0.entry(shown).or_insert(probed);
+        match (first, probed) {
+            // Two file systems may have files that look the same.
+            (Probed::Known(_), Probed::Known(number)) => number,
+            (Probed::Known(number) | Probed::Guessed(number), _) => number,
+        }
     }
 }
 
@@ -277,7 +311,7 @@ struct Opened {
 }
 
 impl ProcessFile<'_> {
-    fn open(&self) -> Result<Opened, InspectError> {
+    fn open(&self, probed: &mut ProbedFiles) -> Result<Opened, InspectError> {
         let doing = || {
             format!(
                 "opening {} of process {}",
@@ -297,7 +331,7 @@ impl ProcessFile<'_> {
             id: FileId::of(&file),
             at: Location {
                 opened: file.opened(),
-                probed: file.probed(self.proc_root, self.pid, &self.mapping.path),
+                probed: probed.file(&file, self.proc_root, self.pid, &self.mapping.path),
                 path: file.path,
             },
             cache: ReadCache::new(file.file),
@@ -312,6 +346,24 @@ impl ProcessFile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_below_an_overlay_is_the_one_that_looks_the_same() {
+        let number = |dev| FileNumber { dev, inode: 7 };
+        let looks = |size| (7, size, (1, 2), (3, 4));
+        let mut files = ProbedFiles::default();
+        for (host, container) in [(10, 20), (11, 21)] {
+            let (known, guessed) = (Probed::Known(number(host)), Probed::Guessed(number(container)));
+            let first = files.same(looks(host), known);
+            assert_eq!((first, files.same(looks(host), guessed)), (first, first));
+            // The other way round.
+            let first = files.same(looks(container), guessed);
+            assert_eq!((first, files.same(looks(container), known)), (first, first));
+        }
+        // Snapshots of a file system have files of their own.
+        let copies = [30, 31].map(|dev| files.same(looks(30), Probed::Known(number(dev))));
+        assert_eq!(copies, [30, 31].map(number));
+    }
 
     #[test]
     fn the_own_c_library_publishes_where_threads_keep_their_values() {

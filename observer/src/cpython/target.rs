@@ -392,7 +392,7 @@ impl InterpreterPath {
         let file = maps::open(proc_root, pid, mapping).ok()?;
         Some(Self {
             path: mapping.path.clone(),
-            probed: file.probed(proc_root, pid, &mapping.path),
+            probed: files.probed(&file, proc_root, pid, &mapping.path),
         })
     }
 }

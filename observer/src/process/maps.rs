@@ -195,23 +195,43 @@ impl MappedFile {
     ///
     /// `in_root` is the path as process `pid` sees it.
     #[must_use]
-    pub fn probed(&self, proc_root: &Path, pid: u32, in_root: &Path) -> FileNumber {
+    pub fn probed(&self, proc_root: &Path, pid: u32, in_root: &Path) -> Probed {
         let is_overlay =
             fstatfs(&self.file).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
         if !is_overlay {
-            return self.opened();
+            return Probed::Known(self.opened());
         }
         overlay::below(proc_root, pid, in_root, &self.seen).map_or_else(
-            || FileNumber {
-                dev: self.seen.size().rotate_left(32)
-                    ^ self.seen.mtime().cast_unsigned().rotate_left(16)
-                    ^ self.seen.mtime_nsec().cast_unsigned(),
-                inode: self.seen.ino(),
+            || {
+                Probed::Guessed(FileNumber {
+                    dev: self.seen.size().rotate_left(32)
+                        ^ self.seen.mtime().cast_unsigned().rotate_left(16)
+                        ^ self.seen.mtime_nsec().cast_unsigned(),
+                    inode: self.seen.ino(),
+                })
             },
-            |below| FileNumber::of(&below),
+            |below| Probed::Known(FileNumber::of(&below)),
         )
     }
+
+    /// What an overlay shows of the file below as it is.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let changed = (self.seen.ctime(), self.seen.ctime_nsec());
+        (self.seen.ino(), self.size(), self.modified(), changed)
+    }
 }
+
+/// The file that the kernel puts a probe on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    Known(FileNumber),
+    /// It is below an overlay, and was not found.
+    Guessed(FileNumber),
+}
+
+/// Inode, size, and times of change of content and of attributes.
+pub type Shown = (u64, u64, (i64, i64), (i64, i64));
 
 #[cfg(test)]
 mod tests {
