@@ -41,6 +41,12 @@ fn the_daemon_observes_with_what_its_unit_leaves_it() -> Result<()> {
     let observer = service.start(&["--gil"])?;
     let after = builder.start()?;
     for server in [&before, &after] {
+        // Traced, it takes long to find what was just started.
+        let master = server.pid().to_string();
+        observer.wait_until("the master to be observed", |metrics| {
+            let mut masters = metrics.all("gunicorn_observer_target_level", &[]);
+            masters.any(|sample| sample.label("master_pid") == master)
+        })?;
         for _ in 0..REQUESTS {
             server.fetch(&Request::get("/hello"))?;
         }
@@ -48,7 +54,6 @@ fn the_daemon_observes_with_what_its_unit_leaves_it() -> Result<()> {
         let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
         compare::workers(&metrics, server, &logged)?;
         compare::nothing_lost(&metrics)?;
-        let master = server.pid().to_string();
         observer.wait_until("a listener's backlog", |metrics| {
             let mut backlogs = metrics.all("gunicorn_listener_backlog_limit", &[]);
             backlogs.any(|sample| sample.label("master_pid") == master)

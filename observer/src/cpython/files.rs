@@ -353,7 +353,10 @@ mod tests {
         let looks = |size| (7, size, (1, 2), (3, 4));
         let mut files = ProbedFiles::default();
         for (host, container) in [(10, 20), (11, 21)] {
-            let (known, guessed) = (Probed::Known(number(host)), Probed::Guessed(number(container)));
+            let (known, guessed) = (
+                Probed::Known(number(host)),
+                Probed::Guessed(number(container)),
+            );
             let first = files.same(looks(host), known);
             assert_eq!((first, files.same(looks(host), guessed)), (first, first));
             // The other way round.
