@@ -210,15 +210,17 @@ fn the_security_context_is_what_the_document_says_and_no_more() -> Result<()> {
         "{:#}",
         container["securityContext"]
     );
-    let mounts =
-        json!([{ "name": "tracefs", "mountPath": "/sys/kernel/tracing", "readOnly": true }]);
+    let mounts = json!([
+        { "name": "tracefs", "mountPath": "/sys/kernel/tracing", "readOnly": true },
+        { "name": "cgroup", "mountPath": "/host/sys/fs/cgroup", "readOnly": true },
+    ]);
     ensure!(
         container["volumeMounts"] == mounts,
         "{:#}",
         container["volumeMounts"]
     );
     ensure!(
-        pod["volumes"].as_array().map(Vec::len) == Some(1),
+        pod["volumes"].as_array().map(Vec::len) == Some(2),
         "{:#}",
         pod["volumes"]
     );
