@@ -33,6 +33,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Whether every program is loaded that the observer loads after it is ready.
+    #[must_use]
+    pub fn has_all_features(&self) -> bool {
+        let mut features = self.all("gunicorn_observer_feature", &[]);
+        features.all(|feature| feature.label("reason") != "still loading")
+    }
+
     /// Reads an exposition.
     pub fn parse(text: &str) -> Result<Self> {
         let samples = text

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     families::{self, REQUESTS},
+    metrics::Metrics,
     observer::{self, Observer},
     skip,
 };
@@ -173,6 +174,7 @@ fn with_exactly_the_charts_capabilities_every_family_flows() -> Result<()> {
     let server = families::server()?;
     let observer = Observer::start(&confined.program(), false, &[])?;
     has_only(observer.pid(), &names)?;
+    observer.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     observer.wait_until("every family", |metrics| {
@@ -201,6 +203,7 @@ fn without_cap_sys_admin_every_family_flows_where_the_kernel_has_uprobe_multi() 
     let server = families::server()?;
     let observer = Observer::start(&confined.program(), false, &[])?;
     has_only(observer.pid(), &names)?;
+    observer.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     observer.wait_until("every family", |metrics| {
@@ -275,6 +278,7 @@ fn started_by_root_it_keeps_what_the_chart_gives_and_a_filter_of_calls_in_each_t
     let names: Vec<_> = rows.iter().map(|row| row.name).collect();
     let server = families::server()?;
     let observer = Observer::run()?;
+    observer.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     has_only(observer.pid(), &names)?;
@@ -297,6 +301,7 @@ fn a_record_goes_where_root_alone_may_write() -> Result<()> {
     chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
     let record = folder.path().join("record");
     let observer = Observer::record_to(&record, &[server.pid()])?;
+    observer.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;
     observer.stop()?;

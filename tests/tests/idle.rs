@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     client::{Request, fetch},
     gunicorn::Builder,
+    metrics::Metrics,
     observer::Observer,
     process, skip,
     tracer::Tracer,
@@ -35,10 +36,7 @@ fn an_observer_hardly_wakes_while_there_are_no_requests() -> Result<()> {
         .workers(2)
         .start()?;
     let observer = Observer::run_for(&[server.pid()])?;
-    observer.wait_until("every program", |metrics| {
-        let mut features = metrics.all("gunicorn_observer_feature", &[]);
-        features.all(|feature| feature.label("reason") != "still loading")
-    })?;
+    observer.wait_until("every program", Metrics::has_all_features)?;
     // Measurements, which take their time; nothing is waited for.
     thread::sleep(SETTLES);
     let mut woken = Vec::new();

@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use end_to_end::{
     chart::Tools,
     families::{self, REQUESTS},
+    metrics::Metrics,
     observer,
     pod::{Image, Pod},
     skip,
@@ -143,6 +144,7 @@ fn the_charts_pod_observes_a_gunicorn_outside_of_it_in_full() -> Result<()> {
         program.display(),
         observer::binary()?.display()
     );
+    pod.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     let master = server.pid().to_string();
     pod.wait_until("every request, and every family", |metrics| {
