@@ -305,7 +305,7 @@ fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code)
         found.is_in_cell = is_in_cell.into();
     } else {
         let kind = others.wrapping_add(u64::from(layout.bytes_data) + u64::from(found.response));
-        found.is_in_cell = (mem.peek(kind) / CELL & 1) as u32;
+        found.is_in_cell = (mem.peek(kind) / CELL) as u32 & 1;
     }
 }
 

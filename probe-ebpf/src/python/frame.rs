@@ -56,6 +56,7 @@ pub fn read<M: Memory>(
 /// Fills words of which the last may lie behind the frame: on a page that the process never touched
 /// nothing can be read, and no local variable is.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "it is masked")]
 fn read_page<M: Memory>(mem: &M, at: u64, words: &mut [u64]) -> Result<(), Fault> {
     const PAGE: u64 = 4096;
     if mem.words(at, words).is_ok() {
