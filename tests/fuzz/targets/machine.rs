@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
             request: object_at(0x7f00_0001_0000, object & 15),
             client: object_at(0x7f00_0002_0000, object >> 4),
         };
-        let fields = [at, at + len, at + 8, at + 16];
+        let fields = [at, at + len, at + 8, at + 16, at + 24];
         let machine = self.kernel.machine();
         let is_read = self.kernel.target.layout != NO_LAYOUT;
         match what % 13 {
@@ -159,10 +159,11 @@ impl<'a> Worker<'a> {
             6 => machine.measure_head(&call, at),
             7 => machine.announced(&call, at),
             8 => {
-                let ended = match extra & 2 {
+                let mut ended = match extra & 2 {
                     0 => Ended::default(),
                     _ => machine.ended(self.layout, fields),
                 };
+                ended.version = machine.version(self.layout, at);
                 machine.exited(&call, ended);
             }
             9 => {
