@@ -295,18 +295,19 @@ fn find_locals<M: Memory>(mem: &M, layout: &Layout, code: u64, found: &mut Code)
     // Cells, or kinds.
     let others = mem.peek(file.wrapping_sub(if is_old { 16 } else { 8 }));
     find_names(mem, layout, names, 0, found);
-    if found.response == NO_SLOT && !is_old {
+    let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size))) as u32;
+    if is_old {
+        find_names(mem, layout, others, locals, found);
+    }
+    if found.response == NO_SLOT {
         return;
     }
-    if is_old {
-        let locals = mem.peek(names.wrapping_add(u64::from(layout.var_size)));
-        find_names(mem, layout, others, locals as u32, found);
-        let is_in_cell = found.response >= locals as u32 && found.response != NO_SLOT;
-        found.is_in_cell = is_in_cell.into();
+    found.is_in_cell = if is_old {
+        (found.response >= locals).into()
     } else {
         let kind = others.wrapping_add(u64::from(layout.bytes_data) + u64::from(found.response));
-        found.is_in_cell = (mem.peek(kind) / CELL) as u32 & 1;
-    }
+        (mem.peek(kind) / CELL) as u32 & 1
+    };
 }
 
 /// Finds them in a tuple of names, of which the first has the slot `first`.

@@ -33,6 +33,7 @@ pub(super) fn masters(tree: &mut Tree, pids: &[Pid]) -> Result<Vec<Pid>> {
     pids.iter().map(|&pid| master(tree, pid)).collect()
 }
 
+/// What a process is, once that is clear or it had its time.
 fn settled(tree: &mut Tree, pid: Pid) -> Candidate {
     let start = Instant::now();
     loop {

@@ -179,7 +179,9 @@ impl<K: Kernel> Machine<'_, K> {
             if conn.first_write_ns == 0 && conn.status == 0 {
                 // What the worker meant to send.
                 let line = self.status_line(buffer, STATUS_BYTES as u64);
-                answer(conn, &line);
+                if !is_interim(&line) {
+                    answer(conn, &line);
+                }
             }
         } else if result > 0 {
             let now = self.kernel.now();
@@ -264,9 +266,6 @@ const NO_STATUS: StatusLine = StatusLine {
 /// own error pages are always in that of HTTP/1.1 (`gunicorn/util.py`, `write_error`).
 #[inline(always)]
 fn answer(conn: &mut Conn, line: &StatusLine) {
-    if is_interim(line) {
-        return;
-    }
     conn.status = line.code;
     if conn.version == 0 && !conn.awaits_error_page() {
         conn.version = line.version;
@@ -282,6 +281,7 @@ fn is_interim(line: &StatusLine) -> bool {
 /// Length of the head of an error page, which is short; 0 if its end is not found.
 #[inline(never)]
 fn end_of_head(window: &Window) -> u32 {
+    // The longest reason, three short headers and an empty line are 114 bytes (`write_error`).
     const BYTES: usize = 160;
     let mut recent = 0_u32;
     for (end, &byte) in (1..).zip(window.bytes.iter().take(BYTES)) {
