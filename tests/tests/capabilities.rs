@@ -277,7 +277,7 @@ fn started_by_root_it_keeps_what_the_chart_gives_and_a_filter_of_calls_in_each_t
     let rows = rows()?;
     let names: Vec<_> = rows.iter().map(|row| row.name).collect();
     let server = families::server()?;
-    let observer = Observer::run()?;
+    let observer = Observer::run_for(&[server.pid()])?;
     observer.wait_until("every program", Metrics::has_all_features)?;
     families::ask(&server)?;
     observer.wait_for_requests(server.pid(), REQUESTS)?;

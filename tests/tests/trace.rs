@@ -157,10 +157,12 @@ fn filters_let_through_what_they_name() -> Result<()> {
     ensure!(fetch(server.port, &slow)?.status == 200);
     for (tracer, (arguments, statuses)) in tracers.into_iter().zip(expected) {
         let lines = tracer?.finish(statuses.len())?;
-        let shown: Vec<_> = lines
+        let mut shown: Vec<_> = lines
             .iter()
             .filter_map(|line| line.split_whitespace().nth(1))
             .collect();
+        // A thread may end a request after its client has asked another thread the next.
+        shown.sort_unstable();
         ensure!(shown == statuses, "{arguments:?}: {lines:#?}");
         let has_path = lines.iter().any(|line| line.contains(" /products/999 "));
         ensure!(has_path == arguments.contains(&"--paths"), "{lines:#?}");

@@ -143,7 +143,7 @@ impl Run<'_> {
         let workspace = self.workspace;
         match part {
             Part::Lint => {
-                tally.lint(|tally| lint::run(workspace, tally));
+                tally.lint(|tally| lint::run(workspace, self.extent, tally));
                 Ok(())
             }
             Part::Unit => {
