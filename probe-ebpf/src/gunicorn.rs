@@ -5,6 +5,7 @@
 //! (`gunicorn/workers/{sync,gthread,base_async,base}.py`); from 25 on also in `handle_http2_request`.
 //! Their parameters come first among the local variables; others are found by name.
 
+use crate::abi::ObjectKey;
 use crate::memory::{Fault, Memory};
 use crate::python::fields::{FIELDS, Name, Shape, all_if_zero, choose};
 use crate::python::{DIRECT, Layout, frame};
@@ -35,10 +36,14 @@ pub enum Family {
     Async = 3,
 }
 
-/// A classified code object; value of the `CODES` map.
+/// A classified code object; value of the maps `CODES` and `CODE_PLACES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
+    /// Its key; the address is 0 where no code is.
+    pub key: ObjectKey,
+    /// [`crate::abi::Target::generation`] of its process.
+    pub generation: u64,
     /// A [`Kind`].
     pub kind: u32,
     /// A [`Family`].
@@ -55,10 +60,25 @@ pub struct Code {
     pub is_stream: u32,
     /// 1 if its response is in a cell.
     pub is_in_cell: u32,
+    /// The instruction at which a request starts; 0 while unknown.
+    pub begin: u64,
     /// The instruction at which a request ended without an exception; 0 while unknown.
     pub calm: u64,
     /// Where the attributes of its objects are, by [`Object`].
     pub shapes: [Shape; SHAPES],
+}
+
+/// Places of code objects by their address, in the map `CODE_PLACES`: they cost no search.
+pub const CODE_PLACE_COUNT: u32 = 1 << 10;
+
+/// The place of a code object.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "it is masked")]
+pub fn code_place(key: ObjectKey) -> u32 {
+    // Workers have code at the same addresses.
+    let address = (key.address >> 5) ^ (key.address >> 13);
+    (address as u32 ^ key.tgid.wrapping_mul(0x9e5)) & (CODE_PLACE_COUNT - 1)
 }
 
 /// An object of Gunicorn whose attributes are read.
@@ -123,6 +143,12 @@ pub const NO_SLOT: u32 = u32::MAX;
 impl Code {
     /// Code that does not handle requests.
     pub const OTHER: Code = Code {
+        key: ObjectKey {
+            address: 0,
+            tgid: 0,
+            reserved: 0,
+        },
+        generation: 0,
         kind: Kind::Other as u32,
         family: Family::Any as u32,
         req: 0,
@@ -131,6 +157,7 @@ impl Code {
         response: NO_SLOT,
         is_stream: 0,
         is_in_cell: 0,
+        begin: 0,
         calm: 0,
         shapes: [Shape::NONE; SHAPES],
     };

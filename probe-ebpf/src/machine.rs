@@ -22,6 +22,7 @@
 pub mod io;
 pub mod kernel;
 pub mod python;
+mod record;
 #[cfg(any(test, feature = "test-kernel"))]
 pub mod test_kernel;
 #[cfg(test)]

@@ -13,10 +13,16 @@ use observer_model::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
     ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, Header, LineSource,
-    MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SeenBy, SignalRecord,
-    StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
+    MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SHORT_LINE_BYTES,
+    SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
 use std::borrow::Cow;
+use std::mem::offset_of;
+
+/// Bytes of a short record of a request.
+const SHORT_REQUEST: usize = size_of::<RequestRecord<SHORT_LINE_BYTES>>();
+/// Bytes between the header and the line of a request.
+const REQUEST_NUMBERS: usize = offset_of!(RequestRecord, line) - size_of::<Header>();
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +140,7 @@ fn header(fields: &mut Fields) -> Result<(u16, Pid, u64), DecodeError> {
     let time_ns = fields.u64()?;
 
     let size = match kind {
+        k if k == RecordKind::Request as u16 && all == SHORT_REQUEST => SHORT_REQUEST,
         k if k == RecordKind::Request as u16 => size_of::<RequestRecord>(),
         k if k == RecordKind::Fork as u16 => size_of::<ForkRecord>(),
         k if k == RecordKind::Exec as u16 => size_of::<ExecRecord>(),
@@ -162,7 +169,8 @@ fn request(
     finished_ns: u64,
     request: &mut Request,
 ) -> Result<(), DecodeError> {
-    let fields = &mut fields.exactly::<{ size_of::<RequestRecord>() - size_of::<Header>() }>()?;
+    let line = fields.rest.get(REQUEST_NUMBERS..);
+    let fields = &mut fields.first::<REQUEST_NUMBERS>()?;
     let established_ns = fields.time()?;
     let accepted_ns = fields.time()?;
     let first_read_ns = fields.time()?;
@@ -185,7 +193,7 @@ fn request(
     let tid = fields.u32()?;
     let _family = fields.u16()?;
     let timed_by = fields.u16()?;
-    let head = fields.bytes(HEAD_BYTES)?;
+    let head = line.unwrap_or_default();
     let head = head.get(..usize::from(line_len)).unwrap_or(head);
 
     let line = request_line(line_source, head);
@@ -377,10 +385,10 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The rest, of a length that is known when the program is built: its fields are then read
-    /// without a check of each.
-    fn exactly<const N: usize>(&self) -> Result<Self, DecodeError> {
-        let rest: &[u8; N] = self.rest.try_into().map_err(|_| DecodeError::Length)?;
+    /// The first bytes of the rest, of a number that is known when the program is built: their fields
+    /// are then read without a check of each.
+    fn first<const N: usize>(&self) -> Result<Self, DecodeError> {
+        let rest: &[u8; N] = self.rest.first_chunk().ok_or(DecodeError::Length)?;
         Ok(Self { rest })
     }
 

@@ -439,6 +439,23 @@ fn a_record_of_another_length_than_its_kind_has_is_refused() {
 }
 
 #[test]
+fn a_line_is_the_same_in_a_short_and_in_a_long_record() {
+    let of = |line: String| {
+        let record = RequestBytes {
+            line: line.into_bytes(),
+            ..full()
+        };
+        record.build()
+    };
+    let short = "GET /a HTTP/1.1\r\n".to_owned();
+    let long = format!("{short}{}", "x".repeat(SHORT_LINE_BYTES));
+    let (short, long) = (of(short), of(long));
+    assert_eq!(short.len(), size_of::<RequestRecord<SHORT_LINE_BYTES>>());
+    assert_eq!(long.len(), size_of::<RequestRecord>());
+    assert_eq!(decode(&short), decode(&long));
+}
+
+#[test]
 fn bytes_that_are_not_a_record_are_refused() {
     let good = full().build();
     assert_eq!(decode(&[]), Err(DecodeError::Short));
@@ -466,6 +483,7 @@ proptest! {
     fn no_body_of_a_record_panics(body in proptest::collection::vec(any::<u8>(), EXCEPTION)) {
         for (kind, size) in [
             (RecordKind::Request, size_of::<RequestRecord>()),
+            (RecordKind::Request, size_of::<RequestRecord<SHORT_LINE_BYTES>>()),
             (RecordKind::Exception, EXCEPTION),
             (RecordKind::CapturedFrame, size_of::<CapturedFrameRecord>()),
         ] {

@@ -12,7 +12,7 @@
 use super::{decode, line};
 use observer_model::event::Event;
 use observer_model::fact::Fact;
-use probe_ebpf::abi::{HEAD_BYTES, Header, LineSource, RequestRecord, StackRecord};
+use probe_ebpf::abi::{Header, LineSource, RequestRecord, StackRecord};
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::mem::offset_of;
@@ -153,7 +153,7 @@ fn redact_line(record: &mut [u8], line_len: usize, line_source: usize, line: usi
     };
     let len = usize::from(number(line_len));
     let source = number(line_source);
-    let Some(line) = record.get_mut(line..line + HEAD_BYTES) else {
+    let Some(line) = record.get_mut(line..) else {
         return;
     };
     let (line, unused) = line.split_at_mut(len.min(line.len()));

@@ -2,8 +2,8 @@
 
 use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, ExceptionRecord, FILE_BYTES, FUNCTION_BYTES, HEAD_BYTES,
-    LineSource, MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SeenBy, StackRecord,
-    TRACEBACK_FRAMES,
+    LineSource, MODULE_BYTES, NAME_BYTES, NO_DEPTH, RecordKind, RequestRecord, SHORT_LINE_BYTES,
+    SeenBy, StackRecord, TRACEBACK_FRAMES,
 };
 
 /// A request record; set what matters, leave the rest.
@@ -29,12 +29,16 @@ pub struct RequestBytes {
 impl RequestBytes {
     /// The bytes.
     pub fn build(&self) -> Vec<u8> {
-        let mut b = header(
-            RecordKind::Request,
-            size_of::<RequestRecord>(),
-            self.pid,
-            self.time_ns,
-        );
+        // As the kernel chooses it.
+        let (size, room) = if self.line.len() <= SHORT_LINE_BYTES {
+            (
+                size_of::<RequestRecord<SHORT_LINE_BYTES>>(),
+                SHORT_LINE_BYTES,
+            )
+        } else {
+            (size_of::<RequestRecord>(), HEAD_BYTES)
+        };
+        let mut b = header(RecordKind::Request, size, self.pid, self.time_ns);
         for time in self.times {
             b.extend(time.to_le_bytes());
         }
@@ -60,7 +64,7 @@ impl RequestBytes {
         b.extend(0_u16.to_le_bytes());
         b.extend(u16::from(self.socket).to_le_bytes());
         let mut line = self.line.clone();
-        line.resize(HEAD_BYTES, 0);
+        line.resize(room, 0);
         b.extend(line);
         b
     }

@@ -2,10 +2,13 @@
 
 use super::{HEAD_BYTES, Header};
 
-/// One finished request.
+/// Bytes of a line that a short record has room for: most lines fit.
+pub const SHORT_LINE_BYTES: usize = 56;
+
+/// One finished request, with room for a line of so many bytes: [`HEAD_BYTES`] or [`SHORT_LINE_BYTES`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct RequestRecord {
+pub struct RequestRecord<const LINE: usize = HEAD_BYTES> {
     pub header: Header,
     /// The kernel established the connection; 0 for all but its first request.
     pub established_ns: u64,
@@ -53,9 +56,11 @@ pub struct RequestRecord {
     /// A [`TimedBy`]: the layer that saw the request begin and end.
     pub timed_by: u16,
     /// Start of the request: see [`LineSource`].
-    pub line: [u8; HEAD_BYTES],
+    pub line: [u8; LINE],
 }
 const _: () = assert!(size_of::<RequestRecord>() == 16 + 11 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
+// Three cache lines, less the eight bytes that the ring buffer puts before a record.
+const _: () = assert!(size_of::<RequestRecord<SHORT_LINE_BYTES>>() == 3 * 64);
 
 /// What [`RequestRecord::line`] holds.
 #[repr(u16)]

@@ -14,12 +14,19 @@ pub struct Thread {
     pub serving: u64,
     /// Its `PyThreadState`; 0 while unknown.
     pub tstate: u64,
+    /// The frame in which Gunicorn called `datetime.now` last; 0 for none.
+    pub frame: u64,
+    /// Its code, and the instructions at which that calls `datetime.now`, as in
+    /// [`crate::gunicorn::Code`].
+    pub code: u64,
+    pub begin: u64,
+    pub calm: u64,
     /// What the program that is continued with works on.
     pub next: Next,
     /// Space for a frame, a thread state or an object: too large for the stack.
     pub words: [u64; WORDS],
 }
-const _: () = assert!(size_of::<Thread>() == 40 + size_of::<Next>() + WORDS * 8);
+const _: () = assert!(size_of::<Thread>() == 72 + size_of::<Next>() + WORDS * 8);
 
 /// What one program on `datetime.now` leaves for the next.
 #[repr(C)]
@@ -65,6 +72,7 @@ impl Thread {
         self.last_read = 0;
         self.serving = 0;
         self.tstate = 0;
+        self.frame = 0;
         self.next.learned = 0;
     }
 }

@@ -5,7 +5,9 @@ use super::memory::copy_kernel;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use probe_ebpf::abi::{Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, Stat, flags};
+use probe_ebpf::abi::{
+    Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, SHORT_LINE_BYTES, Stat,
+};
 use probe_ebpf::machine::Origin;
 
 /// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` of `linux/bpf.h`.
@@ -141,43 +143,20 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
 /// Sends a finished request.
 #[inline(always)]
 pub fn request(tgid: u32, tid: u32, conn: &Conn, origin: Origin) {
-    // A counter of its own: it says by how many requests the totals are too low.
-    send_or(Stat::RingFull, |record: &mut RequestRecord| {
-        fill(record, (tgid, tid), conn, origin);
-    });
+    // The memory of the ring is in no cache: each line of it is waited for.
+    if conn.line_len <= SHORT_LINE_BYTES as u32 {
+        send_request::<SHORT_LINE_BYTES>(tgid, tid, conn, origin);
+    } else {
+        send_request::<HEAD_BYTES>(tgid, tid, conn, origin);
+    }
 }
 
-/// Writes every field of the record, which has no padding.
 #[inline(always)]
-fn fill(record: &mut RequestRecord, (tgid, tid): (u32, u32), conn: &Conn, origin: Origin) {
-    record.header = header::<RequestRecord>(RecordKind::Request, tgid);
-    record.established_ns = conn.established_ns;
-    record.accepted_ns = conn.accepted_ns;
-    record.first_read_ns = conn.first_read_ns;
-    record.entered_ns = conn.entered_ns;
-    record.first_write_ns = conn.first_write_ns;
-    record.last_write_ns = conn.last_write_ns;
-    record.exited_ns = conn.exited_ns;
-    record.request_bytes = conn.request_bytes;
-    record.response_bytes = conn.response_bytes;
-    record.request_head_bytes = conn.request_head_bytes;
-    record.response_head_bytes = conn.response_head_bytes;
-    record.version = conn.version;
-    record.ordinal = conn.ordinal;
-    record.status = conn.status;
-    record.flags = conn.flags;
-    record.line_len = conn.line_len as u16;
-    record.line_source = conn.line_source;
-    record.tid = tid;
-    record.family = conn.family;
-    record.timed_by = origin.timed_by() as u16;
-    if let Origin::Refused = origin {
-        record.flags |= flags::BAD_REQUEST | flags::ERROR_HANDLED;
-        record.exceptions = conn.refused_ns;
-        record.exceptions_count = u64::from(conn.refused_ns != 0);
-    } else {
-        record.exceptions = conn.exceptions_key();
-        record.exceptions_count = u64::from(conn.exceptions) + u64::from(conn.captured_frames);
-    }
-    copy_kernel(&conn.line[..HEAD_BYTES], &mut record.line);
+fn send_request<const LINE: usize>(tgid: u32, tid: u32, conn: &Conn, origin: Origin) {
+    // A counter of its own: it says by how many requests the totals are too low.
+    send_or(Stat::RingFull, |record: &mut RequestRecord<LINE>| {
+        record.header = header::<RequestRecord<LINE>>(RecordKind::Request, tgid);
+        record.fill(tid, conn, origin);
+        copy_kernel(&conn.line[..LINE], &mut record.line);
+    });
 }

@@ -11,8 +11,8 @@ use super::emit::{Rooms, header, send_now, send_spare};
 use super::kernel::Live;
 use super::kernel::serving;
 use super::maps::{
-    CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, CODES, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME,
-    NEW_EXCEPTION, count, layout,
+    CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME, NEW_EXCEPTION, code,
+    count, layout,
 };
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -307,8 +307,7 @@ impl Process {
     #[inline(always)]
     fn slots(&self, layout: &Layout, frame: u64) -> Option<(u32, u32)> {
         let key = ObjectKey::new(self.tgid, layout.code(&User, frame).unwrap_or(0));
-        // SAFETY: integers, copied at once.
-        let code = unsafe { CODES.get(key) }?;
+        let code = code(key)?;
         (code.kind == Kind::HandleRequest as u32).then_some((code.req, code.client))
     }
 }

@@ -14,10 +14,11 @@ use probe_ebpf::abi::{
     Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
     TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, target_flags,
 };
-use probe_ebpf::gunicorn::Code;
+use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, code_place};
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::wire::Write;
 use probe_ebpf::python::Layout;
+use probe_ebpf::python::fields::Shape;
 
 /// Records for userspace.
 #[map]
@@ -35,9 +36,13 @@ pub static MODES: Array<u32> = Array::with_max_entries(Mode::COUNT, 0);
 /// Interpreter builds.
 #[map]
 pub static LAYOUTS: Array<Layout> = Array::with_max_entries(64, 0);
-/// Classified code objects.
+/// Classified code objects, as they were learned. What is read for each request is in `CODE_PLACES`, if a
+/// code object has its place.
 #[map]
 pub static CODES: LruHashMap<ObjectKey, Code> = LruHashMap::with_max_entries(4096, 0);
+/// The same by their place.
+#[map]
+pub static CODE_PLACES: Array<Code> = Array::with_max_entries(CODE_PLACE_COUNT, 0);
 /// A new code object: large for the stack.
 #[map]
 pub static NEW_CODE: Array<Code> = Array::with_max_entries(1, 0);
@@ -211,6 +216,58 @@ pub fn forget_target(tgid: u32) -> bool {
         }
     }
     TARGETS.remove(tgid).is_ok()
+}
+
+/// A classified code object.
+#[inline(always)]
+pub fn code(key: ObjectKey) -> Option<&'static mut Code> {
+    // SAFETY: see the module's first lines. Threads that write to it write the same.
+    let place = unsafe { &mut *CODE_PLACES.get_ptr_mut(code_place(key))? };
+    if place.key == key {
+        return Some(place);
+    }
+    // SAFETY: as above.
+    Some(unsafe { &mut *CODES.get_ptr_mut(key)? })
+}
+
+/// Room for a code object that is not classified yet: in `CODES`, so that the verifier follows one pointer.
+#[inline(always)]
+pub fn new_code(key: ObjectKey, generation: u64) -> Option<&'static mut Code> {
+    let _ = CODES.insert(key, NEW_CODE.get(0)?, 0);
+    // SAFETY: see the module's first lines.
+    let code = unsafe { &mut *CODES.get_ptr_mut(key)? };
+    code.key = key;
+    code.generation = generation;
+    Some(code)
+}
+
+/// A code object is classified: from now on it is where its place is, if that is free.
+#[inline(always)]
+pub fn keep_code(code: &Code) {
+    let Some(place) = CODE_PLACES.get_ptr_mut(code_place(code.key)) else {
+        return;
+    };
+    // SAFETY: see the module's first lines.
+    let place = unsafe { &mut *place };
+    let is_dead = |target: &Target| target.generation != place.generation;
+    if place.key.address == 0 || place.key == code.key || target(place.key.tgid).is_none_or(is_dead)
+    {
+        *place = *code;
+    }
+}
+
+/// The same for where the attributes of an object are.
+#[inline(always)]
+pub fn keep_shape(key: ObjectKey, kind: u32, shape: &Shape) {
+    if let Some(place) = CODE_PLACES.get_ptr_mut(code_place(key)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.key == key
+            && let Some(kept) = place.shapes.get_mut(kind as usize & (SHAPES - 1))
+        {
+            *kept = *shape;
+        }
+    }
 }
 
 /// A thread is gone.

@@ -8,7 +8,7 @@ use super::emit;
 use super::exception::{Exception, ending};
 use super::kernel::Live;
 use super::kernel::serving;
-use super::maps::{CODES, NEW_CODE, PYTHON_TAILS, count, layout};
+use super::maps::{CODES, PYTHON_TAILS, code, count, keep_code, keep_shape, layout, new_code};
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
@@ -28,7 +28,7 @@ pub fn datetime_now(ctx: ProbeContext) -> u32 {
         return 0;
     };
     count(Stat::PythonHits);
-    if let Some(seen) = Seen::now(&live) {
+    if let Some(seen) = Seen::soon(&live) {
         match seen.code() {
             None => continue_with(&ctx, PythonTail::LearnCode),
             Some(code) if code.kind == Kind::Other as u32 => {}
@@ -59,7 +59,8 @@ struct Seen<'a> {
     live: &'a Live,
     layout: &'static Layout,
     thread: &'static mut Thread,
-    /// The calling frame, whose locals are in the thread's words.
+    /// Address of the calling frame, whose locals are in the thread's words.
+    at: u64,
     frame: frame::Frame,
 }
 
@@ -68,8 +69,35 @@ impl<'a> Seen<'a> {
     fn now(live: &'a Live) -> Option<Self> {
         let layout = layout(live.target)?;
         let thread = live.make_thread()?;
-        let frame = read_frame(live, layout, thread);
-        let Ok(frame) = frame else {
+        Self::of(live, layout, thread)
+    }
+
+    /// The same. Looks first where Gunicorn called last: a frame that is at such a call now is the calling
+    /// one, since nothing runs below it.
+    #[inline(always)]
+    fn soon(live: &'a Live) -> Option<Self> {
+        let layout = layout(live.target)?;
+        let thread = live.make_thread()?;
+        let at = thread.frame;
+        if at != 0
+            && let Ok(frame) = frame::read(&User, layout, at, &mut thread.words)
+            && frame.code == thread.code
+            && (frame.instruction == thread.begin || frame.instruction == thread.calm)
+        {
+            return Some(Self {
+                live,
+                layout,
+                thread,
+                at,
+                frame,
+            });
+        }
+        Self::of(live, layout, thread)
+    }
+
+    #[inline(always)]
+    fn of(live: &'a Live, layout: &'static Layout, thread: &'static mut Thread) -> Option<Self> {
+        let Ok((at, frame)) = read_frame(live, layout, thread) else {
             count(Stat::FrameUnreadable);
             return None;
         };
@@ -77,6 +105,7 @@ impl<'a> Seen<'a> {
             live,
             layout,
             thread,
+            at,
             frame,
         })
     }
@@ -89,10 +118,7 @@ impl<'a> Seen<'a> {
     /// The calling code, if it is known.
     #[inline(always)]
     fn code(&self) -> Option<&'static mut Code> {
-        // SAFETY: the value outlives the program's run. Threads that write to it write the same.
-        CODES
-            .get_ptr_mut(self.key())
-            .map(|code| unsafe { &mut *code })
+        code(self.key()).filter(|code| code.generation == self.live.target.generation)
     }
 
     #[inline(always)]
@@ -115,7 +141,15 @@ impl<'a> Seen<'a> {
         }
         let call = self.call(code);
         let machine = self.live.machine();
-        if frame::local(&self.thread.words, code.start) != 0 {
+        let has_started = frame::local(&self.thread.words, code.start) != 0;
+        if !has_started {
+            code.begin = self.frame.instruction;
+        }
+        self.thread.frame = self.at;
+        self.thread.code = self.frame.code;
+        self.thread.begin = code.begin;
+        self.thread.calm = code.calm;
+        if has_started {
             if code.calm == self.frame.instruction && machine.has_status(&call) {
                 machine.exited(&call, Ended::default());
             } else {
@@ -145,13 +179,17 @@ impl<'a> Seen<'a> {
 }
 
 #[inline(always)]
-fn read_frame(live: &Live, layout: &Layout, thread: &mut Thread) -> Result<frame::Frame, Fault> {
+fn read_frame(
+    live: &Live,
+    layout: &Layout,
+    thread: &mut Thread,
+) -> Result<(u64, frame::Frame), Fault> {
     if thread.tstate == 0 {
         // It stays the same for the life of the thread.
         thread.tstate = thread_state(live.target)?;
     }
     let at = layout.current_frame(&User, thread.tstate)?;
-    frame::read(&User, layout, at, &mut thread.words)
+    Ok((at, frame::read(&User, layout, at, &mut thread.words)?))
 }
 
 /// Classes that are learned for one call: that of a request, of its reader and what leads there.
@@ -180,18 +218,16 @@ pub fn code_learned(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live)
-        && let Some(other) = NEW_CODE.get(0)
+        && let Some(code) = new_code(seen.key(), live.target.generation)
     {
-        let _ = CODES.insert(seen.key(), other, 0);
-        if let Some(code) = seen.code() {
-            code.start = NO_SLOT;
-            code.response = NO_SLOT;
-            if classify(&User, seen.layout, seen.frame.code, code).is_ok() {
-                continue_with(&ctx, PythonTail::Again);
-            }
-            let _ = CODES.remove(seen.key());
-            count(Stat::FrameUnreadable);
+        code.start = NO_SLOT;
+        code.response = NO_SLOT;
+        if classify(&User, seen.layout, seen.frame.code, code).is_ok() {
+            keep_code(code);
+            continue_with(&ctx, PythonTail::Again);
         }
+        let _ = CODES.remove(seen.key());
+        count(Stat::FrameUnreadable);
     }
     0
 }
@@ -202,16 +238,27 @@ pub fn class_learned(ctx: ProbeContext) -> u32 {
     let Some(live) = serving() else {
         return 0;
     };
-    if let Some(seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
-    {
+    if let Some(seen) = Seen::now(&live) {
+        // In `CODES`, so that the verifier follows one pointer.
+        let key = seen.key();
+        if CODES.get_ptr(key).is_none()
+            && let Some(code) = seen.code()
+        {
+            let _ = CODES.insert(key, &*code, 0);
+        }
         let mut next = seen.thread.next;
         let words = &mut seen.thread.words;
         let names = Object::names(next.kind);
         next.learned += 1;
-        if let Some(shape) = code.shapes.get_mut(next.kind as usize & (SHAPES - 1))
-            && fields::learn(&User, seen.layout, next.object, names, shape, words).is_err()
+        if let Some(code) = CODES.get_ptr_mut(key)
+            // SAFETY: the value outlives the program's run.
+            && let Some(shape) = unsafe { &mut *code }
+                .shapes
+                .get_mut(next.kind as usize & (SHAPES - 1))
+            && fields::learn(&User, seen.layout, next.object, names, shape, words).is_ok()
         {
+            keep_shape(key, next.kind, shape);
+        } else {
             next.learned = MAX_LEARNED;
         }
         // SAFETY: as in `hand_over`; programs of the array take the same context.

@@ -26,8 +26,10 @@ const LONGEST: u64 = 1 << 48;
 const LONGEST_STR_HEAD: usize = 128;
 /// Characters of a `str` that are read.
 const TEXT_BYTES: u64 = 256;
-/// Words of a `str` that are read at once.
-const STR_WORDS: usize = (LONGEST_STR_HEAD + TEXT_BYTES as usize) / 8;
+/// Words of a method that are read at once: of the longest head of a `str` and [`NAME_BYTES`].
+const METHOD_WORDS: usize = 11;
+/// Words of a path that are read at once: of a head and about eighty characters.
+const PATH_WORDS: usize = 16;
 /// The status with which Gunicorn answers an HTTP/2 request whose application failed
 /// (`_serve_http2_stream`).
 const STREAM_FAILED: u16 = 500;
@@ -294,7 +296,7 @@ impl<K: Kernel> Machine<'_, K> {
     ) -> Result<u64, Fault> {
         const PATH_BYTES: u64 = (HEAD_BYTES - NAME_BYTES) as u64;
         let user = self.kernel.user();
-        let (at, len) = text(user, layout, method, space)?;
+        let (at, len) = text::<METHOD_WORDS>(user, layout, method, NAME_BYTES as u64, space)?;
         let word = |n: u64| {
             let kept = len.saturating_sub(n * 8).min(8);
             let mask = if kept == 8 {
@@ -307,7 +309,7 @@ impl<K: Kernel> Machine<'_, K> {
         let [start, rest] = [word(0), word(1)];
         conn.line[..8].copy_from_slice(&start.to_le_bytes());
         conn.line[8..NAME_BYTES].copy_from_slice(&rest.to_le_bytes());
-        let (at, len) = text(user, layout, path, space)?;
+        let (at, len) = text::<PATH_WORDS>(user, layout, path, TEXT_BYTES, space)?;
         let kept = bounded(len.min(PATH_BYTES), HEAD_BYTES);
         let place = conn
             .line
@@ -517,25 +519,28 @@ impl<K: Kernel> Machine<'_, K> {
 }
 
 /// Reads a `str` of characters of one byte each: where in `space` they begin, in bytes, and how many they
-/// are. Those behind the first [`TEXT_BYTES`] are not read.
+/// are. Those behind the first `most` are not read. Most strings are no longer than the first `FIRST`
+/// words; only longer ones take a second read.
 #[inline(always)]
-fn text<M: Memory>(
-    user: &M,
+fn text<const FIRST: usize>(
+    user: &impl Memory,
     layout: &Layout,
     object: u64,
+    most: u64,
     space: &mut [u64; WORDS],
 ) -> Result<(usize, u64), Fault> {
-    let words: &mut [u64; STR_WORDS] = space.first_chunk_mut().ok_or(Fault)?;
-    if user.words(object, words).is_err() {
-        // It ends near the end of the memory, which is the end of a page and so of a word.
-        let (at, len) = layout.narrow_str(user, object)?;
-        let bytes = at.wrapping_sub(object).wrapping_add(len.min(TEXT_BYTES));
-        let count = bounded(bytes.div_ceil(8), WORDS);
-        user.words(object, words.get_mut(..count).ok_or(Fault)?)?;
-    }
-    let word = |offset: u32| words.get((offset as usize / 8) & (WORDS - 1)).copied();
-    let state = word(layout.str_state).ok_or(Fault)?;
-    let length = word(layout.str_length).ok_or(Fault)?;
+    let words: &mut [u64; FIRST] = space.first_chunk_mut().ok_or(Fault)?;
+    // At the end of memory less can be read.
+    let is_read = user.words(object, words).is_ok();
+    let word = |offset: u32| {
+        if is_read {
+            let word = words.get((offset as usize / 8) & (WORDS - 1));
+            word.copied().ok_or(Fault)
+        } else {
+            user.word(object.wrapping_add(u64::from(offset)))
+        }
+    };
+    let (state, length) = (word(layout.str_state)?, word(layout.str_length)?);
     let data = if state >> 6 & 1 == 1 {
         layout.str_ascii
     } else {
@@ -544,7 +549,13 @@ fn text<M: Memory>(
     if state >> 2 & 7 != 1 {
         return Err(Fault);
     }
-    Ok((data as usize & (LONGEST_STR_HEAD - 1), length))
+    let data = data as usize & (LONGEST_STR_HEAD - 1);
+    let end = data as u64 + length.min(most);
+    if !is_read || end > FIRST as u64 * 8 {
+        let count = bounded(end.div_ceil(8), WORDS);
+        user.words(object, space.get_mut(..count).ok_or(Fault)?)?;
+    }
+    Ok((data, length))
 }
 
 /// A small `int`, or a `bool`; large ones are cut.

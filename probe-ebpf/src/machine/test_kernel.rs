@@ -190,6 +190,10 @@ fn no_thread() -> Thread {
         last_read: 1,
         serving: 1,
         tstate: 1,
+        frame: 1,
+        code: 1,
+        begin: 1,
+        calm: 1,
         next: Next {
             object: 0,
             key: 0,

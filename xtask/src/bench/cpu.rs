@@ -48,18 +48,12 @@ fn tasks(pid: u32) -> Result<Vec<String>> {
     Ok(entries.filter_map(name).collect())
 }
 
-/// Nanoseconds that all threads of a process ran. Of one that runs now, some milliseconds may be
-/// missing (`proc_pid_schedstat`).
+/// Nanoseconds that all threads of a process ran, also those that ended (`clock_getcpuclockid(3)`).
 pub fn ran_ns(pid: u32) -> Result<u64> {
-    let mut sum = 0;
-    for task in tasks(pid)? {
-        // A thread may end meanwhile.
-        let file = format!("/proc/{pid}/task/{task}/schedstat");
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let first = text.split_whitespace().next();
-        sum += first.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(sum)
+    let process = Pid::from_raw(i32::try_from(pid)?);
+    let ran = nix::time::clock_getcpuclockid(process).and_then(nix::time::clock_gettime);
+    let ran = ran.with_context(|| format!("cannot read the CPU time of process {pid}"))?;
+    Ok(u64::try_from(Duration::from(ran).as_nanos())?)
 }
 
 /// The same, once the process is idle: its work is done.

@@ -62,7 +62,8 @@ fn used(pid: u32, meanwhile: impl FnOnce() -> Result<()>) -> Result<Used> {
     let seconds = start.elapsed().as_secs_f64();
     Ok(Used {
         cpu_ms_a_second: (cpu::ran_ns(pid)? - ran) as f64 / 1e6 / seconds,
-        wakeups_a_second: (cpu::wakeups(pid)? - woken) as f64 / seconds,
+        // Those of a thread that ended meanwhile are gone.
+        wakeups_a_second: cpu::wakeups(pid)?.saturating_sub(woken) as f64 / seconds,
     })
 }
 
