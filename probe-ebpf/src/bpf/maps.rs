@@ -230,6 +230,20 @@ pub fn code(key: ObjectKey) -> Option<&'static mut Code> {
     Some(unsafe { &mut *CODES.get_ptr_mut(key)? })
 }
 
+/// A code object as it was learned: always in `CODES`.
+#[inline(always)]
+pub fn learned_code(key: ObjectKey) -> Option<&'static mut Code> {
+    if CODES.get_ptr(key).is_none() {
+        // It made room for others.
+        let place = CODE_PLACES.get(code_place(key))?;
+        if place.key == key {
+            let _ = CODES.insert(key, place, 0);
+        }
+    }
+    // SAFETY: see the module's first lines.
+    Some(unsafe { &mut *CODES.get_ptr_mut(key)? })
+}
+
 /// Room for a code object that is not classified yet: in `CODES`, so that the verifier follows one pointer.
 #[inline(always)]
 pub fn new_code(key: ObjectKey, generation: u64) -> Option<&'static mut Code> {
@@ -266,6 +280,18 @@ pub fn keep_shape(key: ObjectKey, kind: u32, shape: &Shape) {
             && let Some(kept) = place.shapes.get_mut(kind as usize & (SHAPES - 1))
         {
             *kept = *shape;
+        }
+    }
+}
+
+/// The same for where a request ends without an exception.
+#[inline(always)]
+pub fn keep_calm(key: ObjectKey, instruction: u64) {
+    if let Some(place) = CODE_PLACES.get_ptr_mut(code_place(key)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.key == key {
+            place.calm = instruction;
         }
     }
 }

@@ -8,7 +8,10 @@ use super::emit;
 use super::exception::{Exception, ending};
 use super::kernel::Live;
 use super::kernel::serving;
-use super::maps::{CODES, PYTHON_TAILS, code, count, keep_code, keep_shape, layout, new_code};
+use super::maps::{
+    CODES, PYTHON_TAILS, code, count, keep_calm, keep_code, keep_shape, layout, learned_code,
+    new_code,
+};
 use super::memory::{User, thread_state};
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use probe_ebpf::abi::{
@@ -119,6 +122,13 @@ impl<'a> Seen<'a> {
     #[inline(always)]
     fn code(&self) -> Option<&'static mut Code> {
         code(self.key()).filter(|code| code.generation == self.live.target.generation)
+    }
+
+    /// The same as it was learned, for what is rare: the verifier follows one pointer.
+    #[inline(always)]
+    fn learned(&self) -> Option<&'static mut Code> {
+        let code = learned_code(self.key());
+        code.filter(|code| code.generation == self.live.target.generation)
     }
 
     #[inline(always)]
@@ -239,22 +249,14 @@ pub fn class_learned(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live) {
-        // In `CODES`, so that the verifier follows one pointer.
         let key = seen.key();
-        if CODES.get_ptr(key).is_none()
-            && let Some(code) = seen.code()
-        {
-            let _ = CODES.insert(key, &*code, 0);
-        }
+        let code = seen.learned();
         let mut next = seen.thread.next;
         let words = &mut seen.thread.words;
         let names = Object::names(next.kind);
         next.learned += 1;
-        if let Some(code) = CODES.get_ptr_mut(key)
-            // SAFETY: the value outlives the program's run.
-            && let Some(shape) = unsafe { &mut *code }
-                .shapes
-                .get_mut(next.kind as usize & (SHAPES - 1))
+        if let Some(code) = code
+            && let Some(shape) = code.shapes.get_mut(next.kind as usize & (SHAPES - 1))
             && fields::learn(&User, seen.layout, next.object, names, shape, words).is_ok()
         {
             keep_shape(key, next.kind, shape);
@@ -292,13 +294,15 @@ fn attributes(
 }
 
 /// A request enters, and its socket was not seen before.
+// A program that continues with others must be one function.
+#[inline(always)]
 #[uprobe]
 pub fn entered_blind(ctx: ProbeContext) -> u32 {
     let Some(live) = serving() else {
         return 0;
     };
     if let Some(mut seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         const AGAIN: PythonTail = PythonTail::EnterBlind;
         let call = seen.call(code);
@@ -346,7 +350,7 @@ pub fn head_measured(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn measure_head(ctx: &ProbeContext, live: &Live, seen: &mut Seen<'_>) -> Option<()> {
     const AGAIN: PythonTail = PythonTail::MeasureHead;
-    let code = seen.code()?;
+    let code = seen.learned()?;
     let call = seen.call(code);
     let request = attributes(ctx, seen, code, Object::Request, call.request, AGAIN)?;
     let [_, _, unreader, body, _] = request;
@@ -370,7 +374,7 @@ pub fn request_ended(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         let call = seen.call(code);
         let (layout, tstate) = (seen.layout, seen.thread.tstate);
@@ -378,6 +382,7 @@ pub fn request_ended(ctx: ProbeContext) -> u32 {
             if layout.has_own_calm_end() {
                 // The compiler copies a `finally` for the way without an exception.
                 code.calm = seen.frame.instruction;
+                keep_calm(seen.key(), code.calm);
             }
         } else {
             let object = ending(&live, layout, tstate, call.request);
@@ -396,7 +401,7 @@ pub fn request_done(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(mut seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         let call = seen.call(code);
         let machine = live.machine();
@@ -453,7 +458,7 @@ pub fn request_failed(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         let call = seen.call(code);
         let exception = frame::local(&seen.thread.words, HANDLE_ERROR_EXC);
@@ -472,7 +477,7 @@ pub fn failure_noted(_ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         let call = seen.call(code);
         let machine = live.machine();
@@ -532,7 +537,7 @@ pub fn exception_sent(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if let Some(seen) = Seen::now(&live)
-        && let Some(code) = seen.code()
+        && let Some(code) = seen.learned()
     {
         let call = seen.call(code);
         let mut next = seen.thread.next;
