@@ -266,20 +266,60 @@ pub fn is_bodiless(start: [u8; 4]) -> bool {
 /// Bytes that [`begins_request`] needs.
 pub const START_BYTES: usize = 8;
 
-/// Whether `start` could begin a request line: a method of capital letters.
+/// Registered methods that are as long or longer, cut (IANA, HTTP Method Registry; `M-SEARCH` is UPnP's):
+/// of those no more is seen than letters, as in any text.
+const LONG_METHODS: [&[u8; START_BYTES]; 14] = [
+    b"BASELINE",
+    b"CHECKOUT",
+    b"M-SEARCH",
+    b"MKACTIVI",
+    b"MKCALEND",
+    b"MKREDIRE",
+    b"MKWORKSP",
+    b"ORDERPAT",
+    b"PROPFIND",
+    b"PROPPATC",
+    b"SUBSCRIB",
+    b"UNCHECKO",
+    b"UPDATERE",
+    b"VERSION-",
+];
+
+/// Whether `start` could begin a request line: a method of capital letters, whatever it is, and the begin
+/// of a target.
 #[inline(always)]
 #[must_use]
 pub fn begins_request(start: [u8; START_BYTES]) -> bool {
-    matches!(
-        &start,
-        [b'G', b'E', b'T', b' ', b'/' | b'h', ..]
-            | b"OPTIONS "
-            | [b'H', b'E', b'A', b'D', b' ', b'/' | b'h', ..]
-            | [b'P', b'O', b'S', b'T', b' ', b'/' | b'h', ..]
-            | [b'P', b'U', b'T', b' ', b'/' | b'h', ..]
-            | [b'D', b'E', b'L', b'E', b'T', b'E', b' ', b'/' | b'h']
-            | [b'P', b'A', b'T', b'C', b'H', b' ', b'/' | b'h', _]
-    )
+    let word = u64::from_le_bytes(start);
+    // How many letters come first. Without branches: the verifier would walk both ways for each.
+    let (mut is_method, mut letters) = (1, 0);
+    for at in 0..START_BYTES {
+        let byte = word >> (at * 8) & 0xff;
+        is_method &= is_between(byte, b'A', b'Z') | is_between(byte, b'-', b'-');
+        letters += is_method;
+    }
+    let byte = |at: u64| word >> ((at * 8) & 63) & 0xff;
+    match letters {
+        8 => LONG_METHODS
+            .iter()
+            .any(|method| u64::from_le_bytes(**method) == word),
+        // The target does not fit.
+        7 => byte(7) == u64::from(b' '),
+        2..=6 => {
+            let target = [b'/', b'h', b'*'].map(u64::from);
+            byte(letters) == u64::from(b' ') && target.contains(&byte(letters + 1))
+        }
+        _ => false,
+    }
+}
+
+/// 1 if a byte is not below `first` and not above `last`, else 0.
+#[inline(always)]
+fn is_between(byte: u64, first: u8, last: u8) -> u64 {
+    let (first, last) = (u64::from(first), u64::from(last));
+    let out = byte.wrapping_sub(first) | last.wrapping_sub(byte);
+    // The compiler would make a branch of it.
+    core::hint::black_box(out >> 63) ^ 1
 }
 
 #[cfg(test)]
@@ -408,10 +448,49 @@ mod tests {
 
     #[test]
     fn a_request_begins_with_a_method_and_a_target() {
-        assert!(begins_request(*b"GET /abc"));
-        assert!(begins_request(*b"DELETE /"));
-        assert!(begins_request(*b"OPTIONS "));
-        assert!(!begins_request(*b"GETaaaaa"));
-        assert!(!begins_request(*b"\0\0\0\0\0\0\0\0"));
+        for line in [
+            "GET /abc",
+            "GET http:",
+            "PUT /a/b",
+            "DELETE /",
+            "OPTIONS ",
+            "CONNECT ",
+            "PROPFIND /",
+            "PROPPATCH /",
+            "REPORT /",
+            "PURGE /a",
+            "QUERY /a",
+            "MKCALENDAR /",
+            "M-SEARCH *",
+            "VERSION-CONTROL /",
+            "LOCK /ab",
+            "ACL /abc",
+            "OPTIONS *",
+        ] {
+            let start = line.as_bytes()[..START_BYTES].try_into().unwrap();
+            assert!(begins_request(start), "{line}");
+        }
+        for start in [
+            *b"GETaaaaa",
+            *b"GET aaaa",
+            *b"get /abc",
+            *b"G /abcde",
+            *b"CATEGORY",
+            *b"AAAAAAAA",
+            *b" GET /ab",
+            *b"GET\t/abc",
+            [0; START_BYTES],
+            [0xff; START_BYTES],
+        ] {
+            assert!(!begins_request(start), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_compared_at_their_bounds() {
+        let between = |byte: u8| is_between(byte.into(), b'A', b'Z') == 1;
+        for byte in 0..=u8::MAX {
+            assert_eq!(between(byte), byte.is_ascii_uppercase(), "{byte}");
+        }
     }
 }
