@@ -6,6 +6,7 @@
 //! - [`threads`]: threads and their frames; [`slot`]: where each thread keeps its state
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes;
 //!   [`sys`]: the module `sys`
+//! - [`signal_handlers`]: the functions that handle signals
 //! - [`position`]: where in the source a frame is; [`lines`]: the line of an instruction
 //! - `gc`: where a garbage collection begins and ends; [`gil`]: where threads wait for the GIL
 
@@ -17,6 +18,7 @@ pub mod gil;
 pub mod lines;
 pub mod object;
 pub mod position;
+pub mod signal_handlers;
 pub mod slot;
 pub mod sys;
 pub mod target;

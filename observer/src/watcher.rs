@@ -1,7 +1,7 @@
 //! Follows processes: finds Gunicorn masters and their workers, and attaches to their interpreters.
 //!
 //! ```text
-//!            exec, scan           Arbiter.run found
+//!            exec, scan           arbiter found
 //!  unknown ─────────────> candidate ─────────────> master ── fork ──> worker
 //!                             ├── no Python ──> unknown
 //!                             └── too long ──> bystander ── fork ──> candidate
@@ -84,7 +84,7 @@ struct CandidateChecks {
     at_ns: u64,
     pause_ns: u64,
     until_ns: u64,
-    /// Whether its stack was understood once.
+    /// Whether its memory was understood once.
     was_read: bool,
     /// Pause between a fork and the check: longer each time it turns out to be no Gunicorn.
     after_fork_ns: u64,
@@ -94,7 +94,7 @@ struct CandidateChecks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     CheckAgain,
-    /// Its stack never matched its interpreter's layout.
+    /// Its memory never matched its interpreter's layout.
     TakeUnread,
     GiveUp,
 }
@@ -110,7 +110,7 @@ impl CandidateChecks {
         }
     }
 
-    /// Schedules the next check after one that found no master; `is_read` if its stack was understood.
+    /// Schedules the next check after one that found no master; `is_read` if its memory was understood.
     fn schedule(&mut self, now: u64, is_read: bool) -> Next {
         self.was_read |= is_read;
         self.pause_ns = (self.pause_ns * 3 / 2).min(LONGEST_PAUSE_NS);
@@ -206,6 +206,7 @@ impl Watcher {
         }
         for (pid, _) in scan.not_ready {
             if self.options.only.is_empty()
+                && !self.refused.contains(&pid)
                 && self.role(pid).is_none_or(|role| role == Role::Bystander)
             {
                 self.follow(pid, now);
@@ -225,7 +226,8 @@ impl Watcher {
             self.send(Fact::NotGunicorn { pid });
         }
         for (pid, reason) in scan.refused {
-            if self.is_wanted(pid) {
+            let is_new = self.is_wanted(pid) && !self.refused.contains(&pid);
+            if is_new && !self.not_observed(pid, &reason) {
                 self.refuse(pid, &reason);
             }
         }

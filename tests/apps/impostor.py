@@ -1,7 +1,7 @@
 """A program that looks like a Gunicorn and is none, to see what an observer can be made to do.
 
 Run as `python impostor.py FOLDER TRICK PID FILE`: writes modules named like Gunicorn's into the
-folder, runs an `Arbiter.run` of its own, and claims the process PID for a worker. `TRICK` says what
+folder, handles signals with an `Arbiter` of its own, and claims the process PID for a worker. `TRICK` says what
 else is wrong with it; FILE is one that it may not read.
 """
 
@@ -9,6 +9,7 @@ import ctypes
 import datetime
 import os
 import shutil
+import signal
 import sys
 import time
 
@@ -105,6 +106,7 @@ arbiter.pid = os.getpid()
 arbiter.cfg = Thing(settings=settings)
 arbiter.worker_class = Worker
 arbiter._num_workers = 2**31
+signal.signal(signal.SIGHUP, arbiter.run)
 arbiter.turn = lambda: None
 # A process of somebody else's, the first of all, this one, and none.
 for pid in (claimed, 1, os.getpid(), -1):

@@ -174,6 +174,22 @@ fn ways(shared: &Path) -> Result<Vec<Way>> {
         let threads = if class == "TillThread" { 4 } else { 1 };
         all.push(Way::new(class, builder.threads(threads)));
     }
+    // The main greenlet of such a master waits while a hub runs.
+    let patches = shared.join("patches.py");
+    fs::write(&patches, "from gevent import monkey\nmonkey.patch_all()\n")?;
+    let patches = patches.display().to_string();
+    for preload in [&[][..], &["--preload"]] {
+        let builder = cell(&debian).class("gevent").argument("-c");
+        let builder = builder.argument(&patches);
+        let builder = preload.iter().copied().fold(builder, Builder::argument);
+        let name = format!("patched by its configuration {preload:?}");
+        all.push(Way::new(&name, builder));
+    }
+    let builder = Builder::new(&debian, "patched:app").argument("--preload");
+    all.push(Way {
+        app: "patched:app",
+        ..Way::new("patched by its application", builder.class("gevent"))
+    });
     for (name, python) in others()? {
         let preload = cell(python.clone()).argument("--preload");
         all.push(Way::new(&format!("--preload on {name}"), preload));

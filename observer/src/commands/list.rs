@@ -74,11 +74,8 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
         .scan(HashSet::new())
         .context("failed to list processes; check that /proc is mounted")?;
     let now_ns = monotonic_ns();
-    let rows: Vec<Row> = scan
-        .masters
-        .iter()
-        .map(|found| row(found, now_ns))
-        .collect();
+    let found = scan.masters.iter().chain(&scan.unobserved);
+    let rows: Vec<Row> = found.map(|found| row(found, now_ns)).collect();
     let result = if json {
         write_json(&rows, out)
     } else {

@@ -32,10 +32,27 @@ impl<M: Memory> Objects<'_, M> {
     /// # Errors
     /// [`Fault`]
     pub fn attribute(&self, object: u64, name: &str) -> Result<Option<u64>, Fault> {
-        match self.find(&self.instance_attributes(object)?, name) {
-            Some(value) => Ok(Some(value)),
-            None => self.class_attribute(self.type_of(object)?, name),
+        if let Some(value) = self.find(&self.instance_attributes(object)?, name) {
+            return Ok(Some(value));
         }
+        match self.class_attribute(self.type_of(object)?, name)? {
+            Some(member) if self.is_member(member)? => self.slot(object, member),
+            other => Ok(other),
+        }
+    }
+
+    fn is_member(&self, object: u64) -> Result<bool, Fault> {
+        Ok(self.type_name(self.type_of(object)?)? == "member_descriptor")
+    }
+
+    /// The value of one of `__slots__`; `None` while it is unbound. Its offset is that of the
+    /// `PyMemberDef` that `PyMemberDescrObject.d_member` points to (`Include/cpython/descrobject.h`,
+    /// `Include/descrobject.h`, the same since 3.8).
+    fn slot(&self, object: u64, member: u64) -> Result<Option<u64>, Fault> {
+        let definition = self.field(member, self.layout.object_type + 32)?;
+        let offset = self.mem.word(add(definition, 16)?)?;
+        let value = self.mem.word(add(object, offset)?)?;
+        Ok((value != 0).then_some(value))
     }
 
     /// An attribute of a class or one of its first bases.

@@ -3,9 +3,12 @@
 use object::{ReadCache, ReadRef};
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::InspectError;
+use super::object::Objects;
+use super::signal_handlers;
 use super::target::ProbePoint;
 use super::version::Release;
 use crate::cpython::gc::CollectorOffsets;
@@ -15,6 +18,7 @@ use crate::process::insn;
 use crate::process::insn::Placement;
 use crate::process::maps;
 use crate::process::maps::{FileNumber, MappedFile, Mapping, Probed, Shown};
+use probe_ebpf::memory::Memory;
 use probe_ebpf::python::Layout;
 use probe_ebpf::python::debug_offsets::{self, OffsetsError};
 
@@ -31,7 +35,7 @@ const EXPORTS: [&str; 2] = ["_PyRuntime", "Py_GetVersion"];
 
 /// A file in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FileId {
+pub(super) struct FileId {
     number: FileNumber,
     size: u64,
     modified: (i64, i64),
@@ -48,10 +52,12 @@ impl FileId {
 }
 
 /// Contents of a file that holds an interpreter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterpreterFile {
     /// Address of `_PyRuntime` in the file.
     pub runtime: Option<u64>,
+    /// Addresses of its variables in the file.
+    pub variables: Range<u64>,
     /// It is an interpreter, not a launcher that needs a library.
     pub is_whole: bool,
     /// From 3.11 on.
@@ -67,6 +73,7 @@ impl InterpreterFile {
         let offsets = runtime.and_then(|at| image.bytes(at, debug_offsets::BYTES));
         Self {
             runtime,
+            variables: image.variables(),
             is_whole: image.symbol("Py_GetVersion").is_some(),
             release: release.and_then(Release::from_hex),
             published: debug_offsets::layout(offsets.unwrap_or_default()),
@@ -113,10 +120,22 @@ pub struct Files {
     interpreters: HashMap<FileId, InterpreterFile>,
     functions: HashMap<(FileId, Function), Result<ProbeOffset, String>>,
     libcs: HashMap<FileId, LibcFile>,
+    /// Where each interpreter keeps the functions that handle signals, from its first variable.
+    signal_handlers: HashMap<FileId, u64>,
     collectors: HashMap<FileId, Result<CollectorOffsets, String>>,
     probed: ProbedFiles,
-    /// Whether an executable is an interpreter: asked for every program of a host.
-    executables: HashMap<FileId, bool>,
+    /// Asked for every program of a host.
+    executables: HashMap<FileId, Executable>,
+}
+
+/// What an executable has to do with Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Executable {
+    /// It is a CPython.
+    Interpreter,
+    /// It loads one, as a frozen application does.
+    BringsPython,
+    Other,
 }
 
 /// A function of the interpreter, or of a module written in C.
@@ -131,11 +150,20 @@ pub(super) enum Function {
 impl Files {
     /// Whether the executable of a process is a CPython, whatever its name.
     pub fn is_interpreter(&mut self, proc_root: &Path, pid: u32) -> bool {
+        self.executable(proc_root, pid) == Executable::Interpreter
+    }
+
+    /// Whether the executable of a process is a CPython, or brings one along.
+    pub fn runs_python(&mut self, proc_root: &Path, pid: u32) -> bool {
+        self.executable(proc_root, pid) != Executable::Other
+    }
+
+    fn executable(&mut self, proc_root: &Path, pid: u32) -> Executable {
         let Ok(file) = maps::open_at(proc_root.join(format!("{pid}/exe"))) else {
-            return false;
+            return Executable::Other;
         };
         if file.size() > MAX_FILE_BYTES {
-            return false;
+            return Executable::Other;
         }
         if self.executables.len() >= MAX_EXECUTABLES {
             self.executables.clear();
@@ -143,15 +171,21 @@ impl Files {
         let id = FileId::of(&file);
         *self.executables.entry(id).or_insert_with(|| {
             let cache = ReadCache::new(file.file);
-            elf::exports(&cache, &EXPORTS).unwrap_or(false)
+            if elf::exports(&cache, &EXPORTS).unwrap_or(false) {
+                Executable::Interpreter
+            } else if elf::brings_python(&cache).unwrap_or(false) {
+                Executable::BringsPython
+            } else {
+                Executable::Other
+            }
         })
     }
 
-    /// The interpreter in a file, and the distance of its load address from the file's.
+    /// The interpreter in a file, the file, and the distance of its load address from the file's.
     pub(super) fn interpreter(
         &mut self,
         at: ProcessFile<'_>,
-    ) -> Result<(InterpreterFile, u64), InspectError> {
+    ) -> Result<(InterpreterFile, FileId, u64), InspectError> {
         let Opened { id, cache, .. } = at.open(&mut self.probed)?;
         let image = Image::parse(&cache).map_err(|error| at.refused(&error))?;
         // A foreign interpreter under an emulator: its memory differs from its files.
@@ -162,11 +196,33 @@ impl Files {
         // Not executable yet: the loader is still mapping it.
         let bias = bias.ok_or(InspectError::NotReady("the interpreter is being loaded"))?;
         limit(&mut self.interpreters);
-        let found = *self
+        let found = self
             .interpreters
             .entry(id)
             .or_insert_with(|| InterpreterFile::of(&image));
-        Ok((found, bias))
+        Ok((found.clone(), id, bias))
+    }
+
+    /// The functions that handle signals in a process whose interpreter is this file, with its variables
+    /// at these addresses; `None` while the interpreter starts.
+    pub(super) fn signal_handlers<M: Memory>(
+        &mut self,
+        id: FileId,
+        variables: &Range<u64>,
+        objects: &Objects<'_, M>,
+    ) -> Option<Vec<u64>> {
+        let functions = |from_start: u64| {
+            let at = variables.start.wrapping_add(from_start);
+            signal_handlers::functions(objects, at).ok()
+        };
+        if let Some(functions) = self.signal_handlers.get(&id).copied().and_then(functions) {
+            return Some(functions);
+        }
+        let found = signal_handlers::find(objects, variables.clone())?;
+        let from_start = found.wrapping_sub(variables.start);
+        limit(&mut self.signal_handlers);
+        self.signal_handlers.insert(id, from_start);
+        functions(from_start)
     }
 
     /// Where a function is and how to open its file, or why the file does not have it.

@@ -147,6 +147,32 @@ impl<'a, M: Memory> Objects<'a, M> {
         i64::try_from(if negative { -value } else { value }).map_err(|_| Fault)
     }
 
+    /// `__self__` of a method: `PyMethodObject.im_self`, behind the function
+    /// (`Include/cpython/classobject.h`, the same since 3.8).
+    ///
+    /// # Errors
+    /// [`Fault`], also if it is no method.
+    pub fn method_self(&self, object: u64) -> Result<u64, Fault> {
+        if self.type_name(self.type_of(object)?)? != "method" {
+            return Err(Fault);
+        }
+        self.field(object, self.layout.object_type + 16)
+    }
+
+    /// The globals of a Python function: in front of or, up to 3.9, behind its code
+    /// (`Include/cpython/funcobject.h`).
+    ///
+    /// # Errors
+    /// [`Fault`], also if it is no function.
+    pub fn function_globals(&self, object: u64) -> Result<u64, Fault> {
+        if self.type_name(self.type_of(object)?)? != "function" {
+            return Err(Fault);
+        }
+        let first = self.layout.object_type + 8;
+        let is_behind = self.layout.function_code == first;
+        self.field(object, if is_behind { first + 8 } else { first })
+    }
+
     /// Whether it is `None`.
     ///
     /// # Errors

@@ -3,16 +3,17 @@
 use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::{Layout, debug_offsets, tables};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use super::error::InspectError;
-use super::files::{Files, Function, InterpreterFile, LibcFile, ProbeOffset, ProcessFile};
+use super::files::{FileId, Files, Function, InterpreterFile, LibcFile, ProbeOffset, ProcessFile};
 use super::object::Objects;
 use super::slot::{self, Libc, SlotError};
 use super::sys;
 use super::threads;
-use super::version::{self, Kind, NamedPython, Release};
+use super::version::{self, Kind, Release};
 use crate::process::elf::Machine;
 use crate::process::insn::Placement;
 use crate::process::maps;
@@ -133,6 +134,9 @@ pub struct Runtime {
     pub layout: Layout,
     /// Address of `_PyRuntime` in the process.
     pub address: u64,
+    file: FileId,
+    /// Addresses of the interpreter's variables in the process.
+    variables: Range<u64>,
     pid: u32,
     proc_root: PathBuf,
     mappings: Vec<Mapping>,
@@ -141,7 +145,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Searches the mapped files of a process for an interpreter.
+    /// Searches the mapped files of a process for an interpreter. If there are several, as where an extension
+    /// brings a library of Python into an interpreter that has none, the one that runs.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -149,11 +154,35 @@ impl Runtime {
         let mappings = maps::read(proc_root, pid).map_err(|error| {
             InspectError::io(format!("reading the mappings of process {pid}"), error)
         })?;
-        let (interpreter, named) = find_interpreter(&mappings)
-            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))
-            .ok_or(InspectError::NotPython)?;
+        let candidates = find_interpreters(pid, proc_root, &mappings, files);
+        let is_only = candidates.len() == 1;
+        let mut first = None;
+        for candidate in candidates {
+            let found = Self::of(pid, proc_root, mappings.clone(), candidate, files);
+            if is_only || found.as_ref().is_ok_and(Self::has_begun) {
+                return found;
+            }
+            first.get_or_insert(found);
+        }
+        first.unwrap_or(Err(InspectError::NotPython))
+    }
+
+    /// Whether it has an interpreter.
+    fn has_begun(&self) -> bool {
+        let memory = ProcessMemory::new(self.pid);
+        let main = threads::main_interpreter(&memory, &self.layout, self.address);
+        main.is_ok_and(|main| main.is_some())
+    }
+
+    fn of(
+        pid: u32,
+        proc_root: &Path,
+        mappings: Vec<Mapping>,
+        (interpreter, named): (usize, NamedPython),
+        files: &mut Files,
+    ) -> Result<Self, InspectError> {
         let mapping = mappings.get(interpreter).ok_or(InspectError::NotPython)?;
-        let unsupported = |reason| InspectError::unsupported(named.version, reason);
+        let unsupported = |reason| InspectError::unsupported(&named.version, reason);
         if let Some(reason) = named.kind.refusal() {
             return Err(unsupported(reason.to_owned()));
         }
@@ -171,7 +200,7 @@ impl Runtime {
             mapping,
             mappings: &mappings,
         };
-        let (file, bias) = files.interpreter(source)?;
+        let (file, id, bias) = files.interpreter(source)?;
         let Some(runtime) = file.runtime else {
             return Err(if file.is_whole {
                 unsupported(format!(
@@ -184,18 +213,22 @@ impl Runtime {
         };
         let version = match file.release {
             Some(release) => release.to_string(),
-            None => named.version.to_owned(),
+            None => named.version.clone(),
         };
-        let layout = layout(&file, named.version).map_err(|reason| {
+        let layout = layout(&file, &named.version).map_err(|reason| {
             InspectError::unsupported(&version, format!("CPython {version}: {reason}"))
         })?;
         let address = bias.wrapping_add(runtime);
+        let Range { start, end } = file.variables;
+        let variables = bias.wrapping_add(start)..bias.wrapping_add(end);
         let proc_root = proc_root.to_owned();
         Ok(Self {
             version,
             is_released: file.release.is_some(),
             layout,
             address,
+            file: id,
+            variables,
             pid,
             proc_root,
             interpreter,
@@ -212,7 +245,20 @@ impl Runtime {
         read.unwrap_or_else(|Fault| self.version.clone()).into()
     }
 
-    fn file<'a>(&'a self, mapping: &'a Mapping) -> ProcessFile<'a> {
+    /// The functions that handle signals.
+    ///
+    /// # Errors
+    /// When they are not found: the interpreter starts, its memory must not be read, or the layout is wrong.
+    pub fn signal_handlers(&self, files: &mut Files) -> Result<Vec<u64>, InspectError> {
+        // Not by a snapshot: all variables may be read, once for each interpreter.
+        let memory = ProcessMemory::new(self.pid);
+        let objects = Objects::new(&memory, &self.layout);
+        let found = files.signal_handlers(self.file, &self.variables, &objects);
+        let missing = "the functions that handle its signals are not found";
+        found.ok_or_else(|| InspectError::fault(&memory, self.pid, missing))
+    }
+
+    fn mapped<'a>(&'a self, mapping: &'a Mapping) -> ProcessFile<'a> {
         ProcessFile {
             proc_root: &self.proc_root,
             pid: self.pid,
@@ -224,7 +270,7 @@ impl Runtime {
     fn tstate_slot(&self, files: &mut Files) -> Result<i64, InspectError> {
         let libc = self.mappings.iter().find(|m| is_libc(m.file_name()));
         let libc = match libc {
-            Some(mapping) => files.libc(self.file(mapping))?,
+            Some(mapping) => files.libc(self.mapped(mapping))?,
             None => LibcFile::default(),
         };
         let unsupported = |reason: &dyn std::fmt::Display| {
@@ -278,7 +324,7 @@ impl Runtime {
         let mapping = self.mappings.get(self.interpreter);
         let mapping = mapping.ok_or_else(|| InspectError::NotPython.reason())?;
         let (found, location) = files
-            .collector(self.file(mapping))
+            .collector(self.mapped(mapping))
             .map_err(|error| error.reason())?;
         let points = |offsets: Vec<ProbeOffset>| {
             let points = offsets.into_iter().map(|offset| location.point(offset));
@@ -306,7 +352,7 @@ impl Runtime {
         function: Function,
         files: &mut Files,
     ) -> Result<Result<ProbePoint, Untrusted>, InspectError> {
-        let (found, location) = files.function(self.file(mapping), function)?;
+        let (found, location) = files.function(self.mapped(mapping), function)?;
         Ok(found
             .map(|function| location.point(function))
             .map_err(|reason| format!("{}: {reason}", mapping.path.display()).into()))
@@ -332,21 +378,57 @@ fn layout(file: &InterpreterFile, named: &str) -> Result<Layout, String> {
     }
 }
 
-/// The mapped file that holds the interpreter: a library if there is one, since the executable
-/// then only calls it.
-fn find_interpreter(mappings: &[Mapping]) -> Option<(usize, NamedPython<'_>)> {
-    let named = || {
-        mappings
-            .iter()
-            .enumerate()
-            .filter_map(|(i, mapping)| Some((i, version::from_file_name(mapping.file_name())?)))
+/// An interpreter by the name of its file: version and kind.
+struct NamedPython {
+    /// Such as `3.11`, or empty.
+    version: String,
+    kind: Kind,
+}
+
+/// The mapped files that may hold the interpreter: libraries first, since the executable of such a program
+/// usually only calls them.
+fn find_interpreters(
+    pid: u32,
+    proc_root: &Path,
+    mappings: &[Mapping],
+    files: &mut Files,
+) -> Vec<(usize, NamedPython)> {
+    let mut found = named_interpreters(mappings);
+    let is_named = |&(at, _): &(usize, NamedPython)| {
+        let mapping: Option<&Mapping> = mappings.get(at);
+        mapping.is_some_and(|mapping| !mapping.file_name().starts_with("lib"))
     };
-    // `libpython3.so` has the stable interface only; the real library is beside it.
-    let real =
-        |(_, python): &(usize, NamedPython<'_>)| python.is_library && python.version.contains('.');
-    named()
-        .find(real)
-        .or_else(|| named().find(|(_, python)| !python.is_library))
+    if !found.iter().any(is_named) {
+        found.extend(find_unnamed(pid, proc_root, mappings, files));
+    }
+    found
+}
+
+/// Those that are named like one.
+fn named_interpreters(mappings: &[Mapping]) -> Vec<(usize, NamedPython)> {
+    let (mut libraries, mut executables) = (Vec::new(), Vec::new());
+    for (at, mapping) in mappings.iter().enumerate() {
+        let is_known = mappings
+            .iter()
+            .take(at)
+            .any(|other| other.path == mapping.path);
+        let Some(python) = version::from_file_name(mapping.file_name()).filter(|_| !is_known)
+        else {
+            continue;
+        };
+        // `libpython3.so` has the stable interface only; the real library is beside it.
+        let is_stub = python.is_library && !python.version.contains('.');
+        let named = NamedPython {
+            version: python.version.to_owned(),
+            kind: python.kind,
+        };
+        match python.is_library {
+            true if is_stub => {}
+            true => libraries.push((at, named)),
+            false => executables.push((at, named)),
+        }
+    }
+    libraries.into_iter().chain(executables).collect()
 }
 
 /// The executable, if it is an interpreter of another name: a renamed copy, or a program that
@@ -356,7 +438,7 @@ fn find_unnamed(
     proc_root: &Path,
     mappings: &[Mapping],
     files: &mut Files,
-) -> Option<(usize, NamedPython<'static>)> {
+) -> Option<(usize, NamedPython)> {
     if !files.is_interpreter(proc_root, pid) {
         return None;
     }
@@ -365,9 +447,8 @@ fn find_unnamed(
     let executable = executable.strip_suffix(maps::DELETED).unwrap_or(executable);
     let is_executable = |m: &Mapping| m.path.as_os_str().as_bytes() == executable;
     let unnamed = NamedPython {
-        version: "",
+        version: String::new(),
         kind: Kind::CPython,
-        is_library: false,
     };
     Some((mappings.iter().position(is_executable)?, unnamed))
 }
@@ -385,9 +466,15 @@ impl InterpreterPath {
     /// The file, if the process runs Python.
     #[must_use]
     pub fn of(pid: u32, proc_root: &Path, files: &mut Files) -> Option<Self> {
-        let mappings = maps::read(proc_root, pid).ok()?;
-        let (at, _) = find_interpreter(&mappings)
-            .or_else(|| find_unnamed(pid, proc_root, &mappings, files))?;
+        let (mappings, at) = match Runtime::find(pid, proc_root, files) {
+            Ok(runtime) => (runtime.mappings, runtime.interpreter),
+            Err(_) => {
+                let mappings = maps::read(proc_root, pid).ok()?;
+                let candidates = find_interpreters(pid, proc_root, &mappings, files);
+                let (at, _) = candidates.into_iter().next()?;
+                (mappings, at)
+            }
+        };
         let mapping = mappings.get(at)?;
         let file = maps::open(proc_root, pid, mapping).ok()?;
         Some(Self {
@@ -412,22 +499,18 @@ mod tests {
     }
 
     #[test]
-    fn the_library_is_the_interpreter_if_there_is_one() {
+    fn libraries_come_first_then_executables_each_once() {
         let found = |paths: &[&str]| {
             let mappings = mapped(paths);
-            find_interpreter(&mappings).map(|(i, _)| mappings[i].path.display().to_string())
+            let named = named_interpreters(&mappings).into_iter();
+            let paths = named.map(|(i, _)| mappings[i].path.display().to_string());
+            paths.collect::<Vec<_>>()
         };
-        let lib = "/opt/lib/libpython3.11.so.1.0";
-        assert_eq!(found(&["/opt/bin/python3.11", lib]).as_deref(), Some(lib));
-        assert_eq!(
-            found(&["/opt/bin/app", "/x/libpython3.so", lib]).as_deref(),
-            Some(lib)
-        );
-        assert_eq!(
-            found(&["/usr/bin/python3.11", "/lib/libc.so.6"]).as_deref(),
-            Some("/usr/bin/python3.11")
-        );
-        assert_eq!(found(&["/usr/bin/bash", "/lib/libc.so.6"]), None);
+        let (lib, exe) = ("/opt/lib/libpython3.11.so.1.0", "/opt/bin/python3.11");
+        assert_eq!(found(&[exe, exe, lib, lib]), [lib, exe]);
+        assert_eq!(found(&["/opt/bin/app", "/x/libpython3.so", lib]), [lib]);
+        assert_eq!(found(&[exe, "/lib/libc.so.6"]), [exe]);
+        assert!(found(&["/usr/bin/bash", "/lib/libc.so.6"]).is_empty());
     }
 
     #[test]
@@ -445,6 +528,7 @@ mod tests {
             include_bytes!("../../../probe-ebpf/src/python/fixtures/debug_offsets_3.14.10");
         let file = |hex, published| InterpreterFile {
             runtime: None,
+            variables: 0..0,
             is_whole: true,
             release: Release::from_hex(hex),
             published: debug_offsets::layout(published),

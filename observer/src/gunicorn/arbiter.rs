@@ -1,27 +1,30 @@
-//! The Gunicorn master on the main thread's stack: its workers, listeners and settings.
+//! The arbiter of a Gunicorn master: its workers, listeners and settings.
+//!
+//! It is found by the signals that it handles: `Arbiter.init_signals` registers methods of the arbiter for
+//! nine signals before the first worker is forked, and workers replace only some of them. What the master's
+//! threads do at the moment does not matter: where gevent or eventlet patched the master, `Arbiter.run` is
+//! in a greenlet, off every thread's stack while it waits.
 //!
 //! Attributes are those of `gunicorn/arbiter.py` and `gunicorn/config.py`, the same in all supported
 //! versions.
 
 use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::DIRECT;
 
 use super::handling;
 use super::worker::{self, StageNames, WorkerObject};
 use crate::cpython::object::Objects;
-use crate::cpython::threads;
 
 /// Addresses of one master that are read: no Gunicorn has as many.
 const MAX_TEXTS: usize = 64;
 
-/// `Arbiter.run`, found in a process.
+/// An `Arbiter`, found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arbiter {
     /// The `Arbiter` object.
     pub object: u64,
     /// Its `pid` attribute: the PID of the master in its own PID namespace. A forked worker has the
-    /// same frames and attributes, but another PID. `None` until `start`.
+    /// same objects, but another PID. `None` until `start`.
     pub pid: Option<i64>,
     /// Globals of `gunicorn/arbiter.py`.
     globals: u64,
@@ -54,28 +57,24 @@ pub struct Settings {
 }
 
 impl Arbiter {
-    /// Finds `Arbiter.run` among the frames of the main thread, which stays in it while the master
-    /// runs.
+    /// Finds the arbiter among the functions that handle signals.
     ///
     /// # Errors
-    /// [`Fault`] when the stack cannot be read, also because it changes.
-    pub fn find<M: Memory>(objects: &Objects<'_, M>, runtime: u64) -> Result<Option<Self>, Fault> {
-        let (mem, layout) = (objects.memory(), objects.layout());
-        let Some(main) = threads::threads(mem, layout, runtime)?.pop() else {
-            return Ok(None);
-        };
-        for frame in threads::frames(mem, layout, main)? {
-            if is_arbiter_run(objects, layout.code(mem, frame)?) {
-                let object = layout.local(mem, frame, 0)?;
-                let pid = match objects.attribute(object, "pid")? {
-                    Some(pid) => Some(objects.int(pid)?),
-                    None => None,
-                };
-                let globals = objects.field(frame, layout.frame_globals)?;
+    /// [`Fault`] when an arbiter cannot be read.
+    pub fn find<M: Memory>(
+        objects: &Objects<'_, M>,
+        handlers: &[u64],
+    ) -> Result<Option<Self>, Fault> {
+        for &handler in handlers {
+            if let Ok(object) = objects.method_self(handler)
+                && let Ok(Some(class)) = arbiter_class(objects, object)
+            {
+                let pid = objects.attribute(object, "pid")?;
+                let run = objects.get(class, "run")?.ok_or(Fault)?;
                 return Ok(Some(Self {
                     object,
-                    pid,
-                    globals,
+                    pid: pid.map(|pid| objects.int(pid)).transpose()?,
+                    globals: objects.function_globals(run)?,
                 }));
             }
         }
@@ -120,8 +119,7 @@ impl Arbiter {
     /// the control interface (`gunicorn/ctl`, from 25.0).
     ///
     /// # Errors
-    /// [`Fault`] when they cannot be read, or are no sockets of the interpreter's own, as after
-    /// gevent replaced them.
+    /// [`Fault`] when they cannot be read, or are no sockets.
     pub fn listeners<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<u32>, Fault> {
         let listeners = objects.attribute(self.object, "LISTENERS")?.ok_or(Fault)?;
         let fd = |listener| {
@@ -185,18 +183,20 @@ impl Arbiter {
     }
 }
 
-fn is_arbiter_run<M: Memory>(objects: &Objects<'_, M>, code: u64) -> bool {
-    let text = |offset: u32| {
-        objects
-            .field(code, offset)
-            .and_then(|object| objects.text(object))
-    };
-    let layout = objects.layout();
-    let is_run = match layout.code_qualname {
-        DIRECT => text(layout.code_name).is_ok_and(|name| name == "run"),
-        qualname => text(qualname).is_ok_and(|name| name == "Arbiter.run"),
-    };
-    is_run && text(layout.code_filename).is_ok_and(|file| file.ends_with("gunicorn/arbiter.py"))
+/// The attributes of Gunicorn's class `Arbiter`, if an object is an instance of it or of a subclass.
+fn arbiter_class<M: Memory>(objects: &Objects<'_, M>, object: u64) -> Result<Option<u64>, Fault> {
+    let class = objects.type_of(object)?;
+    for base in objects.items(objects.field(class, objects.layout().type_mro)?)? {
+        if objects.type_name(base)? != "Arbiter" {
+            continue;
+        }
+        let attributes = objects.field(base, objects.layout().type_dict)?;
+        let module = objects.get(attributes, "__module__")?.ok_or(Fault)?;
+        if objects.text(module)? == "gunicorn.arbiter" {
+            return Ok(Some(attributes));
+        }
+    }
+    Ok(None)
 }
 
 fn attribute_int<M: Memory>(objects: &Objects<'_, M>, object: u64, name: &str) -> Option<i64> {

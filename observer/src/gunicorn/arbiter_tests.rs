@@ -1,7 +1,7 @@
 //! On made-up masters and workers, and on garbage.
 
 use super::*;
-use crate::cpython::test_heap::{LAYOUT, LIST, TUPLE, TestHeap, garbage};
+use crate::cpython::test_heap::{LAYOUT, LIST, MANAGED_DICT, TUPLE, TestHeap, garbage};
 use crate::gunicorn::worker::Stage;
 use crate::process::memory::Snapshot;
 use proptest::prelude::*;
@@ -121,23 +121,87 @@ fn the_stage_of_a_worker_is_read_as_far_as_possible() {
 }
 
 #[test]
-fn the_listeners_of_a_master_are_sockets_of_the_interpreters_own() {
+fn the_listeners_of_a_master_are_sockets_of_the_interpreters_own_or_hold_one() {
     let mut heap = TestHeap::new();
     heap.type_at(0x30_0000, "_socket.socket", 0, 0, 0, 0);
     heap.type_at(0x31_0000, "socket", 0, 0x30_0000, 0, 0);
-    heap.type_at(0x32_0000, "socket", 0, 0, 0, 0);
-    let sockets = [(0x30_0000, 5), (0x31_0000, 6), (0x32_0000, 7)];
-    let [plain, derived, replaced] = sockets.map(|(class, fd)| {
-        let socket = heap.words(&[1, class, fd]);
-        heap.instance(0x33_0000, "TCPSocket", &[("sock", socket)])
-    });
-    let found = [vec![plain, derived], vec![plain, replaced], vec![]].map(|listeners| {
+    let sockets = [(0x30_0000, 5), (0x31_0000, 6)];
+    let [plain, derived] = sockets.map(|(class, fd)| heap.words(&[1, class, fd]));
+    let inner = heap.words(&[1, 0x30_0000, 7]);
+    let of_gevent = heap.instance(0x32_0000, "socket", &[("_sock", inner)]);
+    let of_eventlet = heap.instance(0x32_0000, "GreenSocket", &[("fd", derived)]);
+    let seven = heap.int(&[7], false);
+    let other = heap.instance(0x32_0000, "socket", &[("fd", seven)]);
+    let sockets = [plain, derived, of_gevent, of_eventlet, other]
+        .map(|socket| heap.instance(0x33_0000, "TCPSocket", &[("sock", socket)]));
+    let [plain, derived, of_gevent, of_eventlet, other] = sockets;
+    let cases = [
+        (vec![plain, derived], Ok(vec![5, 6])),
+        (vec![of_gevent, of_eventlet], Ok(vec![7, 6])),
+        (vec![plain, other], Err(Fault)),
+        (vec![], Ok(vec![])),
+    ];
+    for (listeners, expected) in cases {
         let items = heap.words(&listeners);
         let list = heap.words(&[1, LIST, listeners.len() as u64, items]);
         let arbiter = heap.instance(0x34_0000, "Arbiter", &[("LISTENERS", list)]);
-        Arbiter::at(arbiter, 0).listeners(&heap.objects())
-    });
-    assert_eq!(found, [Ok(vec![5, 6]), Err(Fault), Ok(vec![])]);
+        assert_eq!(Arbiter::at(arbiter, 0).listeners(&heap.objects()), expected);
+    }
+}
+
+/// A method of an object.
+fn method(heap: &mut TestHeap, object: u64) -> u64 {
+    heap.type_at(0x17_0000, "method", 0, 0, 0, 0);
+    heap.words(&[1, 0x17_0000, 0, object])
+}
+
+/// An instance of a class `Arbiter` of this module, or of a class derived from it.
+fn arbiter(heap: &mut TestHeap, module: &str, pid: u32, is_derived: bool) -> u64 {
+    let [class, derived] = [0x50_0000, 0x51_0000].map(|at| at + u64::from(pid) * 0x2_0000);
+    let names = ["__module__", "run"].map(|name| heap.str(name));
+    let module = heap.str(module);
+    heap.type_at(FUNCTION, "function", 0, 0, 0, 0);
+    let globals = heap.dict(1, &[]);
+    let run = heap.words(&[1, FUNCTION, globals, 0, 0, 0, 0]);
+    let dict = heap.dict(1, &[(names[0], module), (names[1], run)]);
+    let pid = heap.int(&[pid], false);
+    let (own, name) = if is_derived {
+        (derived, "Mine")
+    } else {
+        (class, "Arbiter")
+    };
+    let object = heap.instance(own, name, &[("pid", pid)]);
+    if is_derived {
+        heap.type_at(class, "Arbiter", 0, 0, dict, 0);
+    } else {
+        heap.type_at(class, "Arbiter", MANAGED_DICT, 0, dict, 0);
+    }
+    let order: &[u64] = if is_derived {
+        &[derived, class]
+    } else {
+        &[class]
+    };
+    let mro = [&[1, TUPLE, order.len() as u64], order].concat();
+    let mro = heap.words(&mro);
+    heap.map.put_words(own + 344, &[mro]);
+    object
+}
+
+#[test]
+fn an_arbiter_is_found_by_the_signals_that_it_handles() {
+    let mut heap = TestHeap::new();
+    let default = heap.int(&[0], false);
+    let others = arbiter(&mut heap, "shop.arbiter", 1, false);
+    let own = arbiter(&mut heap, "gunicorn.arbiter", 2, false);
+    let derived = arbiter(&mut heap, "gunicorn.arbiter", 3, true);
+    let [others, own, derived] = [others, own, derived].map(|object| method(&mut heap, object));
+    let found = |handlers: &[u64]| {
+        let arbiter = Arbiter::find(&heap.objects(), handlers).unwrap();
+        arbiter.map(|arbiter| arbiter.pid.unwrap())
+    };
+    assert_eq!(found(&[default, others, 0x99_0000]), None);
+    assert_eq!(found(&[default, others, own]), Some(2));
+    assert_eq!(found(&[derived, default]), Some(3));
 }
 
 proptest! {
@@ -147,7 +211,7 @@ proptest! {
         let memory = Snapshot::new(map);
         let objects = Objects::new(&memory, &LAYOUT);
         for at in [0x1000 + start * 8, start, u64::MAX - start] {
-            if let Ok(Some(arbiter)) = Arbiter::find(&objects, at) {
+            if let Ok(Some(arbiter)) = Arbiter::find(&objects, &[at]) {
                 let _ = arbiter.workers(&objects);
                 let _ = arbiter.settings(&objects);
             }

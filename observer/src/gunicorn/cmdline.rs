@@ -39,6 +39,41 @@ pub fn hint_of_python<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Hint
     }
 }
 
+/// Whether a program calls itself Gunicorn: by its title, or because it is Gunicorn's script or module that
+/// an interpreter runs. Programs that only have it among their arguments, as those that start one, do not.
+#[must_use]
+pub fn calls_itself_gunicorn<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> bool {
+    let mut arguments = arguments.into_iter();
+    let program = arguments.next().unwrap_or_default();
+    if is_gunicorn(program) {
+        return true;
+    }
+    while let Some(argument) = arguments.next() {
+        match argument {
+            b"-m" => {
+                let module = arguments.next().unwrap_or_default();
+                return module == b"gunicorn" || module.starts_with(b"gunicorn.");
+            }
+            // Options with a value.
+            b"-X" | b"-W" => _ = arguments.next(),
+            b"-c" => return false,
+            option if option.starts_with(b"-") => {}
+            script => return is_gunicorn(script),
+        }
+    }
+    false
+}
+
+/// `gunicorn`, Debian's `gunicorn3`, old commands such as `gunicorn_django`, and titles such as
+/// `gunicorn: master [shop:app]`.
+fn is_gunicorn(argument: &[u8]) -> bool {
+    let name = base_name(argument);
+    name == b"gunicorn"
+        || name == b"gunicorn3"
+        || name.starts_with(b"gunicorn_")
+        || argument.starts_with(b"gunicorn: ")
+}
+
 /// The application's name, for masters whose memory cannot be read: from the title, the `--name`
 /// option or an argument like `module:variable`; empty if there is none.
 #[must_use]
@@ -148,6 +183,29 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(hint(split(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn programs_that_start_a_gunicorn_do_not_call_themselves_one() {
+        for line in [
+            "gunicorn: master [shop:app]",
+            "/v/bin/python3|/v/bin/gunicorn|shop:app",
+            "python3|-u|-X|dev|-m|gunicorn|shop:app",
+            "/usr/bin/gunicorn3|shop:app",
+            "/srv/app/gunicorn|--bind|:80",
+        ] {
+            assert!(calls_itself_gunicorn(split(line)), "{line}");
+        }
+        for line in [
+            "python3|/v/bin/watchmedo|auto-restart|gunicorn|shop:app",
+            "python3|-c|import gunicorn|gunicorn",
+            "python3|-m|gunicornc",
+            "python3|/v/bin/gunicorn-prometheus-exporter",
+            "sh|-c|gunicorn shop:app",
+            "",
+        ] {
+            assert!(!calls_itself_gunicorn(split(line)), "{line}");
         }
     }
 

@@ -81,7 +81,7 @@ pub enum Candidate {
     /// It may become a master, or readable, in a moment.
     NotReady {
         reason: Untrusted,
-        /// Its stack could be read, or it does not call itself Gunicorn.
+        /// Its memory could be read, or it does not call itself Gunicorn.
         is_read: bool,
     },
     Master(Box<FoundMaster>),
@@ -101,6 +101,8 @@ pub struct Scan {
     pub not_ready: Vec<(Pid, Untrusted)>,
     /// Look like Gunicorn but cannot be read, and why.
     pub refused: Vec<(Pid, Untrusted)>,
+    /// Those of them that call themselves Gunicorn.
+    pub unobserved: Vec<FoundMaster>,
     /// Python programs that are no Gunicorn, but may fork one.
     pub bystanders: Vec<Pid>,
 }

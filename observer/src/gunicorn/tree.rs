@@ -48,7 +48,7 @@ pub struct Pods {
     pub node: String,
 }
 
-/// A process whose main thread is in `Arbiter.run`.
+/// A process with an arbiter.
 struct Running {
     runtime: Runtime,
     arbiter: Arbiter,
@@ -103,11 +103,57 @@ impl Tree {
                 Candidate::Refused { reason } => scan.refused.push((pid, reason)),
                 Candidate::Master(found) => {
                     known.extend(found.workers.iter().map(|worker| worker.pid));
+                    known.insert(pid);
                     scan.masters.push(*found);
                 }
             }
         }
+        let unread = scan.not_ready.iter().chain(&scan.refused);
+        let found = unread.filter_map(|(pid, reason)| self.unobserved(*pid, reason, &known));
+        scan.unobserved = found.collect();
         Ok(scan)
+    }
+
+    /// A process that calls itself Gunicorn but is not observed, for this reason. `None` if it calls itself
+    /// something else, or is a child of a Gunicorn, `known`.
+    pub fn unobserved(
+        &self,
+        pid: Pid,
+        reason: &Untrusted,
+        known: &HashSet<Pid>,
+    ) -> Option<FoundMaster> {
+        let process = self.procfs.process(pid).ok()?;
+        let command = self.procfs.command_line(pid).unwrap_or_default();
+        if process.is_zombie
+            || !calls_itself_gunicorn(&command)
+            || self.descends_from_gunicorn(process, known)
+        {
+            return None;
+        }
+        Some(FoundMaster {
+            master: self.contained(by_command(process, &command)),
+            workers: Vec::new(),
+            objects: WorkerObjects::new(),
+            coverage: Coverage::None(reason.clone()),
+            interpreter: Err(reason.clone()),
+            reader: None,
+        })
+    }
+
+    fn descends_from_gunicorn(&self, mut process: Process, known: &HashSet<Pid>) -> bool {
+        /// Longer chains are not followed.
+        const GENERATIONS: usize = 32;
+        for _ in 0..GENERATIONS {
+            let command = self.procfs.command_line(process.parent).unwrap_or_default();
+            if known.contains(&process.parent) || calls_itself_gunicorn(&command) {
+                return true;
+            }
+            match self.procfs.process(process.parent) {
+                Ok(parent) if parent.pid > 1 => process = parent,
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// Whether a process could become a master, by its command line and executable.
@@ -121,7 +167,7 @@ impl Tree {
     fn hint(&mut self, pid: Pid, command: &[Vec<u8>]) -> Hint {
         let arguments = || command.iter().map(Vec::as_slice);
         match cmdline::hint(arguments()) {
-            Hint::Other if self.files.is_interpreter(self.procfs.root(), pid) => {
+            Hint::Other if self.files.runs_python(self.procfs.root(), pid) => {
                 cmdline::hint_of_python(arguments().skip(1))
             }
             hint => hint,
@@ -161,7 +207,7 @@ impl Tree {
             InspectError::Gone => Candidate::NotGunicorn,
             // Without the hint nothing suggests Gunicorn.
             _ if hint == Hint::Other => Candidate::NotGunicorn,
-            // The stack of a busy worker changes while it is read.
+            // What a busy process changes may be read halfway.
             InspectError::NotReady(reason) => match self.master_of(process) {
                 Some(master) => Candidate::WorkerOf(master),
                 None => Candidate::NotReady {
@@ -260,13 +306,14 @@ impl Tree {
         }
     }
 
-    /// Reads a process up to `Arbiter.run`; `None` if its Python is not in it.
+    /// Reads a process up to its arbiter; `None` if it has none.
     fn running(&mut self, pid: Pid) -> Result<Option<Running>, InspectError> {
         let runtime = Runtime::find(pid, self.procfs.root(), &mut self.files)?;
         let memory = Snapshot::new(ProcessMemory::new(pid));
         let objects = Objects::new(&memory, &runtime.layout);
-        let arbiter = Arbiter::find(&objects, runtime.address).map_err(|Fault| {
-            InspectError::fault(memory.inner(), pid, "its stack changed while it was read")
+        let handlers = runtime.signal_handlers(&mut self.files)?;
+        let arbiter = Arbiter::find(&objects, &handlers).map_err(|Fault| {
+            InspectError::fault(memory.inner(), pid, "its arbiter changed while it was read")
         })?;
         Ok(arbiter.map(|arbiter| Running {
             runtime,
@@ -275,7 +322,7 @@ impl Tree {
         }))
     }
 
-    /// Whether the arbiter on the stack is that of the process, not of its parent.
+    /// Whether the arbiter is that of the process, not of its parent.
     fn is_of(&self, running: &Running, pid: Pid) -> bool {
         let own = self
             .procfs
@@ -296,7 +343,7 @@ impl Tree {
         let interpreter = match Interpreter::complete(&runtime, &mut self.files) {
             Ok(interpreter) => Ok(interpreter),
             Err(InspectError::Gone) => return Candidate::NotGunicorn,
-            // `Arbiter.run` runs, so everything that Gunicorn imports is loaded.
+            // An arbiter handles signals, so everything that Gunicorn imports is loaded.
             Err(InspectError::NotReady(target::NO_MODULE)) => {
                 Err("datetime.now is not found in its interpreter".into())
             }
@@ -341,7 +388,7 @@ impl Tree {
         let reason = match (self.master_of(process), has_arbiter, hint) {
             (Some(master), _, _) => return Candidate::WorkerOf(master),
             (None, true, _) => "its master does not know it, or the master is still starting",
-            (None, false, Hint::Gunicorn) => "Gunicorn's arbiter does not run in it yet",
+            (None, false, Hint::Gunicorn) => "it has no arbiter of Gunicorn yet",
             (None, false, _) => return Candidate::NotGunicorn,
         };
         Candidate::NotReady {
@@ -399,12 +446,8 @@ impl Tree {
             };
         }
         let master = fact::Master {
-            pid: process.pid,
-            started_ns: process.started_ns,
-            app: cmdline::app(command.iter().map(Vec::as_slice)),
-            worker_class: cmdline::worker_class(command.iter().map(Vec::as_slice)),
             python_version: version,
-            ..fact::Master::default()
+            ..by_command(process, command)
         };
         let coverage = if self.procfs.is_32_bit(process.pid) {
             Coverage::None(format!("{}; {NO_COMPAT_CALLS}", reason.raw()).into())
@@ -525,6 +568,22 @@ impl Tree {
         let mut workers: Vec<_> = entries.into_iter().filter_map(worker).collect();
         workers.sort_by_key(|worker| (worker.age, worker.pid));
         (workers, objects)
+    }
+}
+
+fn calls_itself_gunicorn(command: &[Vec<u8>]) -> bool {
+    cmdline::calls_itself_gunicorn(command.iter().map(Vec::as_slice))
+}
+
+/// A master whose memory is not read.
+fn by_command(process: Process, command: &[Vec<u8>]) -> fact::Master {
+    let arguments = || command.iter().map(Vec::as_slice);
+    fact::Master {
+        pid: process.pid,
+        started_ns: process.started_ns,
+        app: cmdline::app(arguments()),
+        worker_class: cmdline::worker_class(arguments()),
+        ..fact::Master::default()
     }
 }
 

@@ -133,6 +133,38 @@ fn gunicorn_before_its_interpreter_is_mapped_is_not_ready() {
 }
 
 #[test]
+fn each_gunicorn_that_is_not_observed_is_listed_once_with_the_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let command = "python3 /bin/gunicorn -k gthread shop:app";
+    process(root.path(), 1, 0, "init", "");
+    process(root.path(), 20, 1, command, "");
+    process(root.path(), 21, 20, command, "");
+    process(root.path(), 22, 21, "sh -c x", "");
+    process(root.path(), 23, 22, "gunicorn: worker [shop:app]", "");
+    process(
+        root.path(),
+        30,
+        1,
+        "python3 /bin/watch gunicorn shop:app",
+        "",
+    );
+    let mut tree = Tree::new(ProcFs::with_clocks(root.path(), 10_000_000, 0));
+    let scan = tree.scan(HashSet::new()).unwrap();
+    let [found] = scan.unobserved.as_slice() else {
+        panic!("{:?}", scan.unobserved)
+    };
+    let master = &found.master;
+    assert_eq!((master.pid, master.app.as_str()), (20, "shop:app"));
+    assert_eq!(master.worker_class, "ThreadWorker");
+    assert_eq!(found.coverage.level(), Level::None);
+    assert!(!found.coverage.reason().raw().is_empty());
+    // Children of a Gunicorn that is observed are not listed.
+    let reason = "unread".into();
+    assert!(tree.unobserved(20, &reason, &HashSet::from([1])).is_none());
+    assert!(tree.unobserved(20, &reason, &HashSet::new()).is_some());
+}
+
+#[test]
 fn this_test_is_no_gunicorn() {
     let mut tree = Tree::new(ProcFs::new("/proc").unwrap());
     let own = tree.inspect_candidate(std::process::id());

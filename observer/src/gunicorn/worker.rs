@@ -10,7 +10,7 @@ use crate::cpython::object::{Objects, add};
 pub struct WorkerObject {
     /// In the master's memory and in the worker's.
     pub address: u64,
-    /// The file whose ctime is the heartbeat, open in both (`gunicorn/workers/workertmp.py`).
+    /// The file whose times are the heartbeat, open in both (`gunicorn/workers/workertmp.py`).
     pub heartbeat_fd: Option<u32>,
     pub names: StageNames,
 }
@@ -87,21 +87,43 @@ pub fn heartbeat_fd<M: Memory>(objects: &Objects<'_, M>, worker_tmp: u64) -> Res
     descriptor(objects, raw)
 }
 
-/// The descriptor of a `socket.socket`: `PySocketSockObject.sock_fd` (`Modules/socketmodule.h`).
+/// Where the sockets of gevent and eventlet keep one of the interpreter's own (`gevent/_socket3.py`,
+/// `eventlet/greenio/base.py`).
+const INNER_SOCKETS: [&str; 2] = ["_sock", "fd"];
+
+/// The descriptor of a socket: `PySocketSockObject.sock_fd` (`Modules/socketmodule.h`).
 ///
 /// # Errors
 /// [`Fault`] when it cannot be read, is no socket, or is closed.
 pub fn socket_fd<M: Memory>(objects: &Objects<'_, M>, socket: u64) -> Result<u32, Fault> {
-    // `ssl.SSLSocket`, `socket.socket`, `_socket.socket`.
-    const MAX_BASES: usize = 8;
-    let mut class = objects.type_of(socket)?;
-    for _ in 0..MAX_BASES {
-        if objects.type_name(class)? == "_socket.socket" {
-            return descriptor(objects, socket);
+    if is_own_socket(objects, socket)? {
+        return descriptor(objects, socket);
+    }
+    for name in INNER_SOCKETS {
+        if let Some(inner) = objects.attribute(socket, name)?
+            && is_own_socket(objects, inner)?
+        {
+            return descriptor(objects, inner);
         }
-        class = objects.field(class, objects.layout.type_base)?;
     }
     Err(Fault)
+}
+
+/// Whether it is a socket of the interpreter's own: `_socket.socket`, or of a class derived from it, such
+/// as `socket.socket` and `ssl.SSLSocket`.
+fn is_own_socket<M: Memory>(objects: &Objects<'_, M>, object: u64) -> Result<bool, Fault> {
+    const MAX_BASES: usize = 8;
+    let mut class = objects.type_of(object)?;
+    for _ in 0..MAX_BASES {
+        if objects.type_name(class)? == "_socket.socket" {
+            return Ok(true);
+        }
+        class = objects.field(class, objects.layout.type_base)?;
+        if class == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(false)
 }
 
 /// A C `int` behind the object's header; negative if closed.

@@ -9,6 +9,7 @@ use object::{
     Architecture, LittleEndian, Object, ObjectSection, ObjectSymbol, ReadRef, RelocationFlags,
 };
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use thiserror::Error;
 
 use super::maps::Mapping;
@@ -103,12 +104,39 @@ pub fn exports<'data, R: ReadRef<'data>>(data: R, names: &[&str]) -> Result<bool
     Ok(names.iter().all(exported))
 }
 
+/// Whether a program brings an interpreter along that its file does not hold: it is linked to `libpython`,
+/// or it is PyInstaller's, which unpacks it from a section of its own
+/// (`PyInstaller/building/api.py`, `_append_data_to_exe`).
+///
+/// # Errors
+/// As [`exports`].
+pub fn brings_python<'data, R: ReadRef<'data>>(data: R) -> Result<bool, ElfError> {
+    let header = FileHeader64::<LittleEndian>::parse(data)?;
+    let endian = header.endian()?;
+    if header.e_shnum(endian) == 0 {
+        return Ok(false);
+    }
+    let sections = header.sections(endian, data)?;
+    let named = |name: &[u8]| {
+        let mut all = sections.iter();
+        all.find(|section| sections.section_name(endian, section) == Ok(name))
+    };
+    if named(b"pydata").is_some() {
+        return Ok(true);
+    }
+    // Also the names of the libraries it is linked to.
+    let names = named(b".dynstr").filter(|names| names.sh_size(endian) <= MAX_EXPORTS_BYTES);
+    let names = names.and_then(|names| names.data(endian, data).ok());
+    Ok(names.is_some_and(|names| memchr::memmem::find(names, b"libpython3").is_some()))
+}
+
 /// A loadable segment, as far as it is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     address: u64,
     offset: u64,
     file_bytes: u64,
+    memory_bytes: u64,
     writable: bool,
     executable: bool,
 }
@@ -154,6 +182,7 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
                 address: header.p_vaddr(endian),
                 offset: header.p_offset(endian),
                 file_bytes: header.p_filesz(endian),
+                memory_bytes: header.p_memsz(endian),
                 writable: header.p_flags(endian).contains(PF_W),
                 executable: header.p_flags(endian).contains(PF_X),
             })
@@ -182,6 +211,15 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
                 symbol.is_definition() && symbol.name_bytes().is_ok_and(|n| n == name.as_bytes())
             })
             .map(|symbol| symbol.address())
+    }
+
+    /// Addresses from the first to the last variable.
+    #[must_use]
+    pub fn variables(&self) -> Range<u64> {
+        let writable = || self.segments.iter().filter(|segment| segment.writable);
+        let start = writable().map(|segment| segment.address).min();
+        let end = writable().map(|segment| segment.address.saturating_add(segment.memory_bytes));
+        start.unwrap_or_default()..end.max().unwrap_or_default()
     }
 
     /// Name, address and size of at most `limit` functions whose name `is_meant`; local functions only

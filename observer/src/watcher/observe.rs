@@ -35,7 +35,9 @@ impl Watcher {
             }
             Candidate::Refused { reason } => {
                 self.candidates.remove(&pid);
-                self.refuse(pid, &reason);
+                if !self.not_observed(pid, &reason) {
+                    self.refuse(pid, &reason);
+                }
             }
             Candidate::NotReady { reason, is_read } => {
                 let shown = reason.for_terminal(REASON_CHARS);
@@ -47,7 +49,7 @@ impl Watcher {
                 match checks.schedule(now, is_read) {
                     Next::CheckAgain => {}
                     Next::TakeUnread => self.take_unread(pid, &reason),
-                    Next::GiveUp => self.give_up(pid),
+                    Next::GiveUp => self.give_up(pid, &reason),
                 }
             }
             Candidate::NotGunicorn if is_alive(pid) => {
@@ -59,7 +61,7 @@ impl Watcher {
                         checks.at_ns = checks.until_ns;
                         checks.after_fork_ns = (checks.after_fork_ns * 3 / 2).min(LONGEST_PAUSE_NS);
                     } else {
-                        self.give_up(pid);
+                        self.give_up(pid, &"it does not run Gunicorn".into());
                     }
                 }
             }
@@ -93,14 +95,33 @@ impl Watcher {
             }
             // Its master lists it, or will.
             Candidate::WorkerOf(_) => _ = self.candidates.remove(&pid),
-            _ => self.give_up(pid),
+            _ => self.give_up(pid, reason),
         }
     }
 
-    /// Makes a candidate a bystander: it is checked again when it forks.
-    fn give_up(&mut self, pid: Pid) {
+    /// Makes a candidate a bystander: it is checked again when it forks. One that calls itself Gunicorn is
+    /// reported.
+    fn give_up(&mut self, pid: Pid, reason: &Untrusted) {
         self.forget(pid);
+        self.not_observed(pid, reason);
         self.stand_by(pid);
+    }
+
+    /// Reports a process that calls itself Gunicorn, but is not observed for this reason. False if it calls
+    /// itself something else, or belongs to a Gunicorn that is reported.
+    pub(super) fn not_observed(&mut self, pid: Pid, reason: &Untrusted) -> bool {
+        let masters = self.masters.values().map(|master| &master.found);
+        let pids = masters.flat_map(|found| {
+            let workers = found.workers.iter().map(|worker| worker.pid);
+            workers.chain([found.master.pid])
+        });
+        let known = pids.chain(self.refused.iter().copied()).collect();
+        let found = self.tree.unobserved(pid, reason, &known);
+        let is_reported = found.is_some();
+        if let Some(found) = found {
+            self.confirm(found);
+        }
+        is_reported
     }
 
     pub(super) fn refuse(&mut self, pid: Pid, reason: &Untrusted) {

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use observer::{
     cpython::{
         object::Objects,
+        signal_handlers,
         slot::{self, Libc},
         threads,
     },
@@ -71,10 +72,13 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
     for &tstate in found.iter().take(2) {
         let _ = threads::frames(&memory, layout, tstate);
     }
-    if let Ok(Some(arbiter)) = Arbiter::find(&objects, runtime) {
+    let variables = START..START + pages.len() as u64;
+    let handlers = signal_handlers::find(&objects, variables);
+    let handlers = handlers.and_then(|at| signal_handlers::functions(&objects, at).ok());
+    if let Ok(Some(arbiter)) = Arbiter::find(&objects, &handlers.unwrap_or(vec![runtime])) {
         everything_of(&objects, &arbiter);
     }
-    // Without `Arbiter.run` on a stack, each structure by itself.
+    // Without an arbiter, each structure by itself.
     for object in [runtime, runtime.wrapping_add(64)] {
         let _ = objects.text(object);
         let _ = objects.int(object);

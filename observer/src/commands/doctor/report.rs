@@ -116,9 +116,13 @@ impl Targets {
             reason: reason.clone(),
             fix: PROTECTED,
         });
+        let is_refused = |pid| scan.refused.iter().any(|(refused, _)| *refused == pid);
+        let unobserved = scan.unobserved.iter();
+        let unobserved = unobserved.filter(|found| !is_refused(found.master.pid));
+        let masters = scan.masters.iter().chain(unobserved);
         Self {
             interpreters,
-            masters: scan.masters.iter().map(Master::of).collect(),
+            masters: masters.map(Master::of).collect(),
             refused: refused.collect(),
         }
     }
