@@ -172,6 +172,13 @@ impl Engine {
                 write(&|record| record.fact(time_ns, &fact));
                 batch.apply(&Input::Fact { time_ns, fact }, state);
             }
+            if let Input::Event(Event::Exit { time_ns, pid, .. }) = input {
+                for unfinished in in_flight.unfinished(pid, time_ns) {
+                    write(&|record| record.kernel(unfinished.as_bytes()));
+                    // A well-formed request: it stays in the batch.
+                    let _ = batch.decode(unfinished.as_bytes(), state);
+                }
+            }
             write(&|record| record.kernel(bytes));
             batch.apply(&input, state);
         });

@@ -2,7 +2,7 @@
 //!
 //! - [`tree`]: finds masters with their workers; [`found`]: what it returns; [`cmdline`]: whether a
 //!   command line looks like Python or Gunicorn: a hint only
-//! - [`arbiter`]: the master on the main thread's stack; [`worker`]: a worker object;
+//! - [`arbiter`]: the object of a master; [`worker`]: a worker object; [`heartbeat`]: its heartbeats;
 //!   [`handling`]: how a worker class handles requests
 //! - [`gauges`]: memory, CPU time and state of workers; [`listeners`]: sockets masters listen on
 //! - [`stacks`]: the Python stack of each thread; [`serving`]: the request a frame serves;
@@ -14,6 +14,7 @@ pub mod cmdline;
 pub mod found;
 pub mod gauges;
 pub mod handling;
+pub mod heartbeat;
 pub mod listeners;
 pub mod serving;
 pub mod stacks;

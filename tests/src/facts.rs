@@ -31,6 +31,7 @@ pub struct Fact {
     pub bad_request: bool,
     pub client_gone: bool,
     pub was_cut: bool,
+    pub worker_exited: bool,
 }
 
 impl Fact {
@@ -49,6 +50,7 @@ impl Fact {
             bad_request: self.bad_request,
             client_gone: self.client_gone,
             was_cut: self.was_cut,
+            worker_exited: self.worker_exited,
             ..Self::default()
         }
     }

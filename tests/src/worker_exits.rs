@@ -18,12 +18,13 @@ use crate::{
 };
 
 /// Every reason that is counted.
-pub const REASONS: [&str; 10] = [
+pub const REASONS: [&str; 11] = [
     "timeout",
     "oom",
     "max_requests",
     "reload",
     "ttou",
+    "command",
     "quit",
     "crash",
     "boot_error",

@@ -74,21 +74,20 @@ fn recorded_at_its_end(class: &str, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// The connection of a request whose worker exits is not closed by a call: nothing finished.
 #[test]
-fn a_worker_that_exits_in_a_request_leaves_no_record() -> Result<()> {
+fn a_worker_that_exits_in_a_request_ends_it() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
     for backend in observer::backends()? {
         for class in ["sync", "gthread", "gevent"] {
-            no_record(class, backend).with_context(|| format!("{class}, {backend:?}"))?;
+            ended_by_exit(class, backend).with_context(|| format!("{class}, {backend:?}"))?;
         }
     }
     Ok(())
 }
 
-fn no_record(class: &str, backend: Backend) -> Result<()> {
+fn ended_by_exit(class: &str, backend: Backend) -> Result<()> {
     let mut server = server(class)?;
     let observer = Observer::record_by(backend, &[server.pid()])?;
     let hello = Request::get("/hello").header("Connection", "close");
@@ -102,19 +101,28 @@ fn no_record(class: &str, backend: Backend) -> Result<()> {
     })?;
     let second = server.wait_for_workers(1)?;
     ensure!(server.fetch(&hello)?.status == 200);
-    let metrics = observer.wait_for_requests(server.pid(), 2)?;
+    let metrics = observer.wait_for_requests(server.pid(), 3)?;
     let in_flight = metrics.sum("gunicorn_worker_requests_in_flight", &[]);
     ensure!(in_flight == 0.0, "{in_flight} requests in flight");
+    let errors = metrics.sum(
+        "gunicorn_http_errors_total",
+        &[("error_type", "worker_crash"), ("status", "")],
+    );
+    ensure!(errors == 1.0, "{errors} errors by a crash");
     compare::nothing_lost(&metrics)?;
     let facts = observer.stop()?.requests()?;
     let seen: Vec<_> = facts.iter().map(by_worker).collect();
-    let expected = [(first[0], Some("/hello")), (second[0], Some("/hello"))];
+    let expected = [
+        (first[0], Some("/hello"), false),
+        (first[0], Some("/gone"), true),
+        (second[0], Some("/hello"), false),
+    ];
     ensure!(seen == expected, "{facts:#?}");
     Ok(())
 }
 
-fn by_worker(fact: &Fact) -> (u32, Option<&str>) {
-    (fact.pid, fact.path.as_deref())
+fn by_worker(fact: &Fact) -> (u32, Option<&str>, bool) {
+    (fact.pid, fact.path.as_deref(), fact.worker_exited)
 }
 
 fn server(class: &str) -> Result<GunicornServer> {

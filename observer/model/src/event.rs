@@ -232,6 +232,8 @@ pub struct Request {
     /// It entered the application, and its connection was closed before `handle_request` or
     /// `handle_error` returned.
     pub was_cut: bool,
+    /// Its worker exited before it was done.
+    pub worker_exited: bool,
     /// The id by which its exceptions refer to it.
     #[serde(skip)]
     pub exceptions: Option<u64>,

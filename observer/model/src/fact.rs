@@ -252,7 +252,7 @@ pub struct Gauges {
     pub cpu_seconds: f64,
     pub threads: u32,
     pub open_fds: Option<u32>,
-    /// Age of its last heartbeat (the ctime of its `WorkerTmp` file).
+    /// Time since its last heartbeat, as its master counts it; `None` also before the first one that counts.
     pub heartbeat_age_seconds: Option<f64>,
     /// `Worker.booted` and `Worker.alive`, read from its memory; `None` when unknown.
     pub booted: Option<bool>,

@@ -17,6 +17,7 @@ use crate::errors::deep_capture::DeepCaptures;
 use crate::errors::pending::Exceptions;
 use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
+use crate::lifecycle::exit_reason::FatalExit;
 use crate::lifecycle::worker_event::RecentWorkerEvents;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
 use crate::recent::finished_request::FinishedRequest;
@@ -58,6 +59,8 @@ pub struct State {
     pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
     /// Exceptions of requests in flight.
     pub(crate) exceptions: Exceptions,
+    /// Requests whose workers exited: they are counted when it is known why.
+    pub(crate) unfinished: BTreeMap<Pid, Vec<Request>>,
     pub(crate) deep_captures: DeepCaptures,
     pub(crate) worker_events: RecentWorkerEvents,
     pub(crate) findings: Active,
@@ -76,6 +79,7 @@ impl State {
             provisional: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             exceptions: Exceptions::default(),
+            unfinished: BTreeMap::new(),
             deep_captures: DeepCaptures::default(),
             worker_events: RecentWorkerEvents::default(),
             findings: Active::default(),
@@ -100,7 +104,7 @@ impl State {
             Input::Event(event) => {
                 self.observer.event(event);
                 match event {
-                    Event::Request(request) => self.request(self.owner(request.pid), request),
+                    Event::Request(request) => self.any_request(self.owner(request.pid), request),
                     Event::Exception(exception) => self.exceptions.handled(exception),
                     Event::CapturedFrame(captured_frame) => {
                         self.exceptions.captured_frame(captured_frame);
@@ -168,7 +172,7 @@ impl State {
             let owner = u32::try_from(key >> 32).ok().filter(|&pid| pid != NOBODY);
             let at = usize::try_from(key & u64::from(u32::MAX)).unwrap_or(usize::MAX);
             if let Some(request) = requests.get(at) {
-                self.request(owner, request);
+                self.any_request(owner, request);
             }
         }
     }
@@ -190,9 +194,59 @@ impl State {
         self.owners.get(&pid).copied().or_else(buried)
     }
 
-    fn request(&mut self, owner: Option<Pid>, request: &Request) {
-        let is_covered = owner.is_some_and(|master| self.deep_captures.covers(master, request));
-        let analysis = self.exceptions.analysis(request, is_covered);
+    fn any_request(&mut self, owner: Option<Pid>, request: &Request) {
+        if request.worker_exited {
+            let unfinished = self.unfinished.entry(request.pid).or_default();
+            unfinished.push(request.clone());
+        } else {
+            let is_covered = owner.is_some_and(|master| self.deep_captures.covers(master, request));
+            let analysis = self.exceptions.analysis(request, is_covered);
+            if !self.was_aborted(owner, request, &analysis) {
+                return self.request(owner, request, analysis);
+            }
+            // Its worker closes its connections while it goes down.
+            let request = Request {
+                worker_exited: true,
+                ..request.clone()
+            };
+            let analysis = ErrorAnalysis {
+                cause: Cause::WorkerExited(FatalExit::Timeout),
+                ..analysis
+            };
+            self.request(owner, &request, analysis);
+        }
+    }
+
+    /// Whether a request got no answer because its master gave its worker up.
+    fn was_aborted(&self, owner: Option<Pid>, request: &Request, analysis: &ErrorAnalysis) -> bool {
+        let is_gone = request.client_gone || analysis.client_gone;
+        let app = owner.and_then(|master| self.apps.get(&master));
+        request.was_cut
+            && request.status.is_none()
+            && !is_gone
+            && app
+                .and_then(|app| app.worker(request.pid))
+                .is_some_and(|worker| worker.state.aborted.is_some())
+    }
+
+    /// Counts the requests that a process left unfinished when it exited.
+    fn unfinished_requests(&mut self, owner: Option<Pid>, pid: Pid) {
+        let Some(requests) = self.unfinished.remove(&pid) else {
+            return;
+        };
+        let app = owner.and_then(|master| self.apps.get(&master));
+        let reason = app.and_then(|app| app.worker(pid)?.reason);
+        let exit = reason.map_or(FatalExit::Other, |(reason, _)| FatalExit::of(reason));
+        for request in requests {
+            let analysis = ErrorAnalysis {
+                cause: Cause::WorkerExited(exit),
+                ..self.exceptions.analysis(&request, false)
+            };
+            self.request(owner, &request, analysis);
+        }
+    }
+
+    fn request(&mut self, owner: Option<Pid>, request: &Request, analysis: ErrorAnalysis) {
         if matches!(request.status, Some(500..)) {
             self.deep_captures.check(analysis.deep_capture_agrees);
         }
@@ -332,6 +386,7 @@ impl State {
         if let Some(app) = master.and_then(|master| self.apps.get_mut(&master)) {
             app.end_worker(&self.settings, pid, end);
         }
+        self.unfinished_requests(master, pid);
         if let Some(master) = master {
             self.worker_exited(master, pid);
         }
@@ -358,7 +413,9 @@ impl State {
     /// Forgets masters, workers and processes that exited long ago.
     pub(crate) fn grow_old(&mut self, now_ns: u64) {
         let before_ns = now_ns.saturating_sub(self.settings.keep_ended_ns);
-        let gone = |app: &App| app.ended_ns.is_some_and(|ended| ended < before_ns);
+        // Workers may outlive their master.
+        let gone =
+            |app: &App| app.live.is_empty() && app.ended_ns.is_some_and(|ended| ended < before_ns);
         let apps: Vec<Pid> = self
             .apps
             .iter()

@@ -2,38 +2,34 @@
 //! microseconds each.
 
 use super::found::FoundMaster;
+use super::heartbeat::{self, Clocks};
 use crate::cpython::object::Objects;
 use crate::gunicorn::worker::Stage;
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::ProcFs;
 use observer_model::fact::{Gauges, Worker};
-use std::time::Duration;
 
 /// A worker's attributes and their names are on some dozen pages.
 const MAX_PAGES: usize = 128;
 
-/// Gauges of the running workers of a master; `wall_ns` is the time since the Unix epoch.
+/// Gauges of the running workers of a master.
 #[must_use]
-pub fn of_workers(procfs: &ProcFs, found: &FoundMaster, wall_ns: i64) -> Vec<Gauges> {
+pub fn of_workers(procfs: &ProcFs, found: &FoundMaster, now: Clocks) -> Vec<Gauges> {
     let workers = found.workers.iter();
     workers
-        .filter_map(|worker| of_worker(procfs, found, worker, wall_ns))
+        .filter_map(|worker| of_worker(procfs, found, worker, now))
         .collect()
 }
 
-fn of_worker(
-    procfs: &ProcFs,
-    found: &FoundMaster,
-    worker: &Worker,
-    wall_ns: i64,
-) -> Option<Gauges> {
+fn of_worker(procfs: &ProcFs, found: &FoundMaster, worker: &Worker, now: Clocks) -> Option<Gauges> {
     let pid = worker.pid;
     let usage = procfs.usage(pid).ok()?;
     if usage.process.started_ns != worker.started_ns || usage.process.is_zombie {
         return None;
     }
     let heartbeat_fd = found.objects.get(&pid).and_then(|o| o.heartbeat_fd);
-    let heartbeat_ns = heartbeat_fd.and_then(|fd| procfs.heartbeat_ns(pid, fd));
+    let heartbeat = heartbeat_fd.and_then(|fd| procfs.heartbeat_file(pid, fd));
+    let version = &found.master.gunicorn_version;
     let Stage { booted, alive } = stage(found, worker);
     Some(Gauges {
         pid,
@@ -41,7 +37,8 @@ fn of_worker(
         cpu_seconds: usage.cpu_seconds,
         threads: usage.threads,
         open_fds: procfs.open_fds(pid).ok(),
-        heartbeat_age_seconds: heartbeat_ns.map(|at_ns| age_seconds(wall_ns, at_ns)),
+        heartbeat_age_seconds: heartbeat
+            .and_then(|file| heartbeat::age_seconds(file, version, now)),
         booted,
         alive,
     })
@@ -53,12 +50,6 @@ fn stage(found: &FoundMaster, worker: &Worker) -> Stage {
     };
     let memory = Snapshot::with_max_pages(ProcessMemory::new(worker.pid), MAX_PAGES);
     object.stage(&Objects::new(&memory, &reader.layout))
-}
-
-/// Never negative: files are stamped up to a clock tick late, and the wall clock may be set back.
-fn age_seconds(wall_ns: i64, at_ns: i64) -> f64 {
-    let age_ns = u64::try_from(wall_ns.saturating_sub(at_ns)).unwrap_or(0);
-    Duration::from_nanos(age_ns).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -89,7 +80,11 @@ mod tests {
             interpreter: Err("".into()),
             reader: None,
         };
-        let gauges = of_workers(&procfs, &found, 0);
+        let now = Clocks {
+            wall_ns: 0,
+            monotonic_ns: 0,
+        };
+        let gauges = of_workers(&procfs, &found, now);
         let [gauges] = gauges.as_slice() else {
             panic!("another process was taken for a worker: {gauges:?}");
         };
@@ -100,12 +95,5 @@ mod tests {
         );
         let unknown = (gauges.heartbeat_age_seconds, gauges.booted, gauges.alive);
         assert_eq!(unknown, (None, None, None));
-    }
-
-    #[test]
-    fn an_age_is_never_negative() {
-        assert_eq!(age_seconds(3_500_000_000, 1_000_000_000), 2.5);
-        assert_eq!(age_seconds(1_000_000_000, 3_500_000_000), 0.0);
-        assert_eq!(age_seconds(i64::MIN, i64::MAX), 0.0);
     }
 }

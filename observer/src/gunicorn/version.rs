@@ -21,6 +21,17 @@ pub fn is_supported(version: &str) -> Option<bool> {
     Some(OLDEST <= (major, minor.unwrap_or(0)) && major <= NEWEST)
 }
 
+/// Whether workers send their heartbeat on the monotonic clock: from 22.0 on; an unknown version is taken
+/// for a new one.
+#[must_use]
+pub fn has_monotonic_heartbeat(version: &str) -> bool {
+    const FIRST: u32 = 22;
+    let major = version.split('.').next();
+    major
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_none_or(|major| major >= FIRST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -233,6 +233,7 @@ fn request(
         no_connection: flags & flags::NO_CONNECTION != 0,
         was_cut: entered_ns.is_some()
             && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
+        worker_exited: flags & flags::WORKER_EXITED != 0,
         exceptions,
         exceptions_count,
     };

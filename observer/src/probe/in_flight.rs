@@ -10,8 +10,9 @@ use aya::maps::{HashMap, MapData};
 use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{InFlight, Pending, WorkerInFlight};
-use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, Role, Target};
+use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, RequestRecord, Role, Target};
 use probe_ebpf::gunicorn::Family;
+use probe_ebpf::machine::Origin;
 use std::collections::BTreeMap;
 
 /// Requests of a worker that are listed, the oldest ones.
@@ -70,6 +71,31 @@ impl InFlightReader {
         }
     }
 
+    /// Records of the requests that a process, which exited just now, left unfinished.
+    #[must_use]
+    pub fn unfinished(&self, pid: Pid, exited_ns: u64) -> Vec<RequestRecord> {
+        let mut found: Vec<(Conn, Origin)> = Vec::new();
+        for conn in self.conns.all().filter(|conn| conn.key.tgid == pid) {
+            let Some(origin) = unfinished(&conn) else {
+                continue;
+            };
+            // A thread serves one request at a time: the end of an earlier one was not seen.
+            let is_same = |other: &Conn| other.tid == conn.tid && other.tid != 0;
+            let is_alone = conn.family == Family::Async as u16;
+            match found
+                .iter_mut()
+                .find(|(other, _)| !is_alone && is_same(other))
+            {
+                Some(other) if other.0.entered_ns < conn.entered_ns => *other = (conn, origin),
+                Some(_) => {}
+                None => found.push((conn, origin)),
+            }
+        }
+        let record =
+            |(conn, origin): &(Conn, Origin)| RequestRecord::of_exit(conn, *origin, exited_ns);
+        found.iter().map(record).collect()
+    }
+
     /// Adds the requests in flight. Entries of an earlier process with the same pid are skipped. The
     /// process `only` may have exited just now, and is then no target any more.
     fn add(
@@ -113,6 +139,17 @@ impl InFlightReader {
 /// Whether a request is in the application.
 fn has_entered(conn: &Conn) -> bool {
     conn.phase == Phase::Entered as u16 && conn.exited_ns == 0
+}
+
+/// What would have ended the request of a connection; `None` if it has none, or has only begun to be
+/// read.
+fn unfinished(conn: &Conn) -> Option<Origin> {
+    let is_on_wire = conn.phase == Phase::Reading as u16 && conn.line_len != 0;
+    match conn.phase {
+        phase if phase == Phase::Entered as u16 => Some(Origin::Python),
+        phase if phase == Phase::Refused as u16 => Some(Origin::Refused),
+        _ => is_on_wire.then_some(Origin::Socket),
+    }
 }
 
 /// Whether a request of a worker whose Python is not read is in flight.

@@ -11,6 +11,15 @@ use observer_model::event::Pid;
 
 const SECOND_NS: i64 = 1_000_000_000;
 
+/// Times of a file, in nanoseconds; usually since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileTimes {
+    /// Its mtime, which its owner may set.
+    pub modified_ns: i64,
+    /// Its ctime.
+    pub changed_ns: i64,
+}
+
 impl ProcFs {
     /// Number of open files of a process.
     ///
@@ -26,10 +35,10 @@ impl ProcFs {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// Time of a worker's last heartbeat, in nanoseconds since the Unix epoch; `None` if the
-    /// descriptor is no deleted `wgunicorn-*` file, as `gunicorn/workers/workertmp.py` creates it.
+    /// Times of a worker's heartbeat file; `None` if the descriptor is no deleted `wgunicorn-*` file, as
+    /// `gunicorn/workers/workertmp.py` creates it.
     #[must_use]
-    pub fn heartbeat_ns(&self, pid: Pid, fd: u32) -> Option<i64> {
+    pub fn heartbeat_file(&self, pid: Pid, fd: u32) -> Option<FileTimes> {
         const DELETED: &[u8] = b" (deleted)";
         let path = self.fd(pid, fd);
         let link = fs::read_link(&path).ok()?;
@@ -38,9 +47,11 @@ impl ProcFs {
             return None;
         }
         let file = fs::metadata(&path).ok()?;
-        file.ctime()
-            .checked_mul(SECOND_NS)?
-            .checked_add(file.ctime_nsec())
+        let ns = |seconds: i64, ns| seconds.checked_mul(SECOND_NS)?.checked_add(ns);
+        Some(FileTimes {
+            modified_ns: ns(file.mtime(), file.mtime_nsec())?,
+            changed_ns: ns(file.ctime(), file.ctime_nsec())?,
+        })
     }
 
     /// The inode of the socket behind a descriptor, if it is a socket.
@@ -75,7 +86,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_heartbeat_is_the_ctime_of_a_deleted_gunicorn_file() {
+    fn a_heartbeat_is_in_the_times_of_a_deleted_gunicorn_file() {
         let folder = tempfile::tempdir().unwrap();
         let procfs = ProcFs::new("/proc").unwrap();
         let [workers, other] = ["wgunicorn-x1", "gunicorn-x1"].map(|name| {
@@ -83,13 +94,19 @@ mod tests {
             let fd = u32::try_from(file.as_raw_fd()).unwrap();
             (file, fd)
         });
-        let heartbeat = |fd| procfs.heartbeat_ns(std::process::id(), fd);
+        let heartbeat = |fd| procfs.heartbeat_file(std::process::id(), fd);
         assert_eq!(heartbeat(workers.1), None, "it is not deleted yet");
         for name in ["wgunicorn-x1", "gunicorn-x1"] {
             fs::remove_file(folder.path().join(name)).unwrap();
         }
-        let age_ns = crate::clock::wall_ns() - heartbeat(workers.1).unwrap();
-        assert!((0..60 * SECOND_NS).contains(&age_ns), "{age_ns}");
+        let FileTimes {
+            modified_ns,
+            changed_ns,
+        } = heartbeat(workers.1).unwrap();
+        for at_ns in [modified_ns, changed_ns] {
+            let age_ns = crate::clock::wall_ns() - at_ns;
+            assert!((-SECOND_NS..60 * SECOND_NS).contains(&age_ns), "{age_ns}");
+        }
         assert_eq!(heartbeat(other.1), None);
         assert_eq!(heartbeat(u32::MAX), None);
         drop((workers, other));

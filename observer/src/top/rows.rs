@@ -304,7 +304,7 @@ fn errors(app: &App) -> impl Iterator<Item = Row> {
             app.master_pid,
             it.method.raw(),
             it.endpoint.raw(),
-            it.status,
+            it.status.unwrap_or_default(),
             it.error_type.raw(),
             it.raised_in.raw()
         ),
@@ -313,7 +313,7 @@ fn errors(app: &App) -> impl Iterator<Item = Row> {
         mark: Mark::Normal,
         values: vec![
             Value::Count(it.count),
-            Value::Count(it.status.into()),
+            known(it.status, |status| Value::Count(status.into())),
             texted(&it.method),
             known_text(&it.endpoint),
             texted(&it.error_type),

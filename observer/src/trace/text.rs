@@ -193,6 +193,7 @@ fn why(finished: &FinishedRequest) -> String {
         .collect();
     match &finished.cause {
         Some(Cause::Raised(failure)) => parts.push(raised(failure)),
+        Some(Cause::WorkerExited(exit)) => parts.push(exit.as_str().replace('_', " ")),
         Some(Cause::None) => parts.push("no exception".to_owned()),
         // One of the marks is the reason.
         Some(Cause::Unknown) if request.client_gone || request.bad_request => {}

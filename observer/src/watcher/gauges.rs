@@ -3,6 +3,7 @@
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
 use crate::gunicorn::gauges;
+use crate::gunicorn::heartbeat::Clocks;
 use crate::gunicorn::listeners::{ListenerReader, Listens};
 use observer_model::fact::Fact;
 
@@ -71,7 +72,11 @@ impl Watcher {
         let mut reader = ListenerReader::default();
         let mut listens = Vec::new();
         for (&pid, master) in &self.masters {
-            workers.extend(gauges::of_workers(procfs, &master.found, wall_ns()));
+            let clocks = Clocks {
+                wall_ns: wall_ns(),
+                monotonic_ns: monotonic_ns(),
+            };
+            workers.extend(gauges::of_workers(procfs, &master.found, clocks));
             let listeners = reader.of_master(procfs, &master.found);
             if let Ok(listeners) = &listeners {
                 listens.push((pid, Listens::on(listeners)));

@@ -18,5 +18,7 @@ pub const PIPELINED: u16 = 1 << 6;
 pub const ADOPTED: u16 = 1 << 7;
 /// The kept start of the first line is followed by a gap.
 pub const LINE_CUT: u16 = 1 << 8;
+/// The worker exited before the request was done.
+pub const WORKER_EXITED: u16 = 1 << 10;
 /// Heads were not seen: each counts as one byte of `request_bytes` and `response_bytes`.
 pub const NO_HEADS: u16 = 1 << 9;

@@ -58,6 +58,40 @@ pub struct RequestRecord<const LINE: usize = HEAD_BYTES> {
     /// Start of the request: see [`LineSource`].
     pub line: [u8; LINE],
 }
+impl RequestRecord {
+    /// A record without anything.
+    pub const EMPTY: Self = Self {
+        header: Header {
+            kind: 0,
+            len: 0,
+            tgid: 0,
+            time_ns: 0,
+        },
+        established_ns: 0,
+        accepted_ns: 0,
+        first_read_ns: 0,
+        entered_ns: 0,
+        first_write_ns: 0,
+        last_write_ns: 0,
+        exited_ns: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        exceptions: 0,
+        exceptions_count: 0,
+        request_head_bytes: 0,
+        response_head_bytes: 0,
+        version: 0,
+        ordinal: 0,
+        status: 0,
+        flags: 0,
+        line_len: 0,
+        line_source: 0,
+        tid: 0,
+        family: 0,
+        timed_by: 0,
+        line: [0; HEAD_BYTES],
+    };
+}
 const _: () = assert!(size_of::<RequestRecord>() == 16 + 11 * 8 + 4 * 4 + 4 * 2 + 8 + HEAD_BYTES);
 // Three cache lines, less the eight bytes that the ring buffer puts before a record.
 const _: () = assert!(size_of::<RequestRecord<SHORT_LINE_BYTES>>() == 3 * 64);

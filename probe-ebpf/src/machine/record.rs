@@ -1,7 +1,7 @@
 //! The record of a request.
 
 use super::Origin;
-use crate::abi::{Conn, RequestRecord, flags};
+use crate::abi::{Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, flags};
 
 impl<const LINE: usize> RequestRecord<LINE> {
     /// Writes every field but the header and the line.
@@ -35,5 +35,26 @@ impl<const LINE: usize> RequestRecord<LINE> {
             self.exceptions = conn.exceptions_key();
             self.exceptions_count = u64::from(conn.exceptions) + u64::from(conn.captured_frames);
         }
+    }
+}
+
+impl RequestRecord {
+    /// The record of a request that the exit of its worker ended.
+    #[must_use]
+    pub fn of_exit(conn: &Conn, origin: Origin, time_ns: u64) -> Self {
+        let mut record = Self::EMPTY;
+        record.header = Header {
+            kind: RecordKind::Request as u16,
+            len: size_of::<Self>() as u16,
+            tgid: conn.key.tgid,
+            time_ns,
+        };
+        record.fill(conn.tid, conn, origin);
+        record.flags |= flags::WORKER_EXITED;
+        if record.exited_ns == 0 {
+            record.exited_ns = time_ns;
+        }
+        record.line.copy_from_slice(&conn.line[..HEAD_BYTES]);
+        record
     }
 }

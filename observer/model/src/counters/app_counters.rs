@@ -7,6 +7,7 @@ use crate::counters::worker_counters::{
 };
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::event::Request;
+use crate::lifecycle::exit_reason::FatalExit;
 use crate::routes::registry::{RouteId, RouteRegistry};
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;
@@ -99,6 +100,8 @@ pub struct HttpKey {
     pub method: Method,
     pub route: RouteId,
     pub status: Option<u16>,
+    /// The worker exited before the request was done.
+    pub ended_by: Option<FatalExit>,
 }
 
 impl Hash for HttpKey {
@@ -106,6 +109,7 @@ impl Hash for HttpKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let status = u64::from(self.status.unwrap_or(0));
         let labels = u64::from(self.class.0) << 8 | u64::from(self.method.0);
+        // Rare: it does not have to be spread.
         state.write_u64(status << 48 | labels << 32 | u64::from(self.route.number()));
     }
 }
@@ -116,7 +120,8 @@ pub struct HttpErrorKey {
     pub class: ClassId,
     pub method: Method,
     pub route: RouteId,
-    pub status: u16,
+    /// `None` if the worker exited before it answered.
+    pub status: Option<u16>,
     pub error: ErrorType,
     pub raised_in: String,
 }
@@ -203,16 +208,20 @@ impl AppCounters {
                 method,
                 route,
                 status: request.status,
+                ended_by: match analysis.cause {
+                    Cause::WorkerExited(exit) => Some(exit),
+                    _ => None,
+                },
             };
             self.http(settings, key).observe(ns);
         }
-        if let Some(status @ 500..) = request.status {
+        if request.worker_exited || matches!(request.status, Some(500..)) {
             let (error, raised_in) = self.named(settings, &analysis.cause);
             let key = HttpErrorKey {
                 class,
                 method,
                 route,
-                status,
+                status: request.status,
                 error,
                 raised_in,
             };
@@ -226,6 +235,7 @@ impl AppCounters {
         let (error, raised_in) = match cause {
             Cause::Unknown => (ErrorType::Unknown, ""),
             Cause::None => (ErrorType::None, ""),
+            Cause::WorkerExited(exit) => (ErrorType::WorkerExited(*exit), ""),
             Cause::Raised(failure) => (
                 ErrorType::Class(failure.raised.error.clone()),
                 failure.raised.raised_in.raw(),
@@ -255,6 +265,7 @@ impl AppCounters {
             Cause::Raised(failure) if analysis.has_left || request.was_cut => {
                 Some(ErrorType::Class(failure.raised.error.clone()))
             }
+            Cause::WorkerExited(exit) => Some(ErrorType::WorkerExited(*exit)),
             // It was cut off, and nothing shows why.
             _ if request.was_cut && !request.client_gone && !analysis.client_gone => {
                 Some(ErrorType::Unknown)
@@ -269,7 +280,9 @@ impl AppCounters {
         Outcome {
             method,
             route,
-            is_error: matches!(request.status, Some(500..)) || request.was_cut && !is_gone,
+            is_error: matches!(request.status, Some(500..))
+                || request.worker_exited
+                || request.was_cut && !is_gone,
             failed: failed.map(&mut key),
             handled: handled.map(&mut key),
         }

@@ -1,6 +1,7 @@
 //! Names of errors that an app chooses: a limited number, and `other` for the rest.
 
 use crate::event::Class;
+use crate::lifecycle::exit_reason::FatalExit;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The label value of all names beyond the limit.
@@ -19,6 +20,8 @@ pub enum ErrorType {
     Unknown,
     /// A class beyond the limit.
     Other,
+    /// The worker exited.
+    WorkerExited(FatalExit),
     /// The class of the exception.
     Class(Class),
 }
@@ -82,6 +85,7 @@ impl LabelLimits {
             ErrorType::None => String::new(),
             ErrorType::Unknown => UNKNOWN.to_owned(),
             ErrorType::Other => OTHER.to_owned(),
+            ErrorType::WorkerExited(exit) => exit.as_str().to_owned(),
             ErrorType::Class(Class { module, name }) => {
                 let is_shared = self.classes.get(name.raw()).is_some_and(|of| of.len() > 1);
                 if is_shared {

@@ -7,6 +7,7 @@
 //!    `of_captures`.
 
 use crate::event::{CapturedFrame, Class, Exception, Frame};
+use crate::lifecycle::exit_reason::FatalExit;
 use crate::untrusted::Untrusted;
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub enum Cause {
     None,
     /// This exception.
     Raised(Box<Failure>),
+    /// Its worker exited.
+    WorkerExited(FatalExit),
 }
 
 /// An exception that failed a request.

@@ -14,6 +14,8 @@ use std::fmt;
 pub enum Kind {
     HeartbeatLate,
     WorkerStuck,
+    WorkerNotBooted,
+    MasterGone,
     RestartLoop,
     BacklogGrowing,
     Saturated,
@@ -61,6 +63,20 @@ pub const ALL: &[About] = &[
         name: "worker_stuck",
         meaning: "A request that hangs; a sync worker serves nobody else meanwhile",
         advice: "Look at the worker's stack: it shows the line that the request is at.",
+        urgency: Urgency::Critical,
+    },
+    About {
+        kind: Kind::WorkerNotBooted,
+        name: "worker_not_booted",
+        meaning: "A worker that does not boot; its master waits for it without a timeout",
+        advice: "Look at the worker's stack: it shows what the import of the application waits for.",
+        urgency: Urgency::Critical,
+    },
+    About {
+        kind: Kind::MasterGone,
+        name: "master_gone",
+        meaning: "Workers without a master: they serve on, and nobody replaces or stops them",
+        advice: "Find why the master exited, stop its workers, and start Gunicorn again.",
         urgency: Urgency::Critical,
     },
     About {

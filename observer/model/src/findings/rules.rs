@@ -19,6 +19,10 @@ const MEMORY_BYTES: u64 = 8 << 20;
 /// Samples and requests that it takes to see how requests are spread.
 const SPREAD_SAMPLES: usize = 3;
 const SPREAD_REQUESTS: u64 = 100;
+/// Workers that live for this long after their master do not follow it.
+const ORPHANED_NS: u64 = 5_000_000_000;
+/// A worker without a timeout that boots for longer is a finding.
+const BOOT_SECONDS: f64 = 60.0;
 /// Exits in trouble are counted over this time.
 const RESTARTS_NS: u64 = 60_000_000_000;
 
@@ -31,6 +35,8 @@ pub struct AppInput<'a> {
     pub past: &'a AppPast,
     /// Reason of the latest exit in trouble.
     pub last_trouble: Option<ExitReason>,
+    /// When the master exited.
+    pub ended_ns: Option<u64>,
     /// Live workers.
     pub workers: Vec<WorkerInput<'a>>,
 }
@@ -40,6 +46,10 @@ pub struct WorkerInput<'a> {
     pub pid: Pid,
     pub in_flight: &'a WorkerInFlight,
     pub heartbeat_age_seconds: Option<f64>,
+    /// `None` when unknown.
+    pub started_ns: Option<u64>,
+    /// It loads its application.
+    pub is_booting: bool,
     /// Requests served since it started.
     pub requests: u64,
     pub past: &'a WorkerPast,
@@ -60,7 +70,12 @@ pub struct Found {
 pub fn find(app: &AppInput, now_ns: u64) -> Vec<Found> {
     let mut found = Vec::new();
     stuck(app, now_ns, &mut found);
+    if let Some(ended_ns) = app.ended_ns {
+        orphans(app, now_ns.saturating_sub(ended_ns), &mut found);
+        return found;
+    }
     heartbeats(app, &mut found);
+    boots(app, now_ns, &mut found);
     restarts(app, now_ns, &mut found);
     backlogs(app, &mut found);
     spread(app, &mut found);
@@ -115,6 +130,33 @@ fn heartbeats(app: &AppInput, found: &mut Vec<Found>) {
                 "the last heartbeat was {age:.1} s ago; the master kills the worker after {timeout} s"
             );
             add(found, Kind::HeartbeatLate, Some(worker.pid), evidence);
+        }
+    }
+}
+
+/// Workers that outlive their master: each checks about once a second whether it is still there.
+fn orphans(app: &AppInput, gone_ns: u64, found: &mut Vec<Found>) {
+    let count = app.workers.len();
+    if count > 0 && gone_ns >= ORPHANED_NS {
+        let gone = seconds(gone_ns);
+        let evidence =
+            format!("the master exited {gone:.0} s ago; {count} of its workers still run");
+        add(found, Kind::MasterGone, None, evidence);
+    }
+}
+
+/// A worker that boots for longer than the timeout. Without a heartbeat: with one its master counts, too.
+fn boots(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
+    let timeout = app.timeout_seconds.filter(|&timeout| timeout > 0);
+    let longest = timeout.map_or(BOOT_SECONDS, f64::from);
+    for worker in &app.workers {
+        let Some(started_ns) = worker.started_ns else {
+            continue;
+        };
+        let age = seconds(now_ns.saturating_sub(started_ns));
+        if worker.is_booting && worker.heartbeat_age_seconds.is_none() && age >= longest {
+            let evidence = format!("the worker has been booting for {age:.0} s");
+            add(found, Kind::WorkerNotBooted, Some(worker.pid), evidence);
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::lifecycle::worker_state::{Sent, WorkerState};
 use serde::{Deserialize, Serialize};
 
 const BOOT_ERRORS: [u8; 2] = [3, 4];
+/// A reload, or a request for fewer workers, explains what the master does to its workers within this time:
+/// with `preload_app` it imports the application first.
+const ANSWER_NS: u64 = 300_000_000_000;
 /// A stop of the master also explains a signal that the worker got this long before: a terminal or a
 /// supervisor sends the signal to the whole process group.
 const TOGETHER_NS: u64 = 1_000_000_000;
@@ -31,6 +34,8 @@ pub enum ExitReason {
     Reload,
     /// Its master reduced the number of workers, after `SIGTTOU`.
     Ttou,
+    /// An operator asked its master to stop it, through `gunicornc`.
+    Command,
     /// Somebody other than its master sent it a signal to stop.
     Quit,
     /// A signal or an exit code that nobody asked for.
@@ -45,12 +50,13 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Timeout,
         Self::Oom,
         Self::MaxRequests,
         Self::Reload,
         Self::Ttou,
+        Self::Command,
         Self::Quit,
         Self::Crash,
         Self::BootError,
@@ -67,6 +73,7 @@ impl ExitReason {
             Self::MaxRequests => "max_requests",
             Self::Reload => "reload",
             Self::Ttou => "ttou",
+            Self::Command => "command",
             Self::Quit => "quit",
             Self::Crash => "crash",
             Self::BootError => "boot_error",
@@ -82,6 +89,39 @@ impl ExitReason {
             self,
             Self::Timeout | Self::Oom | Self::Crash | Self::BootError | Self::Unknown
         )
+    }
+}
+
+/// The exit of a worker as the error of the requests that it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FatalExit {
+    Timeout,
+    Oom,
+    Crash,
+    /// For any other reason.
+    Other,
+}
+
+impl FatalExit {
+    #[must_use]
+    pub fn of(reason: ExitReason) -> Self {
+        match reason {
+            ExitReason::Timeout => Self::Timeout,
+            ExitReason::Oom => Self::Oom,
+            ExitReason::Crash => Self::Crash,
+            _ => Self::Other,
+        }
+    }
+
+    /// The value of the label `error_type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "worker_timeout",
+            Self::Oom => "worker_oom",
+            Self::Crash => "worker_crash",
+            Self::Other => "worker_exit",
+        }
     }
 }
 
@@ -118,6 +158,8 @@ pub struct Evidence<'a> {
     /// Its master stops by itself, because a worker could not boot.
     pub is_halting: bool,
     pub master_ended: bool,
+    /// Its master takes commands of `gunicornc` (`gunicorn/ctl`, from 25.0 on).
+    pub takes_commands: bool,
     /// `max_requests`; `None` when unknown, 0 for no limit.
     pub max_requests: Option<u64>,
     /// Requests that the observer saw it serve.
@@ -180,10 +222,16 @@ fn reason(evidence: &Evidence<'_>) -> ExitReason {
     let mut of_master = state.signals.iter().filter(by_master);
     let stop = of_master.find(|s| s.signal == signal::KILL || stops.contains(&s.signal));
     if let Some(stop) = stop {
-        return asked_for(evidence, stop.time_ns).unwrap_or(if evidence.is_halting {
-            ExitReason::Shutdown
-        } else {
-            ExitReason::Unknown
+        // `worker remove` and `worker kill` send no signal to the master (`gunicorn/ctl/handlers.py`).
+        return asked_for(evidence, stop.time_ns).unwrap_or(match evidence {
+            Evidence {
+                is_halting: true, ..
+            } => ExitReason::Shutdown,
+            Evidence {
+                takes_commands: true,
+                ..
+            } => ExitReason::Command,
+            _ => ExitReason::Unknown,
         });
     }
     let quit = state
@@ -223,6 +271,7 @@ fn asked_for(evidence: &Evidence<'_>, until_ns: u64) -> Option<ExitReason> {
         .filter(|sent| sent.time_ns <= until_ns);
     asked
         .filter_map(|sent| match sent.signal {
+            signal::HUP | signal::TTOU if until_ns.saturating_sub(sent.time_ns) > ANSWER_NS => None,
             signal::HUP => Some(ExitReason::Reload),
             signal::TTOU => Some(ExitReason::Ttou),
             signal::TERM | signal::INT | signal::QUIT | signal::WINCH => Some(ExitReason::Shutdown),

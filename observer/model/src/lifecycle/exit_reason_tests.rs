@@ -21,6 +21,7 @@ struct Case {
     is_all: bool,
     is_halting: bool,
     master_ended: bool,
+    takes_commands: bool,
 }
 
 impl Case {
@@ -38,6 +39,7 @@ impl Case {
             is_all: true,
             is_halting: false,
             master_ended: false,
+            takes_commands: false,
         }
     }
 
@@ -64,6 +66,7 @@ impl Case {
             asked: &self.asked,
             is_halting: self.is_halting,
             master_ended: self.master_ended,
+            takes_commands: self.takes_commands,
             max_requests: self.max_requests,
             served: self.served,
             is_all: self.is_all,
@@ -96,6 +99,26 @@ fn a_signal_of_the_master_has_the_reason_of_the_last_signal_to_the_master() {
     assert_eq!(later.end().0, ExitReason::Unknown);
     let both = case(signal::HUP).asked(150, signal::TTOU);
     assert_eq!(both.end().0, ExitReason::Ttou);
+}
+
+#[test]
+fn an_old_reload_explains_nothing_and_a_command_what_no_signal_explains() {
+    let long_after = 200 + ANSWER_NS;
+    let old = |signal| {
+        Case::exited(0)
+            .asked(100, signal)
+            .got(long_after, signal::TERM, MASTER)
+    };
+    for signal in [signal::HUP, signal::TTOU] {
+        let mut case = old(signal);
+        assert_eq!(case.end().0, ExitReason::Unknown);
+        case.takes_commands = true;
+        assert_eq!(case.end(), (ExitReason::Command, ExitKind::Graceful));
+    }
+    // A master that stops may take long.
+    let mut stops = old(signal::TERM);
+    stops.takes_commands = true;
+    assert_eq!(stops.end().0, ExitReason::Shutdown);
 }
 
 #[test]
@@ -216,6 +239,7 @@ fn an_unseen_exit_is_unknown() {
         asked: &[],
         is_halting: false,
         master_ended: false,
+        takes_commands: true,
         max_requests: Some(1),
         served: 1,
         is_all: true,

@@ -43,6 +43,7 @@ impl FinishedRequest {
     ) -> Self {
         let is_error = matches!(request.status, Some(500..))
             || request.error_handled
+            || request.worker_exited
             || outcome.failed.is_some();
         Self {
             time_seconds: wall_seconds(request.finished_ns, wall_offset_ns),
@@ -86,6 +87,7 @@ fn cause<S: Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S
         None => (None, None),
         Some(Cause::Unknown) => (Some("unknown"), None),
         Some(Cause::None) => (Some("none"), None),
+        Some(Cause::WorkerExited(exit)) => (Some(exit.as_str()), None),
         Some(Cause::Raised(failure)) => (Some("raised"), Some(&**failure)),
     };
     Fields { cause_is, cause }.serialize(serializer)

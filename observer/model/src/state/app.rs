@@ -211,6 +211,7 @@ impl App {
             asked: &self.asked,
             is_halting: self.is_halting,
             master_ended: self.ended_ns.is_some(),
+            takes_commands: takes_commands(&self.master),
             max_requests: self.master.max_requests,
             served: worker.total().requests,
             is_all: worker.is_watched,
@@ -367,6 +368,14 @@ fn find<'a>(
         Some(worker) => Some(worker),
         None => ended.find(|worker| worker.pid == pid),
     }
+}
+
+/// Whether it takes commands of `gunicornc`: from Gunicorn 25 on.
+fn takes_commands(master: &fact::Master) -> bool {
+    const FIRST: u32 = 25;
+    let major = master.gunicorn_version.split('.').next();
+    let major = major.and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= FIRST)
 }
 
 /// Class of workers whose own class is unknown.

@@ -55,7 +55,8 @@ fn an_exited_successor_keeps_the_shared_counters() {
             .get(master + 1);
     }
     // The last one to exit has neither the lowest nor the highest pid.
-    scenario.exit(10).later(100).exit(30).later(100).exit(20);
+    scenario.exit(11).exit(10).later(100);
+    scenario.exit(31).exit(30).later(100).exit(21).exit(20);
     for (later, masters) in [(101, 2), (100, 1)] {
         scenario.later(later);
         assert_eq!(scenario.metrics_view().apps.len(), masters);

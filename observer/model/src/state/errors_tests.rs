@@ -24,7 +24,14 @@ fn handled(scenario: &mut Scenario, exception: Exception) -> &mut Scenario {
 fn http_errors(app: &AppView) -> Vec<(u16, &str, &str, u64)> {
     let series = app.http_errors.iter();
     series
-        .map(|e| (e.status, &*e.error_type, &*e.raised_in, e.count))
+        .map(|e| {
+            (
+                e.status.unwrap_or(0),
+                &*e.error_type,
+                &*e.raised_in,
+                e.count,
+            )
+        })
         .collect()
 }
 

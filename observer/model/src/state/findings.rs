@@ -7,6 +7,7 @@ use crate::event::Pid;
 use crate::findings::finding::{Finding, Kind};
 use crate::findings::past::WorkerSample;
 use crate::findings::rules::{self, AppInput, Found, WorkerInput};
+use crate::lifecycle::worker_state::Stage;
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;
 use crate::wall_clock::wall_seconds;
@@ -90,9 +91,6 @@ fn sample(app: &mut App, now_ns: u64) {
 }
 
 fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
-    if app.ended_ns.is_some() {
-        return Vec::new();
-    }
     let exits = app.ended.iter().rev();
     let mut reasons = exits.filter_map(|worker| Some(worker.reason?.0));
     let workers = app.live.iter().map(|(&pid, worker)| WorkerInput {
@@ -102,6 +100,9 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
             .gauges
             .as_ref()
             .and_then(|gauges| gauges.heartbeat_age_seconds),
+        started_ns: worker.started_ns,
+        is_booting: worker.state.booted == Some(false)
+            && worker.state.stage() == Some(Stage::Booting),
         requests: worker.total().requests,
         past: &worker.past,
     });
@@ -110,6 +111,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
         timeout_seconds: app.master.timeout_seconds,
         listeners: &app.listeners,
         past: &app.past,
+        ended_ns: app.ended_ns,
         last_trouble: reasons.find(|reason| reason.is_trouble()),
         workers: workers.collect(),
     };

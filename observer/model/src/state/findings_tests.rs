@@ -106,6 +106,54 @@ fn a_heartbeat_is_late_when_little_of_the_timeout_is_left() {
 }
 
 #[test]
+fn a_worker_that_boots_for_longer_than_the_timeout_is_a_finding() {
+    let mut scenario = scenario(&[11]);
+    let booting = |heartbeat_age_seconds| Fact::Gauges {
+        workers: vec![Gauges {
+            pid: 11,
+            heartbeat_age_seconds,
+            booted: Some(false),
+            ..Gauges::default()
+        }],
+    };
+    scenario.fact(booting(None));
+    scenario.later(29);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
+    scenario.later(1);
+    let found = [(Kind::WorkerNotBooted, Some(11))];
+    assert_eq!(in_flight(&mut scenario, &[]), found);
+    assert!(evidence(&scenario).contains("booting for 30 s"));
+    // Its master counts: it will end it.
+    scenario.fact(booting(Some(1.0)));
+    assert_eq!(in_flight(&mut scenario, &[]), []);
+}
+
+#[test]
+fn workers_that_outlive_their_master_are_a_finding_as_long_as_they_live() {
+    let mut scenario = scenario(&[11]);
+    let exit = |scenario: &mut Scenario, pid| {
+        let time_ns = scenario.now_ns;
+        scenario.event(Event::Exit {
+            time_ns,
+            pid,
+            status: ExitStatus::Signal(9),
+        });
+    };
+    exit(&mut scenario, 10);
+    scenario.later(4);
+    assert_eq!(in_flight(&mut scenario, &[]), [], "they may follow it");
+    scenario.later(1);
+    let found = [(Kind::MasterGone, None)];
+    assert_eq!(in_flight(&mut scenario, &[]), found);
+    assert!(evidence(&scenario).contains("5 s ago; 1 of its workers"));
+    // Long after its series would have gone.
+    scenario.later(100_000);
+    assert_eq!(in_flight(&mut scenario, &[]), found);
+    exit(&mut scenario, 11);
+    assert_eq!(in_flight(&mut scenario, &[]), []);
+}
+
+#[test]
 fn workers_that_exit_in_trouble_again_and_again_are_a_restart_loop() {
     let mut scenario = scenario(&[]);
     let end = |scenario: &mut Scenario, pid: Pid, status: ExitStatus| {
@@ -202,12 +250,12 @@ fn memory_that_grows_with_requests_is_a_finding_but_a_warm_up_is_not() {
 }
 
 #[test]
-fn an_exited_master_has_no_findings() {
+fn a_master_that_exited_with_its_workers_has_no_findings() {
     let mut scenario = scenario(&[11]);
     let begun_ns = scenario.now_ns;
     scenario.later(60);
     assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]).len(), 1);
-    scenario.exit(10);
+    scenario.exit(11).exit(10);
     assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), []);
 }
 

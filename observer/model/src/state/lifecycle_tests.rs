@@ -1,6 +1,6 @@
 //! Exits of workers, as events and in the views.
 
-use crate::event::{CodeLocation, Event, ExitStatus, Frame, Pid, Stack};
+use crate::event::{CodeLocation, Event, ExitStatus, Frame, Pid, Request, Stack};
 use crate::fact::{Fact, Gauges, InFlight, Pending, WorkerInFlight};
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::WorkerEvent;
@@ -112,6 +112,82 @@ fn a_timeout_is_reported_with_its_stack_and_its_request() {
         ("worker_ended", 11, Some(ExitReason::Timeout)),
     ];
     assert_eq!(events(&mut scenario), expected);
+}
+
+#[test]
+fn requests_that_an_exit_ends_are_errors_of_its_reason() {
+    type Signals = &'static [(u8, Option<Pid>)];
+    let cases: [(Signals, ExitStatus, &str); 4] = [
+        (&[(6, Some(10))], ExitStatus::Signal(9), "worker_timeout"),
+        (&[], ExitStatus::Signal(11), "worker_crash"),
+        (&[], ExitStatus::Code(7), "worker_crash"),
+        (&[(15, Some(1))], ExitStatus::Signal(15), "worker_exit"),
+    ];
+    for (signals, status, error_type) in cases {
+        let mut scenario = Scenario::new();
+        scenario.master(10).fork(10, 11).worker(10, 11, 1);
+        for &(number, sender) in signals {
+            signal(&mut scenario, 11, number, sender);
+        }
+        let finished_ns = scenario.now_ns;
+        for begun in [None, Some(200)] {
+            scenario.event(Event::Request(Box::new(Request {
+                pid: 11,
+                entered_ns: Some(finished_ns - S),
+                exited_ns: Some(finished_ns),
+                finished_ns,
+                path: Some("/users/7".into()),
+                method: Some("GET".into()),
+                status: begun,
+                worker_exited: true,
+                ..Request::default()
+            })));
+        }
+        assert_eq!(scenario.one_worker().counters.requests, 0, "its exit comes");
+        exit(&mut scenario, 11, status);
+        let worker = scenario.one_worker();
+        let counts = (worker.counters.requests, worker.counters.errors);
+        assert_eq!(counts, (2, 2), "{error_type}");
+        let app = scenario.app();
+        let errors = app
+            .http_errors
+            .iter()
+            .map(|of| (of.status, &*of.error_type));
+        let errors: Vec<_> = errors.collect();
+        assert_eq!(errors, [(None, error_type), (Some(200), error_type)]);
+        assert!(app.http.iter().all(|of| of.error_type == error_type));
+        assert_eq!(
+            app.http.iter().map(|of| of.duration.count()).sum::<u64>(),
+            2
+        );
+    }
+}
+
+#[test]
+fn a_request_that_an_aborted_worker_closes_is_one_of_its_timeout() {
+    let mut scenario = Scenario::new();
+    scenario.master(10).fork(10, 11).worker(10, 11, 1);
+    let cut = |scenario: &mut Scenario| {
+        let finished_ns = scenario.now_ns;
+        scenario.event(Event::Request(Box::new(Request {
+            pid: 11,
+            entered_ns: Some(finished_ns - S),
+            exited_ns: Some(finished_ns),
+            finished_ns,
+            was_cut: true,
+            ..Request::default()
+        })));
+    };
+    cut(&mut scenario);
+    assert!(scenario.app().http_errors.is_empty());
+    signal(&mut scenario, 11, 6, Some(10));
+    cut(&mut scenario);
+    let app = scenario.app();
+    let errors = app
+        .http_errors
+        .iter()
+        .map(|of| (of.status, &*of.error_type));
+    assert_eq!(errors.collect::<Vec<_>>(), [(None, "worker_timeout")]);
 }
 
 #[test]

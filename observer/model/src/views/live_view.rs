@@ -184,12 +184,13 @@ pub struct Phases {
     pub write_seconds: Option<f64>,
 }
 
-/// Responses of one kind with a status of 500 or above.
+/// Responses of one kind with a status of 500 or above, or requests that their worker's exit ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     pub method: Untrusted,
     pub endpoint: Untrusted,
-    pub status: u16,
+    /// `None` if the worker exited before it answered.
+    pub status: Option<u16>,
     /// `unknown` when the exception was not seen; empty when there was none.
     pub error_type: Untrusted,
     /// `file:function`; empty when unknown.

@@ -168,7 +168,7 @@ pub struct HttpErrorView {
     pub method: &'static str,
     /// Empty when the path is unknown.
     pub endpoint: String,
-    pub status: u16,
+    pub status: Option<u16>,
     /// `unknown` when the exception was not seen, `other` beyond the limit; empty when there was no
     /// exception.
     pub error_type: String,

@@ -14,6 +14,7 @@ const REASONS = {
   max_requests: ["served --max-requests requests", false],
   reload: ["replaced by its master, after SIGHUP", false],
   ttou: ["its master reduced the number of workers, after SIGTTOU", false],
+  command: ["stopped by its master, after a command of gunicornc", false],
   quit: ["stopped by somebody other than its master", false],
   shutdown: ["its master stopped", false],
 };

@@ -132,7 +132,7 @@ export function appTables() {
     "Errors",
     [
       number("count", "Count", (of) => count(of.count)),
-      number("status", "Status", (of) => String(of.status)),
+      number("status", "Status", (of) => text(of.status)),
       words("type", "Exception", (of) => text(of.error_type)),
       words("raised", "Raised in", (of) => text(of.raised_in)),
       words("route", "Route", (of) => `${of.method} ${text(of.endpoint)}`),

@@ -55,14 +55,15 @@ pub const FAMILIES: &[Family] = &[
             "error_type",
             "raised_in",
         ],
-        help: "Responses with a 5xx status, by the exception behind them.",
+        help: "Responses with a 5xx status, by the exception behind them, and requests that the exit of \
+               their worker ended.",
         read: Read::App(|app, series| {
             for error in &app.http_errors {
                 let labels = [
                     &*error.class,
                     error.method,
                     &error.endpoint,
-                    &error.status.to_string(),
+                    &number(error.status),
                     &error.error_type,
                     &error.raised_in,
                 ];

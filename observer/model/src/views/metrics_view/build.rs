@@ -221,9 +221,10 @@ fn http(app: &App) -> Vec<HttpView> {
         method: key.method.as_str(),
         route: counters.routes.name(key.route).to_owned(),
         status: key.status,
-        error_type: match key.status {
-            Some(status @ 500..) => status.to_string(),
-            _ => String::new(),
+        error_type: match (key.ended_by, key.status) {
+            (Some(exit), _) => exit.as_str().to_owned(),
+            (None, Some(status @ 500..)) => status.to_string(),
+            (None, _) => String::new(),
         },
         duration: duration.clone(),
     });
