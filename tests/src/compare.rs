@@ -14,6 +14,14 @@ use crate::{
     process, wait,
 };
 
+/// Values of `error_type` of requests that ended with their worker.
+pub const ENDED_WITH_WORKER: [&str; 4] = [
+    "worker_timeout",
+    "worker_oom",
+    "worker_crash",
+    "worker_exit",
+];
+
 /// The number of times that each key occurs.
 pub fn counted<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, f64> {
     let mut counts = BTreeMap::new();
@@ -92,11 +100,19 @@ pub fn workers_of(metrics: &Metrics, master: Master<'_>, logged: &[Line]) -> Res
     let master = pid.to_string();
     let labels = [("master_pid", master.as_str())];
     let by = ["worker_pid", "worker_class"];
-    let expected = counted(
+    let mut expected = counted(
         logged
             .iter()
             .map(|line| vec![line.pid.to_string(), class.to_owned()]),
     );
+    // Those that ended with their worker have no line in its log.
+    for error_type in ENDED_WITH_WORKER {
+        let labels = [("master_pid", master.as_str()), ("error_type", error_type)];
+        let failed = metrics.sum_by("gunicorn_worker_failed_requests_total", &labels, &by);
+        for (worker, count) in failed {
+            *expected.entry(worker).or_default() += count;
+        }
+    }
     let requests = metrics.sum_by("gunicorn_worker_requests_total", &labels, &by);
     equal("requests by worker", &requests, &expected)?;
     let histogram = "gunicorn_worker_request_duration_seconds_count";

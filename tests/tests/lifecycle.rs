@@ -316,7 +316,11 @@ fn a_worker_killed_in_a_request_is_replaced_and_counting_goes_on() -> Result<()>
     })?;
     server.wait_for_workers(1)?;
     send(&server, 5)?;
-    check(&observer, &server, 10)?;
+    let logged = server.wait_for_access_log(10)?;
+    // Beside those of the log the one that ended with its worker.
+    let metrics = observer.wait_for_requests(server.pid(), 11)?;
+    compare::workers(&metrics, &server, &logged)?;
+    compare::nothing_lost(&metrics)?;
     observer.wait_until("the killed worker's state to be freed", |metrics| {
         entries(metrics) == before
     })?;

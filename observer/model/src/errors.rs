@@ -1,5 +1,6 @@
-//! Which exception failed a request.
+//! What failed a request: an exception, or the exit of its worker.
 
 pub mod cause;
 pub mod deep_capture;
+pub mod fatal_exit;
 pub mod pending;

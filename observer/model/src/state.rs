@@ -14,10 +14,10 @@ use self::findings::Active;
 use crate::effect::{Effect, Effects};
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::deep_capture::DeepCaptures;
+use crate::errors::fatal_exit::FatalExit;
 use crate::errors::pending::Exceptions;
 use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
 use crate::input::Input;
-use crate::lifecycle::exit_reason::FatalExit;
 use crate::lifecycle::worker_event::RecentWorkerEvents;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
 use crate::recent::finished_request::FinishedRequest;
@@ -236,7 +236,7 @@ impl State {
         };
         let app = owner.and_then(|master| self.apps.get(&master));
         let reason = app.and_then(|app| app.worker(pid)?.reason);
-        let exit = reason.map_or(FatalExit::Other, |(reason, _)| FatalExit::of(reason));
+        let exit = reason.map_or(FatalExit::Other, |(reason, _)| reason.into());
         for request in requests {
             let analysis = ErrorAnalysis {
                 cause: Cause::WorkerExited(exit),

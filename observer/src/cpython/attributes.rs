@@ -36,13 +36,14 @@ impl<M: Memory> Objects<'_, M> {
             return Ok(Some(value));
         }
         match self.class_attribute(self.type_of(object)?, name)? {
-            Some(member) if self.is_member(member)? => self.slot(object, member),
+            Some(member) if self.is_member(member) => self.slot(object, member),
             other => Ok(other),
         }
     }
 
-    fn is_member(&self, object: u64) -> Result<bool, Fault> {
-        Ok(self.type_name(self.type_of(object)?)? == "member_descriptor")
+    fn is_member(&self, object: u64) -> bool {
+        let name = self.type_of(object).and_then(|class| self.type_name(class));
+        name.is_ok_and(|name| name == "member_descriptor")
     }
 
     /// The value of one of `__slots__`; `None` while it is unbound. Its offset is that of the

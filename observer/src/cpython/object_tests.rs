@@ -98,6 +98,22 @@ fn attributes_come_from_values_then_dict_then_class_then_its_base() {
 }
 
 #[test]
+fn a_slot_is_read_from_the_object_itself() {
+    let mut heap = TestHeap::new();
+    heap.type_at(0x32_0000, "member_descriptor", 0, 0, 0, 0);
+    let (sock, hub) = (heap.str("_sock"), heap.str("hub"));
+    let definitions = [40, 48].map(|offset| heap.words(&[0, 16, offset]));
+    let [of_sock, of_hub] =
+        definitions.map(|definition| heap.words(&[1, 0x32_0000, 0, 0, 0, definition]));
+    let class_dict = heap.dict(1, &[(sock, of_sock), (hub, of_hub)]);
+    heap.type_at(0x33_0000, "socket", MANAGED_DICT, 0, class_dict, 0);
+    let object = heap.words(&[0, 0, 0, 0, 1, 0x33_0000, 0, 0, 0, 0x77, 0]) + 32;
+    let objects = heap.objects();
+    assert_eq!(objects.attribute(object, "_sock"), Ok(Some(0x77)));
+    assert_eq!(objects.attribute(object, "hub"), Ok(None), "it is unbound");
+}
+
+#[test]
 fn a_class_that_is_its_own_base_is_an_error() {
     let mut heap = TestHeap::new();
     heap.type_at(0x30_0000, "Loop", 0, 0x30_0000, 0, 0);

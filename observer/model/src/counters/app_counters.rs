@@ -6,8 +6,8 @@ use crate::counters::worker_counters::{
     Counters, ErrorKey, Errors, Outcome, Phase, add, duration_ns, phases,
 };
 use crate::errors::cause::{Cause, ErrorAnalysis};
+use crate::errors::fatal_exit::FatalExit;
 use crate::event::Request;
-use crate::lifecycle::exit_reason::FatalExit;
 use crate::routes::registry::{RouteId, RouteRegistry};
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;

@@ -1,7 +1,7 @@
 //! Names of errors that an app chooses: a limited number, and `other` for the rest.
 
+use crate::errors::fatal_exit::FatalExit;
 use crate::event::Class;
-use crate::lifecycle::exit_reason::FatalExit;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The label value of all names beyond the limit.

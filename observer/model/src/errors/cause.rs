@@ -6,8 +6,8 @@
 //! 3. Else, after a deep capture, one of the exceptions that passed through frames: see
 //!    `of_captures`.
 
+use crate::errors::fatal_exit::FatalExit;
 use crate::event::{CapturedFrame, Class, Exception, Frame};
-use crate::lifecycle::exit_reason::FatalExit;
 use crate::untrusted::Untrusted;
 use serde::Serialize;
 

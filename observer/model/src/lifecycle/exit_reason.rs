@@ -7,6 +7,7 @@
 //! `SIGTERM` or `SIGQUIT`, then `SIGKILL`. `reap_workers` stops the master when a worker exits with 3
 //! (`WORKER_BOOT_ERROR`) or 4 (`APP_LOAD_ERROR`).
 
+use crate::errors::fatal_exit::FatalExit;
 use crate::event::{ExitStatus, Pid};
 use crate::lifecycle::signal;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
@@ -92,35 +93,13 @@ impl ExitReason {
     }
 }
 
-/// The exit of a worker as the error of the requests that it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FatalExit {
-    Timeout,
-    Oom,
-    Crash,
-    /// For any other reason.
-    Other,
-}
-
-impl FatalExit {
-    #[must_use]
-    pub fn of(reason: ExitReason) -> Self {
+impl From<ExitReason> for FatalExit {
+    fn from(reason: ExitReason) -> Self {
         match reason {
             ExitReason::Timeout => Self::Timeout,
             ExitReason::Oom => Self::Oom,
             ExitReason::Crash => Self::Crash,
             _ => Self::Other,
-        }
-    }
-
-    /// The value of the label `error_type`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "worker_timeout",
-            Self::Oom => "worker_oom",
-            Self::Crash => "worker_crash",
-            Self::Other => "worker_exit",
         }
     }
 }
