@@ -286,11 +286,8 @@ pub(super) fn read_window<M: Memory>(
     buffer: u64,
     len: u64,
 ) -> Result<(), Fault> {
-    let kept = if len > SCAN_BYTES as u64 {
-        SCAN_BYTES
-    } else {
-        len as usize
-    };
+    // One byte less than there is room for, so that a mask bounds it.
+    let kept = bounded(len.min(SCAN_BYTES as u64 - 1), SCAN_BYTES);
     window.len = kept as u32;
     let place = window.bytes.get_mut(..kept).ok_or(Fault)?;
     user.read(buffer, place)
