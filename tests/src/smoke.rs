@@ -156,6 +156,11 @@ impl Doctor {
 
     /// The loss without a feature, if the kernel lacks it.
     fn denied(&self, name: &str) -> Result<Option<String>> {
+        // What reports connections also knows when they were established.
+        let name = match name {
+            "TCP queue wait" => "connections",
+            name => name,
+        };
         let features = self.0["features"].as_array();
         let mut features = features.context("doctor lists no features")?.iter();
         let feature = features.find(|feature| feature["name"] == name);
