@@ -3,7 +3,7 @@
 //! - [`target`]: the interpreter of a process: [`target::Interpreter`]; [`files`]: what a file holds,
 //!   read once for all processes; [`version`]: supported versions, and which interpreter a file is;
 //!   [`error`]: why an interpreter cannot be read
-//! - [`threads`]: threads and their frames; [`slot`]: where each thread keeps its state
+//! - [`threads`]: threads; [`slot`]: where each thread keeps its state
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes;
 //!   [`sys`]: the module `sys`
 //! - [`signal_handlers`]: the functions that handle signals

@@ -88,12 +88,12 @@ pub fn run() -> Result<Report> {
         (Err(error), []) => return Err(error),
     };
     report.programs = doctor.programs()?;
-    for (name, trial) in TRIALS {
+    for (name, feature, trial) in TRIALS {
         let seen = trial(&mut stage).map_err(|error| format!("{error:#}"));
         progress(&format!("{name}: {seen:?} after {:?}", begun.elapsed()));
         // Each of the others would wait without success, too.
         let is_hopeless = seen.is_err() && report.features.is_empty();
-        let denied = doctor.denied(name)?;
+        let denied = doctor.denied(feature)?;
         match (&seen, &denied) {
             (Err(why), None) => report.wrong.push(format!("{name}: promised, but {why}")),
             (Ok(seen), Some(_)) => report.wrong.push(format!("{name}: denied, but {seen}")),
@@ -156,11 +156,6 @@ impl Doctor {
 
     /// The loss without a feature, if the kernel lacks it.
     fn denied(&self, name: &str) -> Result<Option<String>> {
-        // What reports connections also knows when they were established.
-        let name = match name {
-            "TCP queue wait" => "connections",
-            name => name,
-        };
         let features = self.0["features"].as_array();
         let mut features = features.context("doctor lists no features")?.iter();
         let feature = features.find(|feature| feature["name"] == name);

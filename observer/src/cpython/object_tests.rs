@@ -134,7 +134,6 @@ proptest! {
             let _ = objects.entries(at);
             let _ = objects.attribute(at, "pid");
             let _ = threads::threads(&memory, &LAYOUT, at);
-            let _ = threads::frames(&memory, &LAYOUT, at);
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Threads of an interpreter and the frames they are in.
+//! Threads of an interpreter.
 
 use probe_ebpf::memory::{Fault, Memory};
-use probe_ebpf::python::{DIRECT, Layout};
+use probe_ebpf::python::Layout;
 
 const MAX_INTERPRETERS: usize = 1024;
 const MAX_THREADS: usize = 4096;
-/// Python's own limit is 1,000 unless raised.
-const MAX_FRAMES: usize = 1024;
 
 /// `PyThreadState` of every thread of the main interpreter, newest first: the main thread is the
 /// last (`Python/pystate.c`, `add_threadstate` or `new_threadstate`, puts new ones first). Empty
@@ -33,18 +31,6 @@ pub fn main_interpreter<M: Memory>(
 ) -> Result<Option<u64>, Fault> {
     let first = field(mem, runtime, layout.runtime_interpreters)?;
     Ok(chain(mem, first, layout.interp_next, MAX_INTERPRETERS)?.pop())
-}
-
-/// Frames of a thread, innermost first; of endless recursion the innermost ones.
-///
-/// # Errors
-/// When the chain cannot be read: it changes while the thread runs.
-pub fn frames<M: Memory>(mem: &M, layout: &Layout, tstate: u64) -> Result<Vec<u64>, Fault> {
-    let mut first = field(mem, tstate, layout.tstate_frame)?;
-    if layout.cframe_frame != DIRECT && first != 0 {
-        first = field(mem, first, layout.cframe_frame)?;
-    }
-    chain(mem, first, layout.frame_back, MAX_FRAMES)
 }
 
 fn chain<M: Memory>(mem: &M, first: u64, next: u32, limit: usize) -> Result<Vec<u64>, Fault> {
@@ -81,20 +67,14 @@ mod tests {
         map.put_words(0x2000 + 16, &[0x3000]);
         map.put_words(0x3000 + 8, &[0x4000]);
         map.put_words(0x4000 + 8, &[tstate_next]);
-        map.put_words(0x4000 + 56, &[0x5000]);
-        map.put_words(0x5000 + 8, &[0x6000]);
-        map.put_words(0x6000 + 48, &[0x6100]);
-        map.put_words(0x6100 + 48, &[0]);
         map
     }
 
     #[test]
-    fn threads_of_the_main_interpreter_and_their_frames_are_followed_to_the_end() {
+    fn threads_of_the_main_interpreter_are_followed_to_the_end() {
         let map = process(0);
         assert_eq!(main_interpreter(&map, &LAYOUT, RUNTIME), Ok(Some(0x2000)));
         assert_eq!(threads(&map, &LAYOUT, RUNTIME), Ok(vec![0x3000, 0x4000]));
-        assert_eq!(frames(&map, &LAYOUT, 0x4000), Ok(vec![0x6000, 0x6100]));
-        assert_eq!(frames(&map, &LAYOUT, 0x3000), Err(Fault));
     }
 
     #[test]

@@ -69,9 +69,6 @@ fn walk(layout: &Layout, runtime: u64, pages: &[u8]) {
         };
         let _ = slot::find(&memory, layout, runtime, libc, &found);
     }
-    for &tstate in found.iter().take(2) {
-        let _ = threads::frames(&memory, layout, tstate);
-    }
     let variables = START..START + pages.len() as u64;
     let handlers = signal_handlers::find(&objects, variables);
     let handlers = handlers.and_then(|at| signal_handlers::functions(&objects, at).ok());

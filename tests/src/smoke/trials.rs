@@ -16,24 +16,29 @@ use crate::{
 /// Tries a feature, and returns what was seen.
 type Trial = fn(&mut Stage) -> Result<String>;
 
-/// The order matters: the first trial sends the requests that the next ones check.
-pub const TRIALS: &[(&str, Trial)] = &[
-    ("requests", requests),
-    ("request heads", requests_as_sent),
-    ("responses", responses),
-    ("connections", connections),
-    ("TCP queue wait", waits),
-    ("Unix socket queue wait", waits_on_unix_sockets),
-    ("sendfile", files),
-    ("uvloop and asyncio", uvloop),
-    ("exceptions", exceptions),
-    ("deep capture", deep_capture),
-    ("GC pauses", collections),
-    ("GIL waits", gil),
-    ("OOM kills", oom),
-    ("stacks at timeouts", stacks),
-    ("signals", signals),
-    ("processes", processes),
+/// What is tried, the feature of `doctor` that it takes, and the trial. The order matters: the first one sends
+/// the requests that the next ones check.
+pub const TRIALS: &[(&str, &str, Trial)] = &[
+    ("requests", "requests", requests),
+    ("request heads", "request heads", requests_as_sent),
+    ("responses", "responses", responses),
+    ("connections", "connections", connections),
+    ("TCP queue wait", "connections", waits),
+    (
+        "Unix socket queue wait",
+        "Unix socket queue wait",
+        waits_on_unix_sockets,
+    ),
+    ("sendfile", "sendfile", files),
+    ("uvloop and asyncio", "uvloop and asyncio", uvloop),
+    ("exceptions", "exceptions", exceptions),
+    ("deep capture", "deep capture", deep_capture),
+    ("GC pauses", "GC pauses", collections),
+    ("GIL waits", "GIL waits", gil),
+    ("OOM kills", "OOM kills", oom),
+    ("stacks at timeouts", "stacks at timeouts", stacks),
+    ("signals", "signals", signals),
+    ("processes", "processes", processes),
 ];
 
 /// Requests to each worker.
