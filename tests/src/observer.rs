@@ -84,6 +84,12 @@ pub fn output_as_nobody(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         .context("cannot start the observer as nobody")
 }
 
+/// Whether it says that it is ready.
+fn is_ready(port: u16) -> bool {
+    let ready = client::fetch(port, &Request::get("/readyz"));
+    ready.is_ok_and(|response| response.status == 200)
+}
+
 /// Whether it says that features are still loading; not if it does not answer to anybody.
 fn is_loading(port: u16) -> bool {
     let metrics = client::fetch(port, &Request::get("/metrics"));
@@ -247,7 +253,23 @@ impl Observer {
         })
     }
 
-    /// Starts `binary`, and waits until it is ready.
+    /// `run` over every master of this host; waits until it says that it is ready, and not for features
+    /// that it loads later.
+    pub fn run_until_ready(binary: &Path) -> Result<Self> {
+        let arguments = |command: &mut Command, _: &Path| {
+            command.arg("run");
+        };
+        Self::start_until(is_ready, binary, free_port()?, arguments)
+    }
+
+    /// Waits until every feature is loaded.
+    pub fn wait_until_loaded(&self) -> Result<()> {
+        wait::until("every feature to be loaded", || {
+            Ok((!is_loading(self.port)).then_some(()))
+        })
+    }
+
+    /// Starts `binary`, and waits until it is ready and every feature is loaded.
     pub fn start(binary: &Path, record: bool, masters: &[u32]) -> Result<Self> {
         let masters = masters.iter().map(|pid| format!("--pid={pid}"));
         Self::start_with(binary, record, masters)
@@ -283,8 +305,8 @@ impl Observer {
             command.arg("--web-config").arg(web_config);
         };
         let is_open = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let is_ready = |port| is_open(port) && !is_loading(port);
-        Self::start_until(is_ready, &binary()?, free_port()?, arguments)
+        let is_loaded = |port| is_open(port) && !is_loading(port);
+        Self::start_until(is_loaded, &binary()?, free_port()?, arguments)
     }
 
     fn start_as(
@@ -292,11 +314,8 @@ impl Observer {
         port: u16,
         arguments: impl FnOnce(&mut Command, &Path),
     ) -> Result<Self> {
-        let is_ready = |port| {
-            let ready = client::fetch(port, &Request::get("/readyz"));
-            ready.is_ok_and(|response| response.status == 200) && !is_loading(port)
-        };
-        Self::start_until(is_ready, binary, port, arguments)
+        let is_loaded = |port| is_ready(port) && !is_loading(port);
+        Self::start_until(is_loaded, binary, port, arguments)
     }
 
     fn start_until(

@@ -1,6 +1,9 @@
 //! Reads BTF, the kernel's description of its own types, to find the offsets of fields. The format is
 //! that of the kernel's `Documentation/bpf/btf.rst`.
 
+use memchr::memmem;
+use std::ops::Range;
+
 /// `BTF_KIND_…` of `linux/btf.h`.
 mod kind {
     pub const INT: u32 = 1;
@@ -32,9 +35,10 @@ const MEMBER_BYTES: usize = 12;
 const MAX_DEPTH: u32 = 16;
 
 /// The types of a kernel.
-pub struct Btf<'a> {
-    types: &'a [u8],
-    strings: &'a [u8],
+pub struct Btf {
+    data: Vec<u8>,
+    types: Range<usize>,
+    strings: Range<usize>,
     /// Offset of each type, by id; id 0 is `void`.
     starts: Vec<usize>,
 }
@@ -53,31 +57,34 @@ struct Type {
     target: u32,
 }
 
-impl<'a> Btf<'a> {
+impl Btf {
     /// Reads the header and finds the types; `None` if it is no little-endian BTF or has an unknown
     /// kind.
     #[must_use]
-    pub fn parse(data: &'a [u8]) -> Option<Self> {
+    pub fn parse(data: Vec<u8>) -> Option<Self> {
         let magic = u16::from_le_bytes(*data.first_chunk()?);
-        let header_len = usize::try_from(word(data, 4)?).ok()?;
+        let header_len = usize::try_from(word(&data, 4)?).ok()?;
         let section = |at: usize| {
-            let start = header_len.checked_add(usize::try_from(word(data, at)?).ok()?)?;
-            let len = usize::try_from(word(data, at + 4)?).ok()?;
-            data.get(start..start.checked_add(len)?)
+            let start = header_len.checked_add(usize::try_from(word(&data, at)?).ok()?)?;
+            let len = usize::try_from(word(&data, at + 4)?).ok()?;
+            let section = start..start.checked_add(len)?;
+            data.get(section.clone()).map(|_| section)
         };
         let (types, strings) = (section(8)?, section(16)?);
+        let len = types.len();
         let mut btf = Self {
+            data,
             types,
             strings,
             starts: vec![usize::MAX],
         };
         let mut start = 0;
-        while start < types.len() {
+        while start < len {
             let found = btf.type_at(start)?;
             btf.starts.push(start);
             start = start.checked_add(TYPE_BYTES + found.rest()?)?;
         }
-        (magic == MAGIC && start == types.len()).then_some(btf)
+        (magic == MAGIC && start == len).then_some(btf)
     }
 
     /// Byte offset of `structure.path[0].path[1]…`.
@@ -100,10 +107,18 @@ impl<'a> Btf<'a> {
         self.named(kind::TYPEDEF, name).next().is_some()
     }
 
+    /// The types of this name. Strings are there once each (`btf__dedup` of libbpf), so that one
+    /// search finds the number which all of them have.
     fn named(&self, kind: u32, name: &str) -> impl Iterator<Item = Type> {
+        let name = self.name_offset(name);
         let types = self.starts.iter().skip(1);
         let types = types.filter_map(|&start| self.type_at(start));
-        types.filter(move |it| it.kind == kind && self.name(it.name) == Some(name.as_bytes()))
+        types.filter(move |it| Some(it.name) == name && it.kind == kind)
+    }
+
+    fn name_offset(&self, name: &str) -> Option<u32> {
+        let whole = [b"\0", name.as_bytes(), b"\0"].concat();
+        u32::try_from(memmem::find(self.strings(), &whole)? + 1).ok()
     }
 
     fn path_bits(&self, container: Type, path: &[&str]) -> Option<u32> {
@@ -122,8 +137,11 @@ impl<'a> Btf<'a> {
         }
         for index in 0..container.len {
             let at = container.start + TYPE_BYTES + index * MEMBER_BYTES;
-            let (member, inner) = (self.name(word(self.types, at)?)?, word(self.types, at + 4)?);
-            let offset = word(self.types, at + 8)?;
+            let (member, inner) = (
+                self.name(word(self.types(), at)?)?,
+                word(self.types(), at + 4)?,
+            );
+            let offset = word(self.types(), at + 8)?;
             let bits = if container.flag {
                 offset & 0xff_ffff
             } else {
@@ -161,19 +179,27 @@ impl<'a> Btf<'a> {
     }
 
     fn type_at(&self, start: usize) -> Option<Type> {
-        let info = word(self.types, start.checked_add(4)?)?;
+        let info = word(self.types(), start.checked_add(4)?)?;
         Some(Type {
             start,
-            name: word(self.types, start)?,
+            name: word(self.types(), start)?,
             kind: info >> 24 & 0x1f,
             len: usize::try_from(info & 0xffff).ok()?,
             flag: info >> 31 == 1,
-            target: word(self.types, start.checked_add(8)?)?,
+            target: word(self.types(), start.checked_add(8)?)?,
         })
     }
 
-    fn name(&self, offset: u32) -> Option<&'a [u8]> {
-        let rest = self.strings.get(usize::try_from(offset).ok()?..)?;
+    fn types(&self) -> &[u8] {
+        self.data.get(self.types.clone()).unwrap_or_default()
+    }
+
+    fn strings(&self) -> &[u8] {
+        self.data.get(self.strings.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, offset: u32) -> Option<&[u8]> {
+        let rest = self.strings().get(usize::try_from(offset).ok()?..)?;
         rest.split(|&byte| byte == 0).next()
     }
 }
@@ -259,7 +285,7 @@ mod tests {
     #[test]
     fn fields_are_found_through_anonymous_members_and_typedefs() {
         let data = test_btf();
-        let btf = Btf::parse(&data).unwrap();
+        let btf = Btf::parse(data).unwrap();
         assert_eq!(btf.offset("task", &["pid"]), Some(0));
         assert_eq!(btf.offset("task", &["thread"]), Some(16));
         assert_eq!(btf.offset("task", &["thread", "fsbase"]), Some(20));
@@ -270,12 +296,12 @@ mod tests {
     #[test]
     fn a_missing_field_has_no_offset() {
         let data = test_btf();
-        let btf = Btf::parse(&data).unwrap();
+        let btf = Btf::parse(data).unwrap();
         assert_eq!(btf.offset("task", &["tgid"]), None);
         assert_eq!(btf.offset("task", &["pid", "x"]), None);
         assert_eq!(btf.offset("task", &[]), None);
         assert_eq!(btf.offset("thread_t", &["fsbase"]), None);
-        assert!(Btf::parse(b"").is_none());
+        assert!(Btf::parse(Vec::new()).is_none());
     }
 
     proptest! {
@@ -285,7 +311,7 @@ mod tests {
             let len = data.len();
             data[at % len] = byte;
             data.truncate(cut);
-            if let Some(btf) = Btf::parse(&data) {
+            if let Some(btf) = Btf::parse(data) {
                 let _ = btf.offset("task", &["thread", "fsbase"]);
             }
         }

@@ -14,6 +14,7 @@ use aya::Ebpf;
 use aya::maps::Map;
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use aya_obj::{Object, ProgramSection};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::num::NonZeroUsize;
@@ -82,8 +83,12 @@ impl Code {
         }
     }
 
-    /// Loads these programs, by as many threads as there are processors.
+    /// Loads these programs, by as many threads as there are processors. The longest come first: a thread
+    /// that begins one last is waited for.
     pub(super) fn load_all(&self, names: &[&'static str]) -> Vec<Loading> {
+        let len = |name: &&str| self.programs.get(*name).map_or(0, |(_, code)| code.len());
+        let mut names = names.to_vec();
+        names.sort_by_key(|name| Reverse(len(name)));
         let next = AtomicUsize::new(0);
         let work = || {
             let next = || names.get(next.fetch_add(1, Ordering::Relaxed));

@@ -32,7 +32,7 @@ pub enum KernelError {
 
 /// The types of a kernel.
 pub struct Types {
-    data: Vec<u8>,
+    btf: Btf,
     from: PathBuf,
 }
 
@@ -48,7 +48,8 @@ impl Types {
             from: from.clone(),
             source,
         })?;
-        Ok(Self { data, from })
+        let btf = Btf::parse(data).ok_or_else(|| KernelError::Form { from: from.clone() })?;
+        Ok(Self { btf, from })
     }
 
     /// The file that they come from.
@@ -57,24 +58,18 @@ impl Types {
         &self.from
     }
 
-    fn btf(&self) -> Result<Btf<'_>, KernelError> {
-        let from = &self.from;
-        Btf::parse(&self.data).ok_or_else(|| KernelError::Form { from: from.clone() })
-    }
-
     /// Whether this kernel has a function of this name.
     #[must_use]
     pub fn has_function(&self, name: &str) -> bool {
-        self.btf().is_ok_and(|btf| btf.has_function(name))
+        self.btf.has_function(name)
     }
 
     /// Whether this kernel has the tracepoints `sock_recv_length` and `sock_send_length`. Its types name
     /// the signature of each raw tracepoint.
     #[must_use]
     pub fn has_socket_tracepoints(&self) -> bool {
-        let both = ["btf_trace_sock_recv_length", "btf_trace_sock_send_length"];
-        self.btf()
-            .is_ok_and(|btf| both.iter().all(|name| btf.has_typedef(name)))
+        let mut both = ["btf_trace_sock_recv_length", "btf_trace_sock_send_length"].into_iter();
+        both.all(|name| self.btf.has_typedef(name))
     }
 
     /// Resolves every offset the programs need.
@@ -82,11 +77,11 @@ impl Types {
     /// # Errors
     /// When the kernel lacks a field.
     pub fn offsets(&self) -> Result<KernelOffsets, KernelError> {
-        offsets(&self.btf()?, &self.from)
+        offsets(&self.btf, &self.from)
     }
 }
 
-fn offsets(btf: &Btf<'_>, from: &Path) -> Result<KernelOffsets, KernelError> {
+fn offsets(btf: &Btf, from: &Path) -> Result<KernelOffsets, KernelError> {
     let at = |structure: &'static str, path: &[&str]| {
         let missing = || KernelError::Missing {
             structure,
@@ -134,8 +129,7 @@ mod tests {
     #[test]
     fn an_error_names_a_file_that_is_empty_or_missing() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let types = Types::read(Some(file.path())).unwrap();
-        let error = types.offsets().unwrap_err().to_string();
+        let error = Types::read(Some(file.path())).err().unwrap().to_string();
         assert!(
             error.contains(&file.path().display().to_string()),
             "{error}"

@@ -121,27 +121,33 @@ fn maps(pid: u32) -> Result<(usize, f64)> {
     Ok((found.len(), bytes / f64::from(1 << 20)))
 }
 
-/// How long until it is ready, and until it counts for a master that was there before.
+/// How long until it is ready, until it counts for a master that was there before, and until every
+/// feature is loaded.
 fn starts(workspace: &Workspace, binary: &Path, effort: &Effort) -> Result<String> {
     let bare = Bare::start(workspace, App::Flask, "sync", effort)?;
-    let (mut ready, mut attached, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ready, mut attached) = (Vec::new(), Vec::new());
+    let (mut loaded, mut ended) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
         let start = Instant::now();
-        let observer = Observer::start(binary, false, &[])?;
+        let observer = Observer::run_until_ready(binary)?;
         ready.push(start.elapsed().as_secs_f64());
         observer.wait_until("the Gunicorn to be known", |metrics| {
             metrics.knows_master(bare.served.master)
         })?;
         attached.push(start.elapsed().as_secs_f64());
+        observer.wait_until_loaded()?;
+        loaded.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         observer.stop()?;
         ended.push(start.elapsed().as_secs_f64());
     }
     Ok(format!(
-        "\nFrom its start it takes {:.2} s until its programs are attached, {:.2} s until it knows a \
-         Gunicorn that was there before, and {:.2} s to end.\n",
+        "\nFrom its start it takes {:.2} s until it is ready and observes requests, {:.2} s until it \
+         shows a Gunicorn that was there before, {:.2} s until rare programs are loaded too, and {:.2} s \
+         to end.\n",
         Spread::of(ready),
         Spread::of(attached),
+        Spread::of(loaded),
         Spread::of(ended)
     ))
 }
