@@ -6,6 +6,7 @@ mod usage;
 
 use crate::clock::monotonic_ns;
 use crate::ingest::batch::Batch;
+use crate::ingest::decode;
 use crate::ingest::record_file::RecordFile;
 use crate::ingest::ring::Ring;
 use crate::probe::gil::GilWaits;
@@ -17,7 +18,7 @@ use crate::watcher::Seen;
 use crate::watcher::inbox::{self, Notifier};
 use anyhow::Result;
 use observer_model::event::{Event, ExitStatus};
-use observer_model::fact::Fact;
+use observer_model::fact::{Fact, WorkerInFlight};
 use observer_model::input::Input;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
@@ -173,7 +174,12 @@ impl Engine {
                 batch.apply(&Input::Fact { time_ns, fact }, state);
             }
             if let Input::Event(Event::Exit { time_ns, pid, .. }) = input {
-                for unfinished in in_flight.unfinished(pid, time_ns) {
+                let (unfinished, lost) = in_flight.unfinished(pid, time_ns);
+                for lost in lost {
+                    write(&|record| record.kernel(lost.as_bytes()));
+                    batch.apply(&decode::input(lost.as_bytes()), state);
+                }
+                for unfinished in unfinished {
                     write(&|record| record.kernel(unfinished.as_bytes()));
                     // A well-formed request: it stays in the batch.
                     let _ = batch.decode(unfinished.as_bytes(), state);
@@ -226,7 +232,10 @@ impl Engine {
     /// Takes the requests in flight. Those that finished before have a record, which is taken first.
     fn read_in_flight(&mut self) -> Result<()> {
         let found = self.in_flight.read(None);
-        self.rhythm.read(found.at_ns, !found.workers.is_empty());
+        let is_busy =
+            |of: &WorkerInFlight| of.count > 0 || of.connections.is_some_and(|it| it.waiting() > 0);
+        let is_any_busy = found.workers.iter().any(is_busy);
+        self.rhythm.read(found.at_ns, is_any_busy);
         self.drain()?;
         self.fact(Fact::InFlight(found))?;
         self.pass_on();
@@ -314,6 +323,7 @@ fn notice(input: &Input) -> Option<Seen> {
         | Event::Exception(_)
         | Event::CapturedFrame(_)
         | Event::Gc { .. }
+        | Event::Lost { .. }
         | Event::Signal { .. }
         | Event::Oom { .. }
         | Event::Stack(_) => None,

@@ -8,6 +8,7 @@ mod btf;
 mod code;
 mod control_group;
 pub mod detach;
+mod doing;
 pub mod features;
 pub mod gil;
 pub mod in_flight;

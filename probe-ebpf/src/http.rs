@@ -1,5 +1,7 @@
 //! Parses HTTP/1 heads that come in pieces.
 
+use crate::python::fields::{all_if_zero, choose};
+
 /// Finds the end of a message's head, byte by byte over any number of pieces.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub struct ResponseHead {
 }
 
 /// Bytes of a response that are searched for its head.
-const RESPONSE_BYTES: usize = 1536;
+pub const RESPONSE_BYTES: usize = 1536;
 
 /// Up to eight letters to search for in a head, in lower case.
 #[derive(Clone, Copy)]
@@ -132,10 +134,14 @@ const LENGTH_FIELD: [Word; 2] = [Word::new(*b"*content"), Word::new(*b"-length:"
 const LENGTH_BYTES: usize = 20;
 
 impl ResponseHead {
-    /// Parses the head of a response.
+    /// Parses the head of a response. `alone` is its length where the bytes are a head and nothing else,
+    /// perhaps longer than what is searched; else 0.
     #[inline(always)]
-    pub fn scan(&mut self, window: &Window) {
-        self.bytes = find(window, Word::END);
+    pub fn scan(&mut self, window: &Window, alone: u32) {
+        self.bytes = match find(window, Word::END) {
+            0 => alone,
+            found => found,
+        };
         self.length_at = find(window, Word::LENGTH);
         self.encoding_at = find(window, Word::ENCODING);
         self.measure(window);
@@ -263,6 +269,49 @@ pub fn is_bodiless(start: [u8; 4]) -> bool {
     start == *b"GET " || start == *b"HEAD"
 }
 
+/// Bytes that [`begins_event`] needs: the size of a chunk and the name of a field.
+pub const EVENT_BYTES: usize = 12;
+
+/// Whether bytes begin a Server-Sent Event or a comment, in a chunk or by themselves (HTML standard,
+/// "Interpreting an event stream").
+#[inline(always)]
+#[must_use]
+pub fn begins_event(start: &[u8; EVENT_BYTES]) -> bool {
+    const fn field(name: &[u8]) -> (u64, u64) {
+        let (mut letters, mut mask, mut at) = (0, 0, 0);
+        while at < name.len() {
+            letters |= (name[at] as u64) << (at * 8);
+            mask |= 0xff << (at * 8);
+            at += 1;
+        }
+        (letters, mask)
+    }
+    const FIELDS: [(u64, u64); 5] = [
+        field(b"data:"),
+        field(b"event:"),
+        field(b"id:"),
+        field(b"retry:"),
+        field(b": "),
+    ];
+    const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
+    let [a, b, c, d, e, f, g, h, rest @ ..] = *start;
+    let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let rest = u64::from(u32::from_le_bytes(rest));
+    // Without branches: the verifier would walk both ways for each. Bits before the field: none, or
+    // those of one to four digits and the end of their line.
+    let mut before = 0;
+    for digits in 1..5 {
+        let is_end = all_if_zero(first >> (digits * 8) & 0xffff ^ LINE_END);
+        before = choose(is_end, (digits + 2) * 8, before);
+    }
+    let word = first >> before | rest << 8 << (56 - before);
+    let mut found = 0;
+    for (letters, mask) in FIELDS {
+        found |= all_if_zero((word ^ letters) & mask);
+    }
+    found != 0
+}
+
 /// Bytes that [`begins_request`] needs.
 pub const START_BYTES: usize = 8;
 
@@ -379,7 +428,7 @@ mod tests {
 
     fn response(text: &[u8]) -> (u32, u64) {
         let mut head = ResponseHead::default();
-        head.scan(&window(text));
+        head.scan(&window(text), 0);
         (head.bytes, head.end)
     }
 
@@ -423,6 +472,45 @@ mod tests {
                 "{}",
                 std::string::String::from_utf8_lossy(text)
             );
+        }
+    }
+
+    #[test]
+    fn a_long_head_that_is_written_alone_gives_its_length() {
+        let mut text = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX: ".to_vec();
+        text.resize(RESPONSE_BYTES + 300, b'x');
+        text.extend(b"\r\n\r\n");
+        let mut head = ResponseHead::default();
+        let alone = u32::try_from(text.len()).unwrap();
+        head.scan(&window(&text), 0);
+        assert_eq!((head.bytes, head.end), (0, 0));
+        head.scan(&window(&text), alone);
+        assert_eq!((head.bytes, head.end), (alone, u64::from(alone) + 6));
+    }
+
+    #[test]
+    fn events_are_known_by_their_first_field() {
+        let begins = |text: &str| begins_event(text.as_bytes().first_chunk().unwrap());
+        for text in [
+            "data: 12\n\n..",
+            "c\r\ndata: 12\n",
+            "1f\r\nevent: x",
+            "10f\r\nid: 77\n",
+            "10f2\r\ndata:x",
+            "4\r\n: ok\n\r\n..",
+            "retry: 100\n\n",
+        ] {
+            assert!(begins(text), "{text:?}");
+        }
+        for text in [
+            "datum: 12\n\n.",
+            "c\r\n{\"data\": 1",
+            "c\ndata: 12\n..",
+            "10f23\r\ndata:",
+            "<html><body>.",
+            "\0\0\0\0\0\0\0\0\0\0\0\0",
+        ] {
+            assert!(!begins(text), "{text:?}");
         }
     }
 

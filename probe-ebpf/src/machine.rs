@@ -32,7 +32,9 @@ pub mod wire;
 pub use kernel::Kernel;
 pub use python::{Call, Ended, RequestFields};
 
-use crate::abi::{Conn, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags};
+use crate::abi::{
+    Conn, LostFrom, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags, marks, target_flags,
+};
 
 /// What ended a request, beside its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,19 +108,19 @@ impl<'a, K: Kernel> Machine<'a, K> {
         })
     }
 
-    /// The worker closes a connection.
+    /// The worker closes a connection. False if the socket is none that is known.
     #[inline(always)]
-    pub fn closed(&self, sock: u64) {
+    pub fn closed(&self, sock: u64) -> bool {
         let key = self.key(sock);
         let Some(mut conn) = self.kernel.conn(key) else {
-            return;
+            return false;
         };
         if self.is_by_socket() {
-            if wire::is_answered(&conn) {
-                self.kernel.send(&conn, Origin::Socket);
-            }
-        } else {
+            self.end_wire(&mut conn);
+        } else if conn.request != 0 || conn.phase == Phase::Refused as u16 {
             self.end(&mut conn);
+        } else {
+            self.lost(&conn);
         }
         let client = conn.client;
         drop(conn);
@@ -126,6 +128,23 @@ impl<'a, K: Kernel> Machine<'a, K> {
             self.kernel.forget_client(self.key(client));
         }
         self.kernel.forget(key);
+        true
+    }
+
+    /// A connection is closed on which no request is in progress. If its client had sent one, nobody
+    /// answers it. Encrypted bytes do not show that.
+    #[inline(always)]
+    fn lost(&self, conn: &Conn) {
+        /// The end of what the client sends counts as one byte.
+        const END: u32 = 1;
+        if conn.marks & marks::ENDED != 0 || self.kernel.target().flags & target_flags::TLS != 0 {
+            return;
+        }
+        if conn.phase == Phase::Reading as u16 {
+            self.kernel.lost(LostFrom::Read);
+        } else if self.kernel.unread(conn.key.address) > END {
+            self.kernel.lost(LostFrom::Accepted);
+        }
     }
 
     /// Sends the record of a request that only the close of its connection ends.
@@ -148,6 +167,10 @@ impl<'a, K: Kernel> Machine<'a, K> {
     #[inline(always)]
     fn finish(&self, conn: &mut Conn, origin: Origin) {
         self.kernel.send(conn, origin);
+        let is_switched = conn.status == io::SWITCHING_PROTOCOLS;
         conn.restart();
+        if is_switched {
+            conn.marks |= marks::SWITCHED;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Lets userspace put the shared types into maps: the only `unsafe` code in this library.
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-use crate::abi::{Conn, Gil, KernelOffsets, ObjectKey, RequestRecord, Target, Thread};
+use crate::abi::{Conn, Gil, KernelOffsets, LostRecord, ObjectKey, RequestRecord, Target, Thread};
 use crate::gunicorn::Code;
 use crate::python::Layout;
 
@@ -26,11 +26,21 @@ pod!(
     Thread,
 );
 
-impl RequestRecord {
-    /// Its bytes, as the ring buffer would hold them.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `repr(C)`, made of integers, without padding: all of its bytes are initialised.
-        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>()) }
-    }
+macro_rules! record {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            impl $type {
+                /// Its bytes, as the ring buffer would hold them.
+                #[must_use]
+                pub fn as_bytes(&self) -> &[u8] {
+                    let bytes = core::ptr::from_ref(self).cast();
+                    // SAFETY: `repr(C)`, made of integers, without padding: all of its bytes are
+                    // initialised.
+                    unsafe { core::slice::from_raw_parts(bytes, size_of::<Self>()) }
+                }
+            }
+        )+
+    };
 }
+
+record!(LostRecord, RequestRecord);

@@ -143,6 +143,7 @@ impl Fleet {
                 path: Some(path(app).into()),
                 ..Pending::default()
             }],
+            connections: None,
         };
         Fact::InFlight(InFlight {
             at_ns: now_ns,

@@ -3,4 +3,5 @@
 pub mod app_counters;
 pub mod histogram;
 pub mod label_limits;
+pub mod streams;
 pub mod worker_counters;

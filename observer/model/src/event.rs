@@ -29,6 +29,16 @@ pub enum Event {
     Oom { time_ns: u64, pid: Pid },
     /// The stack of a thread when its process got `SIGABRT`.
     Stack(Box<Stack>),
+    /// Connections were closed without an answer though their clients waited for one.
+    Lost {
+        time_ns: u64,
+        /// The process that closed them.
+        pid: Pid,
+        from: LostFrom,
+        count: u32,
+        /// The process exited, and nothing shows whether their clients had sent anything.
+        is_guess: bool,
+    },
     /// A garbage collection in an observed process.
     Gc {
         time_ns: u64,
@@ -234,12 +244,67 @@ pub struct Request {
     pub was_cut: bool,
     /// Its worker exited before it was done.
     pub worker_exited: bool,
+    /// Its connection was closed in the middle of its response.
+    pub is_incomplete: bool,
+    /// Its response was a stream.
+    pub stream: Option<StreamKind>,
     /// The id by which its exceptions refer to it.
     #[serde(skip)]
     pub exceptions: Option<u64>,
     /// How many records of exceptions it has.
     #[serde(skip)]
     pub exceptions_count: u64,
+}
+
+/// Where a connection was when nobody could answer it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostFrom {
+    /// No worker had accepted it when its listener was closed.
+    Backlog,
+    /// A worker had accepted it and read nothing of what its client had sent.
+    Accepted,
+    /// A worker had read a request or a part of it, and never entered the application with it.
+    Read,
+}
+
+impl LostFrom {
+    /// Every place.
+    pub const ALL: [Self; 3] = [Self::Backlog, Self::Accepted, Self::Read];
+
+    /// The value of the label `reason`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backlog => "backlog",
+            Self::Accepted => "accepted",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// A kind of stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamKind {
+    /// A WebSocket, or another protocol that a `101 Switching Protocols` began.
+    WebSocket,
+    /// Server-Sent Events.
+    Events,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::Events];
+
+    /// The value of the label `kind`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Events => "events",
+        }
+    }
 }
 
 impl Event {
@@ -253,6 +318,7 @@ impl Event {
             Self::Stack(stack) => stack.time_ns,
             Self::Signal { time_ns, .. }
             | Self::Gc { time_ns, .. }
+            | Self::Lost { time_ns, .. }
             | Self::Oom { time_ns, .. }
             | Self::DeepCaptureExhausted { time_ns }
             | Self::Fork { time_ns, .. }

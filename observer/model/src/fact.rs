@@ -9,6 +9,7 @@ use crate::settings::{Thresholds, WorkerLabel};
 use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Add;
 
 /// A fact found by userspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -228,6 +229,49 @@ pub struct WorkerInFlight {
     pub count: u32,
     /// The requests that began first, the oldest first.
     pub oldest: Vec<Pending>,
+    /// `None` where the programs do not see that connections are closed.
+    #[serde(default)]
+    pub connections: Option<Connections>,
+}
+
+/// Open connections of a worker on which no request is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Accepted; nothing was read yet.
+    pub accepted: u32,
+    /// A request, or a part of it, was read; the application was not entered.
+    pub reading: u32,
+    /// Kept open after a response.
+    pub idle: u32,
+    pub websockets: u32,
+    /// Event streams.
+    pub events: u32,
+    /// Since when the first of `accepted` and `reading` waits.
+    pub waits_since_ns: Option<u64>,
+}
+
+impl Add for Connections {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let first = [self.waits_since_ns, other.waits_since_ns];
+        Self {
+            accepted: self.accepted.saturating_add(other.accepted),
+            reading: self.reading.saturating_add(other.reading),
+            idle: self.idle.saturating_add(other.idle),
+            websockets: self.websockets.saturating_add(other.websockets),
+            events: self.events.saturating_add(other.events),
+            waits_since_ns: first.into_iter().flatten().min(),
+        }
+    }
+}
+
+impl Connections {
+    /// Connections that wait to be served.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.accepted.saturating_add(self.reading)
+    }
 }
 
 /// A request in flight.
@@ -241,6 +285,9 @@ pub struct Pending {
     pub path: Option<Untrusted>,
     /// `path` holds only the beginning of the path.
     pub path_cut: bool,
+    /// When the worker last wrote a part of the response.
+    #[serde(default)]
+    pub written_ns: Option<u64>,
 }
 
 /// Resource use and stage of a worker.

@@ -16,7 +16,7 @@ use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::deep_capture::DeepCaptures;
 use crate::errors::fatal_exit::FatalExit;
 use crate::errors::pending::Exceptions;
-use crate::event::{Event, ExitStatus, Pid, Request, TimedBy};
+use crate::event::{Event, ExitStatus, LostFrom, Pid, Request, TimedBy};
 use crate::input::Input;
 use crate::lifecycle::worker_event::RecentWorkerEvents;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
@@ -110,6 +110,13 @@ impl State {
                         self.exceptions.captured_frame(captured_frame);
                     }
                     Event::Gc { pid, pause_ns, .. } => self.gc(*pid, *pause_ns),
+                    Event::Lost {
+                        pid,
+                        from,
+                        count,
+                        is_guess,
+                        ..
+                    } => self.lost(*pid, *from, *count, *is_guess),
                     Event::DeepCaptureExhausted { .. } => self.deep_captures.exhausted(),
                     Event::Signal {
                         time_ns,
@@ -324,6 +331,14 @@ impl State {
         }
     }
 
+    /// Connections were closed without an answer, by a worker or by a master.
+    fn lost(&mut self, pid: Pid, from: LostFrom, count: u32, is_guess: bool) {
+        let master = self.owner(pid).unwrap_or(pid);
+        if let Some(app) = self.apps.get_mut(&master) {
+            app.lost(pid, from, count, is_guess);
+        }
+    }
+
     fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
         // The process that had this pid before has exited, seen or not.
         if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
@@ -505,6 +520,8 @@ fn needs_deep_capture(request: &Request, analysis: &ErrorAnalysis) -> bool {
 
 #[cfg(test)]
 mod app_tests;
+#[cfg(test)]
+mod endings_tests;
 #[cfg(test)]
 mod errors_tests;
 #[cfg(test)]

@@ -7,14 +7,16 @@ use super::stack;
 use super::{line, names};
 use observer_model::Untrusted;
 use observer_model::event::{
-    CapturedFrame, Class, Event, Exception, ExitStatus, Frame, Pid, Request, TimedBy,
+    CapturedFrame, Class, Event, Exception, ExitStatus, Frame, LostFrom, Pid, Request, StreamKind,
+    TimedBy,
 };
 use observer_model::input::Input;
 use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
     ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, Header, LineSource,
-    MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord, RecordKind, RequestRecord, SHORT_LINE_BYTES,
-    SeenBy, SignalRecord, StackRecord, TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
+    LostFrom as RecordLostFrom, LostRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord,
+    RecordKind, RequestRecord, SHORT_LINE_BYTES, SeenBy, SignalRecord, StackRecord,
+    TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
 use std::borrow::Cow;
 use std::mem::offset_of;
@@ -118,6 +120,19 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let stack = stack::stack(&mut fields, pid, time_ns)?;
             Ok(Event::Stack(Box::new(stack)))
         }
+        k if k == RecordKind::Lost as u16 => {
+            let from = lost_from(fields.u32()?);
+            let count = fields.u32()?;
+            let _port = fields.u32()?;
+            let is_guess = fields.u32()? != 0;
+            Ok(Event::Lost {
+                time_ns,
+                pid,
+                from,
+                count,
+                is_guess,
+            })
+        }
         k if k == RecordKind::Gc as u16 => Ok(Event::Gc {
             time_ns,
             pid,
@@ -154,6 +169,7 @@ fn header(fields: &mut Fields) -> Result<(u16, Pid, u64), DecodeError> {
         k if k == RecordKind::Oom as u16 => size_of::<OomRecord>(),
         k if k == RecordKind::Stack as u16 => size_of::<StackRecord>(),
         k if k == RecordKind::Gc as u16 => size_of::<GcRecord>(),
+        k if k == RecordKind::Lost as u16 => size_of::<LostRecord>(),
         _ => return Err(DecodeError::Kind),
     };
     if all != size || usize::from(len) != size {
@@ -229,15 +245,37 @@ fn request(
         ordinal,
         error_handled: flags & flags::ERROR_HANDLED != 0,
         bad_request: flags & flags::BAD_REQUEST != 0,
-        client_gone: flags & flags::WRITE_FAILED != 0,
+        client_gone: flags & (flags::WRITE_FAILED | flags::CLIENT_LEFT) != 0,
         no_connection: flags & flags::NO_CONNECTION != 0,
         was_cut: entered_ns.is_some()
             && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
         worker_exited: flags & flags::WORKER_EXITED != 0,
+        is_incomplete: flags & flags::INCOMPLETE != 0,
+        stream: stream(status, flags),
         exceptions,
         exceptions_count,
     };
     Ok(())
+}
+
+/// Where a lost connection was; a value that no program sends counts as read.
+fn lost_from(from: u32) -> LostFrom {
+    match from {
+        k if k == RecordLostFrom::Backlog as u32 => LostFrom::Backlog,
+        k if k == RecordLostFrom::Accepted as u32 => LostFrom::Accepted,
+        _ => LostFrom::Read,
+    }
+}
+
+/// The stream that a response was, if it was one.
+fn stream(status: u16, flags: u16) -> Option<StreamKind> {
+    /// `101 Switching Protocols`.
+    const SWITCHED: u16 = 101;
+    if status == SWITCHED {
+        Some(StreamKind::WebSocket)
+    } else {
+        (flags & flags::EVENT_STREAM != 0).then_some(StreamKind::Events)
+    }
 }
 
 /// The version of HTTP as Python has it.

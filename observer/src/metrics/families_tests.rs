@@ -1,12 +1,12 @@
 //! The exported families, held against docs/METRICS.md.
 
 use super::exported::exported;
-use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Stack};
+use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Stack, StreamKind};
 use observer_model::fact;
 use observer_model::fact::Pod;
 use observer_model::fact::{
-    DeepCapture, DeepCaptureState, Fact, Gauges, InFlight, KernelTotals, Level, Listener, Master,
-    Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
+    Connections, DeepCapture, DeepCaptureState, Fact, Gauges, InFlight, KernelTotals, Level,
+    Listener, Master, Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
 };
 use observer_model::input::Input;
 use observer_model::settings::WorkerLabel;
@@ -132,7 +132,18 @@ fn add_lifecycle(state: &mut State) {
         ..Pending::default()
     }];
     let (pid, count) = (11, 1);
-    let workers = vec![WorkerInFlight { pid, count, oldest }];
+    let connections = Some(Connections {
+        accepted: 1,
+        events: 2,
+        waits_since_ns: Some(80 * S),
+        ..Connections::default()
+    });
+    let workers = vec![WorkerInFlight {
+        pid,
+        count,
+        oldest,
+        connections,
+    }];
     fact(
         state,
         Fact::InFlight(InFlight {
@@ -141,6 +152,19 @@ fn add_lifecycle(state: &mut State) {
             workers,
         }),
     );
+}
+
+/// The same with what was added after the recordings.
+fn fuller() -> State {
+    let mut state = full();
+    let stream = Request {
+        pid: 11,
+        finished_ns: 7 * S,
+        stream: Some(StreamKind::Events),
+        ..Request::default()
+    };
+    state.apply(&Input::Event(Event::Request(Box::new(stream))));
+    state
 }
 
 /// A state with series of every family.
@@ -282,7 +306,7 @@ fn documented() -> Documented {
 
 #[test]
 fn families_types_and_labels_are_documented() {
-    let view = full().metrics_view(100 * S);
+    let view = fuller().metrics_view(100 * S);
     assert_eq!(types_and_labels(&view, WorkerLabel::Pid), documented());
 
     let mut by_slot = documented();

@@ -1,5 +1,6 @@
 //! Requests in flight, from the maps of the programs.
 
+use super::doing::{Count as _, Doing};
 use crate::clock::monotonic_ns;
 use crate::ingest::decode::request_line;
 use crate::ingest::line::RequestLine;
@@ -9,8 +10,10 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use observer_model::Untrusted;
 use observer_model::event::Pid;
-use observer_model::fact::{InFlight, Pending, WorkerInFlight};
-use probe_ebpf::abi::{Conn, HEAD_BYTES, NO_LAYOUT, ObjectKey, Phase, RequestRecord, Role, Target};
+use observer_model::fact::{Connections, InFlight, Pending, WorkerInFlight};
+use probe_ebpf::abi::{
+    Conn, HEAD_BYTES, LostFrom, LostRecord, ObjectKey, Phase, RequestRecord, Target, marks,
+};
 use probe_ebpf::gunicorn::Family;
 use probe_ebpf::machine::Origin;
 use std::collections::BTreeMap;
@@ -24,13 +27,23 @@ const MAX_LISTED: usize = 500;
 pub struct InFlightReader {
     targets: HashMap<MapData, u32, Target>,
     conns: Conns,
+    /// Whether the programs see that connections are closed.
+    sees_closes: bool,
 }
 
 /// A request in flight.
 struct Found {
     begun_ns: u64,
     tid: u32,
+    written_ns: u64,
     line: RequestLine<'static>,
+}
+
+/// What was found of a worker.
+#[derive(Default)]
+struct OfWorker {
+    requests: Vec<Found>,
+    connections: Connections,
 }
 
 impl InFlightReader {
@@ -38,10 +51,11 @@ impl InFlightReader {
     ///
     /// # Errors
     /// When the object lacks a map, or a map has another type.
-    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+    pub(super) fn new(ebpf: &Ebpf, sees_closes: bool) -> Result<Self> {
         Ok(Self {
             targets: shared(ebpf, "TARGETS")?,
             conns: Conns::new(ebpf)?,
+            sees_closes,
         })
     }
 
@@ -50,9 +64,8 @@ impl InFlightReader {
     #[must_use]
     pub fn read(&self, only: Option<Pid>) -> InFlight {
         let at_ns = monotonic_ns();
-        let mut workers: BTreeMap<Pid, Vec<Found>> = BTreeMap::new();
         let targets: BTreeMap<Pid, Target> = self.targets.iter().flatten().collect();
-        self.add(only, &targets, &mut workers);
+        let workers = self.workers(only, &targets, at_ns);
         let mut listed = 0;
         let workers = workers.into_iter().map(|(pid, found)| {
             let most = if listed < MAX_LISTED {
@@ -60,7 +73,8 @@ impl InFlightReader {
             } else {
                 1
             };
-            let of = of_worker(pid, found, most);
+            let connections = self.sees_closes.then_some(found.connections);
+            let of = of_worker(pid, found.requests, connections, most);
             listed += of.oldest.len();
             of
         });
@@ -71,12 +85,20 @@ impl InFlightReader {
         }
     }
 
-    /// Records of the requests that a process, which exited just now, left unfinished.
+    /// Records of the requests that a process, which exited just now, left unfinished, and of the
+    /// connections that it left without an answer.
     #[must_use]
-    pub fn unfinished(&self, pid: Pid, exited_ns: u64) -> Vec<RequestRecord> {
+    pub fn unfinished(&self, pid: Pid, exited_ns: u64) -> (Vec<RequestRecord>, Vec<LostRecord>) {
         let mut found: Vec<(Conn, Origin)> = Vec::new();
+        let (mut accepted, mut read) = (0, 0);
         for conn in self.conns.all().filter(|conn| conn.key.tgid == pid) {
             let Some(origin) = unfinished(&conn) else {
+                let has_ended = conn.marks & marks::ENDED != 0;
+                match Doing::of(&conn, None, exited_ns) {
+                    Doing::Reads { .. } if !has_ended => read += 1,
+                    Doing::Waits { .. } if !has_ended => accepted += 1,
+                    _ => {}
+                }
                 continue;
             };
             // A thread serves one request at a time: the end of an earlier one was not seen.
@@ -93,22 +115,26 @@ impl InFlightReader {
         }
         let record =
             |(conn, origin): &(Conn, Origin)| RequestRecord::of_exit(conn, *origin, exited_ns);
-        found.iter().map(record).collect()
+        let lost = [(LostFrom::Accepted, accepted), (LostFrom::Read, read)];
+        let lost = lost.into_iter().filter(|&(_, count)| count > 0);
+        let lost = lost.map(|(from, count)| LostRecord::of_exit(pid, exited_ns, from, count));
+        (found.iter().map(record).collect(), lost.collect())
     }
 
-    /// Adds the requests in flight. Entries of an earlier process with the same pid are skipped. The
-    /// process `only` may have exited just now, and is then no target any more.
-    fn add(
+    /// What connections do. Entries of an earlier process with the same pid are skipped. The process
+    /// `only` may have exited just now, and is then no target any more.
+    fn workers(
         &self,
         only: Option<Pid>,
         targets: &BTreeMap<Pid, Target>,
-        workers: &mut BTreeMap<Pid, Vec<Found>>,
-    ) {
+        at_ns: u64,
+    ) -> BTreeMap<Pid, OfWorker> {
         let is_its = |key: &ObjectKey, conn: &Conn| match (only, targets.get(&key.tgid)) {
             (Some(pid), _) if pid != key.tgid => false,
             (_, Some(target)) => target.generation == conn.generation,
             (only, None) => only.is_some(),
         };
+        let mut workers: BTreeMap<Pid, OfWorker> = BTreeMap::new();
         // A thread serves one request at a time: the end of an earlier one was not seen.
         let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
         for conn in self.conns.all() {
@@ -116,29 +142,28 @@ impl InFlightReader {
                 continue;
             }
             let pid = conn.key.tgid;
-            if is_unread(&conn, targets.get(&pid)) {
-                let found = Found::new(conn.first_read_ns, 0, &conn);
-                workers.entry(pid).or_default().push(found);
-            } else if has_entered(&conn) && conn.family == Family::Async as u16 {
-                let found = Found::new(conn.entered_ns, conn.tid, &conn);
-                workers.entry(pid).or_default().push(found);
-            } else if has_entered(&conn) {
+            let doing = Doing::of(&conn, targets.get(&pid), at_ns);
+            let worker = workers.entry(pid).or_default();
+            worker.connections.count(doing);
+            let Doing::Serves { begun_ns } = doing else {
+                continue;
+            };
+            let has_entered = conn.phase == Phase::Entered as u16;
+            if !has_entered || conn.family == Family::Async as u16 {
+                let tid = if has_entered { conn.tid } else { 0 };
+                worker.requests.push(Found::new(begun_ns, tid, &conn));
+            } else {
                 let before = of_thread.get(&(pid, conn.tid));
-                if before.is_none_or(|before| before.begun_ns < conn.entered_ns) {
-                    let found = Found::new(conn.entered_ns, conn.tid, &conn);
-                    of_thread.insert((pid, conn.tid), found);
+                if before.is_none_or(|before| before.begun_ns < begun_ns) {
+                    of_thread.insert((pid, conn.tid), Found::new(begun_ns, conn.tid, &conn));
                 }
             }
         }
         for ((pid, _), found) in of_thread {
-            workers.entry(pid).or_default().push(found);
+            workers.entry(pid).or_default().requests.push(found);
         }
+        workers
     }
-}
-
-/// Whether a request is in the application.
-fn has_entered(conn: &Conn) -> bool {
-    conn.phase == Phase::Entered as u16 && conn.exited_ns == 0
 }
 
 /// What would have ended the request of a connection; `None` if it has none, or has only begun to be
@@ -152,13 +177,6 @@ fn unfinished(conn: &Conn) -> Option<Origin> {
     }
 }
 
-/// Whether a request of a worker whose Python is not read is in flight.
-fn is_unread(conn: &Conn, target: Option<&Target>) -> bool {
-    let is_unread =
-        |target: &Target| target.layout == NO_LAYOUT && target.role == Role::Worker as u32;
-    conn.phase == Phase::Reading as u16 && conn.first_read_ns != 0 && target.is_some_and(is_unread)
-}
-
 impl Found {
     fn new(begun_ns: u64, tid: u32, conn: &Conn) -> Self {
         let len = usize::try_from(conn.line_len).unwrap_or(HEAD_BYTES);
@@ -166,6 +184,7 @@ impl Found {
         Self {
             begun_ns,
             tid,
+            written_ns: conn.last_write_ns,
             line: request_line(conn.line_source, head).into_owned(),
         }
     }
@@ -177,15 +196,22 @@ impl Found {
             method: self.line.method.map(Untrusted::from),
             path: self.line.path.map(Untrusted::from),
             path_cut: self.line.path_cut,
+            written_ns: (self.written_ns != 0).then_some(self.written_ns),
         }
     }
 }
 
-fn of_worker(pid: Pid, mut found: Vec<Found>, most: usize) -> WorkerInFlight {
+fn of_worker(
+    pid: Pid,
+    mut found: Vec<Found>,
+    connections: Option<Connections>,
+    most: usize,
+) -> WorkerInFlight {
     found.sort_by_key(|found| found.begun_ns);
     WorkerInFlight {
         pid,
         count: u32::try_from(found.len()).unwrap_or(u32::MAX),
         oldest: found.into_iter().take(most).map(Found::pending).collect(),
+        connections,
     }
 }

@@ -119,6 +119,10 @@ fn offsets(btf: &Btf, from: &Path) -> Result<KernelOffsets, KernelError> {
         tcp_space_seq: at("tcp_sock", &["rcvq_space", "seq"])?,
         tcp_rcv_nxt: at("tcp_sock", &["rcv_nxt"])?,
         tcp_bytes_received: at("tcp_sock", &["bytes_received"])?,
+        tcp_copied_seq: at("tcp_sock", &["copied_seq"])?,
+        sock_state: at("sock", &["__sk_common", "skc_state"])?,
+        sock_shutdown: at("sock", &["sk_shutdown"])?,
+        sock_ack_backlog: at("sock", &["sk_ack_backlog"])?,
     })
 }
 

@@ -48,6 +48,8 @@ pub struct Programs {
     on_demand: OnDemand,
     interpreters: Interpreters,
     detacher: Detacher,
+    /// Whether it is seen that connections are closed.
+    sees_closes: bool,
 }
 
 /// The load of one program.
@@ -109,6 +111,7 @@ impl Programs {
             on_demand: OnDemand::default(),
             interpreters: Interpreters::default(),
             detacher: Detacher::default(),
+            sees_closes: false,
         })
     }
 
@@ -137,6 +140,7 @@ impl Programs {
         let mut features = self.features.iter();
         let has_accepts =
             features.any(|feature| feature.name == ACCEPTS) && !self.absent.has(ACCEPTS);
+        self.sees_closes = has_accepts || self.backend == Backend::Syscalls;
         self.maps.set_mode(Mode::Accepts, has_accepts)?;
         if let Some(refusal) = self.absent.required() {
             bail!("{}; run `gunicorn-observer doctor`", refusal.why);
@@ -343,7 +347,7 @@ impl Programs {
     /// # Errors
     /// When the object lacks a map.
     pub fn in_flight(&self) -> Result<InFlightReader> {
-        InFlightReader::new(&self.object.ebpf)
+        InFlightReader::new(&self.object.ebpf, self.sees_closes)
     }
 
     /// Attaches the program on a function of Python at one place.

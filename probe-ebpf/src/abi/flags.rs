@@ -22,3 +22,9 @@ pub const LINE_CUT: u16 = 1 << 8;
 pub const WORKER_EXITED: u16 = 1 << 10;
 /// Heads were not seen: each counts as one byte of `request_bytes` and `response_bytes`.
 pub const NO_HEADS: u16 = 1 << 9;
+/// The client had closed its side of the connection before the response began.
+pub const CLIENT_LEFT: u16 = 1 << 11;
+/// The response is a stream of events: Server-Sent Events.
+pub const EVENT_STREAM: u16 = 1 << 12;
+/// The connection was closed before the response was complete.
+pub const INCOMPLETE: u16 = 1 << 13;

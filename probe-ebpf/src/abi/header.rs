@@ -26,6 +26,8 @@ pub enum RecordKind {
     Stack = 10,
     /// [`super::GcRecord`]
     Gc = 11,
+    /// [`super::LostRecord`]
+    Lost = 12,
 }
 
 /// First fields of every record.

@@ -30,8 +30,12 @@ pub struct KernelOffsets {
     pub tcp_space_seq: u32,
     pub tcp_rcv_nxt: u32,
     pub tcp_bytes_received: u32,
+    pub tcp_copied_seq: u32,
+    pub sock_state: u32,
+    pub sock_shutdown: u32,
+    pub sock_ack_backlog: u32,
 }
-const _: () = assert!(size_of::<KernelOffsets>() == 22 * 4);
+const _: () = assert!(size_of::<KernelOffsets>() == 26 * 4);
 
 /// First argument of a `sys_enter_*` tracepoint; the others follow, 8 bytes each. Userspace compares
 /// it and the next one with the kernel's `format` files.

@@ -6,7 +6,8 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use probe_ebpf::abi::{
-    Conn, HEAD_BYTES, Header, RecordKind, RequestRecord, SHORT_LINE_BYTES, Stat,
+    Conn, HEAD_BYTES, Header, LostFrom, LostRecord, RecordKind, RequestRecord, SHORT_LINE_BYTES,
+    Stat,
 };
 use probe_ebpf::machine::Origin;
 
@@ -138,6 +139,20 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
         tgid,
         time_ns: now(),
     }
+}
+
+/// Sends what was closed without an answer.
+#[inline(always)]
+pub fn lost(tgid: u32, from: LostFrom, count: u32, port: u16) {
+    send_later(|record: &mut LostRecord| {
+        *record = LostRecord {
+            header: header::<LostRecord>(RecordKind::Lost, tgid),
+            from: from as u32,
+            count,
+            port: u32::from(port),
+            is_exit: 0,
+        };
+    });
 }
 
 /// Sends a finished request.

@@ -7,8 +7,8 @@ use super::maps::{
 };
 use super::memory::{self, UNIX, User};
 use probe_ebpf::abi::{
-    Conn, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS, conn_place,
-    target_flags,
+    Conn, LostFrom, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS,
+    conn_place, target_flags,
 };
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
@@ -227,6 +227,21 @@ impl Kernel for Live {
     #[inline(always)]
     fn send(&self, conn: &Conn, origin: Origin) {
         emit::request(self.target.tgid, self.id as u32, conn, origin);
+    }
+
+    #[inline(always)]
+    fn has_left(&self, sock: u64) -> bool {
+        memory::has_left(sock)
+    }
+
+    #[inline(always)]
+    fn unread(&self, sock: u64) -> u32 {
+        memory::unread(sock)
+    }
+
+    #[inline(always)]
+    fn lost(&self, from: LostFrom) {
+        emit::lost(self.target.tgid, from, 1, 0);
     }
 
     #[inline(always)]

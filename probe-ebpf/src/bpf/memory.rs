@@ -140,6 +140,43 @@ pub fn local_port(sock: u64) -> u16 {
     }
 }
 
+/// Whether the client of a connection has closed its side: TCP and Unix sockets note it alike
+/// (`RCV_SHUTDOWN` of `include/net/sock.h`).
+#[inline(always)]
+pub fn has_left(sock: u64) -> bool {
+    const RCV_SHUTDOWN: u8 = 1;
+    let shutdown = kernel::<u8>(sock + u64::from(offsets::kernel().sock_shutdown));
+    shutdown.is_ok_and(|shutdown| shutdown & RCV_SHUTDOWN != 0)
+}
+
+/// Bytes that a TCP connection received and nobody read; 0 if that cannot be read, and for other
+/// sockets.
+#[inline(always)]
+pub fn unread(sock: u64) -> u32 {
+    if local_port(sock) == 0 {
+        return 0;
+    }
+    let at = offsets::kernel();
+    let next = kernel::<u32>(sock + u64::from(at.tcp_rcv_nxt));
+    let copied = kernel::<u32>(sock + u64::from(at.tcp_copied_seq));
+    match (next, copied) {
+        (Ok(next), Ok(copied)) => next.wrapping_sub(copied),
+        _ => 0,
+    }
+}
+
+/// Connections that wait in a listening TCP socket to be accepted; 0 for other sockets.
+#[inline(always)]
+pub fn backlog(sock: u64) -> u32 {
+    /// `TCP_LISTEN` of `include/net/tcp_states.h`.
+    const LISTEN: u8 = 10;
+    let at = offsets::kernel();
+    match kernel::<u8>(sock + u64::from(at.sock_state)) {
+        Ok(LISTEN) => kernel(sock + u64::from(at.sock_ack_backlog)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// When a TCP connection that nothing was read from yet was established (`net/ipv4/tcp_input.c`,
 /// `tcp_init_buffer_space`); 0 if it cannot be read.
 #[inline(always)]

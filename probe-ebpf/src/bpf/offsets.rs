@@ -26,6 +26,10 @@ static KERNEL: KernelOffsets = KernelOffsets {
     tcp_space_seq: 0,
     tcp_rcv_nxt: 0,
     tcp_bytes_received: 0,
+    tcp_copied_seq: 0,
+    sock_state: 0,
+    sock_shutdown: 0,
+    sock_ack_backlog: 0,
 };
 
 /// Offsets in this kernel's structures.

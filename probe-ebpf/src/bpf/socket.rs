@@ -3,20 +3,22 @@
 //! Where a kernel does not report it, `syscalls` does. Unix sockets and processes whose Python is not
 //! read need `syscalls` on every kernel.
 
-use super::exception;
 use super::kernel::seen_by_sockets;
-use super::maps::{SOCKET_TAILS, make_scratch};
+use super::maps::{SOCKET_TAILS, current, make_scratch, target};
 use super::memory;
+use super::{emit, exception};
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint},
     programs::{RawTracePointContext, SockAddrContext, SockContext},
 };
-use probe_ebpf::abi::{ObjectKey, SocketTail};
+use probe_ebpf::abi::{LostFrom, ObjectKey, Role, SocketTail};
 use probe_ebpf::machine::Kernel as _;
 
 /// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
 const MSG_PEEK: u32 = 2;
+/// `ECONNRESET` of `asm-generic/errno.h`, as the result of a call.
+const RESET: i32 = -104;
 /// What a program on a control group returns to let things take their course.
 const PROCEED: i32 = 1;
 
@@ -32,7 +34,7 @@ pub fn socket_read(ctx: RawTracePointContext) -> i32 {
     if result > 0 && !peeked {
         live.machine()
             .read_python(ctx.arg(0), buffer(), result as u64);
-    } else if result == 0 {
+    } else if result == 0 || result == RESET {
         live.machine().read_end(ctx.arg(0));
     }
     0
@@ -115,9 +117,27 @@ pub fn connection_closed(ctx: SockContext) -> i32 {
             // SAFETY: programs of the array take the same context.
             unsafe { SOCKET_TAILS.tail_call(&ctx, SocketTail::Unanswered as u32) }
         }
-        live.machine().closed(sock);
+        if live.machine().closed(sock) {
+            return PROCEED;
+        }
     }
+    listener_closed(memory::address(ctx.sock as u64));
     PROCEED
+}
+
+/// What waits in a listener that nobody else has open is thrown away.
+#[inline(always)]
+fn listener_closed(sock: u64) {
+    let tgid = (current() >> 32) as u32;
+    if let Some(target) = target(tgid).filter(|target| target.role != Role::Bystander as u32) {
+        let port = memory::local_port(sock);
+        if port != 0 && target.ports[0] != 0 && target.accepts_on(port) {
+            let waiting = memory::backlog(sock);
+            if waiting != 0 {
+                emit::lost(tgid, LostFrom::Backlog, waiting, port);
+            }
+        }
+    }
 }
 
 /// The same, where the request on the connection was not answered.
@@ -128,7 +148,7 @@ pub fn unanswered_closed(ctx: SockContext) -> i32 {
         if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, sock)) {
             exception::unanswered(&live, conn);
         }
-        live.machine().closed(sock);
+        let _ = live.machine().closed(sock);
     }
     PROCEED
 }

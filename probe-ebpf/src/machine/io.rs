@@ -2,11 +2,17 @@
 
 use super::{Kernel, Machine, Origin, wire};
 use crate::abi::{Conn, Phase, flags, marks, target_flags};
-use crate::http::{HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_request, status, version};
+use crate::http::{
+    EVENT_BYTES, HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_event, begins_request, status,
+    version,
+};
 use crate::memory::Memory;
 
 /// The status that ends HTTP on a connection: no other response follows it.
 pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Time after the first bytes of a response from which more bytes may be events.
+pub(super) const STREAM_NS: u64 = 300_000_000;
 
 /// `EINTR`, `EAGAIN` of `asm-generic/errno-base.h`, as results of a call.
 pub(super) const EINTR: i64 = -4;
@@ -196,6 +202,12 @@ impl<K: Kernel> Machine<'_, K> {
                 }
                 conn.first_write_ns = now;
                 answer(conn, &line);
+                if conn.flags & flags::NO_CONNECTION == 0 && self.kernel.has_left(conn.key.address)
+                {
+                    conn.flags |= flags::CLIENT_LEFT;
+                }
+            } else if now.wrapping_sub(conn.first_write_ns) > STREAM_NS {
+                self.know_stream(conn, buffer, result as u64);
             }
             conn.last_write_ns = now;
         } else {
@@ -214,6 +226,22 @@ impl<K: Kernel> Machine<'_, K> {
                 Origin::Refused
             };
             self.finish(conn, origin);
+        }
+    }
+
+    /// Finds out from a late write whether the response is a stream of events.
+    #[inline(always)]
+    pub(super) fn know_stream(&self, conn: &mut Conn, buffer: u64, len: u64) {
+        let mut start = [0; EVENT_BYTES];
+        if conn.marks & marks::STREAM_KNOWN != 0
+            || len < EVENT_BYTES as u64
+            || self.kernel.user().read(buffer, &mut start).is_err()
+        {
+            return;
+        }
+        conn.marks |= marks::STREAM_KNOWN;
+        if begins_event(&start) {
+            conn.flags |= flags::EVENT_STREAM;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the machine needs from where it runs.
 
 use super::Origin;
-use crate::abi::{Conn, ObjectKey, Stat, Target, Thread, WORDS};
+use crate::abi::{Conn, LostFrom, ObjectKey, Stat, Target, Thread, WORDS};
 use crate::http::{ResponseHead, Window};
 use crate::memory::Memory;
 use core::ops::DerefMut;
@@ -68,6 +68,11 @@ pub trait Kernel {
     /// if that is unknown.
     fn birth(&self, sock: u64) -> Option<(u32, u64)>;
 
+    /// Whether the client of a connection sends no more: it has closed its side, or all of it.
+    fn has_left(&self, sock: u64) -> bool;
+    /// Bytes that came from the client of a TCP connection and were not read; 0 if that is unknown.
+    fn unread(&self, sock: u64) -> u32;
+
     /// Copies bytes that begin in the first half of `words`.
     fn copy(&self, words: &[u64; WORDS], at: usize, place: &mut [u8]);
     /// Space to parse in, of this thread.
@@ -75,5 +80,7 @@ pub trait Kernel {
 
     /// Sends the record of a finished request, or counts its loss.
     fn send(&self, conn: &Conn, origin: Origin);
+    /// Sends the record of a connection that was closed without an answer.
+    fn lost(&self, from: LostFrom);
     fn count(&self, stat: Stat);
 }

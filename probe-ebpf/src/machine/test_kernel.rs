@@ -7,13 +7,15 @@ extern crate std;
 
 use super::kernel::{Kernel, Scratch};
 use super::{Machine, Origin};
-use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, Next, ObjectKey, Stat, Target, Thread, WORDS};
+use crate::abi::{
+    Conn, HEAD_BYTES, HEAD_SLACK, LostFrom, Next, ObjectKey, Stat, Target, Thread, WORDS,
+};
 use crate::http::{HeadScan, ResponseHead, SCAN_BYTES, Window};
 use crate::memory::Memory;
 use core::cell::{Cell, RefCell, RefMut};
 use core::fmt;
 use std::boxed::Box;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::string::String;
 use std::vec::Vec;
 
@@ -87,6 +89,10 @@ pub struct TestKernel<M> {
     pub ports: BTreeMap<u64, u16>,
     /// First sequence number and time of establishment of connections, by `struct sock`.
     pub births: BTreeMap<u64, (u32, u64)>,
+    /// Clients that have closed their side, by `struct sock`.
+    pub left: RefCell<BTreeSet<u64>>,
+    /// Bytes that were not read, by `struct sock`.
+    pub unread: RefCell<BTreeMap<u64, u32>>,
     /// The `struct sock` of descriptors.
     pub fds: BTreeMap<i32, u64>,
     conns: Places<ObjectKey, Conn>,
@@ -94,6 +100,7 @@ pub struct TestKernel<M> {
     clients: RefCell<BTreeMap<u64, u64>>,
     scratch: RefCell<Scratch>,
     sent: RefCell<Vec<Sent>>,
+    lost: RefCell<Vec<LostFrom>>,
     counts: RefCell<[u64; Stat::COUNT as usize]>,
 }
 
@@ -228,12 +235,15 @@ impl<M: Memory> TestKernel<M> {
             sees_io: true,
             ports: BTreeMap::new(),
             births: BTreeMap::new(),
+            left: RefCell::default(),
+            unread: RefCell::default(),
             fds: BTreeMap::new(),
             conns: Places::new(no_conn()),
             threads: Places::new(no_thread()),
             clients: RefCell::default(),
             scratch: RefCell::new(Scratch { window, head }),
             sent: RefCell::default(),
+            lost: RefCell::default(),
             counts: RefCell::default(),
         }
     }
@@ -246,6 +256,11 @@ impl<M: Memory> TestKernel<M> {
     /// The records that were sent since the last call.
     pub fn take_sent(&self) -> Vec<Sent> {
         self.sent.take()
+    }
+
+    /// Connections that were closed without an answer since the last call.
+    pub fn take_lost(&self) -> Vec<LostFrom> {
+        self.lost.take()
     }
 
     #[must_use]
@@ -379,6 +394,18 @@ impl<M: Memory> Kernel for TestKernel<M> {
     fn send(&self, conn: &Conn, origin: Origin) {
         let (conn, tid) = (*conn, self.tid);
         self.sent.borrow_mut().push(Sent { conn, origin, tid });
+    }
+
+    fn has_left(&self, sock: u64) -> bool {
+        self.left.borrow().contains(&sock)
+    }
+
+    fn unread(&self, sock: u64) -> u32 {
+        self.unread.borrow().get(&sock).copied().unwrap_or(0)
+    }
+
+    fn lost(&self, from: LostFrom) {
+        self.lost.borrow_mut().push(from);
     }
 
     fn count(&self, stat: Stat) {

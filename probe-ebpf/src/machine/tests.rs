@@ -4,6 +4,7 @@ extern crate std;
 
 mod blind;
 mod connections;
+mod endings;
 mod failures;
 mod properties;
 mod recorded;

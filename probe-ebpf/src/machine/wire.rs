@@ -1,11 +1,11 @@
 //! Requests of processes whose Python is not read: by the bytes of their sockets.
 
-use super::io::{EAGAIN, EINTR, SWITCHING_PROTOCOLS};
+use super::io::{EAGAIN, EINTR, STREAM_NS, SWITCHING_PROTOCOLS};
 use super::{Kernel, Machine, Origin};
-use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, flags};
+use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, flags, marks};
 use crate::http::{
-    CHUNKED, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, SCAN_BYTES, START_BYTES, STATUS_BYTES, Window,
-    begins_request, has_no_body, is_bodiless, status,
+    CHUNKED, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, RESPONSE_BYTES, SCAN_BYTES, START_BYTES,
+    STATUS_BYTES, Window, begins_request, has_no_body, is_bodiless, status,
 };
 use crate::memory::{Fault, Memory};
 
@@ -47,6 +47,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// The worker read `len` bytes from the client.
     #[inline(always)]
     pub(super) fn read_wire(&self, conn: &mut Conn, buffer: u64, len: u64) {
+        if conn.marks & marks::SWITCHED != 0 {
+            return;
+        }
         let begins = self.may_begin_request(buffer, len);
         if is_answered(conn) && begins {
             // The end of the response before it could not be seen.
@@ -134,6 +137,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// The worker is about to write `total` bytes of a chunked response, which end with `piece`.
     #[inline(always)]
     pub fn write_chunks(&self, conn: &mut Conn, piece: Piece, total: u64) {
+        if self.kernel.now().wrapping_sub(conn.first_write_ns) > STREAM_NS {
+            self.know_stream(conn, piece.0, piece.1);
+        }
         if self.ends_chunks(piece) {
             conn.response_end = conn.response_bytes + total;
         }
@@ -174,7 +180,8 @@ impl<K: Kernel> Machine<'_, K> {
         conn.status = code;
         conn.first_write_ns = self.kernel.now();
         // Not earlier: the verifier would walk the scan for each path that leads here.
-        head.scan(window);
+        let is_long = len > RESPONSE_BYTES as u64 && self.ends_head(buffer, len);
+        head.scan(window, if is_long { len as u32 } else { 0 });
         if head.bytes == 0 {
             conn.response_head_bytes = 0;
         } else {
@@ -220,6 +227,25 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.response_end != 0 && conn.response_bytes >= conn.response_end && is_answered(conn) {
             self.finish(conn, Origin::Socket);
         }
+    }
+
+    /// The connection is closed: so is what is in progress on it.
+    #[inline(always)]
+    pub(super) fn end_wire(&self, conn: &mut Conn) {
+        if is_answered(conn) {
+            let is_known = conn.response_end != 0;
+            if is_known && conn.response_bytes < conn.response_end {
+                conn.flags |= flags::INCOMPLETE;
+            }
+        } else if conn.status == 0 && conn.line_len != 0 && holds_request(conn) {
+            conn.flags |= flags::CLOSED;
+        } else {
+            return;
+        }
+        if conn.marks & marks::ENDED != 0 {
+            conn.flags |= flags::CLIENT_LEFT;
+        }
+        self.kernel.send(conn, Origin::Socket);
     }
 
     /// Scans a piece for the end of a head; returns the length of the head over all pieces.

@@ -6,7 +6,7 @@ use crate::counters::worker_counters::{
     Counters, ErrorKey, Errors, Outcome, Phase, add, duration_ns, phases,
 };
 use crate::errors::cause::{Cause, ErrorAnalysis};
-use crate::errors::fatal_exit::FatalExit;
+use crate::errors::cut_short::CutShort;
 use crate::event::Request;
 use crate::routes::registry::{RouteId, RouteRegistry};
 use crate::settings::Settings;
@@ -100,8 +100,8 @@ pub struct HttpKey {
     pub method: Method,
     pub route: RouteId,
     pub status: Option<u16>,
-    /// The worker exited before the request was done.
-    pub ended_by: Option<FatalExit>,
+    /// What ended the request before it was done.
+    pub ended_by: Option<CutShort>,
 }
 
 impl Hash for HttpKey {
@@ -209,13 +209,15 @@ impl AppCounters {
                 route,
                 status: request.status,
                 ended_by: match analysis.cause {
-                    Cause::WorkerExited(exit) => Some(exit),
+                    Cause::WorkerExited(exit) => Some(CutShort::Exit(exit)),
+                    _ if is_broken(request, analysis) => Some(CutShort::Response),
                     _ => None,
                 },
             };
             self.http(settings, key).observe(ns);
         }
-        if request.worker_exited || matches!(request.status, Some(500..)) {
+        let is_failed = request.worker_exited || is_broken(request, analysis);
+        if is_failed || matches!(request.status, Some(500..)) {
             let (error, raised_in) = self.named(settings, &analysis.cause);
             let key = HttpErrorKey {
                 class,
@@ -276,13 +278,15 @@ impl AppCounters {
             Some(class) => ErrorType::Class(class.clone()),
             None => ErrorType::Unknown,
         });
-        let is_gone = request.client_gone || analysis.client_gone;
+        let is_gone = has_left(request, analysis);
         Outcome {
             method,
             route,
             is_error: matches!(request.status, Some(500..))
                 || request.worker_exited
+                || is_broken(request, analysis)
                 || request.was_cut && !is_gone,
+            is_gone,
             failed: failed.map(&mut key),
             handled: handled.map(&mut key),
         }
@@ -398,6 +402,20 @@ impl AppCounters {
             .entry(key)
             .or_insert_with(|| Histogram::new(&HTTP_DURATION))
     }
+}
+
+/// Whether the client left before it had its response.
+fn has_left(request: &Request, analysis: &ErrorAnalysis) -> bool {
+    request.client_gone || analysis.client_gone
+}
+
+/// Whether a response broke off after its head, though its client was still there.
+fn is_broken(request: &Request, analysis: &ErrorAnalysis) -> bool {
+    // Gunicorn answers what fails before the head; after it, it can only close the connection.
+    let has_failed = analysis.has_left && !request.error_handled;
+    matches!(request.status, Some(..500))
+        && (request.is_incomplete || has_failed)
+        && !has_left(request, analysis)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use crate::counters::app_counters::Method;
 use crate::counters::histogram::{BODY_SIZE, GC_PAUSE, Histogram, WORKER_DURATION};
 use crate::counters::label_limits::ErrorType;
-use crate::event::Request;
+use crate::counters::streams::StreamCounts;
+use crate::event::{Request, StreamKind};
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::routes::registry::RouteId;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct Outcome {
     pub route: RouteId,
     /// The response was a 5xx, or there was none while the client was still connected.
     pub is_error: bool,
+    /// The client left before it had its response.
+    pub is_gone: bool,
     /// An exception left the application.
     pub failed: Option<ErrorKey>,
     /// Gunicorn's `handle_error` ran.
@@ -54,6 +57,11 @@ pub struct Counters {
     pub failed: Errors,
     /// Requests for which Gunicorn's `handle_error` ran, including refused ones.
     pub handled: Errors,
+    /// Streams that ended, by kind.
+    pub streams: BTreeMap<StreamKind, StreamCounts>,
+    /// Requests whose client left before it had its response, and the time that they were served for.
+    pub disconnects: u64,
+    pub disconnected_ns: u64,
     /// Time with at least one request in flight.
     pub busy_ns: u64,
     /// User and system time; `None` until a worker's usage was read.
@@ -74,6 +82,9 @@ impl Default for Counters {
             gil_wait_ns: None,
             failed: Errors::new(),
             handled: Errors::new(),
+            streams: BTreeMap::new(),
+            disconnects: 0,
+            disconnected_ns: 0,
             busy_ns: 0,
             cpu_ns: None,
             ends: BTreeMap::new(),
@@ -105,6 +116,13 @@ impl Counters {
             return;
         }
         self.requests += 1;
+        if let Some(kind) = request.stream {
+            self.streams.entry(kind).or_default().add(request);
+        }
+        if outcome.is_gone {
+            self.disconnects += 1;
+            self.disconnected_ns += duration_ns(request).unwrap_or(0);
+        }
         self.errors += u64::from(outcome.is_error);
         let observe = |histogram: &mut Histogram, value: Option<u64>| {
             if let Some(value) = value {
@@ -121,6 +139,11 @@ impl Counters {
         self.requests += other.requests;
         self.errors += other.errors;
         self.busy_ns += other.busy_ns;
+        self.disconnects += other.disconnects;
+        self.disconnected_ns += other.disconnected_ns;
+        for (&kind, &counts) in &other.streams {
+            self.streams.entry(kind).or_default().merge(counts);
+        }
         for (&end, count) in &other.ends {
             *self.ends.entry(end).or_default() += count;
         }
@@ -149,7 +172,7 @@ impl Counters {
 
 /// Duration of a request: the time in Gunicorn's `handle_request`. Where that was not seen, as for a
 /// refused request or at level `socket`, the time from the first byte of the request to the last
-/// byte of the response.
+/// byte of the response. That of a stream ends with the first byte of the response.
 #[must_use]
 pub fn duration_ns(request: &Request) -> Option<u64> {
     let (begin, end) = busy_time(request)?;
@@ -160,7 +183,11 @@ pub fn duration_ns(request: &Request) -> Option<u64> {
 #[must_use]
 pub fn busy_time(request: &Request) -> Option<(u64, u64)> {
     let begin = request.entered_ns.or(request.first_read_ns)?;
-    Some((begin, request.exited_ns.or(request.last_write_ns)?))
+    let end = match request.stream {
+        Some(_) => request.first_write_ns,
+        None => request.exited_ns.or(request.last_write_ns),
+    };
+    Some((begin, end?))
 }
 
 /// A phase of a request.
@@ -286,6 +313,7 @@ mod tests {
         let outcome = Outcome {
             method: Method::default(),
             is_error: false,
+            is_gone: false,
             route: RouteId::UNKNOWN,
             failed: None,
             handled: None,

@@ -18,6 +18,7 @@ pub enum Kind {
     MasterGone,
     RestartLoop,
     BacklogGrowing,
+    ClientSilent,
     Saturated,
     MemoryGrows,
     OneWorkerBusy,
@@ -94,6 +95,13 @@ pub const ALL: &[About] = &[
         advice: "Add workers or threads, or find what made requests slower: see the phases of the \
                  routes.",
         urgency: Urgency::Critical,
+    },
+    About {
+        kind: Kind::ClientSilent,
+        name: "client_silent",
+        meaning: "A sync worker that waits for a client to send its request and serves nobody else meanwhile",
+        advice: "Put a proxy that buffers requests in front of Gunicorn, or choose another worker class.",
+        urgency: Urgency::Warning,
     },
     About {
         kind: Kind::Saturated,

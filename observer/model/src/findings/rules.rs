@@ -4,7 +4,7 @@ use super::finding::{Bytes, Kind};
 use super::past::{AppPast, SAMPLE_NS, WorkerPast};
 use crate::duration::seconds;
 use crate::event::Pid;
-use crate::fact::{Listener, WorkerInFlight};
+use crate::fact::{Listener, Pending, WorkerInFlight};
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::worker_event::PendingView;
 use crate::settings::Settings;
@@ -19,6 +19,8 @@ const MEMORY_BYTES: u64 = 8 << 20;
 /// Samples and requests that it takes to see how requests are spread.
 const SPREAD_SAMPLES: usize = 3;
 const SPREAD_REQUESTS: u64 = 100;
+/// Connections that wait for a thread for so long are a finding.
+const SATURATED_NS: u64 = 2_000_000_000;
 /// Workers that live for this long after their master do not follow it.
 const ORPHANED_NS: u64 = 5_000_000_000;
 /// A worker without a timeout that boots for longer is a finding.
@@ -31,6 +33,8 @@ pub struct AppInput<'a> {
     pub settings: &'a Settings,
     /// The master's `timeout` setting.
     pub timeout_seconds: Option<u32>,
+    /// Its `threads` setting.
+    pub threads: Option<u32>,
     pub listeners: &'a [Listener],
     pub past: &'a AppPast,
     /// Reason of the latest exit in trouble.
@@ -50,6 +54,8 @@ pub struct WorkerInput<'a> {
     pub started_ns: Option<u64>,
     /// It loads its application.
     pub is_booting: bool,
+    /// It serves one connection at a time.
+    pub is_sync: bool,
     /// Requests served since it started.
     pub requests: u64,
     pub past: &'a WorkerPast,
@@ -70,6 +76,7 @@ pub struct Found {
 pub fn find(app: &AppInput, now_ns: u64) -> Vec<Found> {
     let mut found = Vec::new();
     stuck(app, now_ns, &mut found);
+    waits(app, now_ns, &mut found);
     if let Some(ended_ns) = app.ended_ns {
         orphans(app, now_ns.saturating_sub(ended_ns), &mut found);
         return found;
@@ -93,12 +100,14 @@ fn add(found: &mut Vec<Found>, kind: Kind, worker_pid: Option<Pid>, evidence: St
 
 fn stuck(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
     for worker in &app.workers {
-        let Some(oldest) = worker.in_flight.oldest.first() else {
+        // One that writes is not stuck, however old it is.
+        let is_silent = |pending: &&Pending| {
+            let since_ns = pending.written_ns.unwrap_or(0).max(pending.begun_ns);
+            now_ns.saturating_sub(since_ns) >= app.settings.thresholds.stuck_ns
+        };
+        let Some(oldest) = worker.in_flight.oldest.iter().find(is_silent) else {
             continue;
         };
-        if now_ns.saturating_sub(oldest.begun_ns) < app.settings.thresholds.stuck_ns {
-            continue;
-        }
         let PendingView {
             method,
             route,
@@ -115,6 +124,37 @@ fn stuck(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
             },
         );
         add(found, Kind::WorkerStuck, Some(worker.pid), evidence);
+    }
+}
+
+/// Connections that wait within a worker: for one of its threads, or for their client.
+fn waits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
+    for worker in &app.workers {
+        let Some(connections) = worker.in_flight.connections else {
+            continue;
+        };
+        let since_ns = connections.waits_since_ns.unwrap_or(now_ns);
+        let waits_ns = now_ns.saturating_sub(since_ns);
+        let waits = seconds(waits_ns);
+        let waiting = connections.waiting();
+        if worker.is_sync {
+            if waiting > 0
+                && worker.in_flight.count == 0
+                && waits_ns >= app.settings.thresholds.stuck_ns
+            {
+                let evidence = format!("a client has sent no whole request for {waits:.1} s");
+                add(found, Kind::ClientSilent, Some(worker.pid), evidence);
+            }
+        } else if let Some(threads) = app.threads.filter(|&threads| threads > 1)
+            && worker.in_flight.count >= threads
+            && waiting > 0
+            && waits_ns >= SATURATED_NS
+        {
+            let evidence = format!(
+                "{waiting} accepted connections wait for one of {threads} threads, the first for {waits:.1} s"
+            );
+            add(found, Kind::Saturated, Some(worker.pid), evidence);
+        }
     }
 }
 

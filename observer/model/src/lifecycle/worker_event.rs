@@ -124,6 +124,7 @@ impl StackView {
                 method: stack.method.clone(),
                 path: stack.path.clone(),
                 path_cut: stack.path_cut,
+                written_ns: None,
             };
             PendingView::new(patterns, &pending, stack.time_ns)
         });

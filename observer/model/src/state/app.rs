@@ -4,7 +4,7 @@ use crate::counters::app_counters::{AppCounters, ClassId};
 use crate::counters::worker_counters::{Counters, Outcome, busy_time};
 use crate::duration::seconds;
 use crate::errors::cause::ErrorAnalysis;
-use crate::event::{ExitStatus, Pid, Request};
+use crate::event::{ExitStatus, LostFrom, Pid, Request};
 use crate::fact;
 use crate::fact::{Gauges, Listener, WorkerInFlight};
 use crate::findings::past::AppPast;
@@ -52,6 +52,8 @@ pub struct App {
     pub is_halting: bool,
     /// Exits of its workers, by reason.
     pub ends: BTreeMap<ExitReason, u64>,
+    /// Connections that were closed without an answer.
+    pub lost: BTreeMap<LostFrom, u64>,
     /// Workers that timed out, by class and by the function they were stuck in.
     pub timeouts: BTreeMap<(ClassId, String), u64>,
     pub listeners: Vec<Listener>,
@@ -81,6 +83,7 @@ impl App {
             signals: BTreeMap::new(),
             is_halting: false,
             ends: BTreeMap::new(),
+            lost: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             listeners: Vec::new(),
             past: AppPast::default(),
@@ -167,6 +170,21 @@ impl App {
             self.recent.request(request, method, route, is_error);
         }
         Some(outcome)
+    }
+
+    /// Connections of a process were closed without an answer.
+    pub fn lost(&mut self, pid: Pid, from: LostFrom, count: u32, is_guess: bool) {
+        let worker = self.worker(pid);
+        let in_flight = worker.map_or(0, |worker| worker.state.in_flight.count);
+        // What waits while every thread serves a request was sent: silent clients wait for nobody.
+        if !is_guess
+            || self
+                .master
+                .threads
+                .is_some_and(|threads| threads > 1 && in_flight >= threads)
+        {
+            *self.lost.entry(from).or_default() += u64::from(count);
+        }
     }
 
     /// Adds to the counters of a worker, also of one that exited meanwhile.

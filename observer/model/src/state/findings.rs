@@ -13,6 +13,9 @@ use crate::untrusted::Untrusted;
 use crate::wall_clock::wall_seconds;
 use std::collections::BTreeMap;
 
+/// The worker class that serves one connection at a time.
+const SYNC: &str = "SyncWorker";
+
 /// A finding: its master, its kind, and its worker, or `None` for the whole app.
 pub(crate) type Key = (Pid, Kind, Option<Pid>);
 
@@ -103,12 +106,14 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
         started_ns: worker.started_ns,
         is_booting: worker.state.booted == Some(false)
             && worker.state.stage() == Some(Stage::Booting),
+        is_sync: *app.class_of(worker) == *SYNC,
         requests: worker.total().requests,
         past: &worker.past,
     });
     let input = AppInput {
         settings,
         timeout_seconds: app.master.timeout_seconds,
+        threads: app.master.threads,
         listeners: &app.listeners,
         past: &app.past,
         ended_ns: app.ended_ns,

@@ -13,6 +13,7 @@ fn in_flight(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Opti
             path: Some("/users/7".into()),
             ..Pending::default()
         }],
+        connections: None,
     });
     let workers = workers.collect();
     let at_ns = scenario.now_ns;

@@ -51,12 +51,18 @@ fn a_timeout_is_reported_with_its_stack_and_its_request() {
         method: Some("GET".into()),
         path: Some("/users/7".into()),
         path_cut: false,
+        written_ns: None,
     }];
     let (pid, count, at_ns) = (11, 1, scenario.now_ns);
     scenario.fact(Fact::InFlight(InFlight {
         at_ns,
         only: None,
-        workers: vec![WorkerInFlight { pid, count, oldest }],
+        workers: vec![WorkerInFlight {
+            pid,
+            count,
+            oldest,
+            connections: None,
+        }],
     }));
     signal(&mut scenario, 11, 6, Some(10));
     let frame = Frame {

@@ -24,6 +24,8 @@ pub struct SelfMetrics {
     pub ooms: u64,
     pub stacks: u64,
     pub gcs: u64,
+    /// Records of lost connections.
+    pub losses: u64,
     /// Records that could not be decoded, by cause.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Requests of processes that no master claimed.
@@ -44,6 +46,7 @@ impl SelfMetrics {
             Event::Oom { .. } => &mut self.ooms,
             Event::Stack(_) => &mut self.stacks,
             Event::Gc { .. } => &mut self.gcs,
+            Event::Lost { .. } => &mut self.losses,
             Event::DeepCaptureExhausted { .. } => return,
         };
         *count += 1;

@@ -8,7 +8,7 @@ pub(crate) use build::http_errors;
 use crate::counters::histogram::Histogram;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
-use crate::fact::{Gauges, Kubernetes, Listener, Pod, ProgramTotals, Usage};
+use crate::fact::{Connections, Gauges, Kubernetes, Listener, Pod, ProgramTotals, Usage};
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::PendingView;
@@ -62,6 +62,8 @@ pub struct AppView {
     pub signals: BTreeMap<&'static str, u64>,
     /// Worker exits. Every reason has an entry.
     pub ends: BTreeMap<&'static str, u64>,
+    /// Connections that were closed without an answer. Every place has an entry.
+    pub lost: BTreeMap<&'static str, u64>,
     /// Worker timeouts, by the function the worker was stuck in.
     pub timeouts: Vec<TimeoutView>,
     pub listeners: Vec<Listener>,
@@ -98,6 +100,10 @@ pub struct WorkerView {
     pub in_flight: u32,
     /// The request in flight that began first.
     pub oldest_request: Option<PendingView>,
+    /// Connections without a request in flight; `None` where they are not seen.
+    pub connections: Option<Connections>,
+    /// Since when the first of them waits to be served, in seconds.
+    pub waits_seconds: f64,
     pub counters: Counters,
     /// Requests whose WSGI application raised an exception.
     pub failed: Vec<ErrorView>,

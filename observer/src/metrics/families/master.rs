@@ -33,6 +33,18 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "gunicorn_requests_lost_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["reason"],
+        help: "Connections that were closed without an answer though their client had sent a request, by where they were.",
+        read: Read::ObservedMaster(|master, series| {
+            for (reason, &count) in &master.view.lost {
+                series.put_for([reason], count);
+            }
+        }),
+    },
+    Family {
         name: "gunicorn_worker_timeouts_total",
         kind: Kind::Counter,
         unit: Unit::One,

@@ -3,6 +3,8 @@
 use crate::metrics::family::{Family, Kind, Read, Unit};
 use crate::metrics::series::Series;
 use observer_model::counters::histogram::Histogram;
+use observer_model::counters::streams::StreamCounts;
+use observer_model::counters::worker_counters::Counters;
 use observer_model::duration::seconds;
 use observer_model::views::metrics_view::ErrorView;
 
@@ -73,6 +75,52 @@ pub const FAMILIES: &[Family] = &[
         read: Read::Counts(|of, series| errors(of.handled, series)),
     },
     Family {
+        name: "gunicorn_client_disconnects_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &[],
+        help: "Requests whose client disconnected before the response was written.",
+        read: Read::Counts(|of, series| series.put(of.counters.disconnects)),
+    },
+    Family {
+        name: "gunicorn_client_disconnect_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        labels: &[],
+        help: "Duration of the requests whose client disconnected before the response was written, in seconds.",
+        read: Read::Counts(|of, series| series.put(seconds(of.counters.disconnected_ns))),
+    },
+    Family {
+        name: "gunicorn_streams_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["kind"],
+        help: "WebSockets and event streams that ended.",
+        read: Read::Counts(|of, series| {
+            streams(&of.counters, series, |stream| stream.streams as f64)
+        }),
+    },
+    Family {
+        name: "gunicorn_stream_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        labels: &["kind"],
+        help: "Duration of WebSockets and event streams that ended, in seconds.",
+        read: Read::Counts(|of, series| {
+            streams(&of.counters, series, |stream| seconds(stream.duration_ns));
+        }),
+    },
+    Family {
+        name: "gunicorn_stream_sent_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        labels: &["kind"],
+        help: "Bytes that workers wrote to WebSockets and event streams that ended.",
+        read: Read::Counts(|of, series| {
+            streams(&of.counters, series, |stream| stream.sent_bytes as f64);
+        }),
+    },
+    Family {
         name: "gunicorn_worker_busy_seconds_total",
         kind: Kind::Counter,
         unit: Unit::Seconds,
@@ -118,6 +166,13 @@ pub const FAMILIES: &[Family] = &[
 /// empty histograms are left out.
 fn seen(histogram: &Histogram) -> Option<&Histogram> {
     (histogram.count() > 0).then_some(histogram)
+}
+
+/// Streams of each kind that there was.
+fn streams<'a>(counters: &Counters, series: &mut Series<'a>, read: impl Fn(&StreamCounts) -> f64) {
+    for (kind, counts) in &counters.streams {
+        series.put_for([kind.as_str()], read(counts));
+    }
 }
 
 fn errors(errors: &[ErrorView], series: &mut Series) {

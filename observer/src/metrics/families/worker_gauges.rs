@@ -94,4 +94,31 @@ pub const FAMILIES: &[Family] = &[
         help: "Age of a worker's oldest request in flight, in seconds; 0 without one.",
         read: Read::Now(|now, series| series.put(now.oldest_seconds)),
     },
+    Family {
+        name: "gunicorn_worker_connections",
+        kind: Kind::Gauge,
+        unit: Unit::One,
+        labels: &["state"],
+        help: "Connections of a worker without a request in flight, by state (accepted, reading, idle, websocket or events).",
+        read: Read::Now(|now, series| {
+            let Some(of) = now.connections else { return };
+            for (state, count) in [
+                ("accepted", of.accepted),
+                ("reading", of.reading),
+                ("idle", of.idle),
+                ("websocket", of.websockets),
+                ("events", of.events),
+            ] {
+                series.put_for([state], count);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_worker_oldest_waiting_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &[],
+        help: "Age of a worker's oldest connection that is accepted and not served yet, in seconds; 0 without one.",
+        read: Read::Now(|now, series| series.put(now.waits_seconds)),
+    },
 ];

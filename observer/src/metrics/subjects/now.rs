@@ -1,5 +1,6 @@
 //! What live workers use and do at the moment of a scrape.
 
+use observer_model::fact::Connections;
 use observer_model::lifecycle::worker_state::Stage;
 use observer_model::views::metrics_view::WorkerView;
 use std::ops::Add;
@@ -17,6 +18,8 @@ pub struct Now {
     pub heartbeat_age_seconds: Option<f64>,
     pub in_flight: Option<u64>,
     pub oldest_seconds: Option<f64>,
+    pub connections: Option<Connections>,
+    pub waits_seconds: Option<f64>,
 }
 
 impl Now {
@@ -35,6 +38,11 @@ impl Now {
             heartbeat_age_seconds: gauges.and_then(|gauges| gauges.heartbeat_age_seconds),
             in_flight: observed.then_some(worker.in_flight.into()),
             oldest_seconds: observed.then(|| oldest.map_or(0.0, |oldest| oldest.age_seconds)),
+            connections: worker.connections.filter(|_| observed),
+            waits_seconds: worker
+                .connections
+                .map(|_| worker.waits_seconds)
+                .filter(|_| observed),
         }
     }
 
@@ -68,6 +76,8 @@ impl Now {
             heartbeat_age_seconds: greatest(all.heartbeat_age_seconds, one.heartbeat_age_seconds),
             in_flight: sum(all.in_flight, one.in_flight),
             oldest_seconds: greatest(all.oldest_seconds, one.oldest_seconds),
+            connections: sum(all.connections, one.connections),
+            waits_seconds: greatest(all.waits_seconds, one.waits_seconds),
         })
     }
 }

@@ -40,7 +40,7 @@ pub fn connection_closes(ctx: TracePointContext) -> u32 {
         {
             exception::unanswered(&live, conn);
         }
-        live.machine().closed(sock);
+        let _ = live.machine().closed(sock);
     }
     0
 }

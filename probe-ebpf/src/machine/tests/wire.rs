@@ -146,10 +146,21 @@ fn an_interim_response_is_part_of_the_head() {
 }
 
 #[test]
-fn a_connection_without_an_answer_sends_nothing() {
+fn a_connection_without_an_answer_is_forgotten() {
     let mut worker = accepted();
     worker.read(SOCK, HELLO);
     worker.close(SOCK);
-    worker.none();
+    assert_eq!(worker.only().conn.status, 0);
     assert_eq!(worker.kernel.conn_count(), 0);
+}
+
+#[test]
+fn what_follows_a_switch_of_protocols_is_no_request() {
+    let mut worker = accepted();
+    worker.read(SOCK, HELLO);
+    worker.write(SOCK, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    assert_eq!(worker.only().conn.status, 101);
+    worker.read(SOCK, HELLO);
+    worker.close(SOCK);
+    worker.none();
 }

@@ -2,6 +2,7 @@
 
 use crate::counters::app_counters::AppCounters;
 use crate::counters::worker_counters::{Counters, ErrorKey, Errors, Phase};
+use crate::event::LostFrom;
 use crate::fact::DeepCapture;
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::signal;
@@ -172,6 +173,10 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
             .iter()
             .map(|reason| (reason.as_str(), app.ends.get(reason).copied().unwrap_or(0)))
             .collect(),
+        lost: LostFrom::ALL
+            .iter()
+            .map(|from| (from.as_str(), app.lost.get(from).copied().unwrap_or(0)))
+            .collect(),
         timeouts: app
             .timeouts
             .iter()
@@ -222,7 +227,7 @@ fn http(app: &App) -> Vec<HttpView> {
         route: counters.routes.name(key.route).to_owned(),
         status: key.status,
         error_type: match (key.ended_by, key.status) {
-            (Some(exit), _) => exit.as_str().to_owned(),
+            (Some(cut_short), _) => cut_short.as_str().to_owned(),
             (None, Some(status @ 500..)) => status.to_string(),
             (None, _) => String::new(),
         },
@@ -261,6 +266,8 @@ pub(crate) fn http_errors(app: &App) -> Vec<HttpErrorView> {
 fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -> WorkerView {
     let is_live = worker.end.is_none();
     let oldest = worker.state.in_flight.oldest.first().filter(|_| is_live);
+    let connections = worker.state.in_flight.connections.filter(|_| is_live);
+    let waits_ns = connections.and_then(|connections| connections.waits_since_ns);
     let counters = worker.total().into_owned();
     WorkerView {
         pid: worker.pid,
@@ -282,6 +289,8 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
             0
         },
         oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
+        connections,
+        waits_seconds: waits_ns.map_or(0.0, |since_ns| clock.seconds_since(since_ns)),
         failed: errors(&app.counters, &counters.failed),
         handled: errors(&app.counters, &counters.handled),
         counters,
