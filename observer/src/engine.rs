@@ -175,7 +175,7 @@ impl Engine {
             }
             if let Input::Event(Event::Exit { time_ns, pid, .. }) = input {
                 let (unfinished, lost) = in_flight.unfinished(pid, time_ns);
-                for lost in lost {
+                if let Some(lost) = lost {
                     write(&|record| record.kernel(lost.as_bytes()));
                     batch.apply(&decode::input(lost.as_bytes()), state);
                 }

@@ -65,6 +65,16 @@ pub struct Machine<'a, K> {
     pub kernel: &'a K,
 }
 
+/// Whether a connection on which nothing is in progress has a request of which nothing was read, when so
+/// many bytes are unread.
+#[inline(always)]
+#[must_use]
+pub fn is_unread(conn: &Conn, unread: u32) -> bool {
+    /// The end of what the client sends counts as one byte.
+    const END: u32 = 1;
+    conn.phase == Phase::Idle as u16 && conn.marks & marks::ENDED == 0 && unread > END
+}
+
 impl<'a, K: Kernel> Machine<'a, K> {
     #[inline(always)]
     pub fn new(kernel: &'a K) -> Self {
@@ -135,14 +145,12 @@ impl<'a, K: Kernel> Machine<'a, K> {
     /// answers it. Encrypted bytes do not show that.
     #[inline(always)]
     fn lost(&self, conn: &Conn) {
-        /// The end of what the client sends counts as one byte.
-        const END: u32 = 1;
-        if conn.marks & marks::ENDED != 0 || self.kernel.target().flags & target_flags::TLS != 0 {
+        if self.kernel.target().flags & target_flags::TLS != 0 {
             return;
         }
-        if conn.phase == Phase::Reading as u16 {
+        if conn.phase == Phase::Reading as u16 && conn.marks & marks::ENDED == 0 {
             self.kernel.lost(LostFrom::Read);
-        } else if self.kernel.unread(conn.key.address) > END {
+        } else if is_unread(conn, self.kernel.unread(conn.key.address)) {
             self.kernel.lost(LostFrom::Accepted);
         }
     }

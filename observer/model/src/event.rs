@@ -36,8 +36,6 @@ pub enum Event {
         pid: Pid,
         from: LostFrom,
         count: u32,
-        /// The process exited, and nothing shows whether their clients had sent anything.
-        is_guess: bool,
     },
     /// A garbage collection in an observed process.
     Gc {

@@ -111,12 +111,8 @@ impl State {
                     }
                     Event::Gc { pid, pause_ns, .. } => self.gc(*pid, *pause_ns),
                     Event::Lost {
-                        pid,
-                        from,
-                        count,
-                        is_guess,
-                        ..
-                    } => self.lost(*pid, *from, *count, *is_guess),
+                        pid, from, count, ..
+                    } => self.lost(*pid, *from, *count),
                     Event::DeepCaptureExhausted { .. } => self.deep_captures.exhausted(),
                     Event::Signal {
                         time_ns,
@@ -332,10 +328,10 @@ impl State {
     }
 
     /// Connections were closed without an answer, by a worker or by a master.
-    fn lost(&mut self, pid: Pid, from: LostFrom, count: u32, is_guess: bool) {
+    fn lost(&mut self, pid: Pid, from: LostFrom, count: u32) {
         let master = self.owner(pid).unwrap_or(pid);
         if let Some(app) = self.apps.get_mut(&master) {
-            app.lost(pid, from, count, is_guess);
+            *app.lost.entry(from).or_default() += u64::from(count);
         }
     }
 

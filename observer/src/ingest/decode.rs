@@ -123,14 +123,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         k if k == RecordKind::Lost as u16 => {
             let from = lost_from(fields.u32()?);
             let count = fields.u32()?;
-            let _port = fields.u32()?;
-            let is_guess = fields.u32()? != 0;
             Ok(Event::Lost {
                 time_ns,
                 pid,
                 from,
                 count,
-                is_guess,
             })
         }
         k if k == RecordKind::Gc as u16 => Ok(Event::Gc {

@@ -12,7 +12,7 @@ use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{Connections, InFlight, Pending, WorkerInFlight};
 use probe_ebpf::abi::{
-    Conn, HEAD_BYTES, LostFrom, LostRecord, ObjectKey, Phase, RequestRecord, Target, marks,
+    Conn, HEAD_BYTES, LostRecord, ObjectKey, Phase, RequestRecord, Target, marks,
 };
 use probe_ebpf::gunicorn::Family;
 use probe_ebpf::machine::Origin;
@@ -86,19 +86,15 @@ impl InFlightReader {
     }
 
     /// Records of the requests that a process, which exited just now, left unfinished, and of the
-    /// connections that it left without an answer.
+    /// requests that it was reading.
     #[must_use]
-    pub fn unfinished(&self, pid: Pid, exited_ns: u64) -> (Vec<RequestRecord>, Vec<LostRecord>) {
+    pub fn unfinished(&self, pid: Pid, exited_ns: u64) -> (Vec<RequestRecord>, Option<LostRecord>) {
         let mut found: Vec<(Conn, Origin)> = Vec::new();
-        let (mut accepted, mut read) = (0, 0);
+        let mut read = 0;
         for conn in self.conns.all().filter(|conn| conn.key.tgid == pid) {
             let Some(origin) = unfinished(&conn) else {
-                let has_ended = conn.marks & marks::ENDED != 0;
-                match Doing::of(&conn, None, exited_ns) {
-                    Doing::Reads { .. } if !has_ended => read += 1,
-                    Doing::Waits { .. } if !has_ended => accepted += 1,
-                    _ => {}
-                }
+                let is_read = matches!(Doing::of(&conn, None, exited_ns), Doing::Reads { .. });
+                read += u32::from(is_read && conn.marks & marks::ENDED == 0);
                 continue;
             };
             // A thread serves one request at a time: the end of an earlier one was not seen.
@@ -115,10 +111,8 @@ impl InFlightReader {
         }
         let record =
             |(conn, origin): &(Conn, Origin)| RequestRecord::of_exit(conn, *origin, exited_ns);
-        let lost = [(LostFrom::Accepted, accepted), (LostFrom::Read, read)];
-        let lost = lost.into_iter().filter(|&(_, count)| count > 0);
-        let lost = lost.map(|(from, count)| LostRecord::of_exit(pid, exited_ns, from, count));
-        (found.iter().map(record).collect(), lost.collect())
+        let lost = (read > 0).then(|| LostRecord::of_exit(pid, exited_ns, read));
+        (found.iter().map(record).collect(), lost)
     }
 
     /// What connections do. Entries of an earlier process with the same pid are skipped. The process

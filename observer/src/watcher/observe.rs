@@ -233,6 +233,10 @@ impl Watcher {
         let Some(master) = self.masters.get(&pid) else {
             return;
         };
+        if listens.ports.is_empty() && !listens.has_unix {
+            // It stops: what its workers still hold are connections of the listeners that it had.
+            return;
+        }
         let workers = master.found.workers.iter().map(|worker| worker.pid);
         let pids: Vec<Pid> = std::iter::once(pid).chain(workers).collect();
         let ports = if listens.ports.len() > MAX_PORTS {

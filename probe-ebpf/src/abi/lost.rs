@@ -24,15 +24,14 @@ pub struct LostRecord {
     pub count: u32,
     /// Local port of the listener, where a listener was closed; else 0.
     pub port: u32,
-    /// 1 if the worker exited, and nothing shows whether the client had sent anything.
-    pub is_exit: u32,
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<LostRecord>() == 32);
 
 impl LostRecord {
-    /// Of connections that the exit of their process closed.
+    /// Of requests that were being read when their process exited.
     #[must_use]
-    pub fn of_exit(tgid: u32, time_ns: u64, from: LostFrom, count: u32) -> Self {
+    pub fn of_exit(tgid: u32, time_ns: u64, count: u32) -> Self {
         Self {
             header: Header {
                 kind: RecordKind::Lost as u16,
@@ -40,11 +39,10 @@ impl LostRecord {
                 tgid,
                 time_ns,
             },
-            from: from as u32,
+            from: LostFrom::Read as u32,
             count,
             port: 0,
-            // A part of a request that was read had been sent.
-            is_exit: (from as u32 == LostFrom::Accepted as u32).into(),
+            reserved: 0,
         }
     }
 }

@@ -150,7 +150,7 @@ pub fn lost(tgid: u32, from: LostFrom, count: u32, port: u16) {
             from: from as u32,
             count,
             port: u32::from(port),
-            is_exit: 0,
+            reserved: 0,
         };
     });
 }

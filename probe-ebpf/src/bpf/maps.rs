@@ -12,7 +12,7 @@ use aya_ebpf::{
 use probe_ebpf::abi::{
     CONN_PLACE_COUNT, Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil,
     Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
-    TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, target_flags,
+    TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, conn_place, target_flags,
 };
 use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, code_place};
 use probe_ebpf::machine::kernel::Scratch;
@@ -183,6 +183,21 @@ pub fn target(tgid: u32) -> Option<&'static Target> {
     }
     // SAFETY: see the module's first lines.
     unsafe { TARGETS.get(tgid) }
+}
+
+/// The target with this pid whose last thread has exited. The kernel closes its files only then. What the
+/// target was stays in its place until another one takes that.
+#[inline(always)]
+pub fn exited_target(tgid: u32) -> Option<&'static Target> {
+    let place = TARGET_PLACES.get(tgid & (TARGET_PLACE_COUNT - 1))?;
+    (place.tgid == tgid && place.generation == 0).then_some(place)
+}
+
+/// The connection that an exited target left.
+#[inline(always)]
+pub fn left_conn(key: ObjectKey) -> Option<&'static Conn> {
+    let place = CONN_PLACES.get(conn_place(key.address))?;
+    (place.key == key).then_some(place)
 }
 
 /// Observes a process. False if there is no room.

@@ -4,7 +4,7 @@
 //! read need `syscalls` on every kernel.
 
 use super::kernel::seen_by_sockets;
-use super::maps::{SOCKET_TAILS, current, make_scratch, target};
+use super::maps::{SOCKET_TAILS, current, exited_target, left_conn, make_scratch, target};
 use super::memory;
 use super::{emit, exception};
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
@@ -12,8 +12,8 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint},
     programs::{RawTracePointContext, SockAddrContext, SockContext},
 };
-use probe_ebpf::abi::{LostFrom, ObjectKey, Role, SocketTail};
-use probe_ebpf::machine::Kernel as _;
+use probe_ebpf::abi::{LostFrom, NO_LAYOUT, ObjectKey, Role, SocketTail, target_flags};
+use probe_ebpf::machine::{Kernel as _, is_unread};
 
 /// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
 const MSG_PEEK: u32 = 2;
@@ -121,21 +121,37 @@ pub fn connection_closed(ctx: SockContext) -> i32 {
             return PROCEED;
         }
     }
-    listener_closed(memory::address(ctx.sock as u64));
+    other_closed(memory::address(ctx.sock as u64));
     PROCEED
 }
 
-/// What waits in a listener that nobody else has open is thrown away.
+/// A socket is closed that is no connection of a target which runs. A worker or master that exits closes
+/// its sockets when it is none any more. What waits in a listener that nobody else has open is thrown away.
 #[inline(always)]
-fn listener_closed(sock: u64) {
+fn other_closed(sock: u64) {
     let tgid = (current() >> 32) as u32;
-    if let Some(target) = target(tgid).filter(|target| target.role != Role::Bystander as u32) {
-        let port = memory::local_port(sock);
-        if port != 0 && target.ports[0] != 0 && target.accepts_on(port) {
-            let waiting = memory::backlog(sock);
-            if waiting != 0 {
-                emit::lost(tgid, LostFrom::Backlog, waiting, port);
-            }
+    let running = target(tgid);
+    let Some(target) = running.or_else(|| exited_target(tgid)) else {
+        return;
+    };
+    if target.role == Role::Bystander as u32 {
+        return;
+    }
+    if running.is_none()
+        && target.layout != NO_LAYOUT
+        && target.flags & target_flags::TLS == 0
+        && let Some(conn) = left_conn(ObjectKey::new(tgid, sock))
+    {
+        if is_unread(conn, memory::unread(sock)) {
+            emit::lost(tgid, LostFrom::Accepted, 1, 0);
+        }
+        return;
+    }
+    let port = memory::local_port(sock);
+    if port != 0 && target.ports[0] != 0 && target.accepts_on(port) {
+        let waiting = memory::backlog(sock);
+        if waiting != 0 {
+            emit::lost(tgid, LostFrom::Backlog, waiting, port);
         }
     }
 }

@@ -172,21 +172,6 @@ impl App {
         Some(outcome)
     }
 
-    /// Connections of a process were closed without an answer.
-    pub fn lost(&mut self, pid: Pid, from: LostFrom, count: u32, is_guess: bool) {
-        let worker = self.worker(pid);
-        let in_flight = worker.map_or(0, |worker| worker.state.in_flight.count);
-        // What waits while every thread serves a request was sent: silent clients wait for nobody.
-        if !is_guess
-            || self
-                .master
-                .threads
-                .is_some_and(|threads| threads > 1 && in_flight >= threads)
-        {
-            *self.lost.entry(from).or_default() += u64::from(count);
-        }
-    }
-
     /// Adds to the counters of a worker, also of one that exited meanwhile.
     pub fn count(&mut self, pid: Pid, add: impl FnOnce(&mut Counters)) {
         if let Some(worker) = find(&mut self.live, &mut self.ended, pid) {

@@ -23,13 +23,12 @@ fn send(scenario: &mut Scenario, request: Request) {
     scenario.event(Event::Request(Box::new(request)));
 }
 
-fn lost(scenario: &mut Scenario, pid: Pid, from: LostFrom, count: u32, is_guess: bool) {
+fn lost(scenario: &mut Scenario, pid: Pid, from: LostFrom, count: u32) {
     scenario.event(Event::Lost {
         time_ns: scenario.now_ns,
         pid,
         from,
         count,
-        is_guess,
     });
 }
 
@@ -59,23 +58,13 @@ fn does(
 #[test]
 fn lost_connections_count_for_the_app_of_a_worker_or_a_master() {
     let mut scenario = scenario("ThreadWorker", 2);
-    lost(&mut scenario, 11, LostFrom::Read, 1, false);
-    lost(&mut scenario, 10, LostFrom::Backlog, 7, false);
+    lost(&mut scenario, 11, LostFrom::Read, 1);
+    lost(&mut scenario, 10, LostFrom::Backlog, 7);
     // Of a process that is nobody's.
-    lost(&mut scenario, 12, LostFrom::Backlog, 1, false);
+    lost(&mut scenario, 12, LostFrom::Backlog, 1);
     let lost = scenario.app().lost;
     let expected = [("accepted", 0), ("backlog", 7), ("read", 1)];
     assert_eq!(lost.into_iter().collect::<Vec<_>>(), expected);
-}
-
-#[test]
-fn what_an_exit_closed_unread_is_lost_if_every_thread_was_busy() {
-    for (in_flight, count) in [(1, 0), (2, 3)] {
-        let mut scenario = scenario("ThreadWorker", 2);
-        does(&mut scenario, in_flight, Vec::new(), Connections::default());
-        lost(&mut scenario, 11, LostFrom::Accepted, 3, true);
-        assert_eq!(scenario.app().lost["accepted"], count, "{in_flight}");
-    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl State {
                 ("oom", self.observer.ooms),
                 ("stack", self.observer.stacks),
                 ("gc", self.observer.gcs),
+                ("lost", self.observer.losses),
                 ("malformed", malformed.values().sum()),
             ]
             .into(),
