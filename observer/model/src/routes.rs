@@ -3,3 +3,4 @@
 pub mod glob;
 pub mod normalize;
 pub mod registry;
+pub mod tree;

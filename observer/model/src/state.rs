@@ -499,8 +499,7 @@ impl State {
             .max_by_key(|app| app.ended_ns.unwrap_or(u64::MAX));
         if let Some(heir) = heir {
             let class = from.default_class().to_owned();
-            heir.counters
-                .absorb_shared(&self.settings, &from.counters, &class);
+            heir.absorb_shared(&self.settings, &from.counters, &class);
             from.counters.clear_shared();
         }
     }

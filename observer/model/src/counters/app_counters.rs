@@ -9,6 +9,7 @@ use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::cut_short::CutShort;
 use crate::event::Request;
 use crate::routes::registry::{RouteId, RouteRegistry};
+use crate::routes::tree::Moved;
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;
 use foldhash::fast::FixedState;
@@ -134,6 +135,8 @@ pub struct AppCounters {
     pub http_errors: BTreeMap<HttpErrorKey, u64>,
     classes: Vec<Class>,
     pub http: ById<HttpKey, Histogram>,
+    /// Routes that became others; these counters know it, those of workers do not yet.
+    moved: Moved,
 }
 
 impl AppCounters {
@@ -201,6 +204,7 @@ impl AppCounters {
                 not_found || request.bad_request,
             ),
         };
+        self.follow_moved();
         let method = Method::of(request.method.as_ref().map(Untrusted::raw));
         if let Some(ns) = duration_ns(request) {
             let key = HttpKey {
@@ -334,8 +338,12 @@ impl AppCounters {
         match route {
             RouteId::UNKNOWN | RouteId::OTHER => route,
             id => {
-                let name = other.routes.name(id);
-                let admitted = self.routes.admit(name, settings.route_limit);
+                let admitted = self.routes.admit(
+                    &settings.routes,
+                    settings.route_limit,
+                    other.routes.name(id),
+                    other.routes.is_found(id),
+                );
                 admitted.unwrap_or(RouteId::OTHER)
             }
         }
@@ -382,6 +390,7 @@ impl AppCounters {
             };
             self.http_error(settings, key, *count);
         }
+        self.follow_moved();
     }
 
     /// The ids here of the classes of `other`.
@@ -390,6 +399,32 @@ impl AppCounters {
         names
             .map(|name| self.class(if name.is_empty() { class } else { name }))
             .collect()
+    }
+
+    /// Adds the counts of routes that became others to those of these. Their series never fall
+    /// together: no count is lost, and none is counted twice.
+    fn follow_moved(&mut self) {
+        let moved = self.routes.take_moved();
+        if moved.is_empty() {
+            return;
+        }
+        for (key, histogram) in std::mem::take(&mut self.http) {
+            let route = moved.to(key.route);
+            let series = self.http.entry(HttpKey { route, ..key });
+            let none = || Histogram::new(&HTTP_DURATION);
+            series.or_insert_with(none).merge(&histogram);
+        }
+        for (mut key, count) in std::mem::take(&mut self.http_errors) {
+            key.route = moved.to(key.route);
+            *self.http_errors.entry(key).or_default() += count;
+        }
+        self.moved.append(moved);
+    }
+
+    /// The routes that became others since the last call. Who holds ids of routes has to follow them.
+    #[must_use]
+    pub fn take_moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
     }
 
     fn http(&mut self, settings: &Settings, mut key: HttpKey) -> &mut Histogram {

@@ -7,6 +7,7 @@ use crate::counters::streams::StreamCounts;
 use crate::event::{Request, StreamKind};
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::routes::registry::RouteId;
+use crate::routes::tree::Moved;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -132,6 +133,18 @@ impl Counters {
         observe(&mut self.duration, duration_ns(request));
         observe(&mut self.request_size, request.request_body_bytes);
         observe(&mut self.response_size, request.response_body_bytes);
+    }
+
+    /// Adds the errors of routes that became others to those of these.
+    pub fn follow(&mut self, moved: &Moved) {
+        for errors in [&mut self.failed, &mut self.handled] {
+            if errors.keys().any(|key| moved.to(key.route) != key.route) {
+                for (mut key, count) in std::mem::take(errors) {
+                    key.route = moved.to(key.route);
+                    add(errors, key, count);
+                }
+            }
+        }
     }
 
     /// Adds all counts of `other`.

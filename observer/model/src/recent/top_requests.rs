@@ -7,6 +7,7 @@ use crate::counters::histogram::{HISTORY, Histogram};
 use crate::counters::worker_counters::{Phase, duration_ns, phases};
 use crate::event::{Pid, Request};
 use crate::routes::registry::RouteId;
+use crate::routes::tree::Moved;
 use crate::untrusted::Untrusted;
 use std::collections::BTreeMap;
 
@@ -131,6 +132,19 @@ impl TopRequests {
                 phases: sums,
             };
             slowest.insert(at, slow);
+        }
+    }
+
+    /// Adds the requests of routes that became others to those of these.
+    pub fn follow(&mut self, moved: &Moved) {
+        for generation in [&mut self.current, &mut self.previous] {
+            for ((method, route), stats) in std::mem::take(&mut generation.routes) {
+                let mine = generation.routes.entry((method, moved.to(route)));
+                mine.or_insert_with(RouteStats::new).merge(&stats);
+            }
+            for slow in &mut generation.slowest {
+                slow.route = moved.to(slow.route);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Routes: paths reduced to few enough names to label a series with.
 //!
-//! First the operator's patterns, then a heuristic. [`crate::routes::registry`] limits their number.
+//! First the operator's patterns, then a heuristic. [`crate::routes::tree`] makes one of many routes of
+//! one level, and [`crate::routes::registry`] limits their number.
 
 use crate::routes::glob;
 use crate::routes::glob::Segment;
@@ -9,13 +10,15 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 /// Replaces a segment that names one thing of many.
-const ID: &str = "{id}";
+pub(crate) const ID: &str = "{id}";
 /// Replaces the end of a path that is unknown or too deep.
-const REST: &str = "{rest}";
+pub(crate) const REST: &str = "{rest}";
 /// Segments of a route, at most.
 const MAX_SEGMENTS: usize = 12;
 /// A longer segment is an id.
 const MAX_SEGMENT_CHARS: usize = 64;
+/// A shorter part of a file's name is no hash.
+const MIN_HASH_CHARS: usize = 8;
 /// Length of a pattern, at most.
 const MAX_PATTERN_BYTES: usize = 200;
 
@@ -142,10 +145,39 @@ pub fn reduce<'a>(patterns: &'a [Pattern], path: &'a str, cut: bool) -> Cow<'a, 
                 route.push_str(extension);
             }
             _ if is_id(segment) => route.push_str(ID),
+            Some((stem, extension)) if is_extension(extension) => {
+                push_file(&mut route, stem);
+                route.push('.');
+                route.push_str(extension);
+            }
             _ => route.push_str(segment),
         }
     }
     Cow::Owned(route)
+}
+
+/// Adds a file's name without the hash that a build put into it: `app.3f2a91bc`, `index-DkX3a9Qz`.
+fn push_file(route: &mut String, stem: &str) {
+    for part in stem.split_inclusive(['.', '-']) {
+        let text = part.trim_end_matches(['.', '-']);
+        if is_build_hash(text) {
+            route.push_str(ID);
+            route.push_str(part.get(text.len()..).unwrap_or_default());
+        } else {
+            route.push_str(part);
+        }
+    }
+}
+
+/// Whether a part of a file's name is a hash or a date: eight or more hexadecimal digits, or as many
+/// letters of both cases and digits.
+fn is_build_hash(text: &str) -> bool {
+    let any = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
+    let all = |is: fn(&u8) -> bool| text.as_bytes().iter().all(is);
+    let is_mixed = any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase);
+    text.len() >= MIN_HASH_CHARS
+        && any(u8::is_ascii_digit)
+        && (all(u8::is_ascii_hexdigit) || is_mixed && all(u8::is_ascii_alphanumeric))
 }
 
 fn is_extension(text: &str) -> bool {

@@ -69,6 +69,17 @@ fn paths_are_reduced() {
         ),
         ("/x;jsessionid=8A7/y", "/x/y"),
         ("/1.0/x", "/1.0/x"),
+        ("/orders/2024-05-01/items/9", "/orders/{id}/items/{id}"),
+        ("/u/Alice", "/u/Alice"),
+        ("/u/bob.smith", "/u/bob.smith"),
+        ("/api/hello.world", "/api/hello.world"),
+        ("/static/app.3f2a91bc44d0e1f7.js", "/static/app.{id}.js"),
+        ("/static/app.3f2a91bc.js.map", "/static/app.{id}.js.map"),
+        ("/static/base.55e7cbb9ba48.css", "/static/base.{id}.css"),
+        ("/assets/index-DkX3a9Qz.js", "/assets/index-{id}.js"),
+        ("/reports/sales-20240501.pdf", "/reports/sales-{id}.pdf"),
+        ("/static/jquery-3.6.0.min.js", "/static/jquery-3.6.0.min.js"),
+        ("/static/facade.accede.js", "/static/facade.accede.js"),
     ] {
         assert_eq!(reduce(&[], path, false), route, "{path}");
     }

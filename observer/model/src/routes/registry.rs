@@ -2,7 +2,8 @@
 
 use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
-use foldhash::fast::RandomState;
+use crate::routes::tree::{Moved, NOT_FOUND, Tree};
+use foldhash::fast::{FixedState, RandomState};
 use std::collections::{BTreeMap, HashMap};
 
 /// Paths in the cache.
@@ -10,7 +11,7 @@ const MEMO_PATHS: usize = 1024;
 /// The name of all routes beyond the limit. No path has this name: it has no slash.
 const OTHER: &str = "other";
 
-/// Identifies a route within its [`RouteRegistry`].
+/// Identifies a route within its [`RouteRegistry`]. No later route gets the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(u32);
 
@@ -27,27 +28,83 @@ impl RouteId {
     }
 }
 
-/// The routes of one app.
+/// A route.
 #[derive(Debug)]
-pub struct RouteRegistry {
-    names: Vec<String>,
-    by_name: BTreeMap<String, RouteId>,
-    /// Clients choose the paths, so the hash has a seed of its own.
-    memo: HashMap<String, RouteId, RandomState>,
-    /// Requests counted under `other` because the limit was reached.
-    capped: u64,
+pub struct Route {
+    name: String,
+    pub requests: u64,
+    /// The application had an answer for one of its paths.
+    pub is_found: bool,
 }
 
-impl Default for RouteRegistry {
-    fn default() -> Self {
-        let names = vec![String::new(), OTHER.to_owned()];
-        Self {
-            names,
-            by_name: BTreeMap::new(),
-            memo: HashMap::default(),
-            capped: 0,
+/// Routes by id.
+#[derive(Debug, Default)]
+pub struct Routes {
+    // No client chooses the ids, so they need no secret hash.
+    by_id: HashMap<RouteId, Route, FixedState>,
+    /// The id of the latest.
+    last: Option<RouteId>,
+}
+
+impl Routes {
+    #[must_use]
+    pub fn get(&self, id: &RouteId) -> Option<&Route> {
+        self.by_id.get(id)
+    }
+
+    /// One route from now on stands for another one too.
+    pub fn merge(&mut self, into: RouteId, from: RouteId) {
+        if let Some(from) = self.by_id.remove(&from)
+            && let Some(into) = self.by_id.get_mut(&into)
+        {
+            into.requests += from.requests;
+            into.is_found |= from.is_found;
         }
     }
+
+    pub fn rename(&mut self, id: &RouteId, name: &str) {
+        if let Some(route) = self.by_id.get_mut(id) {
+            name.clone_into(&mut route.name);
+        }
+    }
+
+    fn add(&mut self, name: String, is_found: bool) -> Option<RouteId> {
+        let id = RouteId(self.last.unwrap_or(RouteId::OTHER).0.checked_add(1)?);
+        let route = Route {
+            name,
+            requests: 0,
+            is_found,
+        };
+        self.by_id.insert(id, route);
+        self.last = Some(id);
+        Some(id)
+    }
+
+    /// Counts a request of a route.
+    fn count(&mut self, id: RouteId, is_found: bool) {
+        if let Some(route) = self.by_id.get_mut(&id) {
+            route.requests += 1;
+            route.is_found |= is_found;
+        }
+    }
+}
+
+/// The routes of one app.
+#[derive(Debug, Default)]
+pub struct RouteRegistry {
+    routes: Routes,
+    /// Routes that the operator named.
+    named: BTreeMap<String, RouteId>,
+    /// All others.
+    tree: Tree,
+    /// Clients choose the paths, so the hash has a seed of its own.
+    memo: HashMap<String, RouteId, RandomState>,
+    /// Routes that became others since [`Self::take_moved`].
+    moved: Moved,
+    /// The limit is reached, and no level has enough names to be closed.
+    is_full: bool,
+    /// Requests counted under `other` because the limit was reached.
+    capped: u64,
 }
 
 impl RouteRegistry {
@@ -62,15 +119,17 @@ impl RouteRegistry {
         not_found: bool,
     ) -> RouteId {
         if !cut && let Some(&id) = self.memo.get(path) {
+            self.routes.count(id, !not_found);
             return id;
         }
         let name = route::reduce(patterns, path, cut);
-        let room = if not_found { limit / 2 } else { limit };
-        let Some(id) = self.admit(&name, room) else {
+        let Some(id) = self.admit(patterns, limit, &name, !not_found) else {
             self.capped += 1;
             return RouteId::OTHER;
         };
-        if !cut {
+        self.routes.count(id, !not_found);
+        // A path that was not found may be found later, and then gets a route of its own.
+        if !cut && !(not_found && self.name(id).ends_with(NOT_FOUND)) {
             if self.memo.len() >= MEMO_PATHS {
                 self.memo.clear();
             }
@@ -80,24 +139,88 @@ impl RouteRegistry {
     }
 
     /// The id of a route by its name; `None` beyond the limit.
-    pub fn admit(&mut self, name: &str, limit: usize) -> Option<RouteId> {
-        if let Some(&id) = self.by_name.get(name) {
+    pub fn admit(
+        &mut self,
+        patterns: &[Pattern],
+        limit: usize,
+        name: &str,
+        is_found: bool,
+    ) -> Option<RouteId> {
+        let room = if is_found { limit } else { limit / 2 };
+        let Some(path) = in_tree(patterns, name) else {
+            if let Some(&id) = self.named.get(name) {
+                return Some(id);
+            }
+            if !self.has_room(room) && !(is_found && self.relieve(limit)) {
+                return None;
+            }
+            let id = self.routes.add(name.to_owned(), is_found)?;
+            self.named.insert(name.to_owned(), id);
             return Some(id);
+        };
+        loop {
+            let place = self.tree.place(path, is_found, limit, &self.routes);
+            if place.route.is_some() {
+                return place.route;
+            }
+            // Each turn but the last closes a level.
+            if place.crowded.is_some() {
+                let moved = self
+                    .tree
+                    .collapse(&place, is_found, limit, &mut self.routes);
+                self.collapsed(moved);
+            } else if self.has_room(room) {
+                let id = self.routes.add(place.name(), is_found)?;
+                self.tree.insert(&place, id);
+                return Some(id);
+            } else if !is_found || !self.relieve(limit) {
+                return None;
+            }
         }
-        if self.by_name.len() >= limit {
-            return None;
+    }
+
+    fn has_room(&self, room: usize) -> bool {
+        self.routes.by_id.len() < room
+    }
+
+    /// Makes room at the limit.
+    fn relieve(&mut self, limit: usize) -> bool {
+        if self.is_full {
+            return false;
         }
-        let id = RouteId(u32::try_from(self.names.len()).ok()?);
-        self.names.push(name.to_owned());
-        self.by_name.insert(name.to_owned(), id);
-        Some(id)
+        match self.tree.relieve(limit, &mut self.routes) {
+            Some(moved) => self.collapsed(moved),
+            None => self.is_full = true,
+        }
+        !self.is_full
+    }
+
+    fn collapsed(&mut self, moved: Moved) {
+        self.memo.clear();
+        self.moved.append(moved);
+        self.is_full = false;
+    }
+
+    /// The routes that became others since the last call.
+    #[must_use]
+    pub fn take_moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
     }
 
     /// The name of a route.
     #[must_use]
     pub fn name(&self, id: RouteId) -> &str {
-        let name = usize::try_from(id.0).ok().and_then(|at| self.names.get(at));
-        name.map_or(OTHER, String::as_str)
+        match self.routes.get(&id) {
+            Some(route) => &route.name,
+            None if id == RouteId::UNKNOWN => "",
+            None => OTHER,
+        }
+    }
+
+    /// Whether the application had an answer for a path of the route.
+    #[must_use]
+    pub fn is_found(&self, id: RouteId) -> bool {
+        self.routes.get(&id).is_some_and(|route| route.is_found)
     }
 
     /// Requests counted under `other` because the limit was reached.
@@ -110,6 +233,12 @@ impl RouteRegistry {
     pub fn add_capped(&mut self, count: u64) {
         self.capped += count;
     }
+}
+
+/// The segments of a name in the tree; `None` if it is a pattern's, or `*`.
+fn in_tree<'a>(patterns: &[Pattern], name: &'a str) -> Option<&'a str> {
+    let is_pattern = patterns.iter().any(|pattern| pattern.as_str() == name);
+    name.strip_prefix('/').filter(|_| !is_pattern)
 }
 
 #[cfg(test)]
@@ -152,6 +281,6 @@ mod tests {
             routes.of(&[], 10, &format!("/x/{i}"), false, false);
         }
         assert!(routes.memo.len() <= MEMO_PATHS);
-        assert_eq!(routes.by_name.len(), 1);
+        assert_eq!(routes.routes.by_id.len(), 1);
     }
 }

@@ -169,7 +169,32 @@ impl App {
             self.history.request(request, is_error);
             self.recent.request(request, method, route, is_error);
         }
+        self.follow_moved();
         Some(outcome)
+    }
+
+    /// Follows routes that became others, wherever their ids are.
+    fn follow_moved(&mut self) {
+        let moved = self.counters.take_moved();
+        if moved.is_empty() {
+            return;
+        }
+        for worker in self.live.values_mut().chain(&mut self.ended) {
+            worker.counters.follow(&moved);
+            if let Some(before) = &mut worker.before {
+                before.follow(&moved);
+            }
+        }
+        for counters in self.slots.values_mut() {
+            counters.follow(&moved);
+        }
+        self.recent.follow(&moved);
+    }
+
+    /// Adds the counts of another master that masters of one app share.
+    pub fn absorb_shared(&mut self, settings: &Settings, other: &AppCounters, class: &str) {
+        self.counters.absorb_shared(settings, other, class);
+        self.follow_moved();
     }
 
     /// Adds to the counters of a worker, also of one that exited meanwhile.
@@ -194,6 +219,7 @@ impl App {
             Some(end) => self.bury(settings, worker, end),
             None => _ = self.live.insert(worker.pid, worker),
         }
+        self.follow_moved();
     }
 
     /// A worker exited.

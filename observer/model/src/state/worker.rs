@@ -186,6 +186,10 @@ impl Provisional {
             self.busy.served(begin_ns, end_ns);
         }
         self.counters.request(request, &outcome);
+        let moved = self.app_counters.take_moved();
+        if !moved.is_empty() {
+            self.counters.follow(&moved);
+        }
         outcome
     }
 
