@@ -259,12 +259,12 @@ impl State {
             Some((app, outcome))
         });
         if let Some((app, outcome)) = counted {
-            let route = app.counters.routes.name(outcome.route);
+            let route = || app.counters.routes.name(outcome.route);
             let is_running = self.deep_captures.is_running(app.master.pid);
             if app.observed && !is_running && needs_deep_capture(request, &analysis) {
                 let request = || match request.status {
-                    Some(status) => format!("{status} on {route}"),
-                    None => format!("no answer on {route}"),
+                    Some(status) => format!("{status} on {}", route()),
+                    None => format!("no answer on {}", route()),
                 };
                 self.effects.want_deep_capture(app.master.pid, request);
             }
@@ -276,10 +276,14 @@ impl State {
                     app: app.name().to_owned().into(),
                     master_pid: Some(app.master.pid),
                     worker_class: worker_class.unwrap_or_default().into(),
-                    route: route.to_owned().into(),
+                    route: route().to_owned().into(),
                     ..FinishedRequest::new(request, analysis, &outcome, wall_offset_ns)
                 };
                 self.effects.push(Effect::Request(Box::new(finished)));
+            }
+            if app.counters.routes.take_closed() {
+                let master = app.master.pid;
+                self.share_routes_of(master);
             }
             return;
         }
@@ -523,6 +527,8 @@ mod errors_tests;
 mod findings_tests;
 #[cfg(test)]
 mod lifecycle_tests;
+#[cfg(test)]
+mod routes_tests;
 #[cfg(test)]
 #[path = "state/state_tests.rs"]
 mod tests;

@@ -404,10 +404,10 @@ impl AppCounters {
     /// Adds the counts of routes that became others to those of these. Their series never fall
     /// together: no count is lost, and none is counted twice.
     fn follow_moved(&mut self) {
-        let moved = self.routes.take_moved();
-        if moved.is_empty() {
+        if !self.routes.has_moved() {
             return;
         }
+        let moved = self.routes.take_moved();
         for (key, histogram) in std::mem::take(&mut self.http) {
             let route = moved.to(key.route);
             let series = self.http.entry(HttpKey { route, ..key });
@@ -419,6 +419,18 @@ impl AppCounters {
             *self.http_errors.entry(key).or_default() += count;
         }
         self.moved.append(moved);
+    }
+
+    /// Closes the levels of routes that another master of the same app has closed.
+    pub fn agree(&mut self, settings: &Settings, other: &RouteRegistry) {
+        self.routes.agree(other, settings.route_limit);
+        self.follow_moved();
+    }
+
+    /// Whether routes became others since [`Self::take_moved`].
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
     }
 
     /// The routes that became others since the last call. Who holds ids of routes has to follow them.

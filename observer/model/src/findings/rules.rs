@@ -7,6 +7,7 @@ use crate::event::Pid;
 use crate::fact::{Listener, Pending, WorkerInFlight};
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::worker_event::PendingView;
+use crate::routes::registry::RouteRegistry;
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;
 
@@ -31,6 +32,7 @@ const RESTARTS_NS: u64 = 60_000_000_000;
 /// An app as the rules see it.
 pub struct AppInput<'a> {
     pub settings: &'a Settings,
+    pub routes: &'a RouteRegistry,
     /// The master's `timeout` setting.
     pub timeout_seconds: Option<u32>,
     /// Its `threads` setting.
@@ -113,7 +115,7 @@ fn stuck(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
             route,
             age_seconds,
             ..
-        } = PendingView::new(&app.settings.routes, oldest, now_ns);
+        } = PendingView::new(&app.settings.routes, app.routes, oldest, now_ns);
         let count = worker.in_flight.count;
         let evidence = format!(
             "{} {} is in progress for {age_seconds:.1} s; the worker has {count} in all",

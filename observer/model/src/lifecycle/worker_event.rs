@@ -7,8 +7,8 @@ use crate::fact::Pending;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::signal;
 use crate::lifecycle::worker_state::Sent;
-use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
+use crate::routes::registry::RouteRegistry;
 use crate::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -89,12 +89,17 @@ pub struct PendingView {
 
 impl PendingView {
     #[must_use]
-    pub fn new(patterns: &[Pattern], pending: &Pending, now_ns: u64) -> Self {
+    pub fn new(
+        patterns: &[Pattern],
+        routes: &RouteRegistry,
+        pending: &Pending,
+        now_ns: u64,
+    ) -> Self {
         let path = pending.path.as_ref().map(Untrusted::raw);
-        let route = path.map(|path| route::reduce(patterns, path, pending.path_cut));
+        let route = path.map(|path| routes.name_of(patterns, path, pending.path_cut));
         Self {
             method: pending.method.clone(),
-            route: route.unwrap_or_default().into_owned().into(),
+            route: route.unwrap_or_default().into(),
             path: pending.path.clone(),
             age_seconds: seconds(now_ns.saturating_sub(pending.begun_ns)),
         }
@@ -116,7 +121,7 @@ pub struct StackView {
 
 impl StackView {
     #[must_use]
-    pub fn new(patterns: &[Pattern], stack: &Stack) -> Self {
+    pub fn new(patterns: &[Pattern], routes: &RouteRegistry, stack: &Stack) -> Self {
         let request = stack.entered_ns.map(|begun_ns| {
             let pending = Pending {
                 begun_ns,
@@ -126,7 +131,7 @@ impl StackView {
                 path_cut: stack.path_cut,
                 written_ns: None,
             };
-            PendingView::new(patterns, &pending, stack.time_ns)
+            PendingView::new(patterns, routes, &pending, stack.time_ns)
         });
         Self {
             is_current: stack.is_current,
@@ -248,7 +253,7 @@ mod tests {
     fn events_and_their_stacks_are_bounded() {
         let mut events = RecentWorkerEvents::default();
         let frames: Vec<_> = (0..48).map(|_| ("f", true)).collect();
-        let of = StackView::new(&[], &stack(None, true, &frames));
+        let of = StackView::new(&[], &RouteRegistry::default(), &stack(None, true, &frames));
         for _ in 0..1000 {
             let exit = WorkerExit {
                 reason: ExitReason::Timeout,

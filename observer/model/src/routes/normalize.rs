@@ -14,7 +14,7 @@ pub(crate) const ID: &str = "{id}";
 /// Replaces the end of a path that is unknown or too deep.
 pub(crate) const REST: &str = "{rest}";
 /// Segments of a route, at most.
-const MAX_SEGMENTS: usize = 12;
+pub(crate) const MAX_SEGMENTS: usize = 12;
 /// A longer segment is an id.
 const MAX_SEGMENT_CHARS: usize = 64;
 /// A shorter part of a file's name is no hash.

@@ -80,13 +80,22 @@ impl Routes {
         Some(id)
     }
 
-    /// Counts a request of a route.
-    fn count(&mut self, id: RouteId, is_found: bool) {
+    /// Counts requests of a route.
+    fn count(&mut self, id: RouteId, requests: u64, is_found: bool) {
         if let Some(route) = self.by_id.get_mut(&id) {
-            route.requests += 1;
+            route.requests += requests;
             route.is_found |= is_found;
         }
     }
+}
+
+/// A path in the cache.
+#[derive(Debug)]
+struct Memo {
+    id: RouteId,
+    /// Requests that its route does not have yet.
+    requests: u64,
+    is_found: bool,
 }
 
 /// The routes of one app.
@@ -98,9 +107,11 @@ pub struct RouteRegistry {
     /// All others.
     tree: Tree,
     /// Clients choose the paths, so the hash has a seed of its own.
-    memo: HashMap<String, RouteId, RandomState>,
+    memo: HashMap<String, Memo, RandomState>,
     /// Routes that became others since [`Self::take_moved`].
     moved: Moved,
+    /// A level was closed since [`Self::take_closed`].
+    has_closed: bool,
     /// The limit is reached, and no level has enough names to be closed.
     is_full: bool,
     /// Requests counted under `other` because the limit was reached.
@@ -118,22 +129,32 @@ impl RouteRegistry {
         cut: bool,
         not_found: bool,
     ) -> RouteId {
-        if !cut && let Some(&id) = self.memo.get(path) {
-            self.routes.count(id, !not_found);
-            return id;
+        if !cut && let Some(memo) = self.memo.get_mut(path) {
+            memo.requests += 1;
+            if memo.is_found || not_found {
+                return memo.id;
+            }
+            memo.is_found = true;
+            self.routes.count(memo.id, 0, true);
+            return memo.id;
         }
         let name = route::reduce(patterns, path, cut);
         let Some(id) = self.admit(patterns, limit, &name, !not_found) else {
             self.capped += 1;
             return RouteId::OTHER;
         };
-        self.routes.count(id, !not_found);
+        self.routes.count(id, 1, !not_found);
         // A path that was not found may be found later, and then gets a route of its own.
         if !cut && !(not_found && self.name(id).ends_with(NOT_FOUND)) {
             if self.memo.len() >= MEMO_PATHS {
-                self.memo.clear();
+                self.forget_paths();
             }
-            self.memo.insert(path.to_owned(), id);
+            let memo = Memo {
+                id,
+                requests: 0,
+                is_found: !not_found,
+            };
+            self.memo.insert(path.to_owned(), memo);
         }
         id
     }
@@ -165,6 +186,7 @@ impl RouteRegistry {
             }
             // Each turn but the last closes a level.
             if place.crowded.is_some() {
+                self.forget_paths();
                 let moved = self
                     .tree
                     .collapse(&place, is_found, limit, &mut self.routes);
@@ -179,6 +201,13 @@ impl RouteRegistry {
         }
     }
 
+    /// Empties the cache, as it has to be before routes change: they get their requests.
+    fn forget_paths(&mut self) {
+        for (_, memo) in self.memo.drain() {
+            self.routes.count(memo.id, memo.requests, false);
+        }
+    }
+
     fn has_room(&self, room: usize) -> bool {
         self.routes.by_id.len() < room
     }
@@ -188,6 +217,7 @@ impl RouteRegistry {
         if self.is_full {
             return false;
         }
+        self.forget_paths();
         match self.tree.relieve(limit, &mut self.routes) {
             Some(moved) => self.collapsed(moved),
             None => self.is_full = true,
@@ -196,9 +226,28 @@ impl RouteRegistry {
     }
 
     fn collapsed(&mut self, moved: Moved) {
-        self.memo.clear();
         self.moved.append(moved);
         self.is_full = false;
+        self.has_closed = true;
+    }
+
+    /// Closes the levels that another master of the same app has closed.
+    pub fn agree(&mut self, other: &Self, limit: usize) {
+        self.forget_paths();
+        let moved = self.tree.agree(&other.tree, limit, &mut self.routes);
+        self.moved.append(moved);
+        self.is_full = false;
+    }
+
+    /// Whether a level was closed since the last call.
+    pub fn take_closed(&mut self) -> bool {
+        std::mem::take(&mut self.has_closed)
+    }
+
+    /// Whether routes became others since [`Self::take_moved`].
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
     }
 
     /// The routes that became others since the last call.
@@ -214,6 +263,17 @@ impl RouteRegistry {
             Some(route) => &route.name,
             None if id == RouteId::UNKNOWN => "",
             None => OTHER,
+        }
+    }
+
+    /// The route that a request in flight will count under, as far as that is known.
+    #[must_use]
+    pub fn name_of(&self, patterns: &[Pattern], path: &str, cut: bool) -> String {
+        let name = route::reduce(patterns, path, cut);
+        match in_tree(patterns, &name) {
+            // Levels are closed by requests that finished.
+            Some(path) => self.tree.place(path, true, usize::MAX, &self.routes).name(),
+            None => name.into_owned(),
         }
     }
 

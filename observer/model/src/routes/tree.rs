@@ -8,7 +8,7 @@
 //!   FoundOnly: unknown names of paths that are not found are `{not_found}`
 //! ```
 
-use crate::routes::normalize::{ID, REST};
+use crate::routes::normalize::{ID, MAX_SEGMENTS, REST};
 use crate::routes::registry::{RouteId, Routes};
 use std::collections::BTreeMap;
 
@@ -188,6 +188,22 @@ impl Tree {
         Some(self.close(&prefix, Level::Closed, limit, routes))
     }
 
+    /// Closes the levels that are closed in the tree of another master of the same app: their series
+    /// have the same labels.
+    pub fn agree(&mut self, other: &Self, limit: usize, routes: &mut Routes) -> Moved {
+        let mut moved = Moved::default();
+        // Levels of masters that are gone may stay, but not any number of them.
+        if self.root.count() <= limit.saturating_mul(MAX_SEGMENTS) {
+            let mut collapse = Collapse {
+                limit,
+                routes,
+                moved: &mut moved,
+            };
+            self.root.agree(&other.root, "", 0, &mut collapse);
+        }
+        moved
+    }
+
     fn close(&mut self, prefix: &[&str], level: Level, limit: usize, routes: &mut Routes) -> Moved {
         let mut moved = Moved::default();
         let mut node = Some(&mut self.root);
@@ -204,11 +220,7 @@ impl Tree {
                 moved: &mut moved,
             };
             node.close(level, &mut collapse);
-            let placeholder = level.placeholder();
-            if let Some(merged) = node.children.get_mut(placeholder) {
-                let name = format!("{name}/{placeholder}");
-                merged.settle(&name, prefix.len() + 1, &mut collapse);
-            }
+            node.settle_merged(level, &name, prefix.len(), &mut collapse);
         }
         moved
     }
@@ -269,10 +281,15 @@ impl Node {
         }
     }
 
-    /// Closes the level of its children: makes one of those with names.
+    /// Closes the level of its children.
     fn close(&mut self, level: Level, collapse: &mut Collapse) {
-        self.level = self.level.max(level);
         let names = self.merged_names(level, collapse.routes);
+        self.merge(level, names, collapse);
+    }
+
+    /// Closes the level of its children: these become one.
+    fn merge(&mut self, level: Level, names: Vec<Box<str>>, collapse: &mut Collapse) {
+        self.level = self.level.max(level);
         if names.is_empty() {
             return;
         }
@@ -286,6 +303,48 @@ impl Node {
             }
         }
         self.children.insert(placeholder.into(), merged);
+    }
+
+    /// Names the routes below a placeholder.
+    fn settle_merged(&mut self, level: Level, name: &str, depth: usize, collapse: &mut Collapse) {
+        let placeholder = level.placeholder();
+        if let Some(merged) = self.children.get_mut(placeholder) {
+            let name = format!("{name}/{placeholder}");
+            merged.settle(&name, depth + 1, collapse);
+        }
+    }
+
+    /// Closes the levels that are closed below another node, and keeps the names that it keeps.
+    fn agree(&mut self, other: &Self, name: &str, depth: usize, collapse: &mut Collapse) {
+        let level = other.level;
+        let closes = level > self.level;
+        if closes {
+            let mut names = self.merged_names(level, collapse.routes);
+            if level == Level::Closed {
+                let all = self.children.keys().filter(|name| !is_placeholder(name));
+                let others = all.filter(|&name| !other.children.contains_key(name));
+                names = others.cloned().collect();
+            }
+            self.merge(level, names, collapse);
+            self.settle_merged(level, name, depth, collapse);
+        }
+        let is_kept = |segment| closes && level == Level::Closed && !is_placeholder(segment);
+        for (segment, theirs) in &other.children {
+            if is_kept(segment) || theirs.has_closed() {
+                let mine = self.children.entry(segment.clone()).or_default();
+                mine.agree(theirs, &format!("{name}/{segment}"), depth + 1, collapse);
+            }
+        }
+    }
+
+    /// Whether a level below is closed.
+    fn has_closed(&self) -> bool {
+        self.level != Level::Open || self.children.values().any(Self::has_closed)
+    }
+
+    /// This node and all below.
+    fn count(&self) -> usize {
+        1 + self.children.values().map(Self::count).sum::<usize>()
     }
 
     /// The names that a placeholder replaces. A quarter of those that were found keep their names: the

@@ -185,7 +185,7 @@ fn paths() -> impl Strategy<Value = Vec<(String, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn routes_are_bounded_and_no_request_is_lost(paths in paths()) {

@@ -6,16 +6,17 @@ use crate::duration::seconds;
 use crate::errors::cause::ErrorAnalysis;
 use crate::event::{ExitStatus, LostFrom, Pid, Request};
 use crate::fact;
-use crate::fact::{Gauges, Listener, WorkerInFlight};
+use crate::fact::{Gauges, Listener, Pending, WorkerInFlight};
 use crate::findings::past::AppPast;
 use crate::lifecycle::exit_reason;
 use crate::lifecycle::exit_reason::{Evidence, ExitReason};
 use crate::lifecycle::signal;
-use crate::lifecycle::worker_event::stuck_in;
+use crate::lifecycle::worker_event::{PendingView, stuck_in};
 use crate::lifecycle::worker_state::Sent;
 use crate::recent::history::{AppSample, History};
 use crate::recent::rate::Counts;
 use crate::recent::top_requests::TopRequests;
+use crate::routes::registry::RouteRegistry;
 use crate::settings::Settings;
 use crate::state::slots::Slots;
 use crate::state::worker::{End, Worker};
@@ -124,6 +125,12 @@ impl App {
         self.live.get(&pid).or_else(ended)
     }
 
+    /// A request in flight of one of its workers.
+    #[must_use]
+    pub fn pending(&self, settings: &Settings, pending: &Pending, now_ns: u64) -> PendingView {
+        PendingView::new(&settings.routes, &self.counters.routes, pending, now_ns)
+    }
+
     /// Counters by slot: of all workers that held it.
     #[must_use]
     pub fn slots(&self) -> BySlot {
@@ -175,10 +182,10 @@ impl App {
 
     /// Follows routes that became others, wherever their ids are.
     fn follow_moved(&mut self) {
-        let moved = self.counters.take_moved();
-        if moved.is_empty() {
+        if !self.counters.has_moved() {
             return;
         }
+        let moved = self.counters.take_moved();
         for worker in self.live.values_mut().chain(&mut self.ended) {
             worker.counters.follow(&moved);
             if let Some(before) = &mut worker.before {
@@ -189,6 +196,12 @@ impl App {
             counters.follow(&moved);
         }
         self.recent.follow(&moved);
+    }
+
+    /// Closes the levels of routes that another master of the same app has closed.
+    pub fn agree(&mut self, settings: &Settings, other: &RouteRegistry) {
+        self.counters.agree(settings, other);
+        self.follow_moved();
     }
 
     /// Adds the counts of another master that masters of one app share.

@@ -58,6 +58,7 @@ impl State {
             app.master = master.clone();
             if app.name() != name {
                 self.hand_over(pid, &name);
+                self.share_routes_with(pid);
             }
         } else {
             let former = self.remove_app(pid);
@@ -81,6 +82,7 @@ impl State {
             let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
             app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
             self.apps.insert(pid, app);
+            self.share_routes_with(pid);
             if let Some(mut former) = former {
                 let name = former.name().to_owned();
                 self.bequeath(&name, &mut former);
@@ -150,6 +152,32 @@ impl State {
                 self.hand_over(level.pid, &name);
             }
         }
+    }
+
+    /// A master is new, or has a new name: it names routes as other masters of that name do.
+    fn share_routes_with(&mut self, pid: Pid) {
+        let Some(mut app) = self.apps.remove(&pid) else {
+            return;
+        };
+        for other in self.apps.values() {
+            if other.name() == app.name() {
+                app.agree(&self.settings, &other.counters.routes);
+            }
+        }
+        self.apps.insert(pid, app);
+    }
+
+    /// A master closed a level of routes: other masters of its name do the same.
+    pub(crate) fn share_routes_of(&mut self, pid: Pid) {
+        let Some(app) = self.apps.remove(&pid) else {
+            return;
+        };
+        for other in self.apps.values_mut() {
+            if other.name() == app.name() {
+                other.agree(&self.settings, &app.counters.routes);
+            }
+        }
+        self.apps.insert(pid, app);
     }
 
     /// A master has a new name, or is no longer shown.

@@ -112,6 +112,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
     });
     let input = AppInput {
         settings,
+        routes: &app.counters.routes,
         timeout_seconds: app.master.timeout_seconds,
         threads: app.master.threads,
         listeners: &app.listeners,

@@ -186,9 +186,8 @@ impl Provisional {
             self.busy.served(begin_ns, end_ns);
         }
         self.counters.request(request, &outcome);
-        let moved = self.app_counters.take_moved();
-        if !moved.is_empty() {
-            self.counters.follow(&moved);
+        if self.app_counters.has_moved() {
+            self.counters.follow(&self.app_counters.take_moved());
         }
         outcome
     }

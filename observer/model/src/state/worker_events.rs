@@ -3,9 +3,7 @@
 use crate::duration::seconds;
 use crate::effect::Effect;
 use crate::event::Pid;
-use crate::lifecycle::worker_event::{
-    PendingView, SignalView, StackView, WorkerEvent, WorkerExit, stuck_in,
-};
+use crate::lifecycle::worker_event::{SignalView, StackView, WorkerEvent, WorkerExit, stuck_in};
 use crate::state::State;
 use crate::state::app::App;
 use crate::state::worker::Worker;
@@ -38,7 +36,8 @@ impl State {
         let state = &worker.state;
         let at_exit = (end.time_ns, state.in_flight.clone());
         let (at_ns, in_flight) = state.aborted.as_ref().unwrap_or(&at_exit);
-        let pending = |of| PendingView::new(&self.settings.routes, of, *at_ns);
+        let (patterns, routes) = (&self.settings.routes, &app.counters.routes);
+        let pending = |of| app.pending(&self.settings, of, *at_ns);
         let exit = WorkerExit {
             reason,
             restart_type: exit_kind,
@@ -54,7 +53,7 @@ impl State {
             stacks: state
                 .stacks
                 .iter()
-                .map(|stack| StackView::new(&self.settings.routes, stack))
+                .map(|stack| StackView::new(patterns, routes, stack))
                 .collect(),
         };
         let event = worker_event("worker_ended", app, worker, end.time_ns, offset_ns);

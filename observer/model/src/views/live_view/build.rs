@@ -6,7 +6,7 @@ use crate::counters::worker_counters::Phase;
 use crate::duration::seconds as in_seconds;
 use crate::fact::{Listener, TargetLevel};
 use crate::lifecycle::exit_reason::ExitReason;
-use crate::lifecycle::worker_event::{PendingView, WorkerExit};
+use crate::lifecycle::worker_event::WorkerExit;
 use crate::recent::history::{BIN_NS, BINS, Bin};
 use crate::recent::top_requests::{PhaseSums, RouteStats, Slow};
 use crate::settings::Settings;
@@ -125,7 +125,7 @@ fn app_view(
         errors_total: app.parts().map(|counters| counters.errors).sum(),
         now: rates(app, clock.now_ns),
         in_flight: live.map(|worker| worker.state.in_flight.count).sum(),
-        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
+        oldest_request: oldest.map(|of| app.pending(settings, of, clock.now_ns)),
         workers: workers
             .map(|worker| worker_row(app, settings, worker, clock))
             .collect(),
@@ -292,7 +292,7 @@ fn worker_row(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) ->
         requests_per_second: rate.map(|(requests, _)| requests),
         busy: rate.map(|(_, busy)| busy),
         in_flight: if is_live { state.in_flight.count } else { 0 },
-        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
+        oldest_request: oldest.map(|of| app.pending(settings, of, clock.now_ns)),
         memory_bytes: gauges.map(|of| of.resident_bytes),
         cpu_percent: worker.cpu_percent.filter(|_| is_live),
         threads: gauges.map(|of| of.threads),

@@ -6,7 +6,6 @@ use crate::event::LostFrom;
 use crate::fact::DeepCapture;
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::signal;
-use crate::lifecycle::worker_event::PendingView;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::app::{App, BySlot};
@@ -289,7 +288,7 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
         } else {
             0
         },
-        oldest_request: oldest.map(|of| PendingView::new(&settings.routes, of, clock.now_ns)),
+        oldest_request: oldest.map(|of| app.pending(settings, of, clock.now_ns)),
         connections,
         waits_seconds: waits_ns.map_or(0.0, |since_ns| clock.seconds_since(since_ns)),
         failed: errors(&app.counters, &counters.failed),
