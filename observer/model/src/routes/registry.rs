@@ -145,7 +145,8 @@ impl RouteRegistry {
         };
         self.routes.count(id, 1, !not_found);
         // A path that was not found may be found later, and then gets a route of its own.
-        if !cut && !(not_found && self.name(id).ends_with(NOT_FOUND)) {
+        let may_change = not_found && self.name(id).ends_with(NOT_FOUND);
+        if !cut && !may_change {
             if self.memo.len() >= MEMO_PATHS {
                 self.forget_paths();
             }
@@ -172,7 +173,8 @@ impl RouteRegistry {
             if let Some(&id) = self.named.get(name) {
                 return Some(id);
             }
-            if !self.has_room(room) && !(is_found && self.relieve(limit)) {
+            let has_room = self.has_room(room) || is_found && self.relieve(limit);
+            if !has_room {
                 return None;
             }
             let id = self.routes.add(name.to_owned(), is_found)?;

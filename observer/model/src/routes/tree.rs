@@ -193,7 +193,8 @@ impl Tree {
     pub fn agree(&mut self, other: &Self, limit: usize, routes: &mut Routes) -> Moved {
         let mut moved = Moved::default();
         // Levels of masters that are gone may stay, but not any number of them.
-        if self.root.count() <= limit.saturating_mul(MAX_SEGMENTS) {
+        let most = limit.saturating_mul(2 * MAX_SEGMENTS);
+        if self.root.count() + other.root.count() <= most {
             let mut collapse = Collapse {
                 limit,
                 routes,
