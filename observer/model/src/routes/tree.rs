@@ -315,16 +315,14 @@ impl Node {
         }
     }
 
-    /// Closes the levels that are closed below another node, and keeps the names that it keeps.
+    /// Closes the levels that are closed below another node, and keeps the names that it keeps, too.
     fn agree(&mut self, other: &Self, name: &str, depth: usize, collapse: &mut Collapse) {
         let level = other.level;
         let closes = level > self.level;
         if closes {
             let mut names = self.merged_names(level, collapse.routes);
             if level == Level::Closed {
-                let all = self.children.keys().filter(|name| !is_placeholder(name));
-                let others = all.filter(|&name| !other.children.contains_key(name));
-                names = others.cloned().collect();
+                names.retain(|name| !other.children.contains_key(name));
             }
             self.merge(level, names, collapse);
             self.settle_merged(level, name, depth, collapse);

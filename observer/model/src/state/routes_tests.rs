@@ -104,6 +104,7 @@ fn masters_of_one_name_close_levels_together() {
     }
     for _ in 0..20 {
         get(&mut scenario, 11, "/blog/archive");
+        get(&mut scenario, 21, "/blog/search");
     }
     for i in 0..50 {
         get(&mut scenario, 11, &format!("/blog/post-{i}"));
@@ -111,7 +112,8 @@ fn masters_of_one_name_close_levels_together() {
     let apps = scenario.metrics_view().apps;
     let first = [("/blog/archive", 20), ("/blog/{slug}", 50)];
     assert_eq!(http(&apps[0]), of(first));
-    assert_eq!(http(&apps[1]), of([("/blog/{slug}", 5)]));
+    let second = [("/blog/search", 20), ("/blog/{slug}", 5)];
+    assert_eq!(http(&apps[1]), of(second));
     // A later master names them as the others do.
     scenario.master(30).fork(30, 31);
     get(&mut scenario, 31, "/blog/post-1");
