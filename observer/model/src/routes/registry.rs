@@ -112,8 +112,9 @@ pub struct RouteRegistry {
     moved: Moved,
     /// A level was closed since [`Self::take_closed`].
     has_closed: bool,
-    /// The limit is reached, and no level has enough names to be closed.
-    is_full: bool,
+    /// The limit is reached, and no level has enough names to be closed: those that were not found,
+    /// and all.
+    is_full: [bool; 2],
     /// Requests counted under `other` because the limit was reached.
     capped: u64,
 }
@@ -173,7 +174,7 @@ impl RouteRegistry {
             if let Some(&id) = self.named.get(name) {
                 return Some(id);
             }
-            let has_room = self.has_room(room) || is_found && self.relieve(limit);
+            let has_room = self.has_room(room) || is_found && self.relieve(is_found, limit);
             if !has_room {
                 return None;
             }
@@ -197,7 +198,7 @@ impl RouteRegistry {
                 let id = self.routes.add(place.name(), is_found)?;
                 self.tree.insert(&place, id);
                 return Some(id);
-            } else if !is_found || !self.relieve(limit) {
+            } else if !self.relieve(is_found, limit) {
                 return None;
             }
         }
@@ -215,21 +216,23 @@ impl RouteRegistry {
     }
 
     /// Makes room at the limit.
-    fn relieve(&mut self, limit: usize) -> bool {
-        if self.is_full {
+    fn relieve(&mut self, is_found: bool, limit: usize) -> bool {
+        if self.is_full[usize::from(is_found)] {
             return false;
         }
         self.forget_paths();
-        match self.tree.relieve(limit, &mut self.routes) {
-            Some(moved) => self.collapsed(moved),
-            None => self.is_full = true,
+        let moved = self.tree.relieve(is_found, limit, &mut self.routes);
+        self.is_full[usize::from(is_found)] = moved.is_none();
+        if let Some(moved) = moved {
+            self.collapsed(moved);
+            return true;
         }
-        !self.is_full
+        false
     }
 
     fn collapsed(&mut self, moved: Moved) {
         self.moved.append(moved);
-        self.is_full = false;
+        self.is_full = [false; 2];
         self.has_closed = true;
     }
 
@@ -238,7 +241,7 @@ impl RouteRegistry {
         self.forget_paths();
         let moved = self.tree.agree(&other.tree, limit, &mut self.routes);
         self.moved.append(moved);
-        self.is_full = false;
+        self.is_full = [false; 2];
     }
 
     /// Whether a level was closed since the last call.

@@ -46,6 +46,11 @@ enum Level {
 }
 
 impl Level {
+    /// What a level becomes that has too many names, of those that were found or of the others.
+    fn for_names(found: bool) -> Self {
+        if found { Self::Closed } else { Self::FoundOnly }
+    }
+
     /// Stands for the names that the level does not have any more.
     fn placeholder(self) -> &'static str {
         match self {
@@ -171,21 +176,20 @@ impl Tree {
     ) -> Moved {
         let depth = place.crowded.unwrap_or(0);
         let prefix = place.segments.get(..depth).unwrap_or_default();
-        let level = if found {
-            Level::Closed
-        } else {
-            Level::FoundOnly
-        };
-        self.close(prefix, level, limit, routes)
+        self.close(prefix, Level::for_names(found), limit, routes)
     }
 
-    /// Closes the level with the most names in all; `None` if none has enough of them.
-    pub fn relieve(&mut self, limit: usize, routes: &mut Routes) -> Option<Moved> {
+    /// Closes the level with the most names in all, or with the most that were not found; `None` if
+    /// none has enough of them.
+    pub fn relieve(&mut self, found: bool, limit: usize, routes: &mut Routes) -> Option<Moved> {
+        let level = Level::for_names(found);
         let mut widest = None;
-        self.root.widest(&mut Vec::new(), limit, &mut widest);
+        let mut prefix = Vec::new();
+        self.root
+            .widest(level, &mut prefix, limit, routes, &mut widest);
         let (_, prefix) = widest?;
         let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
-        Some(self.close(&prefix, Level::Closed, limit, routes))
+        Some(self.close(&prefix, level, limit, routes))
     }
 
     /// Closes the levels that are closed in the tree of another master of the same app: their series
@@ -264,20 +268,27 @@ impl Node {
     /// Looks for a level that is wider than the widest so far, in parts of its limit.
     fn widest(
         &self,
+        level: Level,
         prefix: &mut Vec<String>,
         limit: usize,
+        routes: &Routes,
         widest: &mut Option<(usize, Vec<String>)>,
     ) {
-        let names = self.children.keys().filter(|name| !is_placeholder(name));
-        let count = names.count();
-        let width = count.saturating_mul(limit) / max_names(prefix.len(), true, limit);
+        let is_any = level == Level::Closed;
+        let found = if is_any {
+            self.names(true, routes).count()
+        } else {
+            0
+        };
+        let count = found + self.names(false, routes).count();
+        let width = count.saturating_mul(limit) / max_names(prefix.len(), is_any, limit);
         let is_wider = widest.as_ref().is_none_or(|(most, _)| width > *most);
-        if self.level != Level::Closed && count >= MIN_NAMES && is_wider {
+        if self.level < level && count >= MIN_NAMES && is_wider {
             *widest = Some((width, prefix.clone()));
         }
         for (segment, child) in &self.children {
             prefix.push(segment.to_string());
-            child.widest(prefix, limit, widest);
+            child.widest(level, prefix, limit, routes, widest);
             prefix.pop();
         }
     }

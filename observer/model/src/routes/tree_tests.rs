@@ -147,6 +147,19 @@ fn scanners_close_no_level_to_paths_that_are_found() {
 }
 
 #[test]
+fn scanners_of_many_levels_take_at_most_half_of_the_limit() {
+    let mut site = Site::default();
+    for i in 0..2000 {
+        site.request(&format!("/v{}/name-{}", i % 30, i / 30), true);
+    }
+    assert_eq!(site.routes.capped(), 0);
+    for i in 0..90 {
+        let path = format!("/endpoint-{i}");
+        assert_eq!(site.get(&path), path);
+    }
+}
+
+#[test]
 fn patterns_win_over_placeholders() {
     let mut site = Site {
         patterns: vec!["/blog/red-*".parse().unwrap()],
