@@ -3,4 +3,5 @@
 pub mod glob;
 pub mod normalize;
 pub mod registry;
+pub mod table;
 pub mod tree;

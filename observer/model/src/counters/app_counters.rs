@@ -8,7 +8,8 @@ use crate::counters::worker_counters::{
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::cut_short::CutShort;
 use crate::event::Request;
-use crate::routes::registry::{RouteId, RouteRegistry};
+use crate::routes::registry::RouteRegistry;
+use crate::routes::table::RouteId;
 use crate::routes::tree::Moved;
 use crate::settings::Settings;
 use crate::untrusted::Untrusted;

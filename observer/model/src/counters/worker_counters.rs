@@ -6,7 +6,7 @@ use crate::counters::label_limits::ErrorType;
 use crate::counters::streams::StreamCounts;
 use crate::event::{Request, StreamKind};
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
-use crate::routes::registry::RouteId;
+use crate::routes::table::RouteId;
 use crate::routes::tree::Moved;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use crate::counters::app_counters::{ById, Method};
 use crate::counters::histogram::{HISTORY, Histogram};
 use crate::counters::worker_counters::{Phase, duration_ns, phases};
 use crate::event::{Pid, Request};
-use crate::routes::registry::RouteId;
+use crate::routes::table::RouteId;
 use crate::routes::tree::Moved;
 use crate::untrusted::Untrusted;
 use std::collections::BTreeMap;

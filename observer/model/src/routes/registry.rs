@@ -2,92 +2,15 @@
 
 use crate::routes::normalize as route;
 use crate::routes::normalize::Pattern;
+use crate::routes::table::{RouteId, Routes};
 use crate::routes::tree::{Moved, NOT_FOUND, Tree};
-use foldhash::fast::{FixedState, RandomState};
+use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap};
 
 /// Paths in the cache.
 const MEMO_PATHS: usize = 1024;
 /// The name of all routes beyond the limit. No path has this name: it has no slash.
 const OTHER: &str = "other";
-
-/// Identifies a route within its [`RouteRegistry`]. No later route gets the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteId(u32);
-
-impl RouteId {
-    /// The route of a request whose path is unknown.
-    pub const UNKNOWN: Self = Self(0);
-    /// The route of all paths beyond the limit.
-    pub const OTHER: Self = Self(1);
-
-    /// Its number within the registry.
-    #[must_use]
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-/// A route.
-#[derive(Debug)]
-pub struct Route {
-    name: String,
-    pub requests: u64,
-    /// The application had an answer for one of its paths.
-    pub is_found: bool,
-}
-
-/// Routes by id.
-#[derive(Debug, Default)]
-pub struct Routes {
-    // No client chooses the ids, so they need no secret hash.
-    by_id: HashMap<RouteId, Route, FixedState>,
-    /// The id of the latest.
-    last: Option<RouteId>,
-}
-
-impl Routes {
-    #[must_use]
-    pub fn get(&self, id: &RouteId) -> Option<&Route> {
-        self.by_id.get(id)
-    }
-
-    /// One route from now on stands for another one too.
-    pub fn merge(&mut self, into: RouteId, from: RouteId) {
-        if let Some(from) = self.by_id.remove(&from)
-            && let Some(into) = self.by_id.get_mut(&into)
-        {
-            into.requests += from.requests;
-            into.is_found |= from.is_found;
-        }
-    }
-
-    pub fn rename(&mut self, id: &RouteId, name: &str) {
-        if let Some(route) = self.by_id.get_mut(id) {
-            name.clone_into(&mut route.name);
-        }
-    }
-
-    fn add(&mut self, name: String, is_found: bool) -> Option<RouteId> {
-        let id = RouteId(self.last.unwrap_or(RouteId::OTHER).0.checked_add(1)?);
-        let route = Route {
-            name,
-            requests: 0,
-            is_found,
-        };
-        self.by_id.insert(id, route);
-        self.last = Some(id);
-        Some(id)
-    }
-
-    /// Counts requests of a route.
-    fn count(&mut self, id: RouteId, requests: u64, is_found: bool) {
-        if let Some(route) = self.by_id.get_mut(&id) {
-            route.requests += requests;
-            route.is_found |= is_found;
-        }
-    }
-}
 
 /// A path in the cache.
 #[derive(Debug)]
@@ -136,7 +59,7 @@ impl RouteRegistry {
                 return memo.id;
             }
             memo.is_found = true;
-            self.routes.count(memo.id, 0, true);
+            self.routes.add_requests(memo.id, 0, true);
             return memo.id;
         }
         let name = route::reduce(patterns, path, cut);
@@ -144,7 +67,7 @@ impl RouteRegistry {
             self.capped += 1;
             return RouteId::OTHER;
         };
-        self.routes.count(id, 1, !not_found);
+        self.routes.add_requests(id, 1, !not_found);
         // A path that was not found may be found later, and then gets a route of its own.
         let may_change = not_found && self.name(id).ends_with(NOT_FOUND);
         if !cut && !may_change {
@@ -207,12 +130,12 @@ impl RouteRegistry {
     /// Empties the cache, as it has to be before routes change: they get their requests.
     fn forget_paths(&mut self) {
         for (_, memo) in self.memo.drain() {
-            self.routes.count(memo.id, memo.requests, false);
+            self.routes.add_requests(memo.id, memo.requests, false);
         }
     }
 
     fn has_room(&self, room: usize) -> bool {
-        self.routes.by_id.len() < room
+        self.routes.count() < room
     }
 
     /// Makes room at the limit.
@@ -265,7 +188,7 @@ impl RouteRegistry {
     #[must_use]
     pub fn name(&self, id: RouteId) -> &str {
         match self.routes.get(&id) {
-            Some(route) => &route.name,
+            Some(route) => route.name(),
             None if id == RouteId::UNKNOWN => "",
             None => OTHER,
         }
@@ -346,6 +269,6 @@ mod tests {
             routes.of(&[], 10, &format!("/x/{i}"), false, false);
         }
         assert!(routes.memo.len() <= MEMO_PATHS);
-        assert_eq!(routes.routes.by_id.len(), 1);
+        assert_eq!(routes.routes.count(), 1);
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::routes::normalize::{ID, MAX_SEGMENTS, REST};
-use crate::routes::registry::{RouteId, Routes};
+use crate::routes::table::{RouteId, Routes};
 use std::collections::BTreeMap;
 
 /// Replaces the names of a level that has too many.

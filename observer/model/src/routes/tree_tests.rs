@@ -1,5 +1,6 @@
 use crate::routes::normalize::Pattern;
-use crate::routes::registry::{RouteId, RouteRegistry};
+use crate::routes::registry::RouteRegistry;
+use crate::routes::table::RouteId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
