@@ -210,6 +210,21 @@ impl ProcFs {
             .unwrap_or_else(|| vec![pid]))
     }
 
+    /// The user that a process acts as.
+    ///
+    /// # Errors
+    /// When the process exited.
+    pub fn user(&self, pid: Pid) -> io::Result<u32> {
+        let status = fs::read(self.root.join(format!("{pid}/status")))?;
+        // `Uid:` has the real, effective, saved and file system's one.
+        let uids = status
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(b"Uid:"))
+            .and_then(|line| std::str::from_utf8(line).ok());
+        uids.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok())
+            .ok_or_else(|| io::Error::other("the kernel does not report its user"))
+    }
+
     /// The command line of a process; empty for kernel threads and zombies.
     ///
     /// # Errors
@@ -322,12 +337,14 @@ mod tests {
         let procfs = ProcFs::with_clocks(root.path(), TICK_NS, 0);
         fs::write(
             root.path().join("10/status"),
-            "Name:\tx\nNSpid:\t10\t7\t1\n",
+            "Name:\tx\nUid:\t0\t33\t0\t33\nNSpid:\t10\t7\t1\n",
         )
         .unwrap();
         fs::write(root.path().join("11/status"), "Name:\tx\n").unwrap();
         assert_eq!(procfs.namespace_pids(10).unwrap(), [10, 7, 1]);
         assert_eq!(procfs.namespace_pids(11).unwrap(), [11]);
+        assert_eq!(procfs.user(10).unwrap(), 33);
+        assert!(procfs.user(11).is_err());
     }
 
     #[test]

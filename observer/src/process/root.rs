@@ -34,6 +34,17 @@ pub fn open_in(root: &Path, path: &Path, links: Links) -> io::Result<File> {
     Ok(openat2(&root, path, how)?.into())
 }
 
+/// Opens a file of an opened folder for reading; no link is followed.
+///
+/// # Errors
+/// As `openat2(2)`: a link is `ELOOP`.
+pub fn open_of(folder: &File, name: &str) -> io::Result<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(folder, name, how)?.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +76,14 @@ mod tests {
         for path in ["up", "away", "../secret"] {
             assert!(read(path, Links::Inside).is_err(), "{path}");
             assert!(read(path, Links::None).is_err(), "{path}");
+        }
+
+        let opened = open_in(&root, Path::new("lib64"), Links::Inside).unwrap();
+        let read = |name| open_of(&opened, name).and_then(io::read_to_string);
+        assert_eq!(read("python").unwrap(), "inside");
+        symlink("python", root.join("lib/link")).unwrap();
+        for name in ["link", "../up", "../python", "/lib/python", "nothing"] {
+            assert!(read(name).is_err(), "{name}");
         }
     }
 }
