@@ -4,6 +4,7 @@ use observer_model::State;
 use observer_model::views::live_view::LiveView;
 use observer_model::views::live_view::history::History;
 use observer_model::views::metrics_view::MetricsView;
+use observer_model::views::running_master::RunningMaster;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,8 @@ pub enum Ask {
     Metrics(oneshot::Sender<Arc<MetricsView>>),
     /// For the API, the dashboard and `top`.
     Live(oneshot::Sender<Arc<LiveView>>),
+    /// The processes of running masters.
+    Masters(oneshot::Sender<Vec<RunningMaster>>),
     /// The history since a Unix time.
     History {
         since_seconds: f64,
@@ -34,6 +37,7 @@ impl Ask {
         match self {
             Self::Metrics(answer) => _ = answer.send(Arc::new(state.metrics_view(now_ns))),
             Self::Live(answer) => _ = answer.send(Arc::new(state.live_view(now_ns))),
+            Self::Masters(answer) => _ = answer.send(state.running_masters()),
             Self::History {
                 since_seconds,
                 answer,
@@ -65,6 +69,11 @@ impl Source {
     /// The view for the dashboard; `None` when the engine has ended or hangs.
     pub async fn live_view(&self) -> Option<Arc<LiveView>> {
         self.ask(Ask::Live).await
+    }
+
+    /// The processes of running masters; `None` when the engine has ended or hangs.
+    pub async fn running_masters(&self) -> Option<Vec<RunningMaster>> {
+        self.ask(Ask::Masters).await
     }
 
     /// The history since a Unix time; `None` when the engine has ended or hangs.

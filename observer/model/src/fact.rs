@@ -46,6 +46,8 @@ pub enum Fact {
     Usage(Usage),
     /// Pods known from the cluster's API server.
     Kubernetes(Kubernetes),
+    /// What could not be read of applications' own metrics since the observer started, by reason.
+    AppMetrics { errors: BTreeMap<String, u64> },
 }
 
 /// The observer's start.

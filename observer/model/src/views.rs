@@ -2,3 +2,4 @@
 
 pub mod live_view;
 pub mod metrics_view;
+pub mod running_master;

@@ -42,6 +42,7 @@ impl State {
             }
             Fact::Usage(usage) => self.observer.usage = Some(usage.clone()),
             Fact::Kubernetes(kubernetes) => self.observer.kubernetes = Some(*kubernetes),
+            Fact::AppMetrics { errors } => self.observer.app_metrics_errors.clone_from(errors),
         }
     }
 

@@ -13,6 +13,8 @@ pub struct SelfMetrics {
     pub map_entries: BTreeMap<String, u64>,
     pub usage: Option<Usage>,
     pub kubernetes: Option<Kubernetes>,
+    /// By reason; empty without `--app-metrics`.
+    pub app_metrics_errors: BTreeMap<String, u64>,
     pub levels: BTreeMap<Pid, TargetLevel>,
     pub requests: u64,
     pub forks: u64,

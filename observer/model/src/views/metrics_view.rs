@@ -225,6 +225,9 @@ pub struct ObserverView {
     pub usage: Option<Usage>,
     /// `None` without `--kubernetes`.
     pub kubernetes: Option<Kubernetes>,
+    /// What could not be read of applications' own metrics, by reason; empty without
+    /// `--app-metrics`.
+    pub app_metrics_errors: BTreeMap<String, u64>,
 }
 
 /// Observation level of a master and its workers.

@@ -62,6 +62,7 @@ impl State {
             kernel,
             usage,
             kubernetes,
+            app_metrics_errors,
             levels,
             malformed,
             ..
@@ -120,6 +121,7 @@ impl State {
             deep_captures_disagreed: self.deep_captures.disagreed,
             usage: usage.clone(),
             kubernetes: *kubernetes,
+            app_metrics_errors: app_metrics_errors.clone(),
         }
     }
 }
