@@ -207,6 +207,20 @@ fn default_as_recorded(arg: Arg) -> Arg {
 pub struct RunArgs {
     #[command(flatten)]
     pub serve: ServeArgs,
+    /// Serve the metrics that applications keep with prometheus_client in multiprocess mode, at
+    /// /app-metrics
+    #[arg(
+        long,
+        help_heading = SERVING,
+        value_name = "BOOL",
+        env = "GUNICORN_OBSERVER_APP_METRICS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub app_metrics: Option<bool>,
     #[command(flatten)]
     pub targets: TargetArgs,
     /// Measure GIL wait time. Probes futex(2) host-wide, about 0.4 µs per call

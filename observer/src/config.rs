@@ -26,6 +26,7 @@ pub struct File {
     #[serde(deserialize_with = "listen")]
     listen: Option<String>,
     web_config: Option<PathBuf>,
+    app_metrics: bool,
     #[serde(deserialize_with = "pids")]
     pid: Vec<u32>,
     btf: Option<PathBuf>,
@@ -212,6 +213,8 @@ impl Observe {
 pub struct Run {
     pub observe: Observe,
     pub serve: Serve,
+    /// Applications' own metrics are served.
+    pub app_metrics: bool,
 }
 
 /// Options of the HTTP server.
@@ -277,6 +280,7 @@ impl Run {
                 ..Observe::resolve(&args.targets, &args.model, file)
             },
             serve: Serve::resolve(&args.serve, file),
+            app_metrics: args.app_metrics.unwrap_or(file.app_metrics),
         }
     }
 }

@@ -116,6 +116,19 @@ fn gil_wait_time_is_measured_if_flag_or_file_says_so() {
 }
 
 #[test]
+fn applications_own_metrics_are_served_if_flag_or_file_says_so() {
+    let by_file = file("app-metrics = true").unwrap();
+    for (arguments, file, expected) in [
+        ("run", &File::default(), false),
+        ("run --app-metrics", &File::default(), true),
+        ("run", &by_file, true),
+        ("run --app-metrics=false", &by_file, false),
+    ] {
+        assert_eq!(run(arguments, file).app_metrics, expected, "{arguments}");
+    }
+}
+
+#[test]
 fn a_trace_filters_by_its_own_route_and_names_routes_as_other_commands() {
     let file = file("route = [\"/a/{x}\"]\npid = [7]\nno-deep-capture = true").unwrap();
     let trace = |arguments: &str, file: &File| {

@@ -23,7 +23,7 @@ mod tasks;
 
 use crate::config;
 use crate::gunicorn::tree::Tree;
-use crate::http::server;
+use crate::http::server::{self, Endpoints};
 use crate::http::web_config::Web;
 use crate::privilege;
 use crate::probe::{load, preflight, tracefs};
@@ -56,6 +56,8 @@ const MAX_ASIDE: usize = 4;
 pub struct Outputs<'a> {
     /// The address metrics are served on, and its clients.
     pub metrics: Option<&'a config::Serve>,
+    /// Applications' own metrics are served at the same address.
+    pub app_metrics: bool,
     /// A file that takes all input.
     pub record: Option<&'a Path>,
     /// Finished requests written to standard output.
@@ -113,7 +115,12 @@ pub fn show(state: State, now_ns: u64, serve: &config::Serve, label: WorkerLabel
         tracing::info!(url, "serving a recording; press Ctrl-C to stop");
         let (_ready, is_ready) = watch::channel(true);
         let (source, mut asked) = Source::new(is_ready);
-        let served = server::serve(listener, web, source, label, stop.wait());
+        let endpoints = Endpoints {
+            source,
+            label,
+            app_metrics: None,
+        };
+        let served = server::serve(listener, web, endpoints, stop.wait());
         let answered = async {
             while let Some(ask) = asked.recv().await {
                 ask.answer(&state, now_ns);

@@ -11,7 +11,8 @@
 //!
 //! - [`daemon`]: the one place that knows every task; [`commands`]: commands that are no daemon
 //! - [`engine`]: owns the state; [`watcher`]: follows processes and attaches
-//! - [`top`], [`trace`], [`http`], [`metrics`]: the outputs; [`query`]: asks the engine for views
+//! - [`top`], [`trace`], [`http`]: the outputs; [`app_metrics`]: metrics that applications keep
+//!   themselves; [`metrics`]: the observer's; [`query`]: asks the engine for views
 //! - [`config`]: flag, variable, file or default; [`cli`]: the command line; [`options`]: values
 //! - [`ingest`]: bytes of the ring buffer to events; the record file, written and read
 //! - [`probe`]: what the kernel offers; loading and attaching the programs
@@ -20,6 +21,7 @@
 //! - [`privilege`]: drops capabilities, refuses system calls
 //! - [`terminal`], [`clock`], `trim_memory`, `yaml`, `pem`: helpers
 
+pub mod app_metrics;
 pub mod cli;
 pub mod clock;
 pub mod commands;

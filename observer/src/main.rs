@@ -95,6 +95,7 @@ fn top(args: &TopArgs, file: &File, appearance: Appearance) -> Result<()> {
 fn serve(run: &Run, record: Option<&Path>) -> Result<()> {
     let outputs = Outputs {
         metrics: Some(&run.serve),
+        app_metrics: run.app_metrics,
         record,
         ..Outputs::default()
     };

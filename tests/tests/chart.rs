@@ -122,6 +122,7 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
         ("config={\"log-level\":\"debug\"}", "config"),
         ("extraArgs=\"--gil\"", "extraArgs"),
         ("extraEnv=[{\"value\":\"1\"}]", "name"),
+        ("appMetrics.enabled=\"true\"", "enabled"),
         ("webConfig.enabled=true", "existingSecret"),
         ("webConfig.key=\"a/b\"", "key"),
         ("hostNetwork=\"true\"", "hostNetwork"),
@@ -294,8 +295,12 @@ fn a_scrape_keeps_the_pods_that_the_observer_names() -> Result<()> {
         ("PodMonitor", "podMetricsEndpoints"),
         ("ServiceMonitor", "endpoints"),
     ] {
-        let endpoint = &chart::of_kind(&documents, kind)?["spec"][endpoints][0];
-        ensure!(endpoint["honorLabels"] == true, "{kind}: {endpoint:#}");
+        let endpoints = &chart::of_kind(&documents, kind)?["spec"][endpoints];
+        for (number, path) in ["/metrics", "/app-metrics"].into_iter().enumerate() {
+            let endpoint = &endpoints[number];
+            ensure!(endpoint["honorLabels"] == true, "{kind}: {endpoint:#}");
+            ensure!(endpoint["path"] == path, "{kind}: {endpoint:#}");
+        }
     }
     Ok(())
 }

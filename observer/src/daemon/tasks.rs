@@ -4,12 +4,14 @@ use super::Outputs;
 use super::startup::{Attached, Opened, Readers, Served, pods, url};
 use super::stop::Stop;
 use super::task::{Task, Thread};
+use crate::app_metrics::error::no_errors;
+use crate::app_metrics::service::AppMetrics;
 use crate::clock;
 use crate::config;
 use crate::engine::Engine;
 use crate::engine::rhythm::Rhythm;
 use crate::gunicorn::tree::{Pods, Tree};
-use crate::http::server;
+use crate::http::server::{self, Endpoints};
 use crate::http::web_config::Web;
 use crate::ingest::batch::Batch;
 use crate::ingest::record_file::RecordFile;
@@ -27,7 +29,6 @@ use futures_util::StreamExt as _;
 use observer_model::State;
 use observer_model::event::Pid;
 use observer_model::fact::{Fact, Kubernetes, Started};
-use observer_model::settings::WorkerLabel;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -71,7 +72,7 @@ impl Tasks {
         let attached = Attached::attach(observe, outputs.metrics.is_some())?;
         let lines = outputs.lines.map(|lines| start_lines(lines, &stop));
         let (outlet, lines) = lines.transpose()?.unzip();
-        let (engine, ends) = engine(observe, attached.readers, opened.record, outlet)?;
+        let (mut engine, ends) = engine(observe, attached.readers, opened.record, outlet)?;
         // A terminal is opened again to write to it.
         if screen.is_none() {
             refuse_changes();
@@ -80,6 +81,13 @@ impl Tasks {
             let following = follow_pods(cluster, pods.clone(), &ends);
             Task::start("pods", &stop, following)
         });
+        let app_metrics = outputs
+            .app_metrics
+            .then(|| AppMetrics::new(tree.procfs().clone(), ends.facts.clone()));
+        if app_metrics.is_some() {
+            let errors = no_errors();
+            engine.fact(Fact::AppMetrics { errors })?;
+        }
         let tree = tree.with_pods(pods);
         let options = watcher::Options {
             only,
@@ -92,7 +100,12 @@ impl Tasks {
             .as_ref()
             .map(|screen| start_views(ends.source.clone(), screen, &stop));
         let label = observe.model.worker_label;
-        let server = listener.map(|listener| start_server(listener, ends.source, label, &stop));
+        let endpoints = Endpoints {
+            source: ends.source,
+            label,
+            app_metrics,
+        };
+        let server = listener.map(|listener| start_server(listener, endpoints, &stop));
         Ok(Self {
             stop,
             engine,
@@ -197,13 +210,8 @@ fn start_lines((filter, format): (Filter, Format), stop: &Stop) -> Result<(Outle
 }
 
 /// Starts to serve HTTP.
-fn start_server(
-    (listener, web): (TcpListener, Web),
-    source: Source,
-    label: WorkerLabel,
-    stop: &Stop,
-) -> Task {
-    let served = server::serve(listener, web, source, label, stop.clone().wait());
+fn start_server((listener, web): (TcpListener, Web), endpoints: Endpoints, stop: &Stop) -> Task {
+    let served = server::serve(listener, web, endpoints, stop.clone().wait());
     Task::start("server", stop, async {
         served.await;
         Ok(())

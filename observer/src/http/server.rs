@@ -2,6 +2,7 @@
 
 use super::connections::{Answering, Connection, Connections, Watched};
 use super::dashboard;
+use crate::app_metrics::service::AppMetrics;
 use crate::http::aside;
 use crate::http::event_stream::{Feed, feed};
 use crate::http::web_config::users::Verdict;
@@ -97,28 +98,36 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     })
 }
 
+/// What is served.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    pub source: Source,
+    pub label: WorkerLabel,
+    /// `None` without `--app-metrics`.
+    pub app_metrics: Option<AppMetrics>,
+}
+
 /// Serves until `shutdown` is done, then finishes open responses.
 pub async fn serve(
     listener: TcpListener,
     web: Web,
-    source: Source,
-    label: WorkerLabel,
+    endpoints: Endpoints,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve_within(Limits::default(), listener, web, source, label, shutdown).await;
+    serve_within(Limits::default(), listener, web, endpoints, shutdown).await;
 }
 
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
     web: Web,
-    source: Source,
-    label: WorkerLabel,
+    endpoints: Endpoints,
     shutdown: impl Future<Output = ()>,
 ) {
-    let (feed, feeder) = feed(source.clone(), limits.streams, limits.stream_lifetime);
+    let source = endpoints.source.clone();
+    let (feed, feeder) = feed(source, limits.streams, limits.stream_lifetime);
     let feeding = tokio::spawn(feeder.run());
-    let router = TowerToHyperService::new(router(source, feed, label));
+    let router = TowerToHyperService::new(router(endpoints, feed));
     let connections = Connections::new(limits.connections);
     // Dropping `open` makes all receivers finish.
     let (open, closed) = watch::channel(());
@@ -315,8 +324,18 @@ impl hyper::body::Body for AnsweringBody {
 }
 
 /// All paths; any other path is 404, and other methods are 405.
-fn router(source: Source, feed: Feed, label: WorkerLabel) -> Router {
-    dashboard::routes()
+fn router(endpoints: Endpoints, feed: Feed) -> Router {
+    let Endpoints {
+        source,
+        label,
+        app_metrics,
+    } = endpoints;
+    let mut routes = dashboard::routes();
+    if let Some(service) = app_metrics {
+        let serve = get(move |source| own_metrics(source, service));
+        routes = routes.route("/app-metrics", serve);
+    }
+    routes
         .route(
             "/metrics",
             get(move |source, headers| metrics(source, headers, label)),
@@ -339,6 +358,14 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap, label: Worker
     match aside(move || exposition::encode(&view, label, format)).await {
         Some(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         None => failed(),
+    }
+}
+
+/// The metrics that applications keep themselves.
+async fn own_metrics(State(source): State<Source>, service: AppMetrics) -> Response {
+    match service.exposition(&source).await {
+        Some(text) => ([(header::CONTENT_TYPE, Format::Text.content_type())], text).into_response(),
+        None => unavailable(),
     }
 }
 

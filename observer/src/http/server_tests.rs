@@ -31,20 +31,18 @@ impl Served {
                 ask.answer(&state, 0);
             }
         });
+        let endpoints = Endpoints {
+            source,
+            label: WorkerLabel::Pid,
+            app_metrics: None,
+        };
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve_within(
-            limits,
-            listener,
-            web,
-            source,
-            WorkerLabel::Pid,
-            shutdown,
-        ));
+        let task = tokio::spawn(serve_within(limits, listener, web, endpoints, shutdown));
         Self {
             address,
             ready,

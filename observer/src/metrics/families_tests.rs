@@ -248,6 +248,8 @@ fn full() -> State {
     fact(&mut state, Fact::Usage(usage));
     let kubernetes = fact::Kubernetes { pods: 3, errors: 1 };
     fact(&mut state, Fact::Kubernetes(kubernetes));
+    let errors = [("owner".to_owned(), 1)].into();
+    fact(&mut state, Fact::AppMetrics { errors });
     state
 }
 

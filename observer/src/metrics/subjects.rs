@@ -4,6 +4,7 @@ use super::family::{Family, Read};
 use super::labels::{Labels, NONE};
 use super::series::Series;
 use observer_model::counters::worker_counters::Counters;
+use observer_model::fact::Pod;
 use observer_model::findings::finding::Finding;
 use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::{
@@ -83,7 +84,7 @@ impl<'a> Subjects<'a> {
         for app in &view.apps {
             let pid = app.master_pid.to_string();
             let master = [("app", &*app.app), ("master_pid", &pid)];
-            let pod = pod(app);
+            let pod: Vec<_> = pod(&app.pod).collect();
             let labels = |own: &[(&'static str, &str)]| Labels::of(&[&master, own, &pod].concat());
             match worker_label {
                 WorkerLabel::Pid => subjects.workers.extend(by_pid(app, labels)),
@@ -154,15 +155,14 @@ impl<'a> Subjects<'a> {
 }
 
 /// The labels of a master's pod. A name that is not known is no label.
-fn pod(view: &AppView) -> Vec<(&'static str, &str)> {
+pub fn pod(pod: &Pod) -> impl Iterator<Item = (&'static str, &str)> {
     let names = [
-        ("namespace", &*view.pod.namespace),
-        ("pod", &view.pod.name),
-        ("container", &view.pod.container),
-        ("node", &view.pod.node),
+        ("namespace", &*pod.namespace),
+        ("pod", &pod.name),
+        ("container", &pod.container),
+        ("node", &pod.node),
     ];
-    let known = names.into_iter().filter(|(_, name)| !name.is_empty());
-    known.collect()
+    names.into_iter().filter(|(_, name)| !name.is_empty())
 }
 
 fn by_pid<'a>(

@@ -81,9 +81,9 @@ localhost/{{ .localhostProfile }}
 {{- end -}}
 {{- end -}}
 
-{{/* Endpoint of a monitor; keys of its own `endpoint` win. */}}
+{{/* Endpoint of a monitor, at `path` or `/metrics`; keys of its own `endpoint` win. */}}
 {{- define "observer.endpoint" -}}
-{{- $endpoint := dict "port" "metrics" "path" "/metrics" "scheme" (include "observer.scheme" .context) -}}
+{{- $endpoint := dict "port" "metrics" "path" (default "/metrics" .path) "scheme" (include "observer.scheme" .context) -}}
 {{- $_ := set $endpoint "interval" .monitor.interval -}}
 {{- $_ := set $endpoint "scrapeTimeout" .monitor.scrapeTimeout -}}
 {{/* Label series with the node, because the observer's pod is replaced. */}}

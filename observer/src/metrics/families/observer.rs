@@ -126,6 +126,18 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "gunicorn_observer_app_metrics_errors_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["reason"],
+        help: "Applications' own metrics that could not be served, by reason.",
+        read: Read::Observer(|observer, series| {
+            for (reason, &count) in &observer.app_metrics_errors {
+                series.put_for([reason], count);
+            }
+        }),
+    },
+    Family {
         name: "gunicorn_observer_feature",
         kind: Kind::Gauge,
         unit: Unit::One,
