@@ -57,7 +57,8 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
     let mut arguments = masters
         .map(|server| format!("--pid={}", server.pid()))
         .to_vec();
-    arguments.extend(["--gil".into(), "--finding=restarts=1".into()]);
+    let settings = ["--app-metrics", "--gil", "--finding=restarts=1"];
+    arguments.extend(settings.map(str::to_owned));
     let cluster = ApiServer::play_node()?;
     let observer = Observer::run_in_cluster(NODE, &cluster.config()?, &arguments)?;
     let prometheus = Prometheus::start(observer.port)?;

@@ -148,6 +148,7 @@ pub const FILES: &[File] = &[
     beside("no_response"),
     beside("fewer_probes"),
     beside("bystanders"),
+    beside("app_metrics"),
     beside("bad_requests"),
     beside("capabilities"),
     beside("collections"),
