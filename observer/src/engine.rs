@@ -264,7 +264,7 @@ impl Engine {
 
     /// Answers as of now: everything that happened before is in the answer.
     fn answer(&mut self, ask: Ask) -> Result<()> {
-        // It has no number that is read now, and is no view that a replay would show.
+        // No view: it has no totals, and `replay` does not show the moment of it.
         if let Ask::Masters(_) = ask {
             self.drain()?;
             ask.answer(&self.state, monotonic_ns());

@@ -103,8 +103,8 @@ proptest! {
         for (bytes, name) in files.iter().zip(names) {
             merge.file(&FileName::parse(name).unwrap(), bytes, &mut errors);
         }
-        let app = App { labels: Labels::of(&[("app", "x")]), families: merge.finish().0 };
-        let text = exposition::encode(&[app], &mut errors);
+        let app = App { name: String::new(), labels: Labels::of(&[("app", "x")]), families: merge.finish().0 };
+        let text = exposition::encode(&[app], |_, _| ());
         prop_assert!(text.len() <= 1000, "{}", text.len());
         for line in text.lines().filter(|line| !line.starts_with("# ")) {
             let (series, value) = line.rsplit_once(' ').unwrap();

@@ -3,7 +3,6 @@
 //! Numbers are written as `prometheus_client` writes them: the limit of a bucket is a label, and a
 //! series must stay the same wherever it is scraped.
 
-use super::error::{Errors, Reason};
 use super::file_name::Kind;
 use super::merge::{Families, Family, Series};
 use crate::metrics::family;
@@ -14,14 +13,15 @@ use std::collections::{BTreeSet, HashSet};
 /// The families of an app, and the labels of all its series.
 #[derive(Debug)]
 pub struct App {
+    pub name: String,
     pub labels: Labels,
     pub families: Families,
 }
 
 /// The exposition. A family has the type and help of the first app that has it; those of other types
-/// are left out, and those that the observer serves itself.
+/// are left out and handed to `conflict`. Families that the observer serves itself are left out, too.
 #[must_use]
-pub fn encode(apps: &[App], errors: &mut Errors) -> String {
+pub fn encode(apps: &[App], mut conflict: impl FnMut(&App, &str)) -> String {
     let names: BTreeSet<&str> = apps
         .iter()
         .flat_map(|app| app.families.keys().map(String::as_str))
@@ -46,7 +46,7 @@ pub fn encode(apps: &[App], errors: &mut Errors) -> String {
             if *first == is {
                 write(&mut text, &is.0, family, app.labels.text());
             } else {
-                errors.add(Reason::Type, || name.to_owned());
+                conflict(app, name);
             }
         }
     }

@@ -4,26 +4,30 @@ use crate::app_metrics::exposition;
 use crate::app_metrics::exposition::App;
 use crate::metrics::labels::Labels;
 
-struct Merged {
+struct Found {
     text: String,
     errors: Errors,
 }
 
-fn merged_within(bytes: usize, files: &[(&str, &[(&str, f64, f64)])]) -> Merged {
+/// A file's name, and its keys with values and times.
+type File<'a> = (&'a str, &'a [(&'a str, f64, f64)]);
+
+fn merged_within(bytes: usize, files: &[File]) -> Found {
     let mut merge = Merge::new(vec!["app"], bytes);
     let mut errors = Errors::default();
     for (name, values) in files {
         merge.file(&FileName::parse(name).unwrap(), &file(values), &mut errors);
     }
     let app = App {
+        name: String::new(),
         labels: Labels::of(&[("app", "x")]),
         families: merge.finish().0,
     };
-    let text = exposition::encode(&[app], &mut errors);
-    Merged { text, errors }
+    let text = exposition::encode(&[app], |_, _| ());
+    Found { text, errors }
 }
 
-fn merged(files: &[(&str, &[(&str, f64, f64)])]) -> Merged {
+fn merged(files: &[File]) -> Found {
     merged_within(usize::MAX, files)
 }
 
@@ -92,7 +96,7 @@ fn series_beyond_the_limit_are_left_out_and_counted() {
         .map(|number| format!(r#"["a", "a_total", {{"x": "{number}"}}, "A."]"#))
         .collect();
     let values: Vec<_> = keys.iter().map(|key| (&**key, 1.0, 0.0)).collect();
-    let files: [(&str, &[_]); 2] = [("counter_1.db", &values), ("counter_2.db", &values)];
+    let files: [File; 2] = [("counter_1.db", &values), ("counter_2.db", &values)];
     let found = merged_within(2000, &files);
     let series = found.text.lines().filter(|line| !line.starts_with('#'));
     let series: Vec<_> = series.collect();

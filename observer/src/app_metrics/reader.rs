@@ -27,7 +27,7 @@ const MAX_TEXT_BYTES: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub struct Scrape {
     pub text: String,
-    /// By app; those about several apps have no name.
+    /// By app.
     pub errors: BTreeMap<String, Errors>,
 }
 
@@ -62,12 +62,16 @@ pub fn read(procfs: &ProcFs, masters: &[RunningMaster]) -> Scrape {
         }
         let (families, bytes) = merge.finish();
         room = room.saturating_sub(bytes);
-        let labels = Labels::of(&labels);
-        apps.push(App { labels, families });
+        apps.push(App {
+            name: app.to_owned(),
+            labels: Labels::of(&labels),
+            families,
+        });
     }
-    let mut errors = Errors::default();
-    scrape.text = exposition::encode(&apps, &mut errors);
-    scrape.errors.insert(String::new(), errors);
+    scrape.text = exposition::encode(&apps, |app, family| {
+        let errors = scrape.errors.entry(app.name.clone()).or_default();
+        errors.add(Reason::Type, || family.to_owned());
+    });
     scrape.errors.retain(|_, errors| !errors.is_empty());
     scrape
 }

@@ -78,6 +78,8 @@ async fn every_endpoint_answers_and_no_other_path_or_method_does() {
     assert!(served.get("/").await.contains("<h1>"));
     assert!(served.get("/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(served.get("/nothing").await.starts_with("HTTP/1.1 404"));
+    // Nobody asked for it.
+    assert!(served.get("/app-metrics").await.starts_with("HTTP/1.1 404"));
     assert!(served.get("/metrics/").await.starts_with("HTTP/1.1 404"));
     assert!(
         served
