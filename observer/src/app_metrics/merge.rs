@@ -134,7 +134,7 @@ struct Merged {
 }
 
 impl Merge {
-    /// At most so many bytes of an exposition, and at most [`MAX_APP_BYTES`].
+    /// At most so many bytes of an exposition, and at most `MAX_APP_BYTES`.
     #[must_use]
     pub fn new(reserved: Vec<&'static str>, max_bytes: usize) -> Self {
         Self {
