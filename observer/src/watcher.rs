@@ -24,7 +24,7 @@ use deep_capture::CaptureSchedule;
 use inbox::Inbox;
 use observer_model::event::Pid;
 use observer_model::fact::Fact;
-use probe_ebpf::abi::{NO_LAYOUT, Role, Target};
+use probe_ebpf::abi::{Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -353,11 +353,7 @@ impl Watcher {
 
     /// Makes a process a candidate.
     fn follow(&mut self, pid: Pid, now: u64) {
-        let target = Target {
-            layout: NO_LAYOUT,
-            generation: now,
-            ..Target::default()
-        };
+        let target = Target::unread(now);
         if let Err(error) = self.programs.maps.set_target(pid, Role::Candidate, target) {
             tracing::warn!("{error:#}");
         }
@@ -366,11 +362,7 @@ impl Watcher {
 
     /// Makes a Python program a bystander.
     fn stand_by(&mut self, pid: Pid) {
-        let target = Target {
-            layout: NO_LAYOUT,
-            generation: monotonic_ns(),
-            ..Target::default()
-        };
+        let target = Target::unread(monotonic_ns());
         if let Err(error) = self.programs.maps.set_target(pid, Role::Bystander, target) {
             tracing::warn!("{error:#}");
         }

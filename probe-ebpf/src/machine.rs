@@ -32,9 +32,7 @@ pub mod wire;
 pub use kernel::Kernel;
 pub use python::{Call, Ended, RequestFields};
 
-use crate::abi::{
-    Conn, LostFrom, NO_LAYOUT, ObjectKey, Phase, TimedBy, flags, marks, target_flags,
-};
+use crate::abi::{Conn, LostFrom, ObjectKey, Phase, TimedBy, flags, marks, target_flags};
 
 /// What ended a request, beside its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +88,7 @@ impl<'a, K: Kernel> Machine<'a, K> {
     /// Whether requests are seen by the bytes of their sockets alone.
     #[inline(always)]
     fn is_by_socket(&self) -> bool {
-        self.kernel.target().layout == NO_LAYOUT
+        self.kernel.target().is_by_socket()
     }
 
     /// A connection was accepted. `established_ns` is 0 when it is unknown.

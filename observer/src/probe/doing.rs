@@ -2,7 +2,7 @@
 
 use observer_model::event::StreamKind;
 use observer_model::fact::Connections;
-use probe_ebpf::abi::{Conn, NO_LAYOUT, Phase, Role, Target, flags, marks};
+use probe_ebpf::abi::{Conn, Phase, Role, Target, flags, marks};
 use probe_ebpf::gunicorn::Family;
 
 /// A response whose end is not known is over when nothing was written for this time.
@@ -35,7 +35,7 @@ pub(super) enum Doing {
 impl Doing {
     /// Of a connection of this process; `None` for one that is no target any more.
     pub(super) fn of(conn: &Conn, target: Option<&Target>, now_ns: u64) -> Self {
-        let is_unread = target.is_some_and(|target| target.layout == NO_LAYOUT);
+        let is_unread = target.is_some_and(Target::is_by_socket);
         if conn.marks & marks::SWITCHED != 0 {
             return Self::Streams(StreamKind::WebSocket);
         }
@@ -121,7 +121,7 @@ impl Count for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use probe_ebpf::abi::{HEAD_BYTES, HEAD_SLACK, ObjectKey};
+    use probe_ebpf::abi::{HEAD_BYTES, HEAD_SLACK, ObjectKey, target_flags};
     use probe_ebpf::http::HeadScan;
 
     fn conn(phase: Phase) -> Conn {
@@ -163,9 +163,9 @@ mod tests {
         }
     }
 
-    fn worker(layout: u32) -> Target {
+    fn worker(flags: u32) -> Target {
         Target {
-            layout,
+            flags,
             role: Role::Worker as u32,
             ..Target::default()
         }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn on_the_wire_a_response_without_an_end_is_over_when_it_is_silent() {
-        let unread = worker(NO_LAYOUT);
+        let unread = worker(target_flags::BY_SOCKET);
         let answered = Conn {
             status: 200,
             ..conn(Phase::Reading)

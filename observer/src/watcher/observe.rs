@@ -144,13 +144,9 @@ impl Watcher {
             self.refuse(pid, reason);
             return self.forget_workers(&found.workers);
         }
-        let Some(coverage) = self.cover(pid, found.coverage) else {
+        let Some(coverage) = self.cover(pid, found.coverage, &found.interpreter) else {
             return self.forget_workers(&found.workers);
         };
-        if coverage.level() == Level::Socket {
-            // As a candidate it may have attachments.
-            self.programs.release_interpreter(pid);
-        }
         found.coverage = coverage;
         self.refused.remove(&pid);
         let reason = found.coverage.reason().for_terminal(REASON_CHARS);
@@ -192,7 +188,12 @@ impl Watcher {
     }
 
     /// Makes a master a target at the best observation level possible, and reports the level.
-    fn cover(&mut self, pid: Pid, mut coverage: Coverage) -> Option<Coverage> {
+    fn cover(
+        &mut self,
+        pid: Pid,
+        mut coverage: Coverage,
+        interpreter: &Result<Interpreter, Untrusted>,
+    ) -> Option<Coverage> {
         let mut unseen = None;
         if let Coverage::Full(interpreter) = &coverage {
             match self.try_observe(pid, Role::Master, interpreter) {
@@ -206,10 +207,11 @@ impl Watcher {
                 self.refuse(pid, &reason.into());
                 return None;
             }
-            let target = Target {
-                layout: NO_LAYOUT,
-                generation: monotonic_ns(),
-                ..Target::default()
+            // As a candidate it may have attachments.
+            self.programs.release_interpreter(pid);
+            let target = match interpreter {
+                Ok(interpreter) => self.read_beside(pid, interpreter),
+                Err(_) => Target::unread(monotonic_ns()),
             };
             if let Err(error) = self.programs.maps.set_target(pid, Role::Master, target) {
                 self.refuse(pid, &format!("{error:#}").into());
@@ -245,7 +247,7 @@ impl Watcher {
             listens.ports.as_slice()
         };
         let maps = &self.programs.maps;
-        let is_unread = |pid: &Pid| maps.target(*pid).is_some_and(|it| it.layout == NO_LAYOUT);
+        let is_unread = |pid: &Pid| maps.target(*pid).is_some_and(|it| it.is_by_socket());
         let decrypts_by_calls = master.is_tls && self.programs.sees_calls();
         if decrypts_by_calls {
             if let Err(error) = self.programs.need(pid, Need::SocketLevel) {
@@ -300,6 +302,28 @@ impl Watcher {
             tracing::info!(pid, "GC pauses are not measured: {error:#}");
         }
         Ok(unseen)
+    }
+
+    /// A target whose requests its sockets show, and whose interpreter is read for all else: stacks,
+    /// garbage collections, the GIL.
+    fn read_beside(&mut self, pid: Pid, interpreter: &Interpreter) -> Target {
+        let unread = Target::unread(monotonic_ns());
+        let layout = match self.programs.maps.layout(&interpreter.layout) {
+            Ok(layout) => layout,
+            Err(error) => {
+                tracing::warn!(pid, "{error:#}");
+                return unread;
+            }
+        };
+        self.measure_gil(pid, interpreter);
+        if let Err(error) = self.programs.attach_gc(pid, interpreter) {
+            tracing::info!(pid, "GC pauses are not measured: {error:#}");
+        }
+        Target {
+            layout,
+            tstate_slot: interpreter.tstate_slot,
+            ..unread
+        }
     }
 
     /// Takes the programs that were left for later, as they are loaded.
@@ -361,7 +385,7 @@ impl Watcher {
             }
             // The worker class changed: the attachments stay for workers of the former class.
             if coverage != master.found.coverage {
-                match self.cover(pid, coverage) {
+                match self.cover(pid, coverage, &master.found.interpreter) {
                     Some(coverage) => master.found.coverage = coverage,
                     None => return,
                 }
@@ -387,9 +411,12 @@ impl Watcher {
         let Some(of_master) = self.programs.maps.target(worker.master_pid) else {
             return;
         };
-        if let Some(known) = self.programs.maps.target(worker.pid)
+        let known = self.programs.maps.target(worker.pid);
+        let seen_as = |target: &Target| (target.layout, target.is_by_socket());
+        let is_same = known.is_some_and(|known| seen_as(&known) == seen_as(&of_master));
+        if let Some(known) = known
             && known.role == Role::Worker as u32
-            && (known.layout == of_master.layout || worker.class != class)
+            && (is_same || worker.class != class)
         {
             return;
         }

@@ -31,6 +31,7 @@ const _: () = assert!(size_of::<LostRecord>() == 32);
 impl LostRecord {
     /// Of requests that were being read when their process exited.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a record is small")]
     pub fn of_exit(tgid: u32, time_ns: u64, count: u32) -> Self {
         Self {
             header: Header {

@@ -34,7 +34,7 @@ pub struct Target {
     pub tgid: u32,
     /// A set of [`target_flags`].
     pub flags: u32,
-    /// Index into the `LAYOUTS` map; [`NO_LAYOUT`] when Python is not read.
+    /// Index into the `LAYOUTS` map; [`NO_LAYOUT`] when its interpreter is not read.
     pub layout: u32,
     /// A [`Role`].
     pub role: u32,
@@ -55,9 +55,30 @@ pub mod target_flags {
     pub const TLS: u32 = 1 << 0;
     /// Another target has the same place in the `TARGET_PLACES` map.
     pub const SHARED: u32 = 1 << 1;
+    /// Its requests are seen by the bytes of its sockets alone.
+    pub const BY_SOCKET: u32 = 1 << 2;
 }
 
 impl Target {
+    /// A process whose interpreter is not read, since this time.
+    #[must_use]
+    pub fn unread(generation: u64) -> Self {
+        Self {
+            layout: NO_LAYOUT,
+            flags: target_flags::BY_SOCKET,
+            generation,
+            ..Self::default()
+        }
+    }
+
+    /// Whether its requests are seen by the bytes of its sockets alone. Its interpreter may be read all the
+    /// same, for stacks.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_by_socket(&self) -> bool {
+        self.flags & target_flags::BY_SOCKET != 0
+    }
+
     /// Whether a socket with this local port may be a connection of its listeners.
     #[inline(always)]
     #[must_use]

@@ -7,8 +7,8 @@ use super::maps::{
 };
 use super::memory::{self, UNIX, User};
 use probe_ebpf::abi::{
-    Conn, LostFrom, Mode, NO_LAYOUT, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS,
-    conn_place, target_flags,
+    Conn, LostFrom, Mode, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS, conn_place,
+    target_flags,
 };
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
@@ -31,28 +31,27 @@ pub fn serving() -> Option<Live> {
 /// The same, if its connections report themselves.
 #[inline(always)]
 pub fn seen_by_sockets() -> Option<Live> {
-    serving().filter(|live| live.target.layout != NO_LAYOUT)
+    serving().filter(|live| !live.target.is_by_socket())
 }
 
 /// The same, if its connections are seen by its system calls.
 #[inline(always)]
 pub fn seen_by_calls() -> Option<Live> {
     let live = serving()?;
-    (live.target.layout == NO_LAYOUT || mode(Mode::Sockets) == 0).then_some(live)
+    (live.target.is_by_socket() || mode(Mode::Sockets) == 0).then_some(live)
 }
 
 /// The same, if it may use `read` and `write` for its connections: uvloop and OpenSSL do.
 #[inline(always)]
 pub fn plain() -> Option<Live> {
-    seen_by_calls().filter(|live| {
-        live.target.layout == NO_LAYOUT || live.target.flags & target_flags::TLS != 0
-    })
+    seen_by_calls()
+        .filter(|live| live.target.is_by_socket() || live.target.flags & target_flags::TLS != 0)
 }
 
 /// The same, if its Python is not read.
 #[inline(always)]
 pub fn unread() -> Option<Live> {
-    serving().filter(|live| live.target.layout == NO_LAYOUT)
+    serving().filter(|live| live.target.is_by_socket())
 }
 
 impl Live {

@@ -339,9 +339,17 @@ pub fn mode(mode: Mode) -> u32 {
     MODES.get(mode as u32).copied().unwrap_or(0)
 }
 
-/// The layout of a target's interpreter.
+/// The layout of the interpreter of a target whose requests Python shows.
 #[inline(always)]
 pub fn layout(target: &Target) -> Option<&'static Layout> {
+    (!target.is_by_socket())
+        .then(|| any_layout(target))
+        .flatten()
+}
+
+/// The layout of a target's interpreter.
+#[inline(always)]
+pub fn any_layout(target: &Target) -> Option<&'static Layout> {
     (target.layout != NO_LAYOUT)
         .then(|| LAYOUTS.get(target.layout))
         .flatten()

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, raw_tracepoint},
     programs::{RawTracePointContext, SockAddrContext, SockContext},
 };
-use probe_ebpf::abi::{LostFrom, NO_LAYOUT, ObjectKey, Role, SocketTail, target_flags};
+use probe_ebpf::abi::{LostFrom, ObjectKey, Role, SocketTail, target_flags};
 use probe_ebpf::machine::{Kernel as _, is_unread};
 
 /// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
@@ -138,7 +138,7 @@ fn other_closed(sock: u64) {
         return;
     }
     if running.is_none()
-        && target.layout != NO_LAYOUT
+        && !target.is_by_socket()
         && target.flags & target_flags::TLS == 0
         && let Some(conn) = left_conn(ObjectKey::new(tgid, sock))
     {

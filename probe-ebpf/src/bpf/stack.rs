@@ -8,7 +8,7 @@ use super::emit::{Rooms, header, send_spare};
 use super::exception::Process;
 use super::kernel::Live;
 use super::kernel::serving;
-use super::maps::{NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, count, current, layout};
+use super::maps::{NEW_STACK, STACK_ROOMS, STACK_TAILS, STACK_WALKS, any_layout, count, current};
 use super::memory::{User, copy_kernel, thread_state};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_ebpf::abi::{
@@ -34,7 +34,7 @@ pub fn signal_delivered(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn begin() -> Option<()> {
     let live = serving()?;
-    layout(live.target)?;
+    any_layout(live.target)?;
     let Ok(own) = thread_state(live.target) else {
         count(Stat::FrameUnreadable);
         return None;
@@ -67,7 +67,7 @@ pub fn stack_of_thread(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn step(id: u64) -> Option<()> {
     let live = serving()?;
-    let layout = layout(live.target)?;
+    let layout = any_layout(live.target)?;
     // SAFETY: only this thread has this key.
     let walk = unsafe { &mut *STACK_WALKS.get_ptr_mut(id)? };
     let tstate = walk.next;

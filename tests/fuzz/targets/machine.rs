@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use probe_ebpf::abi::{NO_LAYOUT, ObjectKey, WORDS, target_flags};
+use probe_ebpf::abi::{ObjectKey, WORDS, target_flags};
 use probe_ebpf::gunicorn::{Code, Object, SHAPES, classify};
 use probe_ebpf::machine::test_kernel::{TGID, TestKernel};
 use probe_ebpf::machine::wire::Write;
@@ -110,7 +110,7 @@ impl<'a> Worker<'a> {
             kernel.target.flags = target_flags::TLS;
         }
         if flags & 2 != 0 {
-            kernel.target.layout = NO_LAYOUT;
+            kernel.target.flags |= target_flags::BY_SOCKET;
         }
         kernel.sees_io = flags & 4 == 0;
         if flags & 8 != 0 {
@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
         };
         let fields = [at, at + len, at + 8, at + 16, at + 24];
         let machine = self.kernel.machine();
-        let is_read = self.kernel.target.layout != NO_LAYOUT;
+        let is_read = !self.kernel.target.is_by_socket();
         match what % 13 {
             // Of a process whose Python is not read, these are not seen.
             5..10 if !is_read => {}
@@ -208,7 +208,7 @@ impl<'a> Worker<'a> {
                     assert!(self.recorded.insert(conn.entered_ns), "twice: {sent:?}");
                 }
                 Origin::Refused => self.refused += 1,
-                Origin::Socket => assert_eq!(self.kernel.target.layout, NO_LAYOUT),
+                Origin::Socket => assert!(self.kernel.target.is_by_socket()),
             }
         }
         assert!(self.recorded.len() <= self.entered);

@@ -140,6 +140,7 @@ fn a_request_in_flight_has_the_route_that_it_will_count_under() {
         method: None,
         path: Some("/blog/post-99".into()),
         path_cut: false,
+        written_ns: None,
     };
     scenario.fact(Fact::InFlight(InFlight {
         at_ns: scenario.now_ns,
@@ -148,6 +149,7 @@ fn a_request_in_flight_has_the_route_that_it_will_count_under() {
             pid: 11,
             count: 1,
             oldest: vec![pending],
+            connections: None,
         }],
     }));
     let view = scenario.live_view();

@@ -7,7 +7,7 @@ use crate::bpf::kernel::serving;
 use crate::bpf::maps::{count, mode};
 use crate::bpf::{emit, memory};
 use aya_ebpf::programs::TracePointContext;
-use probe_ebpf::abi::{Mode, NO_LAYOUT, Stat};
+use probe_ebpf::abi::{Mode, Stat};
 
 // CPython calls `accept4` wherever the kernel has it (`Modules/socketmodule.c`, `sock_accept_impl`).
 backup_probe!(exit_accept4, exit_accept4_backup, accepted);
@@ -40,5 +40,5 @@ fn accepted(ctx: &TracePointContext, _: Attempt) {
 /// Whether the TCP connections of a process report when they are accepted and closed.
 #[inline(always)]
 pub fn reports_itself(live: &Live) -> bool {
-    live.target.layout != NO_LAYOUT && mode(Mode::Accepts) != 0
+    !live.target.is_by_socket() && mode(Mode::Accepts) != 0
 }

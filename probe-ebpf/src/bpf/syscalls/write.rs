@@ -6,7 +6,7 @@ use crate::bpf::kernel::{plain, seen_by_calls, unread};
 use crate::bpf::maps::{WRITES, current, make_scratch};
 use crate::bpf::memory::{self, User};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use probe_ebpf::abi::{Conn, NO_LAYOUT, ObjectKey, Tail};
+use probe_ebpf::abi::{Conn, ObjectKey, Tail};
 use probe_ebpf::machine::Kernel as _;
 use probe_ebpf::machine::wire::{Piece, Write, awaits_last_chunk};
 use probe_ebpf::memory::Memory as _;
@@ -87,7 +87,7 @@ fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
     let Some((live, conn)) = write_called(ctx, attempt, buffer) else {
         return;
     };
-    if live.target.layout != NO_LAYOUT {
+    if !live.target.is_by_socket() {
         return;
     }
     let piece = (buffer, argument::<2>(ctx));
@@ -101,7 +101,7 @@ fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
 /// A call with an array of `struct iovec`.
 #[inline(always)]
 fn pieces_written(ctx: &TracePointContext, live: &Live, conn: &mut Conn, pieces: u64, count: u64) {
-    if live.target.layout != NO_LAYOUT || (conn.status != 0 && !awaits_last_chunk(conn)) {
+    if !live.target.is_by_socket() || (conn.status != 0 && !awaits_last_chunk(conn)) {
         return;
     }
     let Some(first) = nth_piece(pieces, 0) else {

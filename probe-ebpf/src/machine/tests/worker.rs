@@ -5,7 +5,7 @@ extern crate std;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::abi::{Conn, LineSource, NAME_BYTES, NO_LAYOUT, Stat, flags, target_flags};
+use crate::abi::{Conn, LineSource, NAME_BYTES, Stat, flags, target_flags};
 use crate::gunicorn::Family;
 use crate::machine::test_kernel::{Sent, TestKernel};
 use crate::machine::wire::Write;
@@ -46,7 +46,7 @@ impl Worker {
     /// One whose Python is not read.
     pub fn unread() -> Self {
         let mut worker = Self::new(Family::Any);
-        worker.kernel.target.layout = NO_LAYOUT;
+        worker.kernel.target.flags |= target_flags::BY_SOCKET;
         worker
     }
 
@@ -95,7 +95,7 @@ impl Worker {
         let at = self.put(bytes);
         let len = bytes.len();
         let piece = (at, len as u64);
-        if self.kernel.target.layout == NO_LAYOUT {
+        if self.kernel.target.is_by_socket() {
             self.begin_write(sock, piece);
         }
         self.machine().written(sock, at, len as i64);
