@@ -18,6 +18,7 @@ pub mod inbox;
 mod observe;
 
 use crate::clock::monotonic_ns;
+use crate::gunicorn::listeners::Listeners;
 use crate::gunicorn::tree::{FoundMaster, Tree};
 use crate::probe::Programs;
 use deep_capture::CaptureSchedule;
@@ -127,6 +128,7 @@ struct Master {
     found: FoundMaster,
     /// Whether its workers decrypt by themselves.
     is_tls: bool,
+    listeners: Listeners,
     /// Forked workers that the master's memory does not list yet.
     expected: HashSet<Pid>,
     follow_ups: u32,

@@ -50,6 +50,8 @@ pub struct Builder {
     workers: usize,
     threads: usize,
     arguments: Vec<String>,
+    /// See [`Builder::port`].
+    port: Option<u16>,
     is_daemon: bool,
     is_configured: bool,
     is_logged: bool,
@@ -70,6 +72,7 @@ impl Builder {
             workers: 1,
             threads: 1,
             arguments: Vec::new(),
+            port: None,
             is_daemon: false,
             is_configured: false,
             is_logged: true,
@@ -105,6 +108,15 @@ impl Builder {
     #[must_use]
     pub fn unix(self) -> Self {
         self.argument("--bind").argument(&format!("unix:{SOCKET}"))
+    }
+
+    /// It listens at this port: a master without a socket does not log the one that the kernel picks.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        Self {
+            port: Some(port),
+            ..self
+        }
     }
 
     /// It serves HTTPS itself.
@@ -240,7 +252,9 @@ impl Builder {
         }
         server.port = wait::until("Gunicorn to listen", || {
             server.fail_if_ended()?;
-            Ok(ports(&server.log()?).first().copied())
+            let log = server.log()?;
+            let own = self.port.filter(|_| listening_pid(&log).is_some());
+            Ok(own.or_else(|| ports(&log).first().copied()))
         })?;
         if !self.is_daemon {
             let own = listening_pid(&server.log()?).context("it does not say its pid")?;
@@ -252,7 +266,8 @@ impl Builder {
 
     fn arguments(&self, access_log: &Path) -> Vec<String> {
         // Port 0: the kernel picks one that is free, and Gunicorn logs which.
-        let mut arguments = vec!["--bind".to_owned(), "127.0.0.1:0".to_owned()];
+        let bind = format!("127.0.0.1:{}", self.port.unwrap_or_default());
+        let mut arguments = vec!["--bind".to_owned(), bind];
         if !self.is_configured {
             for (name, value) in [
                 ("--worker-class", self.class.clone()),

@@ -13,9 +13,10 @@ use end_to_end::{
     compare,
     gunicorn::{Builder, GunicornServer},
     load::Background,
+    matrix::{self, product, product::Cell},
     metrics::Metrics,
     nginx::Nginx,
-    observer::Observer,
+    observer::{Observer, free_port},
     phases::{self, Traced, milliseconds, percentile},
     process, skip,
     tracer::Tracer,
@@ -613,6 +614,79 @@ fn connections_that_a_full_backlog_turns_away_are_counted() -> Result<()> {
         drops(metrics) - before >= turned_away
     })?;
     ensure!(holding.response("GET")?.status == 200);
+    observer.stop()?;
+    Ok(())
+}
+
+/// From Gunicorn 24 on the master has no socket then.
+#[test]
+fn sockets_that_workers_open_themselves_are_one_listener() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    const WORKERS: usize = 3;
+    const BACKLOG: usize = 2;
+    let cell = Cell {
+        interpreter: product::interpreter_named("debian-3.11")?,
+        gunicorn: "27.0.1",
+        class: "sync",
+    };
+    let builder = Builder::new(matrix::place::Place::find()?.python(&cell)?, "hangs:app")
+        .workers(WORKERS)
+        .argument("--reuse-port")
+        .argument("--backlog")
+        .argument(&BACKLOG.to_string())
+        .port(free_port()?);
+    let mut server = builder.start()?;
+    let port = server.port;
+    let observer = Observer::run_for(&[server.pid()])?;
+    let master = server.pid().to_string();
+    // Of one listener; no number if there is another one.
+    let value = |metrics: &Metrics, name: &str| {
+        let labels = [("master_pid", master.as_str())];
+        let all: Vec<_> = metrics.all(name, &labels).collect();
+        match all.as_slice() {
+            [one] if one.label("listener") == format!("127.0.0.1:{port}") => one.value,
+            _ => f64::NAN,
+        }
+    };
+    let of_all = |metrics: &Metrics| {
+        value(metrics, "gunicorn_listener_backlog_limit") == (WORKERS * BACKLOG) as f64
+    };
+    observer.wait_until("the sockets of all workers", of_all)?;
+    let stopped = server.workers();
+    for &worker in &stopped {
+        process::signal(worker, Signal::SIGSTOP)?;
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(100));
+    let tried: Vec<_> = (0..30).map(connect).collect();
+    ensure!(
+        tried.iter().any(Result::is_err),
+        "not provoked: all were taken"
+    );
+    observer.wait_for_finding(server.pid(), "saturated")?;
+    let metrics = observer.wait_until("a backlog of all, and drops", |metrics| {
+        value(metrics, "gunicorn_listener_backlog") >= (WORKERS * BACKLOG) as f64
+            && value(metrics, "gunicorn_listener_drops_total") > 0.0
+    })?;
+    let drops = value(&metrics, "gunicorn_listener_drops_total");
+    drop(tried);
+    for &worker in &stopped {
+        process::signal(worker, Signal::SIGKILL)?;
+    }
+    wait::until("other workers", || {
+        let workers = server.workers();
+        let is_new = workers.iter().all(|pid| !stopped.contains(pid));
+        Ok((is_new && workers.len() == WORKERS).then_some(()))
+    })?;
+    server.wait_for_workers(WORKERS)?;
+    // The sockets of the former workers are closed; what they dropped stays counted.
+    let metrics = observer.wait_until("the sockets of the new workers", |metrics| {
+        of_all(metrics) && value(metrics, "gunicorn_listener_backlog") == 0.0
+    })?;
+    let after = value(&metrics, "gunicorn_listener_drops_total");
+    ensure!(after >= drops, "{after} drops, {drops} before");
     observer.stop()?;
     Ok(())
 }

@@ -149,6 +149,33 @@ fn the_listeners_of_a_master_are_sockets_of_the_interpreters_own_or_hold_one() {
     }
 }
 
+#[test]
+fn the_listeners_of_a_worker_are_sockets_or_hold_one() {
+    let mut heap = TestHeap::new();
+    heap.type_at(0x30_0000, "_socket.socket", 0, 0, 0, 0);
+    let [plain, inner] = [5, 6].map(|fd| heap.words(&[1, 0x30_0000, fd]));
+    let held = heap.instance(0x33_0000, "TCPSocket", &[("sock", plain)]);
+    // As `GeventWorker.patch` leaves them.
+    let of_gevent = heap.instance(0x32_0000, "socket", &[("_sock", inner)]);
+    let other = heap.instance(0x34_0000, "Server", &[]);
+    let cases = [
+        (vec![held, of_gevent], Ok(vec![5, 6])),
+        (vec![held; 100], Ok(vec![5; 64])),
+        (vec![held, other], Err(Fault)),
+        (vec![], Ok(vec![])),
+    ];
+    for (sockets, expected) in cases {
+        let items = heap.words(&sockets);
+        let list = heap.words(&[1, LIST, sockets.len() as u64, items]);
+        let object = WorkerObject {
+            address: heap.instance(0x35_0000, "SyncWorker", &[("sockets", list)]),
+            heartbeat_fd: None,
+            names: StageNames::default(),
+        };
+        assert_eq!(object.listeners(&heap.objects()), expected);
+    }
+}
+
 /// A method of an object.
 fn method(heap: &mut TestHeap, object: u64) -> u64 {
     heap.type_at(0x17_0000, "method", 0, 0, 0, 0);

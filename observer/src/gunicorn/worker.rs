@@ -5,6 +5,9 @@ use probe_ebpf::memory::{Fault, Memory};
 
 use crate::cpython::object::{Objects, add};
 
+/// Sockets of one worker that are read: no Gunicorn has as many.
+const MAX_SOCKETS: usize = 64;
+
 /// Where a worker object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerObject {
@@ -63,6 +66,24 @@ impl WorkerObject {
             booted: truth(self.names.booted),
             alive: truth(self.names.alive),
         }
+    }
+}
+
+impl WorkerObject {
+    /// Descriptors of `Worker.sockets`, from the worker's own memory: with `reuse_port` each worker opens
+    /// its own after the fork (`Arbiter.spawn_worker`, from Gunicorn 24.0 on).
+    ///
+    /// # Errors
+    /// [`Fault`] when they cannot be read, or are no sockets.
+    pub fn listeners<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Vec<u32>, Fault> {
+        let sockets = objects.attribute(self.address, "sockets")?.ok_or(Fault)?;
+        let fd = |listener| match objects.attribute(listener, "sock") {
+            Ok(Some(socket)) => socket_fd(objects, socket),
+            // `GeventWorker.patch` replaces them by gevent's.
+            _ => socket_fd(objects, listener),
+        };
+        let sockets = objects.items(sockets)?.into_iter().take(MAX_SOCKETS);
+        sockets.map(fd).collect()
     }
 }
 

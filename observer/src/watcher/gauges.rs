@@ -71,21 +71,23 @@ impl Watcher {
         let mut facts = Vec::new();
         let mut reader = ListenerReader::default();
         let mut listens = Vec::new();
-        for (&pid, master) in &self.masters {
+        for (&pid, master) in &mut self.masters {
             let clocks = Clocks {
                 wall_ns: wall_ns(),
                 monotonic_ns: monotonic_ns(),
             };
             workers.extend(gauges::of_workers(procfs, &master.found, clocks));
-            let listeners = reader.of_master(procfs, &master.found);
-            if let Ok(listeners) = &listeners {
-                listens.push((pid, Listens::on(listeners)));
-            }
-            let listeners = listeners.unwrap_or_else(|error| {
-                tracing::debug!(pid, "cannot read listeners: {error}");
-                // The last report may be out of date: withdraws it.
-                Vec::new()
-            });
+            let listeners = match reader.of_master(procfs, &master.found) {
+                Ok((sockets, listening)) => {
+                    listens.push((pid, Listens::on(&sockets)));
+                    master.listeners.update(sockets, listening)
+                }
+                Err(error) => {
+                    tracing::debug!(pid, "cannot read listeners: {error}");
+                    // The last report may be out of date: withdraws it.
+                    Vec::new()
+                }
+            };
             facts.push(Fact::Listeners { pid, listeners });
         }
         for (pid, listens) in listens {

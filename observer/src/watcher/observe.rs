@@ -5,7 +5,7 @@ use crate::clock::monotonic_ns;
 use crate::cpython::error::REASON_CHARS;
 use crate::cpython::gil;
 use crate::cpython::target::Interpreter;
-use crate::gunicorn::listeners::{self, ListenerReader, Listens};
+use crate::gunicorn::listeners::{self, ListenerReader, Listeners, Listens};
 use crate::gunicorn::tree::{Candidate, Coverage, FoundMaster};
 use crate::probe::features::{Need, PythonHook};
 use crate::probe::programs::LateFailure;
@@ -160,14 +160,15 @@ impl Watcher {
             reason = (!reason.is_empty()).then_some(reason),
             "observing Gunicorn master"
         );
-        found.workers.clear(); // read and reported again below
         let is_tls = listeners::is_tls(&found);
         let listens = ListenerReader::default()
             .of_master(self.tree.procfs(), &found)
-            .map(|listeners| Listens::on(&listeners));
+            .map(|(sockets, _)| Listens::on(&sockets));
+        found.workers.clear(); // read and reported again below
         let master = Master {
             found,
             is_tls,
+            listeners: Listeners::default(),
             expected: HashSet::new(),
             follow_ups: FOLLOW_UPS,
             follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
