@@ -116,7 +116,7 @@ impl Observer {
         let events = events.context("the snapshot has no list of events")?;
         events
             .iter()
-            .filter(|event| event["master_pid"] == master)
+            .filter(|event| event["master_pid"] == master && event["worker_pid"].is_u64())
             .map(|event| {
                 Event::deserialize(event).with_context(|| format!("unreadable event: {event:#}"))
             })
@@ -133,6 +133,24 @@ impl Observer {
             Ok((ends.len() >= count).then_some(ends))
         });
         waited.with_context(|| format!("seen: {seen:#?}"))
+    }
+
+    /// Waits until a master has ended, and returns the event.
+    pub fn wait_for_master_end(&self, master: u32) -> Result<Value> {
+        wait::until(format!("the end of master {master}"), || {
+            let mut ends = self.master_ends(master)?;
+            ensure!(ends.len() <= 1, "it ended more than once: {ends:#?}");
+            Ok(ends.pop())
+        })
+    }
+
+    /// Events `master_ended` of this master.
+    pub fn master_ends(&self, master: u32) -> Result<Vec<Value>> {
+        let mut snapshot = self.snapshot()?;
+        let events = snapshot["events"].as_array_mut();
+        let events = events.context("the snapshot has no list of events")?;
+        events.retain(|it| it["event"] == "master_ended" && it["master_pid"] == master);
+        Ok(std::mem::take(events))
     }
 
     /// Waits until this is found of a master.

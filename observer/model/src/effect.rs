@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub enum Effect {
     /// A request finished; only after [`State::report_requests`](crate::State::report_requests).
     Request(Box<FinishedRequest>),
-    /// A worker started or exited.
+    /// A worker started or exited, or a master exited.
     Worker(Box<WorkerEvent>),
     /// A finding began.
     Finding(Finding),

@@ -4,6 +4,7 @@ pub mod app;
 mod apply_fact;
 pub mod busy;
 mod findings;
+mod master_exits;
 pub(crate) mod recursion_misses;
 pub mod self_metrics;
 mod slots;
@@ -11,6 +12,7 @@ pub mod worker;
 mod worker_events;
 
 use self::findings::Active;
+use self::master_exits::MasterExits;
 use crate::effect::{Effect, Effects};
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::deep_capture::DeepCaptures;
@@ -63,6 +65,7 @@ pub struct State {
     pub(crate) unfinished: BTreeMap<Pid, Vec<Request>>,
     pub(crate) deep_captures: DeepCaptures,
     pub(crate) worker_events: RecentWorkerEvents,
+    pub(crate) master_exits: MasterExits,
     pub(crate) findings: Active,
     pub(crate) effects: Effects,
 }
@@ -82,6 +85,7 @@ impl State {
             unfinished: BTreeMap::new(),
             deep_captures: DeepCaptures::default(),
             worker_events: RecentWorkerEvents::default(),
+            master_exits: MasterExits::default(),
             findings: Active::default(),
             effects: Effects::default(),
         }
@@ -128,6 +132,9 @@ impl State {
                         },
                     ),
                     Event::Oom { pid, .. } => {
+                        if let Some(app) = self.apps.get_mut(pid) {
+                            app.state.oom = true;
+                        }
                         self.with_worker_state(*pid, |state| state.oom = true);
                     }
                     Event::Stack(stack) => {
@@ -387,7 +394,10 @@ impl State {
         {
             app.drop_worker(&self.settings, pid, end);
         }
-        self.end_app(time_ns, pid);
+        // It may be a master again in a moment, as after `os.execv`: that is no exit.
+        if let Some(app) = self.apps.get_mut(&pid) {
+            app.ended_ns.get_or_insert(time_ns);
+        }
         self.drop_provisional(pid);
         self.observer.levels.remove(&pid);
         self.deep_captures.forget(pid);
@@ -405,7 +415,7 @@ impl State {
         if let Some(master) = master {
             self.worker_exited(master, pid);
         }
-        self.end_app(time_ns, pid);
+        self.master_exited(time_ns, pid, status);
         if let Some(provisional) = self.provisional.get_mut(&pid) {
             provisional.end = Some(end);
         }
@@ -417,12 +427,6 @@ impl State {
             self.tombstones.pop_first();
         }
         self.tombstones.insert(pid, Tombstone { end, master });
-    }
-
-    pub(crate) fn end_app(&mut self, time_ns: u64, pid: Pid) {
-        if let Some(app) = self.apps.get_mut(&pid) {
-            app.ended_ns.get_or_insert(time_ns);
-        }
     }
 
     /// Forgets masters, workers and processes that exited long ago.

@@ -7,7 +7,7 @@ use observer_model::lifecycle::worker_event::WorkerEvent;
 /// Characters of a text from an observed process that are logged.
 const TEXT_CHARS: usize = 300;
 
-/// Logs that a worker started or exited.
+/// Logs that a worker started or exited, or that a master exited.
 pub(super) fn worker_event(event: &WorkerEvent) {
     let exit = event.exit.as_ref();
     let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());

@@ -411,8 +411,10 @@ fn every_family_of_a_master_in_a_pod_names_the_pod() {
     for label in [WorkerLabel::Pid, WorkerLabel::Slot, WorkerLabel::None] {
         assert!(named(&view, label).iter().all(|(_, count)| *count == 0));
     }
-    for app in &mut view.apps {
-        app.pod = Pod {
+    let pods = view.apps.iter_mut().map(|app| &mut app.pod);
+    let of_exits = view.master_exits.iter_mut().map(|exits| &mut exits.pod);
+    for pod in pods.chain(of_exits) {
+        *pod = Pod {
             namespace: "prod".to_owned(),
             name: "shop-0".to_owned(),
             container: "web".to_owned(),

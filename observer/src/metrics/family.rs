@@ -5,7 +5,7 @@ use super::families;
 use super::series::Series;
 use super::subjects::{Counts, Master, Now};
 use observer_model::fact::Usage;
-use observer_model::views::metrics_view::{AppView, ObserverView};
+use observer_model::views::metrics_view::{AppView, MasterExitsView, ObserverView};
 
 /// All families, in the order of the exposition.
 pub const TABLE: &[&[Family]] = &[
@@ -76,6 +76,8 @@ pub enum Read {
     ObservedMaster(for<'a> fn(&Master<'a>, &mut Series<'a>)),
     /// For each master.
     Master(for<'a> fn(&Master<'a>, &mut Series<'a>)),
+    /// For each app that has masters or had one, with the label `app`.
+    MasterExits(for<'a> fn(&'a MasterExitsView, &mut Series<'a>)),
     /// Once; series have no labels of a subject.
     Observer(for<'a> fn(&'a ObserverView, &mut Series<'a>)),
     /// Once, when the resources of the observer are known.

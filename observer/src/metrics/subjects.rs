@@ -8,7 +8,7 @@ use observer_model::fact::Pod;
 use observer_model::findings::finding::Finding;
 use observer_model::settings::WorkerLabel;
 use observer_model::views::metrics_view::{
-    AppView, ErrorView, MetricsView, ObserverView, WorkerView,
+    AppView, ErrorView, MasterExitsView, MetricsView, ObserverView, WorkerView,
 };
 
 mod now;
@@ -19,7 +19,15 @@ pub use now::Now;
 pub struct Subjects<'a> {
     workers: Vec<Worker<'a>>,
     masters: Vec<Master<'a>>,
+    master_exits: Vec<MasterExits<'a>>,
     observer: &'a ObserverView,
+}
+
+/// Exits of the masters of an app.
+struct MasterExits<'a> {
+    view: &'a MasterExitsView,
+    app: Labels,
+    pod: Labels,
 }
 
 /// A worker, a slot or a worker class.
@@ -79,6 +87,7 @@ impl<'a> Subjects<'a> {
         let mut subjects = Self {
             workers: Vec::new(),
             masters: Vec::new(),
+            master_exits: Vec::new(),
             observer: &view.observer,
         };
         for app in &view.apps {
@@ -100,6 +109,12 @@ impl<'a> Subjects<'a> {
                 pod: Labels::of(&pod),
             });
         }
+        let exits = view.master_exits.iter().map(|view| MasterExits {
+            view,
+            app: Labels::of(&[("app", &view.app)]),
+            pod: Labels::of(&pod(&view.pod).collect::<Vec<_>>()),
+        });
+        subjects.master_exits = exits.collect();
         // Series are then almost in order when they are read.
         subjects.workers.sort_by(|a, b| a.labels.order(&b.labels));
         subjects.masters.sort_by(|a, b| a.labels.order(&b.labels));
@@ -140,6 +155,12 @@ impl<'a> Subjects<'a> {
                 for master in &self.masters {
                     series.of(&master.labels, &master.pod);
                     read(master, &mut series);
+                }
+            }
+            Read::MasterExits(read) => {
+                for exits in &self.master_exits {
+                    series.of(&exits.app, &exits.pod);
+                    read(exits.view, &mut series);
                 }
             }
             Read::Observer(read) => read(self.observer, &mut series),

@@ -95,7 +95,9 @@ impl Pane {
             }
             Self::InProgress => "The oldest request in progress of each worker",
             Self::Slowest => "The slowest requests of the last five to ten minutes",
-            Self::Exits => "Starts and exits of workers, with the exit reason",
+            Self::Exits => {
+                "Starts and exits of workers, and exits of masters, with the exit reason"
+            }
         }
     }
 
@@ -325,7 +327,8 @@ const SLOWEST: &[Column] = &[
 const EXITS: &[Column] = &[
     text("AT", 9, 6, "Time of the event, UTC"),
     text("EVENT", 7, 8, "`started` or `exited`"),
-    WORKER,
+    text("PROCESS", 7, 7, "`worker` or `master`"),
+    number("PID", 7, 8, "Its PID"),
     text("REASON", 12, 8, "Exit reason"),
     text(
         "HOW",

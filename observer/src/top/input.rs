@@ -88,7 +88,11 @@ pub const KEYS: &[Binding] = &[
     pane(&[char('5')], Pane::Errors, "errors"),
     pane(&[char('6')], Pane::InProgress, "requests in progress"),
     pane(&[char('7')], Pane::Slowest, "slowest requests"),
-    pane(&[char('8')], Pane::Exits, "starts and exits of workers"),
+    pane(
+        &[char('8')],
+        Pane::Exits,
+        "starts and exits of workers and masters",
+    ),
     bound(
         &[key(KeyCode::Tab), key(KeyCode::Right), char('l')],
         Action::NextPane,

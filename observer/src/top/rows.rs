@@ -373,15 +373,19 @@ fn slowest(app: &App) -> impl Iterator<Item = Row> {
 fn event(it: &WorkerEvent) -> Row {
     let exit = it.exit.as_ref();
     let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());
+    let (process, pid) = match it.worker_pid {
+        Some(pid) => ("worker", pid),
+        None => ("master", it.master_pid),
+    };
     let status = |exit: &WorkerExit| match (exit.exit_code, exit.exit_signal) {
         (Some(code), _) => Value::Text(format!("code {code}")),
         (None, Some(number)) => Value::Text(format!("SIG{}", signal::name(number))),
         (None, None) => Value::Unknown,
     };
     Row {
-        id: format!("{} {} {}", it.event, it.worker_pid, it.time_seconds),
+        id: format!("{} {pid} {}", it.event, it.time_seconds),
         master: it.master_pid,
-        worker: Some(it.worker_pid),
+        worker: it.worker_pid,
         mark: if is_trouble {
             Mark::Trouble
         } else {
@@ -390,7 +394,8 @@ fn event(it: &WorkerEvent) -> Row {
         values: vec![
             Value::At(it.time_seconds),
             word(if exit.is_some() { "exited" } else { "started" }),
-            Value::Pid(it.worker_pid),
+            word(process),
+            Value::Pid(pid),
             known(exit, |exit| word(exit.reason.as_str())),
             known(exit, |exit| word(exit.restart_type.as_str())),
             known(exit, status),

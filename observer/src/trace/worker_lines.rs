@@ -1,4 +1,4 @@
-//! Starts and exits of workers as lines for people: an event, then fields.
+//! Starts and exits of workers, and exits of masters, as lines for people: an event, then fields.
 
 use super::text::time;
 use observer_model::Untrusted;
@@ -21,17 +21,20 @@ pub fn timed(event: &WorkerEvent) -> String {
 /// One line for the event, then the lines of the stacks if there are any.
 #[must_use]
 pub fn lines(event: &WorkerEvent) -> Vec<String> {
+    let (process, pid) = match event.worker_pid {
+        Some(pid) => ("worker", pid),
+        None => ("master", event.master_pid),
+    };
     let who = format!(
-        "pid={} app={} class={}",
-        event.worker_pid,
+        "pid={pid} app={} class={}",
         name(&event.app),
         name(&event.worker_class)
     );
     let Some(exit) = &event.exit else {
-        return vec![format!("worker started {who}")];
+        return vec![format!("{process} started {who}")];
     };
     let reason = exit.reason.as_str();
-    let mut first = format!("worker exited reason={reason} {who}");
+    let mut first = format!("{process} exited reason={reason} {who}");
     for field in fields(exit) {
         first.push(' ');
         first.push_str(&field);
@@ -161,7 +164,7 @@ mod tests {
         let event = WorkerEvent {
             time_seconds: 3_661.5,
             app: "shop".into(),
-            worker_pid: 42,
+            worker_pid: Some(42),
             worker_class: "SyncWorker".into(),
             exit: Some(exit),
             ..WorkerEvent::default()

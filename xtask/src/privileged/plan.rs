@@ -175,6 +175,7 @@ pub const FILES: &[File] = &[
         Place::Alone(WHOLE_HOST),
     )]),
     alone("starts", WHOLE_HOST),
+    alone("master_exits", WHOLE_HOST),
     alone("garbage", WHOLE_HOST),
     alone("containers", WHOLE_HOST),
     alone("pods", WHOLE_HOST),

@@ -13,7 +13,7 @@ use crate::lifecycle::signal;
 use crate::lifecycle::worker_state::{Sent, WorkerState};
 use serde::{Deserialize, Serialize};
 
-const BOOT_ERRORS: [u8; 2] = [3, 4];
+pub(super) const BOOT_ERRORS: [u8; 2] = [3, 4];
 /// A reload, or a request for fewer workers, explains what the master does to its workers within this time:
 /// with `preload_app` it imports the application first.
 const ANSWER_NS: u64 = 300_000_000_000;
@@ -150,32 +150,30 @@ pub struct Evidence<'a> {
 /// Why the worker exited, and whether it finished its work.
 #[must_use]
 pub fn of(evidence: &Evidence<'_>) -> (ExitReason, ExitKind) {
-    let got = |wanted: u8| {
-        evidence
-            .state
-            .signals
-            .iter()
-            .any(|sent| sent.signal == wanted)
-    };
+    let exit_kind = exit_kind(evidence.state, evidence.status);
+    (reason(evidence), exit_kind)
+}
+
+/// Whether a process finished its work.
+pub(super) fn exit_kind(state: &WorkerState, status: Option<ExitStatus>) -> ExitKind {
+    let got = |wanted: u8| state.signals.iter().any(|sent| sent.signal == wanted);
     let rough = [signal::QUIT, signal::INT, signal::ABRT, signal::KILL];
-    let terms = evidence
-        .state
+    let terms = state
         .signals
         .iter()
         .filter(|sent| sent.signal == signal::TERM);
-    let has_finished = match evidence.status {
+    let has_finished = match status {
         Some(ExitStatus::Code(code)) => code == 0,
         // While the master stops, it sends SIGTERM again, when the worker's handler is already gone.
         Some(ExitStatus::Signal(signal)) => signal == signal::TERM && terms.count() > 1,
         None => false,
     };
     let is_graceful = has_finished && !rough.into_iter().any(got);
-    let exit_kind = if is_graceful {
+    if is_graceful {
         ExitKind::Graceful
     } else {
         ExitKind::Forced
-    };
-    (reason(evidence), exit_kind)
+    }
 }
 
 fn reason(evidence: &Evidence<'_>) -> ExitReason {

@@ -5,7 +5,10 @@ pub const INT: u8 = 2;
 pub const QUIT: u8 = 3;
 pub const ABRT: u8 = 6;
 pub const KILL: u8 = 9;
+pub const USR1: u8 = 10;
+pub const USR2: u8 = 12;
 pub const TERM: u8 = 15;
+pub const TTIN: u8 = 21;
 pub const TTOU: u8 = 22;
 pub const WINCH: u8 = 28;
 
@@ -19,11 +22,11 @@ const NAMES: [(u8, &str); 18] = [
     (7, "BUS"),
     (8, "FPE"),
     (KILL, "KILL"),
-    (10, "USR1"),
+    (USR1, "USR1"),
     (11, "SEGV"),
-    (12, "USR2"),
+    (USR2, "USR2"),
     (TERM, "TERM"),
-    (21, "TTIN"),
+    (TTIN, "TTIN"),
     (TTOU, "TTOU"),
     (24, "XCPU"),
     (WINCH, "WINCH"),

@@ -1,4 +1,4 @@
-//! Starts and exits of workers: for the log, `trace` and the API.
+//! Starts and exits of workers, and exits of masters: for the log, `trace` and the API.
 
 use crate::duration::seconds;
 use crate::errors::cause;
@@ -19,16 +19,25 @@ const MAX_EVENTS: usize = 200;
 /// Frames of stacks in all of them: the stacks of older events are dropped.
 const MAX_FRAMES: usize = 4096;
 
-/// A worker started or exited.
+/// `event` of a worker's start.
+pub const WORKER_STARTED: &str = "worker_started";
+/// `event` of a worker's exit.
+pub const WORKER_ENDED: &str = "worker_ended";
+/// `event` of a master's exit.
+pub const MASTER_ENDED: &str = "master_ended";
+
+/// A worker started or exited, or a master exited.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerEvent {
     /// Unix time.
     pub time_seconds: f64,
-    /// `worker_started` or `worker_ended`.
+    /// [`WORKER_STARTED`], [`WORKER_ENDED`] or [`MASTER_ENDED`].
     pub event: Cow<'static, str>,
     pub app: Untrusted,
     pub master_pid: Pid,
-    pub worker_pid: Pid,
+    /// `None` for an exit of the master.
+    pub worker_pid: Option<Pid>,
+    /// Empty for an exit of the master.
     pub worker_id: String,
     pub worker_class: Untrusted,
     /// Absent from a start.
@@ -36,7 +45,7 @@ pub struct WorkerEvent {
     pub exit: Option<WorkerExit>,
 }
 
-/// How a worker exited.
+/// How a worker or a master exited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerExit {
     pub reason: ExitReason,
@@ -46,7 +55,7 @@ pub struct WorkerExit {
     /// Signals that were sent to it, in order.
     pub signals: Vec<SignalView>,
     pub uptime_seconds: Option<f64>,
-    /// Requests that the observer saw it serve.
+    /// Requests that the observer saw it serve; of a master, that its workers served.
     pub served: u64,
     /// Requests in flight at the last sample before the exit, the oldest first.
     pub requests: Vec<PendingView>,

@@ -10,9 +10,10 @@ use crate::fact::{Gauges, Listener, Pending, WorkerInFlight};
 use crate::findings::past::AppPast;
 use crate::lifecycle::exit_reason;
 use crate::lifecycle::exit_reason::{Evidence, ExitReason};
+use crate::lifecycle::master_exit;
 use crate::lifecycle::signal;
 use crate::lifecycle::worker_event::{PendingView, stuck_in};
-use crate::lifecycle::worker_state::Sent;
+use crate::lifecycle::worker_state::{Sent, WorkerState};
 use crate::recent::history::{AppSample, History};
 use crate::recent::rate::Counts;
 use crate::recent::top_requests::TopRequests;
@@ -49,6 +50,8 @@ pub struct App {
     pub asked: Vec<Sent>,
     /// Signals that the master got, by number.
     pub signals: BTreeMap<u8, u64>,
+    /// Signals to the master that may end it, and whether the OOM killer chose it.
+    pub state: WorkerState,
     /// The master stops by itself, because a worker could not boot.
     pub is_halting: bool,
     /// Exits of its workers, by reason.
@@ -82,6 +85,7 @@ impl App {
             slots: BySlot::new(),
             asked: Vec::new(),
             signals: BTreeMap::new(),
+            state: WorkerState::default(),
             is_halting: false,
             ends: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -289,6 +293,9 @@ impl App {
     /// The master got a signal.
     pub fn signal(&mut self, sent: Sent) {
         *self.signals.entry(sent.signal).or_default() += 1;
+        if master_exit::may_end(sent.signal) {
+            self.state.signal(sent);
+        }
         // Other signals ask for nothing and need no room.
         let asks = [
             signal::HUP,

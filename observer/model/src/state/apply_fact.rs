@@ -80,10 +80,12 @@ impl State {
             let mut app = App::new(master.clone());
             let level = self.observer.levels.get(&pid);
             app.observed = level.is_none_or(|level| level.level != Level::None);
-            let buried = self.tombstones.get(&pid).map(|tomb| tomb.end.time_ns);
-            app.ended_ns = buried.filter(|&end_ns| end_ns >= master.started_ns);
             self.apps.insert(pid, app);
             self.share_routes_with(pid);
+            let buried = self.tombstones.get(&pid).map(|tomb| tomb.end);
+            if let Some(end) = buried.filter(|end| end.time_ns >= master.started_ns) {
+                self.master_exited(end.time_ns, pid, end.status);
+            }
             if let Some(mut former) = former {
                 let name = former.name().to_owned();
                 self.bequeath(&name, &mut former);
@@ -275,7 +277,7 @@ impl State {
     /// may still be a worker, if it was forked; and a child with children of its own may be a master
     /// that a launcher left behind.
     fn not_gunicorn(&mut self, time_ns: u64, pid: Pid) {
-        self.end_app(time_ns, pid);
+        self.master_exited(time_ns, pid, None);
         self.observer.levels.remove(&pid);
         self.deep_captures.forget(pid);
         self.effects.forget(pid);

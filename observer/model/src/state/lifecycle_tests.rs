@@ -34,7 +34,7 @@ fn events(scenario: &mut Scenario) -> Vec<(&'static str, Pid, Option<ExitReason>
         let Cow::Borrowed(name) = event.event else {
             panic!("`{}` was made at run time", event.event)
         };
-        (name, event.worker_pid, reason)
+        (name, event.worker_pid.unwrap_or(event.master_pid), reason)
     };
     taken.iter().map(of).collect()
 }
@@ -316,4 +316,79 @@ fn the_documentation_has_each_field_of_an_event() {
     {
         assert!(docs.contains(&format!("`{field}`")), "{field}");
     }
+}
+
+#[test]
+fn an_exit_of_a_master_is_reported_and_stays_counted_when_the_master_is_forgotten() {
+    let mut scenario = Scenario::new();
+    scenario.master(10).fork(10, 11).worker(10, 11, 1).get(11);
+    signal(&mut scenario, 10, 1, Some(7));
+    signal(&mut scenario, 10, 9, Some(7));
+    exit(&mut scenario, 10, ExitStatus::Signal(9));
+    let event = scenario.worker_events().pop().unwrap();
+    let json = serde_json::to_value(&event).unwrap();
+    assert_eq!(json["event"], "master_ended");
+    assert_eq!(
+        (&json["app"], &json["master_pid"]),
+        (&"shop".into(), &10.into())
+    );
+    assert_eq!(json["worker_pid"], serde_json::Value::Null);
+    assert_eq!(
+        (&json["reason"], &json["exit_signal"]),
+        (&"crash".into(), &9.into())
+    );
+    // It is not the SIGHUP that ended it.
+    let sent = serde_json::json!([{"signal": "KILL", "sender_pid": 7}]);
+    assert_eq!(json["signals"], sent);
+    assert_eq!(
+        (&json["uptime_seconds"], &json["served"]),
+        (&50.0.into(), &1.into())
+    );
+    let counts = |scenario: &Scenario| {
+        let [exits] = scenario.metrics_view().master_exits.try_into().unwrap();
+        (exits.app, exits.counts["crash"], exits.counts["oom"])
+    };
+    let expected = ("shop".to_owned(), 1, 0);
+    assert_eq!(counts(&scenario), expected);
+    exit(&mut scenario, 11, ExitStatus::Code(0));
+    scenario.later(1000);
+    assert!(scenario.metrics_view().apps.is_empty());
+    assert_eq!(counts(&scenario), expected);
+    assert_eq!(scenario.live_view().events[1].event, "master_ended");
+}
+
+#[test]
+fn a_master_that_is_killed_by_the_oom_killer_says_so() {
+    let mut scenario = Scenario::new();
+    scenario.master(10);
+    let time_ns = scenario.now_ns;
+    scenario.event(Event::Oom { time_ns, pid: 10 });
+    exit(&mut scenario, 10, ExitStatus::Signal(9));
+    let expected = [("master_ended", 10, Some(ExitReason::Oom))];
+    assert_eq!(events(&mut scenario), expected);
+}
+
+#[test]
+fn a_master_exits_once_and_not_by_an_exec() {
+    let mut scenario = Scenario::new();
+    scenario.master(10).exec(10);
+    assert_eq!(events(&mut scenario), []);
+    // The new program is a master again.
+    let now_ns = scenario.now_ns;
+    scenario.master_since(10, "shop", now_ns);
+    // The watcher misses it, and the kernel's record comes late.
+    scenario.fact(Fact::NotGunicorn { pid: 10 });
+    exit(&mut scenario, 10, ExitStatus::Code(0));
+    let expected = [("master_ended", 10, Some(ExitReason::Unknown))];
+    assert_eq!(events(&mut scenario), expected);
+}
+
+#[test]
+fn a_master_that_is_recognised_after_its_exit_is_reported() {
+    let mut scenario = Scenario::new();
+    exit(&mut scenario, 10, ExitStatus::Code(3));
+    scenario.master(10);
+    let expected = [("master_ended", 10, Some(ExitReason::BootError))];
+    assert_eq!(events(&mut scenario), expected);
+    assert!(scenario.app().ended);
 }

@@ -1,9 +1,13 @@
-//! Reports starts and exits of workers.
+//! Reports starts and exits of workers, and exits of masters.
 
 use crate::duration::seconds;
 use crate::effect::Effect;
-use crate::event::Pid;
-use crate::lifecycle::worker_event::{SignalView, StackView, WorkerEvent, WorkerExit, stuck_in};
+use crate::event::{ExitStatus, Pid};
+use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
+use crate::lifecycle::worker_event::{
+    MASTER_ENDED, SignalView, StackView, WORKER_ENDED, WORKER_STARTED, WorkerEvent,
+    WorkerExit, stuck_in,
+};
 use crate::state::State;
 use crate::state::app::App;
 use crate::state::worker::Worker;
@@ -15,7 +19,7 @@ impl State {
         let offset_ns = self.observer.wall_offset_ns();
         let app = self.apps.get(&master);
         if let Some((app, worker)) = app.and_then(|app| Some((app, app.live.get(&pid)?))) {
-            let event = worker_event("worker_started", app, worker, time_ns, offset_ns);
+            let event = worker_event(WORKER_STARTED, app, worker, time_ns, offset_ns);
             self.report(event);
         }
     }
@@ -56,10 +60,45 @@ impl State {
                 .map(|stack| StackView::new(patterns, routes, stack))
                 .collect(),
         };
-        let event = worker_event("worker_ended", app, worker, end.time_ns, offset_ns);
+        let event = worker_event(WORKER_ENDED, app, worker, end.time_ns, offset_ns);
         self.report(WorkerEvent {
             exit: Some(exit),
             ..event
+        });
+    }
+
+    /// A master exited, for this reason.
+    pub(crate) fn report_master_exit(
+        &mut self,
+        time_ns: u64,
+        pid: Pid,
+        status: Option<ExitStatus>,
+        (reason, exit_kind): (ExitReason, ExitKind),
+    ) {
+        let Some(app) = self.apps.get(&pid) else {
+            return;
+        };
+        let (exit_code, exit_signal) = WorkerExit::status(status);
+        let exit = WorkerExit {
+            reason,
+            restart_type: exit_kind,
+            exit_code,
+            exit_signal,
+            signals: app.state.signals.iter().map(SignalView::from).collect(),
+            uptime_seconds: Some(seconds(time_ns.saturating_sub(app.master.started_ns))),
+            served: app.parts().map(|counters| counters.requests).sum(),
+            requests: Vec::new(),
+            stuck_in: None,
+            stacks: Vec::new(),
+        };
+        self.report(WorkerEvent {
+            time_seconds: wall_seconds(time_ns, self.observer.wall_offset_ns()),
+            event: MASTER_ENDED.into(),
+            app: app.name().to_owned().into(),
+            master_pid: pid,
+            worker_class: app.default_class().to_owned().into(),
+            exit: Some(exit),
+            ..WorkerEvent::default()
         });
     }
 
@@ -81,7 +120,7 @@ fn worker_event(
         event: name.into(),
         app: app.name().to_owned().into(),
         master_pid: app.master.pid,
-        worker_pid: worker.pid,
+        worker_pid: Some(worker.pid),
         worker_id: worker.id(offset_ns),
         worker_class: app.class_of(worker).to_string().into(),
         exit: None,

@@ -26,7 +26,7 @@ pub struct LiveView {
     /// Problems that an operator should know about, the most urgent first.
     pub findings: Vec<Finding>,
     pub apps: Vec<App>,
-    /// Recent starts and exits of workers, the latest last.
+    /// Recent starts and exits of workers, and exits of masters, the latest last.
     pub events: Vec<WorkerEvent>,
     pub observer: Observer,
 }

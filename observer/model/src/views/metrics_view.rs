@@ -22,6 +22,8 @@ pub struct MetricsView {
     pub apps: Vec<AppView>,
     /// Active findings.
     pub findings: Vec<Finding>,
+    /// Exits of masters, also of those that are not among the apps any more.
+    pub master_exits: Vec<MasterExitsView>,
     pub observer: ObserverView,
 }
 
@@ -71,6 +73,15 @@ pub struct AppView {
     pub capped_requests: u64,
     /// Error types and places counted as `other` because the app reached the limit.
     pub capped_errors: u64,
+}
+
+/// Exits of the masters of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterExitsView {
+    pub app: String,
+    pub pod: Pod,
+    /// Every reason has an entry.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 /// A worker.

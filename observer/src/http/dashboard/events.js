@@ -1,4 +1,4 @@
-// Starts and exits of workers, the latest first.
+// Starts and exits of workers, and exits of masters, the latest first.
 
 import { element, find, keyed } from "./dom.js";
 import { clock, seconds, text } from "./format.js";
@@ -6,12 +6,12 @@ import { clock, seconds, text } from "./format.js";
 export function showEvents(events) {
   const shown = events.slice().reverse();
   find("no-events").hidden = shown.length > 0;
-  keyed(find("events"), shown, (of) => `${of.time_seconds} ${of.event} ${of.worker_pid}`, make, () => {});
+  keyed(find("events"), shown, (of) => `${of.time_seconds} ${of.event} ${of.worker_pid ?? of.master_pid}`, make, () => {});
 }
 
 // An event never changes.
 function make(of) {
-  const item = element("li", {}, `${clock(of.time_seconds)} worker ${of.worker_pid} ${summary(of)}`);
+  const item = element("li", {}, `${clock(of.time_seconds)} ${process(of)} ${summary(of)}`);
   for (const request of of.requests ?? []) {
     item.append(element("pre", {}, `in progress for ${seconds(request.age_seconds)}: ${text(request.method)} ${text(request.path ?? request.route)}`));
   }
@@ -22,8 +22,12 @@ function make(of) {
   return item;
 }
 
+function process(of) {
+  return of.worker_pid === null ? `master ${of.master_pid} (${text(of.app)})` : `worker ${of.worker_pid}`;
+}
+
 function summary(of) {
-  if (of.event !== "worker_ended") return "started";
+  if (of.event === "worker_started") return "started";
   const how = of.exit_signal !== null ? `signal ${of.exit_signal}` : `exit code ${text(of.exit_code)}`;
   const where = of.stuck_in === null ? "" : `, stuck in ${of.stuck_in}`;
   const by = of.signals.map(({ signal, sender_pid }) => `${signal} by ${sender_pid ?? "the kernel"}`).join(", ");

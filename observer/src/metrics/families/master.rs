@@ -69,6 +69,18 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "gunicorn_master_exits_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["reason"],
+        help: "Exits of masters, by reason.",
+        read: Read::MasterExits(|exits, series| {
+            for (reason, &count) in &exits.counts {
+                series.put_for([reason], count);
+            }
+        }),
+    },
+    Family {
         name: "gunicorn_listener_backlog",
         kind: Kind::Gauge,
         unit: Unit::One,

@@ -31,6 +31,9 @@ impl State {
                 .map(|app| app_view(app, &self.settings, &clock))
                 .collect(),
             findings: self.findings().collect(),
+            master_exits: self
+                .master_exits
+                .view(self.apps.values().filter(|app| app.observed)),
             observer: self.observer_view(),
         }
     }
