@@ -34,6 +34,8 @@ pub enum Fact {
     InFlight(InFlight),
     /// Resource use and stage of the workers of all masters, from `/proc` and their memory.
     Gauges { workers: Vec<Gauges> },
+    /// Resource use of all masters, from `/proc`.
+    MasterGauges { masters: Vec<MasterGauges> },
     /// GIL wait time of each process, in nanoseconds since the observer first saw it.
     Gil { waits: BTreeMap<Pid, u64> },
     /// The sockets that a master listens on.
@@ -306,6 +308,19 @@ pub struct Gauges {
     /// `Worker.booted` and `Worker.alive`, read from its memory; `None` when unknown.
     pub booted: Option<bool>,
     pub alive: Option<bool>,
+}
+
+/// Resource use of a master.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MasterGauges {
+    pub pid: Pid,
+    pub resident_bytes: u64,
+    /// User and system time since it started.
+    pub cpu_seconds: f64,
+    pub threads: u32,
+    pub open_fds: Option<u32>,
+    /// The soft limit; `None` also if there is none.
+    pub max_fds: Option<u64>,
 }
 
 /// A socket that a master listens on, as the kernel reports it.

@@ -1,5 +1,5 @@
-//! Memory, CPU time, threads, open files and state of workers: read at intervals, in a few
-//! microseconds each.
+//! Memory, CPU time, threads and open files of masters and workers, and the state of workers: read at
+//! intervals, in a few microseconds each.
 
 use super::found::FoundMaster;
 use super::heartbeat::{self, Clocks};
@@ -7,10 +7,28 @@ use crate::cpython::object::Objects;
 use crate::gunicorn::worker::Stage;
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::ProcFs;
-use observer_model::fact::{Gauges, Worker};
+use observer_model::fact::{Gauges, MasterGauges, Worker};
 
 /// A worker's attributes and their names are on some dozen pages.
 const MAX_PAGES: usize = 128;
+
+/// Gauges of a running master.
+#[must_use]
+pub fn of_master(procfs: &ProcFs, found: &FoundMaster) -> Option<MasterGauges> {
+    let master = &found.master;
+    let usage = procfs.usage(master.pid).ok()?;
+    if usage.process.started_ns != master.started_ns || usage.process.is_zombie {
+        return None;
+    }
+    Some(MasterGauges {
+        pid: master.pid,
+        resident_bytes: usage.resident_bytes,
+        cpu_seconds: usage.cpu_seconds,
+        threads: usage.threads,
+        open_fds: procfs.open_fds(master.pid).ok(),
+        max_fds: procfs.max_fds(master.pid),
+    })
+}
 
 /// Gauges of the running workers of a master.
 #[must_use]
@@ -58,6 +76,35 @@ mod tests {
     use crate::gunicorn::found::Coverage;
     use observer_model::fact;
     use std::collections::HashMap;
+
+    #[test]
+    fn a_master_has_the_gauges_of_its_process() {
+        let procfs = ProcFs::new("/proc").unwrap();
+        let own = procfs.process(std::process::id()).unwrap();
+        let gauges = |started_ns| {
+            let found = FoundMaster {
+                master: fact::Master {
+                    pid: own.pid,
+                    started_ns,
+                    ..fact::Master::default()
+                },
+                workers: Vec::new(),
+                objects: HashMap::new(),
+                coverage: Coverage::Socket("".into()),
+                interpreter: Err("".into()),
+                reader: None,
+            };
+            of_master(&procfs, &found)
+        };
+        let found = gauges(own.started_ns).unwrap();
+        assert!(found.resident_bytes > 100_000 && found.threads > 0);
+        let limit = found.max_fds.unwrap_or(u64::MAX);
+        assert!(
+            (3..limit).contains(&found.open_fds.unwrap().into()),
+            "{found:?}"
+        );
+        assert_eq!(gauges(own.started_ns + 1), None, "another process");
+    }
 
     #[test]
     fn workers_of_a_master_that_cannot_be_read_have_the_gauges_of_procfs() {

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod master;
+pub mod master_gauges;
 pub mod observer;
 pub mod process;
 pub mod worker_counts;

@@ -6,7 +6,7 @@ use observer_model::fact;
 use observer_model::fact::Pod;
 use observer_model::fact::{
     Connections, DeepCapture, DeepCaptureState, Fact, Gauges, InFlight, KernelTotals, Level,
-    Listener, Master, Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
+    Listener, Master, MasterGauges, Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
 };
 use observer_model::input::Input;
 use observer_model::settings::WorkerLabel;
@@ -117,6 +117,16 @@ fn add_lifecycle(state: &mut State) {
         state.apply(&Input::Fact {
             time_ns: seconds * S,
             fact: Fact::Gauges { workers },
+        });
+        let masters = vec![MasterGauges {
+            pid: 10,
+            max_fds: Some(1024),
+            open_fds: Some(1),
+            ..MasterGauges::default()
+        }];
+        state.apply(&Input::Fact {
+            time_ns: seconds * S,
+            fact: Fact::MasterGauges { masters },
         });
     }
     let listener = Listener {

@@ -13,6 +13,7 @@ pub const TABLE: &[&[Family]] = &[
     families::worker_gauges::FAMILIES,
     families::app::FAMILIES,
     families::master::FAMILIES,
+    families::master_gauges::FAMILIES,
     families::observer::FAMILIES,
     families::process::FAMILIES,
 ];

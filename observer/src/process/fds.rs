@@ -1,7 +1,7 @@
 //! Open files of a process: `/proc/<pid>/fd`.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -10,6 +10,8 @@ use super::procfs::ProcFs;
 use observer_model::event::Pid;
 
 const SECOND_NS: i64 = 1_000_000_000;
+/// Of `/proc/<pid>/limits`: some dozen lines of 80 characters.
+const MAX_LIMITS_BYTES: u64 = 16 << 10;
 
 /// Times of a file, in nanoseconds; usually since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,18 @@ impl ProcFs {
             count => count,
         };
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// Most files that a process may have open, its soft limit; `None` also if there is no limit.
+    #[must_use]
+    pub fn max_fds(&self, pid: Pid) -> Option<u64> {
+        let mut text = String::new();
+        File::open(self.root().join(format!("{pid}/limits")))
+            .and_then(|file| file.take(MAX_LIMITS_BYTES).read_to_string(&mut text))
+            .ok()?;
+        let mut lines = text.lines();
+        let limits = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+        limits.split_ascii_whitespace().next()?.parse().ok()
     }
 
     /// Times of a worker's heartbeat file; `None` if the descriptor is no deleted `wgunicorn-*` file, as
@@ -130,6 +144,24 @@ mod tests {
         assert_eq!(procfs.socket(10, 3), Some(123));
         assert_eq!(procfs.socket(10, 4), None);
         assert!(procfs.sockets(11).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_soft_one() {
+        let root = tempfile::tempdir().unwrap();
+        let procfs = ProcFs::with_clocks(root.path(), 1, 0);
+        fs::create_dir_all(root.path().join("10")).unwrap();
+        let with = |limit: &str| {
+            let head = "Limit                     Soft Limit           Hard Limit           Units";
+            let line =
+                format!("Max open files            {limit}                 1048576       files");
+            fs::write(root.path().join("10/limits"), format!("{head}\n{line}\n")).unwrap();
+            procfs.max_fds(10)
+        };
+        assert_eq!(with("1024"), Some(1024));
+        assert_eq!(with("unlimited"), None);
+        assert_eq!(procfs.max_fds(11), None);
+        assert!(ProcFs::new("/proc").unwrap().max_fds(std::process::id()) > Some(2));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Resource use of workers and backlog of listeners, read at intervals.
+//! Resource use of masters and workers, and backlog of listeners, read at intervals.
 
 use super::{MS, Watcher};
 use crate::clock::{monotonic_ns, wall_ns};
@@ -68,6 +68,7 @@ impl Watcher {
         }
         let procfs = self.tree.procfs();
         let mut workers = Vec::new();
+        let mut masters = Vec::new();
         let mut facts = Vec::new();
         let mut reader = ListenerReader::default();
         let mut listens = Vec::new();
@@ -76,6 +77,7 @@ impl Watcher {
                 wall_ns: wall_ns(),
                 monotonic_ns: monotonic_ns(),
             };
+            masters.extend(gauges::of_master(procfs, &master.found));
             workers.extend(gauges::of_workers(procfs, &master.found, clocks));
             let listeners = match reader.of_master(procfs, &master.found) {
                 Ok((sockets, listening)) => {
@@ -94,6 +96,7 @@ impl Watcher {
             self.listen(pid, &listens);
         }
         let count = workers.len();
+        facts.push(Fact::MasterGauges { masters });
         facts.push(Fact::Gauges { workers });
         // All at once, so that they wake the engine once.
         for fact in facts {

@@ -6,7 +6,7 @@ use crate::duration::seconds;
 use crate::errors::cause::ErrorAnalysis;
 use crate::event::{ExitStatus, LostFrom, Pid, Request};
 use crate::fact;
-use crate::fact::{Gauges, Listener, Pending, WorkerInFlight};
+use crate::fact::{Gauges, Listener, MasterGauges, Pending, WorkerInFlight};
 use crate::findings::past::AppPast;
 use crate::lifecycle::exit_reason;
 use crate::lifecycle::exit_reason::{Evidence, ExitReason};
@@ -50,6 +50,8 @@ pub struct App {
     pub asked: Vec<Sent>,
     /// Signals that the master got, by number.
     pub signals: BTreeMap<u8, u64>,
+    /// Resource use of the master at the last sample.
+    pub gauges: Option<MasterSample>,
     /// Signals to the master that may end it, and whether the OOM killer chose it.
     pub state: WorkerState,
     /// The master stops by itself, because a worker could not boot.
@@ -64,6 +66,15 @@ pub struct App {
     pub past: AppPast,
     pub history: History,
     pub recent: TopRequests,
+}
+
+/// Resource use of a master at one moment.
+#[derive(Debug)]
+pub struct MasterSample {
+    pub gauges: MasterGauges,
+    time_ns: u64,
+    /// CPU use since the sample before, in percent of one processor.
+    pub cpu_percent: Option<f64>,
 }
 
 /// Most exited workers that are kept: a crash loop may produce any number.
@@ -85,6 +96,7 @@ impl App {
             slots: BySlot::new(),
             asked: Vec::new(),
             signals: BTreeMap::new(),
+            gauges: None,
             state: WorkerState::default(),
             is_halting: false,
             ends: BTreeMap::new(),
@@ -378,6 +390,20 @@ impl App {
                 *counters.cpu_ns.get_or_insert(0) += cpu_ns;
             });
         }
+    }
+
+    /// Resource use of the master.
+    pub fn master_gauges(&mut self, time_ns: u64, gauges: &MasterGauges) {
+        let cpu_percent = self.gauges.as_ref().and_then(|before| {
+            let used = (gauges.cpu_seconds - before.gauges.cpu_seconds).max(0.0);
+            let passed_ns = time_ns.saturating_sub(before.time_ns);
+            (passed_ns > 0).then(|| 100.0 * used / seconds(passed_ns))
+        });
+        self.gauges = Some(MasterSample {
+            gauges: gauges.clone(),
+            time_ns,
+            cpu_percent,
+        });
     }
 
     /// A child of the master turned out to be no worker. Its counters stay.

@@ -28,6 +28,13 @@ impl State {
                     }
                 }
             }
+            Fact::MasterGauges { masters } => {
+                for gauges in masters {
+                    if let Some(app) = self.apps.get_mut(&gauges.pid) {
+                        app.master_gauges(time_ns, gauges);
+                    }
+                }
+            }
             Fact::Listeners { pid, listeners } => {
                 if let Some(app) = self.apps.get_mut(pid) {
                     app.listeners.clone_from(listeners);

@@ -2,7 +2,7 @@
 
 use crate::event::{Event, TimedBy};
 use crate::fact;
-use crate::fact::Fact;
+use crate::fact::{Fact, MasterGauges};
 use crate::testing::scenarios::{S, Scenario, app_requests, request};
 
 #[test]
@@ -263,4 +263,29 @@ fn unclaimed_processes_are_bounded_and_those_with_requests_stay_longest() {
     }
     let lost = scenario.lost("unclaimed");
     assert!((20_000 - 8192..20_000).contains(&lost), "{lost} are lost");
+}
+
+#[test]
+fn a_master_has_gauges_while_it_runs() {
+    let mut scenario = Scenario::new();
+    scenario.master(10);
+    let gauges = |cpu_seconds| Fact::MasterGauges {
+        masters: vec![MasterGauges {
+            pid: 10,
+            cpu_seconds,
+            open_fds: Some(7),
+            ..MasterGauges::default()
+        }],
+    };
+    scenario.fact(gauges(1.0));
+    let app = scenario.app();
+    assert_eq!(app.gauges.and_then(|of| of.open_fds), Some(7));
+    assert_eq!(app.cpu_percent, None, "one sample");
+    scenario.later(2).fact(gauges(1.5));
+    let app = scenario.app();
+    assert_eq!(app.gauges.map(|of| of.cpu_seconds), Some(1.5));
+    assert_eq!(app.cpu_percent, Some(25.0));
+    scenario.exit(10);
+    let app = scenario.app();
+    assert_eq!((app.gauges, app.cpu_percent), (None, None));
 }

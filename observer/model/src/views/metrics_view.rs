@@ -8,7 +8,7 @@ pub(crate) use build::http_errors;
 use crate::counters::histogram::Histogram;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
-use crate::fact::{Connections, Gauges, Kubernetes, Listener, Pod, ProgramTotals, Usage};
+use crate::fact::{Connections, Gauges, Kubernetes, Listener, MasterGauges, Pod, ProgramTotals, Usage};
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::PendingView;
@@ -49,6 +49,10 @@ pub struct AppView {
     pub container_runtime: String,
     pub pod_uid: String,
     pub pod: Pod,
+    /// Resources of the master; `None` after its exit, and until they were read.
+    pub gauges: Option<MasterGauges>,
+    /// Of the master, in percent of one processor.
+    pub cpu_percent: Option<f64>,
     /// Live workers.
     pub workers_live: u32,
     pub workers: Vec<WorkerView>,

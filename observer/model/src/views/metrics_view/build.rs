@@ -135,6 +135,7 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
     } = app;
     let workers = app.live.values().chain(&app.ended);
     let by_slot = app.slots();
+    let sample = app.gauges.as_ref().filter(|_| app.ended_ns.is_none());
     AppView {
         app: app.name().to_owned(),
         master_pid: master.pid,
@@ -151,6 +152,8 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         pod_uid: master.pod_uid.clone(),
         pod: (*master.pod).clone(),
         bind: master.bind.clone(),
+        gauges: sample.map(|sample| sample.gauges.clone()),
+        cpu_percent: sample.and_then(|sample| sample.cpu_percent),
         workers_live: u32::try_from(app.live.len()).unwrap_or(u32::MAX),
         workers: workers
             .map(|worker| worker_view(app, settings, worker, clock))
