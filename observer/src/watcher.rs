@@ -24,7 +24,7 @@ use crate::probe::Programs;
 use deep_capture::CaptureSchedule;
 use inbox::Inbox;
 use observer_model::event::Pid;
-use observer_model::fact::Fact;
+use observer_model::fact::{Dirty, DirtyRole, Fact};
 use probe_ebpf::abi::{Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::RecvTimeoutError;
@@ -129,6 +129,8 @@ struct Master {
     /// Whether its workers decrypt by themselves.
     is_tls: bool,
     listeners: Listeners,
+    /// Its dirty pool.
+    dirty: Vec<Dirty>,
     /// Forked workers that the master's memory does not list yet.
     expected: HashSet<Pid>,
     follow_ups: u32,
@@ -294,6 +296,9 @@ impl Watcher {
                     master.expected.insert(child);
                     master.follow_ups = FOLLOW_UPS;
                     master.follow_up_ns = Some(now + FOLLOW_UP_NS);
+                } else if let Some(master) = self.master_of_dirty(parent) {
+                    master.follow_ups = master.follow_ups.max(1);
+                    master.follow_up_ns = Some(now + FOLLOW_UP_NS);
                 } else if let Some(checks) = self.candidates.get_mut(&parent) {
                     // A master forks its first worker, or a daemon its master.
                     checks.at_ns = checks.at_ns.min(now + checks.after_fork_ns);
@@ -326,6 +331,13 @@ impl Watcher {
         }
     }
 
+    /// The master of a dirty arbiter.
+    fn master_of_dirty(&mut self, arbiter: Pid) -> Option<&mut Master> {
+        let is_it = |it: &Dirty| it.pid == arbiter && it.role == DirtyRole::Arbiter;
+        let mut masters = self.masters.values_mut();
+        masters.find(|master| master.dirty.iter().any(is_it))
+    }
+
     /// Whether a master has exited; another process may have its pid by now.
     fn has_gone(&self, pid: Pid) -> bool {
         let started_ns = self
@@ -343,7 +355,9 @@ impl Watcher {
             .values()
             .flat_map(|master| &master.found.workers);
         let pids = workers.map(|worker| worker.pid);
-        pids.chain(self.masters.keys().copied())
+        let dirty = self.masters.values().flat_map(|master| &master.dirty);
+        pids.chain(dirty.map(|it| it.pid))
+            .chain(self.masters.keys().copied())
             .chain(self.candidates.keys().copied())
             .collect()
     }

@@ -23,6 +23,8 @@ pub enum Fact {
     Master(Master),
     /// A worker of a known master was read from the master's memory.
     Worker(Worker),
+    /// A process of a known master's dirty pool was found below the master.
+    Dirty(Dirty),
     /// A candidate is no Gunicorn master, or exited before it was read.
     NotGunicorn { pid: Pid },
     /// The observation level of a master and its workers.
@@ -141,6 +143,50 @@ pub struct Worker {
     pub age: Option<u64>,
     /// Concrete class name.
     pub class: String,
+}
+
+/// A process of a master's dirty pool (`gunicorn/dirty`, from Gunicorn 25.0 on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dirty {
+    pub pid: Pid,
+    pub master_pid: Pid,
+    pub role: DirtyRole,
+    /// The master, or the dirty arbiter.
+    pub parent: Pid,
+    /// When the process started, `CLOCK_MONOTONIC`.
+    pub started_ns: u64,
+}
+
+/// What a process of a dirty pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirtyRole {
+    /// Starts dirty workers and passes them work.
+    Arbiter,
+    Worker,
+}
+
+impl DirtyRole {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Arbiter, Self::Worker];
+
+    /// As it is exported.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arbiter => "arbiter",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Name of its class in Gunicorn.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Arbiter => "DirtyArbiter",
+            Self::Worker => "DirtyWorker",
+        }
+    }
 }
 
 /// Observation level of a target.

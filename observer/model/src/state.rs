@@ -3,6 +3,7 @@
 pub mod app;
 mod apply_fact;
 pub mod busy;
+pub(crate) mod dirty;
 mod findings;
 mod master_exits;
 pub(crate) mod recursion_misses;
@@ -11,6 +12,7 @@ mod slots;
 pub mod worker;
 mod worker_events;
 
+use self::dirty::DirtyProcesses;
 use self::findings::Active;
 use self::master_exits::MasterExits;
 use crate::effect::{Effect, Effects};
@@ -57,6 +59,8 @@ pub struct State {
     pub(crate) observer: SelfMetrics,
     /// The master of every live worker.
     pub(crate) owners: HashMap<Pid, Pid, FixedState>,
+    /// Processes of dirty pools.
+    pub(crate) dirty: DirtyProcesses,
     pub(crate) provisional: BTreeMap<Pid, Provisional>,
     pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
     /// Exceptions of requests in flight.
@@ -79,6 +83,7 @@ impl State {
             apps: BTreeMap::new(),
             observer: SelfMetrics::default(),
             owners: HashMap::default(),
+            dirty: DirtyProcesses::new(),
             provisional: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             exceptions: Exceptions::default(),
@@ -134,6 +139,9 @@ impl State {
                     Event::Oom { pid, .. } => {
                         if let Some(app) = self.apps.get_mut(pid) {
                             app.state.oom = true;
+                        }
+                        if let Some(dirty) = self.dirty.get_mut(pid) {
+                            dirty.state.oom = true;
                         }
                         self.with_worker_state(*pid, |state| state.oom = true);
                     }
@@ -312,6 +320,9 @@ impl State {
         if let Some(app) = self.apps.get_mut(&pid) {
             app.signal(sent);
         }
+        if let Some(dirty) = self.dirty.get_mut(&pid) {
+            dirty.signal(sent);
+        }
         self.with_worker_state(pid, |state| state.signal(sent));
     }
 
@@ -348,13 +359,17 @@ impl State {
 
     fn fork(&mut self, time_ns: u64, parent: Pid, child: Pid) {
         // The process that had this pid before has exited, seen or not.
-        if self.owners.contains_key(&child) || self.apps.contains_key(&child) {
+        let is_known = self.owners.contains_key(&child) || self.apps.contains_key(&child);
+        if is_known || self.dirty.contains_key(&child) {
             self.exit(time_ns, child, None);
         }
         self.tombstones.remove(&child);
         self.drop_provisional(child);
         if self.owners.contains_key(&parent) {
             return; // A worker's own children are not workers.
+        }
+        if self.dirty_forked(time_ns, parent, child) {
+            return;
         }
         if let Some(app) = self
             .apps
@@ -398,6 +413,7 @@ impl State {
         if let Some(app) = self.apps.get_mut(&pid) {
             app.ended_ns.get_or_insert(time_ns);
         }
+        self.dirty.remove(&pid);
         self.drop_provisional(pid);
         self.observer.levels.remove(&pid);
         self.deep_captures.forget(pid);
@@ -415,6 +431,7 @@ impl State {
         if let Some(master) = master {
             self.worker_exited(master, pid);
         }
+        self.dirty_exited(pid, end);
         self.master_exited(time_ns, pid, status);
         if let Some(provisional) = self.provisional.get_mut(&pid) {
             provisional.end = Some(end);
@@ -494,6 +511,7 @@ impl State {
     pub(crate) fn remove_app(&mut self, pid: Pid) -> Option<App> {
         let gone = self.apps.remove(&pid)?;
         self.owners.retain(|_, owner| *owner != pid);
+        self.dirty.retain(|_, it| it.fact.master_pid != pid);
         Some(gone)
     }
 
@@ -523,6 +541,8 @@ fn needs_deep_capture(request: &Request, analysis: &ErrorAnalysis) -> bool {
 
 #[cfg(test)]
 mod app_tests;
+#[cfg(test)]
+mod dirty_tests;
 #[cfg(test)]
 mod endings_tests;
 #[cfg(test)]

@@ -129,6 +129,13 @@ impl Arbiter {
         objects.items(listeners)?.into_iter().map(fd).collect()
     }
 
+    /// `Arbiter.dirty_arbiter_pid`: the PID of its dirty arbiter, in the PID namespace of the master; `None`
+    /// without one, and before 25.0.
+    pub fn dirty_arbiter<M: Memory>(&self, objects: &Objects<'_, M>) -> Option<u32> {
+        let pid = attribute_int(objects, self.object, "dirty_arbiter_pid")?;
+        u32::try_from(pid).ok().filter(|&pid| pid != 0)
+    }
+
     /// The reason if new workers do not use Gunicorn's request handling.
     ///
     /// # Errors

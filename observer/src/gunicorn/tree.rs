@@ -20,11 +20,15 @@ use crate::process::procfs::{ProcFs, Process};
 use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
+use observer_model::fact::DirtyRole;
 use probe_ebpf::memory::Fault;
 
 /// A process that looks like Gunicorn and has a child this old is a master: one that becomes a
 /// daemon has children too, but exits at once.
 const SETTLED_NS: u64 = 500_000_000;
+
+/// Dirty workers of one master that are followed: no Gunicorn has as many.
+const MAX_DIRTY_WORKERS: usize = 1024;
 
 /// Tracepoints of system calls leave out those of 32-bit processes
 /// (`arch_trace_is_compat_syscall`, `arch/x86/include/asm/ftrace.h`).
@@ -253,6 +257,34 @@ impl Tree {
             )
         })?;
         Ok(self.workers(master.pid, entries))
+    }
+
+    /// The processes of a master's dirty pool: its dirty arbiter, and the children of that.
+    #[must_use]
+    pub fn dirty_pool(&self, found: &FoundMaster) -> Vec<fact::Dirty> {
+        let master_pid = found.master.pid;
+        let dirty = |process: Process, role| fact::Dirty {
+            pid: process.pid,
+            master_pid,
+            role,
+            parent: process.parent,
+            started_ns: process.started_ns,
+        };
+        let pid = found.reader.and_then(|reader| {
+            let memory = Snapshot::new(ProcessMemory::new(master_pid));
+            let objects = Objects::new(&memory, &reader.layout);
+            reader.arbiter.dirty_arbiter(&objects)
+        });
+        let Some(arbiter) = pid.and_then(|pid| self.children_as_seen(master_pid).remove(&pid))
+        else {
+            return Vec::new();
+        };
+        let workers = self.procfs.children(arbiter.pid).unwrap_or_default();
+        let workers = workers.into_iter().take(MAX_DIRTY_WORKERS);
+        let workers = workers.map(|process| dirty(process, DirtyRole::Worker));
+        std::iter::once(dirty(arbiter, DirtyRole::Arbiter))
+            .chain(workers)
+            .collect()
     }
 
     /// The current settings of a master, after HUP, TTIN or TTOU, and its coverage with them.
@@ -537,6 +569,21 @@ impl Tree {
         children.into_iter().filter(is_worker).map(worker).collect()
     }
 
+    /// The children of a master, by their PIDs in its own namespace.
+    fn children_as_seen(&self, master_pid: Pid) -> HashMap<Pid, Process> {
+        let depth = self
+            .procfs
+            .namespace_pids(master_pid)
+            .map_or(0, |pids| pids.len());
+        let mut children = HashMap::new();
+        for child in self.procfs.children(master_pid).unwrap_or_default() {
+            let pids = self.procfs.namespace_pids(child.pid).unwrap_or_default();
+            let seen_by_master = depth.checked_sub(1).and_then(|level| pids.get(level));
+            children.extend(seen_by_master.map(|&pid| (pid, child)));
+        }
+        children
+    }
+
     /// Matches the worker objects of a master, by PIDs of its own namespace, with its children.
     fn workers(
         &self,
@@ -544,16 +591,7 @@ impl Tree {
         entries: Vec<WorkerEntry>,
     ) -> (Vec<fact::Worker>, WorkerObjects) {
         let mut objects = WorkerObjects::new();
-        let depth = self
-            .procfs
-            .namespace_pids(master_pid)
-            .map_or(0, |pids| pids.len());
-        let mut children: HashMap<Pid, Process> = HashMap::new();
-        for child in self.procfs.children(master_pid).unwrap_or_default() {
-            let pids = self.procfs.namespace_pids(child.pid).unwrap_or_default();
-            let seen_by_master = depth.checked_sub(1).and_then(|level| pids.get(level));
-            children.extend(seen_by_master.map(|&pid| (pid, child)));
-        }
+        let children = self.children_as_seen(master_pid);
         let worker = |entry: WorkerEntry| {
             let child = children.get(&entry.pid)?;
             objects.insert(child.pid, entry.object);

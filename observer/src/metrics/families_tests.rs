@@ -5,7 +5,7 @@ use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Sta
 use observer_model::fact;
 use observer_model::fact::Pod;
 use observer_model::fact::{
-    Connections, DeepCapture, DeepCaptureState, Fact, Gauges, InFlight, KernelTotals, Level,
+    Connections, DeepCapture, DeepCaptureState, Dirty, DirtyRole, Fact, Gauges, InFlight, KernelTotals, Level,
     Listener, Master, MasterGauges, Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
 };
 use observer_model::input::Input;
@@ -112,6 +112,16 @@ fn add_lifecycle(state: &mut State) {
         booted: Some(true),
         alive: Some(true),
     };
+    fact(
+        state,
+        Fact::Dirty(Dirty {
+            pid: 15,
+            master_pid: 10,
+            role: DirtyRole::Arbiter,
+            parent: 10,
+            started_ns: S,
+        }),
+    );
     for seconds in [20, 21] {
         let workers = vec![gauges.clone()];
         state.apply(&Input::Fact {

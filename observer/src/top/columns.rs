@@ -96,7 +96,7 @@ impl Pane {
             Self::InProgress => "The oldest request in progress of each worker",
             Self::Slowest => "The slowest requests of the last five to ten minutes",
             Self::Exits => {
-                "Starts and exits of workers, and exits of masters, with the exit reason"
+                "Starts and exits of workers, and exits of masters and dirty pools, with the exit reason"
             }
         }
     }
@@ -327,7 +327,12 @@ const SLOWEST: &[Column] = &[
 const EXITS: &[Column] = &[
     text("AT", 9, 6, "Time of the event, UTC"),
     text("EVENT", 7, 8, "`started` or `exited`"),
-    text("PROCESS", 7, 7, "`worker` or `master`"),
+    text(
+        "PROCESS",
+        7,
+        7,
+        "`worker`, `master`, or `dirty` for a process of a dirty pool",
+    ),
     number("PID", 7, 8, "Its PID"),
     text("REASON", 12, 8, "Exit reason"),
     text(

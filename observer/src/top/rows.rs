@@ -373,10 +373,7 @@ fn slowest(app: &App) -> impl Iterator<Item = Row> {
 fn event(it: &WorkerEvent) -> Row {
     let exit = it.exit.as_ref();
     let is_trouble = exit.is_some_and(|exit| exit.reason.is_trouble());
-    let (process, pid) = match it.worker_pid {
-        Some(pid) => ("worker", pid),
-        None => ("master", it.master_pid),
-    };
+    let (process, pid) = it.process();
     let status = |exit: &WorkerExit| match (exit.exit_code, exit.exit_signal) {
         (Some(code), _) => Value::Text(format!("code {code}")),
         (None, Some(number)) => Value::Text(format!("SIG{}", signal::name(number))),
@@ -399,7 +396,9 @@ fn event(it: &WorkerEvent) -> Row {
             known(exit, |exit| word(exit.reason.as_str())),
             known(exit, |exit| word(exit.restart_type.as_str())),
             known(exit, status),
-            known(exit, |exit| Value::Count(exit.served)),
+            known(exit.filter(|_| process != "dirty"), |exit| {
+                Value::Count(exit.served)
+            }),
             known(exit.and_then(|exit| exit.uptime_seconds), Value::Seconds),
             known(exit.and_then(|exit| exit.stuck_in.as_ref()), texted),
             texted(&it.app),

@@ -4,7 +4,7 @@ use super::text::time;
 use observer_model::Untrusted;
 use observer_model::lifecycle::signal;
 use observer_model::lifecycle::worker_event::{
-    PendingView, SignalView, StackView, WorkerEvent, WorkerExit,
+    DIRTY_ENDED, PendingView, SignalView, StackView, WorkerEvent, WorkerExit,
 };
 
 /// Most characters of a name.
@@ -21,10 +21,9 @@ pub fn timed(event: &WorkerEvent) -> String {
 /// One line for the event, then the lines of the stacks if there are any.
 #[must_use]
 pub fn lines(event: &WorkerEvent) -> Vec<String> {
-    let (process, pid) = match event.worker_pid {
-        Some(pid) => ("worker", pid),
-        None => ("master", event.master_pid),
-    };
+    let (process, pid) = event.process();
+    let is_dirty = event.event == DIRTY_ENDED;
+    let process = if is_dirty { "dirty process" } else { process };
     let who = format!(
         "pid={pid} app={} class={}",
         name(&event.app),
@@ -35,7 +34,7 @@ pub fn lines(event: &WorkerEvent) -> Vec<String> {
     };
     let reason = exit.reason.as_str();
     let mut first = format!("{process} exited reason={reason} {who}");
-    for field in fields(exit) {
+    for field in fields(exit, !is_dirty) {
         first.push(' ');
         first.push_str(&field);
     }
@@ -50,7 +49,8 @@ fn name(text: &Untrusted) -> String {
     text.for_terminal(NAME_CHARS)
 }
 
-fn fields(exit: &WorkerExit) -> impl Iterator<Item = String> {
+/// The fields of an exit; of a process that `serves` requests also how many.
+fn fields(exit: &WorkerExit, serves: bool) -> impl Iterator<Item = String> {
     let uptime = exit.uptime_seconds.map(|it| format!("uptime={it:.1}s"));
     let status = match (exit.exit_code, exit.exit_signal) {
         (Some(code), _) => Some(format!("exit_code={code}")),
@@ -65,7 +65,7 @@ fn fields(exit: &WorkerExit) -> impl Iterator<Item = String> {
     let fields = [
         Some(format!("restart_type={}", exit.restart_type.as_str())),
         uptime,
-        Some(format!("served={}", exit.served)),
+        serves.then(|| format!("served={}", exit.served)),
         status,
         signals,
         requests,
@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use observer_model::event::{CodeLocation, Frame};
     use observer_model::lifecycle::exit_reason::{ExitKind, ExitReason};
+    use observer_model::lifecycle::worker_event::{MASTER_ENDED, WORKER_ENDED};
 
     #[test]
     fn an_exit_has_its_reason_and_its_stacks() {
@@ -179,5 +180,26 @@ mod tests {
       shop.py app
       ...";
         assert_eq!(timed(&event), expected);
+    }
+
+    #[test]
+    fn a_line_names_the_process_that_exited() {
+        let line = |event: &'static str, worker_pid| {
+            let event = WorkerEvent {
+                event: event.into(),
+                master_pid: 10,
+                worker_pid,
+                ..WorkerEvent::default()
+            };
+            lines(&event).remove(0)
+        };
+        for (event, pid, expected) in [
+            (WORKER_ENDED, Some(11), "worker started pid=11 "),
+            (MASTER_ENDED, None, "master started pid=10 "),
+            (DIRTY_ENDED, Some(12), "dirty process started pid=12 "),
+        ] {
+            let line = line(event, pid);
+            assert!(line.starts_with(expected), "{line}");
+        }
     }
 }

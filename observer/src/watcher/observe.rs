@@ -169,6 +169,7 @@ impl Watcher {
             found,
             is_tls,
             listeners: Listeners::default(),
+            dirty: Vec::new(),
             expected: HashSet::new(),
             follow_ups: FOLLOW_UPS,
             follow_up_ns: Some(monotonic_ns() + FOLLOW_UP_NS),
@@ -403,6 +404,15 @@ impl Watcher {
             master.found.workers = workers;
             master.found.objects = objects;
         }
+        let dirty = self.tree.dirty_pool(&master.found);
+        for one in &dirty {
+            self.observe_dirty(one);
+            master.expected.remove(&one.pid);
+            if !master.dirty.contains(one) {
+                self.send(Fact::Dirty(*one));
+            }
+        }
+        master.dirty = dirty;
         self.masters.insert(pid, master);
     }
 
@@ -432,6 +442,25 @@ impl Watcher {
             .set_target(worker.pid, Role::Worker, target);
         let set = set.and_then(|()| self.programs.maps.set_gil_as(worker.pid, worker.master_pid));
         if let Err(error) = set {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// Follows the forks, signals and exit of a process of a dirty pool, as of a master: it serves no HTTP.
+    fn observe_dirty(&mut self, dirty: &fact::Dirty) {
+        self.candidates.remove(&dirty.pid);
+        let Some(of_master) = self.programs.maps.target(dirty.master_pid) else {
+            return;
+        };
+        if self.role(dirty.pid) == Some(Role::Master) {
+            return;
+        }
+        let target = Target {
+            generation: monotonic_ns(),
+            ..of_master
+        };
+        let maps = &mut self.programs.maps;
+        if let Err(error) = maps.set_target(dirty.pid, Role::Master, target) {
             tracing::warn!("{error:#}");
         }
     }

@@ -146,6 +146,7 @@ pub const FILES: &[File] = &[
     beside("http2"),
     beside("endings"),
     beside("no_response"),
+    beside("dirty"),
     beside("fewer_probes"),
     beside("bystanders"),
     beside("app_metrics"),

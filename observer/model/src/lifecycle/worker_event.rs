@@ -26,23 +26,38 @@ pub const WORKER_ENDED: &str = "worker_ended";
 /// `event` of a master's exit.
 pub const MASTER_ENDED: &str = "master_ended";
 
-/// A worker started or exited, or a master exited.
+/// `event` of the exit of a dirty arbiter or a dirty worker.
+pub const DIRTY_ENDED: &str = "dirty_worker_ended";
+
+/// A worker started or exited, or a master or a process of its dirty pool exited.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerEvent {
     /// Unix time.
     pub time_seconds: f64,
-    /// [`WORKER_STARTED`], [`WORKER_ENDED`] or [`MASTER_ENDED`].
+    /// [`WORKER_STARTED`], [`WORKER_ENDED`], [`MASTER_ENDED`] or [`DIRTY_ENDED`].
     pub event: Cow<'static, str>,
     pub app: Untrusted,
     pub master_pid: Pid,
     /// `None` for an exit of the master.
     pub worker_pid: Option<Pid>,
-    /// Empty for an exit of the master.
+    /// Empty for exits of the master and of its dirty pool.
     pub worker_id: String,
     pub worker_class: Untrusted,
     /// Absent from a start.
     #[serde(flatten)]
     pub exit: Option<WorkerExit>,
+}
+
+impl WorkerEvent {
+    /// The process that it is about: `worker`, `master` or `dirty`, and its PID.
+    #[must_use]
+    pub fn process(&self) -> (&'static str, Pid) {
+        match self.worker_pid {
+            Some(pid) if self.event == DIRTY_ENDED => ("dirty", pid),
+            Some(pid) => ("worker", pid),
+            None => ("master", self.master_pid),
+        }
+    }
 }
 
 /// How a worker or a master exited.

@@ -6,7 +6,7 @@ use crate::duration::seconds;
 use crate::errors::cause::ErrorAnalysis;
 use crate::event::{ExitStatus, LostFrom, Pid, Request};
 use crate::fact;
-use crate::fact::{Gauges, Listener, MasterGauges, Pending, WorkerInFlight};
+use crate::fact::{DirtyRole, Gauges, Listener, MasterGauges, Pending, WorkerInFlight};
 use crate::findings::past::AppPast;
 use crate::lifecycle::exit_reason;
 use crate::lifecycle::exit_reason::{Evidence, ExitReason};
@@ -60,6 +60,8 @@ pub struct App {
     pub ends: BTreeMap<ExitReason, u64>,
     /// Connections that were closed without an answer.
     pub lost: BTreeMap<LostFrom, u64>,
+    /// Exits of its dirty pool; `None` while it has had none.
+    pub dirty_ends: Option<BTreeMap<(DirtyRole, ExitReason), u64>>,
     /// Workers that timed out, by class and by the function they were stuck in.
     pub timeouts: BTreeMap<(ClassId, String), u64>,
     pub listeners: Vec<Listener>,
@@ -101,6 +103,7 @@ impl App {
             is_halting: false,
             ends: BTreeMap::new(),
             lost: BTreeMap::new(),
+            dirty_ends: None,
             timeouts: BTreeMap::new(),
             listeners: Vec::new(),
             past: AppPast::default(),
@@ -308,21 +311,7 @@ impl App {
         if master_exit::may_end(sent.signal) {
             self.state.signal(sent);
         }
-        // Other signals ask for nothing and need no room.
-        let asks = [
-            signal::HUP,
-            signal::TTOU,
-            signal::TERM,
-            signal::INT,
-            signal::QUIT,
-            signal::WINCH,
-        ];
-        if asks.contains(&sent.signal) {
-            self.asked.push(sent);
-            if self.asked.len() > MAX_ASKED {
-                self.asked.remove(0);
-            }
-        }
+        keep_asked(&mut self.asked, sent);
     }
 
     /// The requests of a worker in flight at `at_ns`.
@@ -406,6 +395,14 @@ impl App {
         });
     }
 
+    /// A child of the master turned out to be a process of its dirty pool. Its counters stay.
+    pub fn release(&mut self, pid: Pid) -> Option<WorkerState> {
+        let gone = self.live.remove(&pid)?;
+        self.free.give_back(gone.slot);
+        gone.add_to(&mut self.slots);
+        Some(gone.state)
+    }
+
     /// A child of the master turned out to be no worker. Its counters stay.
     pub fn drop_worker(&mut self, settings: &Settings, pid: Pid, end: End) {
         let served = self
@@ -414,9 +411,8 @@ impl App {
             .is_some_and(|w| w.confirmed || w.total().requests > 0);
         if served {
             self.end_worker(settings, pid, end);
-        } else if let Some(gone) = self.live.remove(&pid) {
-            self.free.give_back(gone.slot);
-            gone.add_to(&mut self.slots);
+        } else {
+            self.release(pid);
         }
     }
 
@@ -429,6 +425,24 @@ impl App {
             }
             is_kept
         });
+    }
+}
+
+/// Keeps a signal, if it asks a master or a dirty arbiter for something: other signals need no room.
+pub(super) fn keep_asked(asked: &mut Vec<Sent>, sent: Sent) {
+    let asks = [
+        signal::HUP,
+        signal::TTOU,
+        signal::TERM,
+        signal::INT,
+        signal::QUIT,
+        signal::WINCH,
+    ];
+    if asks.contains(&sent.signal) {
+        asked.push(sent);
+        if asked.len() > MAX_ASKED {
+            asked.remove(0);
+        }
     }
 }
 

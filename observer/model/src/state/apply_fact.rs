@@ -14,6 +14,7 @@ impl State {
             Fact::Started(started) => self.observer.started = Some(started.clone()),
             Fact::Master(master) => self.master(master),
             Fact::Worker(worker) => self.worker(time_ns, worker),
+            Fact::Dirty(dirty) => self.dirty(dirty),
             Fact::NotGunicorn { pid } => self.not_gunicorn(time_ns, *pid),
             // A state has its settings from the start; a replay reads this fact before it makes one.
             Fact::Settings(_) => {}

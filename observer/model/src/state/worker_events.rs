@@ -1,16 +1,19 @@
-//! Reports starts and exits of workers, and exits of masters.
+//! Reports starts and exits of workers, and exits of masters and dirty pools.
 
 use crate::duration::seconds;
 use crate::effect::Effect;
 use crate::event::{ExitStatus, Pid};
+use crate::fact::Dirty;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::{
-    MASTER_ENDED, SignalView, StackView, WORKER_ENDED, WORKER_STARTED, WorkerEvent,
+    DIRTY_ENDED, MASTER_ENDED, SignalView, StackView, WORKER_ENDED, WORKER_STARTED, WorkerEvent,
     WorkerExit, stuck_in,
 };
+use crate::lifecycle::worker_state::WorkerState;
 use crate::state::State;
 use crate::state::app::App;
-use crate::state::worker::Worker;
+use crate::state::dirty::DirtyProcess;
+use crate::state::worker::{End, Worker};
 use crate::wall_clock::wall_seconds;
 
 impl State {
@@ -73,23 +76,19 @@ impl State {
         time_ns: u64,
         pid: Pid,
         status: Option<ExitStatus>,
-        (reason, exit_kind): (ExitReason, ExitKind),
+        reason: (ExitReason, ExitKind),
     ) {
         let Some(app) = self.apps.get(&pid) else {
             return;
         };
-        let (exit_code, exit_signal) = WorkerExit::status(status);
         let exit = WorkerExit {
-            reason,
-            restart_type: exit_kind,
-            exit_code,
-            exit_signal,
-            signals: app.state.signals.iter().map(SignalView::from).collect(),
-            uptime_seconds: Some(seconds(time_ns.saturating_sub(app.master.started_ns))),
             served: app.parts().map(|counters| counters.requests).sum(),
-            requests: Vec::new(),
-            stuck_in: None,
-            stacks: Vec::new(),
+            ..exit_of(
+                &app.state,
+                End { time_ns, status },
+                app.master.started_ns,
+                reason,
+            )
         };
         self.report(WorkerEvent {
             time_seconds: wall_seconds(time_ns, self.observer.wall_offset_ns()),
@@ -102,9 +101,58 @@ impl State {
         });
     }
 
+    /// A process of a dirty pool exited, for this reason.
+    pub(crate) fn report_dirty_exit(
+        &mut self,
+        gone: &DirtyProcess,
+        end: End,
+        reason: (ExitReason, ExitKind),
+    ) {
+        let Dirty {
+            pid,
+            master_pid,
+            role,
+            started_ns,
+            ..
+        } = gone.fact;
+        let app = self.apps.get(&master_pid).map(App::name);
+        self.report(WorkerEvent {
+            time_seconds: wall_seconds(end.time_ns, self.observer.wall_offset_ns()),
+            event: DIRTY_ENDED.into(),
+            app: app.unwrap_or_default().to_owned().into(),
+            master_pid,
+            worker_pid: Some(pid),
+            worker_class: role.class().into(),
+            exit: Some(exit_of(&gone.state, end, started_ns, reason)),
+            ..WorkerEvent::default()
+        });
+    }
+
     fn report(&mut self, event: WorkerEvent) {
         self.worker_events.push(event.clone());
         self.effects.push(Effect::Worker(Box::new(event)));
+    }
+}
+
+/// The exit of a process that serves no requests.
+fn exit_of(
+    state: &WorkerState,
+    end: End,
+    started_ns: u64,
+    (reason, exit_kind): (ExitReason, ExitKind),
+) -> WorkerExit {
+    let (exit_code, exit_signal) = WorkerExit::status(end.status);
+    WorkerExit {
+        reason,
+        restart_type: exit_kind,
+        exit_code,
+        exit_signal,
+        signals: state.signals.iter().map(SignalView::from).collect(),
+        uptime_seconds: Some(seconds(end.time_ns.saturating_sub(started_ns))),
+        served: 0,
+        requests: Vec::new(),
+        stuck_in: None,
+        stacks: Vec::new(),
     }
 }
 

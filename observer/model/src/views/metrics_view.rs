@@ -70,6 +70,8 @@ pub struct AppView {
     pub ends: BTreeMap<&'static str, u64>,
     /// Connections that were closed without an answer. Every place has an entry.
     pub lost: BTreeMap<&'static str, u64>,
+    /// Its dirty pool; `None` while it has had none.
+    pub dirty: Option<DirtyView>,
     /// Worker timeouts, by the function the worker was stuck in.
     pub timeouts: Vec<TimeoutView>,
     pub listeners: Vec<Listener>,
@@ -124,6 +126,15 @@ pub struct WorkerView {
     pub failed: Vec<ErrorView>,
     /// Requests for which Gunicorn's `handle_error` ran.
     pub handled: Vec<ErrorView>,
+}
+
+/// The dirty pool of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirtyView {
+    /// Live processes. Both roles have an entry.
+    pub live: BTreeMap<&'static str, u32>,
+    /// Exits, by role and reason. Each reason of both roles has an entry.
+    pub ends: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// Timeouts of workers of a class that were stuck in one function.

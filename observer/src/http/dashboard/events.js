@@ -1,4 +1,4 @@
-// Starts and exits of workers, and exits of masters, the latest first.
+// Starts and exits of workers, and exits of masters and dirty pools, the latest first.
 
 import { element, find, keyed } from "./dom.js";
 import { clock, seconds, text } from "./format.js";
@@ -23,7 +23,8 @@ function make(of) {
 }
 
 function process(of) {
-  return of.worker_pid === null ? `master ${of.master_pid} (${text(of.app)})` : `worker ${of.worker_pid}`;
+  if (of.worker_pid === null) return `master ${of.master_pid}`;
+  return of.event === "dirty_worker_ended" ? `${text(of.worker_class)} ${of.worker_pid}` : `worker ${of.worker_pid}`;
 }
 
 function summary(of) {
@@ -32,7 +33,8 @@ function summary(of) {
   const where = of.stuck_in === null ? "" : `, stuck in ${of.stuck_in}`;
   const by = of.signals.map(({ signal, sender_pid }) => `${signal} by ${sender_pid ?? "the kernel"}`).join(", ");
   const sent = by === "" ? "" : `; signals: ${by}`;
-  return `exited: ${of.reason}, ${of.restart_type} (${how}${sent}) after ${seconds(of.uptime_seconds)} and ${of.served} requests${where}`;
+  const served = of.event === "dirty_worker_ended" ? "" : ` and ${of.served} requests`;
+  return `exited: ${of.reason}, ${of.restart_type} (${how}${sent}) after ${seconds(of.uptime_seconds)}${served}${where}`;
 }
 
 function lines(stack) {

@@ -81,6 +81,30 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "gunicorn_dirty_workers",
+        kind: Kind::Gauge,
+        unit: Unit::One,
+        labels: &["role"],
+        help: "Live processes of the dirty pool of a master, by role.",
+        read: Read::ObservedMaster(|master, series| {
+            for (role, &count) in master.view.dirty.iter().flat_map(|it| &it.live) {
+                series.put_for([role], count);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_dirty_worker_exits_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["role", "reason"],
+        help: "Exits of processes of the dirty pool of a master, by role and reason.",
+        read: Read::ObservedMaster(|master, series| {
+            for ((role, reason), &count) in master.view.dirty.iter().flat_map(|it| &it.ends) {
+                series.put_for([role, reason], count);
+            }
+        }),
+    },
+    Family {
         name: "gunicorn_listener_backlog",
         kind: Kind::Gauge,
         unit: Unit::One,

@@ -3,7 +3,7 @@
 use crate::counters::app_counters::AppCounters;
 use crate::counters::worker_counters::{Counters, ErrorKey, Errors, Phase};
 use crate::event::LostFrom;
-use crate::fact::DeepCapture;
+use crate::fact::{DeepCapture, DirtyRole};
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::signal;
 use crate::settings::Settings;
@@ -13,8 +13,8 @@ use crate::state::recursion_misses;
 use crate::state::self_metrics::SelfMetrics;
 use crate::state::worker::Worker;
 use crate::views::metrics_view::{
-    AppView, ClassView, DeepCaptureView, ErrorView, HttpErrorView, HttpView, MetricsView,
-    ObserverView, PhaseView, SlotView, TargetView, TimeoutView, WorkerView,
+    AppView, ClassView, DeepCaptureView, DirtyView, ErrorView, HttpErrorView, HttpView,
+    MetricsView, ObserverView, PhaseView, SlotView, TargetView, TimeoutView, WorkerView,
 };
 use crate::wall_clock::Clock;
 use std::collections::BTreeMap;
@@ -28,7 +28,10 @@ impl State {
             apps: self
                 .apps
                 .values()
-                .map(|app| app_view(app, &self.settings, &clock))
+                .map(|app| AppView {
+                    dirty: self.dirty_view(app),
+                    ..app_view(app, &self.settings, &clock)
+                })
                 .collect(),
             findings: self.findings().collect(),
             master_exits: self
@@ -43,6 +46,28 @@ impl State {
             now_ns,
             wall_offset_ns: self.observer.wall_offset_ns(),
         }
+    }
+
+    fn dirty_view(&self, app: &App) -> Option<DirtyView> {
+        let ends = app.dirty_ends.as_ref()?;
+        let live = |role| {
+            let of = self.dirty.values().map(|it| it.fact);
+            let of = of.filter(|it| it.master_pid == app.master.pid && it.role == role);
+            u32::try_from(of.count()).unwrap_or(u32::MAX)
+        };
+        let count = |role: DirtyRole, reason: ExitReason| {
+            let key = (role.as_str(), reason.as_str());
+            (key, ends.get(&(role, reason)).copied().unwrap_or(0))
+        };
+        let ends = DirtyRole::ALL
+            .into_iter()
+            .flat_map(|role| ExitReason::ALL.map(|reason| count(role, reason)));
+        Some(DirtyView {
+            live: DirtyRole::ALL
+                .map(|role| (role.as_str(), live(role)))
+                .into(),
+            ends: ends.collect(),
+        })
     }
 
     fn deep_captures(&self) -> Vec<DeepCaptureView> {
@@ -185,6 +210,7 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
             .iter()
             .map(|from| (from.as_str(), app.lost.get(from).copied().unwrap_or(0)))
             .collect(),
+        dirty: None,
         timeouts: app
             .timeouts
             .iter()
