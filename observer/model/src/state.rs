@@ -5,7 +5,7 @@ mod apply_fact;
 pub mod busy;
 pub(crate) mod dirty;
 mod findings;
-mod master_exits;
+pub(crate) mod master_exits;
 pub(crate) mod recursion_misses;
 pub mod self_metrics;
 mod slots;

@@ -6,7 +6,6 @@ use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::master_exit;
 use crate::state::State;
 use crate::state::app::App;
-use crate::views::metrics_view::MasterExitsView;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most apps whose counts are kept.
@@ -19,23 +18,40 @@ pub(crate) struct MasterExits {
     apps: VecDeque<AppExits>,
 }
 
-#[derive(Debug)]
-struct AppExits {
-    app: String,
-    pod: Pod,
+/// Exits of the masters of an app.
+#[derive(Clone, Debug)]
+pub(crate) struct AppExits {
+    pub app: String,
+    pub pod: Pod,
     counts: BTreeMap<ExitReason, u64>,
+}
+
+impl AppExits {
+    fn new(app: &str, pod: &Pod) -> Self {
+        Self {
+            app: app.to_owned(),
+            pod: pod.clone(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn is_of(&self, app: &str, pod: &Pod) -> bool {
+        self.app == app && self.pod == *pod
+    }
+
+    /// The count of each reason.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let count = |reason| self.counts.get(&reason).copied().unwrap_or(0);
+        let all = master_exit::REASONS.into_iter();
+        all.map(|reason| (reason.as_str(), count(reason))).collect()
+    }
 }
 
 impl MasterExits {
     fn count(&mut self, app: &str, pod: &Pod, reason: ExitReason) {
-        let is_it = |it: &AppExits| it.app == app && it.pod == *pod;
-        let known = self.apps.iter().position(is_it);
+        let known = self.apps.iter().position(|it| it.is_of(app, pod));
         let known = known.and_then(|at| self.apps.remove(at));
-        let mut exits = known.unwrap_or_else(|| AppExits {
-            app: app.to_owned(),
-            pod: pod.clone(),
-            counts: BTreeMap::new(),
-        });
+        let mut exits = known.unwrap_or_else(|| AppExits::new(app, pod));
         *exits.counts.entry(reason).or_default() += 1;
         self.apps.push_back(exits);
         if self.apps.len() > MAX_APPS {
@@ -43,32 +59,16 @@ impl MasterExits {
         }
     }
 
-    /// The counts of these apps, and of those that are forgotten.
-    pub fn view<'a>(&self, apps: impl Iterator<Item = &'a App>) -> Vec<MasterExitsView> {
-        let mut views: Vec<MasterExitsView> = Vec::new();
+    /// Those of these apps, also without an exit, and of apps that are forgotten.
+    pub fn with<'a>(&self, apps: impl Iterator<Item = &'a App>) -> Vec<AppExits> {
+        let mut all: Vec<AppExits> = self.apps.iter().cloned().collect();
         for app in apps {
             let (app, pod) = (app.name(), &*app.master.pod);
-            if !views.iter().any(|it| it.app == app && it.pod == *pod) {
-                views.push(view(app, pod, None));
+            if !all.iter().any(|it| it.is_of(app, pod)) {
+                all.push(AppExits::new(app, pod));
             }
         }
-        for AppExits { app, pod, counts } in &self.apps {
-            views.retain(|it| it.app != *app || it.pod != *pod);
-            views.push(view(app, pod, Some(counts)));
-        }
-        views
-    }
-}
-
-fn view(app: &str, pod: &Pod, counts: Option<&BTreeMap<ExitReason, u64>>) -> MasterExitsView {
-    let count = |reason| counts.and_then(|of| of.get(&reason).copied()).unwrap_or(0);
-    MasterExitsView {
-        app: app.to_owned(),
-        pod: pod.clone(),
-        counts: master_exit::REASONS
-            .into_iter()
-            .map(|reason| (reason.as_str(), count(reason)))
-            .collect(),
+        all
     }
 }
 
@@ -107,11 +107,11 @@ mod tests {
             exits.count(&number.to_string(), &Pod::default(), ExitReason::Crash);
             exits.count("often", &Pod::default(), ExitReason::Crash);
         }
-        let views = exits.view(std::iter::empty());
-        assert_eq!(views.len(), MAX_APPS);
-        let often = views.last().unwrap();
-        assert_eq!((&*often.app, often.counts["crash"]), ("often", 1000));
-        assert_eq!(views[0].app, (1000 - MAX_APPS + 1).to_string());
+        let all = exits.with(std::iter::empty());
+        assert_eq!(all.len(), MAX_APPS);
+        let often = all.last().unwrap();
+        assert_eq!((&*often.app, often.counts()["crash"]), ("often", 1000));
+        assert_eq!(all[0].app, (1000 - MAX_APPS + 1).to_string());
     }
 
     #[test]
@@ -124,17 +124,16 @@ mod tests {
         exits.count("shop", &pod, ExitReason::Oom);
         exits.count("shop", &Pod::default(), ExitReason::Quit);
         let live = [app("shop"), app("shop"), app("blog")];
-        let views = exits.view(live.iter());
-        let of = |view: &MasterExitsView| {
-            assert_eq!(view.counts.len(), master_exit::REASONS.len());
-            let counts = (view.counts["oom"], view.counts["quit"]);
-            (view.app.clone(), view.pod.name.clone(), counts)
+        let of = |exits: AppExits| {
+            let counts = exits.counts();
+            assert_eq!(counts.len(), master_exit::REASONS.len());
+            (exits.app, exits.pod.name, (counts["oom"], counts["quit"]))
         };
-        let of: Vec<_> = views.iter().map(of).collect();
+        let of: Vec<_> = exits.with(live.iter()).into_iter().map(of).collect();
         let expected = [
-            ("blog", "", (0, 0)),
             ("shop", "shop-0", (1, 0)),
             ("shop", "", (0, 1)),
+            ("blog", "", (0, 0)),
         ];
         let expected = expected.map(|(app, pod, counts)| (app.to_owned(), pod.to_owned(), counts));
         assert_eq!(of, expected);

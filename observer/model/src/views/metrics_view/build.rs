@@ -9,12 +9,14 @@ use crate::lifecycle::signal;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::app::{App, BySlot};
+use crate::state::master_exits::AppExits;
 use crate::state::recursion_misses;
 use crate::state::self_metrics::SelfMetrics;
 use crate::state::worker::Worker;
 use crate::views::metrics_view::{
     AppView, ClassView, DeepCaptureView, DirtyView, ErrorView, HttpErrorView, HttpView,
-    MetricsView, ObserverView, PhaseView, SlotView, TargetView, TimeoutView, WorkerView,
+    MasterExitsView, MetricsView, ObserverView, PhaseView, SlotView, TargetView, TimeoutView,
+    WorkerView,
 };
 use crate::wall_clock::Clock;
 use std::collections::BTreeMap;
@@ -34,9 +36,7 @@ impl State {
                 })
                 .collect(),
             findings: self.findings().collect(),
-            master_exits: self
-                .master_exits
-                .view(self.apps.values().filter(|app| app.observed)),
+            master_exits: self.master_exits(),
             observer: self.observer_view(),
         }
     }
@@ -46,6 +46,17 @@ impl State {
             now_ns,
             wall_offset_ns: self.observer.wall_offset_ns(),
         }
+    }
+
+    fn master_exits(&self) -> Vec<MasterExitsView> {
+        let observed = self.apps.values().filter(|app| app.observed);
+        let exits = self.master_exits.with(observed).into_iter();
+        let view = |exits: AppExits| MasterExitsView {
+            counts: exits.counts(),
+            app: exits.app,
+            pod: exits.pod,
+        };
+        exits.map(view).collect()
     }
 
     fn dirty_view(&self, app: &App) -> Option<DirtyView> {
