@@ -15,6 +15,7 @@ pub enum Kind {
     HeartbeatLate,
     WorkerStuck,
     WorkerNotBooted,
+    WorkerQuitting,
     MasterGone,
     RestartLoop,
     BacklogGrowing,
@@ -71,6 +72,14 @@ pub const ALL: &[About] = &[
         name: "worker_not_booted",
         meaning: "A worker that does not boot; its master waits for it without a timeout",
         advice: "Look at the worker's stack: it shows what the import of the application waits for.",
+        urgency: Urgency::Critical,
+    },
+    About {
+        kind: Kind::WorkerQuitting,
+        name: "worker_quitting",
+        meaning: "No worker that accepts: each one is quitting, and none is replaced before it exited",
+        advice: "Look at the worker's stack: it shows what it still waits for. Run more workers, so that \
+                 others serve meanwhile, or lower --graceful-timeout.",
         urgency: Urgency::Critical,
     },
     About {

@@ -26,6 +26,8 @@ const SATURATED_NS: u64 = 2_000_000_000;
 const ORPHANED_NS: u64 = 5_000_000_000;
 /// A worker without a timeout that boots for longer is a finding.
 const BOOT_SECONDS: f64 = 60.0;
+/// Workers that quit for this long have more to do than to stop.
+const QUITTING_NS: u64 = 5_000_000_000;
 /// Exits in trouble are counted over this time.
 const RESTARTS_NS: u64 = 60_000_000_000;
 
@@ -43,6 +45,8 @@ pub struct AppInput<'a> {
     pub last_trouble: Option<ExitReason>,
     /// When the master exited.
     pub ended_ns: Option<u64>,
+    /// Somebody asked the master to stop its workers.
+    pub is_stopping: bool,
     /// Live workers.
     pub workers: Vec<WorkerInput<'a>>,
 }
@@ -58,6 +62,8 @@ pub struct WorkerInput<'a> {
     pub is_booting: bool,
     /// It serves one connection at a time.
     pub is_sync: bool,
+    /// Since when it quits or is aborted, and accepts no more connections.
+    pub quitting_ns: Option<u64>,
     /// Requests served since it started.
     pub requests: u64,
     pub past: &'a WorkerPast,
@@ -85,6 +91,7 @@ pub fn find(app: &AppInput, now_ns: u64) -> Vec<Found> {
     }
     heartbeats(app, &mut found);
     boots(app, now_ns, &mut found);
+    quits(app, now_ns, &mut found);
     restarts(app, now_ns, &mut found);
     backlogs(app, &mut found);
     spread(app, &mut found);
@@ -201,6 +208,29 @@ fn boots(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
             add(found, Kind::WorkerNotBooted, Some(worker.pid), evidence);
         }
     }
+}
+
+/// All workers quit, while their master goes on. It starts another one when one exited only.
+fn quits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
+    let since: Option<Vec<u64>> = app.workers.iter().map(|it| it.quitting_ns).collect();
+    // Nobody accepts since the last one quits.
+    let Some(last_ns) = since.and_then(|since| since.into_iter().max()) else {
+        return;
+    };
+    let quitting_ns = now_ns.saturating_sub(last_ns);
+    if app.is_stopping || quitting_ns < QUITTING_NS {
+        return;
+    }
+    let in_flight: u32 = app.workers.iter().map(|it| it.in_flight.count).sum();
+    let (who, only) = match app.workers.as_slice() {
+        [only] => ("the only worker has".to_owned(), Some(only.pid)),
+        all => (format!("all {} workers have", all.len()), None),
+    };
+    let evidence = format!(
+        "{who} been quitting for {:.0} s; requests in progress: {in_flight}",
+        seconds(quitting_ns)
+    );
+    add(found, Kind::WorkerQuitting, only, evidence);
 }
 
 fn restarts(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {

@@ -65,6 +65,8 @@ pub struct WorkerState {
     /// `Worker.booted` and `Worker.alive`, as last read.
     pub booted: Option<bool>,
     pub alive: Option<bool>,
+    /// Since when it quits or is aborted.
+    pub quitting_ns: Option<u64>,
     /// It has served a request.
     pub served: bool,
     /// Stacks of its threads when it was aborted.
@@ -84,6 +86,15 @@ impl WorkerState {
         let same = self.signals.iter().filter(|of| of.signal == sent.signal);
         if same.count() < SAME_SIGNALS {
             self.signals.push(sent);
+        }
+        self.check_quitting(sent.time_ns);
+    }
+
+    /// Notes the time, if it quits now.
+    pub fn check_quitting(&mut self, now_ns: u64) {
+        let quits = matches!(self.stage(), Some(Stage::Quitting | Stage::Aborting));
+        if quits && self.quitting_ns.is_none() {
+            self.quitting_ns = Some(now_ns);
         }
     }
 
@@ -160,6 +171,27 @@ mod tests {
             ..WorkerState::default()
         };
         assert_eq!(state.stage(), Some(Stage::Running));
+    }
+
+    #[test]
+    fn a_worker_quits_since_the_first_sign_of_it() {
+        let at = |time_ns, signal| Sent {
+            time_ns,
+            ..sent(signal)
+        };
+        let mut state = WorkerState::default();
+        state.signal(at(1, signal::HUP));
+        assert_eq!(state.quitting_ns, None);
+        state.signal(at(2, signal::TERM));
+        state.signal(at(3, signal::ABRT));
+        assert_eq!(state.quitting_ns, Some(2));
+        let mut state = WorkerState {
+            alive: Some(false),
+            ..WorkerState::default()
+        };
+        state.check_quitting(5);
+        state.check_quitting(6);
+        assert_eq!(state.quitting_ns, Some(5));
     }
 
     #[test]

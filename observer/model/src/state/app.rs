@@ -358,6 +358,7 @@ impl App {
         state.was_read = true;
         state.booted = gauges.booted.or(state.booted);
         state.alive = gauges.alive.or(state.alive);
+        state.check_quitting(time_ns);
         let before = worker
             .gauges
             .as_ref()
@@ -414,6 +415,19 @@ impl App {
         } else {
             self.release(pid);
         }
+    }
+
+    /// Whether the last request to the master was to stop its workers.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        let stops = [signal::TERM, signal::INT, signal::QUIT, signal::WINCH];
+        // `SIGTTOU` changes only how many there are.
+        let mut asked = self
+            .asked
+            .iter()
+            .rev()
+            .filter(|it| it.signal != signal::TTOU);
+        self.is_halting || asked.next().is_some_and(|it| stops.contains(&it.signal))
     }
 
     /// Forgets workers that exited before `before_ns`.

@@ -107,6 +107,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
         is_booting: worker.state.booted == Some(false)
             && worker.state.stage() == Some(Stage::Booting),
         is_sync: *app.class_of(worker) == *SYNC,
+        quitting_ns: worker.state.quitting_ns,
         requests: worker.total().requests,
         past: &worker.past,
     });
@@ -118,6 +119,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
         listeners: &app.listeners,
         past: &app.past,
         ended_ns: app.ended_ns,
+        is_stopping: app.is_stopping(),
         last_trouble: reasons.find(|reason| reason.is_trouble()),
         workers: workers.collect(),
     };

@@ -129,6 +129,81 @@ fn a_worker_that_boots_for_longer_than_the_timeout_is_a_finding() {
     assert_eq!(in_flight(&mut scenario, &[]), []);
 }
 
+fn signal(scenario: &mut Scenario, pid: Pid, signal: u8) {
+    let time_ns = scenario.now_ns;
+    scenario.event(Event::Signal {
+        time_ns,
+        pid,
+        signal,
+        sender: Some(99),
+    });
+}
+
+#[test]
+fn an_app_whose_only_worker_quits_is_a_finding() {
+    let mut scenario = scenario(&[11]);
+    gauges(&mut scenario, 11, 1, 0.0);
+    let begun_ns = scenario.now_ns;
+    signal(&mut scenario, 11, 15);
+    scenario.later(4);
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), []);
+    scenario.later(1);
+    let found = [(Kind::WorkerQuitting, Some(11))];
+    assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), found);
+    let evidence = evidence(&scenario);
+    assert_eq!(
+        evidence,
+        "the only worker has been quitting for 5 s; requests in progress: 1"
+    );
+    scenario.fork(10, 12);
+    assert_eq!(
+        in_flight(&mut scenario, &[(11, begun_ns)]),
+        [],
+        "another one comes"
+    );
+}
+
+#[test]
+fn an_app_whose_workers_all_quit_by_themselves_is_a_finding() {
+    let mut scenario = scenario(&[11, 12]);
+    let stops = |scenario: &mut Scenario, pid| {
+        let workers = vec![Gauges {
+            pid,
+            booted: Some(true),
+            alive: Some(false),
+            ..Gauges::default()
+        }];
+        scenario.fact(Fact::Gauges { workers });
+    };
+    stops(&mut scenario, 11);
+    scenario.later(100);
+    assert_eq!(in_flight(&mut scenario, &[]), [], "the other one serves");
+    stops(&mut scenario, 12);
+    scenario.later(5);
+    let found = [(Kind::WorkerQuitting, None)];
+    assert_eq!(in_flight(&mut scenario, &[]), found);
+    assert!(evidence(&scenario).contains("all 2 workers have been quitting for 5 s"));
+}
+
+#[test]
+fn workers_of_a_master_that_stops_quit_as_they_should() {
+    for (asked, is_found) in [
+        (&[15][..], false),
+        (&[28], false),
+        (&[28, 1], true),
+        (&[1], true),
+    ] {
+        let mut scenario = scenario(&[11]);
+        for &number in asked {
+            signal(&mut scenario, 10, number);
+        }
+        signal(&mut scenario, 11, 15);
+        scenario.later(9);
+        let found = in_flight(&mut scenario, &[]);
+        assert_eq!(!found.is_empty(), is_found, "{asked:?}: {found:?}");
+    }
+}
+
 #[test]
 fn workers_that_outlive_their_master_are_a_finding_as_long_as_they_live() {
     let mut scenario = scenario(&[11]);
