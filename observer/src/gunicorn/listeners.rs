@@ -41,6 +41,8 @@ const MAX_PAGES: usize = 128;
 #[derive(Debug, Default)]
 pub struct ListenerReader {
     namespaces: HashMap<Namespace, Listening>,
+    /// Workers whose own sockets were read.
+    pub workers_read: usize,
 }
 
 impl ListenerReader {
@@ -56,32 +58,42 @@ impl ListenerReader {
     ) -> io::Result<(Sockets, &Listening)> {
         let pid = found.master.pid;
         let inodes = sockets(procfs, found)?;
-        let listening = self.listening(procfs, pid)?;
+        let Self {
+            namespaces,
+            workers_read,
+        } = self;
+        let listening = listening(namespaces, procfs, pid)?;
         let of = |inode: u64| Some((inode, listening.get(&inode)?.clone()));
         let sockets: Sockets = inodes.into_iter().filter_map(of).collect();
         if !sockets.is_empty() {
             return Ok((sockets, listening));
         }
         let workers = found.workers.iter().take(MAX_WORKERS);
+        *workers_read += workers.len();
         let of_workers = workers.flat_map(|worker| sockets_of_worker(procfs, found, worker.pid));
         Ok((of_workers.filter_map(of).collect(), listening))
     }
+}
 
-    fn listening(&mut self, procfs: &ProcFs, pid: Pid) -> io::Result<&Listening> {
-        let path = procfs.root().join(format!("{pid}/ns/net"));
-        let namespace = identity(&path)?;
-        let entry = match self.namespaces.entry(namespace) {
-            Entry::Occupied(known) => return Ok(known.into_mut()),
-            Entry::Vacant(entry) => entry,
-        };
-        let own = identity(Path::new("/proc/self/ns/net"))?;
-        let listening = if namespace == own {
-            sock_diag::listening()?
-        } else {
-            listening_in(&path)?
-        };
-        Ok(entry.insert(listening))
-    }
+/// The sockets that listen in the network namespace of a process.
+fn listening<'n>(
+    namespaces: &'n mut HashMap<Namespace, Listening>,
+    procfs: &ProcFs,
+    pid: Pid,
+) -> io::Result<&'n Listening> {
+    let path = procfs.root().join(format!("{pid}/ns/net"));
+    let namespace = identity(&path)?;
+    let entry = match namespaces.entry(namespace) {
+        Entry::Occupied(known) => return Ok(known.into_mut()),
+        Entry::Vacant(entry) => entry,
+    };
+    let own = identity(Path::new("/proc/self/ns/net"))?;
+    let listening = if namespace == own {
+        sock_diag::listening()?
+    } else {
+        listening_in(&path)?
+    };
+    Ok(entry.insert(listening))
 }
 
 /// What distinguishes the connections of a master's workers from their other sockets.
