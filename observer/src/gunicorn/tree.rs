@@ -275,8 +275,10 @@ impl Tree {
             let objects = Objects::new(&memory, &reader.layout);
             reader.arbiter.dirty_arbiter(&objects)
         });
-        let Some(arbiter) = pid.and_then(|pid| self.children_as_seen(master_pid).remove(&pid))
-        else {
+        let arbiter = pid.and_then(|pid| self.children_as_seen(master_pid).remove(&pid));
+        // A worker is none, whatever the memory of the master says.
+        let is_worker = |it: &Process| found.workers.iter().any(|worker| worker.pid == it.pid);
+        let Some(arbiter) = arbiter.filter(|it| !is_worker(it)) else {
             return Vec::new();
         };
         let workers = self.procfs.children(arbiter.pid).unwrap_or_default();
