@@ -41,7 +41,7 @@ pub use object_key::ObjectKey;
 pub use offsets::{ENTER_ARGS, EXIT_RET, KernelOffsets};
 pub use oom::OomRecord;
 pub use request::{LineSource, RequestRecord, SHORT_LINE_BYTES, TimedBy};
-pub use signal::{REPORTED_SIGNALS, SignalRecord};
+pub use signal::{REPORTED_SIGNALS, SENT_BY_THREAD, SignalRecord};
 pub use stack::{
     ALL_LINES_BYTES, INNER_FRAMES, INNER_LINES_BYTES, NO_INSTRUCTION, OUTER_LINES_BYTES,
     STACK_FRAMES, STACK_THREADS, StackFrame, StackRecord, StackWalk, lines_of,

@@ -44,7 +44,7 @@ fn a_client_that_leaves_before_the_response_is_counted() -> Result<()> {
             server.fetch(&Request::get("/slow"))?;
             let metrics = observer.wait_for_requests(server.pid(), 2)?;
             let count = metrics.sum("gunicorn_client_disconnects_total", &[]);
-            let seconds = metrics.sum("gunicorn_client_disconnect_seconds_total", &[]);
+            let seconds = metrics.sum("gunicorn_client_gone_seconds_total", &[]);
             let as_wanted = count == 1.0 && (0.9..9.0).contains(&seconds);
             ensure!(as_wanted, "{class}, {backend:?}: {count}, {seconds} s");
             let errors = metrics.sum("gunicorn_http_errors_total", &[]);
@@ -97,7 +97,7 @@ fn a_stream_of_events_is_a_connection_and_no_slow_request() -> Result<()> {
             let mut client = Client::connect(server.port)?;
             client.ask(&Request::get("/events"))?;
             observer.wait_until("the stream", |metrics| {
-                let events = [("state", "events")];
+                let events = [("kind", "stream")];
                 metrics.sum("gunicorn_worker_connections", &events) == 1.0
                     && metrics.sum("gunicorn_worker_requests_in_flight", &[]) == 0.0
             })?;
@@ -165,7 +165,7 @@ fn connections_that_a_worker_accepts_and_does_not_serve_are_shown() -> Result<()
         observer
             .wait_until("those that wait for a thread", |metrics| {
                 let waiting = ["accepted", "reading"]
-                    .map(|state| metrics.sum("gunicorn_worker_connections", &[("state", state)]));
+                    .map(|stage| metrics.sum("gunicorn_connections_waiting", &[("stage", stage)]));
                 let in_flight = metrics.sum("gunicorn_worker_requests_in_flight", &[]);
                 waiting[0] + waiting[1] == 4.0 && in_flight == 2.0
             })

@@ -24,6 +24,8 @@ pub enum Event {
         signal: u8,
         /// `None` for the kernel.
         sender: Option<Pid>,
+        /// Another thread of the sender than its main thread sent it.
+        by_thread: bool,
     },
     /// The kernel's OOM killer is about to kill an observed process.
     Oom { time_ns: u64, pid: Pid },

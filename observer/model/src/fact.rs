@@ -296,27 +296,37 @@ pub struct Connections {
     pub websockets: u32,
     /// Event streams.
     pub events: u32,
-    /// Since when the first of `accepted` and `reading` waits.
-    pub waits_since_ns: Option<u64>,
+    /// Since when the first of `accepted` waits.
+    pub accepted_since_ns: Option<u64>,
+    /// Since when the first of `reading` is read.
+    pub read_since_ns: Option<u64>,
 }
 
 impl Add for Connections {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        let first = [self.waits_since_ns, other.waits_since_ns];
+        let first = |a: Option<u64>, b: Option<u64>| [a, b].into_iter().flatten().min();
         Self {
             accepted: self.accepted.saturating_add(other.accepted),
             reading: self.reading.saturating_add(other.reading),
             idle: self.idle.saturating_add(other.idle),
             websockets: self.websockets.saturating_add(other.websockets),
             events: self.events.saturating_add(other.events),
-            waits_since_ns: first.into_iter().flatten().min(),
+            accepted_since_ns: first(self.accepted_since_ns, other.accepted_since_ns),
+            read_since_ns: first(self.read_since_ns, other.read_since_ns),
         }
     }
 }
 
 impl Connections {
+    /// Since when the first of those that wait to be served waits.
+    #[must_use]
+    pub fn waits_since_ns(&self) -> Option<u64> {
+        let first = [self.accepted_since_ns, self.read_since_ns];
+        first.into_iter().flatten().min()
+    }
+
     /// Connections that wait to be served.
     #[must_use]
     pub fn waiting(&self) -> u32 {

@@ -128,12 +128,14 @@ impl State {
                         pid,
                         signal,
                         sender,
+                        by_thread,
                     } => self.signal(
                         *pid,
                         Sent {
                             time_ns: *time_ns,
                             signal: *signal,
                             sender: *sender,
+                            by_thread: *by_thread,
                         },
                     ),
                     Event::Oom { pid, .. } => {
@@ -353,7 +355,7 @@ impl State {
     fn lost(&mut self, pid: Pid, from: LostFrom, count: u32) {
         let master = self.owner(pid).unwrap_or(pid);
         if let Some(app) = self.apps.get_mut(&master) {
-            *app.lost.entry(from).or_default() += u64::from(count);
+            app.lost(pid, from, count);
         }
     }
 

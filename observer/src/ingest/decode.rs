@@ -15,7 +15,7 @@ use probe_ebpf::abi::{
     CLASS_BYTES, CapturedFrameRecord, DeepCaptureExhaustedRecord, ExceptionRecord, ExecRecord,
     ExitRecord, FILE_BYTES, FUNCTION_BYTES, ForkRecord, GcRecord, HEAD_BYTES, Header, LineSource,
     LostFrom as RecordLostFrom, LostRecord, MODULE_BYTES, NAME_BYTES, NO_DEPTH, OomRecord,
-    RecordKind, RequestRecord, SHORT_LINE_BYTES, SeenBy, SignalRecord, StackRecord,
+    RecordKind, RequestRecord, SENT_BY_THREAD, SHORT_LINE_BYTES, SeenBy, SignalRecord, StackRecord,
     TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
 use std::borrow::Cow;
@@ -108,11 +108,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         k if k == RecordKind::Signal as u16 => {
             let sender = fields.u32()?;
+            let signal = fields.u32()?;
             Ok(Event::Signal {
                 time_ns,
                 pid,
                 sender: (sender != 0).then_some(sender),
-                signal: u8::try_from(fields.u32()?).unwrap_or_default(),
+                signal: u8::try_from(signal & !SENT_BY_THREAD).unwrap_or_default(),
+                by_thread: signal & SENT_BY_THREAD != 0,
             })
         }
         k if k == RecordKind::Oom as u16 => Ok(Event::Oom { time_ns, pid }),

@@ -504,6 +504,7 @@ fn a_signal_has_its_sender_unless_the_kernel_sent_it() {
         pid: 7,
         signal: 15,
         sender,
+        by_thread: false,
     };
     assert_eq!(decoded(9), expected(Some(9)));
     assert_eq!(decoded(0), expected(None));

@@ -5,8 +5,9 @@ use observer_model::event::{CodeLocation, Event, ExitStatus, Frame, Request, Sta
 use observer_model::fact;
 use observer_model::fact::Pod;
 use observer_model::fact::{
-    Connections, DeepCapture, DeepCaptureState, Dirty, DirtyRole, Fact, Gauges, InFlight, KernelTotals, Level,
-    Listener, Master, MasterGauges, Pending, ProgramTotals, Started, TargetLevel, Usage, Worker, WorkerInFlight,
+    Connections, DeepCapture, DeepCaptureState, Dirty, DirtyRole, Fact, Gauges, InFlight,
+    KernelTotals, Level, Listener, Master, MasterGauges, Pending, ProgramTotals, Started,
+    TargetLevel, Usage, Worker, WorkerInFlight,
 };
 use observer_model::input::Input;
 use observer_model::settings::WorkerLabel;
@@ -84,6 +85,7 @@ fn add_lifecycle(state: &mut State) {
                 pid,
                 signal,
                 sender,
+                by_thread: false,
             },
         );
     }
@@ -155,7 +157,7 @@ fn add_lifecycle(state: &mut State) {
     let connections = Some(Connections {
         accepted: 1,
         events: 2,
-        waits_since_ns: Some(80 * S),
+        accepted_since_ns: Some(80 * S),
         ..Connections::default()
     });
     let workers = vec![WorkerInFlight {

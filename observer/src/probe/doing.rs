@@ -97,23 +97,19 @@ pub(super) trait Count {
 
 impl Count for Connections {
     fn count(&mut self, doing: Doing) {
-        let since_ns = match doing {
+        let (count, first_ns, since_ns) = match doing {
             Doing::Waits { since_ns } => {
-                self.accepted += 1;
-                since_ns
+                (&mut self.accepted, &mut self.accepted_since_ns, since_ns)
             }
-            Doing::Reads { since_ns } => {
-                self.reading += 1;
-                since_ns
-            }
+            Doing::Reads { since_ns } => (&mut self.reading, &mut self.read_since_ns, since_ns),
             Doing::Streams(StreamKind::WebSocket) => return self.websockets += 1,
             Doing::Streams(StreamKind::Events) => return self.events += 1,
             Doing::Idles => return self.idle += 1,
             Doing::Serves { .. } | Doing::Ends => return,
         };
+        *count += 1;
         if since_ns != 0 {
-            let first_ns = self.waits_since_ns.unwrap_or(since_ns).min(since_ns);
-            self.waits_since_ns = Some(first_ns);
+            *first_ns = Some(first_ns.unwrap_or(since_ns).min(since_ns));
         }
     }
 }
@@ -238,6 +234,6 @@ mod tests {
         for since_ns in [0, 30, 10, 20] {
             counted.count(Doing::Waits { since_ns });
         }
-        assert_eq!((counted.waiting(), counted.waits_since_ns), (4, Some(10)));
+        assert_eq!((counted.waiting(), counted.waits_since_ns()), (4, Some(10)));
     }
 }

@@ -10,9 +10,13 @@ pub struct SignalRecord {
     pub header: Header,
     /// Process that sent it; 0 for the kernel.
     pub sender: u32,
+    /// Its number, and [`SENT_BY_THREAD`].
     pub signal: u32,
 }
 const _: () = assert!(size_of::<SignalRecord>() == 24);
+
+/// Set in [`SignalRecord::signal`] if another thread of the sender than its main thread sent it.
+pub const SENT_BY_THREAD: u32 = 1 << 31;
 
 /// Set of the signals that are reported: those that end or steer a Gunicorn. Job control and timers
 /// are left out, and `SIGCHLD`, which a master gets from the kernel for each worker that exits.

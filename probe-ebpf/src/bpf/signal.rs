@@ -4,7 +4,9 @@ use super::emit::{header, send_later};
 use super::maps::{current, target};
 use super::{memory, offsets};
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use probe_ebpf::abi::{OomRecord, REPORTED_SIGNALS, RecordKind, Role, SignalRecord, Target};
+use probe_ebpf::abi::{
+    OomRecord, REPORTED_SIGNALS, RecordKind, Role, SENT_BY_THREAD, SignalRecord, Target,
+};
 use probe_ebpf::memory::Fault;
 
 /// `signal_generate(sig, info, task, group, result)`: runs in the process that sends the signal.
@@ -24,16 +26,18 @@ fn try_generated(ctx: &RawTracePointContext, signal: u32) -> Result<(), Fault> {
     if observed(tgid).is_none() {
         return Ok(());
     }
-    let sender = if is_from_process(ctx.arg(1))? {
-        (current() >> 32) as u32
+    let (sender, by_thread) = if is_from_process(ctx.arg(1))? {
+        let id = current();
+        let (tgid, tid) = ((id >> 32) as u32, id as u32);
+        (tgid, if tgid == tid { 0 } else { SENT_BY_THREAD })
     } else {
-        0
+        (0, 0)
     };
     send_later(|record| {
         *record = SignalRecord {
             header: header::<SignalRecord>(RecordKind::Signal, tgid),
             sender,
-            signal,
+            signal: signal | by_thread,
         };
     });
     Ok(())

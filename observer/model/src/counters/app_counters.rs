@@ -7,7 +7,7 @@ use crate::counters::worker_counters::{
 };
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::cut_short::CutShort;
-use crate::event::Request;
+use crate::event::{LostFrom, Request};
 use crate::routes::registry::RouteRegistry;
 use crate::routes::table::RouteId;
 use crate::routes::tree::Moved;
@@ -93,6 +93,27 @@ fn no_phases() -> Phases {
 struct Class {
     name: Arc<str>,
     phases: Phases,
+    unanswered: Unanswered,
+}
+
+/// What nobody answered, or nobody waited for, of workers of one class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Connections that were closed without an answer.
+    pub lost: BTreeMap<LostFrom, u64>,
+    /// Requests whose client left before it had its response, and their duration.
+    pub disconnects: u64,
+    pub gone_ns: u64,
+}
+
+impl Unanswered {
+    fn merge(&mut self, other: &Self) {
+        for (&from, count) in &other.lost {
+            *self.lost.entry(from).or_default() += count;
+        }
+        self.disconnects += other.disconnects;
+        self.gone_ns += other.gone_ns;
+    }
 }
 
 /// Identifies a series of `http_server_request_duration_seconds`.
@@ -151,6 +172,7 @@ impl AppCounters {
             self.classes.push(Class {
                 name: name.into(),
                 phases: no_phases(),
+                unanswered: Unanswered::default(),
             });
         }
         // Beyond the limit, the last class stands for all others.
@@ -176,6 +198,20 @@ impl AppCounters {
         self.http_errors.clear();
         for class in &mut self.classes {
             class.phases = no_phases();
+            class.unanswered = Unanswered::default();
+        }
+    }
+
+    /// What nobody answered, by class.
+    pub fn unanswered(&self) -> impl Iterator<Item = (ClassId, &Unanswered)> {
+        let classes = self.classes.iter().enumerate();
+        classes.map(|(at, class)| (ClassId::at(at), &class.unanswered))
+    }
+
+    /// Counts connections of a worker of the class that were closed without an answer.
+    pub fn lost(&mut self, class: ClassId, from: LostFrom, count: u32) {
+        if let Some(of) = self.classes.get_mut(class.index()) {
+            *of.unanswered.lost.entry(from).or_default() += u64::from(count);
         }
     }
 
@@ -192,6 +228,10 @@ impl AppCounters {
                 if let Some(ns) = ns {
                     phase.observe(ns);
                 }
+            }
+            if !request.bad_request && has_left(request, analysis) {
+                of.unanswered.disconnects += 1;
+                of.unanswered.gone_ns += duration_ns(request).unwrap_or(0);
             }
         }
         let not_found = matches!(request.status, Some(404 | 405));
@@ -291,7 +331,6 @@ impl AppCounters {
                 || request.worker_exited
                 || is_broken(request, analysis)
                 || request.was_cut && !is_gone,
-            is_gone,
             failed: failed.map(&mut key),
             handled: handled.map(&mut key),
         }
@@ -367,6 +406,11 @@ impl AppCounters {
             };
             for (mine, theirs) in mine.phases.iter_mut().zip(theirs) {
                 mine.merge(theirs);
+            }
+        }
+        for (id, theirs) in other.unanswered() {
+            if let Some(mine) = self.classes.get_mut(rename(id).index()) {
+                mine.unanswered.merge(theirs);
             }
         }
         for (key, histogram) in &other.http {

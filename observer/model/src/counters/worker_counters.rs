@@ -32,8 +32,6 @@ pub struct Outcome {
     pub route: RouteId,
     /// The response was a 5xx, or there was none while the client was still connected.
     pub is_error: bool,
-    /// The client left before it had its response.
-    pub is_gone: bool,
     /// An exception left the application.
     pub failed: Option<ErrorKey>,
     /// Gunicorn's `handle_error` ran.
@@ -60,9 +58,6 @@ pub struct Counters {
     pub handled: Errors,
     /// Streams that ended, by kind.
     pub streams: BTreeMap<StreamKind, StreamCounts>,
-    /// Requests whose client left before it had its response, and the time that they were served for.
-    pub disconnects: u64,
-    pub disconnected_ns: u64,
     /// Time with at least one request in flight.
     pub busy_ns: u64,
     /// User and system time; `None` until a worker's usage was read.
@@ -84,8 +79,6 @@ impl Default for Counters {
             failed: Errors::new(),
             handled: Errors::new(),
             streams: BTreeMap::new(),
-            disconnects: 0,
-            disconnected_ns: 0,
             busy_ns: 0,
             cpu_ns: None,
             ends: BTreeMap::new(),
@@ -120,10 +113,6 @@ impl Counters {
         if let Some(kind) = request.stream {
             self.streams.entry(kind).or_default().add(request);
         }
-        if outcome.is_gone {
-            self.disconnects += 1;
-            self.disconnected_ns += duration_ns(request).unwrap_or(0);
-        }
         self.errors += u64::from(outcome.is_error);
         let observe = |histogram: &mut Histogram, value: Option<u64>| {
             if let Some(value) = value {
@@ -152,8 +141,6 @@ impl Counters {
         self.requests += other.requests;
         self.errors += other.errors;
         self.busy_ns += other.busy_ns;
-        self.disconnects += other.disconnects;
-        self.disconnected_ns += other.disconnected_ns;
         for (&kind, &counts) in &other.streams {
             self.streams.entry(kind).or_default().merge(counts);
         }
@@ -326,7 +313,6 @@ mod tests {
         let outcome = Outcome {
             method: Method::default(),
             is_error: false,
-            is_gone: false,
             route: RouteId::UNKNOWN,
             failed: None,
             handled: None,

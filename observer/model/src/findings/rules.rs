@@ -142,7 +142,7 @@ fn waits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         let Some(connections) = worker.in_flight.connections else {
             continue;
         };
-        let since_ns = connections.waits_since_ns.unwrap_or(now_ns);
+        let since_ns = connections.waits_since_ns().unwrap_or(now_ns);
         let waits_ns = now_ns.saturating_sub(since_ns);
         let waits = seconds(waits_ns);
         let waiting = connections.waiting();
@@ -190,7 +190,7 @@ fn orphans(app: &AppInput, gone_ns: u64, found: &mut Vec<Found>) {
         let gone = seconds(gone_ns);
         let evidence =
             format!("the master exited {gone:.0} s ago; {count} of its workers still run");
-        add(found, Kind::MasterGone, None, evidence);
+        add(found, Kind::OrphanedWorkers, None, evidence);
     }
 }
 
@@ -205,7 +205,7 @@ fn boots(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         let age = seconds(now_ns.saturating_sub(started_ns));
         if worker.is_booting && worker.heartbeat_age_seconds.is_none() && age >= longest {
             let evidence = format!("the worker has been booting for {age:.0} s");
-            add(found, Kind::WorkerNotBooted, Some(worker.pid), evidence);
+            add(found, Kind::DoesNotBoot, Some(worker.pid), evidence);
         }
     }
 }
@@ -230,7 +230,7 @@ fn quits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         "{who} been quitting for {:.0} s; requests in progress: {in_flight}",
         seconds(quitting_ns)
     );
-    add(found, Kind::WorkerQuitting, only, evidence);
+    add(found, Kind::OnlyWorkerQuitting, only, evidence);
 }
 
 fn restarts(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {

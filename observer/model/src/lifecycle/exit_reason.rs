@@ -35,8 +35,10 @@ pub enum ExitReason {
     Reload,
     /// Its master reduced the number of workers, after `SIGTTOU`.
     Ttou,
-    /// An operator asked its master to stop it, through `gunicornc`.
-    Command,
+    /// `gunicornc worker remove`.
+    WorkerRemove,
+    /// `gunicornc worker kill`.
+    WorkerKill,
     /// Somebody other than its master sent it a signal to stop.
     Quit,
     /// A signal or an exit code that nobody asked for.
@@ -51,13 +53,14 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Timeout,
         Self::Oom,
         Self::MaxRequests,
         Self::Reload,
         Self::Ttou,
-        Self::Command,
+        Self::WorkerRemove,
+        Self::WorkerKill,
         Self::Quit,
         Self::Crash,
         Self::BootError,
@@ -74,7 +77,8 @@ impl ExitReason {
             Self::MaxRequests => "max_requests",
             Self::Reload => "reload",
             Self::Ttou => "ttou",
-            Self::Command => "command",
+            Self::WorkerRemove => "worker_remove",
+            Self::WorkerKill => "worker_kill",
             Self::Quit => "quit",
             Self::Crash => "crash",
             Self::BootError => "boot_error",
@@ -199,7 +203,8 @@ fn reason(evidence: &Evidence<'_>) -> ExitReason {
     let mut of_master = state.signals.iter().filter(by_master);
     let stop = of_master.find(|s| s.signal == signal::KILL || stops.contains(&s.signal));
     if let Some(stop) = stop {
-        // `worker remove` and `worker kill` send no signal to the master (`gunicorn/ctl/handlers.py`).
+        // `worker remove` and `worker kill` send no signal to the master. The first lets its main thread
+        // stop a worker, the second does so itself, in a thread of its own (`gunicorn/ctl/handlers.py`).
         return asked_for(evidence, stop.time_ns).unwrap_or(match evidence {
             Evidence {
                 is_halting: true, ..
@@ -207,7 +212,11 @@ fn reason(evidence: &Evidence<'_>) -> ExitReason {
             Evidence {
                 takes_commands: true,
                 ..
-            } => ExitReason::Command,
+            } if stop.by_thread => ExitReason::WorkerKill,
+            Evidence {
+                takes_commands: true,
+                ..
+            } => ExitReason::WorkerRemove,
             _ => ExitReason::Unknown,
         });
     }

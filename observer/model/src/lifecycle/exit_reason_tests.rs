@@ -8,6 +8,7 @@ fn sent(time_ns: u64, signal: u8, sender: Pid) -> Sent {
         time_ns,
         signal,
         sender: (sender != 0).then_some(sender),
+        by_thread: false,
     }
 }
 
@@ -113,7 +114,11 @@ fn an_old_reload_explains_nothing_and_a_command_what_no_signal_explains() {
         let mut case = old(signal);
         assert_eq!(case.end().0, ExitReason::Unknown);
         case.takes_commands = true;
-        assert_eq!(case.end(), (ExitReason::Command, ExitKind::Graceful));
+        assert_eq!(case.end(), (ExitReason::WorkerRemove, ExitKind::Graceful));
+        for sent in &mut case.state.signals {
+            sent.by_thread = true;
+        }
+        assert_eq!(case.end(), (ExitReason::WorkerKill, ExitKind::Graceful));
     }
     // A master that stops may take long.
     let mut stops = old(signal::TERM);

@@ -97,6 +97,7 @@ mod tests {
                     time_ns: 1,
                     signal,
                     sender: Some(7),
+                    by_thread: false,
                 });
             }
             let expected = (reason, kind);

@@ -26,6 +26,8 @@ pub struct Sent {
     pub signal: u8,
     /// `None` for the kernel.
     pub sender: Option<Pid>,
+    /// Another thread of the sender than its main thread sent it.
+    pub by_thread: bool,
 }
 
 /// The stage of a worker's life.
@@ -142,6 +144,7 @@ mod tests {
             time_ns: 1,
             signal,
             sender: None,
+            by_thread: false,
         }
     }
 

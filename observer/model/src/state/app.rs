@@ -58,8 +58,6 @@ pub struct App {
     pub is_halting: bool,
     /// Exits of its workers, by reason.
     pub ends: BTreeMap<ExitReason, u64>,
-    /// Connections that were closed without an answer.
-    pub lost: BTreeMap<LostFrom, u64>,
     /// Exits of its dirty pool; `None` while it has had none.
     pub dirty_ends: Option<BTreeMap<(DirtyRole, ExitReason), u64>>,
     /// Workers that timed out, by class and by the function they were stuck in.
@@ -102,7 +100,6 @@ impl App {
             state: WorkerState::default(),
             is_halting: false,
             ends: BTreeMap::new(),
-            lost: BTreeMap::new(),
             dirty_ends: None,
             timeouts: BTreeMap::new(),
             listeners: Vec::new(),
@@ -227,6 +224,13 @@ impl App {
     pub fn absorb_shared(&mut self, settings: &Settings, other: &AppCounters, class: &str) {
         self.counters.absorb_shared(settings, other, class);
         self.follow_moved();
+    }
+
+    /// Connections of a process were closed without an answer.
+    pub fn lost(&mut self, pid: Pid, from: LostFrom, count: u32) {
+        let class = self.worker(pid).and_then(|worker| worker.class);
+        let class = class_id(&self.master, &mut self.counters, class);
+        self.counters.lost(class, from, count);
     }
 
     /// Adds to the counters of a worker, also of one that exited meanwhile.

@@ -34,6 +34,7 @@ fn signal(scenario: &mut Scenario, pid: Pid, signal: u8, sender: Pid) {
         pid,
         signal,
         sender: Some(sender),
+        by_thread: false,
     });
 }
 
@@ -100,7 +101,7 @@ fn exits_of_dirty_workers_have_the_reasons_of_workers() {
         (&[(12, 1, 10), (13, 15, 12)], Code(0), ExitReason::Reload),
         (&[(12, 22, 99), (13, 15, 12)], Code(0), ExitReason::Ttou),
         (&[(12, 15, 10), (13, 15, 12)], Code(0), ExitReason::Shutdown),
-        (&[(13, 15, 12)], Code(0), ExitReason::Command),
+        (&[(13, 15, 12)], Code(0), ExitReason::WorkerRemove),
         (&[], Code(3), ExitReason::BootError),
     ];
     for (signals, status, reason) in cases {

@@ -62,9 +62,12 @@ fn lost_connections_count_for_the_app_of_a_worker_or_a_master() {
     lost(&mut scenario, 10, LostFrom::Backlog, 7);
     // Of a process that is nobody's.
     lost(&mut scenario, 12, LostFrom::Backlog, 1);
-    let lost = scenario.app().lost;
-    let expected = [("accepted", 0), ("backlog", 7), ("read", 1)];
-    assert_eq!(lost.into_iter().collect::<Vec<_>>(), expected);
+    let (class, unanswered) = &scenario.app().unanswered[0];
+    let expected = [(LostFrom::Backlog, 7), (LostFrom::Read, 1)];
+    assert_eq!(
+        (&**class, unanswered.lost.clone()),
+        ("ThreadWorker", expected.into())
+    );
 }
 
 #[test]
@@ -81,8 +84,8 @@ fn a_client_that_left_is_counted_with_the_time_for_nobody() {
     send(&mut scenario, request(11, now_ns));
     let counters = scenario.one_worker().counters;
     assert_eq!((counters.requests, counters.errors), (2, 0));
-    let gone = (counters.disconnects, counters.disconnected_ns);
-    assert_eq!(gone, (1, 2_000_000));
+    let of_class = &scenario.app().unanswered[0].1;
+    assert_eq!((of_class.disconnects, of_class.gone_ns), (1, 2_000_000));
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn connections_that_wait_for_a_thread_are_saturation() {
     let mut scenario = scenario("ThreadWorker", 2);
     let waiting = |since_ns| Connections {
         accepted: 12,
-        waits_since_ns: Some(since_ns),
+        accepted_since_ns: Some(since_ns),
         ..Connections::default()
     };
     let now_ns = scenario.now_ns;
@@ -191,16 +194,16 @@ fn connections_that_wait_for_a_thread_are_saturation() {
     assert_eq!(findings(&mut scenario, 2, now_ns - S), []);
     let found = findings(&mut scenario, 2, now_ns - 9 * S);
     assert_eq!(found, [Kind::Saturated]);
-    let worker = scenario.one_worker();
-    assert_eq!(worker.connections.unwrap().accepted, 12);
-    assert!((worker.waits_seconds - 9.0).abs() < 1e-9);
+    let waiting = &scenario.app().waiting[1];
+    assert_eq!((waiting.stage, waiting.count), ("accepted", 12));
+    assert!((waiting.oldest_seconds.unwrap() - 9.0).abs() < 1e-9);
 }
 
 #[test]
 fn a_sync_worker_that_waits_for_its_client_says_so() {
     let reading = |scenario: &Scenario| Connections {
         reading: 1,
-        waits_since_ns: Some(scenario.now_ns - 40 * S),
+        accepted_since_ns: Some(scenario.now_ns - 40 * S),
         ..Connections::default()
     };
     let mut sync = scenario("SyncWorker", 1);

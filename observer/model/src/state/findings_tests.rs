@@ -121,7 +121,7 @@ fn a_worker_that_boots_for_longer_than_the_timeout_is_a_finding() {
     scenario.later(29);
     assert_eq!(in_flight(&mut scenario, &[]), []);
     scenario.later(1);
-    let found = [(Kind::WorkerNotBooted, Some(11))];
+    let found = [(Kind::DoesNotBoot, Some(11))];
     assert_eq!(in_flight(&mut scenario, &[]), found);
     assert!(evidence(&scenario).contains("booting for 30 s"));
     // Its master counts: it will end it.
@@ -136,6 +136,7 @@ fn signal(scenario: &mut Scenario, pid: Pid, signal: u8) {
         pid,
         signal,
         sender: Some(99),
+        by_thread: false,
     });
 }
 
@@ -148,7 +149,7 @@ fn an_app_whose_only_worker_quits_is_a_finding() {
     scenario.later(4);
     assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), []);
     scenario.later(1);
-    let found = [(Kind::WorkerQuitting, Some(11))];
+    let found = [(Kind::OnlyWorkerQuitting, Some(11))];
     assert_eq!(in_flight(&mut scenario, &[(11, begun_ns)]), found);
     let evidence = evidence(&scenario);
     assert_eq!(
@@ -180,7 +181,7 @@ fn an_app_whose_workers_all_quit_by_themselves_is_a_finding() {
     assert_eq!(in_flight(&mut scenario, &[]), [], "the other one serves");
     stops(&mut scenario, 12);
     scenario.later(5);
-    let found = [(Kind::WorkerQuitting, None)];
+    let found = [(Kind::OnlyWorkerQuitting, None)];
     assert_eq!(in_flight(&mut scenario, &[]), found);
     assert!(evidence(&scenario).contains("all 2 workers have been quitting for 5 s"));
 }
@@ -219,7 +220,7 @@ fn workers_that_outlive_their_master_are_a_finding_as_long_as_they_live() {
     scenario.later(4);
     assert_eq!(in_flight(&mut scenario, &[]), [], "they may follow it");
     scenario.later(1);
-    let found = [(Kind::MasterGone, None)];
+    let found = [(Kind::OrphanedWorkers, None)];
     assert_eq!(in_flight(&mut scenario, &[]), found);
     assert!(evidence(&scenario).contains("5 s ago; 1 of its workers"));
     // Long after its series would have gone.

@@ -15,6 +15,7 @@ fn signal(scenario: &mut Scenario, pid: Pid, signal: u8, sender: Option<Pid>) {
         pid,
         signal,
         sender,
+        by_thread: false,
     });
 }
 

@@ -5,10 +5,13 @@ mod build;
 
 pub(crate) use build::http_errors;
 
+use crate::counters::app_counters::Unanswered;
 use crate::counters::histogram::Histogram;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
-use crate::fact::{Connections, Gauges, Kubernetes, Listener, MasterGauges, Pod, ProgramTotals, Usage};
+use crate::fact::{
+    Connections, Gauges, Kubernetes, Listener, MasterGauges, Pod, ProgramTotals, Usage,
+};
 use crate::findings::finding::Finding;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
 use crate::lifecycle::worker_event::PendingView;
@@ -68,8 +71,9 @@ pub struct AppView {
     pub signals: BTreeMap<&'static str, u64>,
     /// Worker exits. Every reason has an entry.
     pub ends: BTreeMap<&'static str, u64>,
-    /// Connections that were closed without an answer. Every place has an entry.
-    pub lost: BTreeMap<&'static str, u64>,
+    pub waiting: Vec<WaitingView>,
+    /// What nobody answered, by class. The class of new workers has an entry.
+    pub unanswered: Vec<(Arc<str>, Unanswered)>,
     /// Its dirty pool; `None` while it has had none.
     pub dirty: Option<DirtyView>,
     /// Worker timeouts, by the function the worker was stuck in.
@@ -119,8 +123,6 @@ pub struct WorkerView {
     pub oldest_request: Option<PendingView>,
     /// Connections without a request in flight; `None` where they are not seen.
     pub connections: Option<Connections>,
-    /// Since when the first of them waits to be served, in seconds.
-    pub waits_seconds: f64,
     pub counters: Counters,
     /// Requests whose WSGI application raised an exception.
     pub failed: Vec<ErrorView>,
@@ -135,6 +137,16 @@ pub struct DirtyView {
     pub live: BTreeMap<&'static str, u32>,
     /// Exits, by role and reason. Each reason of both roles has an entry.
     pub ends: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// Connections of an app that wait to be served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitingView {
+    /// `backlog`, `accepted` or `read`.
+    pub stage: &'static str,
+    pub count: u32,
+    /// For how long the first of them has waited, 0 without one; `None` if that is not known.
+    pub oldest_seconds: Option<f64>,
 }
 
 /// Timeouts of workers of a class that were stuck in one function.

@@ -4,7 +4,7 @@ import { element, find, keyed, mark, say } from "./dom.js";
 import { clock, count } from "./format.js";
 
 /** For these, the next step is to look at the stack. */
-const WANTS_STACK = ["worker_stuck", "heartbeat_late", "worker_quitting"];
+const WANTS_STACK = ["worker_stuck", "heartbeat_late", "only_worker_quitting"];
 
 const key = (of) => `${of.finding} ${of.master_pid} ${of.worker_pid}`;
 const target = (of) => (of.worker_pid === null ? `master ${of.master_pid}` : `worker ${of.worker_pid}`);

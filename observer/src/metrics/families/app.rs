@@ -2,6 +2,8 @@
 
 use crate::metrics::family::{Family, Kind, Read, Unit};
 use crate::metrics::series::Series;
+use observer_model::duration::seconds;
+use observer_model::event::LostFrom;
 use observer_model::views::metrics_view::AppView;
 
 pub const FAMILIES: &[Family] = &[
@@ -68,6 +70,45 @@ pub const FAMILIES: &[Family] = &[
                     &error.raised_in,
                 ];
                 series.put_for(labels, error.count);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_requests_lost_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["worker_class", "reason"],
+        help: "Connections that were closed without an answer though their client had sent a request, by where they were.",
+        read: Read::App(|app, series| {
+            for (class, of) in &app.unanswered {
+                for from in LostFrom::ALL {
+                    let count = of.lost.get(&from).copied().unwrap_or(0);
+                    series.put_for([class, from.as_str()], count);
+                }
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_client_disconnects_total",
+        kind: Kind::Counter,
+        unit: Unit::One,
+        labels: &["worker_class"],
+        help: "Requests whose client disconnected before the response was written.",
+        read: Read::App(|app, series| {
+            for (class, of) in &app.unanswered {
+                series.put_for([&**class], of.disconnects);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_client_gone_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        labels: &["worker_class"],
+        help: "Duration of the requests whose client disconnected before the response was written, in seconds.",
+        read: Read::App(|app, series| {
+            for (class, of) in &app.unanswered {
+                series.put_for([&**class], seconds(of.gone_ns));
             }
         }),
     },

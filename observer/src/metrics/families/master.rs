@@ -33,18 +33,6 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
-        name: "gunicorn_requests_lost_total",
-        kind: Kind::Counter,
-        unit: Unit::One,
-        labels: &["reason"],
-        help: "Connections that were closed without an answer though their client had sent a request, by where they were.",
-        read: Read::ObservedMaster(|master, series| {
-            for (reason, &count) in &master.view.lost {
-                series.put_for([reason], count);
-            }
-        }),
-    },
-    Family {
         name: "gunicorn_worker_timeouts_total",
         kind: Kind::Counter,
         unit: Unit::One,
@@ -101,6 +89,30 @@ pub const FAMILIES: &[Family] = &[
         read: Read::ObservedMaster(|master, series| {
             for ((role, reason), &count) in master.view.dirty.iter().flat_map(|it| &it.ends) {
                 series.put_for([role, reason], count);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_connections_waiting",
+        kind: Kind::Gauge,
+        unit: Unit::One,
+        labels: &["stage"],
+        help: "Connections that wait to be served, by stage (backlog, accepted or read).",
+        read: Read::ObservedMaster(|master, series| {
+            for waiting in &master.view.waiting {
+                series.put_for([waiting.stage], waiting.count);
+            }
+        }),
+    },
+    Family {
+        name: "gunicorn_connections_waiting_oldest_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: &["stage"],
+        help: "Age of the oldest connection that waits to be served, in seconds; 0 without one.",
+        read: Read::ObservedMaster(|master, series| {
+            for waiting in &master.view.waiting {
+                series.put_for([waiting.stage], waiting.oldest_seconds);
             }
         }),
     },

@@ -75,29 +75,13 @@ pub const FAMILIES: &[Family] = &[
         read: Read::Counts(|of, series| errors(of.handled, series)),
     },
     Family {
-        name: "gunicorn_client_disconnects_total",
-        kind: Kind::Counter,
-        unit: Unit::One,
-        labels: &[],
-        help: "Requests whose client disconnected before the response was written.",
-        read: Read::Counts(|of, series| series.put(of.counters.disconnects)),
-    },
-    Family {
-        name: "gunicorn_client_disconnect_seconds_total",
-        kind: Kind::Counter,
-        unit: Unit::Seconds,
-        labels: &[],
-        help: "Duration of the requests whose client disconnected before the response was written, in seconds.",
-        read: Read::Counts(|of, series| series.put(seconds(of.counters.disconnected_ns))),
-    },
-    Family {
         name: "gunicorn_streams_total",
         kind: Kind::Counter,
         unit: Unit::One,
         labels: &["kind"],
         help: "WebSockets and event streams that ended.",
         read: Read::Counts(|of, series| {
-            streams(&of.counters, series, |stream| stream.streams as f64)
+            streams(of.counters, series, |stream| stream.streams as f64);
         }),
     },
     Family {
@@ -107,7 +91,7 @@ pub const FAMILIES: &[Family] = &[
         labels: &["kind"],
         help: "Duration of WebSockets and event streams that ended, in seconds.",
         read: Read::Counts(|of, series| {
-            streams(&of.counters, series, |stream| seconds(stream.duration_ns));
+            streams(of.counters, series, |stream| seconds(stream.duration_ns));
         }),
     },
     Family {
@@ -117,7 +101,7 @@ pub const FAMILIES: &[Family] = &[
         labels: &["kind"],
         help: "Bytes that workers wrote to WebSockets and event streams that ended.",
         read: Read::Counts(|of, series| {
-            streams(&of.counters, series, |stream| stream.sent_bytes as f64);
+            streams(of.counters, series, |stream| stream.sent_bytes as f64);
         }),
     },
     Family {

@@ -98,27 +98,19 @@ pub const FAMILIES: &[Family] = &[
         name: "gunicorn_worker_connections",
         kind: Kind::Gauge,
         unit: Unit::One,
-        labels: &["state"],
-        help: "Connections of a worker without a request in flight, by state (accepted, reading, idle, websocket or events).",
+        labels: &["kind"],
+        help: "Open connections of a worker, by kind (http, websocket, stream or idle).",
         read: Read::Now(|now, series| {
             let Some(of) = now.connections else { return };
-            for (state, count) in [
-                ("accepted", of.accepted),
-                ("reading", of.reading),
-                ("idle", of.idle),
-                ("websocket", of.websockets),
-                ("events", of.events),
+            let in_flight = now.in_flight.unwrap_or(0);
+            for (kind, count) in [
+                ("http", in_flight + u64::from(of.waiting())),
+                ("websocket", of.websockets.into()),
+                ("stream", of.events.into()),
+                ("idle", of.idle.into()),
             ] {
-                series.put_for([state], count);
+                series.put_for([kind], count);
             }
         }),
-    },
-    Family {
-        name: "gunicorn_worker_oldest_waiting_seconds",
-        kind: Kind::Gauge,
-        unit: Unit::Seconds,
-        labels: &[],
-        help: "Age of a worker's oldest connection that is accepted and not served yet, in seconds; 0 without one.",
-        read: Read::Now(|now, series| series.put(now.waits_seconds)),
     },
 ];

@@ -19,7 +19,6 @@ pub struct Now {
     pub in_flight: Option<u64>,
     pub oldest_seconds: Option<f64>,
     pub connections: Option<Connections>,
-    pub waits_seconds: Option<f64>,
 }
 
 impl Now {
@@ -39,10 +38,6 @@ impl Now {
             in_flight: observed.then_some(worker.in_flight.into()),
             oldest_seconds: observed.then(|| oldest.map_or(0.0, |oldest| oldest.age_seconds)),
             connections: worker.connections.filter(|_| observed),
-            waits_seconds: worker
-                .connections
-                .map(|_| worker.waits_seconds)
-                .filter(|_| observed),
         }
     }
 
@@ -77,7 +72,6 @@ impl Now {
             in_flight: sum(all.in_flight, one.in_flight),
             oldest_seconds: greatest(all.oldest_seconds, one.oldest_seconds),
             connections: sum(all.connections, one.connections),
-            waits_seconds: greatest(all.waits_seconds, one.waits_seconds),
         })
     }
 }

@@ -1,8 +1,7 @@
 //! Builds the view for `/metrics`.
 
-use crate::counters::app_counters::AppCounters;
+use crate::counters::app_counters::{AppCounters, Unanswered};
 use crate::counters::worker_counters::{Counters, ErrorKey, Errors, Phase};
-use crate::event::LostFrom;
 use crate::fact::{DeepCapture, DirtyRole};
 use crate::lifecycle::exit_reason::ExitReason;
 use crate::lifecycle::signal;
@@ -16,10 +15,11 @@ use crate::state::worker::Worker;
 use crate::views::metrics_view::{
     AppView, ClassView, DeepCaptureView, DirtyView, ErrorView, HttpErrorView, HttpView,
     MasterExitsView, MetricsView, ObserverView, PhaseView, SlotView, TargetView, TimeoutView,
-    WorkerView,
+    WaitingView, WorkerView,
 };
 use crate::wall_clock::Clock;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl State {
     /// The view for `/metrics` at `now_ns`.
@@ -217,10 +217,8 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
             .iter()
             .map(|reason| (reason.as_str(), app.ends.get(reason).copied().unwrap_or(0)))
             .collect(),
-        lost: LostFrom::ALL
-            .iter()
-            .map(|from| (from.as_str(), app.lost.get(from).copied().unwrap_or(0)))
-            .collect(),
+        unanswered: unanswered(app),
+        waiting: waiting(app, clock),
         dirty: None,
         timeouts: app
             .timeouts
@@ -235,6 +233,44 @@ fn app_view(app: &App, settings: &Settings, clock: &Clock) -> AppView {
         capped_requests: counters.routes.capped(),
         capped_errors: counters.names.capped,
     }
+}
+
+/// Connections that wait to be served; `None` where they are not seen.
+fn waiting(app: &App, clock: &Clock) -> Vec<WaitingView> {
+    let backlog = app.listeners.iter().map(|listener| listener.backlog).sum();
+    let backlog = WaitingView {
+        stage: "backlog",
+        count: backlog,
+        oldest_seconds: None,
+    };
+    let of_workers = app
+        .live
+        .values()
+        .filter_map(|worker| worker.state.in_flight.connections);
+    let Some(all) = of_workers.reduce(|all, of| all + of) else {
+        return vec![backlog];
+    };
+    let stage = |stage, count, since_ns: Option<u64>| WaitingView {
+        stage,
+        count,
+        oldest_seconds: Some(since_ns.map_or(0.0, |since_ns| clock.seconds_since(since_ns))),
+    };
+    vec![
+        backlog,
+        stage("accepted", all.accepted, all.accepted_since_ns),
+        stage("read", all.reading, all.read_since_ns),
+    ]
+}
+
+fn unanswered(app: &App) -> Vec<(Arc<str>, Unanswered)> {
+    let counters = &app.counters;
+    let of_class = |(id, of): (_, &Unanswered)| (counters.class_name(id), of.clone());
+    let mut all: Vec<(Arc<str>, Unanswered)> = counters.unanswered().map(of_class).collect();
+    let default = app.default_class();
+    if all.iter().all(|(class, _)| **class != *default) {
+        all.push((default.into(), Unanswered::default()));
+    }
+    all
 }
 
 fn slots(app: &App, by_slot: BySlot) -> Vec<SlotView> {
@@ -312,7 +348,6 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
     let is_live = worker.end.is_none();
     let oldest = worker.state.in_flight.oldest.first().filter(|_| is_live);
     let connections = worker.state.in_flight.connections.filter(|_| is_live);
-    let waits_ns = connections.and_then(|connections| connections.waits_since_ns);
     let counters = worker.total().into_owned();
     WorkerView {
         pid: worker.pid,
@@ -335,7 +370,6 @@ fn worker_view(app: &App, settings: &Settings, worker: &Worker, clock: &Clock) -
         },
         oldest_request: oldest.map(|of| app.pending(settings, of, clock.now_ns)),
         connections,
-        waits_seconds: waits_ns.map_or(0.0, |since_ns| clock.seconds_since(since_ns)),
         failed: errors(&app.counters, &counters.failed),
         handled: errors(&app.counters, &counters.handled),
         counters,
