@@ -2,6 +2,7 @@
 
 pub mod app_counters;
 pub mod histogram;
+pub mod http_series;
 pub mod label_limits;
 pub mod streams;
 pub mod worker_counters;

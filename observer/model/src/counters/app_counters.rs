@@ -1,6 +1,7 @@
 //! Counters of an app. They are never reset while its master lives.
 
-use crate::counters::histogram::{HTTP_DURATION, Histogram, PHASE};
+use crate::counters::histogram::{Histogram, PHASE};
+use crate::counters::http_series::HttpSeries;
 use crate::counters::label_limits::{ErrorType, LabelLimits, OTHER};
 use crate::counters::worker_counters::{
     Counters, ErrorKey, Errors, Outcome, Phase, add, duration_ns, phases,
@@ -156,7 +157,7 @@ pub struct AppCounters {
     pub names: LabelLimits,
     pub http_errors: BTreeMap<HttpErrorKey, u64>,
     classes: Vec<Class>,
-    pub http: ById<HttpKey, Histogram>,
+    pub http: ById<HttpKey, HttpSeries>,
     /// Routes that became others; these counters know it, those of workers do not yet.
     moved: Moved,
 }
@@ -259,7 +260,7 @@ impl AppCounters {
                     _ => None,
                 },
             };
-            self.http(settings, key).observe(ns);
+            self.http(settings, key).observe(ns, request);
         }
         let is_failed = request.worker_exited || is_broken(request, analysis);
         if is_failed || matches!(request.status, Some(500..)) {
@@ -413,17 +414,17 @@ impl AppCounters {
                 mine.unanswered.merge(theirs);
             }
         }
-        for (key, histogram) in &other.http {
+        for (key, series) in &other.http {
             let route = self.route_of(settings, other, key.route);
             if route == RouteId::OTHER && key.route != route {
-                self.routes.add_capped(histogram.count());
+                self.routes.add_capped(series.duration.count());
             }
             let key = HttpKey {
                 class: rename(key.class),
                 route,
                 ..*key
             };
-            self.http(settings, key).merge(histogram);
+            self.http(settings, key).merge(series);
         }
         for (key, count) in &other.http_errors {
             let key = HttpErrorKey {
@@ -453,11 +454,10 @@ impl AppCounters {
             return;
         }
         let moved = self.routes.take_moved();
-        for (key, histogram) in std::mem::take(&mut self.http) {
+        for (key, series) in std::mem::take(&mut self.http) {
             let route = moved.to(key.route);
-            let series = self.http.entry(HttpKey { route, ..key });
-            let none = || Histogram::new(&HTTP_DURATION);
-            series.or_insert_with(none).merge(&histogram);
+            let moved_to = self.http.entry(HttpKey { route, ..key });
+            moved_to.or_default().merge(&series);
         }
         for (mut key, count) in std::mem::take(&mut self.http_errors) {
             key.route = moved.to(key.route);
@@ -484,15 +484,13 @@ impl AppCounters {
         std::mem::take(&mut self.moved)
     }
 
-    fn http(&mut self, settings: &Settings, mut key: HttpKey) -> &mut Histogram {
+    fn http(&mut self, settings: &Settings, mut key: HttpKey) -> &mut HttpSeries {
         let limit = settings.route_limit.saturating_mul(SERIES_PER_ROUTE);
         if self.http.len() >= limit && !self.http.contains_key(&key) {
             key.route = RouteId::OTHER;
             self.routes.add_capped(1);
         }
-        self.http
-            .entry(key)
-            .or_insert_with(|| Histogram::new(&HTTP_DURATION))
+        self.http.entry(key).or_default()
     }
 }
 

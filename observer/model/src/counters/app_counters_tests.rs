@@ -26,10 +26,10 @@ fn count(
 }
 
 fn http(counters: &AppCounters) -> Vec<(String, &'static str, String, u64)> {
-    let series = counters.http.iter().map(|(key, histogram)| {
+    let series = counters.http.iter().map(|(key, of)| {
         let class = counters.class_name(key.class).to_string();
         let route = counters.routes.name(key.route).to_owned();
-        (class, key.method.as_str(), route, histogram.count())
+        (class, key.method.as_str(), route, of.duration.count())
     });
     series.collect()
 }

@@ -192,6 +192,9 @@ pub struct HttpView {
     /// Empty if the request did not fail.
     pub error_type: String,
     pub duration: Histogram,
+    /// `None` while no request had a body.
+    pub request_size: Option<Box<Histogram>>,
+    pub response_size: Option<Box<Histogram>>,
 }
 
 /// A series of errors of a worker, a slot or a worker class.

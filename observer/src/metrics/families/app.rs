@@ -2,36 +2,43 @@
 
 use crate::metrics::family::{Family, Kind, Read, Unit};
 use crate::metrics::series::Series;
+use observer_model::counters::histogram::Histogram;
 use observer_model::duration::seconds;
 use observer_model::event::LostFrom;
-use observer_model::views::metrics_view::AppView;
+use observer_model::views::metrics_view::{AppView, HttpView};
+
+const HTTP_LABELS: &[&str] = &[
+    "worker_class",
+    "http_request_method",
+    "http_route",
+    "http_response_status_code",
+    "error_type",
+];
 
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "http_server_request_duration_seconds",
         kind: Kind::Histogram,
         unit: Unit::Seconds,
-        labels: &[
-            "worker_class",
-            "http_request_method",
-            "http_route",
-            "http_response_status_code",
-            "error_type",
-        ],
+        labels: HTTP_LABELS,
         help: "Duration of HTTP requests, in seconds, as the OpenTelemetry conventions define it.",
-        read: Read::App(|app, series| {
-            for http in &app.http {
-                let status = number(http.status);
-                let labels = [
-                    &*http.class,
-                    http.method,
-                    &http.route,
-                    &status,
-                    &http.error_type,
-                ];
-                series.put_for(labels, &http.duration);
-            }
-        }),
+        read: Read::App(|app, series| http(app, series, |of| Some(&of.duration))),
+    },
+    Family {
+        name: "http_server_request_body_size_bytes",
+        kind: Kind::Histogram,
+        unit: Unit::Bytes,
+        labels: HTTP_LABELS,
+        help: "Size of the bodies of HTTP requests that have one, in bytes.",
+        read: Read::App(|app, series| http(app, series, |of| of.request_size.as_deref())),
+    },
+    Family {
+        name: "http_server_response_body_size_bytes",
+        kind: Kind::Histogram,
+        unit: Unit::Bytes,
+        labels: HTTP_LABELS,
+        help: "Size of the bodies of HTTP responses, in bytes.",
+        read: Read::App(|app, series| http(app, series, |of| of.response_size.as_deref())),
     },
     Family {
         name: "gunicorn_request_phase_seconds",
@@ -175,6 +182,23 @@ pub const FAMILIES: &[Family] = &[
         read: Read::ObservedMaster(|master, series| series.put(master.view.capped_errors)),
     },
 ];
+
+fn http<'a>(
+    app: &'a AppView,
+    series: &mut Series<'a>,
+    read: impl Fn(&'a HttpView) -> Option<&'a Histogram>,
+) {
+    for http in &app.http {
+        let labels = [
+            &*http.class,
+            http.method,
+            &http.route,
+            &number(http.status),
+            &http.error_type,
+        ];
+        series.put_for(labels, read(http));
+    }
+}
 
 fn app_info(view: &AppView, series: &mut Series) {
     let labels = [

@@ -302,7 +302,7 @@ fn classes(app: &App, by_slot: &BySlot) -> Vec<ClassView> {
 
 fn http(app: &App) -> Vec<HttpView> {
     let counters = &app.counters;
-    let series = counters.http.iter().map(|(key, duration)| HttpView {
+    let series = counters.http.iter().map(|(key, of)| HttpView {
         class: counters.class_name(key.class),
         method: key.method.as_str(),
         route: counters.routes.name(key.route).to_owned(),
@@ -312,7 +312,9 @@ fn http(app: &App) -> Vec<HttpView> {
             (None, Some(status @ 500..)) => status.to_string(),
             (None, _) => String::new(),
         },
-        duration: duration.clone(),
+        duration: of.duration.clone(),
+        request_size: of.request_size.clone(),
+        response_size: of.response_size.clone(),
     });
     series.collect()
 }
