@@ -4,6 +4,7 @@ use observer_model::event::StreamKind;
 use observer_model::fact::Connections;
 use probe_ebpf::abi::{Conn, Phase, Role, Target, flags, marks};
 use probe_ebpf::gunicorn::Family;
+use probe_ebpf::machine::wire::has_request_line;
 
 /// A response whose end is not known is over when nothing was written for this time.
 const SILENT_NS: u64 = 1_000_000_000;
@@ -54,7 +55,7 @@ impl Doing {
                 let is_worker = target.is_some_and(|target| target.role == Role::Worker as u32);
                 if let Some(kind) = stream(conn) {
                     Self::Streams(kind)
-                } else if is_over(conn, now_ns) || !is_worker || conn.first_read_ns == 0 {
+                } else if !is_worker || !has_request_line(conn) || is_over(conn, now_ns) {
                     Self::Idles
                 } else {
                     Self::Serves {
@@ -213,10 +214,12 @@ mod tests {
     #[test]
     fn on_the_wire_a_response_without_an_end_is_over_when_it_is_silent() {
         let unread = worker(target_flags::BY_SOCKET);
-        let answered = Conn {
+        let mut answered = Conn {
             status: 200,
+            line_len: 9,
             ..conn(Phase::Reading)
         };
+        answered.line[..9].copy_from_slice(b"GET / HTT");
         let of = |conn: &Conn, now_ns| Doing::of(conn, Some(&unread), now_ns);
         assert_eq!(of(&answered, 100), Doing::Serves { begun_ns: 20 });
         assert_eq!(of(&answered, 60 + SILENT_NS), Doing::Idles);
@@ -226,6 +229,9 @@ mod tests {
         };
         let serves = Doing::Serves { begun_ns: 20 };
         assert_eq!(of(&measured, 60 + SILENT_NS), serves);
+        // Encrypted: nobody knows what it is.
+        answered.line[..9].copy_from_slice(b"\x16\x03\x01\x02\0\x01\0\x01\xfc");
+        assert_eq!(of(&answered, 100), Doing::Idles);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use probe_ebpf::abi::{
 };
 use probe_ebpf::gunicorn::Family;
 use probe_ebpf::machine::Origin;
+use probe_ebpf::machine::wire::has_request_line;
 use std::collections::BTreeMap;
 
 /// Requests of a worker that are listed, the oldest ones.
@@ -163,7 +164,7 @@ impl InFlightReader {
 /// What would have ended the request of a connection; `None` if it has none, or has only begun to be
 /// read.
 fn unfinished(conn: &Conn) -> Option<Origin> {
-    let is_on_wire = conn.phase == Phase::Reading as u16 && conn.line_len != 0;
+    let is_on_wire = conn.phase == Phase::Reading as u16 && has_request_line(conn);
     match conn.phase {
         phase if phase == Phase::Entered as u16 => Some(Origin::Python),
         phase if phase == Phase::Refused as u16 => Some(Origin::Refused),

@@ -1,40 +1,41 @@
-//! Loads features in a thread, one after the other, after the observer is ready.
+//! Loads features in threads of their own, after the observer is ready.
 
 use super::code::{Code, Loading};
 use super::features::Feature;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::thread::Builder;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Builder};
 
-/// A feature, and the programs of it that the thread is to load.
+/// A feature, and the programs of it that a thread is to load.
 pub(super) type Task = (&'static Feature, Vec<&'static str>);
 /// A feature, and its loaded programs.
 pub(super) type Done = (&'static Feature, Vec<Loading>);
 
-/// The features that a thread loads.
+/// The features that threads load.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     /// Not loaded yet, in order.
     waiting: VecDeque<Task>,
-    /// With the thread.
+    /// With the threads.
     loading: VecDeque<&'static Feature>,
     done: Option<Receiver<Done>>,
 }
 
 impl Late {
-    /// Leaves a feature to the thread.
+    /// Leaves a feature to the threads.
     pub(super) fn push(&mut self, task: Task) {
         self.waiting.push_back(task);
     }
 
-    /// Takes back every feature, before the start of the thread.
+    /// Takes back every feature, before the start of the threads.
     pub(super) fn take(&mut self) -> Vec<&'static Feature> {
         let waiting = self.waiting.drain(..);
         waiting.map(|(feature, _)| feature).collect()
     }
 
-    /// Starts the thread. It ends with its last feature, or with the process.
+    /// Starts the threads, one for each processor. They end with the last feature, or with the process.
     pub(super) fn start(&mut self, code: &Arc<Code>) {
         let tasks = std::mem::take(&mut self.waiting);
         if tasks.is_empty() {
@@ -42,17 +43,24 @@ impl Late {
         }
         self.loading = tasks.iter().map(|(feature, _)| *feature).collect();
         let (sender, receiver) = sync_channel(tasks.len());
-        let code = Arc::clone(code);
-        let thread = Builder::new().name("load".to_owned()).spawn(move || {
-            for (feature, names) in tasks {
-                let loadings = names.into_iter().map(|name| code.load(name)).collect();
-                if sender.send((feature, loadings)).is_err() {
-                    return;
+        let tasks = Arc::new(Mutex::new(tasks));
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        for _ in 0..processors.min(self.loading.len()) {
+            let (tasks, code, sender) = (Arc::clone(&tasks), Arc::clone(code), sender.clone());
+            let thread = Builder::new().name("load".to_owned()).spawn(move || {
+                while let Some((feature, names)) = next_of(&tasks) {
+                    let loadings = names.into_iter().map(|name| code.load(name)).collect();
+                    if sender.send((feature, loadings)).is_err() {
+                        return;
+                    }
                 }
+            });
+            // Without any thread, the caller loads them.
+            if thread.is_err() {
+                break;
             }
-        });
-        // Without a thread, the caller loads them.
-        self.done = thread.is_ok().then_some(receiver);
+        }
+        self.done = Some(receiver);
     }
 
     /// Whether a feature is not loaded yet.
@@ -81,7 +89,7 @@ impl Late {
         Some(done)
     }
 
-    /// Waits for the next feature of the thread. Before its start, the named one is taken from it:
+    /// Waits for the next feature of the threads. Before their start, the named one is taken from them:
     /// the caller loads it.
     pub(super) fn wait(&mut self, name: &str) -> Option<Done> {
         self.waiting.retain(|(feature, _)| feature.name != name);
@@ -91,4 +99,10 @@ impl Late {
         self.loading.retain(|feature| feature.name != done.0.name);
         Some(done)
     }
+}
+
+fn next_of(tasks: &Mutex<VecDeque<Task>>) -> Option<Task> {
+    let tasks = tasks.lock();
+    // A thread that panicked left the others where they are.
+    tasks.unwrap_or_else(PoisonError::into_inner).pop_front()
 }

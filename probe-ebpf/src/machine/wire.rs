@@ -30,6 +30,18 @@ fn holds_request(conn: &Conn) -> bool {
     conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start))
 }
 
+/// The begin of what a client of HTTP/2 sends first (RFC 9113, 3.4): no request.
+const PREFACE: [u8; START_BYTES] = *b"PRI * HT";
+
+/// Whether what was read begins with a request line. It does not where it is encrypted.
+#[inline(always)]
+#[must_use]
+pub fn has_request_line(conn: &Conn) -> bool {
+    let mut start = [0; START_BYTES];
+    start.copy_from_slice(&conn.line[..START_BYTES]);
+    conn.line_len != 0 && begins_request(start) && start != PREFACE
+}
+
 /// Whether the connection serves a request whose response has begun.
 #[inline(always)]
 pub(super) fn is_answered(conn: &Conn) -> bool {
@@ -237,7 +249,7 @@ impl<K: Kernel> Machine<'_, K> {
             if is_known && conn.response_bytes < conn.response_end {
                 conn.flags |= flags::INCOMPLETE;
             }
-        } else if conn.status == 0 && conn.line_len != 0 && holds_request(conn) {
+        } else if conn.phase == Phase::Reading as u16 && has_request_line(conn) {
             conn.flags |= flags::CLOSED;
         } else {
             return;

@@ -142,6 +142,20 @@ fn on_the_wire_a_response_that_its_connection_ends_is_incomplete() {
 }
 
 #[test]
+fn on_the_wire_only_what_begins_like_a_request_is_one() {
+    for bytes in [
+        &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut worker = Worker::unread();
+        worker.accept(SOCK);
+        worker.read(SOCK, bytes);
+        worker.close(SOCK);
+        worker.none();
+    }
+}
+
+#[test]
 fn on_the_wire_a_request_without_an_answer_ends_with_its_connection() {
     for has_left in [true, false] {
         let mut worker = Worker::unread();
