@@ -20,6 +20,7 @@ use anyhow::Result;
 use observer_model::event::{Event, ExitStatus};
 use observer_model::fact::{Fact, WorkerInFlight};
 use observer_model::input::Input;
+use observer_model::lifecycle::signal;
 use observer_model::views::metrics_view::ObserverView;
 use observer_model::{Effect, State};
 use rhythm::Rhythm;
@@ -325,12 +326,14 @@ fn notice(input: &Input) -> Option<Seen> {
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
         Event::DeepCaptureExhausted { .. } => Some(Seen::DeepCaptureExhausted),
+        Event::Signal { pid, signal, .. } => {
+            (signal == signal::ABRT).then_some(Seen::Aborted { pid })
+        }
         Event::Request(_)
         | Event::Exception(_)
         | Event::CapturedFrame(_)
         | Event::Gc { .. }
         | Event::Lost { .. }
-        | Event::Signal { .. }
         | Event::Oom { .. }
         | Event::Stack(_) => None,
     }

@@ -12,6 +12,7 @@
 //! bystander: the programs report its forks only, because it may start Gunicorn in a child without an
 //! exec, as `multiprocessing` does.
 
+mod aborted;
 mod deep_capture;
 mod gauges;
 pub mod inbox;
@@ -40,6 +41,8 @@ pub enum Seen {
     Exec { pid: Pid },
     /// An observed process exited.
     Exit { pid: Pid },
+    /// Somebody sent SIGABRT to an observed process.
+    Aborted { pid: Pid },
     /// A request of a master failed for an unknown reason.
     Unexplained { master: Pid, request: String },
     /// The deep captures used their budget of hits.
@@ -325,6 +328,7 @@ impl Watcher {
                 self.forget(pid);
                 self.sweep_ns = self.sweep_ns.min(now + SWEEP_NS);
             }
+            Seen::Aborted { pid } => self.aborted(pid),
             Seen::Unexplained { master, request } => self.request_deep_capture(master, request),
             Seen::DeepCaptureExhausted => self.deep_captures_exhausted(),
             Seen::PodsChanged => self.name_pods(),

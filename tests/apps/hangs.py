@@ -42,6 +42,16 @@ def sleep(environ, start_response):
     return answer(start_response)
 
 
+def stop(environ, start_response):
+    """As a debugger or a paused container does it."""
+
+    def halt():
+        os.kill(os.getpid(), signal.SIGSTOP)  # stuck: stop
+
+    halt()
+    return answer(start_response)
+
+
 def spin():
     turns = 0
     # One line, as compilers give the jump back to one or the other of two.

@@ -58,6 +58,17 @@ fn a_sync_worker_in_a_tight_loop_is_reported_with_its_line() -> Result<()> {
     })
 }
 
+/// The signal is never delivered.
+#[test]
+fn a_stopped_worker_is_reported_with_its_line() -> Result<()> {
+    every_cell(&Hang {
+        class: "sync",
+        target: "/stop",
+        function: "halt",
+        marker: "stuck: stop",
+    })
+}
+
 /// The signal comes to its main thread, which waits for the pool.
 #[test]
 fn a_pool_thread_that_waits_for_a_lock_is_reported_with_its_line() -> Result<()> {

@@ -38,6 +38,9 @@ pub enum Fact {
     Gauges { workers: Vec<Gauges> },
     /// Resource use of all masters, from `/proc`.
     MasterGauges { masters: Vec<MasterGauges> },
+    /// Stacks of a worker that its master gave up and that cannot take the signal: it is stopped, or waits
+    /// for a disk.
+    Stacks { pid: Pid, stacks: Vec<ThreadStack> },
     /// GIL wait time of each process, in nanoseconds since the observer first saw it.
     Gil { waits: BTreeMap<Pid, u64> },
     /// The sockets that a master listens on.
@@ -332,6 +335,32 @@ impl Connections {
     pub fn waiting(&self) -> u32 {
         self.accepted.saturating_add(self.reading)
     }
+}
+
+/// The stack of a thread, as userspace read it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThreadStack {
+    /// 0 when unknown.
+    pub tid: u32,
+    pub is_main: bool,
+    /// It serves a request.
+    pub is_serving: bool,
+    pub method: Option<Untrusted>,
+    pub path: Option<Untrusted>,
+    /// The innermost first.
+    pub frames: Vec<ThreadFrame>,
+    /// There are more, further out.
+    pub is_cut: bool,
+}
+
+/// A frame of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThreadFrame {
+    pub file: Untrusted,
+    pub function: Untrusted,
+    pub line: Option<u32>,
+    /// As [`crate::event::Frame::is_own`].
+    pub is_own: bool,
 }
 
 /// A request in flight.

@@ -85,9 +85,27 @@ pub fn read(pid: u32, files: &mut Files) -> Result<ThreadDump> {
     inspect(pid, files).map_err(|error| explained(pid, error, has_ptrace().unwrap_or(false)))
 }
 
+/// The stacks of a process.
+///
+/// # Errors
+/// When the process cannot be read.
+pub fn stacks_of(pid: u32, files: &mut Files) -> Result<Vec<Stack>, InspectError> {
+    let found = Runtime::find(pid, Path::new(PROC), files)?;
+    Ok(read_stacks(pid, &found)?.0)
+}
+
 fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
+    let found = Runtime::find(pid, Path::new(PROC), files)?;
+    let (stacks, python_version) = read_stacks(pid, &found)?;
+    Ok(ThreadDump {
+        pid,
+        python_version,
+        threads: stacks.into_iter().map(Thread::from).collect(),
+    })
+}
+
+fn read_stacks(pid: u32, found: &Runtime) -> Result<(Vec<Stack>, Untrusted), InspectError> {
     let proc_root = Path::new(PROC);
-    let found = Runtime::find(pid, proc_root, files)?;
     let tasks = Tasks::read(proc_root, pid)
         .map_err(|error| InspectError::io(format!("listing the threads of {pid}"), error))?;
     let memory = || Snapshot::new(ProcessMemory::new(pid));
@@ -103,11 +121,7 @@ fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
     if last.inner().denial().is_some() {
         return Err(fault(changing));
     }
-    Ok(ThreadDump {
-        pid,
-        python_version,
-        threads: stacks.into_iter().map(Thread::from).collect(),
-    })
+    Ok((stacks, python_version))
 }
 
 /// An error with its fix. `has_ptrace`: this process has the capability to read others.

@@ -58,6 +58,12 @@ pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: 
     }
 }
 
+/// A file of an unknown module.
+#[must_use]
+pub fn file(path: &str) -> String {
+    relative(path, "", false)
+}
+
 /// A file as its package has it: `shop/views.py` of the module `shop.views`.
 fn relative(path: &str, module: &str, is_cut: bool) -> String {
     let stem = module.replace('.', "/");
@@ -83,7 +89,9 @@ fn after<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     path.rsplit_once(folder).map(|(_, rest)| rest)
 }
 
-fn is_own(path: &str) -> bool {
+/// Whether a file belongs neither to an installed package nor to the standard library.
+#[must_use]
+pub fn is_own(path: &str) -> bool {
     let is_library = path
         .rsplit_once(LIBRARY)
         .is_some_and(|(_, rest)| rest.contains('/'));

@@ -138,6 +138,13 @@ impl ProcFs {
         })
     }
 
+    /// Whether a process takes no signal for now: it is stopped, traced, or waits for a disk.
+    #[must_use]
+    pub fn takes_no_signal(&self, pid: Pid) -> bool {
+        self.stat(pid)
+            .is_ok_and(|stat| matches!(stat.state, 'T' | 't' | 'D'))
+    }
+
     fn stat(&self, pid: Pid) -> io::Result<Stat> {
         // The kernel formats the line for each read: some 50 numbers and a name of 15 letters.
         let mut line = [0; MAX_STAT_BYTES];

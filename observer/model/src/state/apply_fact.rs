@@ -1,6 +1,6 @@
 //! Applies facts to the state.
 
-use crate::event::Pid;
+use crate::event::{CodeLocation, Frame, Pid, Stack};
 use crate::fact;
 use crate::fact::{Fact, Level, TargetLevel};
 use crate::state::State;
@@ -21,6 +21,7 @@ impl State {
             Fact::Level(level) => self.level(level),
             Fact::DeepCapture(capture) => self.deep_captures.changed(capture),
             Fact::InFlight(found) => self.in_flight(found),
+            Fact::Stacks { pid, stacks } => self.read_stacks(time_ns, *pid, stacks),
             Fact::Gauges { workers } => {
                 for gauges in workers {
                     let owner = self.owners.get(&gauges.pid);
@@ -100,6 +101,35 @@ impl State {
             }
         }
         self.claim(pid);
+    }
+
+    /// Stacks that were read from outside, where none came with the signal.
+    fn read_stacks(&mut self, time_ns: u64, pid: Pid, stacks: &[fact::ThreadStack]) {
+        self.with_worker_state(pid, |state| {
+            if !state.stacks.is_empty() {
+                return;
+            }
+            for stack in stacks {
+                let of_thread = |pending: &&fact::Pending| {
+                    pending.tid == stack.tid || state.in_flight.count == 1
+                };
+                let pending = state.in_flight.oldest.iter().find(of_thread);
+                let entered_ns = pending.map_or(time_ns, |pending| pending.begun_ns);
+                let stack = Stack {
+                    time_ns,
+                    pid,
+                    thread_state: 0,
+                    is_current: stack.is_main,
+                    entered_ns: stack.is_serving.then_some(entered_ns),
+                    method: stack.method.clone(),
+                    path: stack.path.clone(),
+                    path_cut: false,
+                    frames: stack.frames.iter().map(location).collect(),
+                    is_cut: stack.is_cut,
+                };
+                state.stack(&stack);
+            }
+        });
     }
 
     /// Workers that are not listed have no request in flight. A sample of all workers also updates the
@@ -298,5 +328,17 @@ impl State {
         for child in nobodys.map(|(&child, _)| child).collect::<Vec<_>>() {
             self.drop_provisional(child);
         }
+    }
+}
+
+fn location(frame: &fact::ThreadFrame) -> CodeLocation {
+    CodeLocation {
+        frame: Frame {
+            file: frame.file.clone(),
+            function: frame.function.clone(),
+            is_own: frame.is_own,
+            ..Frame::default()
+        },
+        line: frame.line,
     }
 }

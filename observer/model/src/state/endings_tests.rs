@@ -1,7 +1,9 @@
 //! What nobody answered, whose client left, and what is long on purpose.
 
 use crate::event::{Event, LostFrom, Pid, Request, StreamKind};
-use crate::fact::{Connections, Fact, InFlight, Master, Pending, WorkerInFlight};
+use crate::fact::{
+    Connections, Fact, InFlight, Master, Pending, ThreadFrame, ThreadStack, WorkerInFlight,
+};
 use crate::findings::finding::Kind;
 use crate::testing::scenarios::{S, Scenario, request};
 
@@ -214,4 +216,38 @@ fn a_sync_worker_that_waits_for_its_client_says_so() {
     let mut gevent = scenario("GeventWorker", 1);
     let connections = reading(&gevent);
     assert_eq!(does(&mut gevent, 0, Vec::new(), connections), []);
+}
+
+#[test]
+fn a_worker_that_takes_no_signal_has_the_stack_that_was_read_from_outside() {
+    let mut scenario = scenario("SyncWorker", 1);
+    let stack = |function: &str| {
+        vec![ThreadStack {
+            tid: 11,
+            is_main: true,
+            frames: vec![ThreadFrame {
+                file: "shop.py".into(),
+                function: function.to_owned().into(),
+                line: Some(7),
+                is_own: true,
+            }],
+            ..ThreadStack::default()
+        }]
+    };
+    scenario.event(Event::Signal {
+        time_ns: scenario.now_ns,
+        pid: 11,
+        signal: 6,
+        sender: Some(10),
+        by_thread: false,
+    });
+    for function in ["halt", "too_late"] {
+        let stacks = stack(function);
+        scenario.fact(Fact::Stacks { pid: 11, stacks });
+    }
+    scenario.exit(11);
+    let events = scenario.worker_events();
+    let exit = events.iter().find_map(|event| event.exit.as_ref()).unwrap();
+    assert_eq!(exit.stuck_in.as_ref().unwrap().raw(), "shop.py:halt");
+    assert_eq!(exit.stacks.len(), 1);
 }
