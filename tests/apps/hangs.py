@@ -99,6 +99,7 @@ def sysexit(environ, start_response):
 ROUTES = {
     "ok": ok,
     "sleep": sleep,
+    "stop": stop,
     "loop": loop,
     "lock": lock,
     "signalled": signalled,

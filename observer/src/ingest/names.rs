@@ -43,11 +43,7 @@ pub fn class(name: &[u8], module: &[u8]) -> Class {
 #[must_use]
 pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: bool) -> Frame {
     let module = latin1(module);
-    let function = text(function);
-    let function = match function.rsplit_once(WITHIN) {
-        Some((_, inner)) if !inner.is_empty() => inner.to_owned(),
-        _ => function,
-    };
+    let function = self::function(&text(function)).to_owned();
     let path = text(file);
     Frame {
         file: relative(&path, &module, file_cut).into(),
@@ -55,6 +51,15 @@ pub fn frame(module: &[u8], function: (&[u8], u8), file: (&[u8], u8), file_cut: 
         is_installed: is_installed(&path),
         module: module.into(),
         function: function.into(),
+    }
+}
+
+/// A function by its qualified name, without the functions that it is within.
+#[must_use]
+pub fn function(qualified: &str) -> &str {
+    match qualified.rsplit_once(WITHIN) {
+        Some((_, inner)) if !inner.is_empty() => inner,
+        _ => qualified,
     }
 }
 

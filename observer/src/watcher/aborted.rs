@@ -43,10 +43,11 @@ fn fact(stack: Stack) -> ThreadStack {
 
 fn frame(position: Position) -> ThreadFrame {
     let path = position.file.unwrap_or_default();
+    let function = position.function.unwrap_or_default();
     ThreadFrame {
         is_own: names::is_own(path.raw()),
         file: names::file(path.raw()).into(),
-        function: position.function.unwrap_or_default(),
+        function: names::function(function.raw()).to_owned().into(),
         line: position.line,
     }
 }
