@@ -6,8 +6,9 @@
 //! Their parameters come first among the local variables; others are found by name.
 
 use crate::abi::ObjectKey;
+use crate::branchless::{all_if_zero, choose};
 use crate::memory::{Fault, Memory};
-use crate::python::fields::{FIELDS, Name, Shape, all_if_zero, choose};
+use crate::python::fields::{FIELDS, Name, Shape};
 use crate::python::{DIRECT, Layout, frame};
 
 /// Meaning of a `datetime.now` call from a code object.

@@ -1,6 +1,6 @@
 //! Parses HTTP/1 heads that come in pieces.
 
-use crate::python::fields::{all_if_zero, choose};
+use crate::branchless::{all_if_zero, choose};
 
 /// Finds the end of a message's head, byte by byte over any number of pieces.
 #[repr(C)]

@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+mod branchless;
 pub mod gunicorn;
 pub mod http;
 pub mod machine;

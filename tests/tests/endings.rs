@@ -125,7 +125,7 @@ fn connections_that_nobody_answers_are_lost_by_reason() -> Result<()> {
     let mut served = Client::connect(server.port)?;
     served.ask(&Request::get("/slow"))?;
     thread::sleep(Duration::from_millis(300));
-    // The only worker is busy: these wait in the backlog, and the master is told to stop meanwhile.
+    // The only worker is busy: these wait in the backlog, and the master is asked to stop meanwhile.
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut client = Client::connect(server.port)?;

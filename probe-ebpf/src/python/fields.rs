@@ -7,6 +7,7 @@
 //! the entry in a dictionary of the object's own.
 
 use super::{InlineValues, Layout};
+use crate::branchless::{all_if_zero, choose};
 use crate::memory::{Fault, Memory};
 
 /// Attributes of a shape.
@@ -50,20 +51,6 @@ impl Name {
     fn is(self, text: u64) -> u64 {
         all_if_zero((text & self.mask) ^ self.start)
     }
-}
-
-/// All bits set if `value` is 0, else none: a branch would make the verifier walk both ways for each
-/// attribute of each key.
-#[inline(always)]
-pub(crate) fn all_if_zero(value: u64) -> u64 {
-    // The compiler would make a branch of it.
-    core::hint::black_box((value | value.wrapping_neg()) >> 63).wrapping_sub(1)
-}
-
-/// `new` where all bits of `which` are set, `old` where none is.
-#[inline(always)]
-pub(crate) fn choose(which: u64, new: u64, old: u64) -> u64 {
-    old & !which | new & which
 }
 
 /// Where the attributes of a class are; all zero while that is unknown.
