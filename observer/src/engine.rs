@@ -163,7 +163,7 @@ impl Engine {
                 has_records = true;
                 return write(&|record| record.kernel(bytes));
             };
-            match notice(&input) {
+            match notice(&input, state) {
                 Some(notice) => watcher.notify(notice),
                 None => has_records = true,
             }
@@ -317,7 +317,7 @@ fn in_flight_at_exit(input: &Input, in_flight: &InFlightReader) -> Option<(u64, 
 }
 
 /// What the watcher has to know of an event. The programs wake the engine for each of these events.
-fn notice(input: &Input) -> Option<Seen> {
+fn notice(input: &Input, state: &State) -> Option<Seen> {
     let Input::Event(event) = input else {
         return None;
     };
@@ -326,9 +326,13 @@ fn notice(input: &Input) -> Option<Seen> {
         Event::Exec { pid, .. } => Some(Seen::Exec { pid }),
         Event::Exit { pid, .. } => Some(Seen::Exit { pid }),
         Event::DeepCaptureExhausted { .. } => Some(Seen::DeepCaptureExhausted),
-        Event::Signal { pid, signal, .. } => {
-            (signal == signal::ABRT).then_some(Seen::Aborted { pid })
-        }
+        Event::Signal {
+            pid,
+            signal: signal::ABRT,
+            sender: Some(sender),
+            ..
+        } => state.gives_up(sender, pid).then_some(Seen::Aborted { pid }),
+        Event::Signal { .. } => None,
         Event::Request(_)
         | Event::Exception(_)
         | Event::CapturedFrame(_)

@@ -291,7 +291,7 @@ pub fn begins_event(start: &[u8; EVENT_BYTES]) -> bool {
         field(b"event:"),
         field(b"id:"),
         field(b"retry:"),
-        field(b": "),
+        field(b":"),
     ];
     const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
     let [a, b, c, d, e, f, g, h, rest @ ..] = *start;
@@ -498,6 +498,7 @@ mod tests {
             "10f\r\nid: 77\n",
             "10f2\r\ndata:x",
             "4\r\n: ok\n\r\n..",
+            ":heartbeat\n\n",
             "retry: 100\n\n",
         ] {
             assert!(begins(text), "{text:?}");

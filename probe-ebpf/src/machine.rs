@@ -63,14 +63,18 @@ pub struct Machine<'a, K> {
     pub kernel: &'a K,
 }
 
-/// Whether a connection on which nothing is in progress has a request of which nothing was read, when so
-/// many bytes are unread.
+/// Whether a connection on which nothing is in progress has a request of which nothing was read. `unread`
+/// gives the bytes that nobody read; most connections are closed without that question.
 #[inline(always)]
 #[must_use]
-pub fn is_unread(conn: &Conn, unread: u32) -> bool {
+pub fn is_unread(conn: &Conn, unread: impl FnOnce() -> u32) -> bool {
     /// The end of what the client sends counts as one byte.
     const END: u32 = 1;
-    conn.phase == Phase::Idle as u16 && conn.marks & marks::ENDED == 0 && unread > END
+    // What is left of a body that the application did not read, or of another protocol, is no request.
+    let others = marks::ENDED | marks::MAY_DRAIN | marks::SWITCHED;
+    // Sync workers, which keep no object of a connection, close it after its first request.
+    let may_be_next = conn.ordinal == 0 || conn.client != 0;
+    conn.phase == Phase::Idle as u16 && conn.marks & others == 0 && may_be_next && unread() > END
 }
 
 impl<'a, K: Kernel> Machine<'a, K> {
@@ -143,13 +147,22 @@ impl<'a, K: Kernel> Machine<'a, K> {
     /// answers it. Encrypted bytes do not show that.
     #[inline(always)]
     fn lost(&self, conn: &Conn) {
-        if self.kernel.target().flags & target_flags::TLS != 0 {
+        let sock = conn.key.address;
+        if self.kernel.target().flags & target_flags::TLS != 0
+            || conn.marks & (marks::ENDED | marks::SWITCHED) != 0
+        {
             return;
         }
-        if conn.phase == Phase::Reading as u16 && conn.marks & marks::ENDED == 0 {
-            self.kernel.lost(LostFrom::Read);
-        } else if is_unread(conn, self.kernel.unread(conn.key.address)) {
-            self.kernel.lost(LostFrom::Accepted);
+        let from = if conn.phase == Phase::Reading as u16 {
+            LostFrom::Read
+        } else if is_unread(conn, || self.kernel.unread(sock)) {
+            LostFrom::Accepted
+        } else {
+            return;
+        };
+        // Who is gone waits for nothing.
+        if !self.kernel.has_left(sock) {
+            self.kernel.lost(from);
         }
     }
 

@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// Every reason that is counted.
-pub const REASONS: [&str; 11] = [
+pub const REASONS: [&str; 12] = [
     "timeout",
     "oom",
     "max_requests",
     "reload",
     "ttou",
-    "command",
+    "worker_remove",
+    "worker_kill",
     "quit",
     "crash",
     "boot_error",

@@ -200,7 +200,8 @@ fn a_hundred_exceptions_among_a_thousand_greenlets_are_each_counted_as_their_own
         .argument("--worker-connections")
         .argument("2000")
         .start()?;
-    let observer = Observer::run()?;
+    // Each of its hundred words is a route.
+    let observer = Observer::start_with(&observer::binary()?, false, ["--route-limit=1000"])?;
     run::wait_until_observed(&observer, &server)?;
     run::start_capture(&observer, "crowd:app", &server)?;
     let words: Vec<String> = LETTERS

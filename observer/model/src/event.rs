@@ -285,11 +285,12 @@ impl LostFrom {
 
 /// A kind of stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum StreamKind {
     /// A WebSocket, or another protocol that a `101 Switching Protocols` began.
+    #[serde(rename = "websocket")]
     WebSocket,
     /// Server-Sent Events.
+    #[serde(rename = "stream")]
     Events,
 }
 
@@ -302,7 +303,7 @@ impl StreamKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
-            Self::Events => "events",
+            Self::Events => "stream",
         }
     }
 }

@@ -208,6 +208,14 @@ impl State {
         }
     }
 
+    /// Whether a process that sends SIGABRT gives up a worker of its own, for the first time.
+    #[must_use]
+    pub fn gives_up(&self, sender: Pid, pid: Pid) -> bool {
+        let app = self.apps.get(&sender);
+        let worker = app.and_then(|app| app.live.get(&pid));
+        worker.is_some_and(|worker| worker.state.aborted.is_none())
+    }
+
     /// The master of a worker, also of one that exited.
     fn owner(&self, pid: Pid) -> Option<Pid> {
         let buried = || self.tombstones.get(&pid).and_then(|tomb| tomb.master);

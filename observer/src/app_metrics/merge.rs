@@ -9,6 +9,8 @@ use super::key::{Key, Labels, Part, escaped};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+/// Keys that are kept after they were understood once; others are read again each time.
+const MAX_KEY_BYTES: usize = 8 << 20;
 /// Bytes of the exposition of one app; a series beyond is left out.
 const MAX_APP_BYTES: usize = 8 << 20;
 /// Bytes of a line besides names and labels, and of what is kept for it.
@@ -112,6 +114,8 @@ pub struct Merge {
     reserved: Vec<&'static str>,
     /// Keys that were read: each process has the same ones.
     keys: HashMap<Kind, HashMap<Box<[u8]>, Named>>,
+    /// Of the keys, about.
+    key_bytes: usize,
     merged: Merged,
 }
 
@@ -140,6 +144,7 @@ impl Merge {
         Self {
             reserved,
             keys: HashMap::new(),
+            key_bytes: 0,
             merged: Merged {
                 families: Families::new(),
                 bytes: 0,
@@ -161,7 +166,10 @@ impl Merge {
                     Some(named) => {
                         let added = self.merged.add(name.kind, &named, &entry);
                         // Of these each process has its own; and what has no room is not kept.
-                        if added.is_ok() && name.kind != Kind::Gauge(Mode::All) {
+                        let is_own = name.kind == Kind::Gauge(Mode::All);
+                        let bytes = 2 * entry.key.len() + LINE_BYTES;
+                        if added.is_ok() && !is_own && self.key_bytes + bytes <= MAX_KEY_BYTES {
+                            self.key_bytes += bytes;
                             keys.insert(entry.key.into(), named);
                         }
                         added

@@ -144,7 +144,7 @@ impl Watcher {
             self.refuse(pid, reason);
             return self.forget_workers(&found.workers);
         }
-        let Some(coverage) = self.cover(pid, found.coverage, &found.interpreter) else {
+        let Some(coverage) = self.cover(pid, found.coverage, &found.interpreter, true) else {
             return self.forget_workers(&found.workers);
         };
         found.coverage = coverage;
@@ -195,6 +195,7 @@ impl Watcher {
         pid: Pid,
         mut coverage: Coverage,
         interpreter: &Result<Interpreter, Untrusted>,
+        is_new: bool,
     ) -> Option<Coverage> {
         let mut unseen = None;
         if let Coverage::Full(interpreter) = &coverage {
@@ -209,8 +210,10 @@ impl Watcher {
                 self.refuse(pid, &reason.into());
                 return None;
             }
-            // As a candidate it may have attachments.
-            self.programs.release_interpreter(pid);
+            if is_new {
+                // As a candidate it may have attachments.
+                self.programs.release_interpreter(pid);
+            }
             let target = match interpreter {
                 Ok(interpreter) => self.read_beside(pid, interpreter),
                 Err(_) => Target::unread(monotonic_ns()),
@@ -387,7 +390,7 @@ impl Watcher {
             }
             // The worker class changed: the attachments stay for workers of the former class.
             if coverage != master.found.coverage {
-                match self.cover(pid, coverage, &master.found.interpreter) {
+                match self.cover(pid, coverage, &master.found.interpreter, false) {
                     Some(coverage) => master.found.coverage = coverage,
                     None => return,
                 }

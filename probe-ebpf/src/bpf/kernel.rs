@@ -48,7 +48,7 @@ pub fn plain() -> Option<Live> {
         .filter(|live| live.target.is_by_socket() || live.target.flags & target_flags::TLS != 0)
 }
 
-/// The same, if its Python is not read.
+/// The same, if its requests are seen by the bytes of its sockets alone.
 #[inline(always)]
 pub fn unread() -> Option<Live> {
     serving().filter(|live| live.target.is_by_socket())

@@ -233,6 +233,18 @@ pub fn forget_target(tgid: u32) -> bool {
     TARGETS.remove(tgid).is_ok()
 }
 
+/// A process is another program from now on: nothing is left of the target.
+#[inline(always)]
+pub fn clear_target(tgid: u32) {
+    if let Some(place) = TARGET_PLACES.get_ptr_mut(tgid & (TARGET_PLACE_COUNT - 1)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.tgid == tgid && place.generation == 0 {
+            place.tgid = 0;
+        }
+    }
+}
+
 /// A classified code object.
 #[inline(always)]
 pub fn code(key: ObjectKey) -> Option<&'static mut Code> {

@@ -5,8 +5,8 @@
 
 use super::emit::{header, send_now};
 use super::maps::{
-    CALLS, GIL_WAITED, GIL_WAITS, GILS, count, current, forget_target, forget_thread, keep_target,
-    target,
+    CALLS, GIL_WAITED, GIL_WAITS, GILS, clear_target, count, current, forget_target, forget_thread,
+    keep_target, target,
 };
 use super::{memory, offsets};
 use aya_ebpf::{
@@ -76,6 +76,7 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Fault> {
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (current() >> 32) as u32;
     let was_target = forget_target(tgid) as u32;
+    clear_target(tgid);
     let _ = GILS.remove(tgid);
     let _ = GIL_WAITED.remove(tgid);
     send_now(ExecRecord {

@@ -239,8 +239,9 @@ impl<K: Kernel> Machine<'_, K> {
         {
             return;
         }
-        conn.marks |= marks::STREAM_KNOWN;
+        // One that is none yet may be the rest of a long event.
         if begins_event(&start) {
+            conn.marks |= marks::STREAM_KNOWN;
             conn.flags |= flags::EVENT_STREAM;
         }
     }

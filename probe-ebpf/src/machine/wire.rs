@@ -1,4 +1,4 @@
-//! Requests of processes whose Python is not read: by the bytes of their sockets.
+//! Requests of processes whose Python does not show them: by the bytes of their sockets.
 
 use super::io::{EAGAIN, EINTR, STREAM_NS, SWITCHING_PROTOCOLS};
 use super::{Kernel, Machine, Origin};
@@ -152,7 +152,10 @@ impl<K: Kernel> Machine<'_, K> {
         if self.kernel.now().wrapping_sub(conn.first_write_ns) > STREAM_NS {
             self.know_stream(conn, piece.0, piece.1);
         }
-        if self.ends_chunks(piece) {
+        if total == 0 {
+            // Pieces too many to be looked at: the end may be among them.
+            conn.response_end = 0;
+        } else if self.ends_chunks(piece) {
             conn.response_end = conn.response_bytes + total;
         }
     }
@@ -254,7 +257,9 @@ impl<K: Kernel> Machine<'_, K> {
         } else {
             return;
         }
-        if conn.marks & marks::ENDED != 0 {
+        // Of a response without a known end nobody knows whether it was complete.
+        let is_unknown = conn.status != 0 && conn.response_end == 0;
+        if conn.marks & marks::ENDED != 0 && !is_unknown {
             conn.flags |= flags::CLIENT_LEFT;
         }
         self.kernel.send(conn, Origin::Socket);

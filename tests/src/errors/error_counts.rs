@@ -48,7 +48,10 @@ impl ErrorCounts {
                 counts.failed = by_type(name);
                 counts.handled = by_type(name);
             }
-            Fate::LeavesUnanswered(name, _) | Fate::Breaks(name, _) => {
+            Fate::LeavesUnanswered(name, _) => counts.failed = by_type(name),
+            // Its head says that all is well.
+            Fate::Breaks(name, origin) => {
+                counts.http = http(200, name, at(origin));
                 counts.failed = by_type(name);
             }
         }

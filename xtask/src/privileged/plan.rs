@@ -145,6 +145,8 @@ pub const FILES: &[File] = &[
     beside("http_cases"),
     beside("http2"),
     beside("endings"),
+    beside("day"),
+    beside("ways"),
     beside("no_response"),
     beside("dirty"),
     beside("fewer_probes"),

@@ -62,6 +62,8 @@ pub struct WorkerInput<'a> {
     pub is_booting: bool,
     /// It serves one connection at a time.
     pub is_sync: bool,
+    /// It serves as many as it has threads, and accepts more.
+    pub is_threaded: bool,
     /// Since when it quits or is aborted, and accepts no more connections.
     pub quitting_ns: Option<u64>,
     /// Requests served since it started.
@@ -146,6 +148,8 @@ fn waits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
         let waits_ns = now_ns.saturating_sub(since_ns);
         let waits = seconds(waits_ns);
         let waiting = connections.waiting();
+        // A stream holds its thread.
+        let serving = worker.in_flight.count + connections.websockets + connections.events;
         if worker.is_sync {
             if waiting > 0
                 && worker.in_flight.count == 0
@@ -154,8 +158,8 @@ fn waits(app: &AppInput, now_ns: u64, found: &mut Vec<Found>) {
                 let evidence = format!("a client has sent no whole request for {waits:.1} s");
                 add(found, Kind::ClientSilent, Some(worker.pid), evidence);
             }
-        } else if let Some(threads) = app.threads.filter(|&threads| threads > 1)
-            && worker.in_flight.count >= threads
+        } else if let Some(threads) = app.threads.filter(|_| worker.is_threaded)
+            && serving >= threads
             && waiting > 0
             && waits_ns >= SATURATED_NS
         {

@@ -79,6 +79,9 @@ pub struct WorkerState {
     pub aborted: Option<(u64, WorkerInFlight)>,
 }
 
+/// [`Stack::thread_state`] of a stack that was read from outside.
+pub const READ_OUTSIDE: u64 = 0;
+
 impl WorkerState {
     /// A signal was sent to the worker.
     pub fn signal(&mut self, sent: Sent) {
@@ -102,6 +105,11 @@ impl WorkerState {
 
     /// The stack of one of its threads was captured.
     pub fn stack(&mut self, stack: &Stack) {
+        if stack.thread_state != READ_OUTSIDE {
+            // Those that came with the signal are as of then.
+            self.stacks
+                .retain(|known| known.thread_state != READ_OUTSIDE);
+        }
         if self.stacks.len() < MAX_STACKS {
             self.stacks.push(stack.clone());
         }

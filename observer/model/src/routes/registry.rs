@@ -97,9 +97,10 @@ impl RouteRegistry {
             if let Some(&id) = self.named.get(name) {
                 return Some(id);
             }
-            let has_room = self.has_room(room) || is_found && self.relieve(is_found, limit);
-            if !has_room {
-                return None;
+            while !self.has_room(room) {
+                if !is_found || !self.relieve(is_found, limit) {
+                    return None;
+                }
             }
             let id = self.routes.add(name.to_owned(), is_found)?;
             self.named.insert(name.to_owned(), id);

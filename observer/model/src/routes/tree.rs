@@ -333,6 +333,13 @@ impl Node {
         if closes {
             let mut names = self.merged_names(level, collapse.routes);
             if level == Level::Closed {
+                // Busy ones too: all series of a name become those of the placeholder, or none does.
+                names = self
+                    .names(false, collapse.routes)
+                    .map(|of| of.0.into())
+                    .collect();
+                let found = self.names(true, collapse.routes);
+                names.extend(found.map(|of| Box::from(of.0)));
                 names.retain(|name| !other.children.contains_key(name));
             }
             self.merge(level, names, collapse);

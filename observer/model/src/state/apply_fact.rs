@@ -3,6 +3,7 @@
 use crate::event::{CodeLocation, Frame, Pid, Stack};
 use crate::fact;
 use crate::fact::{Fact, Level, TargetLevel};
+use crate::lifecycle::worker_state::READ_OUTSIDE;
 use crate::state::State;
 use crate::state::app::App;
 use crate::state::worker::{End, Provisional, is_same_start};
@@ -118,7 +119,7 @@ impl State {
                 let stack = Stack {
                     time_ns,
                     pid,
-                    thread_state: 0,
+                    thread_state: READ_OUTSIDE,
                     is_current: stack.is_main,
                     entered_ns: stack.is_serving.then_some(entered_ns),
                     method: stack.method.clone(),

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// The worker class that serves one connection at a time.
 const SYNC: &str = "SyncWorker";
+/// The one that serves one connection with each thread.
+const THREADED: &str = "ThreadWorker";
 
 /// A finding: its master, its kind, and its worker, or `None` for the whole app.
 pub(crate) type Key = (Pid, Kind, Option<Pid>);
@@ -107,6 +109,7 @@ fn find(app: &App, settings: &Settings, now_ns: u64) -> Vec<Found> {
         is_booting: worker.state.booted == Some(false)
             && worker.state.stage() == Some(Stage::Booting),
         is_sync: *app.class_of(worker) == *SYNC,
+        is_threaded: *app.class_of(worker) == *THREADED,
         quitting_ns: worker.state.quitting_ns,
         requests: worker.total().requests,
         past: &worker.past,

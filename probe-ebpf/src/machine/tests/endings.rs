@@ -52,6 +52,33 @@ fn a_client_that_left_lost_nothing() {
 }
 
 #[test]
+fn the_rest_of_a_body_that_nobody_read_is_no_request() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.accept(SOCK);
+    worker.read(
+        SOCK,
+        b"POST /up HTTP/1.1\r\nContent-Length: 9000\r\n\r\nsome",
+    );
+    let request = worker.enter_new("POST", "/up", 1);
+    worker.write(SOCK, b"HTTP/1.1 401 Unauthorized\r\n\r\n");
+    worker.exit(&request);
+    worker.kernel.unread.borrow_mut().insert(SOCK, 5000);
+    worker.close(SOCK);
+    assert_eq!(worker.only().conn.status, 401);
+    assert!(worker.kernel.take_lost().is_empty());
+}
+
+#[test]
+fn a_client_that_is_gone_waits_for_nothing() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.accept(SOCK);
+    worker.kernel.unread.borrow_mut().insert(SOCK, 33);
+    worker.kernel.left.borrow_mut().insert(SOCK);
+    worker.close(SOCK);
+    assert!(worker.kernel.take_lost().is_empty());
+}
+
+#[test]
 fn an_answered_connection_lost_nothing() {
     let mut worker = Worker::new(Family::Gthread);
     worker.accept(SOCK);
