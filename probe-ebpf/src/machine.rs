@@ -63,18 +63,26 @@ pub struct Machine<'a, K> {
     pub kernel: &'a K,
 }
 
-/// Whether a connection on which nothing is in progress has a request of which nothing was read. `unread`
-/// gives the bytes that nobody read; most connections are closed without that question.
+/// Time after its accept in which a client that has sent nothing is about to.
+const ABOUT_TO_SEND_NS: u64 = 1_000_000_000;
+
+/// Whether a connection on which nothing is in progress has, or is about to get, a request of which nothing
+/// was read. `unread` gives the bytes that nobody read; most connections are closed without that question.
 #[inline(always)]
 #[must_use]
-pub fn is_unread(conn: &Conn, unread: impl FnOnce() -> u32) -> bool {
+pub fn is_unread(conn: &Conn, now: u64, unread: impl FnOnce() -> u32) -> bool {
     /// The end of what the client sends counts as one byte.
     const END: u32 = 1;
     // What is left of a body that the application did not read, or of another protocol, is no request.
     let others = marks::ENDED | marks::MAY_DRAIN | marks::SWITCHED;
+    if conn.phase != Phase::Idle as u16 || conn.marks & others != 0 {
+        return false;
+    }
+    if conn.is_unused() && now.wrapping_sub(conn.accepted_ns) < ABOUT_TO_SEND_NS {
+        return true;
+    }
     // Sync workers, which keep no object of a connection, close it after its first request.
-    let may_be_next = conn.ordinal == 0 || conn.client != 0;
-    conn.phase == Phase::Idle as u16 && conn.marks & others == 0 && may_be_next && unread() > END
+    (conn.ordinal == 0 || conn.client != 0) && unread() > END
 }
 
 impl<'a, K: Kernel> Machine<'a, K> {
@@ -155,7 +163,7 @@ impl<'a, K: Kernel> Machine<'a, K> {
         }
         let from = if conn.phase == Phase::Reading as u16 {
             LostFrom::Read
-        } else if is_unread(conn, || self.kernel.unread(sock)) {
+        } else if is_unread(conn, self.kernel.now(), || self.kernel.unread(sock)) {
             LostFrom::Accepted
         } else {
             return;

@@ -15,6 +15,7 @@ use end_to_end::{
     observer::Observer,
     skip,
     venv::Venv,
+    wait,
 };
 use nix::sys::signal::Signal;
 
@@ -71,17 +72,26 @@ fn each_request_of_a_day_is_counted_or_lost() -> Result<()> {
         let joined = days.into_iter().map(|day| day.join().unwrap_or(0));
         joined.collect()
     });
-    for ((name, ..), sent) in servers.iter().zip(&sent) {
-        let all = |metrics: &Metrics| answered_or_lost(metrics, name) >= *sent as f64;
-        let metrics = observer.wait_until(name, all)?;
-        let counted = answered_or_lost(&metrics, name);
-        ensure!(
-            counted.to_string() == sent.to_string(),
-            "{name}: {sent} sent, {counted} counted or lost"
-        );
-    }
+    let names = servers.iter().map(|(name, ..)| name.as_str());
+    let sent: Vec<(&str, usize)> = names.zip(sent).collect();
+    let is_counted = |metrics: &Metrics, of: &(&str, usize)| {
+        answered_or_lost(metrics, of.0).to_string() == of.1.to_string()
+    };
+    // Differences are reported below.
+    let _ = wait::until("every request", || {
+        let metrics = observer.scrape()?;
+        Ok(sent.iter().all(|of| is_counted(&metrics, of)).then_some(()))
+    });
     let metrics = observer.scrape()?;
+    let wrong = sent.iter().filter(|of| !is_counted(&metrics, of));
+    let wrong: Vec<_> = wrong
+        .map(|&(name, sent)| {
+            let counted = answered_or_lost(&metrics, name);
+            format!("{name}: {sent} sent, {counted} counted or lost")
+        })
+        .collect();
     compare::nothing_lost(&metrics)?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let ends = |reason| {
         metrics.sum(
             "gunicorn_master_worker_restart_total",

@@ -113,7 +113,7 @@ fn one(place: &place::Place, cell: &Cell, way: Way) -> Result<()> {
     };
     let mut answered = 0;
     for round in 0..ROUNDS {
-        let mut kept = at.connect()?;
+        let mut kept = None;
         for route in ROUTES {
             let mut request = Request::get(route);
             // A connection for one request, and one for several.
@@ -121,7 +121,12 @@ fn one(place: &place::Place, cell: &Cell, way: Way) -> Result<()> {
                 request = request.header("Connection", "close");
                 at.connect()?.request(&request)?;
             } else {
-                kept.request(&request)?;
+                // Not before there is something to ask: a worker may wait for a silent connection.
+                let client = match &mut kept {
+                    Some(client) => client,
+                    None => kept.insert(at.connect()?),
+                };
+                client.request(&request)?;
             }
             answered += 1;
         }

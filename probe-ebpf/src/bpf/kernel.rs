@@ -7,8 +7,8 @@ use super::maps::{
 };
 use super::memory::{self, UNIX, User};
 use probe_ebpf::abi::{
-    Conn, LostFrom, Mode, ObjectKey, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS, conn_place,
-    target_flags,
+    Conn, LostFrom, Mode, ObjectKey, Phase, Stat, THREAD_PLACE_COUNT, Target, Thread, WORDS,
+    conn_place, target_flags,
 };
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::{Kernel, Machine, Origin};
@@ -249,8 +249,12 @@ impl Kernel for Live {
     }
 }
 
-/// Whether the process of a connection is no target any more.
+/// Whether the process of a connection is no target any more. A request that it left unfinished stays until
+/// userspace has counted it.
 #[inline(always)]
 fn is_dead(conn: &Conn) -> bool {
+    if conn.phase != Phase::Idle as u16 {
+        return false;
+    }
     target(conn.key.tgid).is_none_or(|target| target.generation != conn.generation)
 }

@@ -142,7 +142,7 @@ fn other_closed(sock: u64) {
         && target.flags & target_flags::TLS == 0
         && let Some(conn) = left_conn(ObjectKey::new(tgid, sock))
     {
-        if is_unread(conn, || memory::unread(sock)) && !memory::has_left(sock) {
+        if is_unread(conn, emit::now(), || memory::unread(sock)) && !memory::has_left(sock) {
             emit::lost(tgid, LostFrom::Accepted, 1, 0);
         }
         return;

@@ -28,10 +28,19 @@ fn a_request_that_nobody_read_is_lost_when_its_connection_is_closed() {
     let mut worker = Worker::new(Family::Gthread);
     for (unread, lost) in [(0, vec![]), (1, vec![]), (32, vec![LostFrom::Accepted])] {
         worker.accept(SOCK);
+        later(&worker);
         worker.kernel.unread.borrow_mut().insert(SOCK, unread);
         worker.close(SOCK);
         assert_eq!(worker.kernel.take_lost(), lost, "{unread} bytes");
     }
+}
+
+#[test]
+fn a_client_that_connected_just_now_is_about_to_send() {
+    let mut worker = Worker::new(Family::Gthread);
+    worker.accept(SOCK);
+    worker.close(SOCK);
+    assert_eq!(worker.kernel.take_lost(), [LostFrom::Accepted]);
 }
 
 #[test]
@@ -113,6 +122,11 @@ fn a_client_that_closed_its_side_before_the_response_had_left() {
 /// Later than any pause between two writes of one response.
 const A_WHILE: u64 = 1_000_000_000;
 
+fn later(worker: &Worker) {
+    let now = worker.kernel.clock.get();
+    worker.kernel.clock.set(now + A_WHILE);
+}
+
 #[test]
 fn a_late_event_makes_the_response_a_stream() {
     for (python, late, is_stream) in [
@@ -136,8 +150,7 @@ fn a_late_event_makes_the_response_a_stream() {
             0,
             "too early"
         );
-        let now = worker.kernel.clock.get();
-        worker.kernel.clock.set(now + A_WHILE);
+        later(&worker);
         worker.write(SOCK, late);
         worker.write(SOCK, b"0\r\n\r\n");
         if let Some(request) = request {
