@@ -197,7 +197,14 @@ pub fn exited_target(tgid: u32) -> Option<&'static Target> {
 #[inline(always)]
 pub fn left_conn(key: ObjectKey) -> Option<&'static Conn> {
     let place = CONN_PLACES.get(conn_place(key.address))?;
-    (place.key == key).then_some(place)
+    if place.key == key {
+        return Some(place);
+    }
+    if place.is_shared == 0 {
+        return None;
+    }
+    // SAFETY: see the module's first lines.
+    unsafe { CONNS.get(key) }
 }
 
 /// Observes a process. False if there is no room.
