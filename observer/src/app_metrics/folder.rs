@@ -69,7 +69,13 @@ fn of_maps(proc_root: &Path, pid: Pid) -> Option<PathBuf> {
     let mappings = maps::read(proc_root, pid).ok()?;
     let mut files = mappings.iter().filter(|mapping| !mapping.deleted);
     let file = files.find(|mapping| FileName::parse(mapping.file_name()).is_some())?;
-    Some(file.path.parent()?.to_owned())
+    let folder = file.path.parent()?;
+    // Of a process in another root, the kernel gives the path as seen from here.
+    let root = fs::read_link(proc_root.join(format!("{pid}/root")));
+    let inside = root
+        .ok()
+        .and_then(|root| Some(folder.strip_prefix(root).ok()?.to_owned()));
+    Some(Path::new("/").join(inside.as_deref().unwrap_or(folder)))
 }
 
 fn of_environment(proc_root: &Path, pid: Pid) -> Option<PathBuf> {
