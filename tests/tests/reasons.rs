@@ -542,6 +542,8 @@ fn a_trace_shows_exited_workers_between_the_requests() -> Result<()> {
     let mut text = Tracer::start(master, &[])?;
     let mut json = Tracer::start(master, &["--json"])?;
     ensure!(fetch(server.port, &Request::get("/ok"))?.status == 200);
+    // Its client has the answer before the worker is done with it.
+    observer.wait_for_requests(master, 1)?;
     process::signal(worker, Signal::SIGKILL)?;
     let ending = WorkerExit::forced(worker, "crash", Exit::Signal(Signal::SIGKILL));
     replaced(&mut server, &ending)?;

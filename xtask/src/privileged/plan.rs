@@ -145,7 +145,6 @@ pub const FILES: &[File] = &[
     beside("http_cases"),
     beside("http2"),
     beside("endings"),
-    beside("day"),
     beside("ways"),
     beside("no_response"),
     beside("dirty"),
@@ -183,6 +182,11 @@ pub const FILES: &[File] = &[
     alone("containers", WHOLE_HOST),
     alone("pods", WHOLE_HOST),
     alone("interpreters", WHOLE_HOST),
+    alone("day", "loads both processors").quickly(&[does_less(
+        "each_request_of_a_day_is_counted_or_lost",
+        "8 masters for 20 seconds, of 20 for 60",
+        "more of the same masters",
+    )]),
     alone("mixed_masters", WHOLE_HOST).quickly(&[does_less(
         "masters_of_every_kind_come_and_go_and_no_request_is_missed",
         "30 of 120 seconds",
