@@ -1,7 +1,7 @@
 //! What the eBPF programs and userspace share.
 //!
 //! - [`abi`]: records of the ring buffer, values of the maps, counters
-//! - [`http`]: parsing of request and response heads
+//! - [`http`]: parsing of request and response heads; [`event_stream`]: what is no ordinary response
 //! - [`memory`]: reading another process, in the kernel and in userspace
 //! - [`python`]: the structures of each CPython version
 //! - [`machine`]: connections and requests, from the events of sockets and Python
@@ -11,6 +11,7 @@
 
 pub mod abi;
 mod branchless;
+pub mod event_stream;
 pub mod gunicorn;
 pub mod http;
 pub mod machine;

@@ -33,6 +33,7 @@ pub use kernel::Kernel;
 pub use python::{Call, Ended, RequestFields};
 
 use crate::abi::{Conn, LostFrom, ObjectKey, Phase, TimedBy, flags, marks, target_flags};
+use crate::http::SWITCHING_PROTOCOLS;
 
 /// What ended a request, beside its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +68,11 @@ pub struct Machine<'a, K> {
 const ABOUT_TO_SEND_NS: u64 = 1_000_000_000;
 
 /// Whether a connection on which nothing is in progress has, or is about to get, a request of which nothing
-/// was read. `unread` gives the bytes that nobody read; most connections are closed without that question.
+/// was read. `now` gives the time, and `unread` the bytes that nobody read: most connections are closed
+/// without either question.
 #[inline(always)]
 #[must_use]
-pub fn is_unread(conn: &Conn, now: u64, unread: impl FnOnce() -> u32) -> bool {
+pub fn is_unread(conn: &Conn, now: impl FnOnce() -> u64, unread: impl FnOnce() -> u32) -> bool {
     /// The end of what the client sends counts as one byte.
     const END: u32 = 1;
     // What is left of a body that the application did not read, or of another protocol, is no request.
@@ -78,7 +80,7 @@ pub fn is_unread(conn: &Conn, now: u64, unread: impl FnOnce() -> u32) -> bool {
     if conn.phase != Phase::Idle as u16 || conn.marks & others != 0 {
         return false;
     }
-    if conn.is_unused() && now.wrapping_sub(conn.accepted_ns) < ABOUT_TO_SEND_NS {
+    if conn.is_unused() && now().wrapping_sub(conn.accepted_ns) < ABOUT_TO_SEND_NS {
         return true;
     }
     // Sync workers, which keep no object of a connection, close it after its first request.
@@ -163,7 +165,7 @@ impl<'a, K: Kernel> Machine<'a, K> {
         }
         let from = if conn.phase == Phase::Reading as u16 {
             LostFrom::Read
-        } else if is_unread(conn, self.kernel.now(), || self.kernel.unread(sock)) {
+        } else if is_unread(conn, || self.kernel.now(), || self.kernel.unread(sock)) {
             LostFrom::Accepted
         } else {
             return;
@@ -194,7 +196,7 @@ impl<'a, K: Kernel> Machine<'a, K> {
     #[inline(always)]
     fn finish(&self, conn: &mut Conn, origin: Origin) {
         self.kernel.send(conn, origin);
-        let is_switched = conn.status == io::SWITCHING_PROTOCOLS;
+        let is_switched = conn.status == SWITCHING_PROTOCOLS;
         conn.restart();
         if is_switched {
             conn.marks |= marks::SWITCHED;

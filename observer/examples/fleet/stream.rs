@@ -148,6 +148,7 @@ impl Fleet {
         Fact::InFlight(InFlight {
             at_ns: now_ns,
             only: None,
+            sees_connections: true,
             workers: (0..self.apps).map(of).collect(),
         })
     }

@@ -5,4 +5,5 @@ pub mod histogram;
 pub mod http_series;
 pub mod label_limits;
 pub mod streams;
+pub mod unanswered;
 pub mod worker_counters;

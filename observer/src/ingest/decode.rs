@@ -18,6 +18,7 @@ use probe_ebpf::abi::{
     RecordKind, RequestRecord, SENT_BY_THREAD, SHORT_LINE_BYTES, SeenBy, SignalRecord, StackRecord,
     TRACEBACK_FRAMES, TimedBy as RecordTimedBy, flags,
 };
+use probe_ebpf::http::SWITCHING_PROTOCOLS;
 use std::borrow::Cow;
 use std::mem::offset_of;
 
@@ -267,10 +268,8 @@ fn lost_from(from: u32) -> LostFrom {
 }
 
 /// The stream that a response was, if it was one.
-fn stream(status: u16, flags: u16) -> Option<StreamKind> {
-    /// `101 Switching Protocols`.
-    const SWITCHED: u16 = 101;
-    if status == SWITCHED {
+pub(crate) fn stream(status: u16, flags: u16) -> Option<StreamKind> {
+    if status == SWITCHING_PROTOCOLS {
         Some(StreamKind::WebSocket)
     } else {
         (flags & flags::EVENT_STREAM != 0).then_some(StreamKind::Events)

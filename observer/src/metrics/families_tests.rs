@@ -171,6 +171,7 @@ fn add_lifecycle(state: &mut State) {
         Fact::InFlight(InFlight {
             at_ns: 90 * S,
             only: None,
+            sees_connections: true,
             workers,
         }),
     );

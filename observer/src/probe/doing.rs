@@ -1,15 +1,14 @@
 //! What a connection does, from its entry in the maps of the programs.
 
+use crate::ingest::decode::stream;
 use observer_model::event::StreamKind;
 use observer_model::fact::Connections;
-use probe_ebpf::abi::{Conn, Phase, Role, Target, flags, marks};
+use probe_ebpf::abi::{Conn, Phase, Role, Target, marks};
 use probe_ebpf::gunicorn::Family;
 use probe_ebpf::machine::wire::has_request_line;
 
 /// A response whose end is not known is over when nothing was written for this time.
 const SILENT_NS: u64 = 1_000_000_000;
-/// `101 Switching Protocols`.
-const SWITCHED: u16 = 101;
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ impl Doing {
             phase if phase == Phase::Entered as u16 && conn.exited_ns == 0 => {
                 // A sync worker does nothing else meanwhile.
                 let is_alone = conn.family == Family::Sync as u16;
-                match stream(conn).filter(|_| !is_alone) {
+                match stream(conn.status, conn.flags).filter(|_| !is_alone) {
                     Some(kind) => Self::Streams(kind),
                     None => Self::Serves {
                         begun_ns: conn.entered_ns,
@@ -53,7 +52,7 @@ impl Doing {
             }
             phase if phase == Phase::Reading as u16 && is_unread => {
                 let is_worker = target.is_some_and(|target| target.role == Role::Worker as u32);
-                if let Some(kind) = stream(conn) {
+                if let Some(kind) = stream(conn.status, conn.flags) {
                     Self::Streams(kind)
                 } else if !is_worker || !has_request_line(conn) || is_over(conn, now_ns) {
                     Self::Idles
@@ -72,15 +71,6 @@ impl Doing {
             phase if phase == Phase::Idle as u16 => Self::Idles,
             _ => Self::Ends,
         }
-    }
-}
-
-/// The stream that a response is, if it is known to be one.
-fn stream(conn: &Conn) -> Option<StreamKind> {
-    if conn.status == SWITCHED {
-        Some(StreamKind::WebSocket)
-    } else {
-        (conn.flags & flags::EVENT_STREAM != 0).then_some(StreamKind::Events)
     }
 }
 
@@ -118,7 +108,7 @@ impl Count for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use probe_ebpf::abi::{HEAD_BYTES, HEAD_SLACK, ObjectKey, target_flags};
+    use probe_ebpf::abi::{HEAD_BYTES, HEAD_SLACK, ObjectKey, flags, target_flags};
     use probe_ebpf::http::HeadScan;
 
     fn conn(phase: Phase) -> Conn {
@@ -194,7 +184,7 @@ mod tests {
             ..conn(Phase::Entered)
         };
         let switched = Conn {
-            status: SWITCHED,
+            status: 101,
             ..conn(Phase::Entered)
         };
         let of = |conn: &Conn| Doing::of(conn, Some(&worker(0)), 100);

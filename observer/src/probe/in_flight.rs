@@ -12,7 +12,7 @@ use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact::{Connections, InFlight, Pending, WorkerInFlight};
 use probe_ebpf::abi::{
-    Conn, HEAD_BYTES, LostRecord, ObjectKey, Phase, RequestRecord, Role, Target, marks,
+    Conn, HEAD_BYTES, LostRecord, ObjectKey, Phase, RequestRecord, Target, marks,
 };
 use probe_ebpf::gunicorn::Family;
 use probe_ebpf::machine::Origin;
@@ -82,6 +82,7 @@ impl InFlightReader {
         InFlight {
             at_ns,
             only,
+            sees_connections: self.sees_closes,
             workers: workers.collect(),
         }
     }
@@ -94,10 +95,7 @@ impl InFlightReader {
         let mut read = 0;
         for conn in self.conns.all().filter(|conn| conn.key.tgid == pid) {
             let Some(origin) = unfinished(&conn) else {
-                let is_read = matches!(Doing::of(&conn, None, exited_ns), Doing::Reads { .. });
-                // On the wire a line was read, and is none: it is encrypted.
-                let is_plain = conn.line_len == 0 && conn.marks & marks::ENDED == 0;
-                read += u32::from(is_read && is_plain);
+                read += u32::from(was_reading(&conn));
                 continue;
             };
             // A thread serves one request at a time: the end of an earlier one was not seen.
@@ -132,12 +130,6 @@ impl InFlightReader {
             (only, None) => only.is_some(),
         };
         let mut workers: BTreeMap<Pid, OfWorker> = BTreeMap::new();
-        if only.is_none() && self.sees_closes {
-            // One without a connection has none, which is known.
-            let all = targets.iter();
-            let all = all.filter(|(_, target)| target.role == Role::Worker as u32);
-            workers.extend(all.map(|(&pid, _)| (pid, OfWorker::default())));
-        }
         // A thread serves one request at a time: the end of an earlier one was not seen.
         let mut of_thread: BTreeMap<(Pid, u32), Found> = BTreeMap::new();
         for conn in self.conns.all() {
@@ -167,6 +159,13 @@ impl InFlightReader {
         }
         workers
     }
+}
+
+/// Whether a request was being read for a client that waits for its answer. Where a line was read and is no
+/// request line, it is encrypted.
+fn was_reading(conn: &Conn) -> bool {
+    let is_other = conn.marks & (marks::ENDED | marks::SWITCHED) != 0 || conn.line_len != 0;
+    conn.phase == Phase::Reading as u16 && !is_other
 }
 
 /// What would have ended the request of a connection; `None` if it has none, or has only begun to be

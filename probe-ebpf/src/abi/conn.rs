@@ -93,10 +93,8 @@ pub mod marks {
     pub const ENCRYPTED: u16 = 1 << 2;
     /// The client sends no more.
     pub const ENDED: u16 = 1 << 3;
-    /// The response is known to be a stream of events.
-    pub const STREAM_KNOWN: u16 = 1 << 4;
     /// It speaks another protocol since a `101 Switching Protocols`.
-    pub const SWITCHED: u16 = 1 << 5;
+    pub const SWITCHED: u16 = 1 << 4;
 }
 
 /// Places of connections by their address, in the map `CONN_PLACES`: they cost no search.

@@ -22,11 +22,8 @@ pub struct LostRecord {
     /// A [`LostFrom`].
     pub from: u32,
     pub count: u32,
-    /// Local port of the listener, where a listener was closed; else 0.
-    pub port: u32,
-    pub reserved: u32,
 }
-const _: () = assert!(size_of::<LostRecord>() == 32);
+const _: () = assert!(size_of::<LostRecord>() == 24);
 
 impl LostRecord {
     /// Of requests that were being read when their process exited.
@@ -42,8 +39,6 @@ impl LostRecord {
             },
             from: LostFrom::Read as u32,
             count,
-            port: 0,
-            reserved: 0,
         }
     }
 }

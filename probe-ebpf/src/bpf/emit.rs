@@ -143,14 +143,12 @@ pub fn header<T>(kind: RecordKind, tgid: u32) -> Header {
 
 /// Sends what was closed without an answer.
 #[inline(always)]
-pub fn lost(tgid: u32, from: LostFrom, count: u32, port: u16) {
+pub fn lost(tgid: u32, from: LostFrom, count: u32) {
     send_later(|record: &mut LostRecord| {
         *record = LostRecord {
             header: header::<LostRecord>(RecordKind::Lost, tgid),
             from: from as u32,
             count,
-            port: u32::from(port),
-            reserved: 0,
         };
     });
 }

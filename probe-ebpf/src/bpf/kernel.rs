@@ -240,7 +240,7 @@ impl Kernel for Live {
 
     #[inline(always)]
     fn lost(&self, from: LostFrom) {
-        emit::lost(self.target.tgid, from, 1, 0);
+        emit::lost(self.target.tgid, from, 1);
     }
 
     #[inline(always)]

@@ -121,14 +121,14 @@ pub fn connection_closed(ctx: SockContext) -> i32 {
             return PROCEED;
         }
     }
-    other_closed(memory::address(ctx.sock as u64));
+    other_closed(&ctx);
     PROCEED
 }
 
 /// A socket is closed that is no connection of a target which runs. A worker or master that exits closes
 /// its sockets when it is none any more. What waits in a listener that nobody else has open is thrown away.
 #[inline(always)]
-fn other_closed(sock: u64) {
+fn other_closed(ctx: &SockContext) {
     let tgid = (current() >> 32) as u32;
     let running = target(tgid);
     let Some(target) = running.or_else(|| exited_target(tgid)) else {
@@ -137,13 +137,15 @@ fn other_closed(sock: u64) {
     if target.role == Role::Bystander as u32 {
         return;
     }
+    // Not before: every process of the host closes sockets.
+    let sock = memory::address(ctx.sock as u64);
     if running.is_none()
         && !target.is_by_socket()
         && target.flags & target_flags::TLS == 0
         && let Some(conn) = left_conn(ObjectKey::new(tgid, sock))
     {
-        if is_unread(conn, emit::now(), || memory::unread(sock)) && !memory::has_left(sock) {
-            emit::lost(tgid, LostFrom::Accepted, 1, 0);
+        if is_unread(conn, emit::now, || memory::unread(sock)) && !memory::has_left(sock) {
+            emit::lost(tgid, LostFrom::Accepted, 1);
         }
         return;
     }
@@ -151,7 +153,7 @@ fn other_closed(sock: u64) {
     if port != 0 && target.ports[0] != 0 && target.accepts_on(port) {
         let waiting = memory::backlog(sock);
         if waiting != 0 {
-            emit::lost(tgid, LostFrom::Backlog, waiting, port);
+            emit::lost(tgid, LostFrom::Backlog, waiting);
         }
     }
 }
@@ -164,7 +166,7 @@ pub fn unanswered_closed(ctx: SockContext) -> i32 {
         if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, sock)) {
             exception::unanswered(&live, conn);
         }
-        let _ = live.machine().closed(sock);
+        live.machine().closed(sock);
     }
     PROCEED
 }

@@ -2,14 +2,12 @@
 
 use super::{Kernel, Machine, Origin, wire};
 use crate::abi::{Conn, Phase, flags, marks, target_flags};
+use crate::event_stream::{EVENT_BYTES, begins_event};
 use crate::http::{
-    EVENT_BYTES, HEAD_END, START_BYTES, STATUS_BYTES, Window, begins_event, begins_request, status,
+    HEAD_END, START_BYTES, STATUS_BYTES, SWITCHING_PROTOCOLS, Window, begins_request, status,
     version,
 };
 use crate::memory::Memory;
-
-/// The status that ends HTTP on a connection: no other response follows it.
-pub(super) const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Time after the first bytes of a response from which more bytes may be events.
 pub(super) const STREAM_NS: u64 = 300_000_000;
@@ -233,7 +231,7 @@ impl<K: Kernel> Machine<'_, K> {
     #[inline(always)]
     pub(super) fn know_stream(&self, conn: &mut Conn, buffer: u64, len: u64) {
         let mut start = [0; EVENT_BYTES];
-        if conn.marks & marks::STREAM_KNOWN != 0
+        if conn.flags & flags::EVENT_STREAM != 0
             || len < EVENT_BYTES as u64
             || self.kernel.user().read(buffer, &mut start).is_err()
         {
@@ -241,7 +239,6 @@ impl<K: Kernel> Machine<'_, K> {
         }
         // One that is none yet may be the rest of a long event.
         if begins_event(&start) {
-            conn.marks |= marks::STREAM_KNOWN;
             conn.flags |= flags::EVENT_STREAM;
         }
     }

@@ -1,11 +1,11 @@
 //! Requests of processes whose Python does not show them: by the bytes of their sockets.
 
-use super::io::{EAGAIN, EINTR, STREAM_NS, SWITCHING_PROTOCOLS};
+use super::io::{EAGAIN, EINTR, STREAM_NS};
 use super::{Kernel, Machine, Origin};
 use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, flags, marks};
 use crate::http::{
     CHUNKED, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, RESPONSE_BYTES, SCAN_BYTES, START_BYTES,
-    STATUS_BYTES, Window, begins_request, has_no_body, is_bodiless, status,
+    STATUS_BYTES, SWITCHING_PROTOCOLS, Window, begins_request, has_no_body, is_bodiless, status,
 };
 use crate::memory::{Fault, Memory};
 
@@ -25,9 +25,15 @@ pub struct Write {
 /// body: a server reads that rest when the application did not.
 #[inline(always)]
 fn holds_request(conn: &Conn) -> bool {
+    conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start(conn)))
+}
+
+/// The first bytes of the kept line.
+#[inline(always)]
+fn start(conn: &Conn) -> [u8; START_BYTES] {
     let mut start = [0; START_BYTES];
     start.copy_from_slice(&conn.line[..START_BYTES]);
-    conn.phase == Phase::Reading as u16 && (conn.ordinal == 0 || begins_request(start))
+    start
 }
 
 /// The begin of what a client of HTTP/2 sends first (RFC 9113, 3.4): no request.
@@ -37,8 +43,7 @@ const PREFACE: [u8; START_BYTES] = *b"PRI * HT";
 #[inline(always)]
 #[must_use]
 pub fn has_request_line(conn: &Conn) -> bool {
-    let mut start = [0; START_BYTES];
-    start.copy_from_slice(&conn.line[..START_BYTES]);
+    let start = start(conn);
     conn.line_len != 0 && begins_request(start) && start != PREFACE
 }
 

@@ -3,6 +3,7 @@
 use crate::counters::histogram::{Histogram, PHASE};
 use crate::counters::http_series::HttpSeries;
 use crate::counters::label_limits::{ErrorType, LabelLimits, OTHER};
+use crate::counters::unanswered::Unanswered;
 use crate::counters::worker_counters::{
     Counters, ErrorKey, Errors, Outcome, Phase, add, duration_ns, phases,
 };
@@ -95,26 +96,6 @@ struct Class {
     name: Arc<str>,
     phases: Phases,
     unanswered: Unanswered,
-}
-
-/// What nobody answered, or nobody waited for, of workers of one class.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unanswered {
-    /// Connections that were closed without an answer.
-    pub lost: BTreeMap<LostFrom, u64>,
-    /// Requests whose client left before it had its response, and their duration.
-    pub disconnects: u64,
-    pub gone_ns: u64,
-}
-
-impl Unanswered {
-    fn merge(&mut self, other: &Self) {
-        for (&from, count) in &other.lost {
-            *self.lost.entry(from).or_default() += count;
-        }
-        self.disconnects += other.disconnects;
-        self.gone_ns += other.gone_ns;
-    }
 }
 
 /// Identifies a series of `http_server_request_duration_seconds`.

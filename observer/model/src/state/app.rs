@@ -319,15 +319,15 @@ impl App {
     }
 
     /// The requests of a worker in flight at `at_ns`.
-    pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: Option<&WorkerInFlight>) {
+    pub fn in_flight(&mut self, pid: Pid, at_ns: u64, found: &WorkerInFlight) {
         let Some(worker) = self.live.get_mut(&pid) else {
             return;
         };
-        let oldest = found.and_then(|found| found.oldest.first());
+        let oldest = found.oldest.first();
         let busy_ns = worker
             .busy
             .count_until(at_ns, oldest.map(|oldest| oldest.begun_ns));
-        worker.state.in_flight = found.cloned().unwrap_or_default();
+        worker.state.in_flight = found.clone();
         let total = worker.total();
         let counts = Counts {
             time_ns: at_ns,

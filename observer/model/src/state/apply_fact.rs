@@ -138,6 +138,10 @@ impl State {
     fn in_flight(&mut self, found: &fact::InFlight) {
         let by_pid: HashMap<Pid, &fact::WorkerInFlight> =
             found.workers.iter().map(|of| (of.pid, of)).collect();
+        let idle = fact::WorkerInFlight {
+            connections: found.sees_connections.then(Default::default),
+            ..Default::default()
+        };
         let sampled: Vec<(Pid, Pid)> = match found.only {
             Some(pid) => self
                 .owners
@@ -153,7 +157,8 @@ impl State {
         };
         for (pid, owner) in sampled {
             if let Some(app) = self.apps.get_mut(&owner) {
-                app.in_flight(pid, found.at_ns, by_pid.get(&pid).copied());
+                let of = by_pid.get(&pid).copied();
+                app.in_flight(pid, found.at_ns, of.unwrap_or(&idle));
             }
         }
         if let Some(pid) = found.only

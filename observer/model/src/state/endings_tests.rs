@@ -51,6 +51,7 @@ fn does(
     scenario.fact(Fact::InFlight(InFlight {
         at_ns,
         only: None,
+        sees_connections: true,
         workers,
     }));
     let findings = scenario.metrics_view().findings;
@@ -250,4 +251,20 @@ fn a_worker_that_takes_no_signal_has_the_stack_that_was_read_from_outside() {
     let exit = events.iter().find_map(|event| event.exit.as_ref()).unwrap();
     assert_eq!(exit.stuck_in.as_ref().unwrap().raw(), "shop.py:halt");
     assert_eq!(exit.stacks.len(), 1);
+}
+
+#[test]
+fn a_worker_without_a_connection_has_none_where_they_are_seen() {
+    let mut scenario = scenario("ThreadWorker", 2);
+    for sees_connections in [true, false] {
+        let at_ns = scenario.now_ns;
+        scenario.fact(Fact::InFlight(InFlight {
+            at_ns,
+            only: None,
+            sees_connections,
+            workers: Vec::new(),
+        }));
+        let expected = sees_connections.then(Connections::default);
+        assert_eq!(scenario.one_worker().connections, expected);
+    }
 }

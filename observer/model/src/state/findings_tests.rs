@@ -20,6 +20,7 @@ fn in_flight(scenario: &mut Scenario, pending: &[(Pid, u64)]) -> Vec<(Kind, Opti
     scenario.fact(Fact::InFlight(InFlight {
         at_ns,
         only: None,
+        sees_connections: true,
         workers,
     }));
     let found = scenario.metrics_view().findings;

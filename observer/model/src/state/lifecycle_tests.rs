@@ -58,6 +58,7 @@ fn a_timeout_is_reported_with_its_stack_and_its_request() {
     scenario.fact(Fact::InFlight(InFlight {
         at_ns,
         only: None,
+        sees_connections: true,
         workers: vec![WorkerInFlight {
             pid,
             count,
@@ -91,6 +92,7 @@ fn a_timeout_is_reported_with_its_stack_and_its_request() {
     scenario.fact(Fact::InFlight(InFlight {
         at_ns,
         only: None,
+        sees_connections: true,
         workers,
     }));
     exit(&mut scenario, 11, ExitStatus::Signal(9));

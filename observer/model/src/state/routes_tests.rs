@@ -146,6 +146,7 @@ fn a_request_in_flight_has_the_route_that_it_will_count_under() {
     scenario.fact(Fact::InFlight(InFlight {
         at_ns: scenario.now_ns,
         only: None,
+        sees_connections: true,
         workers: vec![WorkerInFlight {
             pid: 11,
             count: 1,

@@ -5,8 +5,8 @@ mod build;
 
 pub(crate) use build::http_errors;
 
-use crate::counters::app_counters::Unanswered;
 use crate::counters::histogram::Histogram;
+use crate::counters::unanswered::Unanswered;
 use crate::counters::worker_counters::{Counters, Phase};
 use crate::event::Pid;
 use crate::fact::{

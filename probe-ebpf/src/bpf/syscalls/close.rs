@@ -40,7 +40,7 @@ pub fn connection_closes(ctx: TracePointContext) -> u32 {
         {
             exception::unanswered(&live, conn);
         }
-        let _ = live.machine().closed(sock);
+        live.machine().closed(sock);
     }
     0
 }

@@ -132,7 +132,7 @@ impl Worker {
     }
 
     pub fn close(&mut self, sock: u64) {
-        let _ = self.machine().closed(sock);
+        self.machine().closed(sock);
     }
 
     pub fn request(&mut self, method: &str, path: &str, client: u64) -> Request {

@@ -1,6 +1,7 @@
 //! Builds the view for `/metrics`.
 
-use crate::counters::app_counters::{AppCounters, Unanswered};
+use crate::counters::app_counters::AppCounters;
+use crate::counters::unanswered::Unanswered;
 use crate::counters::worker_counters::{Counters, ErrorKey, Errors, Phase};
 use crate::fact::{DeepCapture, DirtyRole};
 use crate::lifecycle::exit_reason::ExitReason;
