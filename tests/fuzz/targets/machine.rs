@@ -150,7 +150,7 @@ impl<'a> Worker<'a> {
             1 => machine.read(sock, at, len),
             2 => machine.written(sock, at, len as i64),
             3 => machine.written(sock, at, -i64::from(extra)),
-            4 => machine.closed(sock),
+            4 => _ = machine.closed(sock),
             5 => {
                 self.entered += 1;
                 let socket = if extra & 2 == 0 { 0 } else { sock };
