@@ -193,7 +193,7 @@ impl AppCounters {
     /// Counts connections of a worker of the class that were closed without an answer.
     pub fn lost(&mut self, class: ClassId, from: LostFrom, count: u32) {
         if let Some(of) = self.classes.get_mut(class.index()) {
-            *of.unanswered.lost.entry(from).or_default() += u64::from(count);
+            of.unanswered.lose(from, u64::from(count));
         }
     }
 
@@ -212,8 +212,7 @@ impl AppCounters {
                 }
             }
             if !request.bad_request && has_left(request, analysis) {
-                of.unanswered.disconnects += 1;
-                of.unanswered.gone_ns += duration_ns(request).unwrap_or(0);
+                of.unanswered.leave(duration_ns(request).unwrap_or(0));
             }
         }
         let not_found = matches!(request.status, Some(404 | 405));

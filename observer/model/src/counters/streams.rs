@@ -27,7 +27,7 @@ impl StreamCounts {
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: Self) {
         self.streams += other.streams;
-        self.duration_ns += other.duration_ns;
-        self.sent_bytes += other.sent_bytes;
+        self.duration_ns = self.duration_ns.saturating_add(other.duration_ns);
+        self.sent_bytes = self.sent_bytes.saturating_add(other.sent_bytes);
     }
 }

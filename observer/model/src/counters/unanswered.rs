@@ -14,12 +14,24 @@ pub struct Unanswered {
 }
 
 impl Unanswered {
+    /// Counts connections that were closed without an answer.
+    pub fn lose(&mut self, from: LostFrom, count: u64) {
+        let lost = self.lost.entry(from).or_default();
+        *lost = lost.saturating_add(count);
+    }
+
+    /// Counts a request whose client left before it had its response.
+    pub fn leave(&mut self, duration_ns: u64) {
+        self.disconnects += 1;
+        self.gone_ns = self.gone_ns.saturating_add(duration_ns);
+    }
+
     /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (&from, count) in &other.lost {
-            *self.lost.entry(from).or_default() += count;
+            self.lose(from, *count);
         }
         self.disconnects += other.disconnects;
-        self.gone_ns += other.gone_ns;
+        self.gone_ns = self.gone_ns.saturating_add(other.gone_ns);
     }
 }
