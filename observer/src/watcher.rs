@@ -25,7 +25,7 @@ use crate::probe::Programs;
 use deep_capture::CaptureSchedule;
 use inbox::Inbox;
 use observer_model::event::Pid;
-use observer_model::fact::{Dirty, DirtyRole, Fact};
+use observer_model::fact::{Dirty, DirtyRole, Fact, TargetLevel};
 use probe_ebpf::abi::{Role, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::RecvTimeoutError;
@@ -129,6 +129,8 @@ impl CandidateChecks {
 
 struct Master {
     found: FoundMaster,
+    /// Its level, until its workers are targets and it can be reported.
+    unreported: Option<TargetLevel>,
     /// Whether its workers decrypt by themselves.
     is_tls: bool,
     listeners: Listeners,

@@ -144,22 +144,12 @@ impl Watcher {
             self.refuse(pid, reason);
             return self.forget_workers(&found.workers);
         }
-        let Some(coverage) = self.cover(pid, found.coverage, &found.interpreter, true) else {
+        let Some((coverage, level)) = self.cover(pid, found.coverage, &found.interpreter, true)
+        else {
             return self.forget_workers(&found.workers);
         };
         found.coverage = coverage;
         self.refused.remove(&pid);
-        let reason = found.coverage.reason().for_terminal(REASON_CHARS);
-        tracing::info!(
-            pid,
-            app = found.master.app,
-            class = found.master.worker_class,
-            python = found.master.python_version,
-            gunicorn = found.master.gunicorn_version,
-            level = found.coverage.level().as_str(),
-            reason = (!reason.is_empty()).then_some(reason),
-            "observing Gunicorn master"
-        );
         let is_tls = listeners::is_tls(&found);
         let listens = ListenerReader::default()
             .of_master(self.tree.procfs(), &found)
@@ -167,6 +157,7 @@ impl Watcher {
         found.workers.clear(); // read and reported again below
         let master = Master {
             found,
+            unreported: Some(level),
             is_tls,
             listeners: Listeners::default(),
             dirty: Vec::new(),
@@ -179,6 +170,9 @@ impl Watcher {
         self.listen(pid, &listens.unwrap_or_default());
         // The programs follow workers forked from now on; this finds earlier ones.
         self.observe_workers(pid);
+        if let Some(master) = self.masters.get(&pid) {
+            log_observed(&master.found);
+        }
         self.gauges.hasten(monotonic_ns());
     }
 
@@ -189,14 +183,15 @@ impl Watcher {
         }
     }
 
-    /// Makes a master a target at the best observation level possible, and reports the level.
+    /// Makes a master a target at the best observation level possible. The level is to be reported once
+    /// its workers are targets, too.
     fn cover(
         &mut self,
         pid: Pid,
         mut coverage: Coverage,
         interpreter: &Result<Interpreter, Untrusted>,
         is_new: bool,
-    ) -> Option<Coverage> {
+    ) -> Option<(Coverage, TargetLevel)> {
         let mut unseen = None;
         if let Coverage::Full(interpreter) = &coverage {
             match self.try_observe(pid, Role::Master, interpreter) {
@@ -230,8 +225,7 @@ impl Watcher {
         let level = coverage.level();
         let unseen = unseen.unwrap_or_default();
         let reason = join_reasons([coverage.reason().raw(), unseen.as_str()]);
-        self.send(Fact::Level(TargetLevel { pid, level, reason }));
-        Some(coverage)
+        Some((coverage, TargetLevel { pid, level, reason }))
     }
 
     /// Shows the programs which sockets of a master's workers are its connections, and attaches what
@@ -391,7 +385,10 @@ impl Watcher {
             // The worker class changed: the attachments stay for workers of the former class.
             if coverage != master.found.coverage {
                 match self.cover(pid, coverage, &master.found.interpreter, false) {
-                    Some(coverage) => master.found.coverage = coverage,
+                    Some((coverage, level)) => {
+                        master.found.coverage = coverage;
+                        master.unreported = Some(level);
+                    }
                     None => return,
                 }
             }
@@ -416,6 +413,9 @@ impl Watcher {
             }
         }
         master.dirty = dirty;
+        if let Some(level) = master.unreported.take() {
+            self.send(Fact::Level(level));
+        }
         self.masters.insert(pid, master);
     }
 
@@ -477,6 +477,20 @@ impl Watcher {
         let again = !master.expected.is_empty() && master.follow_ups > 0;
         master.follow_up_ns = again.then_some(now + FOLLOW_UP_NS * 4);
     }
+}
+
+fn log_observed(found: &FoundMaster) {
+    let reason = found.coverage.reason().for_terminal(REASON_CHARS);
+    tracing::info!(
+        pid = found.master.pid,
+        app = found.master.app,
+        class = found.master.worker_class,
+        python = found.master.python_version,
+        gunicorn = found.master.gunicorn_version,
+        level = found.coverage.level().as_str(),
+        reason = (!reason.is_empty()).then_some(reason),
+        "observing Gunicorn master"
+    );
 }
 
 /// What is not seen without a hook, and why.
