@@ -46,6 +46,14 @@ def burns(environ, start_response):
     return text(start_response, b"burnt\n")
 
 
+def streams(environ, start_response):
+    """Two events, less than half a second apart."""
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    yield b"data: 1\n\n"
+    time.sleep(0.4)
+    yield b"data: 2\n\n"
+
+
 VIEWS = {
     "/ok": ok,
     "/upload": upload,
@@ -54,6 +62,7 @@ VIEWS = {
     "/hangs": hangs,
     "/collects": collects,
     "/burns": burns,
+    "/streams": streams,
 }
 
 

@@ -2,7 +2,8 @@
 //! conditions, and stops what it started when dropped.
 //!
 //! What is observed:
-//! - [`gunicorn`]: a master and its workers; [`access_log`]: its log; [`boot`]: failures to boot
+//! - [`gunicorn`]: a master and its workers; [`access_log`]: its log; [`boot`]: failures to boot;
+//!   [`dirty_pool`]: one with a dirty pool
 //! - [`venv`]: the Python environments of `cargo xtask setup`; [`python`]: the programs that run Gunicorn
 //! - [`matrix`]: every interpreter with every Gunicorn and worker class
 //! - [`errors`]: every way a request fails under every framework
@@ -40,6 +41,7 @@ pub mod chart;
 pub mod client;
 pub mod compare;
 pub mod container;
+pub mod dirty_pool;
 pub mod distribution;
 pub mod errors;
 pub mod extent;

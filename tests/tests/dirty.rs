@@ -3,46 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use end_to_end::{
     client::Request,
-    gunicorn::{Builder, GunicornServer},
-    matrix::{
-        place::Place,
-        product::{self, Cell},
-    },
+    dirty_pool::{self, DIRTY_WORKERS, WORKERS},
     metrics::Metrics,
     observer::Observer,
     process, skip, wait,
     worker_exits::Event,
 };
 use nix::sys::signal::Signal;
-
-const WORKERS: usize = 1;
-const DIRTY_WORKERS: usize = 2;
-
-fn server() -> Result<Builder> {
-    let cell = Cell {
-        interpreter: product::interpreter_named("debian-3.11")?,
-        gunicorn: "27.0.1",
-        class: "sync",
-    };
-    let builder = Builder::new(Place::find()?.python(&cell)?, "dirty:app").workers(WORKERS);
-    let arguments = [
-        "--dirty-app",
-        "dirty:Work",
-        "--dirty-workers",
-        &DIRTY_WORKERS.to_string(),
-        "--dirty-timeout",
-        "4",
-    ];
-    Ok(arguments.into_iter().fold(builder, Builder::argument))
-}
-
-/// The dirty arbiter, once it has all its workers.
-fn dirty_arbiter(server: &GunicornServer) -> Result<u32> {
-    wait::until("the dirty pool", || {
-        let mut children = server.workers().into_iter();
-        Ok(children.find(|&pid| process::children(pid).len() == DIRTY_WORKERS))
-    })
-}
 
 fn live(metrics: &Metrics, master: u32, role: &str) -> f64 {
     let labels = [("master_pid", &*master.to_string()), ("role", role)];
@@ -91,8 +58,8 @@ fn exits_of_a_dirty_pool_are_reported_with_their_reasons() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
-    let mut server = server()?.start_listening()?;
-    let arbiter = dirty_arbiter(&server)?;
+    let mut server = dirty_pool::builder()?.start_listening()?;
+    let arbiter = dirty_pool::arbiter(&server)?;
     let master = server.pid();
     // The pool is older than the observer.
     let observer = Observer::run_for(&[master])?;
@@ -129,7 +96,7 @@ fn exits_of_a_dirty_pool_are_reported_with_their_reasons() -> Result<()> {
     exits(&observer, master, 3 + DIRTY_WORKERS)?;
     // The master starts another one.
     wait_for_pool(&observer, master)?;
-    ensure!(dirty_arbiter(&server)? != arbiter, "not killed");
+    ensure!(dirty_pool::arbiter(&server)? != arbiter, "not killed");
 
     let before = exits(&observer, master, 0)?.len();
     server.end()?;

@@ -9,16 +9,18 @@ use end_to_end::{
     client::Request,
     compare,
     container::Container,
+    dirty_pool,
     gunicorn::{Builder, GunicornServer},
     kernel::RunTimes,
     load::Background,
     observer::Observer,
-    operated,
+    operated, process,
     prometheus::{self, Prometheus},
     skip,
     venv::Venv,
     wait,
 };
+use nix::sys::signal::Signal;
 
 const DOCS: &str = include_str!("../../docs/METRICS.md");
 
@@ -53,7 +55,9 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
     let mut sync = image.clone().workers(2).timeout(2).start()?;
     let contained = image.clone().in_container(Container::Runc).start()?;
     let mut threaded = image.class("gthread").threads(4).start()?;
-    let masters = [&sync, &threaded, &contained];
+    let pool = dirty_pool::builder()?.start_listening()?;
+    let dirty_workers = process::children(dirty_pool::arbiter(&pool)?);
+    let masters = [&sync, &threaded, &contained, &pool];
     let mut arguments = masters
         .map(|server| format!("--pid={}", server.pid()))
         .to_vec();
@@ -68,8 +72,11 @@ fn prometheus_takes_every_sample_and_answers_every_query_of_the_document() -> Re
         operated::load(&threaded, &operated::THREADED_PATHS),
     ];
     happens(&mut sync, &mut threaded, &contained)?;
+    let victim = dirty_workers.first().context("no dirty worker")?;
+    process::signal(*victim, Signal::SIGKILL)?;
     let answered = every_query_is_answered(&prometheus, || {
-        contained.fetch(&Request::get("/ok")).map(|_| ())
+        contained.fetch(&Request::get("/ok"))?;
+        threaded.fetch(&Request::get("/streams")).map(|_| ())
     });
     let tallies = loads.map(Background::stop);
     ensure!(
