@@ -34,6 +34,14 @@ pub enum ElfError {
     NoCode(u64),
     #[error("it has no method `{name}` documented as `{doc}`")]
     NoMethod { name: String, doc: String },
+    #[error("it has {count} types `{name}` documented as `{doc}`, expected one")]
+    Types {
+        name: String,
+        doc: String,
+        count: usize,
+    },
+    #[error("it has {count} getters of `{name}`, expected one")]
+    Getters { name: String, count: usize },
     #[error("{count} methods `{name}` are documented as `{doc}`")]
     ManyMethods {
         name: String,
@@ -309,19 +317,9 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
     /// # Errors
     /// Unless exactly one function is found.
     pub fn method(&self, name: &str, doc: &str) -> Result<u64, ElfError> {
-        let docs = self.strings_with_prefix(doc.as_bytes());
-        let mut functions = BTreeSet::new();
-        if !docs.is_empty() {
-            // In a position-independent file the loader fills in the words.
-            let relocated = self.relative_relocations();
-            let by_relocation = relocated
-                .iter()
-                .filter(|(_, value)| docs.contains(value))
-                .map(|(at, _)| *at);
-            for doc_at in self.words_equal_to(&docs).into_iter().chain(by_relocation) {
-                functions.extend(self.method_at(doc_at, name, &relocated));
-            }
-        }
+        let functions = self.functions_beside(doc, |doc_at, relocated| {
+            self.method_at(doc_at, name, relocated)
+        });
         let (name, doc) = (name.to_owned(), doc.to_owned());
         match (functions.len(), functions.first()) {
             (1, Some(function)) => Ok(*function),
@@ -330,17 +328,123 @@ impl<'data, R: ReadRef<'data>> Image<'data, R> {
         }
     }
 
-    fn method_at(&self, doc_at: u64, name: &str, relocated: &HashMap<u64, u64>) -> Option<u64> {
-        let value = |at: u64| relocated.get(&at).copied().or_else(|| self.word(at));
-        let def = doc_at.checked_sub(24)?;
+    /// `tp_init` of a type, found by its doc string: in the static `PyTypeObject`, or from 3.12 on among the
+    /// `PyType_Slot`s of its specification (`Include/cpython/object.h`).
+    ///
+    /// # Errors
+    /// Unless exactly one function is found.
+    pub fn init_of(&self, name: &str, doc: &str) -> Result<u64, ElfError> {
+        let functions = self.functions_beside(doc, |doc_at, relocated| {
+            let of_slots = self.init_in_slots(doc_at, relocated);
+            of_slots.or_else(|| self.init_in_type(doc_at, name, relocated))
+        });
+        match (functions.len(), functions.first()) {
+            (1, Some(function)) => Ok(*function),
+            (count, _) => Err(ElfError::Types {
+                name: name.to_owned(),
+                doc: doc.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// The getter in the `PyGetSetDef { name, get, set, doc, closure }` of an attribute
+    /// (`Include/descrobject.h`).
+    ///
+    /// # Errors
+    /// Unless exactly one function is found.
+    pub fn getter(&self, name: &str) -> Result<u64, ElfError> {
+        let functions = self.functions_beside(&format!("{name}\0"), |name_at, relocated| {
+            // Something else that has a function behind a name has none before its doc string.
+            let set = self.value(name_at.checked_add(16)?, relocated)?;
+            self.in_code(set)?;
+            self.in_code(self.value(name_at.checked_add(8)?, relocated)?)
+        });
+        match (functions.len(), functions.first()) {
+            (1, Some(function)) => Ok(*function),
+            (count, _) => Err(ElfError::Getters {
+                name: name.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// What `beside` finds beside each pointer to a string that begins with `text`.
+    fn functions_beside(
+        &self,
+        text: &str,
+        beside: impl Fn(u64, &HashMap<u64, u64>) -> Option<u64>,
+    ) -> BTreeSet<u64> {
+        let strings = self.strings_with_prefix(text.as_bytes());
+        if strings.is_empty() {
+            return BTreeSet::new();
+        }
+        // In a position-independent file the loader fills in the words.
+        let relocated = self.relative_relocations();
+        let by_relocation = relocated
+            .iter()
+            .filter(|(_, value)| strings.contains(value))
+            .map(|(at, _)| *at);
+        let pointers = self.words_equal_to(&strings).into_iter();
+        pointers
+            .chain(by_relocation)
+            .filter_map(|at| beside(at, &relocated))
+            .collect()
+    }
+
+    /// The word at an address, as the loader leaves it.
+    fn value(&self, at: u64, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        relocated.get(&at).copied().or_else(|| self.word(at))
+    }
+
+    /// The address, if it is one of code.
+    fn in_code(&self, function: u64) -> Option<u64> {
+        let in_code = |s: &Segment| s.executable && s.offset_of(function).is_some();
+        self.segments.iter().any(in_code).then_some(function)
+    }
+
+    /// `tp_init` of the `PyTypeObject` whose `tp_doc` is at this address.
+    fn init_in_type(&self, doc_at: u64, name: &str, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        const NAME: u64 = 24;
+        const DOC: u64 = 176;
+        const INIT: u64 = 296;
+        let class = doc_at.checked_sub(DOC)?;
         let name_len = u64::try_from(name.len()).ok()?.checked_add(1)?;
-        let found = self.bytes(value(def)?, name_len)?;
+        let found = self.bytes(self.value(class.checked_add(NAME)?, relocated)?, name_len)?;
         if found.strip_suffix(b"\0")? != name.as_bytes() {
             return None;
         }
-        let function = value(def.checked_add(8)?)?;
-        let in_code = |s: &Segment| s.executable && s.offset_of(function).is_some();
-        self.segments.iter().any(in_code).then_some(function)
+        self.in_code(self.value(class.checked_add(INIT)?, relocated)?)
+    }
+
+    /// `tp_init` among the `PyType_Slot { int slot; void *pfunc; }` around that of the doc string, whose
+    /// `pfunc` is at this address (`Include/typeslots.h`).
+    fn init_in_slots(&self, doc_at: u64, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        const DOC: u64 = 56;
+        const INIT: u64 = 60;
+        const SLOT_BYTES: u64 = 16;
+        const MOST: u64 = 100;
+        let doc = doc_at.checked_sub(8)?;
+        if self.word(doc)? != DOC {
+            return None;
+        }
+        let slot = |at: u64| self.word(at).filter(|slot| (1..MOST).contains(slot));
+        let before = (1..MOST).map_while(|n| doc.checked_sub(n * SLOT_BYTES));
+        let after = (1..MOST).map_while(|n| doc.checked_add(n * SLOT_BYTES));
+        let before = before.take_while(|&at| slot(at).is_some());
+        let after = after.take_while(|&at| slot(at).is_some());
+        let init = before.chain(after).find(|&at| slot(at) == Some(INIT))?;
+        self.in_code(self.value(init.checked_add(8)?, relocated)?)
+    }
+
+    fn method_at(&self, doc_at: u64, name: &str, relocated: &HashMap<u64, u64>) -> Option<u64> {
+        let def = doc_at.checked_sub(24)?;
+        let name_len = u64::try_from(name.len()).ok()?.checked_add(1)?;
+        let found = self.bytes(self.value(def, relocated)?, name_len)?;
+        if found.strip_suffix(b"\0")? != name.as_bytes() {
+            return None;
+        }
+        self.in_code(self.value(def.checked_add(8)?, relocated)?)
     }
 
     fn segment_bytes(&self, segment: &Segment) -> &'data [u8] {

@@ -55,6 +55,8 @@ proptest::proptest! {
         if let Ok(image) = Image::parse(bytes.as_slice()) {
             let _ = image.symbol("x");
             let _ = image.method("now", "now($type");
+            let _ = image.init_of("now", "now($type");
+            let _ = image.getter("now");
             let _ = image.file_offset(0x1000);
         }
     }
@@ -107,6 +109,71 @@ fn a_method_is_found_by_its_definition_alone() {
         find(&["now", "now"]),
         Err(ElfError::ManyMethods { count: 2, .. })
     ));
+}
+
+/// A file of two segments: code at 0x40_0200, and data at 0x50_0300 that holds these words and, behind them,
+/// this string.
+fn with_data(words: &[u64], string: &[u8]) -> Vec<u8> {
+    let mut bytes = with_methods(&[]);
+    let data_bytes = 0x400_u64.to_le_bytes();
+    bytes[120 + 32..120 + 40].copy_from_slice(&data_bytes);
+    bytes[120 + 40..120 + 48].copy_from_slice(&data_bytes);
+    bytes.truncate(0x300);
+    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    bytes.extend(string);
+    bytes.resize(0x300 + 0x400, 0);
+    bytes
+}
+
+const DATA: u64 = 0x50_0300;
+const INIT: u64 = 0x40_0210;
+
+#[test]
+fn the_init_of_a_type_is_found_by_its_doc_string() {
+    const STRINGS: &[u8] = b"\0_x.Task\0Task(coro, *)\0";
+    let find = |words: &[u64]| {
+        let bytes = with_data(words, STRINGS);
+        let image = Image::parse(bytes.as_slice()).unwrap();
+        image.init_of("_x.Task", "Task(coro")
+    };
+    // Of a static type: `tp_name`, `tp_doc`, `tp_init`.
+    let mut words = [0; 40];
+    let strings = DATA + 8 * 40;
+    (words[3], words[22], words[37]) = (strings + 1, strings + 9, INIT);
+    assert_eq!(find(&words).unwrap(), INIT);
+    words[3] = strings + 9;
+    assert!(matches!(
+        find(&words),
+        Err(ElfError::Types { count: 0, .. })
+    ));
+    // Among slots: `tp_dealloc`, `tp_doc`, `tp_init`, and the end.
+    for slots in [
+        [52, 0x40_0280, 56, DATA + 73, 60, INIT, 0, 0],
+        [60, INIT, 52, 0x40_0280, 56, DATA + 73, 0, 0],
+    ] {
+        assert_eq!(find(&slots).unwrap(), INIT);
+    }
+    let without = [52, 0x40_0280, 56, DATA + 73, 0, 0, 60, INIT];
+    assert!(find(&without).is_err());
+    let in_data = [60, DATA, 56, DATA + 73, 0, 0, 0, 0];
+    assert!(find(&in_data).is_err());
+}
+
+#[test]
+fn a_getter_is_found_by_the_name_of_its_attribute() {
+    let find = |words: &[u64]| {
+        let bytes = with_data(words, b"\0__traceback__\0");
+        let image = Image::parse(bytes.as_slice()).unwrap();
+        image.getter("__traceback__")
+    };
+    // `PyGetSetDef`: name, getter, setter, doc string, closure.
+    let name = DATA + 41;
+    assert_eq!(find(&[name, INIT, 0x40_0280, 0, 0]).unwrap(), INIT);
+    // Another table that names it.
+    let error = find(&[name, INIT, 0, 0, 0]);
+    assert!(matches!(error, Err(ElfError::Getters { count: 0, .. })));
+    let other = find(&[name, DATA, 0x40_0280, 0, 0]);
+    assert!(matches!(other, Err(ElfError::Getters { count: 0, .. })));
 }
 
 #[test]
