@@ -4,4 +4,5 @@ pub mod cause;
 pub mod cut_short;
 pub mod deep_capture;
 pub mod fatal_exit;
+pub mod held;
 pub mod pending;

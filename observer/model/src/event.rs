@@ -184,8 +184,10 @@ pub enum TimedBy {
     /// Gunicorn's own code, seen by the probe on the interpreter.
     #[default]
     Python,
-    /// The system calls on its connection: times in Python are unknown.
+    /// Its connection: times in Python are unknown.
     Socket,
+    /// Its connection, and the task of asyncio that served it: that shows when it entered.
+    Task,
 }
 
 /// A finished request. A value that was not seen is `None`, never zero.

@@ -19,6 +19,7 @@ use crate::effect::{Effect, Effects};
 use crate::errors::cause::{Cause, ErrorAnalysis};
 use crate::errors::deep_capture::DeepCaptures;
 use crate::errors::fatal_exit::FatalExit;
+use crate::errors::held::Held;
 use crate::errors::pending::Exceptions;
 use crate::event::{Event, ExitStatus, LostFrom, Pid, Request, TimedBy};
 use crate::input::Input;
@@ -65,6 +66,8 @@ pub struct State {
     pub(crate) tombstones: BTreeMap<Pid, Tombstone>,
     /// Exceptions of requests in flight.
     pub(crate) exceptions: Exceptions,
+    /// Failed requests that wait for the exception behind them.
+    pub(crate) held: Held,
     /// Requests whose workers exited: they are counted when it is known why.
     pub(crate) unfinished: BTreeMap<Pid, Vec<Request>>,
     pub(crate) deep_captures: DeepCaptures,
@@ -87,6 +90,7 @@ impl State {
             provisional: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             exceptions: Exceptions::default(),
+            held: Held::default(),
             unfinished: BTreeMap::new(),
             deep_captures: DeepCaptures::default(),
             worker_events: RecentWorkerEvents::default(),
@@ -109,12 +113,20 @@ impl State {
 
     /// Takes the next input.
     pub fn apply(&mut self, input: &Input) {
+        for request in self.held.due(input.time_ns()) {
+            self.analysed_request(&request);
+        }
         match input {
             Input::Event(event) => {
                 self.observer.event(event);
                 match event {
                     Event::Request(request) => self.any_request(self.owner(request.pid), request),
-                    Event::Exception(exception) => self.exceptions.handled(exception),
+                    Event::Exception(exception) => {
+                        self.exceptions.handled(exception);
+                        if let Some(request) = self.held.of(exception) {
+                            self.analysed_request(&request);
+                        }
+                    }
                     Event::CapturedFrame(captured_frame) => {
                         self.exceptions.captured_frame(captured_frame);
                     }
@@ -226,6 +238,10 @@ impl State {
         if request.worker_exited {
             let unfinished = self.unfinished.entry(request.pid).or_default();
             unfinished.push(request.clone());
+        } else if Held::is_meant(request) && !self.exceptions.has_left(request) {
+            if let Some(oldest) = self.held.hold(request) {
+                self.analysed_request(&oldest);
+            }
         } else {
             let is_covered = owner.is_some_and(|master| self.deep_captures.covers(master, request));
             let analysis = self.exceptions.analysis(request, is_covered);
@@ -245,6 +261,19 @@ impl State {
         }
     }
 
+    /// Counts a request that waited for its exceptions.
+    fn analysed_request(&mut self, request: &Request) {
+        let analysis = self.exceptions.analysis(request, false);
+        self.request(self.owner(request.pid), request, analysis);
+    }
+
+    /// Counts all requests that still wait for exceptions: no input follows.
+    pub fn settle(&mut self) {
+        for request in self.held.take() {
+            self.analysed_request(&request);
+        }
+    }
+
     /// Whether a request got no answer because its master gave its worker up.
     fn was_aborted(&self, owner: Option<Pid>, request: &Request, analysis: &ErrorAnalysis) -> bool {
         let is_gone = request.client_gone || analysis.client_gone;
@@ -259,6 +288,10 @@ impl State {
 
     /// Counts the requests that a process left unfinished when it exited.
     fn unfinished_requests(&mut self, owner: Option<Pid>, pid: Pid) {
+        for request in self.held.of_process(pid) {
+            let analysis = self.exceptions.analysis(&request, false);
+            self.request(owner, &request, analysis);
+        }
         let Some(requests) = self.unfinished.remove(&pid) else {
             return;
         };

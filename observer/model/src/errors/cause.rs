@@ -98,7 +98,8 @@ pub fn analyse(
     let captured_gone =
         |captured: &CapturedException| is_client_gone(&captured.class, &captured.frames);
     let client_gone = handled.iter().any(gone) || captures.iter().any(captured_gone);
-    let of_app = || handled.iter().filter(|exception| !gone(exception));
+    let is_of_app = |exception: &&Exception| !gone(exception) && !is_cancelled(&exception.class);
+    let of_app = || handled.iter().filter(is_of_app);
     let gunicorns = handled.iter().rfind(|exception| exception.was_gunicorns);
     let left = of_app().rfind(|exception| exception.has_left);
     let handled_failure = left.or_else(|| of_handled(of_app())).map(Failure::of);
@@ -160,6 +161,13 @@ fn of_handled<'a>(handled: impl Iterator<Item = &'a Exception>) -> Option<&'a Ex
             && (comes_from_best(next.came_from) || comes_from_best(next.root));
         if is_aside { best } else { next }
     })
+}
+
+/// Whether an exception only ends a task: anyio reads its traceback after every streaming response of
+/// Starlette (`anyio/_backends/_asyncio.py`).
+fn is_cancelled(class: &Class) -> bool {
+    let of_asyncio = class.module.raw().starts_with("asyncio.");
+    of_asyncio && class.name.raw() == "CancelledError"
 }
 
 /// Whether an exception only means that the client disconnected: Gunicorn got it when it read or

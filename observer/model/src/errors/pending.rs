@@ -91,6 +91,14 @@ impl Exceptions {
         }
     }
 
+    /// Whether an exception of a request was seen that left the application.
+    #[must_use]
+    pub fn has_left(&self, request: &Request) -> bool {
+        let name = request.exceptions.map(|name| (name, request.pid));
+        let seen = name.and_then(|name| self.seen.get(&name));
+        seen.is_some_and(|seen| seen.handled.iter().any(|exception| exception.has_left))
+    }
+
     /// Analyses the exceptions of a finished request. `is_covered`: a deep capture covered it.
     pub fn analysis(&mut self, request: &Request, is_covered: bool) -> ErrorAnalysis {
         let seen = request

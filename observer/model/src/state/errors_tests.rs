@@ -525,3 +525,67 @@ fn names_beyond_the_limit_are_other_and_the_total_stays() {
     assert_eq!((app.workers[0].failed.len(), failed), (201, 250));
     assert!(app.capped_errors >= 50);
 }
+
+/// A failed request whose task is seen, at this time.
+fn failed_task(now_ns: u64) -> Request {
+    Request {
+        timed_by: TimedBy::Task,
+        status: Some(500),
+        ..raising(request(11, now_ns))
+    }
+}
+
+#[test]
+fn a_failed_request_of_a_task_waits_for_the_exception_that_left_it() {
+    let mut scenario = shop();
+    let failed = failed_task(scenario.now_ns);
+    let mut logged = exception(&failed, 7, "KeyError");
+    served(&mut scenario, failed);
+    assert!(scenario.app().http_errors.is_empty());
+    logged.has_left = true;
+    handled(&mut scenario, logged);
+    let place = "shop/views.py:index";
+    assert_eq!(http_errors(&scenario.app()), [(500, "KeyError", place, 1)]);
+}
+
+#[test]
+fn it_waits_for_a_second_or_the_exit_of_its_worker() {
+    let mut scenario = shop();
+    let failed = failed_task(scenario.now_ns);
+    let answered = exception(&failed, 7, "KeyError");
+    handled(&mut scenario, answered);
+    served(&mut scenario, failed);
+    assert!(scenario.app().http_errors.is_empty());
+    scenario.later(1);
+    let place = "shop/views.py:index";
+    assert_eq!(http_errors(&scenario.app()), [(500, "KeyError", place, 1)]);
+    let failed = failed_task(scenario.now_ns);
+    served(&mut scenario, failed);
+    scenario.exit(11);
+    let app = scenario.app();
+    let errors = http_errors(&app);
+    assert_eq!(errors.iter().map(|(_, _, _, count)| count).sum::<u64>(), 2);
+}
+
+#[test]
+fn a_request_that_still_waits_is_counted_in_the_end() {
+    let mut scenario = shop();
+    let failed = failed_task(scenario.now_ns);
+    served(&mut scenario, failed);
+    scenario.state.settle();
+    assert_eq!(http_errors(&scenario.app()), [(500, "unknown", "", 1)]);
+}
+
+#[test]
+fn an_exception_that_only_ends_a_task_failed_no_request() {
+    let mut scenario = shop();
+    let failed = Request {
+        timed_by: TimedBy::Python,
+        ..failed_task(scenario.now_ns)
+    };
+    let mut cancelled = exception(&failed, 7, "CancelledError");
+    cancelled.class.module = "asyncio.exceptions".into();
+    handled(&mut scenario, cancelled);
+    served(&mut scenario, failed);
+    assert_eq!(http_errors(&scenario.app()), [(500, "unknown", "", 1)]);
+}
