@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Fact {
     pub pid: u32,
-    /// `python` or `socket`: the layer that timed it.
+    /// `python`, `socket` or `task`: the layer that timed it.
     pub timed_by: String,
     pub method: Option<String>,
     pub path: Option<String>,

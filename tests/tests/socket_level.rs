@@ -1,4 +1,5 @@
-//! Workers whose Python cannot be read are observed by their system calls alone: every request is
+//! Workers that do not handle requests by Gunicorn's own code are observed by their connections, if their
+//! Python cannot be read by these alone: every request is
 //! counted once, by route and status, as the client saw it, with a duration near the access log's.
 
 use std::{collections::BTreeMap, fs};
@@ -56,12 +57,12 @@ fn workers_that_handle_requests_themselves() -> Result<()> {
 
 #[test]
 fn uvicorn_workers_on_uvloop() -> Result<()> {
-    asgi_counts_are_exact("uvicorn_worker.UvicornWorker", &[], "UvicornWorker")
+    asgi_counts_are_exact("uvicorn_worker.UvicornWorker")
 }
 
 #[test]
 fn uvicorn_workers_on_asyncio() -> Result<()> {
-    asgi_counts_are_exact("uvicorn_worker.UvicornH11Worker", &[], "UvicornH11Worker")
+    asgi_counts_are_exact("uvicorn_worker.UvicornH11Worker")
 }
 
 /// Every kind of request in turn, with one that fails, each with a path of its own.
@@ -90,7 +91,8 @@ fn numbered(kinds: &[Request]) -> Vec<Request> {
         .collect()
 }
 
-fn asgi_counts_are_exact(class: &str, arguments: &[&str], reason: &str) -> Result<()> {
+/// They are observed in full: their tasks show when requests enter, and their connections all else.
+fn asgi_counts_are_exact(class: &str) -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
@@ -107,13 +109,11 @@ fn asgi_counts_are_exact(class: &str, arguments: &[&str], reason: &str) -> Resul
         Request::get("/checkout"),
         Request::get("/nowhere"),
     ];
-    let builder = Builder::new(&Venv::debian()?, "asgi_shop:app").class(class);
-    let server = arguments
-        .iter()
-        .fold(builder, |builder, argument| builder.argument(argument))
+    let server = Builder::new(&Venv::debian()?, "asgi_shop:app")
+        .class(class)
         .workers(2)
         .start()?;
-    observed_exactly(&server, numbered(&kinds), reason, false)
+    observed_exactly(&server, numbered(&kinds), ("full", "task"), "", false)
 }
 
 fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -> Result<()> {
@@ -124,12 +124,14 @@ fn counts_are_exact(class: &str, reason: &str, is_logged: bool, failure: &str) -
         .class(class)
         .workers(2)
         .start()?;
-    observed_exactly(&server, requests(failure), reason, is_logged)
+    let layer = ("socket", "socket");
+    observed_exactly(&server, requests(failure), layer, reason, is_logged)
 }
 
 fn observed_exactly(
     server: &GunicornServer,
     routes: Vec<Request>,
+    (level, timed_by): (&str, &str),
     reason: &str,
     is_logged: bool,
 ) -> Result<()> {
@@ -147,7 +149,7 @@ fn observed_exactly(
     );
     let metrics = observer.wait_for_requests(server.pid(), REQUESTS)?;
     let master = server.pid().to_string();
-    let labels = [("master_pid", master.as_str()), ("level", "socket")];
+    let labels = [("master_pid", master.as_str()), ("level", level)];
     let levels: Vec<_> = metrics
         .all("gunicorn_observer_target_level", &labels)
         .map(|level| level.label("reason").to_owned())
@@ -160,8 +162,8 @@ fn observed_exactly(
     compare::nothing_lost(&metrics)?;
 
     let facts = observer::replay_requests(&observer.stop()?.recording())?;
-    let by_socket = |fact: &Fact| fact.timed_by == "socket" && fact.duration_ns.is_some();
-    ensure!(facts.iter().all(by_socket), "{facts:#?}");
+    let is_timed = |fact: &Fact| fact.timed_by == timed_by && fact.duration_ns.is_some();
+    ensure!(facts.iter().all(is_timed), "{facts:#?}");
     ensure!(
         facts
             .iter()

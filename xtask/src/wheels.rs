@@ -1,6 +1,7 @@
 //! The packages of the test matrix: one folder for each minor version of CPython, and one for each
 //! Gunicorn, which is pure Python. A cell takes one of each. The applications of the
-//! errors take a set of frameworks as well, a Gunicorn that serves HTTP/2 takes the packages for that.
+//! errors take a set of frameworks as well, a Gunicorn that serves HTTP/2 takes the packages for that, and
+//! workers of Uvicorn take one of those.
 //!
 //! All are wheels, so one pip installs for every interpreter, also for those in other roots.
 
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use end_to_end::{
     errors::framework::PACKAGES,
-    matrix::product::{GUNICORNS, HTTP2, INTERPRETERS},
+    matrix::product::{GUNICORNS, HTTP2, INTERPRETERS, UVICORNS},
 };
 
 use crate::{
@@ -89,7 +90,11 @@ fn wanted(workspace: &Workspace) -> Vec<Folder> {
         minor: None,
         is_compiled: true,
     });
-    let frameworks = PACKAGES.into_iter().map(|(name, minor)| Folder {
+    let uvicorns = UVICORNS
+        .into_iter()
+        .map(|(name, minor)| (name, Some(minor)));
+    let sets = PACKAGES.into_iter().chain(uvicorns);
+    let frameworks = sets.map(|(name, minor)| Folder {
         name: name.to_owned(),
         path: place.frameworks(name),
         requirements: requirements(&format!("{name}.txt")),

@@ -67,6 +67,19 @@ pub const GUNICORNS: [&str; 9] = [
 /// The packages that Gunicorn needs for HTTP/2: `tests/apps/matrix/http2.txt`.
 pub const HTTP2: &str = "http2";
 
+/// Sets of packages with a Uvicorn, old and new ones, each for this minor version of CPython:
+/// `tests/apps/matrix/<name>.txt`.
+pub const UVICORNS: [(&str, u8); 8] = [
+    ("uvicorn-3.8", 8),
+    ("uvicorn-3.9", 9),
+    ("uvicorn-3.10", 10),
+    ("uvicorn-3.11", 11),
+    ("uvicorn-3.12", 12),
+    ("uvicorn-3.13", 13),
+    ("uvicorn-3.14", 14),
+    ("uvicorn-3.15", 15),
+];
+
 /// All worker classes, as `--worker-class` names them.
 pub const CLASSES: [&str; 4] = ["sync", "gthread", "gevent", "eventlet"];
 

@@ -144,6 +144,7 @@ pub const FILES: &[File] = &[
     beside("exact_counts"),
     beside("http_cases"),
     beside("http2"),
+    beside("tasks"),
     beside("endings"),
     beside("ways"),
     beside("no_response"),
