@@ -247,9 +247,12 @@ impl Counter {
 /// The hooked instructions of an interpreter.
 fn points(interpreter: &Interpreter, hook: PythonHook) -> Vec<&ProbePoint> {
     let collector = interpreter.collector.iter();
+    let tasks = interpreter.tasks.iter();
     match hook {
         PythonHook::DatetimeNow => vec![&interpreter.now],
         PythonHook::ExceptionAsked => interpreter.handled.iter().flatten().collect(),
+        PythonHook::TaskCreated => tasks.map(|it| &it.created).collect(),
+        PythonHook::TracebackRead => tasks.map(|it| &it.traceback_read).collect(),
         PythonHook::TracebackHere => interpreter.deep_capture.iter().collect(),
         PythonHook::GcBegins => collector.flat_map(|it| &it.begins).collect(),
         PythonHook::GcEnds => collector.flat_map(|it| &it.ends).collect(),

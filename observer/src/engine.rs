@@ -119,6 +119,8 @@ impl Engine {
     pub fn finish(mut self) -> Result<ObserverView> {
         self.take_all()?;
         self.write(RecordFile::flush)?;
+        self.state.settle();
+        self.pass_on();
         Ok(self.state.metrics_view(monotonic_ns()).observer)
     }
 

@@ -17,6 +17,7 @@ mod signal;
 mod socket;
 mod stack;
 mod syscalls;
+mod task;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

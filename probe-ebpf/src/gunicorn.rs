@@ -21,6 +21,8 @@ pub enum Kind {
     HandleRequest = 1,
     /// A request failed.
     HandleError = 2,
+    /// A coroutine that serves a request: [`crate::coroutine`].
+    Coroutine = 3,
 }
 
 /// The worker family a `handle_request` belongs to.
@@ -59,14 +61,27 @@ pub struct Code {
     pub response: u32,
     /// 1 if it handles a stream of an HTTP/2 connection.
     pub is_stream: u32,
-    /// 1 if its response is in a cell.
+    /// 1 if its response is in a cell; of a coroutine, a set of [`crate::coroutine::cells`].
     pub is_in_cell: u32,
     /// The instruction at which a request starts; 0 while unknown.
     pub begin: u64,
     /// The instruction at which a request ended without an exception; 0 while unknown.
     pub calm: u64,
+    /// Where the descriptor of a transport is, of a coroutine.
+    pub transport: Transport,
     /// Where the attributes of its objects are, by [`Object`].
     pub shapes: [Shape; SHAPES],
+}
+
+/// Where transports of one class keep the descriptor of their socket; all zero while that is unknown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// The class.
+    pub class: u64,
+    /// Its attribute: the index of its key, plus one. 0 for a class of uvloop, which keeps it in a structure.
+    pub index: u32,
+    pub reserved: u32,
 }
 
 /// Places of code objects by their address, in the map `CODE_PLACES`: they cost no search.
@@ -98,6 +113,8 @@ pub enum Object {
     Reader,
     /// `TConn` (`gunicorn/workers/gthread.py`).
     Connection,
+    /// What serves a request on an event loop: see [`crate::coroutine`].
+    Server,
 }
 
 /// Places for shapes: a power of two, so that an index can be masked.
@@ -134,7 +151,7 @@ static NAMES: [[Name; FIELDS]; SHAPES] = [
     [Name::new("reader"), NONE, NONE, NONE, NONE],
     [Name::new("length"), NONE, NONE, NONE, NONE],
     [Name::new("sock"), NONE, NONE, NONE, NONE],
-    OTHER,
+    [Name::new("transport"), NONE, NONE, NONE, NONE],
     OTHER,
 ];
 
@@ -160,6 +177,11 @@ impl Code {
         is_in_cell: 0,
         begin: 0,
         calm: 0,
+        transport: Transport {
+            class: 0,
+            index: 0,
+            reserved: 0,
+        },
         shapes: [Shape::NONE; SHAPES],
     };
 }
@@ -181,14 +203,14 @@ const SHORTEST: u64 = 24;
 const TAIL: usize = 32;
 
 /// The end of a file's name, with zeros before it where it is shorter.
-struct FileEnd {
+pub(crate) struct FileEnd {
     words: [u64; TAIL / 8],
     /// Bits of the first word that are compared.
     mask: u64,
 }
 
 impl FileEnd {
-    const fn new(text: &[u8; TAIL]) -> Self {
+    pub(crate) const fn new(text: &[u8; TAIL]) -> Self {
         let mut words = [0_u64; TAIL / 8];
         let mut mask = 0;
         let mut at = 0;
@@ -203,7 +225,7 @@ impl FileEnd {
     }
 
     #[inline(always)]
-    fn is(&self, [a, b, c, d]: [u64; TAIL / 8]) -> bool {
+    pub(crate) fn is(&self, [a, b, c, d]: [u64; TAIL / 8]) -> bool {
         let [first, second, third, last] = self.words;
         let others = (b ^ second) | (c ^ third) | (d ^ last);
         others | ((a ^ first) & self.mask) == 0
@@ -216,15 +238,15 @@ const GTHREAD_FILE: FileEnd = FileEnd::new(b"\0\0\0\0\0gunicorn/workers/gthread.
 const ASYNC_FILE: FileEnd = FileEnd::new(b"\0\0gunicorn/workers/base_async.py");
 
 /// The first eight letters of the name of a local variable, and its length.
-type Local = ([u8; 8], u64);
+pub(crate) type Local = ([u8; 8], u64);
 
 const REQUEST_START: Local = (*b"request_", 13);
 const RESP: Local = (*b"resp\0\0\0\0", 4);
 const STATUS_INT: Local = (*b"status_i", 10);
 /// Local variables whose names are searched: those that are read.
-const MAX_LOCALS: u64 = frame::LOCALS as u64;
+pub(crate) const MAX_LOCALS: u64 = frame::LOCALS as u64;
 /// `CO_FAST_CELL` (`Include/internal/pycore_code.h`).
-const CELL: u64 = 0x40;
+pub(crate) const CELL: u64 = 0x40;
 
 /// Classifies a code object by its name and the end of its file's name; `found` is [`Code::OTHER`] until
 /// it is something else.
@@ -256,20 +278,9 @@ pub fn classify<M: Memory>(
         return Ok(());
     }
 
-    let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
-    let (data, length, width) = layout.str_parts(mem, file)?;
-    if !(SHORTEST..=4096).contains(&length) {
+    let Some(tail) = file_end(mem, layout, code)? else {
         return Ok(());
-    }
-    // A shorter name has other bytes of its string before it.
-    let mut tail = [0_u64; TAIL / 8];
-    let at = data.wrapping_add(length.wrapping_sub(TAIL as u64).wrapping_mul(width));
-    if width == 1 {
-        mem.words(at, &mut tail)?;
-    } else {
-        // A parent folder may have a name in any script: then every character is wide.
-        narrow(mem, at, width, &mut tail)?;
-    }
+    };
     let (kind, family, req, client) = if is_error && BASE_FILE.is(tail) {
         ERROR
     } else if !is_error && SYNC_FILE.is(tail) {
@@ -291,6 +302,30 @@ pub fn classify<M: Memory>(
         return Err(Fault);
     }
     Ok(())
+}
+
+/// The end of the name of a code object's file, of which a shorter name has other bytes before it. None for
+/// a name that no known file has.
+#[inline(always)]
+pub(crate) fn file_end<M: Memory>(
+    mem: &M,
+    layout: &Layout,
+    code: u64,
+) -> Result<Option<[u64; TAIL / 8]>, Fault> {
+    let file = mem.word(code.wrapping_add(u64::from(layout.code_filename)))?;
+    let (data, length, width) = layout.str_parts(mem, file)?;
+    if !(SHORTEST..=4096).contains(&length) {
+        return Ok(None);
+    }
+    let mut tail = [0_u64; TAIL / 8];
+    let at = data.wrapping_add(length.wrapping_sub(TAIL as u64).wrapping_mul(width));
+    if width == 1 {
+        mem.words(at, &mut tail)?;
+    } else {
+        // A parent folder may have a name in any script: then every character is wide.
+        narrow(mem, at, width, &mut tail)?;
+    }
+    Ok(Some(tail))
 }
 
 /// The first byte of each of `TAIL` characters that are `width` bytes wide.
@@ -367,7 +402,7 @@ fn find_names<M: Memory>(mem: &M, layout: &Layout, names: u64, first: u32, found
 /// All bits set if a string with this length and these first letters is the name of the variable, else
 /// none.
 #[inline(always)]
-fn is_local(text: u64, length: u64, (name, name_length): Local) -> u64 {
+pub(crate) fn is_local(text: u64, length: u64, (name, name_length): Local) -> u64 {
     let mask = if name_length >= 8 {
         u64::MAX
     } else {

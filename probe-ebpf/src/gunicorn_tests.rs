@@ -188,41 +188,9 @@ const ASYNC_STREAM_27: Function = (
     &["h2_conn", "resp", "stream_id"],
 );
 
-fn tuple(heap: &mut TestHeap, names: &[&str]) -> u64 {
-    let layout = heap.layout;
-    let tuple = heap.with(layout.var_size, names.len() as u64);
-    for (at, name) in (layout.tuple_items..).step_by(8).zip(names) {
-        let name = heap.str(name);
-        heap.set(tuple, at, name);
-    }
-    tuple
-}
-
 /// The code object of a function in a file of this name.
 fn code_at(heap: &mut TestHeap, file: u64, (_, name, locals, cells): Function) -> u64 {
-    let layout = heap.layout;
-    let code = heap.new_object();
-    let name = heap.str(name);
-    heap.set(code, layout.code_name, name);
-    heap.set(code, layout.code_filename, file);
-    if layout.code_instructions == DIRECT {
-        let (locals, cells) = (tuple(heap, locals), tuple(heap, cells));
-        heap.set(code, layout.code_filename - 32, locals);
-        heap.set(code, layout.code_filename - 16, cells);
-        return code;
-    }
-    let others = cells.iter().filter(|cell| !locals.contains(cell));
-    let all: Vec<&str> = locals.iter().chain(others).copied().collect();
-    let names = tuple(heap, &all);
-    heap.set(code, layout.code_filename - 16, names);
-    let kinds = heap.new_object();
-    for (at, name) in (kinds + u64::from(layout.bytes_data)..).zip(&all) {
-        let local = if locals.contains(name) { 0x20 } else { 0 };
-        let cell = if cells.contains(name) { 0x40 } else { 0 };
-        heap.put(at, &[local | cell]);
-    }
-    heap.set(code, layout.code_filename - 8, kinds);
-    code
+    heap.code(file, name, locals, cells)
 }
 
 fn code(heap: &mut TestHeap, function: Function) -> u64 {

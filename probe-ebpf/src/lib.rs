@@ -5,12 +5,14 @@
 //! - [`memory`]: reading another process, in the kernel and in userspace
 //! - [`python`]: the structures of each CPython version
 //! - [`machine`]: connections and requests, from the events of sockets and Python
-//! - [`gunicorn`]: the code objects of a request's entry, exit and failure
+//! - [`gunicorn`]: the code objects of a request's entry, exit and failure; [`coroutine`]: those of servers
+//!   on event loops
 #![no_std]
 #![deny(unsafe_code)]
 
 pub mod abi;
 mod branchless;
+pub mod coroutine;
 pub mod event_stream;
 pub mod gunicorn;
 pub mod http;

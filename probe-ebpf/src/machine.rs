@@ -23,6 +23,7 @@ pub mod io;
 pub mod kernel;
 pub mod python;
 mod record;
+pub mod task;
 #[cfg(any(test, feature = "test-kernel"))]
 pub mod test_kernel;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub enum Origin {
     Refused,
     /// Nothing: the connection alone.
     Socket,
+    /// The same, for a request that a task serves.
+    Task,
 }
 
 impl Origin {
@@ -53,6 +56,7 @@ impl Origin {
     pub fn timed_by(self) -> TimedBy {
         match self {
             Self::Socket => TimedBy::Socket,
+            Self::Task => TimedBy::Task,
             Self::Python | Self::Refused => TimedBy::Python,
         }
     }

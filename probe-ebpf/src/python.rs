@@ -165,6 +165,8 @@ pub struct Layout {
     pub bytes_data: u32,
     /// A [`LineTable`]: format of the bytes at `code_lines`.
     pub line_table: u32,
+    /// Coroutine or generator → its frame: the pointer `gi_frame` up to 3.10, then the frame itself.
+    pub generator_frame: u32,
     /// 1 if a `finally` block has code of its own for the way out without an exception.
     pub has_own_calm_end: u32,
 }

@@ -145,6 +145,11 @@ pub(super) enum Function {
     Method(&'static str, &'static str),
     /// A function exported by this name; probed before it does anything.
     Symbol(&'static str),
+    /// `tp_init` of a type: its name, and the beginning of its doc string. Probed where its arguments are in
+    /// their registers.
+    Init(&'static str, &'static str),
+    /// The getter of an attribute, probed in the same way.
+    Getter(&'static str),
 }
 
 impl Files {
@@ -308,11 +313,15 @@ fn find_function<'data, R: ReadRef<'data>>(
         Function::Symbol(name) => image
             .symbol(name)
             .ok_or_else(|| ElfError::NoSymbol(name.into()))?,
+        Function::Init(name, doc) => image.init_of(name, doc)?,
+        Function::Getter(name) => image.getter(name)?,
     };
     let code = image.bytes(entry, insn::FUNCTION_BYTES).unwrap_or_default();
     let placement = match function {
         Function::Method(..) => insn::place(image.machine(), code),
-        Function::Symbol(_) => insn::place_first(image.machine(), code),
+        Function::Symbol(_) | Function::Init(..) | Function::Getter(_) => {
+            insn::place_first(image.machine(), code)
+        }
     };
     let address = entry.wrapping_add(placement.offset);
     let missing = || ElfError::NoCode(address);

@@ -31,6 +31,11 @@ const EXCEPTION: Function = Function::Method("exception", "exception($module");
 /// Called for each frame that an exception goes up (`Python/traceback.c`).
 const TRACEBACK_HERE: Function = Function::Symbol("PyTraceBack_Here");
 
+/// `asyncio.Task.__init__` (`Modules/_asynciomodule.c`, `_asyncio_Task___init__`).
+const TASK_CREATED: Function = Function::Init("_asyncio.Task", "Task(coro, *, loop=None");
+/// The getter of `BaseException.__traceback__` (`Objects/exceptions.c`, `BaseException_getset`).
+const TRACEBACK_READ: Function = Function::Getter("__traceback__");
+
 /// `specific_1stblock` of glibc 2.31 to 2.43 on x86-64, for a C library whose debugger symbol is
 /// stripped; the check against the threads catches a wrong one.
 const SPECIFIC_FIRST_BLOCK: u32 = 784;
@@ -60,6 +65,15 @@ pub struct Collector {
     pub ends: Vec<ProbePoint>,
 }
 
+/// Where tasks of asyncio show which requests they serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tasks {
+    /// `_asyncio.Task.__init__`.
+    pub created: ProbePoint,
+    /// The getter of `BaseException.__traceback__`.
+    pub traceback_read: ProbePoint,
+}
+
 /// The interpreter of one process, ready to be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -76,6 +90,8 @@ pub struct Interpreter {
     pub deep_capture: Result<ProbePoint, Untrusted>,
     /// The garbage collector, or why its pauses are not seen.
     pub collector: Result<Collector, Untrusted>,
+    /// The tasks of asyncio, or why they are not seen: a program may not use it.
+    pub tasks: Result<Tasks, Untrusted>,
     /// Offset of a thread's `PyThreadState *` from its thread pointer.
     pub tstate_slot: i64,
 }
@@ -121,6 +137,7 @@ impl Interpreter {
             handled: found.handled(files),
             deep_capture: found.probe_point(TRACEBACK_HERE, files),
             collector: found.collector(files),
+            tasks: found.tasks(files),
         })
     }
 }
@@ -335,6 +352,19 @@ impl Runtime {
             ends: points(offsets.ends),
         });
         collector.map_err(Untrusted::from)
+    }
+
+    /// Where tasks are made, in the extension module or from 3.15 on in the interpreter itself.
+    fn tasks(&self, files: &mut Files) -> Result<Tasks, Untrusted> {
+        let is_module = |m: &&Mapping| m.file_name().starts_with("_asyncio.");
+        let extension = self.mappings.iter().find(is_module);
+        let mapping = extension.or_else(|| self.mappings.get(self.interpreter));
+        let mapping = mapping.ok_or_else(|| InspectError::NotPython.reason())?;
+        let created = self.point_in(mapping, TASK_CREATED, files);
+        Ok(Tasks {
+            created: created.map_err(|error| error.reason())??,
+            traceback_read: self.probe_point(TRACEBACK_READ, files)?,
+        })
     }
 
     /// A function of the interpreter itself.

@@ -8,10 +8,10 @@
 //! Attributes are those of `gunicorn/arbiter.py` and `gunicorn/config.py`, the same in all supported
 //! versions.
 
-use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 
-use super::handling;
+use super::handling::{self, Handling, Server};
+use super::version;
 use super::worker::{self, StageNames, WorkerObject};
 use crate::cpython::object::Objects;
 
@@ -136,16 +136,26 @@ impl Arbiter {
         u32::try_from(pid).ok().filter(|&pid| pid != 0)
     }
 
-    /// The reason if new workers do not use Gunicorn's request handling.
+    /// How new workers handle requests.
     ///
     /// # Errors
     /// [`Fault`] when the class cannot be read.
-    pub fn own_handling<M: Memory>(
-        &self,
-        objects: &Objects<'_, M>,
-    ) -> Result<Option<Untrusted>, Fault> {
+    pub fn handling<M: Memory>(&self, objects: &Objects<'_, M>) -> Result<Handling, Fault> {
         let class = objects.attribute(self.object, "worker_class")?;
-        handling::own_handling(objects, class.ok_or(Fault)?)
+        let handling = handling::handling(objects, class.ok_or(Fault)?)?;
+        let Handling::Tasks(server) = handling else {
+            return Ok(handling);
+        };
+        let has_tasks = || version::has_tasks(&self.settings(objects).gunicorn_version);
+        let without = if self.is_tls(objects).unwrap_or(false) {
+            "its workers use TLS on an event loop"
+        } else if server == Server::Gunicorn && !has_tasks() {
+            "the worker class asgi makes no task for each request before Gunicorn 27"
+        } else {
+            return Ok(handling);
+        };
+        let reason = format!("{without}: requests are seen by their connections only");
+        Ok(Handling::Own(reason.into()))
     }
 
     /// The settings in force: HUP replaces them, TTIN and TTOU change `workers`.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cpython::test_heap::{LAYOUT, LIST, MANAGED_DICT, TUPLE, TestHeap, garbage};
+use crate::gunicorn::handling::{Handling, Server};
 use crate::gunicorn::worker::Stage;
 use crate::process::memory::Snapshot;
 use proptest::prelude::*;
@@ -60,9 +61,31 @@ fn a_class_uses_gunicorns_handling_if_its_methods_lead_there() {
     let own_run = derived(0x34_0000, ("run", "/a.py", "serve_forever"));
     let server = derived(0x35_0000, ("server_class", "/a.py", "x"));
     let none = class(&mut heap, 0x36_0000, "UvicornWorker", &[], &[]);
+    let of = |heap: &mut TestHeap, at, module, name, behind: &[u64]| {
+        let class = class(heap, at, name, &[], behind);
+        let (key, module) = (heap.str("__module__"), heap.str(module));
+        let dict = heap.dict(1, &[(key, module)]);
+        heap.map.put_words(class + 264, &[dict]);
+        class
+    };
+    let uvicorn = of(
+        &mut heap,
+        0x37_0000,
+        "uvicorn.workers",
+        "UvicornWorker",
+        &[],
+    );
+    let derived = of(&mut heap, 0x38_0000, "shop", "Mine", &[uvicorn]);
+    let asgi = of(
+        &mut heap,
+        0x39_0000,
+        "gunicorn.workers.gasgi",
+        "ASGIWorker",
+        &[],
+    );
     let objects = heap.objects();
     for seen in [sync, named, calls_on] {
-        assert_eq!(handling::own_handling(&objects, seen), Ok(None));
+        assert_eq!(handling::handling(&objects, seen), Ok(Handling::Gunicorns));
     }
     for (class, reason) in [
         (own, "Mine has a handle_request of its own"),
@@ -70,10 +93,20 @@ fn a_class_uses_gunicorns_handling_if_its_methods_lead_there() {
         (server, "Mine passes its connections to another server"),
         (none, "UvicornWorker has no handle_request"),
     ] {
-        let found = handling::own_handling(&objects, class).unwrap().unwrap();
+        let Ok(Handling::Own(found)) = handling::handling(&objects, class) else {
+            panic!("{reason}");
+        };
         assert!(found.raw().contains(reason), "{found:?}");
     }
-    assert_eq!(handling::own_handling(&objects, 0x99_0000), Err(Fault));
+    for (class, server) in [
+        (uvicorn, Server::Uvicorn),
+        (derived, Server::Uvicorn),
+        (asgi, Server::Gunicorn),
+    ] {
+        let on_tasks = Ok(Handling::Tasks(server));
+        assert_eq!(handling::handling(&objects, class), on_tasks);
+    }
+    assert_eq!(handling::handling(&objects, 0x99_0000), Err(Fault));
 }
 
 #[test]
@@ -246,7 +279,7 @@ proptest! {
             let _ = arbiter.workers(&objects);
             let _ = arbiter.settings(&objects);
             let _ = arbiter.listeners(&objects);
-            let _ = arbiter.own_handling(&objects);
+            let _ = arbiter.handling(&objects);
             let _ = worker::heartbeat_fd(&objects, at);
             let object = WorkerObject {
                 address: at,
@@ -254,7 +287,7 @@ proptest! {
                 names: StageNames::default(),
             };
             let _ = object.stage(&objects);
-            let _ = handling::own_handling(&objects, at);
+            let _ = handling::handling(&objects, at);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cpython::target::Interpreter;
 use crate::gunicorn::arbiter::Arbiter;
+use crate::gunicorn::handling::Handling;
 use crate::gunicorn::worker::WorkerObject;
 use observer_model::Untrusted;
 use observer_model::event::Pid;
@@ -33,24 +34,30 @@ pub type WorkerObjects = HashMap<Pid, WorkerObject>;
 pub enum Coverage {
     /// By all probes: the interpreter can be probed and the workers use Gunicorn's request handling.
     Full(Box<Interpreter>),
-    /// By the system calls of the workers only, and why.
+    /// By the connections of the workers, and the tasks of asyncio that serve requests.
+    Tasks(Box<Interpreter>),
+    /// By the connections of the workers only, and why.
     Socket(Untrusted),
     /// Not at all, and why.
     None(Untrusted),
 }
 
 impl Coverage {
-    /// The coverage with this interpreter, or the reason that there is none, and with this worker
-    /// class: the reason that it does not use Gunicorn's request handling, if so.
+    /// The coverage with this interpreter, or the reason that there is none, and with a worker class that
+    /// handles requests like this.
     pub(super) fn of(
         interpreter: &Result<Interpreter, Untrusted>,
-        own_handling: Result<Option<Untrusted>, Fault>,
+        handling: Result<Handling, Fault>,
     ) -> Self {
-        match (interpreter, own_handling) {
+        match (interpreter, handling) {
             (Err(reason), _) => Self::Socket(reason.clone()),
-            (Ok(_), Ok(Some(reason))) => Self::Socket(reason),
+            (Ok(_), Ok(Handling::Own(reason))) => Self::Socket(reason),
             (Ok(_), Err(Fault)) => Self::Socket("its worker class cannot be read".into()),
-            (Ok(interpreter), Ok(None)) => Self::Full(Box::new(interpreter.clone())),
+            (Ok(interpreter), Ok(Handling::Gunicorns)) => Self::Full(Box::new(interpreter.clone())),
+            (Ok(interpreter), Ok(Handling::Tasks(_))) => match &interpreter.tasks {
+                Ok(_) => Self::Tasks(Box::new(interpreter.clone())),
+                Err(why) => Self::Socket(format!("no tasks of asyncio: {}", why.raw()).into()),
+            },
         }
     }
 
@@ -58,7 +65,7 @@ impl Coverage {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::Full(_) => Level::Full,
+            Self::Full(_) | Self::Tasks(_) => Level::Full,
             Self::Socket(_) => Level::Socket,
             Self::None(_) => Level::None,
         }
@@ -68,7 +75,7 @@ impl Coverage {
     #[must_use]
     pub fn reason(&self) -> Untrusted {
         match self {
-            Self::Full(interpreter) => interpreter.shortcomings(),
+            Self::Full(interpreter) | Self::Tasks(interpreter) => interpreter.shortcomings(),
             Self::Socket(reason) | Self::None(reason) => reason.clone(),
         }
     }
@@ -121,9 +128,10 @@ mod tests {
     #[test]
     fn the_first_obstacle_is_the_reason() {
         let unread = || Err::<Interpreter, _>(Untrusted::from("unread"));
-        let own = || Ok(Some(Untrusted::from("own")));
+        let own = || Ok(Handling::Own("own".into()));
         let socket = |reason: &str| Coverage::Socket(reason.into());
-        assert_eq!(Coverage::of(&unread(), Ok(None)), socket("unread"));
+        let gunicorns = Coverage::of(&unread(), Ok(Handling::Gunicorns));
+        assert_eq!(gunicorns, socket("unread"));
         assert_eq!(Coverage::of(&unread(), own()), socket("unread"));
         assert_eq!(Coverage::of(&unread(), Err(Fault)), socket("unread"));
         assert_eq!(socket("own").level(), Level::Socket);

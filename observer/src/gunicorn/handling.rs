@@ -1,5 +1,5 @@
-//! Whether a worker class handles requests with Gunicorn's own code, whose calls of `datetime.now`
-//! begin and end a request.
+//! How a worker class handles requests: with Gunicorn's own code, whose calls of `datetime.now` begin and
+//! end a request, in tasks of asyncio, or otherwise.
 //!
 //! The methods on the way in `gunicorn/workers/{sync,gthread,base_async}.py` decide: `run` →
 //! `handle` → `handle_request`. A subclass may replace one, if it calls the replaced one.
@@ -26,11 +26,63 @@ const GUNICORN: [&str; 5] = [
 /// (`gunicorn/workers/ggevent.py`).
 const SERVER_CLASS: &str = "server_class";
 
-/// The reason if a worker class does not use Gunicorn's request handling.
+/// Modules and names of the classes whose servers make a task for each request:
+/// [`probe_ebpf::coroutine`].
+const ON_TASKS: [(&str, &str, Server); 3] = [
+    ("uvicorn.workers", "UvicornWorker", Server::Uvicorn),
+    ("uvicorn_worker._workers", "UvicornWorker", Server::Uvicorn),
+    ("gunicorn.workers.gasgi", "ASGIWorker", Server::Gunicorn),
+];
+
+/// A server on an event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    Uvicorn,
+    /// Gunicorn's own `asgi`.
+    Gunicorn,
+}
+
+/// How a worker class handles requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// With Gunicorn's `handle_request`.
+    Gunicorns,
+    /// In a task for each request, which this server makes.
+    Tasks(Server),
+    /// Otherwise, and how.
+    Own(Untrusted),
+}
+
+/// How a worker class handles requests.
 ///
 /// # Errors
 /// [`Fault`] when the class cannot be read.
-pub fn own_handling<M: Memory>(
+pub fn handling<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<Handling, Fault> {
+    let Some(reason) = own_handling(objects, class)? else {
+        return Ok(Handling::Gunicorns);
+    };
+    let server = server(objects, class)?;
+    Ok(server.map_or(Handling::Own(reason), Handling::Tasks))
+}
+
+/// The server of a class that is one of [`ON_TASKS`], or is derived from one.
+fn server<M: Memory>(objects: &Objects<'_, M>, class: u64) -> Result<Option<Server>, Fault> {
+    let bases = objects.items(objects.field(class, objects.layout().type_mro)?)?;
+    for base in bases {
+        let name = objects.type_name(base)?;
+        let module = own(objects, base, "__module__")?;
+        let module = module.and_then(|module| objects.text(module).ok());
+        let module = module.unwrap_or_default();
+        let known = |(of, class, _): &&(&str, &str, Server)| (*of, *class) == (&*module, &*name);
+        if let Some((_, _, server)) = ON_TASKS.iter().find(known) {
+            return Ok(Some(*server));
+        }
+    }
+    Ok(None)
+}
+
+/// The reason if a worker class does not use Gunicorn's request handling.
+fn own_handling<M: Memory>(
     objects: &Objects<'_, M>,
     class: u64,
 ) -> Result<Option<Untrusted>, Fault> {

@@ -323,11 +323,11 @@ impl Tree {
             let what = "its settings changed while they were read";
             return Err(InspectError::fault(memory.inner(), old.pid, what));
         }
-        let own_handling = reader.arbiter.own_handling(&objects).map_err(|Fault| {
+        let handling = reader.arbiter.handling(&objects).map_err(|Fault| {
             let what = "its worker class changed while it was read";
             InspectError::fault(memory.inner(), old.pid, what)
         })?;
-        Ok((master, Coverage::of(&found.interpreter, Ok(own_handling))))
+        Ok((master, Coverage::of(&found.interpreter, Ok(handling))))
     }
 
     /// Checks that the PID still belongs to the master.
@@ -408,7 +408,7 @@ impl Tree {
             )),
             workers,
             objects: worker_objects,
-            coverage: Coverage::of(&interpreter, arbiter.own_handling(&objects)),
+            coverage: Coverage::of(&interpreter, arbiter.handling(&objects)),
             interpreter,
             reader: Some(Reader {
                 layout: runtime.layout,

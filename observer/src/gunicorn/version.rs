@@ -25,11 +25,20 @@ pub fn is_supported(version: &str) -> Option<bool> {
 /// for a new one.
 #[must_use]
 pub fn has_monotonic_heartbeat(version: &str) -> bool {
-    const FIRST: u32 = 22;
+    is_from(22, version)
+}
+
+/// Whether the worker class `asgi` makes a task for each request: from 27.0 on; an unknown version is taken for a new one.
+#[must_use]
+pub fn has_tasks(version: &str) -> bool {
+    is_from(27, version)
+}
+
+fn is_from(first: u32, version: &str) -> bool {
     let major = version.split('.').next();
     major
         .and_then(|major| major.parse::<u32>().ok())
-        .is_none_or(|major| major >= FIRST)
+        .is_none_or(|major| major >= first)
 }
 
 #[cfg(test)]

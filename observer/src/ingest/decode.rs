@@ -217,10 +217,10 @@ fn request(
     *request = Request {
         pid,
         tid,
-        timed_by: if timed_by == RecordTimedBy::Socket as u16 {
-            TimedBy::Socket
-        } else {
-            TimedBy::Python
+        timed_by: match timed_by {
+            t if t == RecordTimedBy::Socket as u16 => TimedBy::Socket,
+            t if t == RecordTimedBy::Task as u16 => TimedBy::Task,
+            _ => TimedBy::Python,
         },
         established_ns,
         accepted_ns,
@@ -248,6 +248,7 @@ fn request(
         client_gone: flags & (flags::WRITE_FAILED | flags::CLIENT_LEFT) != 0,
         no_connection: flags & flags::NO_CONNECTION != 0,
         was_cut: entered_ns.is_some()
+            && timed_by != RecordTimedBy::Task as u16
             && flags & (flags::EXITED | flags::ERROR_HANDLED | flags::CLOSED) == flags::CLOSED,
         worker_exited: flags & flags::WORKER_EXITED != 0,
         is_incomplete: flags & flags::INCOMPLETE != 0,

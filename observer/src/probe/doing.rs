@@ -127,6 +127,8 @@ mod tests {
             refused_ns: 0,
             request: 0,
             client: 0,
+            failed_request: 0,
+            failed_ns: 0,
             request_scan: HeadScan::default(),
             response_end: 0,
             request_head_bytes: 0,

@@ -127,6 +127,8 @@ pub enum When {
     Interpreter,
     /// To an interpreter, during a deep capture of one of its masters.
     DeepCapture,
+    /// To the interpreter of a process whose tasks serve requests: loaded with the first.
+    Tasks,
     /// While a process is observed that has one of these needs.
     Needed(&'static [Need]),
     /// With `--gil`. Every process makes these system calls, in great numbers.
@@ -168,7 +170,7 @@ pub enum Hook {
     Python(PythonHook),
     /// Programs on system calls continue with it.
     Tail(Tail),
-    /// The program on `datetime.now` continues with it.
+    /// The programs on `datetime.now` and on tasks continue with it.
     PythonTail(PythonTail),
     /// The program on closed sockets continues with it.
     SocketTail(SocketTail),
@@ -196,6 +198,10 @@ pub enum PythonHook {
     DatetimeNow,
     /// `sys.exc_info` and `sys.exception`: frameworks call them for the handled exception.
     ExceptionAsked,
+    /// The getter of `BaseException.__traceback__`: Uvicorn calls it when it logs an exception.
+    TracebackRead,
+    /// `_asyncio.Task.__init__`: servers on asyncio make a task for each request.
+    TaskCreated,
     /// `PyTraceBack_Here`: called for each frame that an exception leaves.
     TracebackHere,
     /// Start of a garbage collection.
@@ -415,6 +421,29 @@ pub static FEATURES: &[Feature] = &[
         is_late: true,
         backends: ALL,
         programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
+    },
+    Feature {
+        name: "tasks",
+        without: "requests of workers on asyncio are seen at their sockets only, as at the observation level `socket`",
+        attached: When::Tasks,
+        is_late: false,
+        backends: SOCKETS,
+        programs: &[
+            python("task_created", PythonHook::TaskCreated),
+            python_tail("coroutine_learned", PythonTail::LearnCoroutine),
+            python_tail("server_learned", PythonTail::LearnServer),
+        ],
+    },
+    Feature {
+        name: "exceptions of tasks",
+        without: "class and function of a 5xx of a worker on asyncio are `unknown` more often",
+        attached: When::Tasks,
+        is_late: false,
+        backends: SOCKETS,
+        programs: &[
+            python("traceback_read", PythonHook::TracebackRead),
+            tail("response_fails", Tail::ResponseFails),
+        ],
     },
     Feature {
         name: "stacks at timeouts",

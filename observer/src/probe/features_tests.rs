@@ -153,6 +153,8 @@ fn every_hook_of_python_has_a_program() {
     for hook in [
         PythonHook::DatetimeNow,
         PythonHook::ExceptionAsked,
+        PythonHook::TracebackRead,
+        PythonHook::TaskCreated,
         PythonHook::TracebackHere,
         PythonHook::GcBegins,
         PythonHook::GcEnds,

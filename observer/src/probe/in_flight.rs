@@ -15,8 +15,8 @@ use probe_ebpf::abi::{
     Conn, HEAD_BYTES, LostRecord, ObjectKey, Phase, RequestRecord, Target, marks,
 };
 use probe_ebpf::gunicorn::Family;
-use probe_ebpf::machine::Origin;
 use probe_ebpf::machine::wire::has_request_line;
+use probe_ebpf::machine::{Origin, task};
 use std::collections::BTreeMap;
 
 /// Requests of a worker that are listed, the oldest ones.
@@ -175,7 +175,7 @@ fn unfinished(conn: &Conn) -> Option<Origin> {
     match conn.phase {
         phase if phase == Phase::Entered as u16 => Some(Origin::Python),
         phase if phase == Phase::Refused as u16 => Some(Origin::Refused),
-        _ => is_on_wire.then_some(Origin::Socket),
+        _ => is_on_wire.then(|| task::origin(conn)),
     }
 }
 

@@ -219,6 +219,9 @@ impl LoadedObject {
             Hook::SocketTail(tail) => ("SOCKET_TAILS", tail as u32),
             Hook::PythonTail(tail) => ("PYTHON_TAILS", tail as u32),
             Hook::Python(PythonHook::DatetimeNow) => ("PYTHON_TAILS", PythonTail::Again as u32),
+            Hook::Python(PythonHook::TaskCreated) => {
+                ("PYTHON_TAILS", PythonTail::TaskCreated as u32)
+            }
             _ => return Ok(()),
         };
         let fd = self.fd(row.name).with_context(|| no_program(row.name))?;

@@ -15,7 +15,7 @@ use super::program_info::ProgramInfo;
 use super::program_stats::ProgramStats;
 use super::status::Status;
 use crate::cpython::error::REASON_CHARS;
-use crate::cpython::target::{Interpreter, ProbePoint};
+use crate::cpython::target::{Interpreter, ProbePoint, Tasks};
 use anyhow::{Result, anyhow, bail};
 use aya::maps::{Array, MapData, RingBuf};
 use observer_model::event::Pid;
@@ -126,7 +126,7 @@ impl Programs {
         let is_wanted = |feature: &&Feature| match feature.attached {
             When::Required | When::Always | When::Interpreter | When::DeepCapture => true,
             When::Gil => gil,
-            When::Needed(_) => false,
+            When::Needed(_) | When::Tasks => false,
         };
         let (late, early): (Vec<_>, Vec<_>) = features.filter(is_wanted).partition(|it| it.is_late);
         self.object.preload(&early);
@@ -206,7 +206,10 @@ impl Programs {
     /// Loads a feature, and attaches it if it is one of the whole host.
     fn load_and_attach(&mut self, feature: &'static Feature) {
         if self.load_feature(feature).is_err()
-            || matches!(feature.attached, When::Interpreter | When::DeepCapture)
+            || matches!(
+                feature.attached,
+                When::Interpreter | When::DeepCapture | When::Tasks
+            )
         {
             return;
         }
@@ -216,6 +219,16 @@ impl Programs {
                 self.status.set_host(feature, true);
             }
             Err(refusal) => self.refuse(feature, &refusal),
+        }
+    }
+
+    /// Loads the programs of several features at once, as far as they are not loaded yet.
+    fn preload(&mut self, is_meant: impl Fn(&Feature) -> bool) {
+        let features = self.features.iter().copied();
+        let is_missing = |it: &&Feature| is_meant(it) && !self.loaded.contains(it.name);
+        let missing: Vec<_> = features.filter(is_missing).collect();
+        if !missing.is_empty() {
+            self.object.preload(&missing);
         }
     }
 
@@ -379,6 +392,25 @@ impl Programs {
         self.attach_or_wait(pid, PythonHook::ExceptionAsked, points)
     }
 
+    /// Makes sure that it is seen which tasks of a process serve requests.
+    ///
+    /// # Errors
+    /// As [`Self::attach_at`], or when the interpreter has no tasks.
+    pub fn attach_tasks(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let created = std::slice::from_ref(&tasks_of(interpreter)?.created);
+        self.preload(|feature| feature.attached == When::Tasks);
+        self.attach_for(pid, PythonHook::TaskCreated, created)
+    }
+
+    /// Makes sure that it is seen whose exceptions are read, as servers on asyncio do to log them.
+    ///
+    /// # Errors
+    /// As [`Self::attach_tasks`].
+    pub fn attach_tracebacks(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<()> {
+        let read = std::slice::from_ref(&tasks_of(interpreter)?.traceback_read);
+        self.attach_for(pid, PythonHook::TracebackRead, read)
+    }
+
     /// Makes sure that the garbage collections of a process are seen, as far as the functions of its
     /// interpreter are found.
     ///
@@ -414,6 +446,7 @@ impl Programs {
     /// features are attached.
     pub fn need(&mut self, pid: Pid, need: Need) -> Result<()> {
         self.on_demand.need(pid, need);
+        self.preload(|feature| serves(feature, need));
         let mut first = Ok(());
         for feature in self.features.clone() {
             if !serves(feature, need) {
@@ -502,4 +535,9 @@ impl Programs {
         self.detacher.detach(links);
         self.status.set_python(self.interpreters.places());
     }
+}
+
+fn tasks_of(interpreter: &Interpreter) -> Result<&Tasks> {
+    let tasks = interpreter.tasks.as_ref();
+    tasks.map_err(|why| anyhow!(why.for_terminal(REASON_CHARS)))
 }

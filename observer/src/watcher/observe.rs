@@ -15,7 +15,7 @@ use observer_model::Untrusted;
 use observer_model::event::Pid;
 use observer_model::fact;
 use observer_model::fact::{Fact, Level, TargetLevel};
-use probe_ebpf::abi::{MAX_PORTS, NO_LAYOUT, Role, Target};
+use probe_ebpf::abi::{MAX_PORTS, NO_LAYOUT, Role, Target, target_flags};
 use std::collections::HashSet;
 
 impl Watcher {
@@ -199,20 +199,30 @@ impl Watcher {
                 Err(error) => coverage = Coverage::Socket(format!("{error:#}").into()),
             }
         }
-        if let Coverage::Socket(reason) = &coverage {
+        if !matches!(coverage, Coverage::Full(_)) {
             if !self.programs.see_sockets() {
-                let reason = format!("{}; --probes entry-exit sees no sockets", reason.raw());
-                self.refuse(pid, &reason.into());
+                let reason = coverage.reason();
+                let reason = ["--probes entry-exit sees no sockets", reason.raw()];
+                self.refuse(pid, &join_reasons(reason).into());
                 return None;
             }
             if is_new {
                 // As a candidate it may have attachments.
                 self.programs.release_interpreter(pid);
             }
-            let target = match interpreter {
+            let mut target = match interpreter {
                 Ok(interpreter) => self.read_beside(pid, interpreter),
                 Err(_) => Target::unread(monotonic_ns()),
             };
+            if let Coverage::Tasks(interpreter) = &coverage {
+                match self.observe_tasks(pid, interpreter) {
+                    Ok(without) => {
+                        unseen = without;
+                        target.flags |= target_flags::TASKS;
+                    }
+                    Err(error) => coverage = Coverage::Socket(format!("{error:#}").into()),
+                }
+            }
             if let Err(error) = self.programs.maps.set_target(pid, Role::Master, target) {
                 self.refuse(pid, &format!("{error:#}").into());
                 return None;
@@ -301,6 +311,22 @@ impl Watcher {
             tracing::info!(pid, "GC pauses are not measured: {error:#}");
         }
         Ok(unseen)
+    }
+
+    /// Attaches to the tasks of an interpreter, which show whose exceptions are whose. Returns what cannot
+    /// be seen of them.
+    fn observe_tasks(&mut self, pid: Pid, interpreter: &Interpreter) -> Result<Option<String>> {
+        self.programs.attach_tasks(pid, interpreter)?;
+        let read = self.programs.attach_tracebacks(pid, interpreter);
+        let asked = self.programs.attach_exceptions(pid, interpreter);
+        let failed = [
+            (PythonHook::TracebackRead, read),
+            (PythonHook::ExceptionAsked, asked),
+        ];
+        let failed = failed
+            .into_iter()
+            .find_map(|(hook, attached)| Some((hook, attached.err()?)));
+        Ok(failed.map(|(hook, error)| unseen(hook, &error)))
     }
 
     /// A target whose requests its sockets show, and whose interpreter is read for all else: stacks,
@@ -497,7 +523,8 @@ fn log_observed(found: &FoundMaster) {
 fn unseen(hook: PythonHook, error: &anyhow::Error) -> String {
     let what = match hook {
         PythonHook::DatetimeNow => "requests",
-        PythonHook::ExceptionAsked => "handled exceptions",
+        PythonHook::TaskCreated => "requests in tasks",
+        PythonHook::ExceptionAsked | PythonHook::TracebackRead => "handled exceptions",
         PythonHook::TracebackHere => "exceptions in deep captures",
         PythonHook::GcBegins | PythonHook::GcEnds => "garbage collections",
     };

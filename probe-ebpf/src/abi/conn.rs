@@ -46,6 +46,10 @@ pub struct Conn {
     pub request: u64,
     /// The Python object of the connection: key into `CLIENTS`; 0 when unknown.
     pub client: u64,
+    /// The request object of the last request that a task served and that failed, and when that entered: its
+    /// exception may come after its response.
+    pub failed_request: u64,
+    pub failed_ns: u64,
     pub request_scan: HeadScan,
     /// Bytes of the complete response, as its head announces; [`crate::http::CHUNKED`] until its
     /// last chunk, 0 when unknown. Kept only for a request that Python was not seen to enter.
@@ -81,7 +85,7 @@ pub struct Conn {
     pub reserved: u32,
     pub line: [u8; HEAD_BYTES + HEAD_SLACK],
 }
-const _: () = assert!(size_of::<Conn>() == 17 * 8 + 8 * 4 + 24 + HEAD_BYTES + HEAD_SLACK);
+const _: () = assert!(size_of::<Conn>() == 19 * 8 + 8 * 4 + 24 + HEAD_BYTES + HEAD_SLACK);
 
 /// What the programs note about a connection.
 pub mod marks {
@@ -117,6 +121,8 @@ impl Conn {
         self.generation = generation;
         self.client = 0;
         self.identity = 0;
+        self.failed_request = 0;
+        self.failed_ns = 0;
         self.restart();
         self.ordinal = 0;
         self.marks = 0;

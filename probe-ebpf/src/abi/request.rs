@@ -114,6 +114,8 @@ pub enum LineSource {
 pub enum TimedBy {
     /// Gunicorn's own code, seen by the probe on `datetime.now`.
     Python = 0,
-    /// The system calls on its connection; the record has no times of Python.
+    /// Its connection; the record has no times of Python.
     Socket = 1,
+    /// Its connection; the task that serves it shows only when it entered.
+    Task = 2,
 }

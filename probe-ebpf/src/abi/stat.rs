@@ -44,6 +44,8 @@ pub enum Stat {
     DeepCaptureHits,
     /// The ring buffer had no room for a record other than a request's.
     RingFullOther,
+    /// Tasks created in targets whose tasks serve requests.
+    TaskHits,
 }
 
 impl Stat {
@@ -69,9 +71,10 @@ impl Stat {
         (Stat::ExceptionHits, "exception_hits", false),
         (Stat::DeepCaptureHits, "deep_capture_hits", false),
         (Stat::RingFullOther, "ring_full_other", true),
+        (Stat::TaskHits, "task_hits", false),
     ];
     /// Number of counters.
-    pub const COUNT: u32 = 20;
+    pub const COUNT: u32 = 21;
 }
 const _: () = {
     assert!(Stat::ALL.len() == Stat::COUNT as usize);

@@ -10,11 +10,13 @@ pub enum Tail {
     ResponseBegins = 1,
     /// The worker is about to close a connection.
     ConnectionCloses = 2,
+    /// The worker is about to write a response that failed.
+    ResponseFails = 3,
 }
 
 impl Tail {
     /// Number of such programs.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// A program that the one on `datetime.now` continues with: index into the `PYTHON_TAILS` map.
@@ -41,11 +43,17 @@ pub enum PythonTail {
     SendException,
     /// A request enters whose socket is not seen.
     EnterBlind,
+    /// A task is created: again, after something was learned.
+    TaskCreated,
+    /// The code of its coroutine is unknown.
+    LearnCoroutine,
+    /// Where its server keeps the connection is unknown.
+    LearnServer,
 }
 
 impl PythonTail {
     /// Number of such programs.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 13;
 }
 
 /// A program that the one on closed sockets continues with: index into the `SOCKET_TAILS` map.

@@ -55,8 +55,10 @@ pub mod target_flags {
     pub const TLS: u32 = 1 << 0;
     /// Another target has the same place in the `TARGET_PLACES` map.
     pub const SHARED: u32 = 1 << 1;
-    /// Its requests are seen by the bytes of its sockets alone.
+    /// Its requests are seen by the bytes of its sockets.
     pub const BY_SOCKET: u32 = 1 << 2;
+    /// And tasks of its event loops show which exception belongs to which.
+    pub const TASKS: u32 = 1 << 3;
 }
 
 impl Target {

@@ -6,21 +6,26 @@
 //! - Gunicorn calls `handle_error`
 //! - a request ends while an exception is still handled
 //! - during a deep capture, an exception leaves a frame
+//! - of tasks: something reads its `__traceback__`, or a response that failed is written meanwhile
 
 use super::emit::{Rooms, header, send_now, send_spare};
 use super::kernel::Live;
 use super::kernel::serving;
 use super::maps::{
     CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME, NEW_EXCEPTION, code,
-    count, layout,
+    count, exceptions_layout, layout,
 };
 use super::memory::{User, thread_state};
-use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{tracepoint, uprobe},
+    programs::{ProbeContext, TracePointContext},
+};
 use probe_ebpf::abi::{
     CaptureBudget, CapturedFrameRecord, Conn, DeepCaptureExhaustedRecord, ExceptionRecord,
     NO_DEPTH, ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES,
 };
-use probe_ebpf::gunicorn::Kind;
+use probe_ebpf::coroutine::{self, Serving};
+use probe_ebpf::gunicorn::{Code, Kind};
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
@@ -40,19 +45,45 @@ pub fn exception_asked(_ctx: ProbeContext) -> u32 {
         return 0;
     };
     count(Stat::ExceptionHits);
-    if try_asked(&live).is_err() {
+    if try_asked(&live, None).is_err() {
         count(Stat::ExceptionUnreadable);
     }
     0
 }
 
+/// The getter of `BaseException.__traceback__` (`Objects/exceptions.c`): `logging` calls it with the exception
+/// that it is given, as Uvicorn gives it.
+#[uprobe]
+pub fn traceback_read(ctx: ProbeContext) -> u32 {
+    let Some(live) = serving().filter(|live| live.machine().has_tasks()) else {
+        return 0;
+    };
+    count(Stat::ExceptionHits);
+    if try_asked(&live, ctx.arg(0)).is_err() {
+        count(Stat::ExceptionUnreadable);
+    }
+    0
+}
+
+/// A task writes a response that failed: servers and frameworks do while they handle the exception.
+#[tracepoint]
+pub fn response_fails(_ctx: TracePointContext) -> u32 {
+    if let Some(live) = serving()
+        && try_asked(&live, None).is_err()
+    {
+        count(Stat::ExceptionUnreadable);
+    }
+    0
+}
+
+/// An exception, or the one that is handled, is reported, if it belongs to a request.
 #[inline(always)]
-fn try_asked(live: &Live) -> Result<(), Fault> {
-    let Some(layout) = layout(live.target) else {
+fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
+    let Some(layout) = exceptions_layout(live.target) else {
         return Ok(());
     };
     let tstate = thread_state(live.target)?;
-    let object = layout.handled_exception(&User, tstate);
+    let object = given.unwrap_or_else(|| layout.handled_exception(&User, tstate));
     if object == 0 {
         return Ok(());
     }
@@ -70,7 +101,17 @@ fn try_asked(live: &Live) -> Result<(), Fault> {
         return Ok(());
     };
     let has_left = on_stack.is_none() || caller.frame == caught_in;
-    let Some(conn) = live.machine().serving(caller.request, caller.client) else {
+    let machine = live.machine();
+    let found = if machine.has_tasks() {
+        machine.task(caller.request, caller.client)
+    } else {
+        let conn = machine.serving(caller.request, caller.client);
+        conn.map(|conn| {
+            let entered_ns = conn.entered_ns;
+            (conn, entered_ns)
+        })
+    };
+    let Some((conn, entered_ns)) = found else {
         return Ok(());
     };
     if conn.exceptions >= MAX_EXCEPTIONS && !has_left {
@@ -85,7 +126,9 @@ fn try_asked(live: &Live) -> Result<(), Fault> {
         has_left,
         depth: caller.depth,
     };
-    seen.send_for(conn);
+    // Counted even if it is dropped, so that the loss is known.
+    conn.exceptions += 1;
+    seen.send(entered_ns);
     Ok(())
 }
 
@@ -227,7 +270,7 @@ impl Exception<'_> {
     }
 }
 
-/// A frame of `handle_request`.
+/// A frame of `handle_request`, or of a coroutine that serves a request.
 #[derive(Clone, Copy)]
 pub struct Caller {
     frame: u64,
@@ -240,11 +283,18 @@ pub struct Caller {
 
 impl Caller {
     #[inline(always)]
-    fn of(layout: &Layout, frame: u64, (request, client): (u32, u32), depth: u32) -> Self {
+    fn of(layout: &Layout, frame: u64, code: &Code, depth: u32) -> Self {
+        let (request, client) = if code.kind == Kind::Coroutine as u32 {
+            let Serving { request, server } = coroutine::serving(&User, layout, frame, code);
+            (request, server)
+        } else {
+            let local = |slot| layout.local(&User, frame, slot).unwrap_or(0);
+            (local(code.req), local(code.client))
+        };
         Self {
             frame,
-            request: layout.local(&User, frame, request).unwrap_or(0),
-            client: layout.local(&User, frame, client).unwrap_or(0),
+            request,
+            client,
             depth,
         }
     }
@@ -272,8 +322,8 @@ impl Process {
                 break;
             }
             let frame = layout.frame_of_traceback(&User, traceback);
-            if let Some(slots) = self.slots(layout, frame) {
-                return Some(Caller::of(layout, frame, slots, NO_DEPTH));
+            if let Some(code) = self.serving(layout, frame) {
+                return Some(Caller::of(layout, frame, code, NO_DEPTH));
             }
             traceback = User.peek(traceback + u64::from(layout.traceback_next));
         }
@@ -291,8 +341,8 @@ impl Process {
             if frame == caught_in {
                 depth = 0;
             }
-            if let Some(slots) = self.slots(layout, frame) {
-                return Some(Caller::of(layout, frame, slots, depth));
+            if let Some(code) = self.serving(layout, frame) {
+                return Some(Caller::of(layout, frame, code, depth));
             }
             // No branch may test it: the verifier would track every value.
             depth = depth.wrapping_add(1);
@@ -302,13 +352,14 @@ impl Process {
         None
     }
 
-    /// Slots of request and connection among the local variables, if a frame runs `handle_request`. Its
-    /// code object was classified when the request entered.
+    /// The code of a frame, if that serves a request. It was classified when the request entered.
     #[inline(always)]
-    fn slots(&self, layout: &Layout, frame: u64) -> Option<(u32, u32)> {
+    fn serving(&self, layout: &Layout, frame: u64) -> Option<&'static Code> {
         let key = ObjectKey::new(self.tgid, layout.code(&User, frame).unwrap_or(0));
         let code = code(key)?;
-        (code.kind == Kind::HandleRequest as u32).then_some((code.req, code.client))
+        let is_serving =
+            code.kind == Kind::HandleRequest as u32 || code.kind == Kind::Coroutine as u32;
+        is_serving.then_some(code)
     }
 }
 

@@ -14,7 +14,7 @@ use probe_ebpf::abi::{
     Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
     TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, conn_place, target_flags,
 };
-use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, code_place};
+use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, Transport, code_place};
 use probe_ebpf::machine::kernel::Scratch;
 use probe_ebpf::machine::wire::Write;
 use probe_ebpf::python::Layout;
@@ -318,6 +318,18 @@ pub fn keep_shape(key: ObjectKey, kind: u32, shape: &Shape) {
     }
 }
 
+/// The same for where a transport keeps its descriptor.
+#[inline(always)]
+pub fn keep_transport(key: ObjectKey, transport: Transport) {
+    if let Some(place) = CODE_PLACES.get_ptr_mut(code_place(key)) {
+        // SAFETY: see the module's first lines.
+        let place = unsafe { &mut *place };
+        if place.key == key {
+            place.transport = transport;
+        }
+    }
+}
+
 /// The same for where a request ends without an exception.
 #[inline(always)]
 pub fn keep_calm(key: ObjectKey, instruction: u64) {
@@ -362,6 +374,14 @@ pub fn mode(mode: Mode) -> u32 {
 #[inline(always)]
 pub fn layout(target: &Target) -> Option<&'static Layout> {
     (!target.is_by_socket())
+        .then(|| any_layout(target))
+        .flatten()
+}
+
+/// The layout of the interpreter of a target of whose requests Python shows the exceptions.
+#[inline(always)]
+pub fn exceptions_layout(target: &Target) -> Option<&'static Layout> {
+    (!target.is_by_socket() || target.flags & target_flags::TASKS != 0)
         .then(|| any_layout(target))
         .flatten()
 }

@@ -32,7 +32,11 @@ impl<const LINE: usize> RequestRecord<LINE> {
             self.exceptions = conn.refused_ns;
             self.exceptions_count = u64::from(conn.refused_ns != 0);
         } else {
-            self.exceptions = conn.exceptions_key();
+            self.exceptions = match origin {
+                // They may come later.
+                Origin::Task => conn.entered_ns,
+                _ => conn.exceptions_key(),
+            };
             self.exceptions_count = u64::from(conn.exceptions) + u64::from(conn.captured_frames);
         }
     }

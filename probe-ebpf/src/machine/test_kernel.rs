@@ -166,6 +166,8 @@ fn no_conn() -> Conn {
         refused_ns: 1,
         request: 1,
         client: 1,
+        failed_request: 1,
+        failed_ns: 1,
         request_scan,
         response_end: 1,
         request_head_bytes: 1,

@@ -10,5 +10,6 @@ mod properties;
 mod recorded;
 mod requests;
 mod streams;
+mod task;
 mod wire;
 mod worker;

@@ -1,7 +1,8 @@
 //! Requests of processes whose Python does not show them: by the bytes of their sockets.
 
 use super::io::{EAGAIN, EINTR, STREAM_NS};
-use super::{Kernel, Machine, Origin};
+use super::task::origin;
+use super::{Kernel, Machine};
 use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, flags, marks};
 use crate::http::{
     CHUNKED, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, RESPONSE_BYTES, SCAN_BYTES, START_BYTES,
@@ -70,7 +71,7 @@ impl<K: Kernel> Machine<'_, K> {
         let begins = self.may_begin_request(buffer, len);
         if is_answered(conn) && begins {
             // The end of the response before it could not be seen.
-            self.finish(conn, Origin::Socket);
+            self.finish_wire(conn);
         }
         conn.request_bytes += len;
         if conn.phase == Phase::Reading as u16 && !holds_request(conn) && begins {
@@ -245,7 +246,7 @@ impl<K: Kernel> Machine<'_, K> {
         conn.response_bytes += result as u64;
         conn.last_write_ns = self.kernel.now();
         if conn.response_end != 0 && conn.response_bytes >= conn.response_end && is_answered(conn) {
-            self.finish(conn, Origin::Socket);
+            self.finish_wire(conn);
         }
     }
 
@@ -267,7 +268,7 @@ impl<K: Kernel> Machine<'_, K> {
         if conn.marks & marks::ENDED != 0 && !is_unknown {
             conn.flags |= flags::CLIENT_LEFT;
         }
-        self.kernel.send(conn, Origin::Socket);
+        self.kernel.send(conn, origin(conn));
     }
 
     /// Scans a piece for the end of a head; returns the length of the head over all pieces.

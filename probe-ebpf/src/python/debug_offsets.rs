@@ -153,6 +153,7 @@ const VERSIONS: &[Version] = &[
             str_state = 78 of 77,
             str_length = 79 of 77,
             str_ascii = 80 of 77,
+            generator_frame = 85 of 83,
         },
     },
     Version {
@@ -201,6 +202,7 @@ const VERSIONS: &[Version] = &[
             str_state = 90 of 89,
             str_length = 91 of 89,
             str_ascii = 92 of 89,
+            generator_frame = 101 of 99,
         },
     },
 ];

@@ -1,6 +1,6 @@
 //! A frame, read at once: its code, its instruction and its local variables.
 
-use super::{Layout, REFERENCE_TAGS};
+use super::{DIRECT, Layout, REFERENCE_TAGS};
 use crate::memory::{Fault, Memory};
 
 /// Local variables that are read.
@@ -51,6 +51,19 @@ pub fn read<M: Memory>(
         instruction: mem.word(frame.wrapping_add(u64::from(layout.frame_instruction)))?
             & u64::from(u32::MAX),
     })
+}
+
+impl Layout {
+    /// The frame of a coroutine; 0 if it cannot be read.
+    #[inline(always)]
+    pub fn coroutine_frame<M: Memory>(&self, mem: &M, coroutine: u64) -> u64 {
+        let at = coroutine.wrapping_add(u64::from(self.generator_frame));
+        if self.frame_object_frame == DIRECT {
+            mem.peek(at)
+        } else {
+            at
+        }
+    }
 }
 
 /// Fills words of which the last may lie behind the frame: on a page that the process never touched

@@ -75,6 +75,7 @@ pub const CPYTHON_3_8: Layout = Layout {
     code_instructions: DIRECT,
     bytes_data: 32,
     line_table: LineTable::Lnotab as u32,
+    generator_frame: 16,
     has_own_calm_end: 0,
 };
 
@@ -128,6 +129,7 @@ pub const CPYTHON_3_11: Layout = Layout {
     runtime_gil: 360,
     runtime_interpreters: 40,
     runtime_tss_key: 596,
+    generator_frame: 80,
     frame_object_frame: 24,
     tstate_exc_info: 120,
     tstate_raised: 96,
@@ -161,6 +163,7 @@ pub const CPYTHON_3_12: Layout = Layout {
     interp_gil: 384,
     runtime_tss_key: 1548,
     tstate_exc_info: 104,
+    generator_frame: 72,
     ..CPYTHON_3_11
 };
 

@@ -137,6 +137,43 @@ impl TestHeap {
         self.with(layout.dict_keys, keys)
     }
 
+    fn tuple(&mut self, names: &[&str]) -> u64 {
+        let layout = self.layout;
+        let tuple = self.with(layout.var_size, names.len() as u64);
+        for (at, name) in (layout.tuple_items..).step_by(8).zip(names) {
+            let name = self.str(name);
+            self.set(tuple, at, name);
+        }
+        tuple
+    }
+
+    /// The code object of a function in the file of this name, with its local variables and its cells.
+    pub fn code(&mut self, file: u64, name: &str, locals: &[&str], cells: &[&str]) -> u64 {
+        let layout = self.layout;
+        let code = self.new_object();
+        let name = self.str(name);
+        self.set(code, layout.code_name, name);
+        self.set(code, layout.code_filename, file);
+        if layout.code_instructions == DIRECT {
+            let (locals, cells) = (self.tuple(locals), self.tuple(cells));
+            self.set(code, layout.code_filename - 32, locals);
+            self.set(code, layout.code_filename - 16, cells);
+            return code;
+        }
+        let others = cells.iter().filter(|cell| !locals.contains(cell));
+        let all: Vec<&str> = locals.iter().chain(others).copied().collect();
+        let names = self.tuple(&all);
+        self.set(code, layout.code_filename - 16, names);
+        let kinds = self.new_object();
+        for (at, name) in (kinds + u64::from(layout.bytes_data)..).zip(&all) {
+            let local = if locals.contains(name) { 0x20 } else { 0 };
+            let cell = if cells.contains(name) { 0x40 } else { 0 };
+            self.put(at, &[local | cell]);
+        }
+        self.set(code, layout.code_filename - 8, kinds);
+        code
+    }
+
     /// An exception with a class of its own.
     pub fn exception(&mut self) -> u64 {
         // `Py_TPFLAGS_BASE_EXC_SUBCLASS` (`Include/object.h`).

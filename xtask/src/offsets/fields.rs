@@ -193,6 +193,7 @@ fields! {
         "a format, no structure: `Objects/lnotab_notes.txt` (3.8 to 3.10), \
          `Objects/locations.md` (3.11, 3.12), `InternalDocs/code_objects.md` (3.13)"
     )];
+    generator_frame: [8 => Member("PyGenObject", "gi_frame"), 11 => Member("PyGenObject", "gi_iframe")];
     has_own_calm_end: [8 => Elsewhere(
         "how the compiler makes `finally`, no structure: `Python/compile.c`"
     )];

@@ -8,6 +8,7 @@ use crate::bpf::memory::{self, User};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{Conn, ObjectKey, Tail};
 use probe_ebpf::machine::Kernel as _;
+use probe_ebpf::machine::task::FAILED;
 use probe_ebpf::machine::wire::{Piece, Write, awaits_last_chunk};
 use probe_ebpf::memory::Memory as _;
 
@@ -126,7 +127,7 @@ fn begin_response(ctx: &TracePointContext, id: u64, first: Piece, last: Piece, t
 
 /// Second half of all programs on writes whose bytes may begin a response.
 #[tracepoint]
-pub fn response_begins(_ctx: TracePointContext) -> u32 {
+pub fn response_begins(ctx: TracePointContext) -> u32 {
     let id = current();
     // SAFETY: integers, copied at once. The program that continued with this one wrote them.
     let write = unsafe { WRITES.get(id) }.copied();
@@ -136,6 +137,9 @@ pub fn response_begins(_ctx: TracePointContext) -> u32 {
     make_scratch();
     if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, call.sock)) {
         live.machine().write_begins(conn, write);
+        if conn.status >= FAILED && conn.request != 0 && live.machine().has_tasks() {
+            continue_with(&ctx, Tail::ResponseFails);
+        }
     }
     0
 }
