@@ -28,7 +28,8 @@ pub fn has_monotonic_heartbeat(version: &str) -> bool {
     is_from(22, version)
 }
 
-/// Whether the worker class `asgi` makes a task for each request: from 27.0 on; an unknown version is taken for a new one.
+/// Whether the worker class `asgi` makes a task for each request: from 27.0 on; an unknown version is taken
+/// for a new one.
 #[must_use]
 pub fn has_tasks(version: &str) -> bool {
     is_from(27, version)
