@@ -57,7 +57,11 @@ fn kinds() -> BTreeMap<&'static str, &'static str> {
         Hook::RawTracepoint(_) => Some("raw"),
         Hook::Syscall { .. } => Some("syscall"),
         Hook::ControlGroup(_) => Some("cgroup"),
-        Hook::Tail(_) | Hook::PythonTail(_) | Hook::SocketTail(_) | Hook::StackTail => None,
+        Hook::Tail(_)
+        | Hook::PythonTail(_)
+        | Hook::SocketTail(_)
+        | Hook::IoTail(_)
+        | Hook::StackTail => None,
     };
     let kind = |program: &'static observer::probe::features::Program| {
         let own = of(program.hook)?;
@@ -171,7 +175,11 @@ fn count(object: &str, pid: u32, names: &[&str]) -> Result<()> {
                 let points = interpreter.iter().flat_map(|it| points(it, hook));
                 Counter::functions(object, pid, points)?
             }
-            Hook::Tail(_) | Hook::PythonTail(_) | Hook::SocketTail(_) | Hook::StackTail => continue,
+            Hook::Tail(_)
+            | Hook::PythonTail(_)
+            | Hook::SocketTail(_)
+            | Hook::IoTail(_)
+            | Hook::StackTail => continue,
         };
         counters.insert(program.name, counter);
     }

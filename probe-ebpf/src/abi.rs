@@ -47,7 +47,7 @@ pub use stack::{
     STACK_FRAMES, STACK_THREADS, StackFrame, StackRecord, StackWalk, lines_of,
 };
 pub use stat::Stat;
-pub use tail::{PythonTail, SocketTail, Tail};
+pub use tail::{IoTail, PythonTail, SocketTail, Tail};
 pub use target::{MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags};
 pub use thread::{Call, Next, THREAD_PLACE_COUNT, Thread, WORDS};
 

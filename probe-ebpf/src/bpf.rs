@@ -11,6 +11,7 @@ mod kernel;
 mod maps;
 mod memory;
 mod offsets;
+mod pieces;
 mod process;
 mod request;
 mod signal;

@@ -63,6 +63,7 @@ fn attach_to_host(
             | Hook::Tail(_)
             | Hook::PythonTail(_)
             | Hook::SocketTail(_)
+            | Hook::IoTail(_)
             | Hook::StackTail => {}
         }
     }

@@ -5,7 +5,7 @@
 //! rejects disables its own feature and no other.
 
 use crate::options::Probes;
-use probe_ebpf::abi::{PythonTail, SocketTail, Tail};
+use probe_ebpf::abi::{IoTail, PythonTail, SocketTail, Tail};
 
 /// Something that the observer measures, and the eBPF programs it takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,9 +138,11 @@ pub enum When {
 /// What some processes need, and the others should not pay for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Need {
-    /// System calls on connections of a process that is observed at its sockets only. Every process
-    /// makes some of them, for anything.
+    /// The requests of a process that the bytes of its sockets show: by system calls, where sockets do not
+    /// report them. Every process makes some of them, for anything.
     SocketLevel,
+    /// Its connections, where sockets do not report that they are accepted and closed.
+    Accepts,
     /// System calls on connections to a Unix socket.
     UnixListeners,
 }
@@ -174,6 +176,8 @@ pub enum Hook {
     PythonTail(PythonTail),
     /// The program on closed sockets continues with it.
     SocketTail(SocketTail),
+    /// The programs on reads and writes of sockets continue with it.
+    IoTail(IoTail),
     /// The program on `signal_deliver` and this one itself continue with it.
     StackTail,
 }
@@ -230,6 +234,11 @@ const fn python_tail(name: &'static str, tail: PythonTail) -> Program {
     Program { name, hook }
 }
 
+const fn io_tail(name: &'static str, tail: IoTail) -> Program {
+    let hook = Hook::IoTail(tail);
+    Program { name, hook }
+}
+
 const fn tail(name: &'static str, tail: Tail) -> Program {
     let hook = Hook::Tail(tail);
     Program { name, hook }
@@ -278,6 +287,18 @@ pub static FEATURES: &[Feature] = &[
         ],
     },
     Feature {
+        name: "requests by sockets",
+        without: "requests of workers whose Python is not read, and of those on event loops, are not counted",
+        attached: When::Needed(&[Need::SocketLevel]),
+        is_late: false,
+        backends: TAPS,
+        programs: &[
+            io_tail("wire_read", IoTail::Read),
+            io_tail("wire_written", IoTail::Written),
+            io_tail("wire_begins", IoTail::ResponseBegins),
+        ],
+    },
+    Feature {
         name: ACCEPTS,
         without: "requests have no phase `dispatch`: their phase `queue` ends with the first read. A request that nothing answers ends when its connection is used again",
         attached: When::Always,
@@ -292,7 +313,7 @@ pub static FEATURES: &[Feature] = &[
     Feature {
         name: "connections",
         without: "requests on Unix sockets and of workers whose Python is not read have no times before the application, and some have no end",
-        attached: When::Needed(&[Need::SocketLevel, Need::UnixListeners]),
+        attached: When::Needed(&[Need::Accepts, Need::UnixListeners]),
         is_late: false,
         backends: TAPS,
         programs: CONNECTIONS,
@@ -307,14 +328,6 @@ pub static FEATURES: &[Feature] = &[
     },
     Feature {
         name: "request heads",
-        without: "requests of workers whose Python is not read are not counted",
-        attached: When::Needed(&[Need::SocketLevel]),
-        is_late: false,
-        backends: TAPS,
-        programs: REQUEST_HEADS,
-    },
-    Feature {
-        name: "request heads",
         without: "requests have no size and no times before the application",
         attached: When::Always,
         is_late: false,
@@ -323,27 +336,11 @@ pub static FEATURES: &[Feature] = &[
     },
     Feature {
         name: "responses",
-        without: "requests of workers whose Python is not read have no status, and their responses no size",
-        attached: When::Needed(&[Need::SocketLevel]),
-        is_late: false,
-        backends: TAPS,
-        programs: RESPONSES,
-    },
-    Feature {
-        name: "responses",
         without: "requests have no status, and responses no size",
         attached: When::Always,
         is_late: false,
         backends: SYSCALLS,
         programs: RESPONSES,
-    },
-    Feature {
-        name: "sendfile",
-        without: "response sizes of workers whose Python is not read lack the bytes sent by `sendfile`",
-        attached: When::Needed(&[Need::SocketLevel]),
-        is_late: false,
-        backends: TAPS,
-        programs: SENDFILE,
     },
     Feature {
         name: "sendfile",
@@ -358,7 +355,7 @@ pub static FEATURES: &[Feature] = &[
         without: "requests of workers on uvloop are not counted, and long responses of workers on asyncio have no end",
         attached: When::Needed(&[Need::SocketLevel]),
         is_late: false,
-        backends: SOCKETS,
+        backends: SYSCALLS,
         programs: &[
             syscall!("exit_accept"),
             syscall!("exit_sendmsg"),
@@ -439,7 +436,18 @@ pub static FEATURES: &[Feature] = &[
         without: "class and function of a 5xx of a worker on asyncio are `unknown` more often",
         attached: When::Tasks,
         is_late: false,
-        backends: SOCKETS,
+        backends: TAPS,
+        programs: &[
+            python("traceback_read", PythonHook::TracebackRead),
+            io_tail("response_failed", IoTail::ResponseFails),
+        ],
+    },
+    Feature {
+        name: "exceptions of tasks",
+        without: "class and function of a 5xx of a worker on asyncio are `unknown` more often",
+        attached: When::Tasks,
+        is_late: false,
+        backends: SYSCALLS,
         programs: &[
             python("traceback_read", PythonHook::TracebackRead),
             tail("response_fails", Tail::ResponseFails),
@@ -530,7 +538,11 @@ impl Program {
     pub fn is_attached(&self) -> bool {
         !matches!(
             self.hook,
-            Hook::Tail(_) | Hook::PythonTail(_) | Hook::SocketTail(_) | Hook::StackTail
+            Hook::Tail(_)
+                | Hook::PythonTail(_)
+                | Hook::SocketTail(_)
+                | Hook::IoTail(_)
+                | Hook::StackTail
         )
     }
 }

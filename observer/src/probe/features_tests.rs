@@ -1,4 +1,5 @@
 use super::*;
+use probe_ebpf::abi::IoTail;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -61,6 +62,8 @@ fn the_table_lists_the_programs_of_the_ebpf_source_and_no_others() {
             let attribute = match program.hook {
                 Hook::RawTracepoint(name) => on_raw(name),
                 Hook::StackTail => on_raw("signal_deliver"),
+                Hook::IoTail(IoTail::Read) => on_raw("sock_recv_length"),
+                Hook::IoTail(_) => on_raw("sock_send_length"),
                 Hook::Syscall { .. } | Hook::Tail(_) => "tracepoint".to_owned(),
                 Hook::ControlGroup(AttachPoint::PeerName4) => {
                     "cgroup_sock_addr(getpeername4".to_owned()
@@ -112,6 +115,7 @@ fn without_probes_on_sockets_bystanders_pay_nothing() {
                 Hook::Syscall { .. }
                 | Hook::ControlGroup(_)
                 | Hook::SocketTail(_)
+                | Hook::IoTail(_)
                 | Hook::Tail(_) => false,
                 Hook::Python(_) | Hook::PythonTail(_) | Hook::StackTail => true,
             };

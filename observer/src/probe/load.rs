@@ -217,6 +217,7 @@ impl LoadedObject {
             Hook::Tail(tail) => ("TAILS", tail as u32),
             Hook::StackTail => ("STACK_TAILS", 0),
             Hook::SocketTail(tail) => ("SOCKET_TAILS", tail as u32),
+            Hook::IoTail(tail) => ("IO_TAILS", tail as u32),
             Hook::PythonTail(tail) => ("PYTHON_TAILS", tail as u32),
             Hook::Python(PythonHook::DatetimeNow) => ("PYTHON_TAILS", PythonTail::Again as u32),
             Hook::Python(PythonHook::TaskCreated) => {

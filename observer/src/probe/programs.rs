@@ -463,6 +463,12 @@ impl Programs {
         first
     }
 
+    /// Whether sockets report that they are accepted and closed.
+    #[must_use]
+    pub fn sees_accepts(&self) -> bool {
+        self.backend == Backend::Taps && self.sees_closes
+    }
+
     /// Whether connections are seen by system calls.
     #[must_use]
     pub fn sees_calls(&self) -> bool {

@@ -227,9 +227,12 @@ impl Watcher {
                 self.refuse(pid, &format!("{error:#}").into());
                 return None;
             }
-            // Without these programs, connections that use other calls are still seen.
-            if let Err(error) = self.programs.need(pid, Need::SocketLevel) {
-                tracing::warn!(pid, "{error:#}");
+            let accepts = (!self.programs.sees_accepts()).then_some(Need::Accepts);
+            for need in [Some(Need::SocketLevel), accepts].into_iter().flatten() {
+                // Without these programs, connections that use other calls are still seen.
+                if let Err(error) = self.programs.need(pid, need) {
+                    tracing::warn!(pid, "{error:#}");
+                }
             }
         }
         let level = coverage.level();
@@ -264,6 +267,7 @@ impl Watcher {
             }
         } else if !pids.iter().any(is_unread) {
             self.programs.no_need(pid, Need::SocketLevel);
+            self.programs.no_need(pid, Need::Accepts);
         }
         for target in pids {
             let set = self

@@ -68,3 +68,22 @@ impl SocketTail {
     /// Number of such programs.
     pub const COUNT: u32 = 1;
 }
+
+/// A program that those on reads and writes of sockets continue with: index into the `IO_TAILS` map.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoTail {
+    /// A process whose requests are seen by the bytes of its sockets read.
+    Read = 0,
+    /// It wrote.
+    Written,
+    /// It wrote bytes that may begin a response.
+    ResponseBegins,
+    /// It wrote a response that failed.
+    ResponseFails,
+}
+
+impl IoTail {
+    /// Number of such programs.
+    pub const COUNT: u32 = 4;
+}

@@ -68,12 +68,18 @@ pub fn traceback_read(ctx: ProbeContext) -> u32 {
 /// A task writes a response that failed: servers and frameworks do while they handle the exception.
 #[tracepoint]
 pub fn response_fails(_ctx: TracePointContext) -> u32 {
-    if let Some(live) = serving()
-        && try_asked(&live, None).is_err()
-    {
-        count(Stat::ExceptionUnreadable);
+    if let Some(live) = serving() {
+        answered(&live);
     }
     0
+}
+
+/// The exception that a task handles while it writes a response that failed.
+#[inline(always)]
+pub fn answered(live: &Live) {
+    if try_asked(live, None).is_err() {
+        count(Stat::ExceptionUnreadable);
+    }
 }
 
 /// An exception, or the one that is handled, is reported, if it belongs to a request.
@@ -126,8 +132,10 @@ fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
         has_left,
         depth: caller.depth,
     };
-    // Counted even if it is dropped, so that the loss is known.
-    conn.exceptions += 1;
+    if conn.entered_ns == entered_ns {
+        // Counted even if it is dropped, so that the loss is known.
+        conn.exceptions += 1;
+    }
     seen.send(entered_ns);
     Ok(())
 }

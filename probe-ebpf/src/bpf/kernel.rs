@@ -28,17 +28,10 @@ pub fn serving() -> Option<Live> {
     Some(Live { target, id })
 }
 
-/// The same, if its connections report themselves.
-#[inline(always)]
-pub fn seen_by_sockets() -> Option<Live> {
-    serving().filter(|live| !live.target.is_by_socket())
-}
-
 /// The same, if its connections are seen by its system calls.
 #[inline(always)]
 pub fn seen_by_calls() -> Option<Live> {
-    let live = serving()?;
-    (live.target.is_by_socket() || mode(Mode::Sockets) == 0).then_some(live)
+    serving().filter(|_| mode(Mode::Sockets) == 0)
 }
 
 /// The same, if it may use `read` and `write` for its connections: uvloop and OpenSSL do.
@@ -51,7 +44,7 @@ pub fn plain() -> Option<Live> {
 /// The same, if its requests are seen by the bytes of its sockets alone.
 #[inline(always)]
 pub fn unread() -> Option<Live> {
-    serving().filter(|live| live.target.is_by_socket())
+    seen_by_calls().filter(|live| live.target.is_by_socket())
 }
 
 impl Live {

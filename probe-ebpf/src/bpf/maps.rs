@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{
     CONN_PLACE_COUNT, Call, CapturedFrameRecord, Conn, Established, ExceptionRecord, GcRun, Gil,
-    Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
+    IoTail, Mode, NO_LAYOUT, ObjectKey, PythonTail, Role, SocketTail, StackRecord, StackWalk, Stat,
     TARGET_PLACE_COUNT, THREAD_PLACE_COUNT, Tail, Target, Thread, conn_place, target_flags,
 };
 use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, Transport, code_place};
@@ -108,6 +108,9 @@ pub static TAILS: ProgramArray = ProgramArray::with_max_entries(Tail::COUNT, 0);
 /// Programs that the one on `datetime.now` continues with, by [`PythonTail`].
 #[map]
 pub static PYTHON_TAILS: ProgramArray = ProgramArray::with_max_entries(PythonTail::COUNT, 0);
+/// Programs that those on reads and writes of sockets continue with, by [`IoTail`].
+#[map]
+pub static IO_TAILS: ProgramArray = ProgramArray::with_max_entries(IoTail::COUNT, 0);
 /// Programs that the one on closed sockets continues with, by [`SocketTail`].
 #[map]
 pub static SOCKET_TAILS: ProgramArray = ProgramArray::with_max_entries(SocketTail::COUNT, 0);

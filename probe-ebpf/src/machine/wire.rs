@@ -236,7 +236,7 @@ impl<K: Kernel> Machine<'_, K> {
 
     /// A write to the client returned.
     #[inline(always)]
-    pub(super) fn written_wire(&self, conn: &mut Conn, result: i64) {
+    pub fn written_wire(&self, conn: &mut Conn, result: i64) {
         if result <= 0 {
             if result < 0 && result != EAGAIN && result != EINTR {
                 conn.flags |= flags::WRITE_FAILED;

@@ -2,7 +2,6 @@
 
 use super::call::{Attempt, backup_probe, result};
 use super::connect;
-use crate::bpf::kernel::Live;
 use crate::bpf::kernel::serving;
 use crate::bpf::maps::{count, mode};
 use crate::bpf::{emit, memory};
@@ -26,7 +25,7 @@ fn accepted(ctx: &TracePointContext, _: Attempt) {
         return;
     };
     let is_unix = connect::is_unix(sock);
-    if !is_unix && reports_itself(&live) {
+    if !is_unix && reports_itself() {
         return;
     }
     let established_ns = if is_unix {
@@ -37,8 +36,8 @@ fn accepted(ctx: &TracePointContext, _: Attempt) {
     live.machine().accepted(sock, established_ns);
 }
 
-/// Whether the TCP connections of a process report when they are accepted and closed.
+/// Whether TCP connections report when they are accepted and closed.
 #[inline(always)]
-pub fn reports_itself(live: &Live) -> bool {
-    !live.target.is_by_socket() && mode(Mode::Accepts) != 0
+pub fn reports_itself() -> bool {
+    mode(Mode::Accepts) != 0
 }

@@ -26,7 +26,7 @@ fn close_called(ctx: &TracePointContext, _: Attempt) {
 fn closing(live: &Live, ctx: &TracePointContext) -> Option<u64> {
     let sock = memory::sock_of_fd(argument::<0>(ctx) as u32).ok()?;
     live.conn(ObjectKey::new(live.target.tgid, sock))?;
-    (connect::is_unix(sock) || !reports_itself(live)).then_some(sock)
+    (connect::is_unix(sock) || !reports_itself()).then_some(sock)
 }
 
 /// Second half of the programs on `close`.
