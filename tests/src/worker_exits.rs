@@ -54,6 +54,8 @@ pub struct Event {
     pub requests: Vec<Pending>,
     #[serde(default)]
     pub stacks: Vec<Stack>,
+    /// The exception because of which it did not boot.
+    pub failure: Option<serde_json::Value>,
 }
 
 /// A signal that it was sent.

@@ -396,6 +396,50 @@ fn the_first_worker_of_a_master_ends_by_a_boot_error_too() -> Result<()> {
     let ending = WorkerExit::forced(booted[0], "boot_error", Exit::Code(3));
     worker_exits::check_logged(&server, std::slice::from_ref(&ending))?;
     worker_exits::check_reported(&observer, &server, &[ending])?;
+    failed_by(
+        &observer,
+        &server,
+        booted[0],
+        ("RuntimeError", "hangs.py:fail_at_boot"),
+    )?;
+    observer.stop()?;
+    Ok(())
+}
+
+/// The exception because of which a worker did not boot.
+fn failed_by(
+    observer: &Observer,
+    server: &GunicornServer,
+    worker: u32,
+    (error, place): (&str, &str),
+) -> Result<()> {
+    let ends = observer.wait_for_ends(server.pid(), 1)?;
+    let of_worker = ends.iter().find(|event| event.worker_pid == worker);
+    let failure = of_worker.and_then(|event| event.failure.as_ref());
+    let failure = failure.with_context(|| format!("its exception was not seen: {ends:#?}"))?;
+    ensure!(failure["error"]["name"] == error, "{failure:#}");
+    ensure!(failure["raised_in"] == place, "{failure:#}");
+    Ok(())
+}
+
+/// A server on an event loop reports that its application does not start in a way of its own.
+#[test]
+fn an_application_of_uvicorn_that_does_not_start_has_its_exception() -> Result<()> {
+    if skip::privileged()? {
+        return Ok(());
+    }
+    let boot = Boot::new()?;
+    let builder = Builder::new(&Venv::debian()?, "lifespan:app");
+    let builder = builder.class("uvicorn_worker.UvicornWorker");
+    let mut server = boot.prepare(builder).start()?;
+    let observer = Observer::run_for(&[server.pid()])?;
+    boot.say("raises")?;
+    server.signal(Signal::SIGTTIN)?;
+    server.ends_with(3)?;
+    let booted = server.booted()?;
+    let failed = *booted.last().context("none was started")?;
+    let cause = ("ConnectionRefusedError", "lifespan.py:connect");
+    failed_by(&observer, &server, failed, cause)?;
     observer.stop()?;
     Ok(())
 }

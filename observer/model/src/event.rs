@@ -80,7 +80,7 @@ pub enum ExitStatus {
 pub struct Exception {
     pub time_ns: u64,
     pub pid: Pid,
-    /// [`Request::exceptions`] of the request.
+    /// [`Request::exceptions`] of the request; 0 for one that a worker handled before it had a request.
     pub request: u64,
     /// Address of the exception: one exception may be handled more than once.
     pub object: u64,
@@ -154,7 +154,7 @@ pub struct CodeLocation {
 }
 
 /// A class; a name that could not be read is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Class {
     pub module: Untrusted,
     pub name: Untrusted,

@@ -121,6 +121,11 @@ impl State {
                 self.observer.event(event);
                 match event {
                     Event::Request(request) => self.any_request(self.owner(request.pid), request),
+                    Event::Exception(exception) if exception.request == 0 => {
+                        self.with_worker_state(exception.pid, |state| {
+                            state.failed_before_requests(exception);
+                        });
+                    }
                     Event::Exception(exception) => {
                         self.exceptions.handled(exception);
                         if let Some(request) = self.held.of(exception) {

@@ -172,7 +172,7 @@ pub enum Hook {
     Python(PythonHook),
     /// Programs on system calls continue with it.
     Tail(Tail),
-    /// The programs on `datetime.now` and on tasks continue with it.
+    /// The programs on functions of Python continue with it.
     PythonTail(PythonTail),
     /// The program on closed sockets continues with it.
     SocketTail(SocketTail),
@@ -417,7 +417,10 @@ pub static FEATURES: &[Feature] = &[
         attached: When::Interpreter,
         is_late: true,
         backends: ALL,
-        programs: &[python("exception_asked", PythonHook::ExceptionAsked)],
+        programs: &[
+            python("exception_asked", PythonHook::ExceptionAsked),
+            python_tail("boot_failed", PythonTail::FailBoot),
+        ],
     },
     Feature {
         name: "tasks",

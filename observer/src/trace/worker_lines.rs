@@ -2,6 +2,7 @@
 
 use super::text::time;
 use observer_model::Untrusted;
+use observer_model::errors::cause::{Failure, Raised};
 use observer_model::lifecycle::signal;
 use observer_model::lifecycle::worker_event::{
     DIRTY_ENDED, PendingView, SignalView, StackView, WorkerEvent, WorkerExit,
@@ -70,8 +71,19 @@ fn fields(exit: &WorkerExit, serves: bool) -> impl Iterator<Item = String> {
         signals,
         requests,
         stuck_in.map(|place| format!("stuck_in={}", name(place))),
+        exit.failure.as_ref().map(failure),
     ];
     fields.into_iter().flatten()
+}
+
+/// The exception because of which a worker did not boot.
+fn failure(failure: &Failure) -> String {
+    let Raised { error, raised_in } = &failure.raised;
+    let error = format!("error={} raised_in={}", name(&error.name), name(raised_in));
+    match &failure.called_from {
+        Some(place) => format!("{error} called_from={}", name(place)),
+        None => error,
+    }
 }
 
 fn sent(view: &SignalView) -> String {
@@ -161,6 +173,7 @@ mod tests {
                 frames: vec![frame("nap", Some(7)), frame("app", None)],
                 is_cut: true,
             }],
+            failure: None,
         };
         let event = WorkerEvent {
             time_seconds: 3_661.5,

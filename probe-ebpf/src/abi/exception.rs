@@ -21,7 +21,8 @@ pub enum SeenBy {
 #[derive(Clone, Copy, Debug)]
 pub struct ExceptionRecord {
     pub header: Header,
-    /// [`super::RequestRecord::exceptions`] of the request.
+    /// [`super::RequestRecord::exceptions`] of the request; 0 for an exception in a worker's main thread before
+    /// any request.
     pub request: u64,
     /// Address of the exception.
     pub object: u64,

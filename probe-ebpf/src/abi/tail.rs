@@ -49,11 +49,13 @@ pub enum PythonTail {
     LearnCoroutine,
     /// Where its server keeps the connection is unknown.
     LearnServer,
+    /// A worker may fail to boot.
+    FailBoot,
 }
 
 impl PythonTail {
     /// Number of such programs.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
 }
 
 /// A program that the one on closed sockets continues with: index into the `SOCKET_TAILS` map.

@@ -12,8 +12,8 @@ use super::emit::{Rooms, header, send_now, send_spare};
 use super::kernel::Live;
 use super::kernel::serving;
 use super::maps::{
-    CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME, NEW_EXCEPTION, code,
-    count, exceptions_layout, layout,
+    CAPTURE_BUDGET, CAPTURED_FRAME_ROOMS, EXCEPTION_ROOMS, NEW_CAPTURED_FRAME, NEW_EXCEPTION,
+    PYTHON_TAILS, code, count, exceptions_layout, layout,
 };
 use super::memory::{User, thread_state};
 use aya_ebpf::{
@@ -22,10 +22,12 @@ use aya_ebpf::{
 };
 use probe_ebpf::abi::{
     CaptureBudget, CapturedFrameRecord, Conn, DeepCaptureExhaustedRecord, ExceptionRecord,
-    NO_DEPTH, ObjectKey, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES,
+    NO_DEPTH, Next, ObjectKey, PythonTail, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES,
+    Thread,
 };
 use probe_ebpf::coroutine::{self, Serving};
 use probe_ebpf::gunicorn::{Code, Kind};
+use probe_ebpf::machine::Kernel as _;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
 
@@ -40,13 +42,53 @@ const SERVERS_FRAMES: u32 = 4;
 
 /// A thread calls `sys.exc_info()` or `sys.exception()`.
 #[uprobe]
-pub fn exception_asked(_ctx: ProbeContext) -> u32 {
+pub fn exception_asked(ctx: ProbeContext) -> u32 {
     let Some(live) = serving() else {
         return 0;
     };
     count(Stat::ExceptionHits);
-    if try_asked(&live, None).is_err() {
-        count(Stat::ExceptionUnreadable);
+    asked(&ctx, &live, None);
+    0
+}
+
+#[inline(always)]
+fn asked(ctx: &ProbeContext, live: &Live, given: Option<u64>) {
+    match try_asked(live, given) {
+        Ok(0) => {}
+        Ok(object) => {
+            if let Some(thread) = live.make_thread() {
+                let next = Next {
+                    object,
+                    ..thread.next
+                };
+                // Volatile: the compiler does not know that another program reads it.
+                // SAFETY: a valid reference; programs of the array take the same context.
+                unsafe {
+                    core::ptr::write_volatile(&raw mut thread.next, next);
+                    PYTHON_TAILS.tail_call(ctx, PythonTail::FailBoot as u32);
+                }
+            }
+        }
+        Err(Fault) => count(Stat::ExceptionUnreadable),
+    }
+}
+
+/// A worker handles an exception before it served anything: if it exits next, that is why.
+#[uprobe]
+pub fn boot_failed(_ctx: ProbeContext) -> u32 {
+    if let Some(live) = serving()
+        && let Some(layout) = exceptions_layout(live.target)
+        && let Some(thread) = live.thread()
+    {
+        let exception = Exception {
+            layout,
+            id: live.id,
+            object: thread.next.object,
+            seen_by: SeenBy::Asked,
+            has_left: true,
+            depth: NO_DEPTH,
+        };
+        exception.send(0);
     }
     0
 }
@@ -59,9 +101,7 @@ pub fn traceback_read(ctx: ProbeContext) -> u32 {
         return 0;
     };
     count(Stat::ExceptionHits);
-    if try_asked(&live, ctx.arg(0)).is_err() {
-        count(Stat::ExceptionUnreadable);
-    }
+    asked(&ctx, &live, ctx.arg(0));
     0
 }
 
@@ -82,16 +122,17 @@ pub fn answered(live: &Live) {
     }
 }
 
-/// An exception, or the one that is handled, is reported, if it belongs to a request.
+/// An exception, or the one that is handled, is reported, if it belongs to a request. Returns it if it may be
+/// why a worker cannot boot, else 0.
 #[inline(always)]
-fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
+fn try_asked(live: &Live, given: Option<u64>) -> Result<u64, Fault> {
     let Some(layout) = exceptions_layout(live.target) else {
-        return Ok(());
+        return Ok(0);
     };
     let tstate = thread_state(live.target)?;
     let object = given.unwrap_or_else(|| layout.handled_exception(&User, tstate));
     if object == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let process = Process::new(live.id);
     let frame = layout.current_frame(&User, tstate)?;
@@ -104,7 +145,7 @@ fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
         process.find_in_traceback(layout, object)
     };
     let Some(caller) = caller else {
-        return Ok(());
+        return Ok(if may_boot(live) { object } else { 0 });
     };
     let has_left = on_stack.is_none() || caller.frame == caught_in;
     let machine = live.machine();
@@ -118,11 +159,11 @@ fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
         })
     };
     let Some((conn, entered_ns)) = found else {
-        return Ok(());
+        return Ok(0);
     };
     if conn.exceptions >= MAX_EXCEPTIONS && !has_left {
         count(Stat::ExceptionDropped);
-        return Ok(());
+        return Ok(0);
     }
     let seen = Exception {
         layout,
@@ -137,7 +178,16 @@ fn try_asked(live: &Live, given: Option<u64>) -> Result<(), Fault> {
         conn.exceptions += 1;
     }
     seen.send(entered_ns);
-    Ok(())
+    Ok(0)
+}
+
+/// Whether a worker may still be booting: it does so in its main thread, which has read nothing yet.
+#[inline(always)]
+fn may_boot(live: &Live) -> bool {
+    let is_main = live.id as u32 == live.target.tgid;
+    let is_worker = live.target.role == Role::Worker as u32;
+    let has_read = |thread: &mut Thread| thread.last_read | thread.serving != 0;
+    is_main && is_worker && !live.thread().is_some_and(has_read)
 }
 
 /// The exception that left the application and ends a request; 0 for none.

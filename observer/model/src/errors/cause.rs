@@ -9,7 +9,7 @@
 use crate::errors::fatal_exit::FatalExit;
 use crate::event::{CapturedFrame, Class, Exception, Frame};
 use crate::untrusted::Untrusted;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The cause of a failed request, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Cause {
 }
 
 /// An exception that failed a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     #[serde(flatten)]
     pub raised: Raised,
@@ -38,7 +38,7 @@ pub struct Failure {
 }
 
 /// An exception, and where it was raised.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raised {
     pub error: Class,
     /// `file:function`; empty when unknown.
@@ -128,7 +128,9 @@ pub fn analyse(
 }
 
 impl Failure {
-    fn of(exception: &Exception) -> Self {
+    /// An exception as the cause of a failure.
+    #[must_use]
+    pub fn of(exception: &Exception) -> Self {
         let raised_in = exception.frames.first().map(place).unwrap_or_default();
         let own = exception.frames.iter().find(|frame| frame.is_own);
         Self {

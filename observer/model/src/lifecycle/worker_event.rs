@@ -1,7 +1,7 @@
 //! Starts and exits of workers, and exits of masters: for the log, `trace` and the API.
 
 use crate::duration::seconds;
-use crate::errors::cause;
+use crate::errors::cause::{self, Failure};
 use crate::event::{CodeLocation, ExitStatus, Pid, Stack};
 use crate::fact::Pending;
 use crate::lifecycle::exit_reason::{ExitKind, ExitReason};
@@ -78,6 +78,8 @@ pub struct WorkerExit {
     pub stuck_in: Option<Untrusted>,
     /// Stacks of its threads at that time.
     pub stacks: Vec<StackView>,
+    /// The exception because of which it did not boot.
+    pub failure: Option<Failure>,
 }
 
 /// A signal.
@@ -290,6 +292,7 @@ mod tests {
                 requests: Vec::new(),
                 stuck_in: None,
                 stacks: vec![of.clone()],
+                failure: None,
             };
             events.push(WorkerEvent {
                 exit: Some(exit),

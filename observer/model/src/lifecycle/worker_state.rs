@@ -9,7 +9,8 @@
 //! ```
 
 use super::signal;
-use crate::event::{Pid, Stack};
+use crate::errors::cause::Failure;
+use crate::event::{Exception, Pid, Stack};
 use crate::fact::WorkerInFlight;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,8 @@ pub struct WorkerState {
     pub stacks: Vec<Stack>,
     /// Requests in flight at the last sample.
     pub in_flight: WorkerInFlight,
+    /// The last exception that it handled before it had a request.
+    pub failure: Option<Box<Failure>>,
     /// The time of its abort, and the requests in flight just before: the abort ends them.
     pub aborted: Option<(u64, WorkerInFlight)>,
 }
@@ -112,6 +115,13 @@ impl WorkerState {
         }
         if self.stacks.len() < MAX_STACKS {
             self.stacks.push(stack.clone());
+        }
+    }
+
+    /// It handled an exception, and had no request yet.
+    pub fn failed_before_requests(&mut self, exception: &Exception) {
+        if !self.has_run() {
+            self.failure = Some(Box::new(Failure::of(exception)));
         }
     }
 

@@ -62,6 +62,11 @@ impl State {
                 .iter()
                 .map(|stack| StackView::new(patterns, routes, stack))
                 .collect(),
+            failure: state
+                .failure
+                .as_deref()
+                .filter(|_| reason == ExitReason::BootError)
+                .cloned(),
         };
         let event = worker_event(WORKER_ENDED, app, worker, end.time_ns, offset_ns);
         self.report(WorkerEvent {
@@ -153,6 +158,7 @@ fn exit_of(
         requests: Vec::new(),
         stuck_in: None,
         stacks: Vec::new(),
+        failure: None,
     }
 }
 

@@ -30,7 +30,9 @@ function process(of) {
 function summary(of) {
   if (of.event === "worker_started") return "started";
   const how = of.exit_signal !== null ? `signal ${of.exit_signal}` : `exit code ${text(of.exit_code)}`;
-  const where = of.stuck_in === null ? "" : `, stuck in ${of.stuck_in}`;
+  const stuck = of.stuck_in === null ? "" : `, stuck in ${of.stuck_in}`;
+  const failed = of.failure === null ? "" : `, ${text(of.failure.error.name)} in ${of.failure.called_from ?? of.failure.raised_in}`;
+  const where = stuck + failed;
   const by = of.signals.map(({ signal, sender_pid }) => `${signal} by ${sender_pid ?? "the kernel"}`).join(", ");
   const sent = by === "" ? "" : `; signals: ${by}`;
   const served = of.event === "dirty_worker_ended" ? "" : ` and ${of.served} requests`;
