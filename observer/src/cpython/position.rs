@@ -39,6 +39,14 @@ impl Position {
             line: instruction.and_then(|at| line(objects, code, at).ok()?),
         }
     }
+
+    /// Whether it is in a function of this bare name, in a file whose path ends so.
+    #[must_use]
+    pub fn is_in(&self, file_end: &str, function: &str) -> bool {
+        let [file, name] = [&self.file, &self.function].map(|it| it.as_ref().map(Untrusted::raw));
+        let is_it = |name: &str| name.rsplit('.').next() == Some(function);
+        file.is_some_and(|file| file.ends_with(file_end)) && name.is_some_and(is_it)
+    }
 }
 
 fn line<M: Memory>(
