@@ -28,5 +28,7 @@ pub mod sys;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod test_heap;
+#[cfg(test)]
+pub(crate) mod test_tasks;
 pub mod threads;
 pub mod version;

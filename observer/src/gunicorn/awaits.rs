@@ -17,6 +17,9 @@ use crate::cpython::awaits::{Awaits, Frame, State};
 use crate::cpython::object::Objects;
 use crate::cpython::position::Position;
 
+/// Frames that are read of all tasks, once for each attempt: 4,096 tasks with a hundred frames.
+const MAX_FRAMES: usize = 400_000;
+
 /// A task of asyncio that is not done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
@@ -107,27 +110,38 @@ pub fn suspended<M: Memory>(
             .map(|_| Tasks::read(&Objects::new(&memory(), layout), runtime, lists));
         attempts.find_map(Result::ok).ok_or(Fault)
     };
-    let Tasks { found, is_cut } = listed()?;
-    let read = found.iter().filter_map(|&at| task(&memory, layout, at));
-    let mut tasks: Vec<_> = read.collect();
+    let Tasks { found, mut is_cut } = listed()?;
+    let mut tasks = Vec::new();
+    let mut frames_left = MAX_FRAMES;
+    for at in found {
+        if frames_left == 0 {
+            is_cut = true;
+            break;
+        }
+        tasks.extend(task(&memory, layout, at, &mut frames_left));
+    }
     // A task that changed at each attempt may be done.
     if tasks.iter().any(|task| task.is_changing) {
         let left = listed()?.found;
         tasks.retain(|task| !task.is_changing || left.contains(&task.address));
     }
     link(&mut tasks);
-    tasks.sort_by_key(|task| {
-        let name = task.name.as_ref().map_or("", Untrusted::raw);
-        // `Task-9` before `Task-10`.
-        (task.request.is_none(), name.len(), name.to_owned())
-    });
+    tasks.sort_by_key(Task::order);
     Ok(Suspended { tasks, is_cut })
 }
 
 /// A task; `None` if it is done, or there is none.
-fn task<M: Memory>(memory: &impl Fn() -> M, layout: &Layout, at: u64) -> Option<Task> {
+fn task<M: Memory>(
+    memory: &impl Fn() -> M,
+    layout: &Layout,
+    at: u64,
+    frames_left: &mut usize,
+) -> Option<Task> {
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
+        if *frames_left == 0 {
+            break;
+        }
         let before = memory();
         let objects = Objects::new(&before, layout);
         let read = asyncio::Task::read(&objects, at);
@@ -141,6 +155,7 @@ fn task<M: Memory>(memory: &impl Fn() -> M, layout: &Layout, at: u64) -> Option<
             last = Some(task);
             continue;
         };
+        *frames_left = frames_left.saturating_sub(1 + awaits.frames.len());
         if awaits.state == State::Finished && awaits.frames.is_empty() {
             return None;
         }
@@ -163,6 +178,15 @@ fn task<M: Memory>(memory: &impl Fn() -> M, layout: &Layout, at: u64) -> Option<
 }
 
 impl Task {
+    /// Tasks of one request follow each other, and `Task-10` follows `Task-9`.
+    fn order(&self) -> (bool, Option<String>, usize, Option<String>) {
+        let raw = |text: &Option<Untrusted>| text.as_ref().map(|text| text.raw().to_owned());
+        let path = self.request.as_ref().and_then(|it| raw(&it.path));
+        let name = raw(&self.name);
+        let length = name.as_ref().map_or(0, String::len);
+        (self.request.is_none(), path, length, name)
+    }
+
     fn of<M: Memory>(
         objects: &Objects<'_, M>,
         address: u64,
