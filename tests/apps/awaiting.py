@@ -134,6 +134,8 @@ def behind(wrapper):
 
 # For WSGI: a loop in a thread, with a task for each request.
 LOOP = None
+# A loop does not keep its tasks: one that waits for what only it knows of would be collected.
+TASKS = []
 
 
 def serve_all():
@@ -141,7 +143,7 @@ def serve_all():
     LOOP = asyncio.new_event_loop()
     for number in range(COUNT):
         scope = {"type": "http", "method": "GET", "path": f"/wait/{number}"}
-        LOOP.create_task(app(scope, None, None))
+        TASKS.append(LOOP.create_task(app(scope, None, None)))
     threading.Thread(target=LOOP.run_forever, daemon=True).start()
 
 
