@@ -1,5 +1,7 @@
 //! Where in the source a frame is.
 
+use std::collections::HashMap;
+
 use observer_model::Untrusted;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::DIRECT;
@@ -9,6 +11,39 @@ use super::object::{Objects, add};
 
 /// Bytes of a line table that are read: enough for some ten thousand lines.
 const MAX_TABLE_BYTES: u64 = 256 << 10;
+
+/// Positions that were read before: many tasks wait at the same place.
+#[derive(Debug, Default)]
+pub struct Positions(HashMap<Place, Position>);
+
+/// An instruction of a code object. The objects that the code refers to are part of it, since a
+/// program may make another code object at the same address.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place {
+    code: u64,
+    instruction: Option<u32>,
+    refers_to: [u64; 3],
+}
+
+impl Positions {
+    /// As [`Position::of`].
+    pub fn of<M: Memory>(
+        &mut self,
+        objects: &Objects<'_, M>,
+        code: u64,
+        instruction: Option<u32>,
+    ) -> Position {
+        let layout = objects.layout();
+        let fields = [layout.code_name, layout.code_filename, layout.code_lines];
+        let place = Place {
+            code,
+            instruction,
+            refers_to: fields.map(|field| objects.field(code, field).unwrap_or_default()),
+        };
+        let read = || Position::of(objects, code, instruction);
+        self.0.entry(place).or_insert_with(read).clone()
+    }
+}
 
 /// A function and a line in it; what cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

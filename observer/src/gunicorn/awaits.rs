@@ -15,7 +15,7 @@ use super::stacks::MAX_ATTEMPTS;
 use crate::cpython::asyncio::{self, TaskLists, Tasks};
 use crate::cpython::awaits::{Awaits, Frame, State};
 use crate::cpython::object::Objects;
-use crate::cpython::position::Position;
+use crate::cpython::position::{Position, Positions};
 
 /// Frames that are read of all tasks, once for each attempt: 4,096 tasks with a hundred frames.
 const MAX_FRAMES: usize = 400_000;
@@ -112,13 +112,13 @@ pub fn suspended<M: Memory>(
     };
     let Tasks { found, mut is_cut } = listed()?;
     let mut tasks = Vec::new();
-    let mut frames_left = MAX_FRAMES;
+    let mut shared = Shared::default();
     for at in found {
-        if frames_left == 0 {
+        if shared.frames_left == 0 {
             is_cut = true;
             break;
         }
-        tasks.extend(task(&memory, layout, at, &mut frames_left));
+        tasks.extend(task(&memory, layout, at, &mut shared));
     }
     // A task that changed at each attempt may be done.
     if tasks.iter().any(|task| task.is_changing) {
@@ -130,16 +130,31 @@ pub fn suspended<M: Memory>(
     Ok(Suspended { tasks, is_cut })
 }
 
+/// What is shared by all tasks of one process.
+struct Shared {
+    frames_left: usize,
+    positions: Positions,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            frames_left: MAX_FRAMES,
+            positions: Positions::default(),
+        }
+    }
+}
+
 /// A task; `None` if it is done, or there is none.
 fn task<M: Memory>(
     memory: &impl Fn() -> M,
     layout: &Layout,
     at: u64,
-    frames_left: &mut usize,
+    shared: &mut Shared,
 ) -> Option<Task> {
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        if *frames_left == 0 {
+        if shared.frames_left == 0 {
             break;
         }
         let before = memory();
@@ -155,11 +170,11 @@ fn task<M: Memory>(
             last = Some(task);
             continue;
         };
-        *frames_left = frames_left.saturating_sub(1 + awaits.frames.len());
+        shared.frames_left = shared.frames_left.saturating_sub(1 + awaits.frames.len());
         if awaits.state == State::Finished && awaits.frames.is_empty() {
             return None;
         }
-        let described = Task::of(&objects, at, &task, &awaits);
+        let described = Task::of(&objects, at, &task, &awaits, &mut shared.positions);
         let after = memory();
         let objects = Objects::new(&after, layout);
         let is_same = asyncio::Task::read(&objects, at) == Ok(Some(task.clone()))
@@ -192,8 +207,9 @@ impl Task {
         address: u64,
         task: &asyncio::Task,
         awaits: &Awaits,
+        positions: &mut Positions,
     ) -> Self {
-        let position = |frame: &Frame| Position::of(objects, frame.code, frame.instruction);
+        let position = |frame: &Frame| positions.of(objects, frame.code, frame.instruction);
         let mut frames: Vec<_> = awaits.frames.iter().map(position).collect();
         let mut outermost_first = awaits.frames.iter().zip(&frames);
         let request = outermost_first.find_map(|(frame, position)| {

@@ -157,8 +157,7 @@ fn changing(same: usize) -> (Option<Task>, usize) {
         map.patch(stack, &awaited.to_le_bytes());
         map
     };
-    let mut frames_left = MAX_FRAMES;
-    let task = task(&memory, &LAYOUT, task_at, &mut frames_left);
+    let task = task(&memory, &LAYOUT, task_at, &mut Shared::default());
     (task, reads.get())
 }
 
@@ -200,6 +199,6 @@ proptest! {
     #[test]
     fn any_memory_is_read_without_panic(map in garbage(), at: u64) {
         let _ = suspended(|| map.clone(), &LAYOUT, 0x1000 + at % 0x4000, None);
-        let _ = task(&|| map.clone(), &LAYOUT, 0x1000 + at % 0x4000, &mut 100_000);
+        let _ = task(&|| map.clone(), &LAYOUT, 0x1000 + at % 0x4000, &mut Shared::default());
     }
 }
