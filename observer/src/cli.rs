@@ -92,7 +92,7 @@ pub enum Command {
     /// List masters and workers; loads no probe
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Print the Python stack of each thread of a process and the request it serves
+    /// Print the Python stack of each thread and asyncio task of a process, and the request it serves
     ///
     /// Loads no probe and stops nothing.
     #[command(after_help = STACK_EXAMPLES)]
@@ -152,7 +152,8 @@ docs/STACK.md describes the JSON.
 
 Examples:
   sudo gunicorn-observer stack 4243
-  sudo gunicorn-observer stack 4243 --json | jq '.threads[] | select(.request) | .frames[0]'";
+  sudo gunicorn-observer stack 4243 --json | jq '.threads[] | select(.request) | .frames[0]'
+  sudo gunicorn-observer stack 4243 --json | jq '.tasks[] | select(.request) | .frames[0]'";
 const DOCTOR_EXAMPLES: &str = "\
 Exits with 1 if `run` could not work here. docs/DOCTOR.md describes each line and the JSON.
 

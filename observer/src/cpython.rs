@@ -7,15 +7,19 @@
 //! - [`object`]: strings, numbers, tuples and lists; [`attributes`]: dictionaries and attributes;
 //!   [`sys`]: the module `sys`
 //! - [`signal_handlers`]: the functions that handle signals
+//! - [`asyncio`]: tasks; [`awaits`]: the frames of a suspended coroutine; [`locals`]: local variables
 //! - [`position`]: where in the source a frame is; [`lines`]: the line of an instruction
 //! - `gc`: where a garbage collection begins and ends; [`gil`]: where threads wait for the GIL
 
+pub mod asyncio;
 pub mod attributes;
+pub mod awaits;
 pub mod error;
 pub mod files;
 mod gc;
 pub mod gil;
 pub mod lines;
+pub mod locals;
 pub mod object;
 pub mod position;
 pub mod signal_handlers;
@@ -24,5 +28,7 @@ pub mod sys;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod test_heap;
+#[cfg(test)]
+pub(crate) mod test_tasks;
 pub mod threads;
 pub mod version;

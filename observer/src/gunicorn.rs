@@ -5,11 +5,12 @@
 //! - [`arbiter`]: the object of a master; [`worker`]: a worker object; [`heartbeat`]: its heartbeats;
 //!   [`handling`]: how a worker class handles requests
 //! - [`gauges`]: memory, CPU time and state of workers; [`listeners`]: sockets masters listen on
-//! - [`stacks`]: the Python stack of each thread; [`serving`]: the request a frame serves;
+//! - [`stacks`]: the Python stack of each thread; [`awaits`]: what each task awaits; [`serving`]: the request a frame serves;
 //!   [`thread_dump`]: both, as text or JSON
 //! - [`version`]: supported versions
 
 pub mod arbiter;
+pub mod awaits;
 pub mod cmdline;
 pub mod found;
 pub mod gauges;

@@ -4,6 +4,7 @@
 //! for a version. Offsets are in bytes.
 
 pub mod attribute;
+pub mod coroutine;
 // Userspace reads them from a file.
 #[cfg(not(target_arch = "bpf"))]
 pub mod debug_offsets;
@@ -165,10 +166,35 @@ pub struct Layout {
     pub bytes_data: u32,
     /// A [`LineTable`]: format of the bytes at `code_lines`.
     pub line_table: u32,
-    /// Coroutine or generator → its frame: the pointer `gi_frame` up to 3.10, then the frame itself.
-    pub generator_frame: u32,
     /// 1 if a `finally` block has code of its own for the way out without an exception.
     pub has_own_calm_end: u32,
+    /// `PyCodeObject` → a tuple of the names of its variables, in the order of their slots:
+    /// `co_varnames` up to 3.10, which lacks cells; then `co_localsplusnames`.
+    pub code_variables: u32,
+    /// `PyCodeObject` → `co_cellvars`, whose slots follow those of `co_varnames`; [`DIRECT`] from
+    /// 3.11 on.
+    pub code_cells: u32,
+    /// `PyCodeObject` → `co_freevars`, whose slots follow those of `co_cellvars`; [`DIRECT`] from
+    /// 3.11 on.
+    pub code_free: u32,
+    /// `PyCodeObject` → `co_code`, a `bytes` object; [`DIRECT`] from 3.11 on.
+    pub code_bytes: u32,
+    /// `PyGenObject`, also that of a coroutine → its frame: `gi_frame`, a pointer, up to 3.10; then
+    /// `gi_iframe`, the frame itself.
+    pub generator_frame: u32,
+    /// `PyGenObject` → `gi_frame_state`, a byte; [`DIRECT`] before 3.11.
+    pub generator_state: u32,
+    /// A [`coroutine::Suspension`]: how a suspended frame refers to what it awaits.
+    pub suspension: u32,
+    /// Frame → `f_valuestack`, a pointer to the bottom of its stack; [`DIRECT`] from 3.11 on.
+    pub frame_stack: u32,
+    /// Frame → the top of its stack: `f_stacktop`, a pointer, in 3.8 and 3.9; `f_stackdepth`, an
+    /// `int`, in 3.10; `stacktop`, an `int`, up to 3.13; then `stackpointer`.
+    pub frame_stack_top: u32,
+    /// `PySetObject` → `table`, a pointer to its entries.
+    pub set_table: u32,
+    /// `PySetObject` → `mask`, the number of its entries less one.
+    pub set_mask: u32,
 }
 
 /// Marks a thread state in a thread-local variable instead of a thread-specific value

@@ -1,4 +1,5 @@
-//! `stack`: the Python stack of each thread of a process; loads no probe, stops nothing.
+//! `stack`: the Python stack of each thread and asyncio task of a process; loads no probe, stops
+//! nothing.
 
 use super::written;
 use crate::cpython::files::Files;

@@ -7,6 +7,8 @@ use super::object::{MAX_ITEMS, Objects, add, type_flag};
 
 /// Base classes that are searched.
 const MAX_BASES: usize = 64;
+/// Modules that are searched.
+const MAX_MODULES: u64 = 1 << 16;
 
 impl<M: Memory> Objects<'_, M> {
     /// Keys and values of a `dict`, or an instance of a subclass of it.
@@ -24,6 +26,16 @@ impl<M: Memory> Objects<'_, M> {
     /// As [`Objects::entries`].
     pub fn get(&self, dict: u64, key: &str) -> Result<Option<u64>, Fault> {
         Ok(self.find(&self.entries(dict)?, key))
+    }
+
+    /// The value of a string key of `sys.modules`, which may have many entries.
+    ///
+    /// # Errors
+    /// [`Fault`], also if it has more than 65,536 entries.
+    pub fn get_module(&self, modules: u64, name: &str) -> Result<Option<u64>, Fault> {
+        self.expect(modules, type_flag::DICT)?;
+        let storage = self.layout.dict_storage(self.mem, modules)?;
+        Ok(self.find(&self.stored_up_to(storage, MAX_MODULES)?, name))
     }
 
     /// An attribute as `getattr` finds it on plain classes: of the instance, else of its class or
@@ -87,11 +99,15 @@ impl<M: Memory> Objects<'_, M> {
 
     /// Names and values of a storage; deleted entries have no value.
     fn stored(&self, storage: Storage) -> Result<Vec<(u64, u64)>, Fault> {
+        self.stored_up_to(storage, MAX_ITEMS)
+    }
+
+    fn stored_up_to(&self, storage: Storage, limit: u64) -> Result<Vec<(u64, u64)>, Fault> {
         if storage.keys == 0 {
             return Ok(Vec::new());
         }
         let count = self.field(storage.keys, self.layout.keys_nentries)?;
-        if count > MAX_ITEMS {
+        if count > limit {
             return Err(Fault);
         }
         let entries = self.layout.entries(self.mem, storage.keys)?;

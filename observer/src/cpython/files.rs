@@ -6,6 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::asyncio::TaskLists;
 use super::error::InspectError;
 use super::object::Objects;
 use super::signal_handlers;
@@ -123,6 +124,7 @@ pub struct Files {
     /// Where each interpreter keeps the functions that handle signals, from its first variable.
     signal_handlers: HashMap<FileId, u64>,
     collectors: HashMap<FileId, Result<CollectorOffsets, String>>,
+    task_lists: HashMap<FileId, Option<TaskLists>>,
     probed: ProbedFiles,
     /// Asked for every program of a host.
     executables: HashMap<FileId, Executable>,
@@ -258,6 +260,21 @@ impl Files {
             CollectorOffsets::of(&image)
         });
         Ok((found.clone(), at))
+    }
+
+    /// The lists of tasks of asyncio that a file publishes, from 3.14 on.
+    pub(super) fn task_lists(
+        &mut self,
+        at: ProcessFile<'_>,
+    ) -> Result<Option<TaskLists>, InspectError> {
+        let opened = at.open(&mut self.probed)?;
+        limit(&mut self.task_lists);
+        let found = self.task_lists.entry(opened.id).or_insert_with(|| {
+            let image = Image::parse(&opened.cache).ok()?;
+            let (_, bytes) = image.section(TaskLists::SECTION)?;
+            TaskLists::of(bytes)
+        });
+        Ok(*found)
     }
 
     /// The file that the kernel puts a probe on.

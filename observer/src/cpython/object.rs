@@ -66,13 +66,28 @@ impl<'a, M: Memory> Objects<'a, M> {
         let at = self.field(type_object, self.layout.type_name)?;
         let mut name = Vec::new();
         while name.len() < 256 {
-            let [byte] = self.bytes(add(at, name.len() as u64)?)?;
-            if byte == 0 {
+            let at = add(at, name.len() as u64)?;
+            let (piece, len) = self.piece(at)?;
+            let piece = piece.get(..len).ok_or(Fault)?;
+            let end = piece.iter().position(|&byte| byte == 0);
+            name.extend(piece.iter().take(end.unwrap_or(len)));
+            if end.is_some() {
                 return String::from_utf8(name).map_err(|_| Fault);
             }
-            name.push(byte);
         }
         Err(Fault)
+    }
+
+    /// Some bytes of one page, and their number: one byte at the end of the memory that can be read.
+    fn piece(&self, at: u64) -> Result<([u8; 16], usize), Fault> {
+        let mut piece = [0; 16];
+        let is_in_page = at % 4096 <= 4096 - piece.len() as u64;
+        if is_in_page && self.mem.read(at, &mut piece).is_ok() {
+            return Ok((piece, piece.len()));
+        }
+        let [byte] = self.bytes(at)?;
+        piece = [byte; 16];
+        Ok((piece, 1))
     }
 
     /// A `str`, or an instance of a subclass of it.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::asyncio::TaskLists;
 pub use super::error::InspectError;
 use super::files::{FileId, Files, Function, InterpreterFile, LibcFile, ProbeOffset, ProcessFile};
 use super::object::Objects;
@@ -273,6 +274,15 @@ impl Runtime {
         let found = files.signal_handlers(self.file, &self.variables, &objects);
         let missing = "the functions that handle its signals are not found";
         found.ok_or_else(|| InspectError::fault(&memory, self.pid, missing))
+    }
+
+    /// The lists of tasks of asyncio, which `_asyncio` publishes from 3.14 on: an extension module, or
+    /// part of the interpreter. `None` also if it is not loaded.
+    pub fn task_lists(&self, files: &mut Files) -> Option<TaskLists> {
+        let is_module = |m: &&Mapping| m.file_name().starts_with("_asyncio.");
+        let extension = self.mappings.iter().find(is_module);
+        let mapping = extension.or_else(|| self.mappings.get(self.interpreter))?;
+        files.task_lists(self.mapped(mapping)).ok()?
     }
 
     fn mapped<'a>(&'a self, mapping: &'a Mapping) -> ProcessFile<'a> {

@@ -15,7 +15,7 @@ use crate::cpython::threads;
 use crate::process::tasks::Tasks;
 
 /// Attempts to read one thread; docs/STACK.md has the number.
-const MAX_ATTEMPTS: usize = 25;
+pub(super) const MAX_ATTEMPTS: usize = 25;
 /// Python's own limit is 1,000 unless raised; each call from C may add a frame of its own.
 const MAX_FRAMES: usize = 4096;
 
@@ -73,6 +73,25 @@ impl Chain {
         }
         chain.is_cut = at != 0;
         Ok(chain)
+    }
+
+    /// The request that it serves: of Gunicorn's own code, else of the outermost frame of ASGI.
+    fn request<M: Memory>(
+        &self,
+        objects: &Objects<'_, M>,
+        positions: &[Position],
+    ) -> Option<Request> {
+        let of_gunicorn = self.frames.iter().find_map(|frame| {
+            let request = Request::of(objects, frame.at, frame.code);
+            request.ok().flatten()
+        });
+        of_gunicorn.or_else(|| {
+            let mut outermost_first = self.frames.iter().zip(positions).rev();
+            outermost_first.find_map(|(frame, position)| {
+                let request = Request::of_asgi(objects, frame.at, frame.code, position);
+                request.ok().flatten()
+            })
+        })
     }
 
     /// How many frames, counted from the outermost, a later chain has at the same instruction; the
@@ -181,10 +200,7 @@ fn stack<M: Memory>(memory: &impl Fn() -> M, layout: &Layout, tstate: u64) -> St
             .iter()
             .map(|frame| Position::of(&objects, frame.code, frame.instruction))
             .collect();
-        let request = chain.frames.iter().find_map(|frame| {
-            let request = Request::of(&objects, frame.at, frame.code);
-            request.ok().flatten()
-        });
+        let request = chain.request(&objects, &positions);
         let after = memory();
         let Ok(after) = Chain::read(&Objects::new(&after, layout), tstate) else {
             continue;

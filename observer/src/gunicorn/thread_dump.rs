@@ -1,11 +1,15 @@
-//! The Python stack of each thread of a process, as text or JSON; stops nothing.
+//! The Python stack of each thread of a process, and what each task of asyncio awaits, as text or
+//! JSON; stops nothing.
 
+use crate::cpython::awaits::State;
 use crate::cpython::error::InspectError;
 use crate::cpython::files::Files;
 use crate::cpython::object::Objects;
 use crate::cpython::position::Position;
 use crate::cpython::target::Runtime;
 use crate::cpython::version;
+use crate::gunicorn::awaits::{self, Suspended};
+use crate::gunicorn::serving;
 use crate::gunicorn::stacks::{self, Stack};
 use crate::process::memory::{ProcessMemory, Snapshot};
 use crate::process::procfs::PROC;
@@ -13,6 +17,7 @@ use crate::process::tasks::Tasks;
 use anyhow::{Context as _, Result, anyhow};
 use caps::{CapSet, Capability};
 use observer_model::Untrusted;
+use probe_ebpf::memory::Fault;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,12 +33,16 @@ pub const PROTECTED: &str = "the kernel refuses it even to root: allow it in the
                              (SELinux, AppArmor, Yama), or run gunicorn-observer in the user \
                              namespace of that process";
 
-/// A process and its threads. docs/STACK.md has each field.
+/// A process, its threads and tasks. docs/STACK.md has each field.
 #[derive(Debug, Serialize)]
 pub struct ThreadDump {
     pid: u32,
     python_version: Untrusted,
     threads: Vec<Thread>,
+    /// Those that serve requests first.
+    tasks: Vec<Task>,
+    /// There are more tasks, or none of them could be listed.
+    tasks_cut: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +54,24 @@ struct Thread {
     /// Its outermost frames are missing.
     cut: bool,
     request: Option<Request>,
+    /// Innermost first.
+    frames: Vec<Frame>,
+}
+
+/// A task of asyncio that is not done.
+#[derive(Debug, Serialize)]
+struct Task {
+    name: Option<Untrusted>,
+    state: &'static str,
+    /// It changed at each attempt to read it: its frames are missing.
+    changing: bool,
+    /// Its innermost frames are missing.
+    cut: bool,
+    request: Option<Request>,
+    /// Class of the object that the innermost frame awaits.
+    awaits: Option<Untrusted>,
+    /// Names of the tasks that it awaits.
+    awaits_tasks: Vec<Untrusted>,
     /// Innermost first.
     frames: Vec<Frame>,
 }
@@ -62,7 +89,7 @@ struct Frame {
     line: Option<u32>,
 }
 
-/// The stacks of a process as lines of text, threads that serve a request first. `files` caches what
+/// The stacks of a process as lines of text, threads and then tasks that serve a request first. `files` caches what
 /// files hold.
 ///
 /// # Errors
@@ -97,10 +124,19 @@ pub fn stacks_of(pid: u32, files: &mut Files) -> Result<Vec<Stack>, InspectError
 fn inspect(pid: u32, files: &mut Files) -> Result<ThreadDump, InspectError> {
     let found = Runtime::find(pid, Path::new(PROC), files)?;
     let (stacks, python_version) = read_stacks(pid, &found)?;
+    let lists = found.task_lists(files);
+    let memory = || Snapshot::new(ProcessMemory::new(pid));
+    let suspended = awaits::suspended(memory, &found.layout, found.address, lists);
+    let Suspended { tasks, is_cut } = suspended.unwrap_or_else(|Fault| Suspended {
+        is_cut: true,
+        ..Suspended::default()
+    });
     Ok(ThreadDump {
         pid,
         python_version,
         threads: stacks.into_iter().map(Thread::from).collect(),
+        tasks: tasks.into_iter().map(Task::from).collect(),
+        tasks_cut: is_cut,
     })
 }
 
@@ -148,23 +184,54 @@ fn explained(pid: u32, error: InspectError, has_ptrace: bool) -> anyhow::Error {
     }
 }
 
-impl From<Stack> for Thread {
-    fn from(stack: Stack) -> Self {
-        let frame = |it: Position| Frame {
+impl From<Position> for Frame {
+    fn from(it: Position) -> Self {
+        Self {
             function: it.function,
             file: it.file,
             line: it.line,
-        };
+        }
+    }
+}
+
+impl From<serving::Request> for Request {
+    fn from(it: serving::Request) -> Self {
+        Self {
+            method: it.method,
+            path: it.path,
+        }
+    }
+}
+
+impl From<awaits::Task> for Task {
+    fn from(task: awaits::Task) -> Self {
+        Self {
+            name: task.name,
+            state: match task.state {
+                State::Created => "created",
+                State::Running => "running",
+                State::Suspended => "suspended",
+                State::Finished => "finished",
+            },
+            changing: task.is_changing,
+            cut: task.is_cut,
+            request: task.request.map(Request::from),
+            awaits: task.awaits,
+            awaits_tasks: task.awaits_tasks,
+            frames: task.frames.into_iter().map(Frame::from).collect(),
+        }
+    }
+}
+
+impl From<Stack> for Thread {
+    fn from(stack: Stack) -> Self {
         Self {
             tid: stack.tid,
             main: stack.is_main,
             changing: stack.is_changing,
             cut: stack.is_cut,
-            request: stack.request.map(|it| Request {
-                method: it.method,
-                path: it.path,
-            }),
-            frames: stack.frames.into_iter().map(frame).collect(),
+            request: stack.request.map(Request::from),
+            frames: stack.frames.into_iter().map(Frame::from).collect(),
         }
     }
 }
@@ -189,35 +256,117 @@ pub fn write_text(dump: &ThreadDump, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
         write_thread(thread, out)?;
     }
+    write_tasks(dump, out)
+}
+
+/// Tasks that serve requests with all frames, others in a line each.
+fn write_tasks(dump: &ThreadDump, out: &mut impl Write) -> io::Result<()> {
+    let (serving, others): (Vec<_>, Vec<_>) =
+        dump.tasks.iter().partition(|task| task.request.is_some());
+    for task in serving {
+        writeln!(out)?;
+        write_task(task, out)?;
+    }
+    if !others.is_empty() {
+        writeln!(out, "\nOther tasks")?;
+    }
+    for task in others {
+        write_short(task, out)?;
+    }
+    if dump.tasks_cut {
+        writeln!(out, "\nMore tasks, which are not shown")?;
+    }
     Ok(())
 }
 
+fn write_task(task: &Task, out: &mut impl Write) -> io::Result<()> {
+    write!(out, "Task {}", known(task.name.as_ref(), NAME_CHARS))?;
+    if let Some(request) = &task.request {
+        write_request(request, out)?;
+    }
+    write_state(task, out)?;
+    writeln!(out)?;
+    if task.cut {
+        writeln!(out, "    more frames that these await")?;
+    }
+    if !task.awaits_tasks.is_empty() {
+        writeln!(out, "    awaits {}", task.awaited_names())?;
+    }
+    for frame in &task.frames {
+        writeln!(out, "    {}", frame.as_text())?;
+    }
+    Ok(())
+}
+
+/// The name of a task with its innermost and outermost frame.
+fn write_short(task: &Task, out: &mut impl Write) -> io::Result<()> {
+    write!(out, "    {}", known(task.name.as_ref(), NAME_CHARS))?;
+    write_state(task, out)?;
+    if !task.awaits_tasks.is_empty() {
+        write!(out, ", awaits {}", task.awaited_names())?;
+    }
+    if let Some(innermost) = task.frames.first() {
+        write!(out, ": {}", innermost.as_text())?;
+    }
+    if let [_, .., outermost] = task.frames.as_slice() {
+        write!(out, ", awaited by {}", outermost.as_text())?;
+    }
+    writeln!(out)
+}
+
+fn write_state(task: &Task, out: &mut impl Write) -> io::Result<()> {
+    match task.state {
+        _ if task.changing => write!(out, ", changing: no frame is shown"),
+        "suspended" => Ok(()),
+        "created" => write!(out, ", not begun"),
+        state => write!(out, ", {state}"),
+    }
+}
+
+fn write_request(request: &Request, out: &mut impl Write) -> io::Result<()> {
+    let method = known(request.method.as_ref(), NAME_CHARS);
+    let path = known(request.path.as_ref(), PATH_CHARS);
+    write!(out, ", serves {method} {path}")
+}
+
+fn known(text: Option<&Untrusted>, limit: usize) -> String {
+    text.map_or_else(|| "?".to_owned(), |text| text.for_terminal(limit))
+}
+
+impl Task {
+    fn awaited_names(&self) -> String {
+        let names = self.awaits_tasks.iter();
+        let names: Vec<_> = names.map(|name| name.for_terminal(NAME_CHARS)).collect();
+        names.join(", ")
+    }
+}
+
+impl Frame {
+    fn as_text(&self) -> String {
+        let function = known(self.function.as_ref(), NAME_CHARS);
+        let file = known(self.file.as_ref(), PATH_CHARS);
+        match self.line {
+            Some(line) => format!("{function} ({file}:{line})"),
+            None => format!("{function} ({file})"),
+        }
+    }
+}
+
 fn write_thread(thread: &Thread, out: &mut impl Write) -> io::Result<()> {
-    let known = |text: &Option<Untrusted>, limit| match text {
-        Some(text) => text.for_terminal(limit),
-        None => "?".to_owned(),
-    };
     let tid = thread.tid.map_or("?".to_owned(), |tid| tid.to_string());
     write!(out, "Thread {tid}")?;
     if thread.main {
         write!(out, ", main")?;
     }
     if let Some(request) = &thread.request {
-        let method = known(&request.method, NAME_CHARS);
-        let path = known(&request.path, PATH_CHARS);
-        write!(out, ", serves {method} {path}")?;
+        write_request(request, out)?;
     }
     if thread.changing {
         write!(out, ", changing: only the frames that stayed are shown")?;
     }
     writeln!(out)?;
     for frame in &thread.frames {
-        let function = known(&frame.function, NAME_CHARS);
-        let file = known(&frame.file, PATH_CHARS);
-        match frame.line {
-            Some(line) => writeln!(out, "    {function} ({file}:{line})")?,
-            None => writeln!(out, "    {function} ({file})")?,
-        }
+        writeln!(out, "    {}", frame.as_text())?;
     }
     if thread.frames.is_empty() && !thread.changing {
         writeln!(out, "    no Python code")?;

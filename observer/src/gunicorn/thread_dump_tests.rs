@@ -1,10 +1,12 @@
 use super::*;
 
-fn written(threads: Vec<Thread>) -> String {
+fn written(threads: Vec<Thread>, tasks: Vec<Task>) -> String {
     let dump = ThreadDump {
         pid: 10,
         python_version: "3.11.7".into(),
         threads,
+        tasks,
+        tasks_cut: false,
     };
     let mut out = Vec::new();
     write_text(&dump, &mut out).unwrap();
@@ -18,6 +20,19 @@ fn thread(frames: Vec<Frame>) -> Thread {
         changing: false,
         cut: false,
         request: None,
+        frames,
+    }
+}
+
+fn task(name: &str, frames: Vec<Frame>) -> Task {
+    Task {
+        name: Some(name.into()),
+        state: "suspended",
+        changing: false,
+        cut: false,
+        request: None,
+        awaits: None,
+        awaits_tasks: Vec::new(),
         frames,
     }
 }
@@ -56,7 +71,7 @@ fn each_thread_is_shown_with_its_request_and_its_frames() {
         ..thread(vec![frame("f", Some(1))])
     };
     assert_eq!(
-        written(vec![main, serving, moving]),
+        written(vec![main, serving, moving], Vec::new()),
         "\
 Process 10, CPython 3.11.7
 
@@ -76,18 +91,87 @@ Thread 11, changing: only the frames that stayed are shown
 }
 
 #[test]
+fn tasks_that_serve_requests_are_shown_with_all_frames_and_others_in_a_line() {
+    let frames = || {
+        vec![
+            frame("inner", Some(3)),
+            frame("middle", None),
+            frame("outer", Some(5)),
+        ]
+    };
+    let serving = Task {
+        request: Some(Request {
+            method: Some("GET".into()),
+            path: Some("/slow".into()),
+        }),
+        awaits_tasks: vec!["Task-3".into(), "Task-4".into()],
+        cut: true,
+        ..task("Task-2", frames())
+    };
+    let waiting = Task {
+        awaits_tasks: vec!["Task-2".into()],
+        ..task("Task-5", frames())
+    };
+    let created = Task {
+        state: "created",
+        ..task("Task-6", vec![frame("f", Some(1))])
+    };
+    let running = Task {
+        name: None,
+        state: "running",
+        ..task("", Vec::new())
+    };
+    let changing = Task {
+        changing: true,
+        ..task("Task-8", Vec::new())
+    };
+    assert_eq!(
+        written(
+            Vec::new(),
+            vec![serving, waiting, created, running, changing]
+        ),
+        "\
+Process 10, CPython 3.11.7
+
+Task Task-2, serves GET /slow
+    more frames that these await
+    awaits Task-3, Task-4
+    inner (inner:3)
+    middle (middle)
+    outer (outer:5)
+
+Other tasks
+    Task-5, awaits Task-2: inner (inner:3), awaited by outer (outer:5)
+    Task-6, not begun: f (f:1)
+    ?, running
+    Task-8, changing: no frame is shown
+"
+    );
+}
+
+#[test]
 fn text_of_a_process_cannot_drive_the_terminal() {
     let hostile = format!("a'b\x1b]0;owned\x07\u{9b}2J\n{}", "x".repeat(5000));
-    let text = written(vec![Thread {
-        request: Some(Request {
-            method: Some(hostile.as_str().into()),
-            path: Some(hostile.as_str().into()),
-        }),
+    let request = || Request {
+        method: Some(hostile.as_str().into()),
+        path: Some(hostile.as_str().into()),
+    };
+    let thread = Thread {
+        request: Some(request()),
         ..thread(vec![frame(&hostile, Some(1))])
-    }]);
-    assert_eq!(text.lines().count(), 4, "{text}");
+    };
+    let serving = Task {
+        request: Some(request()),
+        ..task(&hostile, vec![frame(&hostile, Some(1))])
+    };
+    let other = Task {
+        awaits_tasks: vec![hostile.as_str().into()],
+        ..task(&hostile, vec![frame(&hostile, Some(1))])
+    };
+    let text = written(vec![thread], vec![serving, other]);
+    assert_eq!(text.lines().count(), 10, "{text}");
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
-    assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 4, "{text}");
+    assert_eq!(text.matches("a'b\\u{1b}]0;owned").count(), 13, "{text}");
     assert!(text.lines().all(|line| line.chars().count() < 2000));
 }
 

@@ -140,7 +140,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     /// For tests: a process with a few ranges of bytes.
-    #[derive(Debug, Default)]
+    #[derive(Clone, Debug, Default)]
     pub(crate) struct PageMap {
         ranges: BTreeMap<u64, Vec<u8>>,
         reads: Cell<usize>,
@@ -149,6 +149,14 @@ pub(crate) mod tests {
     impl PageMap {
         pub(crate) fn put(&mut self, address: u64, bytes: &[u8]) {
             self.ranges.insert(address, bytes.to_vec());
+        }
+
+        /// Changes bytes within a range.
+        pub(crate) fn patch(&mut self, address: u64, bytes: &[u8]) {
+            let around = self.ranges.range_mut(..=address).next_back();
+            let (start, range) = around.expect("no range begins before");
+            let from = usize::try_from(address - start).expect("it is far");
+            range[from..from + bytes.len()].copy_from_slice(bytes);
         }
 
         pub(crate) fn put_words(&mut self, address: u64, words: &[u64]) {

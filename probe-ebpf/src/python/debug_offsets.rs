@@ -5,6 +5,7 @@
 //! (`Include/internal/pycore_runtime.h` of 3.13, `pycore_debug_offsets.h` of 3.14 and 3.15). The file
 //! is untrusted: an offset is accepted only where it fits the published size of its structure.
 
+use super::coroutine::Suspension;
 use super::tables::CPYTHON_3_12;
 use super::{DIRECT, InlineValues, Layout, THREAD_LOCAL};
 use thiserror::Error;
@@ -60,6 +61,7 @@ macro_rules! published {
     };
     (@bytes) => { 8 };
     (@bytes int) => { 4 };
+    (@bytes byte) => { 1 };
 }
 
 /// Fields that 3.13 does not publish: those of 3.12, except these (`pycore_frame.h`,
@@ -71,6 +73,7 @@ const BASE_3_13: Layout = Layout {
     runtime_tss_key: DIRECT,
     tstate_exc_info: 120,
     tstate_raised: 112,
+    suspension: Suspension::IndexAndState as u32,
     ..CPYTHON_3_12
 };
 
@@ -98,6 +101,7 @@ const VERSIONS: &[Version] = &[
             code_qualname = 37 of 34,
             code_lines = 38 of 34,
             code_first_line: int = 39 of 34,
+            code_variables = 41 of 34,
             code_instructions = 43 of 34,
             object_type = 45 of 44,
             type_name = 47 of 46,
@@ -117,7 +121,10 @@ const VERSIONS: &[Version] = &[
     },
     Version {
         minor: 14,
-        base: BASE_3_13,
+        base: Layout {
+            suspension: Suspension::Pointer as u32,
+            ..BASE_3_13
+        },
         published: published! {
             runtime_interpreters = 5 of 3,
             interp_next = 8 of 6,
@@ -133,11 +140,13 @@ const VERSIONS: &[Version] = &[
             frame_code = 33 of 31,
             frame_instruction = 34 of 31,
             frame_localsplus = 35 of 31,
+            frame_stack_top = 37 of 31,
             code_filename = 40 of 39,
             code_name = 41 of 39,
             code_qualname = 42 of 39,
             code_lines = 43 of 39,
             code_first_line: int = 44 of 39,
+            code_variables = 46 of 39,
             code_instructions = 48 of 39,
             object_type = 51 of 50,
             type_name = 53 of 52,
@@ -145,6 +154,8 @@ const VERSIONS: &[Version] = &[
             tuple_items = 57 of 56,
             var_size = 58 of 56,
             list_items = 60 of 59,
+            set_table = 64 of 62,
+            set_mask = 65 of 62,
             dict_keys = 67 of 66,
             dict_values = 68 of 66,
             int_size = 72 of 71,
@@ -154,6 +165,7 @@ const VERSIONS: &[Version] = &[
             str_length = 79 of 77,
             str_ascii = 80 of 77,
             generator_frame = 85 of 83,
+            generator_state: byte = 86 of 83,
         },
     },
     Version {
@@ -161,6 +173,7 @@ const VERSIONS: &[Version] = &[
         base: Layout {
             runtime_tss_key: THREAD_LOCAL,
             tstate_exc_info: 144,
+            suspension: Suspension::PointerBelow as u32,
             ..BASE_3_13
         },
         published: published! {
@@ -179,11 +192,13 @@ const VERSIONS: &[Version] = &[
             frame_code = 41 of 39,
             frame_instruction = 42 of 39,
             frame_localsplus = 43 of 39,
+            frame_stack_top = 45 of 39,
             code_filename = 48 of 47,
             code_name = 49 of 47,
             code_qualname = 50 of 47,
             code_lines = 51 of 47,
             code_first_line: int = 52 of 47,
+            code_variables = 54 of 47,
             code_instructions = 56 of 47,
             object_type = 59 of 58,
             type_name = 61 of 60,
@@ -194,6 +209,8 @@ const VERSIONS: &[Version] = &[
             tuple_items = 69 of 68,
             var_size = 70 of 68,
             list_items = 72 of 71,
+            set_table = 76 of 74,
+            set_mask = 77 of 74,
             dict_keys = 79 of 78,
             dict_values = 80 of 78,
             int_size = 84 of 83,
@@ -203,6 +220,7 @@ const VERSIONS: &[Version] = &[
             str_length = 91 of 89,
             str_ascii = 92 of 89,
             generator_frame = 101 of 99,
+            generator_state: byte = 102 of 99,
         },
     },
 ];

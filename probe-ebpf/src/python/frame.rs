@@ -58,7 +58,7 @@ impl Layout {
     #[inline(always)]
     pub fn coroutine_frame<M: Memory>(&self, mem: &M, coroutine: u64) -> u64 {
         let at = coroutine.wrapping_add(u64::from(self.generator_frame));
-        if self.frame_object_frame == DIRECT {
+        if self.generator_state == DIRECT {
             mem.peek(at)
         } else {
             at

@@ -4,6 +4,7 @@
 //! `cargo xtask offsets` compares the two. A structure keeps its layout within a minor version. Values
 //! that are not members of a structure come from the headers that the fields of [`Layout`] name.
 
+use super::coroutine::Suspension;
 use super::{DIRECT, InlineValues, Layout, LineTable};
 
 /// CPython 3.8.
@@ -75,8 +76,18 @@ pub const CPYTHON_3_8: Layout = Layout {
     code_instructions: DIRECT,
     bytes_data: 32,
     line_table: LineTable::Lnotab as u32,
-    generator_frame: 16,
     has_own_calm_end: 0,
+    code_variables: 72,
+    code_cells: 88,
+    code_free: 80,
+    code_bytes: 48,
+    generator_frame: 16,
+    generator_state: DIRECT,
+    suspension: Suspension::StackTop as u32,
+    frame_stack: 64,
+    frame_stack_top: 72,
+    set_table: 40,
+    set_mask: 32,
 };
 
 /// CPython 3.9.
@@ -96,6 +107,8 @@ pub const CPYTHON_3_10: Layout = Layout {
     line_table: LineTable::Ranges as u32,
     type_cached_keys: 872,
     function_code: 48,
+    suspension: Suspension::Depth as u32,
+    frame_stack_top: 80,
     ..CPYTHON_3_9
 };
 
@@ -129,7 +142,6 @@ pub const CPYTHON_3_11: Layout = Layout {
     runtime_gil: 360,
     runtime_interpreters: 40,
     runtime_tss_key: 596,
-    generator_frame: 80,
     frame_object_frame: 24,
     tstate_exc_info: 120,
     tstate_raised: 96,
@@ -139,6 +151,15 @@ pub const CPYTHON_3_11: Layout = Layout {
     exception_context: 48,
     exception_cause: 56,
     exception_suppress_context: 64,
+    code_variables: 96,
+    code_cells: DIRECT,
+    code_free: DIRECT,
+    code_bytes: DIRECT,
+    generator_frame: 80,
+    generator_state: 75,
+    suspension: Suspension::Index as u32,
+    frame_stack: DIRECT,
+    frame_stack_top: 64,
     ..CPYTHON_3_10
 };
 
@@ -164,6 +185,7 @@ pub const CPYTHON_3_12: Layout = Layout {
     runtime_tss_key: 1548,
     tstate_exc_info: 104,
     generator_frame: 72,
+    generator_state: 67,
     ..CPYTHON_3_11
 };
 

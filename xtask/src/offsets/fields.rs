@@ -193,10 +193,33 @@ fields! {
         "a format, no structure: `Objects/lnotab_notes.txt` (3.8 to 3.10), \
          `Objects/locations.md` (3.11, 3.12), `InternalDocs/code_objects.md` (3.13)"
     )];
-    generator_frame: [8 => Member("PyGenObject", "gi_frame"), 11 => Member("PyGenObject", "gi_iframe")];
     has_own_calm_end: [8 => Elsewhere(
         "how the compiler makes `finally`, no structure: `Python/compile.c`"
     )];
+    code_variables: [
+        8 => Member("PyCodeObject", "co_varnames"),
+        11 => Member("PyCodeObject", "co_localsplusnames")
+    ];
+    code_cells: [8 => Member("PyCodeObject", "co_cellvars"), 11 => Unused];
+    code_free: [8 => Member("PyCodeObject", "co_freevars"), 11 => Unused];
+    code_bytes: [8 => Member("PyCodeObject", "co_code"), 11 => Unused];
+    generator_frame: [
+        8 => Member("PyGenObject", "gi_frame"),
+        11 => Member("PyGenObject", "gi_iframe")
+    ];
+    generator_state: [8 => Unused, 11 => Member("PyGenObject", "gi_frame_state")];
+    suspension: [8 => Elsewhere(
+        "what a frame awaits, no structure: `_PyGen_yf` in `Objects/genobject.c`"
+    )];
+    frame_stack: [8 => Member("PyFrameObject", "f_valuestack"), 11 => Unused];
+    frame_stack_top: [
+        8 => Member("PyFrameObject", "f_stacktop"),
+        10 => Member("PyFrameObject", "f_stackdepth"),
+        11 => Member("_PyInterpreterFrame", "stacktop"),
+        14 => Member("_PyInterpreterFrame", "stackpointer")
+    ];
+    set_table: [8 => Member("PySetObject", "table")];
+    set_mask: [8 => Member("PySetObject", "mask")];
 }
 
 /// The value of a [`Source::Unused`] field.

@@ -123,6 +123,7 @@ pub const FILES: &[File] = &[
     beside("timeouts"),
     beside("reasons"),
     beside("stack"),
+    beside("awaits"),
     beside("kernels"),
     beside("dashboard"),
     beside("dashboard_use"),
