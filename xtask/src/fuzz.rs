@@ -2,13 +2,21 @@
 
 use std::{
     fs,
+    num::NonZero,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::Command,
+    thread::{self, ScopedJoinHandle},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, tally::Tally, workspace::Workspace};
+use crate::{
+    command,
+    tally::{Finished, Outcome, Tally},
+    workspace::Workspace,
+};
 
 const CRATE: &str = "tests/fuzz";
 /// Time of each target. Most failures are found at once, from the seeds.
@@ -28,13 +36,41 @@ pub fn build(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<String>>
     Ok(targets)
 }
 
-/// Runs each target for [`SECONDS`].
+/// Runs each target for [`SECONDS`], as many at a time as there are processors.
 pub fn run(workspace: &Workspace, targets: &[String], tally: &mut Tally) {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let folder = folder(workspace).join(triple).join("release");
-    for target in targets {
-        let name = format!("fuzz {target}");
-        tally.check(&name, || fuzz(workspace, &folder.join(target), target));
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    for targets in targets.chunks(processors) {
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let mut running = Vec::new();
+            for target in targets {
+                let program = folder.join(target);
+                let work = move || outcome(target, || fuzz(workspace, &program, target));
+                running.push(scope.spawn(work));
+            }
+            let done = |it: ScopedJoinHandle<'_, Outcome>| match it.join() {
+                Ok(outcome) => outcome,
+                Err(panic) => resume_unwind(panic),
+            };
+            running.into_iter().map(done).collect()
+        });
+        for outcome in outcomes {
+            tally.add(outcome);
+        }
+    }
+}
+
+fn outcome(target: &str, work: impl FnOnce() -> Result<()>) -> Outcome {
+    let start = Instant::now();
+    let done = work();
+    Outcome {
+        name: format!("fuzz {target}"),
+        took: start.elapsed(),
+        result: match done {
+            Ok(()) => Finished::Passed,
+            Err(error) => Finished::Failed(format!("{error:#}")),
+        },
     }
 }
 

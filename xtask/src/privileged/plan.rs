@@ -109,6 +109,9 @@ impl File {
 /// Other tests' Gunicorns would be among its own, and their losses, too.
 const WHOLE_HOST: &str = "observes every Gunicorn of the host, and compares all of them";
 
+const FOUR_PYTHONS: &str = "CPython 3.8, 3.11, 3.13 and 3.15, as far as the class runs on it";
+const MORE_PYTHONS: &str = "the same with other versions";
+
 /// Every file, in the order they run: long ones first.
 pub const FILES: &[File] = &[
     file(
@@ -145,7 +148,11 @@ pub const FILES: &[File] = &[
     beside("exact_counts"),
     beside("http_cases"),
     beside("http2"),
-    beside("tasks"),
+    beside("tasks").quickly(&[
+        does_less("uvicorn_on_uvloop", FOUR_PYTHONS, MORE_PYTHONS),
+        does_less("uvicorn_on_asyncio", FOUR_PYTHONS, MORE_PYTHONS),
+        does_less("gunicorns_own_asgi", FOUR_PYTHONS, MORE_PYTHONS),
+    ]),
     beside("endings"),
     beside("ways"),
     beside("no_response"),
