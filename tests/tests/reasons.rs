@@ -396,12 +396,6 @@ fn the_first_worker_of_a_master_ends_by_a_boot_error_too() -> Result<()> {
     let ending = WorkerExit::forced(booted[0], "boot_error", Exit::Code(3));
     worker_exits::check_logged(&server, std::slice::from_ref(&ending))?;
     worker_exits::check_reported(&observer, &server, &[ending])?;
-    failed_by(
-        &observer,
-        &server,
-        booted[0],
-        ("RuntimeError", "hangs.py:fail_at_boot"),
-    )?;
     observer.stop()?;
     Ok(())
 }
@@ -422,23 +416,32 @@ fn failed_by(
     Ok(())
 }
 
-/// A server on an event loop reports that its application does not start in a way of its own.
+/// Gunicorn logs why the application cannot be imported; Uvicorn lets the application report why it does not
+/// start.
 #[test]
-fn an_application_of_uvicorn_that_does_not_start_has_its_exception() -> Result<()> {
+fn a_worker_that_does_not_boot_has_its_exception() -> Result<()> {
     if skip::privileged()? {
         return Ok(());
     }
+    let uvicorn = Builder::new(&Venv::debian()?, "lifespan:app");
+    let uvicorn = uvicorn.class("uvicorn_worker.UvicornWorker");
+    does_not_boot(&hangs("sync")?, ("RuntimeError", "hangs.py:fail_at_boot"))?;
+    does_not_boot(
+        &hangs("gthread")?,
+        ("RuntimeError", "hangs.py:fail_at_boot"),
+    )?;
+    does_not_boot(&uvicorn, ("ConnectionRefusedError", "lifespan.py:connect"))
+}
+
+fn does_not_boot(builder: &Builder, cause: (&str, &str)) -> Result<()> {
     let boot = Boot::new()?;
-    let builder = Builder::new(&Venv::debian()?, "lifespan:app");
-    let builder = builder.class("uvicorn_worker.UvicornWorker");
-    let mut server = boot.prepare(builder).start()?;
+    let mut server = boot.prepare(builder.clone()).start()?;
     let observer = Observer::run_for(&[server.pid()])?;
     boot.say("raises")?;
     server.signal(Signal::SIGTTIN)?;
     server.ends_with(3)?;
     let booted = server.booted()?;
     let failed = *booted.last().context("none was started")?;
-    let cause = ("ConnectionRefusedError", "lifespan.py:connect");
     failed_by(&observer, &server, failed, cause)?;
     observer.stop()?;
     Ok(())

@@ -185,9 +185,8 @@ fn try_asked(live: &Live, given: Option<u64>) -> Result<u64, Fault> {
 #[inline(always)]
 fn may_boot(live: &Live) -> bool {
     let is_main = live.id as u32 == live.target.tgid;
-    let is_worker = live.target.role == Role::Worker as u32;
     let has_read = |thread: &mut Thread| thread.last_read | thread.serving != 0;
-    is_main && is_worker && !live.thread().is_some_and(has_read)
+    is_main && !live.thread().is_some_and(has_read)
 }
 
 /// The exception that left the application and ends a request; 0 for none.
