@@ -49,7 +49,7 @@ pub use stack::{
 pub use stat::Stat;
 pub use tail::{IoTail, PythonTail, SocketTail, Tail};
 pub use target::{MAX_PORTS, Mode, NO_LAYOUT, Role, TARGET_PLACE_COUNT, Target, target_flags};
-pub use thread::{Call, Next, THREAD_PLACE_COUNT, Thread, WORDS};
+pub use thread::{Call, Next, THREAD_PLACE_COUNT, Thread, WORDS, WRITE_WORDS};
 
 /// Bytes of a request head kept for each connection: enough for a request line.
 pub const HEAD_BYTES: usize = 256;

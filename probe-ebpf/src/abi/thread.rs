@@ -23,10 +23,12 @@ pub struct Thread {
     pub calm: u64,
     /// What the program that is continued with works on.
     pub next: Next,
+    /// The write that it is in, as [`crate::machine::wire::Write::words`].
+    pub write: [u64; WRITE_WORDS],
     /// Space for a frame, a thread state or an object: too large for the stack.
     pub words: [u64; WORDS],
 }
-const _: () = assert!(size_of::<Thread>() == 72 + size_of::<Next>() + WORDS * 8);
+const _: () = assert!(size_of::<Thread>() == 72 + size_of::<Next>() + WRITE_WORDS * 8 + WORDS * 8);
 
 /// What one program on `datetime.now` leaves for the next.
 #[repr(C)]
@@ -46,6 +48,8 @@ pub struct Next {
 }
 const _: () = assert!(size_of::<Next>() == 32);
 
+/// Words of [`Thread::write`].
+pub const WRITE_WORDS: usize = 5;
 /// Words of [`Thread::words`].
 pub const WORDS: usize = 64;
 

@@ -16,7 +16,6 @@ use probe_ebpf::abi::{
 };
 use probe_ebpf::gunicorn::{CODE_PLACE_COUNT, Code, SHAPES, Transport, code_place};
 use probe_ebpf::machine::kernel::Scratch;
-use probe_ebpf::machine::wire::Write;
 use probe_ebpf::python::Layout;
 use probe_ebpf::python::fields::Shape;
 
@@ -96,9 +95,6 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 
 /// preempted in a program on a system call while another thread runs the program on the same CPU.
 #[map]
 pub static SCRATCH: LruHashMap<u64, Scratch> = LruHashMap::with_max_entries(1024, 0);
-/// Writes that are about to happen and may begin a response, by tgid << 32 | tid.
-#[map]
-pub static WRITES: LruHashMap<u64, Write> = LruHashMap::with_max_entries(1024, 0);
 /// An empty [`Scratch`]: too large for the stack.
 #[map]
 pub static NEW_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);

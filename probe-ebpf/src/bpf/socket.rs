@@ -5,7 +5,7 @@
 
 use super::kernel::serving;
 use super::maps::{
-    IO_TAILS, SOCKET_TAILS, WRITES, current, exited_target, left_conn, make_scratch, target,
+    IO_TAILS, SOCKET_TAILS, current, exited_target, left_conn, make_scratch, target,
 };
 use super::memory;
 use super::memory::User;
@@ -111,7 +111,8 @@ pub fn wire_written(ctx: RawTracePointContext) -> i32 {
     if result > 0 && (conn.status == 0 || awaits_last_chunk(conn)) {
         let write = written(result as u64);
         if conn.status == 0 {
-            if WRITES.insert(live.id, write, 0).is_ok() {
+            if let Some(thread) = live.make_thread() {
+                thread.write = write.words();
                 continue_with(&ctx, IoTail::ResponseBegins);
             }
             return 0;
@@ -129,14 +130,12 @@ pub fn wire_begins(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     let sock: u64 = ctx.arg(0);
-    // SAFETY: integers, copied at once. The program that continued with this one wrote them.
-    let write = unsafe { WRITES.get(live.id) }.copied();
-    let (Some(conn), Some(write)) = (live.conn(ObjectKey::new(live.target.tgid, sock)), write)
-    else {
+    let conn = live.conn(ObjectKey::new(live.target.tgid, sock));
+    let (Some(conn), Some(thread)) = (conn, live.thread()) else {
         return 0;
     };
     make_scratch();
-    live.machine().write_begins(conn, write);
+    live.machine().write_begins(conn, Write::of(thread.write));
     let has_failed = conn.status >= FAILED && conn.request != 0;
     live.machine()
         .written_wire(conn, i64::from(ctx.arg::<i32>(1)));

@@ -26,7 +26,9 @@ impl<K: Kernel> Machine<'_, K> {
         conn.request = serving.request;
         conn.tid = self.kernel.tid();
         let server = self.key(serving.server);
-        if self.kernel.client(server) != Some(sock) {
+        // A server of one request was never kept before.
+        let is_new = serving.request == serving.server;
+        if is_new || self.kernel.client(server) != Some(sock) {
             self.kernel.keep_client(server, sock);
         }
     }

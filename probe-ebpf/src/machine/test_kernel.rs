@@ -9,6 +9,7 @@ use super::kernel::{Kernel, Scratch};
 use super::{Machine, Origin};
 use crate::abi::{
     Conn, HEAD_BYTES, HEAD_SLACK, LostFrom, Next, ObjectKey, Stat, Target, Thread, WORDS,
+    WRITE_WORDS,
 };
 use crate::http::{HeadScan, ResponseHead, SCAN_BYTES, Window};
 use crate::memory::Memory;
@@ -203,6 +204,7 @@ fn no_thread() -> Thread {
         code: 1,
         begin: 1,
         calm: 1,
+        write: [1; WRITE_WORDS],
         next: Next {
             object: 0,
             key: 0,

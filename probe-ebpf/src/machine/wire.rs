@@ -3,7 +3,9 @@
 use super::io::{EAGAIN, EINTR, STREAM_NS};
 use super::task::origin;
 use super::{Kernel, Machine};
-use crate::abi::{Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, flags, marks};
+use crate::abi::{
+    Conn, HEAD_BYTES, HEAD_SLACK, LineSource, Phase, Stat, WRITE_WORDS, flags, marks,
+};
 use crate::http::{
     CHUNKED, HeadScan, LAST_CHUNK, LAST_CHUNK_ALONE, RESPONSE_BYTES, SCAN_BYTES, START_BYTES,
     STATUS_BYTES, SWITCHING_PROTOCOLS, Window, begins_request, has_no_body, is_bodiless, status,
@@ -20,6 +22,27 @@ pub struct Write {
     pub last: Piece,
     /// Bytes of all its pieces; 0 when there are too many pieces to add up.
     pub total: u64,
+}
+
+impl Write {
+    /// It as words, to be kept.
+    #[inline(always)]
+    #[must_use]
+    pub fn words(self) -> [u64; WRITE_WORDS] {
+        let Self { first, last, total } = self;
+        [first.0, first.1, last.0, last.1, total]
+    }
+
+    /// What was kept.
+    #[inline(always)]
+    #[must_use]
+    pub fn of([first, first_len, last, last_len, total]: [u64; WRITE_WORDS]) -> Self {
+        Self {
+            first: (first, first_len),
+            last: (last, last_len),
+            total,
+        }
+    }
 }
 
 /// Whether the bytes read since the last request are the next request, and not the rest of the last

@@ -3,7 +3,7 @@
 use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, result, returning};
 use crate::bpf::kernel::Live;
 use crate::bpf::kernel::{plain, seen_by_calls, unread};
-use crate::bpf::maps::{WRITES, current, make_scratch};
+use crate::bpf::maps::{current, make_scratch};
 use crate::bpf::memory::{self, User};
 use crate::bpf::pieces::{nth_piece, sum_pieces};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
@@ -94,7 +94,7 @@ fn buffer_written(ctx: &TracePointContext, attempt: Attempt) {
     }
     let piece = (buffer, argument::<2>(ctx));
     if conn.status == 0 {
-        begin_response(ctx, live.id, piece, piece, piece.1);
+        begin_response(ctx, &live, piece, piece, piece.1);
     } else if awaits_last_chunk(conn) {
         live.machine().write_chunks(conn, piece, piece.1);
     }
@@ -111,7 +111,7 @@ fn pieces_written(ctx: &TracePointContext, live: &Live, conn: &mut Conn, pieces:
     };
     let (last, total) = sum_pieces(pieces, count).unwrap_or(((0, 0), 0));
     if conn.status == 0 {
-        begin_response(ctx, live.id, first, last, total);
+        begin_response(ctx, live, first, last, total);
     } else {
         live.machine().write_chunks(conn, last, total);
     }
@@ -119,9 +119,9 @@ fn pieces_written(ctx: &TracePointContext, live: &Live, conn: &mut Conn, pieces:
 
 /// Continues with [`response_begins`].
 #[inline(always)]
-fn begin_response(ctx: &TracePointContext, id: u64, first: Piece, last: Piece, total: u64) {
-    let write = Write { first, last, total };
-    if WRITES.insert(id, write, 0).is_ok() {
+fn begin_response(ctx: &TracePointContext, live: &Live, first: Piece, last: Piece, total: u64) {
+    if let Some(thread) = live.make_thread() {
+        thread.write = Write { first, last, total }.words();
         continue_with(ctx, Tail::ResponseBegins);
     }
 }
@@ -129,12 +129,13 @@ fn begin_response(ctx: &TracePointContext, id: u64, first: Piece, last: Piece, t
 /// Second half of all programs on writes whose bytes may begin a response.
 #[tracepoint]
 pub fn response_begins(ctx: TracePointContext) -> u32 {
-    let id = current();
-    // SAFETY: integers, copied at once. The program that continued with this one wrote them.
-    let write = unsafe { WRITES.get(id) }.copied();
-    let (Some(live), Some(call), Some(write)) = (unread(), returning(id), write) else {
+    let (Some(live), Some(call)) = (unread(), returning(current())) else {
         return 0;
     };
+    let Some(thread) = live.thread() else {
+        return 0;
+    };
+    let write = Write::of(thread.write);
     make_scratch();
     if let Some(conn) = live.conn(ObjectKey::new(live.target.tgid, call.sock)) {
         live.machine().write_begins(conn, write);
