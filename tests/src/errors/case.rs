@@ -1,7 +1,9 @@
 //! What is asked of each shop, and what becomes of it: as data.
 
 use super::framework::{
-    Framework::{self, Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest},
+    Framework::{
+        self, Bottle, Django, DjangoAsgi, Falcon, FastApi, Flask, Pyramid, Raw, Rest, Starlette,
+    },
     Stand,
 };
 
@@ -23,10 +25,14 @@ pub enum Fate {
     Well(u16),
     /// Answered with this 5xx by the application, without any exception.
     Plain(u16),
+    /// Answered with this 5xx, and the observer cannot know whether there was an exception.
+    Unseen(u16),
     /// The application answers its exception itself.
     Answered(u16, &'static str, Origin),
     /// An exception leaves the view. Bare WSGI and Pyramid let it out; the others answer 500.
     Uncaught(&'static str, Origin),
+    /// The framework answers 500, and raises the exception again for its server to log.
+    RaisedAgain(&'static str, Origin),
     /// An exception leaves the application, and Gunicorn answers 500.
     Leaves(&'static str, Origin),
     /// The same, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
@@ -36,7 +42,9 @@ pub enum Fate {
     Breaks(&'static str, Origin),
 }
 
-use Fate::{Answered, Breaks, Leaves, LeavesUnanswered, Plain, Uncaught, Well};
+use Fate::{
+    Answered, Breaks, Leaves, LeavesUnanswered, Plain, RaisedAgain, Uncaught, Unseen, Well,
+};
 use Origin::{At, Template, View};
 
 /// The client's behaviour.
@@ -96,7 +104,13 @@ impl Case {
                 LeavesUnanswered(name, origin)
             }
             Uncaught(name, origin) if matches!(framework, Raw | Pyramid) => Leaves(name, origin),
+            // 1.10.0, `starlette/middleware/errors.py`, `ServerErrorMiddleware.__call__`.
+            Uncaught(name, origin) if matches!(framework, Starlette | FastApi) => {
+                RaisedAgain(name, origin)
+            }
             Uncaught(name, origin) => Answered(500, name, origin),
+            // Event loops have no deep capture.
+            Plain(status) if framework.is_asgi() => Unseen(status),
             other => other,
         })
     }
@@ -141,12 +155,19 @@ const SILENT: [&str; 7] = [
 pub const FENCE: &str = "/fence";
 
 /// All cases, in the order they are sent: those that need deep capture first.
-pub const CASES: [Case; 34] = [
+pub const CASES: [Case; 42] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),
     case("/products", "a view of the other kind raises", Well(200)).only(&[
         (
             Django,
+            Some(Uncaught(
+                "ValueError",
+                At("shop_django/views.py", "Products.get"),
+            )),
+        ),
+        (
+            DjangoAsgi,
             Some(Uncaught(
                 "ValueError",
                 At("shop_django/views.py", "Products.get"),
@@ -202,20 +223,31 @@ pub const CASES: [Case; 34] = [
             Some(Answered(503, "HTTPError", At("bottle.py", "abort"))),
         ),
         (Django, None),
+        (DjangoAsgi, None),
         (Rest, Some(Answered(503, "ServiceUnavailable", View))),
+        (Starlette, Some(Answered(503, "HTTPException", View))),
+        (FastApi, Some(Answered(503, "HTTPException", View))),
     ]),
     case(
         "/mapped",
         "answered by the shop's own error handler",
         Answered(500, "OutOfCredit", View),
     ),
-    case("/decorated", "answered by a view's decorator", Well(200))
-        .only(&[(Django, Some(Answered(500, "OutOfStock", LEDGER)))]),
+    case("/decorated", "answered by a view's decorator", Well(200)).only(&[
+        (Django, Some(Answered(500, "OutOfStock", LEDGER))),
+        (DjangoAsgi, Some(Unseen(500))),
+    ]),
     case(
         "/swallowed",
         "answered by the view itself",
         Answered(500, "OutOfStock", LEDGER),
-    ),
+    )
+    // Nothing is handled any more when the response is written.
+    .but(&[
+        (Starlette, Some(Unseen(500))),
+        (FastApi, Some(Unseen(500))),
+        (DjangoAsgi, Some(Unseen(500))),
+    ]),
     case("/middleware", "middleware raises", Well(200)).only(&[
         (
             Raw,
@@ -251,6 +283,21 @@ pub const CASES: [Case; 34] = [
             )),
         ),
         (
+            DjangoAsgi,
+            Some(Uncaught(
+                "AuditFailed",
+                At("shop_django/middleware.py", "Audit.__call__"),
+            )),
+        ),
+        (
+            Starlette,
+            Some(Uncaught("AuditFailed", At("shop_starlette.py", "audit"))),
+        ),
+        (
+            FastApi,
+            Some(Uncaught("AuditFailed", At("shop_fastapi.py", "audit"))),
+        ),
+        (
             Rest,
             Some(Uncaught(
                 "AuditFailed",
@@ -276,14 +323,14 @@ pub const CASES: [Case; 34] = [
         (Flask, Some(UNDEFINED)),
         (Falcon, Some(UNDEFINED)),
         (Pyramid, Some(UNDEFINED)),
+        (Starlette, Some(UNDEFINED)),
+        (FastApi, Some(UNDEFINED)),
     ]),
-    case("/template-ratio", "a template itself raises", Well(200)).only(&[(
-        Flask,
-        Some(Uncaught(
-            "ZeroDivisionError",
-            Template("ratio.html", "<module>", "top-level template code"),
-        )),
-    )]),
+    case("/template-ratio", "a template itself raises", Well(200)).only(&[
+        (Flask, Some(RATIO)),
+        (Starlette, Some(RATIO)),
+        (FastApi, Some(RATIO)),
+    ]),
     case("/template-missing", "there is no such template", Well(200)).only(&[
         (
             Flask,
@@ -309,6 +356,8 @@ pub const CASES: [Case; 34] = [
                 At("jinja2/loaders.py", "FileSystemLoader.get_source"),
             )),
         ),
+        (Starlette, Some(NO_TEMPLATE)),
+        (FastApi, Some(NO_TEMPLATE)),
         (
             Pyramid,
             // An `OSError` by its class.
@@ -320,29 +369,35 @@ pub const CASES: [Case; 34] = [
                 ),
             )),
         ),
-        (
-            Django,
-            Some(Uncaught(
-                "TemplateDoesNotExist",
-                At("django/template/loader.py", "get_template"),
-            )),
-        ),
+        (Django, Some(NO_DJANGO_TEMPLATE)),
+        (DjangoAsgi, Some(NO_DJANGO_TEMPLATE)),
     ]),
     case(
         "/stream-fails",
         "a stream fails before its first byte",
         Leaves("StreamFailed", At("stock/views.py", "nothing")),
     )
-    // It asks for the first bytes before it answers.
-    .but(&[(
-        Bottle,
-        Some(Uncaught("StreamFailed", At("stock/views.py", "nothing"))),
-    )]),
+    .but(&[
+        // It asks for the first bytes before it answers.
+        (
+            Bottle,
+            Some(Uncaught("StreamFailed", At("stock/views.py", "nothing"))),
+        ),
+        // They answer first.
+        (Starlette, Some(NOTHING_LATER)),
+        (FastApi, Some(NOTHING_LATER)),
+        (DjangoAsgi, Some(NOTHING_LATER)),
+    ]),
     case(
         "/stream-breaks",
         "a stream fails after its first bytes",
         Breaks("StreamFailed", At("stock/views.py", "some")),
-    ),
+    )
+    .but(&[
+        (Starlette, Some(SOME_LATER)),
+        (FastApi, Some(SOME_LATER)),
+        (DjangoAsgi, Some(SOME_LATER)),
+    ]),
     case(
         "/umlaut",
         "a name that is not ASCII",
@@ -384,7 +439,57 @@ pub const CASES: [Case; 34] = [
     .but(&[
         (Raw, Some(LeavesUnanswered("FileNotFoundError", View))),
         (Pyramid, Some(LeavesUnanswered("FileNotFoundError", View))),
+        (Starlette, Some(RaisedAgain("FileNotFoundError", View))),
+        (FastApi, Some(RaisedAgain("FileNotFoundError", View))),
     ]),
+    case("/gathers", "a task of its own raises", Well(200)).only(&[
+        (Starlette, Some(GATHERED)),
+        (FastApi, Some(GATHERED)),
+        (DjangoAsgi, Some(GATHERED)),
+    ]),
+    case("/waits", "a coroutine among functions raises", Well(200)).only(&[(
+        DjangoAsgi,
+        Some(Uncaught(
+            "ValueError",
+            At("shop_django/views_async.py", "waits"),
+        )),
+    )]),
+    case("/pooled", "a function among coroutines raises", Well(200)).only(&[
+        (Starlette, Some(Uncaught("ValueError", View))),
+        (FastApi, Some(Uncaught("ValueError", View))),
+    ]),
+    case("/depends", "what a view depends on raises", Well(200)).only(&[(
+        FastApi,
+        Some(Uncaught("OutOfStock", At("shop_fastapi.py", "supplier"))),
+    )]),
+    case(
+        "/forgets",
+        "what is done after the response raises",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Well(200))), (FastApi, Some(Well(200)))]),
+    case(
+        "/behind-ok",
+        "nothing is wrong behind a `BaseHTTPMiddleware`",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Well(200))), (FastApi, Some(Well(200)))]),
+    case(
+        "/behind-raises",
+        "a view behind a `BaseHTTPMiddleware` raises",
+        Well(200),
+    )
+    .only(&[
+        (Starlette, Some(Uncaught("ValueError", View))),
+        (FastApi, Some(Uncaught("ValueError", View))),
+    ]),
+    // The task that handles it is the middleware's.
+    case(
+        "/behind-unavailable",
+        "a 503 by an exception behind a `BaseHTTPMiddleware`",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Unseen(503))), (FastApi, Some(Unseen(503)))]),
     Case {
         client: Client::Leaves,
         ..case(
@@ -396,6 +501,21 @@ pub const CASES: [Case; 34] = [
     case("/ok", "nothing is wrong after all that", Well(200)),
 ];
 
+const NO_TEMPLATE: Fate = Uncaught(
+    "TemplateNotFound",
+    At("jinja2/loaders.py", "FileSystemLoader.get_source"),
+);
+const NO_DJANGO_TEMPLATE: Fate = Uncaught(
+    "TemplateDoesNotExist",
+    At("django/template/loader.py", "get_template"),
+);
+const NOTHING_LATER: Fate = Breaks("StreamFailed", At("stock/views_async.py", "nothing"));
+const SOME_LATER: Fate = Breaks("StreamFailed", At("stock/views_async.py", "some"));
+const GATHERED: Fate = Uncaught("OutOfStock", At("stock/views_async.py", "_count"));
+const RATIO: Fate = Uncaught(
+    "ZeroDivisionError",
+    Template("ratio.html", "<module>", "top-level template code"),
+);
 const UNDEFINED: Fate = Uncaught(
     "UndefinedError",
     At("jinja2/environment.py", "Environment.getattr"),
