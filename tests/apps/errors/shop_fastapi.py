@@ -19,7 +19,9 @@ from stock.errors import (
 )
 from stock.price import Price
 
-templates = Jinja2Templates(directory=os.path.join(os.path.dirname(__file__), "templates"))
+templates = Jinja2Templates(
+    directory=os.path.join(os.path.dirname(__file__), "templates")
+)
 
 
 async def audit(request, call_next):
@@ -213,6 +215,11 @@ async def gathers():
 def pooled():
     """Called in a thread of a pool."""
     raise ValueError("on purpose")
+
+
+@app.get("/pooled-unavailable")
+def pooled_unavailable():
+    raise HTTPException(503)
 
 
 def supplier():

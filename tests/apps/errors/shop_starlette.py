@@ -23,7 +23,9 @@ from stock.errors import (
 )
 from stock.price import Price
 
-templates = Jinja2Templates(directory=os.path.join(os.path.dirname(__file__), "templates"))
+templates = Jinja2Templates(
+    directory=os.path.join(os.path.dirname(__file__), "templates")
+)
 
 
 def ok(request):
@@ -158,6 +160,10 @@ def pooled(request):
     raise ValueError("on purpose")
 
 
+def pooled_unavailable(request):
+    raise HTTPException(503)
+
+
 async def forgets(request):
     return PlainTextResponse("ok", background=BackgroundTask(views_async.forget))
 
@@ -199,6 +205,7 @@ VIEWS = (
     long_stream,
     gathers,
     pooled,
+    pooled_unavailable,
     forgets,
     behind_raises,
     behind_unavailable,

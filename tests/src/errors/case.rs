@@ -97,7 +97,7 @@ impl Case {
         let framework = stand.framework;
         let other = self.but.iter().find(|(of, _)| *of == framework);
         let fate = other.map_or(self.fate, |(_, fate)| *fate)?;
-        Some(match fate {
+        let fate = match fate {
             // Only gevent's worker takes it for its own (27.0.1, `workers/ggevent.py`,
             // `handle_request`).
             Leaves(name @ "SystemExit", origin) if stand.class == "gevent" => {
@@ -109,10 +109,48 @@ impl Case {
                 RaisedAgain(name, origin)
             }
             Uncaught(name, origin) => Answered(500, name, origin),
-            // Event loops have no deep capture.
-            Plain(status) if framework.is_asgi() => Unseen(status),
             other => other,
+        };
+        Some(if framework.is_asgi() {
+            self.on_event_loop(stand, fate)
+        } else {
+            fate
         })
+    }
+
+    /// The outcome where tasks serve requests: there is no deep capture.
+    fn on_event_loop(&self, stand: &Stand, fate: Fate) -> Fate {
+        match fate {
+            Plain(status) => Unseen(status),
+            // Django 5 serves each request in a task of its own (5.2, `core/handlers/asgi.py`, `handle`).
+            Answered(status, ..) if stand.packages == Some("django-5.2") => Unseen(status),
+            // The stack of a coroutine that an exception is thrown into has no beginning before 3.11
+            // (`Objects/genobject.c`, `_gen_throw`): so where it comes out of a thread and is handled at once.
+            Answered(status, ..) if self.is_of_thread(stand) && stand.is_before(11) => {
+                Unseen(status)
+            }
+            // FastAPI asks for the exception when it leaves an `AsyncExitStack`.
+            Answered(status, ..) if stand.framework == Starlette && stand.writes_later() => {
+                Unseen(status)
+            }
+            // Nothing asks for what leaves the application after a complete response (27.0.1,
+            // `asgi/protocol.py`, `_handle_http_request`).
+            RaisedAgain(name, origin) if stand.class == "asgi" => Answered(500, name, origin),
+            // It sends the head with the first bytes of the body.
+            Breaks(name, origin) if stand.class == "asgi" && self.path == "/stream-fails" => {
+                LeavesUnanswered(name, origin)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a thread raises an exception that is handled at once.
+    fn is_of_thread(&self, stand: &Stand) -> bool {
+        match stand.framework {
+            DjangoAsgi => self.path == "/mapped",
+            // Starlette's handler runs in a thread too; when that is done, the stack is whole again.
+            _ => self.path == "/pooled-unavailable" && stand.writes_later(),
+        }
     }
 
     /// Whether only deep capture finds its exception, at least under some framework.
@@ -155,7 +193,7 @@ const SILENT: [&str; 7] = [
 pub const FENCE: &str = "/fence";
 
 /// All cases, in the order they are sent: those that need deep capture first.
-pub const CASES: [Case; 42] = [
+pub const CASES: [Case; 43] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),
     case("/products", "a view of the other kind raises", Well(200)).only(&[
@@ -286,7 +324,7 @@ pub const CASES: [Case; 42] = [
             DjangoAsgi,
             Some(Uncaught(
                 "AuditFailed",
-                At("shop_django/middleware.py", "Audit.__call__"),
+                At("shop_django/middleware_async.py", "Audit.__call__"),
             )),
         ),
         (
@@ -457,6 +495,15 @@ pub const CASES: [Case; 42] = [
     case("/pooled", "a function among coroutines raises", Well(200)).only(&[
         (Starlette, Some(Uncaught("ValueError", View))),
         (FastApi, Some(Uncaught("ValueError", View))),
+    ]),
+    case(
+        "/pooled-unavailable",
+        "a 503 by an exception of a function among coroutines",
+        Well(200),
+    )
+    .only(&[
+        (Starlette, Some(Answered(503, "HTTPException", View))),
+        (FastApi, Some(Answered(503, "HTTPException", View))),
     ]),
     case("/depends", "what a view depends on raises", Well(200)).only(&[(
         FastApi,

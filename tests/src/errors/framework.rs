@@ -8,7 +8,7 @@ use crate::{
     gunicorn::Builder,
     matrix::{
         place::Place,
-        product::{Cell, interpreter_named},
+        product::{Cell, UVICORNS, WRITES_LATER, interpreter_named},
     },
 };
 
@@ -125,7 +125,7 @@ pub struct Stand {
     pub framework: Framework,
     /// One of [`PACKAGES`].
     pub packages: Option<&'static str>,
-    /// One of `UVICORNS`.
+    /// One of [`UVICORNS`].
     pub uvicorn: Option<&'static str>,
     pub interpreter: &'static str,
     pub gunicorn: &'static str,
@@ -307,6 +307,20 @@ impl Stand {
         Ok(self.cell()?.interpreter.minor)
     }
 
+    /// Whether its CPython is older than this minor version.
+    #[must_use]
+    pub fn is_before(&self, minor: u8) -> bool {
+        self.minor().is_ok_and(|of| of < minor)
+    }
+
+    /// Whether responses are written after their task has gone on.
+    #[must_use]
+    pub fn writes_later(&self) -> bool {
+        let mut sets = UVICORNS.iter();
+        let set = sets.find(|(name, _)| Some(*name) == self.uvicorn);
+        self.class == UVLOOP && set.is_some_and(|(_, minor)| WRITES_LATER.contains(minor))
+    }
+
     /// Whether Gunicorn answers where the application raises a `BaseException`: workers before 22 exit
     /// then, and those with threads never answer or close (`gthread.py`, `handle`). `SystemExit` ends an event
     /// loop.
@@ -337,8 +351,8 @@ impl fmt::Display for Stand {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{FRAMEWORKS, Framework, PACKAGES, STANDS};
-    use crate::matrix::product::{GUNICORNS, UVICORNS};
+    use super::{FRAMEWORKS, Framework, PACKAGES, STANDS, UVICORNS};
+    use crate::matrix::product::GUNICORNS;
 
     #[test]
     fn each_framework_has_two_interpreters_and_two_classes() {

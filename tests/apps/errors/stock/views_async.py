@@ -34,6 +34,8 @@ async def plenty():
     """More than any client's buffers hold."""
     for _ in range(ENOUGH):
         yield b"x" * 65536
+        # Else servers that hold all of it notice nothing before the end.
+        await asyncio.sleep(0)
 
 
 async def forget():
