@@ -119,10 +119,13 @@ fn thousands_of_good_requests_of_each_framework_make_no_error() -> Result<()> {
 }
 
 fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Result<()> {
-    // Connections are kept by workers with threads.
+    // Connections are kept by workers with threads, and on event loops.
     let stand = STANDS
         .into_iter()
-        .find(|stand| stand.framework == framework && stand.class == "gthread")
+        .find(|stand| {
+            let keeps = stand.class == "gthread" || framework.is_asgi();
+            stand.framework == framework && keeps
+        })
         .context("no stand has threads")?;
     let installed = TempDir::new().context("cannot make a folder for packages")?;
     let server = stand.server(place, installed.path())?.start()?;
@@ -138,7 +141,7 @@ fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Re
     };
     all_good(&load.run(server.port))?;
     no_errors(&observer.scrape()?, &stand.name(), &server)?;
-    run::start_capture(observer, &stand.name(), &server)?;
+    run::prepare(observer, &stand, &server)?;
     all_good(&load.run(server.port))?;
     run::fence(observer, &stand.name(), &server)?;
     no_errors(&observer.scrape()?, &stand.name(), &server)

@@ -11,7 +11,7 @@ use end_to_end::{
     load::{Load, Tally},
     matrix::{
         place::Place,
-        product::{Cell, INTERPRETERS, Source, UVICORNS},
+        product::{Cell, INTERPRETERS, Source, UVICORNS, WRITES_LATER},
     },
     metrics::Metrics,
     observer::Observer,
@@ -36,9 +36,6 @@ const FAILURES: [(&str, u16, &str, &str); 5] = [
     ("/refuses", 503, "Refused", "tasks.py:refuses"),
     ("/returns", 502, "unknown", ""),
 ];
-
-/// uvloop up to 0.22 writes after the task: what is handled while a response is written is not seen then.
-const WRITES_LATER: [u8; 6] = [8, 9, 10, 11, 12, 13];
 
 /// Those of a quick run: the oldest, one of each way to keep frames, the newest.
 const QUICK: [u8; 4] = [8, 11, 13, 15];

@@ -25,7 +25,7 @@ use probe_ebpf::memory::Memory as _;
 /// `MSG_PEEK` of `linux/socket.h`: another call reads the same bytes again.
 const MSG_PEEK: u32 = 2;
 /// `ECONNRESET` of `asm-generic/errno.h`, as the result of a call.
-const RESET: i32 = -104;
+pub const RESET: i32 = -104;
 /// What a program on a control group returns to let things take their course.
 const PROCEED: i32 = 1;
 
@@ -92,7 +92,7 @@ pub fn wire_read(ctx: RawTracePointContext) -> i32 {
     if result > 0 && !peeked {
         make_scratch();
         live.machine().read(sock, buffer(), result as u64);
-    } else if result == 0 {
+    } else if result == 0 || result == RESET {
         live.machine().read_end(sock);
     }
     0

@@ -8,8 +8,9 @@ use crate::memory::Memory;
 
 /// `Py_TPFLAGS_BASE_EXC_SUBCLASS` (`Include/object.h`).
 const BASE_EXCEPTION: u64 = 1 << 30;
-/// Nested generators that are searched for a handled exception.
-const MAX_HANDLED: usize = 4;
+/// Nested generators and coroutines that are searched for a handled exception: each part of an ASGI application
+/// that wraps `send` adds one.
+const MAX_HANDLED: usize = 32;
 /// Exceptions of a chain that are followed.
 const MAX_CHAIN: usize = 16;
 

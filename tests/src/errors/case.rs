@@ -1,7 +1,9 @@
 //! What is asked of each shop, and what becomes of it: as data.
 
 use super::framework::{
-    Framework::{self, Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest},
+    Framework::{
+        self, Bottle, Django, DjangoAsgi, Falcon, FastApi, Flask, Pyramid, Raw, Rest, Starlette,
+    },
     Stand,
 };
 
@@ -23,10 +25,14 @@ pub enum Fate {
     Well(u16),
     /// Answered with this 5xx by the application, without any exception.
     Plain(u16),
+    /// Answered with this 5xx, and the observer cannot know whether there was an exception.
+    Unseen(u16),
     /// The application answers its exception itself.
     Answered(u16, &'static str, Origin),
     /// An exception leaves the view. Bare WSGI and Pyramid let it out; the others answer 500.
     Uncaught(&'static str, Origin),
+    /// The framework answers 500, and raises the exception again for its server to log.
+    RaisedAgain(&'static str, Origin),
     /// An exception leaves the application, and Gunicorn answers 500.
     Leaves(&'static str, Origin),
     /// The same, but Gunicorn only closes: it takes an `OSError` for one of its socket (23.0,
@@ -36,7 +42,9 @@ pub enum Fate {
     Breaks(&'static str, Origin),
 }
 
-use Fate::{Answered, Breaks, Leaves, LeavesUnanswered, Plain, Uncaught, Well};
+use Fate::{
+    Answered, Breaks, Leaves, LeavesUnanswered, Plain, RaisedAgain, Uncaught, Unseen, Well,
+};
 use Origin::{At, Template, View};
 
 /// The client's behaviour.
@@ -89,16 +97,60 @@ impl Case {
         let framework = stand.framework;
         let other = self.but.iter().find(|(of, _)| *of == framework);
         let fate = other.map_or(self.fate, |(_, fate)| *fate)?;
-        Some(match fate {
+        let fate = match fate {
             // Only gevent's worker takes it for its own (27.0.1, `workers/ggevent.py`,
             // `handle_request`).
             Leaves(name @ "SystemExit", origin) if stand.class == "gevent" => {
                 LeavesUnanswered(name, origin)
             }
             Uncaught(name, origin) if matches!(framework, Raw | Pyramid) => Leaves(name, origin),
+            // 1.10.0, `starlette/middleware/errors.py`, `ServerErrorMiddleware.__call__`.
+            Uncaught(name, origin) if matches!(framework, Starlette | FastApi) => {
+                RaisedAgain(name, origin)
+            }
             Uncaught(name, origin) => Answered(500, name, origin),
             other => other,
+        };
+        Some(if framework.is_asgi() {
+            self.on_event_loop(stand, fate)
+        } else {
+            fate
         })
+    }
+
+    /// The outcome where tasks serve requests: there is no deep capture.
+    fn on_event_loop(&self, stand: &Stand, fate: Fate) -> Fate {
+        match fate {
+            Plain(status) => Unseen(status),
+            // Django 5 serves each request in a task of its own (5.2, `core/handlers/asgi.py`, `handle`).
+            Answered(status, ..) if stand.packages == Some("django-5.2") => Unseen(status),
+            // The stack of a coroutine that an exception is thrown into has no beginning before 3.11
+            // (`Objects/genobject.c`, `_gen_throw`): so where it comes out of a thread and is handled at once.
+            Answered(status, ..) if self.is_of_thread(stand) && stand.is_before(11) => {
+                Unseen(status)
+            }
+            // FastAPI asks for the exception when it leaves an `AsyncExitStack`.
+            Answered(status, ..) if stand.framework == Starlette && stand.writes_later() => {
+                Unseen(status)
+            }
+            // Nothing asks for what leaves the application after a complete response (27.0.1,
+            // `asgi/protocol.py`, `_handle_http_request`).
+            RaisedAgain(name, origin) if stand.class == "asgi" => Answered(500, name, origin),
+            // It sends the head with the first bytes of the body.
+            Breaks(name, origin) if stand.class == "asgi" && self.path == "/stream-fails" => {
+                LeavesUnanswered(name, origin)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a thread raises an exception that is handled at once.
+    fn is_of_thread(&self, stand: &Stand) -> bool {
+        match stand.framework {
+            DjangoAsgi => self.path == "/mapped",
+            // Starlette's handler runs in a thread too; when that is done, the stack is whole again.
+            _ => self.path == "/pooled-unavailable" && stand.writes_later(),
+        }
     }
 
     /// Whether only deep capture finds its exception, at least under some framework.
@@ -141,12 +193,19 @@ const SILENT: [&str; 7] = [
 pub const FENCE: &str = "/fence";
 
 /// All cases, in the order they are sent: those that need deep capture first.
-pub const CASES: [Case; 34] = [
+pub const CASES: [Case; 43] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),
     case("/products", "a view of the other kind raises", Well(200)).only(&[
         (
             Django,
+            Some(Uncaught(
+                "ValueError",
+                At("shop_django/views.py", "Products.get"),
+            )),
+        ),
+        (
+            DjangoAsgi,
             Some(Uncaught(
                 "ValueError",
                 At("shop_django/views.py", "Products.get"),
@@ -202,20 +261,31 @@ pub const CASES: [Case; 34] = [
             Some(Answered(503, "HTTPError", At("bottle.py", "abort"))),
         ),
         (Django, None),
+        (DjangoAsgi, None),
         (Rest, Some(Answered(503, "ServiceUnavailable", View))),
+        (Starlette, Some(Answered(503, "HTTPException", View))),
+        (FastApi, Some(Answered(503, "HTTPException", View))),
     ]),
     case(
         "/mapped",
         "answered by the shop's own error handler",
         Answered(500, "OutOfCredit", View),
     ),
-    case("/decorated", "answered by a view's decorator", Well(200))
-        .only(&[(Django, Some(Answered(500, "OutOfStock", LEDGER)))]),
+    case("/decorated", "answered by a view's decorator", Well(200)).only(&[
+        (Django, Some(Answered(500, "OutOfStock", LEDGER))),
+        (DjangoAsgi, Some(Unseen(500))),
+    ]),
     case(
         "/swallowed",
         "answered by the view itself",
         Answered(500, "OutOfStock", LEDGER),
-    ),
+    )
+    // Nothing is handled any more when the response is written.
+    .but(&[
+        (Starlette, Some(Unseen(500))),
+        (FastApi, Some(Unseen(500))),
+        (DjangoAsgi, Some(Unseen(500))),
+    ]),
     case("/middleware", "middleware raises", Well(200)).only(&[
         (
             Raw,
@@ -251,6 +321,21 @@ pub const CASES: [Case; 34] = [
             )),
         ),
         (
+            DjangoAsgi,
+            Some(Uncaught(
+                "AuditFailed",
+                At("shop_django/middleware_async.py", "Audit.__call__"),
+            )),
+        ),
+        (
+            Starlette,
+            Some(Uncaught("AuditFailed", At("shop_starlette.py", "audit"))),
+        ),
+        (
+            FastApi,
+            Some(Uncaught("AuditFailed", At("shop_fastapi.py", "audit"))),
+        ),
+        (
             Rest,
             Some(Uncaught(
                 "AuditFailed",
@@ -276,14 +361,14 @@ pub const CASES: [Case; 34] = [
         (Flask, Some(UNDEFINED)),
         (Falcon, Some(UNDEFINED)),
         (Pyramid, Some(UNDEFINED)),
+        (Starlette, Some(UNDEFINED)),
+        (FastApi, Some(UNDEFINED)),
     ]),
-    case("/template-ratio", "a template itself raises", Well(200)).only(&[(
-        Flask,
-        Some(Uncaught(
-            "ZeroDivisionError",
-            Template("ratio.html", "<module>", "top-level template code"),
-        )),
-    )]),
+    case("/template-ratio", "a template itself raises", Well(200)).only(&[
+        (Flask, Some(RATIO)),
+        (Starlette, Some(RATIO)),
+        (FastApi, Some(RATIO)),
+    ]),
     case("/template-missing", "there is no such template", Well(200)).only(&[
         (
             Flask,
@@ -309,6 +394,8 @@ pub const CASES: [Case; 34] = [
                 At("jinja2/loaders.py", "FileSystemLoader.get_source"),
             )),
         ),
+        (Starlette, Some(NO_TEMPLATE)),
+        (FastApi, Some(NO_TEMPLATE)),
         (
             Pyramid,
             // An `OSError` by its class.
@@ -320,29 +407,35 @@ pub const CASES: [Case; 34] = [
                 ),
             )),
         ),
-        (
-            Django,
-            Some(Uncaught(
-                "TemplateDoesNotExist",
-                At("django/template/loader.py", "get_template"),
-            )),
-        ),
+        (Django, Some(NO_DJANGO_TEMPLATE)),
+        (DjangoAsgi, Some(NO_DJANGO_TEMPLATE)),
     ]),
     case(
         "/stream-fails",
         "a stream fails before its first byte",
         Leaves("StreamFailed", At("stock/views.py", "nothing")),
     )
-    // It asks for the first bytes before it answers.
-    .but(&[(
-        Bottle,
-        Some(Uncaught("StreamFailed", At("stock/views.py", "nothing"))),
-    )]),
+    .but(&[
+        // It asks for the first bytes before it answers.
+        (
+            Bottle,
+            Some(Uncaught("StreamFailed", At("stock/views.py", "nothing"))),
+        ),
+        // They answer first.
+        (Starlette, Some(NOTHING_LATER)),
+        (FastApi, Some(NOTHING_LATER)),
+        (DjangoAsgi, Some(NOTHING_LATER)),
+    ]),
     case(
         "/stream-breaks",
         "a stream fails after its first bytes",
         Breaks("StreamFailed", At("stock/views.py", "some")),
-    ),
+    )
+    .but(&[
+        (Starlette, Some(SOME_LATER)),
+        (FastApi, Some(SOME_LATER)),
+        (DjangoAsgi, Some(SOME_LATER)),
+    ]),
     case(
         "/umlaut",
         "a name that is not ASCII",
@@ -384,7 +477,66 @@ pub const CASES: [Case; 34] = [
     .but(&[
         (Raw, Some(LeavesUnanswered("FileNotFoundError", View))),
         (Pyramid, Some(LeavesUnanswered("FileNotFoundError", View))),
+        (Starlette, Some(RaisedAgain("FileNotFoundError", View))),
+        (FastApi, Some(RaisedAgain("FileNotFoundError", View))),
     ]),
+    case("/gathers", "a task of its own raises", Well(200)).only(&[
+        (Starlette, Some(GATHERED)),
+        (FastApi, Some(GATHERED)),
+        (DjangoAsgi, Some(GATHERED)),
+    ]),
+    case("/waits", "a coroutine among functions raises", Well(200)).only(&[(
+        DjangoAsgi,
+        Some(Uncaught(
+            "ValueError",
+            At("shop_django/views_async.py", "waits"),
+        )),
+    )]),
+    case("/pooled", "a function among coroutines raises", Well(200)).only(&[
+        (Starlette, Some(Uncaught("ValueError", View))),
+        (FastApi, Some(Uncaught("ValueError", View))),
+    ]),
+    case(
+        "/pooled-unavailable",
+        "a 503 by an exception of a function among coroutines",
+        Well(200),
+    )
+    .only(&[
+        (Starlette, Some(Answered(503, "HTTPException", View))),
+        (FastApi, Some(Answered(503, "HTTPException", View))),
+    ]),
+    case("/depends", "what a view depends on raises", Well(200)).only(&[(
+        FastApi,
+        Some(Uncaught("OutOfStock", At("shop_fastapi.py", "supplier"))),
+    )]),
+    case(
+        "/forgets",
+        "what is done after the response raises",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Well(200))), (FastApi, Some(Well(200)))]),
+    case(
+        "/behind-ok",
+        "nothing is wrong behind a `BaseHTTPMiddleware`",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Well(200))), (FastApi, Some(Well(200)))]),
+    case(
+        "/behind-raises",
+        "a view behind a `BaseHTTPMiddleware` raises",
+        Well(200),
+    )
+    .only(&[
+        (Starlette, Some(Uncaught("ValueError", View))),
+        (FastApi, Some(Uncaught("ValueError", View))),
+    ]),
+    // The task that handles it is the middleware's.
+    case(
+        "/behind-unavailable",
+        "a 503 by an exception behind a `BaseHTTPMiddleware`",
+        Well(200),
+    )
+    .only(&[(Starlette, Some(Unseen(503))), (FastApi, Some(Unseen(503)))]),
     Case {
         client: Client::Leaves,
         ..case(
@@ -396,6 +548,21 @@ pub const CASES: [Case; 34] = [
     case("/ok", "nothing is wrong after all that", Well(200)),
 ];
 
+const NO_TEMPLATE: Fate = Uncaught(
+    "TemplateNotFound",
+    At("jinja2/loaders.py", "FileSystemLoader.get_source"),
+);
+const NO_DJANGO_TEMPLATE: Fate = Uncaught(
+    "TemplateDoesNotExist",
+    At("django/template/loader.py", "get_template"),
+);
+const NOTHING_LATER: Fate = Breaks("StreamFailed", At("stock/views_async.py", "nothing"));
+const SOME_LATER: Fate = Breaks("StreamFailed", At("stock/views_async.py", "some"));
+const GATHERED: Fate = Uncaught("OutOfStock", At("stock/views_async.py", "_count"));
+const RATIO: Fate = Uncaught(
+    "ZeroDivisionError",
+    Template("ratio.html", "<module>", "top-level template code"),
+);
 const UNDEFINED: Fate = Uncaught(
     "UndefinedError",
     At("jinja2/environment.py", "Environment.getattr"),

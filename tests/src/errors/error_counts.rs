@@ -41,12 +41,18 @@ impl ErrorCounts {
         match fate {
             Fate::Well(_) => {}
             Fate::Plain(status) => counts.http = http(status, "", String::new()),
+            Fate::Unseen(status) => counts.http = http(status, "unknown", String::new()),
             // One that is uncaught is one of the two; `Case::fate` says which.
             Fate::Answered(status, name, origin) => counts.http = http(status, name, at(origin)),
-            Fate::Uncaught(name, origin) | Fate::Leaves(name, origin) => {
+            Fate::Uncaught(name, origin)
+            | Fate::Leaves(name, origin)
+            | Fate::RaisedAgain(name, origin) => {
                 counts.http = http(500, name, at(origin));
                 counts.failed = by_type(name);
-                counts.handled = by_type(name);
+                // Other servers have no `handle_error`.
+                if !framework.is_asgi() {
+                    counts.handled = by_type(name);
+                }
             }
             Fate::LeavesUnanswered(name, _) => counts.failed = by_type(name),
             // Its head says that all is well.

@@ -8,7 +8,7 @@ use crate::{
     gunicorn::Builder,
     matrix::{
         place::Place,
-        product::{Cell, interpreter_named},
+        product::{Cell, UVICORNS, WRITES_LATER, interpreter_named},
     },
 };
 
@@ -17,12 +17,15 @@ pub const SHOPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/errors");
 
 /// Sets of packages of the applications; each has a file `tests/apps/matrix/<name>.txt`. Compiled ones are
 /// for the minor version beside it.
-pub const PACKAGES: [(&str, Option<u8>); 5] = [
+pub const PACKAGES: [(&str, Option<u8>); 8] = [
     ("frameworks-3.9", Some(9)),
     ("frameworks-3.13", Some(13)),
     ("django-4.2", None),
     ("django-5.2", None),
     ("django-6.1", None),
+    ("asgi-3.9", Some(9)),
+    ("asgi-3.12", Some(12)),
+    ("asgi-3.14", Some(14)),
 ];
 
 /// The framework of an application.
@@ -37,12 +40,20 @@ pub enum Framework {
     Django,
     /// Django REST Framework.
     Rest,
+    Starlette,
+    FastApi,
+    /// Django on an event loop.
+    DjangoAsgi,
 }
 
-use Framework::{Bottle, Django, Falcon, Flask, Pyramid, Raw, Rest};
+use Framework::{
+    Bottle, Django, DjangoAsgi, Falcon, FastApi, Flask, Pyramid, Raw, Rest, Starlette,
+};
 
 /// All of them.
-pub const FRAMEWORKS: [Framework; 7] = [Raw, Flask, Bottle, Falcon, Pyramid, Django, Rest];
+pub const FRAMEWORKS: [Framework; 10] = [
+    Raw, Flask, Bottle, Falcon, Pyramid, Django, Rest, Starlette, FastApi, DjangoAsgi,
+];
 
 impl Framework {
     /// Its name in the application's file: `shop_<name>`.
@@ -56,7 +67,16 @@ impl Framework {
             Pyramid => "pyramid",
             Django => "django",
             Rest => "rest",
+            Starlette => "starlette",
+            FastApi => "fastapi",
+            DjangoAsgi => "django-asgi",
         }
+    }
+
+    /// Whether its workers have event loops.
+    #[must_use]
+    pub fn is_asgi(self) -> bool {
+        matches!(self, Starlette | FastApi | DjangoAsgi)
     }
 
     /// Gunicorn's argument.
@@ -64,6 +84,7 @@ impl Framework {
     pub fn app(self) -> String {
         match self {
             Django | Rest => format!("shop_{}.wsgi:application", self.name()),
+            DjangoAsgi => "shop_django.asgi:application".to_owned(),
             _ => format!("shop_{}:app", self.name()),
         }
     }
@@ -74,8 +95,10 @@ impl Framework {
         let name = self.name();
         let words = path.trim_start_matches('/');
         match self {
-            Raw | Flask | Bottle | Pyramid => (format!("shop_{name}.py"), words.replace('-', "_")),
-            Django => (format!("shop_{name}/views.py"), words.replace('-', "_")),
+            Raw | Flask | Bottle | Pyramid | Starlette | FastApi => {
+                (format!("shop_{name}.py"), words.replace('-', "_"))
+            }
+            Django | DjangoAsgi => ("shop_django/views.py".to_owned(), words.replace('-', "_")),
             Falcon => (
                 format!("shop_{name}.py"),
                 format!("{}.on_get", camel(words)),
@@ -102,6 +125,8 @@ pub struct Stand {
     pub framework: Framework,
     /// One of [`PACKAGES`].
     pub packages: Option<&'static str>,
+    /// One of [`UVICORNS`].
+    pub uvicorn: Option<&'static str>,
     pub interpreter: &'static str,
     pub gunicorn: &'static str,
     pub class: &'static str,
@@ -117,17 +142,29 @@ const fn stand(
     Stand {
         framework,
         packages,
+        uvicorn: None,
         interpreter,
         gunicorn,
         class,
     }
 }
 
+impl Stand {
+    const fn on(self, uvicorn: &'static str) -> Self {
+        Self {
+            uvicorn: Some(uvicorn),
+            ..self
+        }
+    }
+}
+
+const UVLOOP: &str = "uvicorn.workers.UvicornWorker";
+const ASYNCIO: &str = "uvicorn.workers.UvicornH11Worker";
 const OLD: Option<&str> = Some("frameworks-3.9");
 const NEW: Option<&str> = Some("frameworks-3.13");
 
 /// All combinations. The bare one has every interpreter and every Gunicorn.
-pub const STANDS: [Stand; 28] = [
+pub const STANDS: [Stand; 37] = [
     stand(Raw, None, "pyenv-3.8", "20.1.0", "sync"),
     stand(Raw, None, "debian-3.9", "21.2.0", "gthread"),
     stand(Raw, None, "pyenv-3.10", "22.0.0", "gevent"),
@@ -169,6 +206,42 @@ pub const STANDS: [Stand; 28] = [
     stand(Rest, Some("django-4.2"), "pyenv-3.9", "23.0.0", "sync"),
     stand(Rest, Some("django-5.2"), "pyenv-3.11", "23.0.0", "gthread"),
     stand(Rest, Some("django-6.1"), "pyenv-3.13", "27.0.1", "sync"),
+    stand(Starlette, Some("asgi-3.9"), "pyenv-3.9", "20.1.0", ASYNCIO).on("uvicorn-3.9"),
+    stand(Starlette, Some("asgi-3.12"), "pyenv-3.12", "23.0.0", UVLOOP).on("uvicorn-3.12"),
+    stand(
+        Starlette,
+        Some("asgi-3.14"),
+        "debian-3.14",
+        "27.0.1",
+        UVLOOP,
+    )
+    .on("uvicorn-3.14"),
+    stand(FastApi, Some("asgi-3.9"), "pyenv-3.9", "20.1.0", UVLOOP).on("uvicorn-3.9"),
+    stand(FastApi, Some("asgi-3.12"), "pyenv-3.12", "23.0.0", ASYNCIO).on("uvicorn-3.12"),
+    stand(FastApi, Some("asgi-3.14"), "debian-3.14", "27.0.1", "asgi"),
+    stand(
+        DjangoAsgi,
+        Some("django-4.2"),
+        "pyenv-3.9",
+        "23.0.0",
+        UVLOOP,
+    )
+    .on("uvicorn-3.9"),
+    stand(
+        DjangoAsgi,
+        Some("django-5.2"),
+        "pyenv-3.11",
+        "25.3.0",
+        ASYNCIO,
+    )
+    .on("uvicorn-3.11"),
+    stand(
+        DjangoAsgi,
+        Some("django-6.1"),
+        "pyenv-3.13",
+        "27.0.1",
+        "asgi",
+    ),
 ];
 
 impl Stand {
@@ -184,7 +257,8 @@ impl Stand {
     /// The server of it, under a unique name. Its packages are linked to in this folder.
     pub fn server(&self, place: &Place, installed: &Path) -> Result<Builder> {
         let mut python = place.python(&self.cell()?)?;
-        if let Some(packages) = self.packages {
+        // Its own packages come before those of its Uvicorn.
+        for packages in self.uvicorn.into_iter().chain(self.packages) {
             let folder = place.frameworks(packages);
             ensure!(
                 folder.exists(),
@@ -233,12 +307,29 @@ impl Stand {
         Ok(self.cell()?.interpreter.minor)
     }
 
+    /// Whether its CPython is older than this minor version.
+    #[must_use]
+    pub fn is_before(&self, minor: u8) -> bool {
+        self.minor().is_ok_and(|of| of < minor)
+    }
+
+    /// Whether responses are written after their task has gone on.
+    #[must_use]
+    pub fn writes_later(&self) -> bool {
+        let mut sets = UVICORNS.iter();
+        let set = sets.find(|(name, _)| Some(*name) == self.uvicorn);
+        self.class == UVLOOP && set.is_some_and(|(_, minor)| WRITES_LATER.contains(minor))
+    }
+
     /// Whether Gunicorn answers where the application raises a `BaseException`: workers before 22 exit
-    /// then, and those with threads never answer or close (`gthread.py`, `handle`).
+    /// then, and those with threads never answer or close (`gthread.py`, `handle`). `SystemExit` ends an event
+    /// loop.
     #[must_use]
     pub fn survives_exits(&self) -> bool {
         let old = ["19.", "20.", "21."];
-        self.class != "gthread" && !old.iter().any(|old| self.gunicorn.starts_with(old))
+        !self.framework.is_asgi()
+            && self.class != "gthread"
+            && !old.iter().any(|old| self.gunicorn.starts_with(old))
     }
 }
 
@@ -260,7 +351,7 @@ impl fmt::Display for Stand {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{FRAMEWORKS, Framework, PACKAGES, STANDS};
+    use super::{FRAMEWORKS, Framework, PACKAGES, STANDS, UVICORNS};
     use crate::matrix::product::GUNICORNS;
 
     #[test]
@@ -283,6 +374,8 @@ mod tests {
             assert!(GUNICORNS.contains(&stand.gunicorn), "{stand}");
             let packages = stand.packages;
             assert!(packages.is_none_or(|name| PACKAGES.iter().any(|(known, _)| *known == name)));
+            let uvicorn = stand.uvicorn;
+            assert!(uvicorn.is_none_or(|name| UVICORNS.iter().any(|(known, _)| *known == name)));
         }
     }
 

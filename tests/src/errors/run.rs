@@ -160,7 +160,7 @@ fn try_one(place: &Place, installed: &Path, stand: Stand, observer: &Observer) -
         });
     }
     let alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) = start_capture(observer, &stand.name(), &server) {
+    if let Err(error) = prepare(observer, &stand, &server) {
         row.wrong.push(first_lines(&format!("{error:#}")));
     }
     ask_all(&server, &mut row, true);
@@ -194,14 +194,27 @@ pub fn wait_until_observed(observer: &Observer, server: &GunicornServer) -> Resu
     Ok(())
 }
 
-/// Sends a request that fails without an exception, and waits for deep capture.
-pub fn start_capture(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+/// Sends a request that fails without an exception, and waits for deep capture. Event loops have none.
+pub fn prepare(observer: &Observer, stand: &Stand, server: &GunicornServer) -> Result<()> {
+    if stand.framework.is_asgi() {
+        return fail_without_exception(server);
+    }
+    start_capture(observer, &stand.name(), server)
+}
+
+fn fail_without_exception(server: &GunicornServer) -> Result<()> {
     let answer = client::fetch(server.port, &Request::get(STARTS_CAPTURE))?;
     ensure!(
         answer.status == 500,
         "{STARTS_CAPTURE} is {}",
         answer.status
     );
+    Ok(())
+}
+
+/// Sends a request that fails without an exception, and waits for deep capture.
+pub fn start_capture(observer: &Observer, name: &str, server: &GunicornServer) -> Result<()> {
+    fail_without_exception(server)?;
     let looking = [("app", name), ("state", "looking")];
     observer.wait_until("deep capture", |metrics| {
         metrics.sum("gunicorn_observer_deep_capture", &looking) > 0.0
@@ -216,9 +229,12 @@ fn ask(port: u16, tried: &Tried) -> Result<()> {
     client.send(&request.bytes())?;
     let expected = match tried.fate {
         Fate::LeavesUnanswered(..) => return client.wait_for_close(),
-        Fate::Well(status) | Fate::Plain(status) | Fate::Answered(status, ..) => status,
+        Fate::Well(status)
+        | Fate::Plain(status)
+        | Fate::Unseen(status)
+        | Fate::Answered(status, ..) => status,
         Fate::Breaks(..) => 200,
-        Fate::Leaves(..) | Fate::Uncaught(..) => 500,
+        Fate::Leaves(..) | Fate::Uncaught(..) | Fate::RaisedAgain(..) => 500,
     };
     if tried.case.client == Behaviour::Leaves {
         client.head_bytes()?;

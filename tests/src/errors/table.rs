@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     case::{CASES, Fate},
-    framework::{FRAMEWORKS, Framework},
+    framework::{FRAMEWORKS, Framework, Stand},
     run::Row,
 };
 
@@ -34,13 +34,22 @@ pub fn markdown(rows: &[Row]) -> String {
             table,
             "| {} | {} | {} | {} | {} |",
             stand.framework.name(),
-            stand.packages.unwrap_or("–"),
+            packages(stand),
             stand.interpreter,
             stand.gunicorn,
             stand.class
         );
     }
     table
+}
+
+fn packages(stand: &Stand) -> String {
+    let sets: Vec<_> = stand.packages.into_iter().chain(stand.uvicorn).collect();
+    if sets.is_empty() {
+        "–".to_owned()
+    } else {
+        sets.join(", ")
+    }
 }
 
 fn cell(rows: &[Row], framework: Framework, path: &str) -> String {
@@ -63,7 +72,9 @@ fn words(fate: Fate) -> String {
     match fate {
         Fate::Well(status) => format!("{status}"),
         Fate::Plain(status) => format!("{status}, no exception"),
+        Fate::Unseen(status) => format!("{status}, unknown"),
         Fate::Answered(status, ..) => format!("{status} of its own"),
+        Fate::RaisedAgain(..) => "500 of its own".to_owned(),
         Fate::Uncaught(..) | Fate::Leaves(..) => "500 of Gunicorn".to_owned(),
         Fate::LeavesUnanswered(..) => "no answer".to_owned(),
         Fate::Breaks(..) => "200, cut".to_owned(),

@@ -80,6 +80,10 @@ pub const UVICORNS: [(&str, u8); 8] = [
     ("uvicorn-3.15", 15),
 ];
 
+/// Minor versions whose set has a uvloop before 0.23. It writes after the task: what is handled while a response
+/// is written is not seen then.
+pub const WRITES_LATER: [u8; 6] = [8, 9, 10, 11, 12, 13];
+
 /// All worker classes, as `--worker-class` names them.
 pub const CLASSES: [&str; 4] = ["sync", "gthread", "gevent", "eventlet"];
 

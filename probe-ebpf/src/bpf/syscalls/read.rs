@@ -4,6 +4,7 @@ use super::call::{Attempt, argument, backup_probe, begin, continue_with, end, re
 use crate::bpf::kernel::{plain, seen_by_calls};
 use crate::bpf::maps::{current, make_scratch};
 use crate::bpf::memory;
+use crate::bpf::socket::RESET;
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use probe_ebpf::abi::{ObjectKey, Tail};
 use probe_ebpf::machine::Kernel as _;
@@ -49,7 +50,7 @@ fn read_returned(ctx: &TracePointContext, _: Attempt) {
     let result = result(ctx);
     if result > 0 {
         continue_with(ctx, Tail::RequestRead);
-    } else if result == 0
+    } else if (result == 0 || result == i64::from(RESET))
         && let Some(live) = seen_by_calls()
     {
         live.machine().read_end(call.sock);
