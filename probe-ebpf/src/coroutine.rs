@@ -24,7 +24,7 @@ const SELF: Local = (*b"self\0\0\0\0", 4);
 const REQUEST: Local = (*b"request\0", 7);
 
 /// `ob_ref` of a cell (`Include/cpython/cellobject.h`).
-const CELL_VALUE: u64 = 16;
+pub const CELL_VALUE: u64 = 16;
 /// `_handle` of a transport of uvloop, a `uv_handle_t *` (`uvloop/handles/handle.pxd`).
 const UVLOOP_HANDLE: u64 = 24;
 /// `io_watcher.fd` of libuv's `uv_stream_t` (`include/uv/unix.h`).

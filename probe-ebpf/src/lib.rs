@@ -11,7 +11,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
-mod branchless;
+pub mod branchless;
 pub mod coroutine;
 pub mod event_stream;
 pub mod gunicorn;

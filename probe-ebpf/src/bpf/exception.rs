@@ -25,8 +25,9 @@ use probe_ebpf::abi::{
     NO_DEPTH, Next, ObjectKey, PythonTail, RecordKind, Role, SeenBy, Stat, TRACEBACK_FRAMES,
     Thread,
 };
-use probe_ebpf::coroutine::{self, Serving};
-use probe_ebpf::gunicorn::{Code, Kind};
+use probe_ebpf::branchless::{all_if_zero, choose};
+use probe_ebpf::coroutine::{CELL_VALUE, cells};
+use probe_ebpf::gunicorn::Kind;
 use probe_ebpf::machine::Kernel as _;
 use probe_ebpf::memory::{Fault, Memory};
 use probe_ebpf::python::Layout;
@@ -338,20 +339,32 @@ pub struct Caller {
     depth: u32,
 }
 
+/// Where a frame has the objects of its request.
+#[derive(Clone, Copy)]
+struct Slots {
+    request: u32,
+    client: u32,
+    /// Which of them are in cells: a set of [`cells`].
+    cells: u32,
+}
+
 impl Caller {
+    /// Without branches: the verifier would follow each way by itself.
     #[inline(always)]
-    fn of(layout: &Layout, frame: u64, code: &Code, depth: u32) -> Self {
-        let (request, client) = if code.kind == Kind::Coroutine as u32 {
-            let Serving { request, server } = coroutine::serving(&User, layout, frame, code);
-            (request, server)
-        } else {
-            let local = |slot| layout.local(&User, frame, slot).unwrap_or(0);
-            (local(code.req), local(code.client))
+    fn of(layout: &Layout, frame: u64, slots: Slots, depth: u32) -> Self {
+        let object = |slot: u32, cell: u32| {
+            let object = layout.local(&User, frame, slot).unwrap_or(0);
+            let is_in_cell = !all_if_zero(u64::from(slots.cells & cell));
+            choose(
+                is_in_cell,
+                User.peek(object.wrapping_add(CELL_VALUE)),
+                object,
+            )
         };
         Self {
             frame,
-            request,
-            client,
+            request: object(slots.request, cells::REQUEST),
+            client: object(slots.client, cells::SERVER),
             depth,
         }
     }
@@ -379,8 +392,8 @@ impl Process {
                 break;
             }
             let frame = layout.frame_of_traceback(&User, traceback);
-            if let Some(code) = self.serving(layout, frame) {
-                return Some(Caller::of(layout, frame, code, NO_DEPTH));
+            if let Some(slots) = self.slots(layout, frame) {
+                return Some(Caller::of(layout, frame, slots, NO_DEPTH));
             }
             traceback = User.peek(traceback + u64::from(layout.traceback_next));
         }
@@ -398,8 +411,8 @@ impl Process {
             if frame == caught_in {
                 depth = 0;
             }
-            if let Some(code) = self.serving(layout, frame) {
-                return Some(Caller::of(layout, frame, code, depth));
+            if let Some(slots) = self.slots(layout, frame) {
+                return Some(Caller::of(layout, frame, slots, depth));
             }
             // No branch may test it: the verifier would track every value.
             depth = depth.wrapping_add(1);
@@ -409,14 +422,20 @@ impl Process {
         None
     }
 
-    /// The code of a frame, if that serves a request. It was classified when the request entered.
+    /// Slots of request and connection among the local variables, if a frame serves a request. Its code
+    /// was classified when the request entered.
     #[inline(always)]
-    fn serving(&self, layout: &Layout, frame: u64) -> Option<&'static Code> {
+    fn slots(&self, layout: &Layout, frame: u64) -> Option<Slots> {
         let key = ObjectKey::new(self.tgid, layout.code(&User, frame).unwrap_or(0));
         let code = code(key)?;
-        let is_serving =
-            code.kind == Kind::HandleRequest as u32 || code.kind == Kind::Coroutine as u32;
-        is_serving.then_some(code)
+        let other = Kind::Coroutine as u32 ^ code.kind;
+        let is_coroutine = all_if_zero(u64::from(other));
+        let slots = Slots {
+            request: code.req,
+            client: code.client,
+            cells: code.is_in_cell & is_coroutine as u32,
+        };
+        (other == 0 || code.kind == Kind::HandleRequest as u32).then_some(slots)
     }
 }
 

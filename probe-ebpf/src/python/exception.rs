@@ -4,13 +4,14 @@
 //! An unreadable value is 0, like a missing one.
 
 use super::{DIRECT, Layout};
+use crate::branchless::{all_if_zero, choose};
 use crate::memory::Memory;
 
 /// `Py_TPFLAGS_BASE_EXC_SUBCLASS` (`Include/object.h`).
 const BASE_EXCEPTION: u64 = 1 << 30;
 /// Nested generators and coroutines that are searched for a handled exception: each part of an ASGI application
 /// that wraps `send` adds one.
-const MAX_HANDLED: usize = 32;
+const MAX_HANDLED: usize = 16;
 /// Exceptions of a chain that are followed.
 const MAX_CHAIN: usize = 16;
 
@@ -32,18 +33,21 @@ impl Layout {
     #[inline(always)]
     pub fn handled_exception<M: Memory>(&self, mem: &M, tstate: u64) -> u64 {
         let mut item = self.peek(mem, tstate, self.tstate_exc_info);
+        let mut handled = 0;
         for _ in 0..MAX_HANDLED {
-            if item == 0 {
-                break;
-            }
             let value = self.peek(mem, item, self.handled_value);
             // The value is often `None`.
-            if value != 0 && self.is_exception(mem, value) {
-                return value;
-            }
+            let class = self.peek(mem, value, self.object_type);
+            let flags = self.peek(mem, class, self.type_flags);
+            let is_exception = all_if_zero(flags & BASE_EXCEPTION ^ BASE_EXCEPTION);
+            handled = choose(is_exception, value, 0);
             item = self.peek(mem, item, self.handled_previous);
+            // One way out: the verifier follows each by itself.
+            if handled != 0 || item == 0 {
+                break;
+            }
         }
-        0
+        core::hint::black_box(handled)
     }
 
     /// The exception that a thread raises.
