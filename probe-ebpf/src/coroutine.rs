@@ -87,7 +87,8 @@ pub fn classify<M: Memory>(
     if is_uvicorns {
         // One object serves one request.
         found.req = found.client;
-        found.is_in_cell |= (found.is_in_cell & cells::SERVER) >> 1;
+        let is_in_cell = found.is_in_cell & cells::SERVER;
+        found.is_in_cell = is_in_cell | is_in_cell >> 1;
     }
     if found.req == NO_SLOT || found.client == NO_SLOT {
         return Err(Fault);

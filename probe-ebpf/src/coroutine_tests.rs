@@ -40,6 +40,8 @@ fn one_object_of_uvicorn_serves_one_request() {
             let code = code(&mut heap, file, "run_asgi", &UVICORNS_LOCALS, &[]);
             let found = classified(&heap, code).unwrap();
             assert_eq!(found.kind, Kind::Coroutine as u32, "{version}");
+            let slots = (found.req, found.client, found.is_in_cell);
+            assert_eq!(slots, (0, 0, 0), "{version}");
             let frame = frame(&mut heap, &[0x1000, 0x2000]);
             let expected = Serving {
                 request: 0x1000,
