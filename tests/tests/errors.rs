@@ -133,11 +133,12 @@ fn good_requests(place: &Place, observer: &Observer, framework: Framework) -> Re
     let paths = [
         "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/ok", "/handled", "/aborts", "/nowhere",
     ];
+    let paths = paths.iter().chain(framework.good_paths());
     let [full, quick] = GOOD;
     let load = Load {
         requests: extent::of(full, quick) / 2,
         concurrency: 2,
-        routes: paths.map(Request::get).to_vec(),
+        routes: paths.map(|path| Request::get(path)).collect(),
     };
     all_good(&load.run(server.port))?;
     no_errors(&observer.scrape()?, &stand.name(), &server)?;

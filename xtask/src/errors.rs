@@ -70,6 +70,9 @@ Gunicorn handled (`gunicorn_worker_error_handling_total`).
 
 A cell has the response, the party that sent it, and in how many of the tested places the observer was
 right. A dash means that the framework has no way to do it.
+`unknown` means that there was an exception, or none, and the observer cannot know it:
+[LIMITATIONS.md](LIMITATIONS.md#event-loops) has the reasons. A cell with `1 unknown` expects that in one
+of its places, and the exception in the others.
 
 `cargo xtask test errors --write` writes this file. The shops are in `tests/apps/errors`; the expected
 result of each request is data in `tests/src/errors/case.rs`.

@@ -161,6 +161,11 @@ async def template_missing():
     return rendered("nowhere.html")
 
 
+@app.get("/stream")
+async def stream():
+    return StreamingResponse(views_async.few())
+
+
 @app.get("/stream-fails")
 async def stream_fails():
     return StreamingResponse(views_async.nothing())

@@ -115,6 +115,10 @@ async def template_missing(request):
     return rendered(request, "nowhere.html")
 
 
+async def stream(request):
+    return StreamingResponse(views_async.few())
+
+
 async def stream_fails(request):
     return StreamingResponse(views_async.nothing())
 
@@ -194,6 +198,7 @@ VIEWS = (
     template_undefined,
     template_ratio,
     template_missing,
+    stream,
     stream_fails,
     stream_breaks,
     umlaut,

@@ -193,7 +193,7 @@ const SILENT: [&str; 7] = [
 pub const FENCE: &str = "/fence";
 
 /// All cases, in the order they are sent: those that need deep capture first.
-pub const CASES: [Case; 43] = [
+pub const CASES: [Case; 44] = [
     case("/ok", "nothing is wrong", Well(200)),
     case("/raises", "a view raises", Uncaught("ValueError", View)),
     case("/products", "a view of the other kind raises", Well(200)).only(&[
@@ -409,6 +409,11 @@ pub const CASES: [Case; 43] = [
         ),
         (Django, Some(NO_DJANGO_TEMPLATE)),
         (DjangoAsgi, Some(NO_DJANGO_TEMPLATE)),
+    ]),
+    case("/stream", "a stream of a coroutine", Well(200)).only(&[
+        (Starlette, Some(Well(200))),
+        (FastApi, Some(Well(200))),
+        (DjangoAsgi, Some(Well(200))),
     ]),
     case(
         "/stream-fails",

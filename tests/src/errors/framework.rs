@@ -79,6 +79,16 @@ impl Framework {
         matches!(self, Starlette | FastApi | DjangoAsgi)
     }
 
+    /// Paths of good requests that other frameworks do not have.
+    #[must_use]
+    pub fn good_paths(self) -> &'static [&'static str] {
+        match self {
+            Starlette | FastApi => &["/stream", "/behind-ok"],
+            DjangoAsgi => &["/stream"],
+            _ => &[],
+        }
+    }
+
     /// Gunicorn's argument.
     #[must_use]
     pub fn app(self) -> String {
@@ -235,10 +245,11 @@ pub const STANDS: [Stand; 37] = [
         ASYNCIO,
     )
     .on("uvicorn-3.11"),
+    // Older versions of asyncio fail where Gunicorn writes to a client that left (`writelines`).
     stand(
         DjangoAsgi,
         Some("django-6.1"),
-        "pyenv-3.13",
+        "debian-3.14",
         "27.0.1",
         "asgi",
     ),

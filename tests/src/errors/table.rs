@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     case::{CASES, Fate},
     framework::{FRAMEWORKS, Framework, Stand},
-    run::Row,
+    run::{Row, Tried},
 };
 
 /// A line for each case, a column for each framework; below, the combinations of each framework.
@@ -65,7 +65,21 @@ fn cell(rows: &[Row], framework: Framework, path: &str) -> String {
     } else {
         ", **wrong**"
     };
-    format!("{}, {right}/{}{wrong}", words(first.fate), tried.len())
+    let is_unseen = |tried: &&&Tried| matches!(tried.fate, Fate::Unseen(_));
+    let unseen = tried.iter().filter(is_unseen).count();
+    // Where only some places hide the exception, the others say what it is.
+    let Some(shown) = tried.iter().find(|tried| !is_unseen(tried)) else {
+        return format!("{}, {right}/{}{wrong}", words(first.fate), tried.len());
+    };
+    let hidden = match unseen {
+        0 => String::new(),
+        _ => format!(", {unseen} unknown"),
+    };
+    format!(
+        "{}, {right}/{}{hidden}{wrong}",
+        words(shown.fate),
+        tried.len()
+    )
 }
 
 fn words(fate: Fate) -> String {

@@ -15,6 +15,10 @@ async def gathers(request):
     await views_async.gather()
 
 
+async def stream(request):
+    return StreamingHttpResponse(views_async.few())
+
+
 async def stream_fails(request):
     return StreamingHttpResponse(views_async.nothing())
 

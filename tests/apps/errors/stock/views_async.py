@@ -30,6 +30,13 @@ async def some():
     raise StreamFailed("after the first bytes")
 
 
+async def few():
+    """All is well."""
+    for _ in range(3):
+        yield b"x" * 1000
+        await asyncio.sleep(0)
+
+
 async def plenty():
     """More than any client's buffers hold."""
     for _ in range(ENOUGH):
