@@ -12,6 +12,7 @@ use crate::cpython::object::Objects;
 use crate::cpython::target;
 use crate::cpython::target::{InspectError, Interpreter, InterpreterPath, Runtime};
 use crate::gunicorn::arbiter::{Arbiter, WorkerEntry};
+use crate::gunicorn::handling::Handling;
 use crate::kubernetes::Directory;
 use crate::kubernetes::pod;
 use crate::process::maps;
@@ -294,7 +295,7 @@ impl Tree {
     /// # Errors
     /// As [`Tree::refresh_workers`].
     pub fn refresh_master(
-        &self,
+        &mut self,
         found: &FoundMaster,
     ) -> Result<(fact::Master, Coverage), InspectError> {
         let old = &found.master;
@@ -327,7 +328,16 @@ impl Tree {
             let what = "its worker class changed while it was read";
             InspectError::fault(memory.inner(), old.pid, what)
         })?;
-        Ok((master, Coverage::of(&found.interpreter, Ok(handling))))
+        let coverage = match &found.interpreter {
+            // A reload to a server on asyncio loads it.
+            Ok(known) if matches!(handling, Handling::Tasks(_)) && known.tasks.is_err() => {
+                let runtime = Runtime::find(old.pid, self.procfs.root(), &mut self.files)?;
+                let interpreter = Interpreter::complete(&runtime, &mut self.files)?;
+                Coverage::of(&Ok(interpreter), Ok(handling))
+            }
+            interpreter => Coverage::of(interpreter, Ok(handling)),
+        };
+        Ok((master, coverage))
     }
 
     /// Checks that the PID still belongs to the master.

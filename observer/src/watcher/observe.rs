@@ -456,7 +456,8 @@ impl Watcher {
             return;
         };
         let known = self.programs.maps.target(worker.pid);
-        let seen_as = |target: &Target| (target.layout, target.is_by_socket());
+        let layers = target_flags::BY_SOCKET | target_flags::TASKS;
+        let seen_as = |target: &Target| (target.layout, target.flags & layers);
         let is_same = known.is_some_and(|known| seen_as(&known) == seen_as(&of_master));
         if let Some(known) = known
             && known.role == Role::Worker as u32
