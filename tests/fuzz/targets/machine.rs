@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use probe_ebpf::abi::{ObjectKey, WORDS, target_flags};
+use probe_ebpf::coroutine::{self, Serving};
 use probe_ebpf::gunicorn::{Code, Object, SHAPES, classify};
 use probe_ebpf::machine::test_kernel::{TGID, TestKernel};
 use probe_ebpf::machine::wire::Write;
@@ -64,6 +65,13 @@ fn structures(layout: &Layout, memory: &Pages<'_>) {
             for slot in [code.req, code.client, code.start, code.response] {
                 let _ = frame::local(&space, slot);
             }
+        }
+        let mut code = Code::OTHER;
+        let _ = coroutine::classify(memory, layout, at, &mut code);
+        let frame = layout.coroutine_frame(memory, at);
+        let _ = coroutine::serving(memory, layout, frame, &code);
+        if coroutine::learn_transport(memory, layout, at, &mut code).is_ok() {
+            let _ = coroutine::descriptor(memory, layout, at, &code);
         }
         for object in 0..SHAPES as u32 {
             let mut shape = Shape::NONE;
@@ -142,10 +150,14 @@ impl<'a> Worker<'a> {
         let fields = [at, at + len, at + 8, at + 16, at + 24];
         let machine = self.kernel.machine();
         let is_read = !self.kernel.target.is_by_socket();
-        match what % 13 {
+        let serving = Serving {
+            request: call.request,
+            server: call.client,
+        };
+        match what % 14 {
             // Of a process whose Python is not read, these are not seen.
             5..10 if !is_read => {}
-            10 if is_read => {}
+            10 | 13 if is_read => {}
             0 => machine.accepted(sock, len),
             1 => machine.read(sock, at, len),
             2 => machine.written(sock, at, len as i64),
@@ -182,6 +194,11 @@ impl<'a> Worker<'a> {
                     machine.write_begins(&mut conn, write);
                 }
             }
+            13 if serving.request != 0 => {
+                self.entered += 1;
+                machine.task_entered(sock, serving);
+                let _ = machine.task(serving.request, serving.server);
+            }
             11 => {
                 // Another connection at the same address.
                 let sees_births = self.kernel.births.contains_key(&sock);
@@ -209,6 +226,11 @@ impl<'a> Worker<'a> {
                 }
                 Origin::Refused => self.refused += 1,
                 Origin::Socket => assert!(self.kernel.target.is_by_socket()),
+                Origin::Task => {
+                    assert!(self.kernel.target.is_by_socket());
+                    assert!(conn.entered_ns != 0 && conn.request != 0, "{sent:?}");
+                    assert!(self.recorded.insert(conn.entered_ns), "twice: {sent:?}");
+                }
             }
         }
         assert!(self.recorded.len() <= self.entered);

@@ -121,6 +121,6 @@ fn exceptions_of<M: Memory>(layout: &Layout, memory: &M, tstate: u64) {
 
 fn everything_of<M: Memory>(objects: &Objects<'_, M>, arbiter: &Arbiter) {
     let _ = arbiter.workers(objects);
-    let _ = arbiter.own_handling(objects);
+    let _ = arbiter.handling(objects);
     let _ = arbiter.settings(objects);
 }
