@@ -125,6 +125,8 @@ def fail_at_boot():
     with open(path) as file:
         how = file.read()
     if how == "raises":
+        # A real application takes longer to import.
+        time.sleep(0.2)
         raise RuntimeError("it cannot be imported")
     if how == "has no app":
         del app
